@@ -1,0 +1,47 @@
+"""What happened, told after it was committed."""
+
+from mnesis.events.bus import EventBus, Handler, MnesisEvent
+from mnesis.events.payloads import (
+    CompactionCompletedPayload,
+    CompactionFailedPayload,
+    CompactionTriggeredPayload,
+    DoomLoopDetectedPayload,
+    LlmRetryPayload,
+    MapCompletedPayload,
+    MapItemCompletedPayload,
+    MapStartedPayload,
+    MessageCreatedPayload,
+    MessageUpdatedPayload,
+    PartCreatedPayload,
+    PartUpdatedPayload,
+    Payload,
+    PruneCompletedPayload,
+    SessionClosedPayload,
+    SessionCreatedPayload,
+    SessionDeletedPayload,
+    SessionUpdatedPayload,
+)
+
+__all__ = [
+    "CompactionCompletedPayload",
+    "CompactionFailedPayload",
+    "CompactionTriggeredPayload",
+    "DoomLoopDetectedPayload",
+    "EventBus",
+    "Handler",
+    "LlmRetryPayload",
+    "MapCompletedPayload",
+    "MapItemCompletedPayload",
+    "MapStartedPayload",
+    "MessageCreatedPayload",
+    "MessageUpdatedPayload",
+    "MnesisEvent",
+    "PartCreatedPayload",
+    "PartUpdatedPayload",
+    "Payload",
+    "PruneCompletedPayload",
+    "SessionClosedPayload",
+    "SessionCreatedPayload",
+    "SessionDeletedPayload",
+    "SessionUpdatedPayload",
+]

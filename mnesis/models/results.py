@@ -1,0 +1,135 @@
+"""What callers get back."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mnesis.models.message import FinishReason, Message, ToolPart
+from mnesis.models.summary import Summary
+from mnesis.models.usage import TokenUsage
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CompactionAttempt(_Result):
+    """One try at a summary: the level, and why it was not taken ("" if it was)."""
+
+    level: int
+    refused: str = ""
+
+
+class CompactionResult(_Result):
+    """What a compaction did. `level_used` is 0 when there was nothing to do, or nothing that would have helped.
+
+    `level_used` is the highest level any of its summaries needed; `summary_message_id` the newest summary's id ("" if
+    none). Token counts are of the whole context, before and after.
+    """
+
+    session_id: str
+    summary_message_id: str = ""
+    summary_ids: tuple[str, ...] = ()
+    level_used: int = 0
+    compacted_message_count: int = 0
+    summary_token_count: int = 0
+    tokens_before: int = 0
+    tokens_after: int = 0
+    elapsed_ms: float = 0.0
+    pruned_tool_outputs: int = 0
+    pruned_tokens: int = 0
+    trigger: Literal["soft", "hard", "manual", "overflow", "resume"] = "manual"
+    attempts: tuple[CompactionAttempt, ...] = ()
+    turn_index: int = 0
+    created_at: int = 0
+
+
+class ContextBreakdown(_Result):
+    """Stored token counts of the active context. `tool_outputs` are part of `messages`."""
+
+    system_prompt: int = Field(default=0, ge=0)
+    summary: int = Field(default=0, ge=0)
+    messages: int = Field(default=0, ge=0)
+    tool_outputs: int = Field(default=0, ge=0)
+    total: int = Field(default=0, ge=0)
+
+
+class TurnSnapshot(_Result):
+    """The context right after a turn. `measured_tokens` is its size as far as known (reports of the provider included);
+    `compact_result` the compaction this turn set off, once it has finished."""
+
+    turn_index: int = Field(ge=0)
+    role: str = "assistant"
+    seq: int = 0
+    context_tokens: ContextBreakdown
+    measured_tokens: int = 0
+    compaction_triggered: bool = False
+    compact_result: CompactionResult | None = None
+    created_at: int = 0
+
+
+class TurnResult(_Result):
+    """A finished turn of `send()`. `tokens` and `cost` (US dollars; 0.0 where unknown) cover every call of the turn.
+
+    `tool_calls` are calls the session cannot run itself: give their results with the next `send()`.
+    `compaction_result` is the newest compaction that finished since the turn before.
+    """
+
+    message_id: str
+    text: str
+    finish_reason: FinishReason | str = FinishReason.STOP
+    tokens: TokenUsage = TokenUsage()
+    cost: float = 0.0
+    compaction_triggered: bool = False
+    compaction_result: CompactionResult | None = None
+    doom_loop_detected: bool = False
+    tool_calls: tuple[ToolPart, ...] = ()
+    reasoning: str = ""
+    user_message_id: str = ""
+
+
+class RecordResult(_Result):
+    """A turn stored by `record()`."""
+
+    user_message_id: str
+    assistant_message_id: str
+    tokens: TokenUsage
+    compaction_triggered: bool = False
+    doom_loop_detected: bool = False
+
+
+class TextDelta(_Result):
+    """A piece of the answer, as the provider sent it."""
+
+    type: Literal["text_delta"] = "text_delta"
+    text: str
+
+
+class TurnComplete(_Result):
+    """The last event of a stream: the stored turn."""
+
+    type: Literal["turn_complete"] = "turn_complete"
+    result: TurnResult
+
+
+class Expansion(_Result):
+    """One page of what stands behind a summary: its originals, exact and in order, or its child summaries.
+
+    `next_cursor` continues where this page ends; None at the end.
+    """
+
+    summary_id: str
+    messages: tuple[Message, ...] = ()
+    summaries: tuple[Summary, ...] = ()
+    next_cursor: str | None = None
+
+
+class Description(_Result):
+    """What an id names: `kind` is session, message, summary or file; `details` its metadata."""
+
+    id: str
+    kind: Literal["session", "message", "summary", "file"]
+    text: str = ""
+    details: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Where conversations are kept: one protocol, an SQLite and an in-memory implementation."""

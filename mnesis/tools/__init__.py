@@ -1,0 +1,5 @@
+"""Framework-neutral tools."""
+
+from mnesis.tools.spec import ToolSpec
+
+__all__ = ["ToolSpec"]
