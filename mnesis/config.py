@@ -64,6 +64,11 @@ class CompactionConfig(_Config):
         description="Model for summarisation, or a callable that takes the prompt's messages and returns the summary."
         " None = use session model",
     )
+    compaction_options: dict[str, Any] | None = Field(
+        default=None,
+        description="Further arguments of each summariser call (api_base, temperature, …). None = the session's"
+        " llm_options where the provider is the same",
+    )
     level2_enabled: bool = Field(default=True, description="Attempt Level 2 compression before falling back to Level 3")
     compaction_prompt: str | None = Field(
         default=None,

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 
 from ulid import ULID
 
 
 def new_id(prefix: str) -> str:
-    """A fresh id such as `msg_01JD…`. Prefixes in use: sess, msg, sum, cmp."""
+    """A fresh id such as `msg_01JD…`. Prefixes in use: sess, msg."""
     return f"{prefix}_{ULID()}"
+
+
+SHORT_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def short_id(prefix: str) -> str:
+    """A short random id such as `sum_7f3k9q2m4x` (50 random bits) for things a model reads: every character costs tokens.
+
+    Nobody can guess it before it is made, so text written earlier cannot imitate it."""
+    return f"{prefix}_{''.join(secrets.choice(SHORT_ALPHABET) for _ in range(10))}"
 
 
 def now_ms() -> int:

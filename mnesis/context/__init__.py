@@ -1,1 +1,1 @@
-
+"""The active context and a budget in, a window out. Pure functions."""

@@ -1,12 +1,13 @@
 """The port to language models: two methods, plain values.
 
-`complete` gives the whole answer, `stream` gives pieces as they arrive and the whole answer last. Both raise an `LLMError`
-of `mnesis.errors` when there is none; nothing else. Retrying is not theirs (`mnesis.llm.retry`).
+`complete` gives the whole answer, `stream` gives pieces as they arrive and the whole answer last. Both raise an
+`LLMError` of `mnesis.errors` when there is none; nothing else. Retrying is not theirs (`mnesis.llm.retry`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -67,3 +68,13 @@ class LLM(Protocol):
     def stream(self, request: LLMRequest) -> AsyncIterator[Delta | LLMReply]:
         """Pieces as they arrive, then the whole answer as the last item."""
         ...
+
+
+@asynccontextmanager
+async def closing_stream(pieces: AsyncIterator[Delta | LLMReply]) -> AsyncIterator[AsyncIterator[Delta | LLMReply]]:
+    """Hold a stream and close it on the way out if it can be closed (a generator can): its connection ends with it."""
+    try:
+        yield pieces
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()

@@ -26,7 +26,7 @@ class CompactionResult(_Result):
     """What a compaction did. `level_used` is 0 when there was nothing to do, or nothing that would have helped.
 
     `level_used` is the highest level any of its summaries needed; `summary_message_id` the newest summary's id ("" if
-    none). Token counts are of the whole context, before and after.
+    none). Token counts are of the whole context, before and after. `usage` and `cost` are the summariser's.
     """
 
     session_id: str
@@ -42,6 +42,8 @@ class CompactionResult(_Result):
     pruned_tokens: int = 0
     trigger: Literal["soft", "hard", "manual", "overflow", "resume"] = "manual"
     attempts: tuple[CompactionAttempt, ...] = ()
+    usage: TokenUsage = TokenUsage()
+    cost: float = 0.0
     turn_index: int = 0
     created_at: int = 0
 

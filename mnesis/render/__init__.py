@@ -1,1 +1,1 @@
-
+"""From messages to the shapes of others."""

@@ -1,0 +1,97 @@
+"""`mnesis doctor`: what is wrong here, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from mnesis.cli.app import PROBLEM_FOUND, STORE_UNUSABLE
+from mnesis.cli.database import NoDatabaseError, database_path, db_option, existing_database, find_session, json_option
+from mnesis.cli.environment import environment_findings, file_findings
+from mnesis.cli.screen import clean, console, counted, print_json
+from mnesis.errors import MnesisStoreError, NotFoundError
+from mnesis.models.context import Finding
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "bold red")}
+
+
+@click.command("doctor")
+@click.argument("session_id", metavar="[ID]", required=False)
+@json_option
+@db_option
+@click.pass_context
+def command(ctx: click.Context, session_id: str | None, as_json: bool, db: str | None) -> None:
+    """Examine this environment and the database: versions, permissions, every stored hash, edge and count.
+
+    With ID only that session is examined. Nothing is changed. Every finding says what to do. Exit code 1 if there is
+    an error (warnings alone are 0), 3 if the database cannot be used at all.
+    """
+    findings = list(environment_findings())
+    usable, found = _database_findings(db, session_id)
+    findings += found
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        _print(findings)
+    if not usable:
+        ctx.exit(STORE_UNUSABLE)
+    if any(finding.severity == "error" for finding in findings):
+        ctx.exit(PROBLEM_FOUND)
+
+
+def _database_findings(db: str | None, session_id: str | None) -> tuple[bool, list[Finding]]:
+    """Whether the database can be used, and what was found."""
+    try:
+        path = existing_database(db)
+    except NoDatabaseError as error:
+        fix = "name the right one with --db or MNESIS_DB; it is made when the first session is opened"
+        asked_for = db is not None or session_id is not None
+        return not asked_for, [
+            Finding("error" if asked_for else "ok", "database", str(error), fix if asked_for else "")
+        ]
+    found = list(file_findings(path))
+    try:
+        return True, [*found, *asyncio.run(_checked(db, session_id))]
+    except NotFoundError:
+        raise
+    except MnesisStoreError as error:
+        fix = "keep a copy of the file and restore the last good one; sessions of other databases are not concerned"
+        return False, [*found, Finding("error", "database", str(error), fix)]
+
+
+async def _checked(db: str | None, session_id: str | None) -> list[Finding]:
+    from mnesis.engine import Engine
+
+    async with Engine(database_path(db)) as engine:
+        chosen = (await find_session(engine.store, session_id)).id if session_id is not None else None
+        found = await engine.store.check(session_id=chosen)
+        place = f"session {chosen}" if chosen is not None else str(database_path(db))
+    if any(finding.severity != "ok" for finding in found):
+        return found
+    return [*found, Finding("ok", "content", f"{place}: hashes, edges, covers and counts agree")]
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    from rich.text import Text
+
+    screen = console()
+    for finding in findings:
+        screen.print(_line(finding))
+    worst = {severity: sum(f.severity == severity for f in findings) for severity in ("error", "warning")}
+    summary = f"{counted(worst['error'], 'error')}, {counted(worst['warning'], 'warning')}"
+    screen.print(Text(summary, style="bold red" if worst["error"] else "bold"))
+
+
+def _line(finding: Finding) -> Text:
+    from rich.text import Text
+
+    mark, style = _MARKS[finding.severity]
+    fix = f"\n    fix: {clean(finding.fix)}" if finding.fix else ""
+    return Text.assemble((mark, style), f" {finding.check}: {clean(finding.detail)}", (fix, "bold"))

@@ -1,0 +1,106 @@
+"""`mnesis import`: an exported session, back in a database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import click
+
+from mnesis.cli.database import database_path, db_option
+from mnesis.cli.portable import FORMAT, FORMAT_VERSION, read_line
+from mnesis.cli.screen import clean, counted, note
+
+_KINDS = ("session", "message", "summary", "cover", "prune", "turn", "compaction", "interruption")
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--as", "new_id", metavar="NEW_ID", help="Give the session this id instead of its own.")
+@db_option
+def command(file: str, new_id: str | None, db: str | None) -> None:
+    """Bring an exported session back.
+
+    Restored exactly: every message (id, place, parts, token counts, reported usage, extra fields), the session's
+    settings, summaries with their originals and children, what stands in the context now, lifetime usage and cost,
+    interruptions. Taken anew: the times of compactions and of last use, and the token figures of past turns, which are
+    the stored counts without what providers reported. Pruned outputs inside folded spans come back unpruned.
+
+    A session of the same id must not be there.
+    """
+    with _opened(file) as lines:
+        export = _parsed(lines)
+    session_id, messages = asyncio.run(_import(export, new_id, db))
+    note(f"session {session_id}: {counted(messages, 'message')} imported")
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[IO[str]]:
+    try:
+        with click.open_file(file, encoding="utf-8") as lines:
+            yield lines
+    except OSError as error:
+        raise click.UsageError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{file} is no export of mnesis: it is not text") from error
+
+
+def _parsed(lines: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """The lines by kind."""
+    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _KINDS}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = read_line(line)
+        except (ValueError, RecursionError) as error:
+            raise click.UsageError(f"line {number} cannot be read: {clean(str(error))}") from error
+        if value["kind"] not in found:
+            raise click.UsageError(f"line {number} is of the unknown kind {clean(value['kind'])!r}")
+        found[value.pop("kind")].append(value)
+        if number == 1:
+            _check_head(found["session"])
+    if not found["session"]:
+        raise click.UsageError("this file is empty; it is no export of mnesis")
+    return found
+
+
+def _check_head(heads: list[dict[str, Any]]) -> None:
+    if not heads or heads[0].get("format") != FORMAT:
+        raise click.UsageError("the first line names no session; this is no export of mnesis")
+    if heads[0].get("version") != FORMAT_VERSION:
+        found = clean(str(heads[0].get("version")))
+        raise click.UsageError(f"the export has version {found}, this mnesis reads {FORMAT_VERSION}; upgrade mnesis")
+
+
+async def _import(export: dict[str, list[dict[str, Any]]], new_id: str | None, db: str | None) -> tuple[str, int]:
+    from pydantic import ValidationError
+
+    from mnesis.cli.replayed import Replay, parsed_export
+    from mnesis.engine import Engine
+    from mnesis.errors import MnesisStoreError, SessionNotFoundError
+
+    try:
+        parsed = parsed_export(export, new_id)
+    except (ValidationError, ValueError, TypeError, KeyError) as error:
+        raise click.UsageError(f"the export is damaged: {clean(str(error))}") from error
+    session_id = parsed.session.id
+    async with Engine(database_path(db)) as engine:
+        store = engine.store
+        try:
+            await store.session(session_id)
+        except SessionNotFoundError:
+            pass
+        else:
+            raise click.UsageError(
+                f"session {clean(session_id)!r} is in {store.location} already; give it another id with --as NEW_ID"
+            )
+        try:
+            await Replay(store, parsed).run()
+        except (MnesisStoreError, ValueError):
+            # Half a session is worse than none.
+            await store.purge(session_id)
+            raise
+    return session_id, len(parsed.messages)

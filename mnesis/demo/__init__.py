@@ -1,0 +1,1 @@
+"""A long conversation to try the library on, without any model: `mnesis demo` replays it."""

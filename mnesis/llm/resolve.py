@@ -1,0 +1,63 @@
+"""The one place that chooses which model client answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+
+from mnesis.errors import ConfigurationError
+from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest, closing_stream
+from mnesis.llm.callable import CallableLLM
+from mnesis.llm.litellm import LiteLLM
+from mnesis.llm.mock import MockLLM
+
+MOCK_SWITCH = "MNESIS_MOCK_LLM"
+
+
+def resolve(llm: object | None = None) -> LLM:
+    """The client for what a user gave: None, a model string, an object with `complete` and `stream`, or a function.
+
+    None calls the model each request names, a string that model in its place, both through litellm. Whatever is chosen,
+    `MNESIS_MOCK_LLM=1`, read at each call, puts `MockLLM` in its place. Raises ConfigurationError for anything else.
+    """
+    return llm if isinstance(llm, SwitchedLLM) else SwitchedLLM(_client(llm))
+
+
+class SwitchedLLM:
+    """`inner`, or `MockLLM` for every call made while the environment has `MNESIS_MOCK_LLM=1`."""
+
+    def __init__(self, inner: LLM) -> None:
+        self.inner = inner
+
+    async def complete(self, request: LLMRequest) -> LLMReply:
+        """The whole answer of the client in charge."""
+        return await self._chosen().complete(request)
+
+    async def stream(self, request: LLMRequest) -> AsyncGenerator[Delta | LLMReply, None]:
+        """The pieces of the client in charge, then its whole answer."""
+        async with closing_stream(self._chosen().stream(request)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def _chosen(self) -> LLM:
+        return MockLLM() if mock_is_on() else self.inner
+
+
+def mock_is_on() -> bool:
+    """Whether `MNESIS_MOCK_LLM` is exactly "1" now."""
+    return os.environ.get(MOCK_SWITCH) == "1"
+
+
+def _client(llm: object | None) -> LLM:
+    if llm is None:
+        return LiteLLM()
+    if isinstance(llm, str) and llm.strip():
+        return LiteLLM(model=llm)
+    if isinstance(llm, LLM) and not isinstance(llm, type):
+        return llm
+    if callable(llm) and not isinstance(llm, type):
+        return CallableLLM(llm)
+    raise ConfigurationError(
+        f"llm={llm!r} is no language model; give a model string such as 'anthropic/claude-sonnet-4-5', a function"
+        " (messages) -> str, or an object with the methods complete(request) and stream(request)"
+    )

@@ -1,0 +1,67 @@
+"""A lock that may be taken from any event loop of any thread, first come, first served."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from types import TracebackType
+
+
+class FairLock:
+    """Mutual exclusion between tasks, also of different loops. `asyncio.Lock` belongs to one loop and is not enough."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._held = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def locked(self) -> bool:
+        """Whether somebody holds it."""
+        return self._held
+
+    async def __aenter__(self) -> None:
+        with self._guard:
+            if not self._held:
+                self._held = True
+                return
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            self._give_up(turn)
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def _give_up(self, turn: asyncio.Future[None]) -> None:
+        with self._guard:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                return
+        # Granted already: pass it on, unless the grant is still on its way and will see the cancellation itself.
+        if not turn.cancelled():
+            self._release()
+
+    def _release(self) -> None:
+        while True:
+            with self._guard:
+                if not self._waiting:
+                    self._held = False
+                    return
+                turn = self._waiting.popleft()
+            try:
+                turn.get_loop().call_soon_threadsafe(self._grant, turn)
+            except RuntimeError:  # that loop is closed; its task will never come
+                continue
+            return
+
+    def _grant(self, turn: asyncio.Future[None]) -> None:
+        if turn.done():
+            self._release()
+        else:
+            turn.set_result(None)

@@ -1,0 +1,99 @@
+"""Messages as Anthropic's blocks: the system prompt apart, roles alternating, results in the user's message."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from mnesis.models.message import FilePart, ImagePart, Message, MessagePart, ReasoningPart, ToolPart, ToolResultPart
+from mnesis.render.chat import EMPTY, part_text, result_text
+
+OPENING = "[The conversation begins with the assistant.]"
+Block = dict[str, Any]
+
+
+def anthropic_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """The messages in order, beginning with the user, neighbours of one role merged."""
+    merged: list[dict[str, Any]] = []
+    for message in messages:
+        for role, blocks in _steps(message):
+            if merged and merged[-1]["role"] == role:
+                merged[-1]["content"].extend(blocks)
+            else:
+                merged.append({"role": role, "content": blocks})
+    if merged and merged[0]["role"] == "assistant":
+        merged.insert(0, {"role": "user", "content": [_text(OPENING)]})
+    for step in merged:
+        # Results must stand first in the message that answers a call.
+        step["content"].sort(key=lambda block: block["type"] != "tool_result")
+    return merged
+
+
+def _steps(message: Message) -> Iterable[tuple[str, list[Block]]]:
+    if message.role != "assistant":
+        blocks = [block for part in message.parts if (block := _block(part)) is not None]
+        if message.role == "system":
+            blocks = [_text(f"[System message]\n{b['text']}") if b["type"] == "text" else b for b in blocks]
+        yield "user", blocks or [_text(EMPTY)]
+        return
+    said: list[Block] = []
+    results: list[Block] = []
+    for part in message.parts:
+        block = _block(part)
+        if results and block is not None and block["type"] != "tool_use":
+            yield "assistant", said
+            yield "user", results
+            said, results = [], []
+        if block is not None:
+            said.append(block)
+        if isinstance(part, ToolPart) and part.has_result:
+            results.append(_result(part.result()))
+    if said or not results:
+        yield "assistant", said or [_text(EMPTY)]
+    if results:
+        yield "user", results
+
+
+def _block(part: MessagePart) -> Block | None:
+    match part:
+        case ToolPart():
+            return {"type": "tool_use", "id": _safe_id(part.tool_call_id), "name": part.tool_name, "input": part.input}
+        case ToolResultPart():
+            return _result(part)
+        case ReasoningPart():
+            return dict(part.provider) if part.provider else None
+        case ImagePart():
+            return {"type": "image", "source": _source(part)}
+        case FilePart(data=str() as data):
+            source = {"type": "base64", "media_type": part.media_type, "data": data}
+            return {"type": "document", "source": source, "title": part.name}
+    text = part_text(part)
+    return _text(text) if text.strip() else None
+
+
+def _source(part: ImagePart) -> dict[str, Any]:
+    if part.url and not part.url.startswith("data:"):
+        return {"type": "url", "url": part.url}
+    data = part.data if part.data is not None else (part.url or "").partition(",")[2]
+    return {"type": "base64", "media_type": part.media_type, "data": data}
+
+
+def _result(part: ToolResultPart) -> Block:
+    block: Block = {
+        "type": "tool_result",
+        "tool_use_id": _safe_id(part.tool_call_id),
+        "content": result_text(part) or EMPTY,
+    }
+    if part.is_error:
+        block["is_error"] = True
+    return block
+
+
+def _text(text: str) -> Block:
+    return {"type": "text", "text": text}
+
+
+def _safe_id(call_id: str) -> str:
+    """Anthropic takes letters, digits, `_` and `-` in call ids."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", call_id) or "call"

@@ -1,0 +1,163 @@
+"""One session, opened: what its turns and its upkeep work with. Store first, then state, then events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from anyio import to_thread
+
+from mnesis.config import MnesisConfig
+from mnesis.context.assemble import assemble
+from mnesis.engine import Engine, SessionRuntime
+from mnesis.errors import LLMError
+from mnesis.events.bus import EventBus, MnesisEvent
+from mnesis.events.payloads import (
+    DoomLoopDetectedPayload,
+    LlmRetryPayload,
+    MessageCreatedPayload,
+    PartCreatedPayload,
+    SessionUpdatedPayload,
+)
+from mnesis.llm.base import LLM
+from mnesis.model_info import ModelInfo
+from mnesis.models.context import Budget, Window
+from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
+from mnesis.models.session import SessionRecord, UsageReport
+from mnesis.store.base import Append, Appended, Store
+from mnesis.tokens import message_tokens
+from mnesis.tools.toolset import canonical_call
+
+T = TypeVar("T")
+# Counting more than this many characters at once would hold up the event loop noticeably.
+COUNT_IN_THREAD_CHARS = 100_000
+
+
+@dataclass
+class Scope:
+    """A session's id, settings, model, budget and client, and the verbs its steps are made of."""
+
+    engine: Engine
+    session_id: str
+    config: MnesisConfig
+    model: ModelInfo
+    budget: Budget
+    count: Callable[[str], int]
+    llm: LLM
+    runtime: SessionRuntime
+    bus: EventBus
+
+    @property
+    def store(self) -> Store:
+        return self.engine.store
+
+    @property
+    def state(self) -> SessionRecord:
+        """The newest state known here."""
+        state = self.runtime.state
+        assert state is not None, "set when the session is opened"  # noqa: S101  # an invariant, not input
+        return state
+
+    async def append(
+        self, messages: Sequence[Message], *, report: UsageReport | None = None, ends_turn: bool = False
+    ) -> Appended:
+        """Count, store in one transaction, then tell. Once it has begun it is carried through, also when the caller is
+        cancelled meanwhile: what is committed is also told."""
+        counted = [await self.counted(message) for message in messages]
+        return await self.carried_through(self._append(Append(counted, report, ends_turn)))
+
+    async def counted(self, message: Message) -> Message:
+        """The message with its token counts, taken now, once."""
+        if message.token_count:
+            return message
+        if _characters(message) > COUNT_IN_THREAD_CHARS:
+            tokens, tool_tokens = await to_thread.run_sync(message_tokens, message, self.count)
+        else:
+            tokens, tool_tokens = message_tokens(message, self.count)
+        return message.model_copy(update={"token_count": tokens, "tool_tokens": tool_tokens})
+
+    async def carried_through(self, work: Coroutine[Any, Any, T]) -> T:
+        """The outcome of `work`, which goes on even if whoever waits for it is cancelled."""
+        return await asyncio.shield(self.engine.start(work))
+
+    async def _append(self, append: Append) -> Appended:
+        stored = await self.store.append(self.session_id, append)
+        self.runtime.state = stored.session
+        if stored.fresh:
+            self._tell(stored)
+        return stored
+
+    def _tell(self, stored: Appended) -> None:
+        for message in stored.messages:
+            if self.bus.wants(MnesisEvent.MESSAGE_CREATED):
+                payload = MessageCreatedPayload(
+                    self.session_id, message.id, message.role, message.seq, message.token_count
+                )
+                self.bus.publish(MnesisEvent.MESSAGE_CREATED, payload)
+            if self.bus.wants(MnesisEvent.PART_CREATED):
+                for index, part in enumerate(message.parts):
+                    created = PartCreatedPayload(self.session_id, message.id, index, part.type)
+                    self.bus.publish(MnesisEvent.PART_CREATED, created)
+        self.tell_updated()
+
+    def tell_updated(self) -> None:
+        """Say that the session's state moved."""
+        if self.bus.wants(MnesisEvent.SESSION_UPDATED):
+            state = self.state
+            payload = SessionUpdatedPayload(self.session_id, state.context_tokens, state.turn_count)
+            self.bus.publish(MnesisEvent.SESSION_UPDATED, payload)
+
+    async def window(
+        self, *, system_prompt: str | None = None, reserved_tokens: int = 0, budget_tokens: int | None = None
+    ) -> Window:
+        """The window for the next request. The budget is corrected by how much more the provider counts than we do."""
+        context = await self.store.active_context(self.session_id)
+        self.runtime.state = context.session
+        room = int((budget_tokens or self.budget.usable_tokens) / context.session.calibration)
+        return assemble(
+            context,
+            budget_tokens=room,
+            count=self.count,
+            system_prompt=system_prompt,
+            reserved_tokens=reserved_tokens,
+        )
+
+    def note_calls(self, calls: Sequence[ToolPart]) -> bool:
+        """Count identical tool calls in a row; True, and an event, when the threshold is reached."""
+        threshold, reached = self.config.session.doom_loop_threshold, False
+        runtime = self.runtime
+        for call in calls:
+            signature = canonical_call(call)
+            runtime.repeated_calls = runtime.repeated_calls + 1 if signature == runtime.last_call else 1
+            runtime.last_call = signature
+            if runtime.repeated_calls == threshold:
+                payload = DoomLoopDetectedPayload(self.session_id, call.tool_name, runtime.repeated_calls)
+                self.bus.publish(MnesisEvent.DOOM_LOOP_DETECTED, payload)
+            reached = reached or runtime.repeated_calls >= threshold
+        return reached
+
+    def tell_retry(self, attempt: int, error: LLMError, delay_seconds: float) -> None:
+        """Say that a model call is going to be repeated."""
+        payload = LlmRetryPayload(
+            self.session_id,
+            attempt,
+            self.config.session.retry.max_retries,
+            type(error).__name__,
+            str(error),
+            delay_seconds,
+        )
+        self.bus.publish(MnesisEvent.LLM_RETRY, payload)
+
+
+def _characters(message: Message) -> int:
+    total = 0
+    for part in message.parts:
+        if isinstance(part, TextPart):
+            total += len(part.text)
+        elif isinstance(part, ToolPart | ToolResultPart):
+            total += len(part.output or "")
+        else:
+            total += len(str(part))
+    return total

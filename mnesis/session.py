@@ -1,0 +1,540 @@
+"""`MnesisSession`: one conversation that is kept whole and always fits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Literal
+
+from mnesis import reading
+from mnesis.config import MnesisConfig
+from mnesis.engine import Engine
+from mnesis.errors import (
+    ConfigurationError,
+    InvalidMessageError,
+    SessionClosedError,
+)
+from mnesis.events.bus import EventBus, Handler, MnesisEvent, Unsubscribe
+from mnesis.events.payloads import SessionClosedPayload, SessionCreatedPayload
+from mnesis.intake import Content, draft, parts_of, user_messages
+from mnesis.models.context import Budget, Interruption, Window
+from mnesis.models.message import Message, MessagePart, TextPart
+from mnesis.models.results import (
+    CompactionResult,
+    Description,
+    Expansion,
+    RecordResult,
+    TextDelta,
+    TurnComplete,
+    TurnResult,
+    TurnSnapshot,
+)
+from mnesis.models.session import UsageReport
+from mnesis.models.summary import Summary
+from mnesis.models.usage import TokenUsage
+from mnesis.opening import Opened, Opening, load_existing, open_or_create
+from mnesis.render.anthropic import anthropic_messages
+from mnesis.render.chat import chat_messages
+from mnesis.tools.toolset import Toolset
+from mnesis.turn import OnPart, Turn, refuse_from_own_tool
+from mnesis.upkeep import Upkeep
+
+DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
+HANDLER_GRACE_SECONDS = 10.0
+
+
+class MnesisSession:
+    """A conversation with a model, kept verbatim in a database, sent as a view that fits the model's window.
+
+    Made by `open()` (a context manager), `create()` or `load()`. Safe to share between tasks: turns are taken one after
+    the other. Every method raises `SessionClosedError` once the session is closed.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self._scope = opened.scope
+        self._upkeep = Upkeep(opened.scope)
+        self._owns_engine = opened.owns_engine
+        self._created = opened.created
+        self._closed = False
+        self._turns: set[asyncio.Task[TurnResult]] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        *,
+        model: str | None,
+        system_prompt: str | None = None,
+        session_id: str | None = None,
+        agent: str = "default",
+        parent_id: str | None = None,
+        config: MnesisConfig | None = None,
+        db_path: str | os.PathLike[str] | None = None,
+        engine: Engine | None = None,
+        llm: object | None = None,
+    ) -> AsyncIterator[MnesisSession]:
+        """Create a session, or open the one named `session_id`, and close it at the end of the block. See `create()`."""
+        session = await cls.create(
+            model=model,
+            system_prompt=system_prompt,
+            session_id=session_id,
+            agent=agent,
+            parent_id=parent_id,
+            config=config,
+            db_path=db_path,
+            engine=engine,
+            llm=llm,
+        )
+        try:
+            yield session
+        finally:
+            await session.close()
+
+    @classmethod
+    async def create(
+        cls,
+        *,
+        model: str | None,
+        system_prompt: str | None = None,
+        session_id: str | None = None,
+        agent: str = "default",
+        parent_id: str | None = None,
+        config: MnesisConfig | None = None,
+        db_path: str | os.PathLike[str] | None = None,
+        engine: Engine | None = None,
+        llm: object | None = None,
+    ) -> MnesisSession:
+        """Create a session, or open the one named `session_id`: any non-empty string is a name.
+
+        `model` is a litellm model string, used from now on also for a session that was begun with another one; so is
+        `system_prompt` where it is given ("You are a helpful assistant." for new sessions by default). `model=None` keeps the
+        model of a session that exists; a new one is then only recorded, and compacted without a model. `db_path` or
+        `config.store.db_path` say where the database is; `engine` brings its own. `llm` is a client to use instead of litellm:
+        an object as in `mnesis.llm.base.LLM` or a function `messages -> str`.
+
+        Raises `ConfigurationError` for settings that cannot work with the model, `SessionNotFoundError` for an unknown
+        `parent_id`, and the store's errors. Nothing stays open when it raises.
+        """
+        opened = await open_or_create(
+            Opening(config, db_path, engine, llm),
+            model=model,
+            system_prompt=system_prompt,
+            session_id=session_id,
+            agent=agent,
+            parent_id=parent_id,
+        )
+        session = cls(opened)
+        if opened.created:
+            session._tell_created()
+        return await session._resumed()
+
+    @classmethod
+    async def load(
+        cls,
+        session_id: str,
+        config: MnesisConfig | None = None,
+        db_path: str | os.PathLike[str] | None = None,
+        *,
+        engine: Engine | None = None,
+        llm: object | None = None,
+        model: str | None = None,
+    ) -> MnesisSession:
+        """Open a session that exists, with its system prompt, model (unless `model` is given), context and history.
+
+        A compaction that a crash left undone is taken up again. Raises `SessionNotFoundError`, which names id and
+        database; no database is created for it.
+        """
+        opened = await load_existing(Opening(config, db_path, engine, llm), session_id, model)
+        return await cls(opened)._resumed()
+
+    @property
+    def id(self) -> str:
+        """The session's name in its database."""
+        return self._scope.session_id
+
+    @property
+    def model(self) -> str:
+        """The model string."""
+        return self._scope.state.model
+
+    @property
+    def system_prompt(self) -> str:
+        return self._scope.state.system_prompt
+
+    @property
+    def agent(self) -> str:
+        return self._scope.state.agent
+
+    @property
+    def parent_id(self) -> str | None:
+        return self._scope.state.parent_id
+
+    @property
+    def config(self) -> MnesisConfig:
+        return self._scope.config
+
+    @property
+    def engine(self) -> Engine:
+        return self._scope.engine
+
+    @property
+    def budget(self) -> Budget:
+        """The marks that drive compaction, in tokens."""
+        return self._scope.budget
+
+    @property
+    def context_tokens(self) -> int:
+        """The size of the context as far as known: what the provider reported, at least what was counted."""
+        return self._scope.state.context_tokens
+
+    @property
+    def token_usage(self) -> TokenUsage:
+        """Lifetime usage: the sum over all turns, also those before `load()`."""
+        return self._scope.state.usage
+
+    @property
+    def cost(self) -> float:
+        """Lifetime cost in US dollars, as far as the providers' prices are known."""
+        return self._scope.state.cost
+
+    @property
+    def compaction_in_progress(self) -> bool:
+        return self._scope.runtime.compacting > 0
+
+    @property
+    def event_bus(self) -> EventBus:
+        """This session's view of the engine's event bus."""
+        return self._scope.bus
+
+    async def send(
+        self,
+        message: Content,
+        *,
+        tools: Iterable[Any] | None = None,
+        on_part: OnPart | None = None,
+        system_prompt: str | None = None,
+        llm_options: Mapping[str, Any] | None = None,
+    ) -> TurnResult:
+        """Send a message and get the answer, stored both.
+
+        `message` is a string or a list of parts (text, images, files, results of earlier tool calls). `tools` are provider
+        dicts, whose calls come back as `result.tool_calls` to be answered with the next `send()`, and functions or
+        `ToolSpec`s, which the session runs itself, side by side, for at most `max_tool_rounds` rounds. `on_part` is called
+        with parts as they arrive. `system_prompt` and `llm_options` (temperature, …) hold for this turn.
+
+        Raises `InvalidMessageError` and `ToolDefinitionError` before anything is stored; an `LLMError` when the model gives
+        no answer: then the message is kept, and the next `send()` goes on from it.
+        """
+        drafts, toolset = self._prepared(message, tools)
+        turn = Turn(self._scope, self._upkeep, drafts, toolset, system_prompt, dict(llm_options or {}), on_part)
+        return await self._taken(turn)
+
+    async def stream(
+        self,
+        message: Content,
+        *,
+        tools: Iterable[Any] | None = None,
+        system_prompt: str | None = None,
+        llm_options: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[TextDelta | TurnComplete]:
+        """`send()`, with `TextDelta` events as the provider sends them, then one `TurnComplete`.
+
+        Whoever stops listening (break, an exception, cancellation) does not stop the turn: it is completed and stored,
+        and `close()` waits for it. Raises as `send()`; retries happen only before the first delta.
+        """
+        drafts, toolset = self._prepared(message, tools)
+        pieces: asyncio.Queue[TextDelta | None] = asyncio.Queue()
+
+        def hand_on(part: MessagePart) -> None:
+            if isinstance(part, TextPart) and part.text:
+                pieces.put_nowait(TextDelta(text=part.text))
+
+        turn = Turn(self._scope, self._upkeep, drafts, toolset, system_prompt, dict(llm_options or {}), hand_on)
+        task = self._scope.engine.start(self._taken(turn))
+        self._turns.add(task)
+        task.add_done_callback(self._turns.discard)
+        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        task.add_done_callback(_retrieve)
+        while (piece := await pieces.get()) is not None:
+            yield piece
+        yield TurnComplete(result=await asyncio.shield(task))
+
+    async def record(
+        self,
+        user_message: Content,
+        assistant_response: Content,
+        *,
+        tokens: TokenUsage | None = None,
+        finish_reason: str = "stop",
+        cost: float = 0.0,
+        user_message_id: str | None = None,
+        assistant_message_id: str | None = None,
+    ) -> RecordResult:
+        """Store a turn that was made elsewhere, both messages in one transaction, and see to the context.
+
+        `tokens` is the usage the provider reported; without it the text is counted. Tool calls may be among the parts of
+        the response, with their outputs. With ids of your own the call may be repeated safely: what is stored already is
+        not stored again.
+        """
+        asked, answered = parts_of(user_message), parts_of(assistant_response)
+        self._check_open()
+        refuse_from_own_tool(self.id)
+        if not asked or not answered:
+            raise InvalidMessageError("a turn needs a user message and a response; one of them has no parts")
+        said = user_messages(asked, id=user_message_id)
+        reply = draft(
+            "assistant",
+            answered,
+            id=assistant_message_id,
+            model_id=self.model,
+            tokens=tokens,
+            cost=cost,
+            finish_reason=finish_reason,
+        )
+        async with self._scope.runtime.turn:
+            self._check_open()
+            counted = [await self._scope.counted(m) for m in (*said, reply)]
+            report = _report(counted, tokens, cost)
+            stored = await self._scope.append(counted, report=report, ends_turn=True)
+            looping = self._scope.note_calls(reply.tool_calls) if stored.fresh else False
+            triggered = await self._upkeep.nudge()
+        return RecordResult(
+            user_message_id=said[-1].id,
+            assistant_message_id=reply.id,
+            tokens=report.usage,
+            compaction_triggered=triggered,
+            doom_loop_detected=looping,
+        )
+
+    async def append(
+        self, messages: Sequence[Message], *, tokens: TokenUsage | None = None, ends_turn: bool = False
+    ) -> list[Message]:
+        """Store messages as they are, in one transaction; for adapters and importers. Returns them with their `seq`.
+
+        Repeating it is safe: messages are known by their ids. `tokens` is a provider's report that came with them.
+        """
+        self._check_open()
+        refuse_from_own_tool(self.id)
+        if not messages:
+            return []
+        async with self._scope.runtime.turn:
+            self._check_open()
+            report = UsageReport(tokens, "inferred") if tokens is not None else None
+            stored = await self._scope.append(messages, report=report, ends_turn=ends_turn)
+            if stored.fresh:
+                for message in messages:
+                    self._scope.note_calls(message.tool_calls)
+            await self._upkeep.nudge()
+        return list(stored.messages)
+
+    async def messages(self, *, include_summaries: bool = False) -> list[Message]:
+        """The log: every message, verbatim, in order.
+
+        With `include_summaries` the summaries that stand in the context now are put in after the last message they
+        stand for, as messages with `is_summary`.
+        """
+        found = [message async for message in self.iter_messages()]
+        return await reading.with_summaries(self._scope.store, self.id, found) if include_summaries else found
+
+    async def conversation_messages(self) -> list[Message]:
+        """The log without any summaries."""
+        return await self.messages()
+
+    async def iter_messages(self, *, after_seq: int = 0, page: int = reading.PAGE) -> AsyncIterator[Message]:
+        """The log, read `page` messages at a time; for logs that should not be in memory whole."""
+        self._check_open()
+        async for message in reading.every_message(self._scope.store, self.id, after_seq=after_seq, page=page):
+            yield message
+
+    async def message(self, message_id: str) -> Message:
+        """One message of the log, whole. Raises `MessageNotFoundError`."""
+        self._check_open()
+        return await self._scope.store.message(self.id, message_id)
+
+    async def window(self, *, system_prompt: str | None = None) -> Window:
+        """What the model would be sent now, as values. Over the hard threshold the context is compacted first."""
+        self._check_open()
+        await self._upkeep.make_room()
+        return await self._scope.window(system_prompt=system_prompt)
+
+    async def context_for_next_turn(
+        self,
+        system_prompt: str | None = None,
+        *,
+        provider: Literal["openai", "anthropic"] = "openai",
+    ) -> list[dict[str, Any]]:
+        """The window as messages for your own client, without the system prompt; add the next user message and send it.
+
+        `provider` "openai" gives chat-completions dicts, "anthropic" content blocks with alternating roles. A
+        `system_prompt` other than the session's is taken into account for the room it needs.
+        """
+        if provider not in ("openai", "anthropic"):
+            raise ConfigurationError(f"provider is 'openai' or 'anthropic', not {provider!r}")
+        window = await self.window(system_prompt=system_prompt)
+        return anthropic_messages(window.messages) if provider == "anthropic" else chat_messages(window.messages)
+
+    async def compact(self) -> CompactionResult:
+        """Fold everything but the two newest user turns now. `level_used` 0 if there is nothing to fold."""
+        self._check_open()
+        result = await self._upkeep.sweep("manual")
+        assert result is not None, "a manual sweep is never needless"  # noqa: S101  # an invariant, not input
+        return result
+
+    async def hide(self, first_seq: int, last_seq: int) -> None:
+        """Take messages `first_seq` to `last_seq` out of the active context; the log keeps them.
+
+        Summaries that lie inside the span give way; one that reaches over its edge raises `StaleContextError`."""
+        self._check_open()
+        async with self._scope.runtime.turn:
+            self._scope.runtime.state = await self._scope.store.hide(self.id, first_seq, last_seq)
+            self._scope.tell_updated()
+
+    async def start_epoch(self) -> None:
+        """Begin with an empty context: everything so far leaves it; the log keeps it."""
+        self._check_open()
+        last = (await self._scope.store.session(self.id)).last_seq
+        if last:
+            await self.hide(1, last)
+
+    def history(self) -> list[TurnSnapshot]:
+        """A snapshot of the context after each turn, oldest first, from the beginning of the session."""
+        self._check_open()
+        return self._scope.store.turns(self.id)
+
+    async def compactions(self) -> list[CompactionResult]:
+        """Every compaction of this session, oldest first."""
+        self._check_open()
+        return await self._scope.store.compactions(self.id)
+
+    async def interruptions(self) -> list[Interruption]:
+        """Model calls that gave no answer, with what had arrived of it; never part of the log or of a request."""
+        self._check_open()
+        return await self._scope.store.interruptions(self.id)
+
+    async def summaries(self) -> list[Summary]:
+        """Every summary ever made, children before parents."""
+        self._check_open()
+        return await self._scope.store.summaries(self.id)
+
+    async def expand(
+        self, summary_id: str, *, cursor: str | None = None, limit: int = 50, children: bool = False
+    ) -> Expansion:
+        """The originals behind a summary, exact and in order, `limit` at a time; with `children` the summaries it was made
+        of. Raises `SummaryNotFoundError`."""
+        self._check_open()
+        if children:
+            return await reading.expand_children(self._scope.store, self.id, summary_id)
+        return await reading.expand(self._scope.store, self.id, summary_id, cursor=cursor, limit=limit)
+
+    async def describe(self, id: str) -> Description:
+        """What an id names in this session: the session itself, a message, a summary or a file. Raises `NotFoundError`."""
+        self._check_open()
+        return await reading.describe(self._scope.store, self.id, id)
+
+    def subscribe(self, event: MnesisEvent, handler: Handler) -> Unsubscribe:
+        """Call `handler(event, payload)` for this session's events of this kind. Returns a function that ends it.
+
+        SESSION_CREATED is told at once if this object created the session: nobody could have subscribed before.
+        """
+        self._check_open()
+        unsubscribe = self._scope.bus.subscribe(event, handler)
+        if event == MnesisEvent.SESSION_CREATED and self._created:
+            late = EventBus()
+            late.subscribe(event, handler)
+            late.publish(event, self._created_payload())
+        return unsubscribe
+
+    def subscribe_all(self, handler: Handler) -> Unsubscribe:
+        """Call `handler` for every event of this session."""
+        self._check_open()
+        return self._scope.bus.subscribe_all(handler)
+
+    def unsubscribe(self, event: MnesisEvent, handler: Handler) -> None:
+        """End a subscription; quiet if there is none."""
+        self._scope.bus.unsubscribe(event, handler)
+
+    async def close(self) -> None:
+        """Wait for turns and compactions that are under way, then release the database. Quiet when closed already."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._turns:
+            await asyncio.gather(*self._turns, return_exceptions=True)
+        async with self._scope.runtime.turn:
+            pass
+        await self._background_done()
+        self._scope.bus.publish(MnesisEvent.SESSION_CLOSED, SessionClosedPayload(self.id))
+        await self._scope.bus.drain(HANDLER_GRACE_SECONDS)
+        self._scope.bus.clear()
+        if self._owns_engine:
+            await self._scope.engine.close()
+
+    async def __aenter__(self) -> MnesisSession:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        state = self._scope.state
+        figures = f"messages={state.last_seq} context_tokens={state.context_tokens}"
+        return f"<MnesisSession {self.id!r} model={state.model!r} {figures}>"
+
+    def _prepared(self, message: Content, tools: Iterable[Any] | None) -> tuple[list[Message], Toolset]:
+        self._check_open()
+        refuse_from_own_tool(self.id)
+        if isinstance(message, str) and not message:
+            raise InvalidMessageError("nothing to send: the message is an empty string")
+        return user_messages(message), Toolset(tools)
+
+    async def _taken(self, turn: Turn) -> TurnResult:
+        async with self._scope.runtime.turn:
+            return await turn.run()
+
+    async def _background_done(self) -> None:
+        task = self._scope.runtime.background
+        if task is None or task.done():
+            return
+        if task.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([task])
+        else:
+            async with self._scope.runtime.compaction:
+                pass
+
+    async def _resumed(self) -> MnesisSession:
+        """Take up what a crash left undone. Whatever fails here must not leave the database open."""
+        try:
+            await self._upkeep.nudge("resume")
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SessionClosedError(self.id)
+
+    def _created_payload(self) -> SessionCreatedPayload:
+        return SessionCreatedPayload(self.id, self.model, self.parent_id)
+
+    def _tell_created(self) -> None:
+        self._scope.bus.publish(MnesisEvent.SESSION_CREATED, self._created_payload())
+
+
+def _report(messages: Sequence[Message], tokens: TokenUsage | None, cost: float) -> UsageReport:
+    if tokens is not None and tokens.effective_total() > 0:
+        return UsageReport(tokens, "inferred", cost)
+    asked = sum(m.token_count for m in messages[:-1])
+    return UsageReport(TokenUsage(input=asked, output=messages[-1].token_count), "estimate", cost)
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Look at the outcome, so that an abandoned stream's failure is not reported as never seen."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,190 @@
+"""Looking for damage, in short reads so that writers are not kept waiting. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, ParamSpec
+
+from mnesis.errors import CorruptStoreError
+from mnesis.models.context import Finding
+from mnesis.store.codec import EncodedMessage, message_is_intact, summary_digest
+from mnesis.store.spans import subtract
+from mnesis.store.sqlite.connection import Database
+from mnesis.store.sqlite.migrate import migrations
+from mnesis.store.sqlite.queries import sql
+from mnesis.store.sqlite.reach import Graph, reach_findings
+from mnesis.store.sqlite.rows import prunes_in, stored_session
+
+P = ParamSpec("P")
+Check = Callable[Concatenate[sqlite3.Connection, P], list[Finding]]
+
+PAGE_MESSAGES = 1_000
+RESTORE = "restore the database from a backup; messages not named here are intact"
+REBUILD = "export the session, purge it and import it again: the accounts are counted anew from the log"
+
+
+async def check(database: Database, session_id: str | None) -> list[Finding]:
+    """Findings about the file, its schema and each session, or one of them."""
+    sessions = await database.read(_sessions, session_id, str(database.path))
+    findings = await _run(database, _file)
+    findings += await _run(database, _schema)
+    for session_pk, name in sessions:
+        for part in (_log, _accounts, _summary_hashes, _reach):
+            findings += await _run(database, part, session_pk, name)
+        findings += await _hashes(database, session_pk, name)
+    return findings
+
+
+async def _run(database: Database, part: Check[P], *args: P.args, **kwargs: P.kwargs) -> list[Finding]:
+    try:
+        return await database.read(part, *args, **kwargs)
+    except CorruptStoreError as error:
+        return [Finding("error", "file", str(error), RESTORE)]
+
+
+def _sessions(connection: sqlite3.Connection, session_id: str | None, where: str) -> list[tuple[int, str]]:
+    if session_id is not None:
+        return [(stored_session(connection, session_id, where).pk, session_id)]
+    return connection.execute(sql("check_sessions")).fetchall()
+
+
+def _file(connection: sqlite3.Connection) -> list[Finding]:
+    complaints = [text for (text,) in connection.execute("PRAGMA quick_check") if text != "ok"]
+    orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
+    findings = [Finding("error", "file", text, RESTORE) for text in complaints]
+    findings += [
+        Finding("error", "references", f"row {row} of {table} names a row of {parent} that is not there", RESTORE)
+        for table, row, parent, _ in orphans
+    ]
+    return findings
+
+
+def _schema(connection: sqlite3.Connection) -> list[Finding]:
+    found, wanted = _objects(connection), _wanted_objects()
+    findings = [
+        Finding("error", "schema", f"{kind} {name} is missing or was changed", RESTORE)
+        for (name, kind), definition in wanted.items()
+        if found.get((name, kind)) != definition
+    ]
+    findings += [
+        Finding(
+            "warning", "schema", f"{kind} {name} is not one of ours", f"DROP {kind.upper()} {name}, unless it is yours"
+        )
+        for name, kind in found
+        if kind in ("trigger", "view") and (name, kind) not in wanted
+    ]
+    return findings
+
+
+def _objects(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    return {(name, kind): definition for name, kind, definition in connection.execute(sql("check_schema"))}
+
+
+def _wanted_objects() -> dict[tuple[str, str], str]:
+    fresh = sqlite3.connect(":memory:")
+    try:
+        for migration in migrations():
+            fresh.executescript(migration.sql)
+        return _objects(fresh)
+    finally:
+        fresh.close()
+
+
+def _log(connection: sqlite3.Connection, session_pk: int, name: str) -> list[Finding]:
+    count, first, last = _one(connection, "check_log", session_pk)
+    last_seq = _one(connection, "check_accounts", session_pk)[0]
+    if (count, first, last) == (last_seq, 1, last_seq):
+        return []
+    detail = f"session {name!r} has {count} messages from {first} to {last}; its accounts say {last_seq} from 1"
+    return [Finding("error", "log", detail, RESTORE, (name,))]
+
+
+def _accounts(connection: sqlite3.Connection, session_pk: int, name: str) -> list[Finding]:
+    last_seq, turn_count, system, *stored, context = _one(connection, "check_accounts", session_pk)
+    covers = connection.execute(sql("check_covers"), {"session_pk": session_pk}).fetchall()
+    shown = json.dumps(subtract([(1, last_seq)], [(first, last) for first, last, _ in covers]))
+    weighed = connection.execute(sql("tokens_in_spans"), {"session_pk": session_pk, "spans": shown}).fetchone()
+    saved = sum(prune.tokens_saved for prune in prunes_in(connection, session_pk, shown))
+    weights = {row[0]: row[5] for row in connection.execute(sql("check_summaries"), {"session_pk": session_pk})}
+    summaries = sum(weights.get(summary_pk, 0) for _, _, summary_pk in covers)
+    counted = [weighed[0] - saved, weighed[1] - saved, summaries]
+    findings = []
+    if stored != counted:
+        detail = f"session {name!r}: the accounts say {stored} tokens (messages, tools, summaries), the log {counted}"
+        findings.append(Finding("error", "accounts", detail, REBUILD, (name,)))
+    if context < system + stored[0] + stored[2]:
+        detail = f"session {name!r}: a context of {context} tokens is smaller than what stands in it"
+        findings.append(Finding("error", "accounts", detail, REBUILD, (name,)))
+    if _one(connection, "check_turns", session_pk) != (turn_count, turn_count - 1):
+        detail = f"session {name!r} has had {turn_count} turns; its snapshots are not as many"
+        findings.append(Finding("error", "turns", detail, RESTORE, (name,)))
+    return findings
+
+
+def _summary_hashes(connection: sqlite3.Connection, session_pk: int, name: str) -> list[Finding]:
+    rows = connection.execute(sql("check_summary_hashes"), {"session_pk": session_pk})
+    found = [(summary_id.decode(errors="replace"), body, digest) for summary_id, body, digest in rows]
+    return [
+        Finding("error", "content", f"summary {summary_id!r} of session {name!r} is not what was stored", RESTORE)
+        for summary_id, body, digest in found
+        if summary_digest(summary_id, body) != digest
+    ]
+
+
+def _reach(connection: sqlite3.Connection, session_pk: int, name: str) -> list[Finding]:
+    parameters = {"session_pk": session_pk}
+
+    def rows(statement: str) -> list[Any]:
+        return connection.execute(sql(statement), parameters).fetchall()
+
+    last_seq = _one(connection, "check_accounts", session_pk)[0]
+    graph = Graph.of(rows("check_summaries"), rows("check_edges"), rows("check_children"))
+    return reach_findings(name, last_seq, graph, rows("check_covers"), rows("check_hidden_spans"))
+
+
+async def _hashes(database: Database, session_pk: int, name: str) -> list[Finding]:
+    findings: list[Finding] = []
+    after_seq: int | None = 0
+    while after_seq is not None:
+        try:
+            damaged, after_seq = await database.read(_hash_page, session_pk, after_seq)
+        except CorruptStoreError as error:
+            return [*findings, Finding("error", "file", str(error), RESTORE, (name,))]
+        findings += [
+            Finding(
+                "error",
+                "content",
+                f"message {message_id!r} (seq {seq}) of session {name!r} is not what was stored",
+                RESTORE,
+                (message_id,),
+            )
+            for seq, message_id in damaged
+        ]
+    return findings
+
+
+def _hash_page(
+    connection: sqlite3.Connection, session_pk: int, after_seq: int
+) -> tuple[list[tuple[int, str]], int | None]:
+    """Seq and id of damaged messages, and where the next page starts."""
+    parameters = {"session_pk": session_pk, "after_seq": after_seq, "limit": PAGE_MESSAGES}
+    rows = connection.execute(sql("check_hashes"), parameters).fetchall()
+    damaged = [(seq, message.id) for seq, message in _encoded(rows) if not message_is_intact(message)]
+    return damaged, rows[-1][0] if rows else None
+
+
+def _encoded(rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[int, EncodedMessage]]:
+    for seq, message_id, role, parts, meta, digest in rows:
+        yield (
+            seq,
+            EncodedMessage(
+                message_id.decode(errors="replace"), role.decode(errors="replace"), parts, meta, digest, 0, 0, 0
+            ),
+        )
+
+
+def _one(connection: sqlite3.Connection, statement: str, session_pk: int) -> tuple[Any, ...]:
+    row: tuple[Any, ...] = connection.execute(sql(statement), {"session_pk": session_pk}).fetchone()
+    return row

@@ -1,0 +1,285 @@
+-- Every statement of the store. A line "-- name: what it is for" starts each one.
+
+-- insert_session: a new session's name and settings; nothing happens if the id is taken
+INSERT INTO sessions (id, parent_id, created_at, profile)
+VALUES (:id, :parent_id, :created_at, CAST(:profile AS TEXT))
+ON CONFLICT (id) DO NOTHING;
+
+-- insert_accounts: a new session's accounts
+INSERT INTO accounts (
+    session_pk, last_used, updated_at, last_seq, turn_count, system_tokens, message_tokens, tool_tokens,
+    summary_tokens, context_tokens, last_request_tokens, calibration, usage_input, usage_output, usage_cache_read,
+    usage_cache_write, usage_total, cost
+) VALUES (
+    :session_pk, :now, :updated_at, :last_seq, :turn_count, :system_tokens, :message_tokens, :tool_tokens,
+    :summary_tokens, :context_tokens, :last_request_tokens, :calibration, :usage_input, :usage_output,
+    :usage_cache_read, :usage_cache_write, :usage_total, :cost
+);
+
+-- update_accounts: the accounts after an append, a sweep or an edit
+UPDATE accounts SET
+    last_used = max(last_used + 1, :now), updated_at = :updated_at, last_seq = :last_seq, turn_count = :turn_count,
+    system_tokens = :system_tokens, message_tokens = :message_tokens, tool_tokens = :tool_tokens,
+    summary_tokens = :summary_tokens, context_tokens = :context_tokens, last_request_tokens = :last_request_tokens,
+    calibration = :calibration, usage_input = :usage_input, usage_output = :usage_output,
+    usage_cache_read = :usage_cache_read, usage_cache_write = :usage_cache_write, usage_total = :usage_total,
+    cost = :cost
+WHERE session_pk = :session_pk;
+
+-- update_profile: other settings for a session
+UPDATE sessions SET profile = CAST(:profile AS TEXT) WHERE pk = :session_pk;
+
+-- session: one session by its id
+SELECT
+    s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB), a.updated_at, a.last_seq, a.turn_count,
+    a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens, a.context_tokens, a.last_request_tokens,
+    a.calibration, a.usage_input, a.usage_output, a.usage_cache_read, a.usage_cache_write, a.usage_total, a.cost,
+    a.last_used
+FROM sessions AS s JOIN accounts AS a ON a.session_pk = s.pk
+WHERE s.id = :id;
+
+-- sessions_page: sessions by last use, newest first, from a place on
+SELECT
+    s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB), a.updated_at, a.last_seq, a.turn_count,
+    a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens, a.context_tokens, a.last_request_tokens,
+    a.calibration, a.usage_input, a.usage_output, a.usage_cache_read, a.usage_cache_write, a.usage_total, a.cost,
+    a.last_used
+FROM accounts AS a JOIN sessions AS s ON s.pk = a.session_pk
+WHERE (a.last_used, a.session_pk) < (:last_used, :session_pk)
+ORDER BY a.last_used DESC, a.session_pk DESC
+LIMIT :limit;
+
+-- children_page: the same for the children of one session
+SELECT
+    s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB), a.updated_at, a.last_seq, a.turn_count,
+    a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens, a.context_tokens, a.last_request_tokens,
+    a.calibration, a.usage_input, a.usage_output, a.usage_cache_read, a.usage_cache_write, a.usage_total, a.cost,
+    a.last_used
+FROM sessions AS s JOIN accounts AS a ON a.session_pk = s.pk
+WHERE s.parent_id = :parent_id AND (a.last_used, a.session_pk) < (:last_used, :session_pk)
+ORDER BY a.last_used DESC, a.session_pk DESC
+LIMIT :limit;
+
+-- insert_message: one message at the end of a log
+INSERT INTO messages (session_pk, seq, id, role, parts, meta, hash, token_count, tool_tokens, created_at)
+VALUES (?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?);
+
+-- messages_by_id: those of some ids that are stored, in order
+SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
+FROM messages
+WHERE session_pk = :session_pk AND id IN (SELECT value FROM json_each(:ids))
+ORDER BY seq;
+
+-- messages_page: a stretch of the log
+SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
+FROM messages
+WHERE session_pk = :session_pk AND seq > :after_seq AND seq <= :until_seq
+ORDER BY seq
+LIMIT :limit;
+
+-- messages_in_spans: the messages of several stretches, given as [[first, last], …]
+SELECT m.seq, m.id, m.role, CAST(m.parts AS BLOB), CAST(m.meta AS BLOB), m.hash, m.token_count, m.tool_tokens, m.created_at
+FROM json_each(:spans) AS span CROSS JOIN messages AS m
+WHERE m.session_pk = :session_pk AND m.seq BETWEEN json_extract(span.value, '$[0]') AND json_extract(span.value, '$[1]');
+
+-- tokens_in_spans: what the messages of several stretches weigh
+SELECT coalesce(sum(m.token_count), 0), coalesce(sum(m.tool_tokens), 0)
+FROM json_each(:spans) AS span CROSS JOIN messages AS m
+WHERE m.session_pk = :session_pk AND m.seq BETWEEN json_extract(span.value, '$[0]') AND json_extract(span.value, '$[1]');
+
+-- prunes_in_spans: the pruned outputs in several stretches
+SELECT p.seq, p.part_index, p.tokens_saved
+FROM json_each(:spans) AS span CROSS JOIN prunes AS p
+WHERE p.session_pk = :session_pk AND p.seq BETWEEN json_extract(span.value, '$[0]') AND json_extract(span.value, '$[1]')
+ORDER BY p.seq, p.part_index;
+
+-- insert_prune: show an output as a marker; nothing happens if it is one already
+INSERT INTO prunes (session_pk, seq, part_index, tokens_saved) VALUES (?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
+
+-- insert_turn: the snapshot of a turn
+INSERT INTO turns (
+    session_pk, turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens,
+    created_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- turns: all turns, oldest first
+SELECT turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens, created_at
+FROM turns WHERE session_pk = :session_pk ORDER BY turn_index;
+
+-- turn_at: the turn that ends with a message, if one does
+SELECT turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens, created_at
+FROM turns WHERE session_pk = :session_pk AND seq = :seq ORDER BY turn_index DESC LIMIT 1;
+
+-- covers: what the active context shows instead of messages
+SELECT c.first_seq, c.last_seq, s.id
+FROM context_covers AS c LEFT JOIN summaries AS s ON s.pk = c.summary_pk
+WHERE c.session_pk = :session_pk ORDER BY c.first_seq;
+
+-- delete_cover: one cover gives way
+DELETE FROM context_covers WHERE session_pk = ? AND first_seq = ?;
+
+-- insert_cover: show a summary, or nothing, for a stretch
+INSERT INTO context_covers (session_pk, first_seq, last_seq, summary_pk)
+VALUES (?1, ?2, ?3, (SELECT pk FROM summaries WHERE session_pk = ?1 AND id = ?4));
+
+-- insert_hidden_span: remember that a stretch was hidden on purpose
+INSERT INTO hidden_spans (session_pk, first_seq, last_seq) VALUES (:session_pk, :first_seq, :last_seq);
+
+-- insert_summary: a new summary
+INSERT INTO summaries (session_pk, id, first_seq, last_seq, token_count, message_count, hash, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT));
+
+-- insert_leaf_edges: tie a leaf to the messages of its stretches
+INSERT INTO summary_messages (summary_pk, session_pk, seq)
+SELECT :summary_pk, m.session_pk, m.seq
+FROM json_each(:spans) AS span CROSS JOIN messages AS m
+WHERE m.session_pk = :session_pk AND m.seq BETWEEN json_extract(span.value, '$[0]') AND json_extract(span.value, '$[1]');
+
+-- insert_child_edges: tie a condensed summary to its children, in order
+INSERT INTO summary_children (parent_pk, position, child_pk)
+SELECT :summary_pk, child.key, s.pk
+FROM json_each(:children) AS child CROSS JOIN summaries AS s
+WHERE s.session_pk = :session_pk AND s.id = child.value;
+
+-- summary_spans: where some summaries lie
+SELECT id, first_seq, last_seq, token_count
+FROM summaries
+WHERE session_pk = :session_pk AND id IN (SELECT value FROM json_each(:ids));
+
+-- summaries_by_id: some summaries, with their children
+SELECT
+    s.id, s.first_seq, s.last_seq, s.token_count, s.message_count, s.hash, CAST(s.body AS BLOB),
+    (
+        SELECT json_group_array(id) FROM (
+            SELECT c.id FROM summary_children AS e CROSS JOIN summaries AS c ON c.pk = e.child_pk
+            WHERE e.parent_pk = s.pk ORDER BY e.position
+        )
+    )
+FROM summaries AS s
+WHERE s.session_pk = :session_pk AND s.id IN (SELECT value FROM json_each(:ids));
+
+-- summaries: all summaries of a session in order of making, with their children
+SELECT
+    s.id, s.first_seq, s.last_seq, s.token_count, s.message_count, s.hash, CAST(s.body AS BLOB),
+    (
+        SELECT json_group_array(id) FROM (
+            SELECT c.id FROM summary_children AS e CROSS JOIN summaries AS c ON c.pk = e.child_pk
+            WHERE e.parent_pk = s.pk ORDER BY e.position
+        )
+    )
+FROM summaries AS s
+WHERE s.session_pk = :session_pk
+ORDER BY s.pk;
+
+-- covered_messages: the messages behind a summary, however deep
+WITH RECURSIVE behind (pk) AS (
+    SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :id
+    UNION
+    SELECT e.child_pk FROM behind CROSS JOIN summary_children AS e ON e.parent_pk = behind.pk
+),
+page (seq) AS (
+    SELECT DISTINCT e.seq FROM behind CROSS JOIN summary_messages AS e ON e.summary_pk = behind.pk
+    WHERE e.seq > :after_seq
+    ORDER BY e.seq
+    LIMIT :limit
+)
+SELECT m.seq, m.id, m.role, CAST(m.parts AS BLOB), CAST(m.meta AS BLOB), m.hash, m.token_count, m.tool_tokens, m.created_at
+FROM page CROSS JOIN messages AS m ON m.session_pk = :session_pk AND m.seq = page.seq;
+
+-- insert_compaction: what a sweep did
+INSERT INTO compactions (session_pk, result) VALUES (:session_pk, CAST(:result AS TEXT));
+
+-- compactions: what all sweeps did, oldest first
+SELECT CAST(result AS BLOB) FROM compactions WHERE session_pk = :session_pk ORDER BY pk;
+
+-- insert_interruption: a model call that gave no answer
+INSERT INTO interruptions (session_pk, body) VALUES (:session_pk, CAST(:body AS TEXT));
+
+-- interruptions: calls that gave no answer, oldest first
+SELECT CAST(body AS BLOB) FROM interruptions WHERE session_pk = :session_pk ORDER BY pk;
+
+-- purge_declare: name the session that this transaction erases
+INSERT INTO purging (session_pk) VALUES (:session_pk);
+
+-- purge_children: erase the edges between its summaries
+DELETE FROM summary_children WHERE parent_pk IN (SELECT pk FROM summaries WHERE session_pk = :session_pk);
+
+-- purge_edges: erase the edges to its messages
+DELETE FROM summary_messages WHERE session_pk = :session_pk;
+
+-- purge_covers: erase its active context
+DELETE FROM context_covers WHERE session_pk = :session_pk;
+
+-- purge_hidden_spans: erase what it hid
+DELETE FROM hidden_spans WHERE session_pk = :session_pk;
+
+-- purge_prunes: erase its markers
+DELETE FROM prunes WHERE session_pk = :session_pk;
+
+-- purge_turns: erase its snapshots
+DELETE FROM turns WHERE session_pk = :session_pk;
+
+-- purge_compactions: erase what its sweeps did
+DELETE FROM compactions WHERE session_pk = :session_pk;
+
+-- purge_interruptions: erase its failed calls
+DELETE FROM interruptions WHERE session_pk = :session_pk;
+
+-- purge_summaries: erase its summaries
+DELETE FROM summaries WHERE session_pk = :session_pk;
+
+-- purge_messages: erase its log
+DELETE FROM messages WHERE session_pk = :session_pk;
+
+-- purge_accounts: erase its accounts
+DELETE FROM accounts WHERE session_pk = :session_pk;
+
+-- purge_session: erase its name
+DELETE FROM sessions WHERE pk = :session_pk;
+
+-- purge_done: the declaration goes with the session
+DELETE FROM purging WHERE session_pk = :session_pk;
+
+-- check_sessions: what there is to check
+SELECT pk, id FROM sessions ORDER BY pk;
+
+-- check_hashes: messages with everything their hash covers, as bytes
+SELECT seq, CAST(id AS BLOB), CAST(role AS BLOB), CAST(parts AS BLOB), CAST(meta AS BLOB), hash
+FROM messages
+WHERE session_pk = :session_pk AND seq > :after_seq
+ORDER BY seq
+LIMIT :limit;
+
+-- check_summary_hashes: summaries with everything their hash covers, as bytes
+SELECT CAST(id AS BLOB), CAST(body AS BLOB), hash FROM summaries WHERE session_pk = :session_pk;
+
+-- check_log: how many messages there are, and from where to where
+SELECT count(*), coalesce(min(seq), 1), coalesce(max(seq), 0) FROM messages WHERE session_pk = :session_pk;
+
+-- check_summaries: where summaries lie and what they say they stand for
+SELECT pk, CAST(id AS BLOB), first_seq, last_seq, message_count, token_count FROM summaries
+WHERE session_pk = :session_pk ORDER BY pk;
+
+-- check_edges: which messages leaves stand for
+SELECT summary_pk, seq FROM summary_messages WHERE session_pk = :session_pk;
+
+-- check_children: which summaries condensed ones stand for
+SELECT parent_pk, child_pk FROM summary_children
+WHERE parent_pk IN (SELECT pk FROM summaries WHERE session_pk = :session_pk);
+
+-- check_covers: what the active context shows instead of messages, by key
+SELECT first_seq, last_seq, summary_pk FROM context_covers WHERE session_pk = :session_pk ORDER BY first_seq;
+
+-- check_hidden_spans: what was hidden on purpose
+SELECT first_seq, last_seq FROM hidden_spans WHERE session_pk = :session_pk;
+
+-- check_accounts: the accounts that follow from the log
+SELECT last_seq, turn_count, system_tokens, message_tokens, tool_tokens, summary_tokens, context_tokens
+FROM accounts WHERE session_pk = :session_pk;
+
+-- check_turns: how many snapshots there are, and the last
+SELECT count(*), coalesce(max(turn_index), -1) FROM turns WHERE session_pk = :session_pk;
+
+-- check_schema: every object of the database, as it was made
+SELECT name, type, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\_%' ESCAPE '\';

@@ -1,0 +1,193 @@
+"""Rows as values and values as rows."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from mnesis.errors import SessionNotFoundError
+from mnesis.models.context import Cover, Interruption, Prune
+from mnesis.models.message import Message
+from mnesis.models.results import CompactionResult, ContextBreakdown, TurnSnapshot
+from mnesis.models.session import SessionRecord
+from mnesis.models.summary import Summary
+from mnesis.models.usage import TokenUsage
+from mnesis.store.codec import EncodedMessage, decode_message, decode_summary, from_json, to_json
+from mnesis.store.sqlite.queries import sql
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A session and where its rows hang. `last_used` orders sessions."""
+
+    pk: int
+    record: SessionRecord
+    last_used: int
+
+
+def stored_session(connection: sqlite3.Connection, session_id: str, where: str) -> StoredSession:
+    """The session of this id. Raises `SessionNotFoundError`."""
+    try:
+        row = connection.execute(sql("session"), {"id": session_id}).fetchone()
+    except UnicodeEncodeError:
+        row = None
+    if row is None:
+        raise SessionNotFoundError(session_id, where=where)
+    return session_from_row(row)
+
+
+def session_from_row(row: Row) -> StoredSession:
+    """One row of the statements that list sessions."""
+    pk, session_id, parent_id, created_at, settings, updated_at, last_seq, turn_count, *counts, last_used = row
+    system, message, tool, summary, context, last_request, calibration, *usage, cost = counts
+    record = SessionRecord(
+        id=session_id,
+        parent_id=parent_id,
+        created_at=created_at,
+        updated_at=updated_at,
+        last_seq=last_seq,
+        turn_count=turn_count,
+        system_tokens=system,
+        message_tokens=message,
+        tool_tokens=tool,
+        summary_tokens=summary,
+        context_tokens=context,
+        last_request_tokens=last_request,
+        calibration=calibration,
+        usage=_usage(*usage),
+        cost=cost,
+        **from_json(settings),
+    )
+    return StoredSession(pk, record, last_used)
+
+
+def _usage(input: int, output: int, cache_read: int, cache_write: int, total: int) -> TokenUsage:
+    return TokenUsage(input=input, output=output, cache_read=cache_read, cache_write=cache_write, total=total)
+
+
+def profile(session: SessionRecord) -> bytes:
+    """What a session is set to, as JSON."""
+    names = ("model", "system_prompt", "agent", "title", "metadata")
+    return to_json({name: getattr(session, name) for name in names}, f"session {session.id!r}")
+
+
+def accounts(session_pk: int, session: SessionRecord) -> dict[str, Any]:
+    """The parameters of the statements that write accounts."""
+    usage = session.usage
+    return {
+        "session_pk": session_pk,
+        "now": time.time_ns(),
+        "updated_at": session.updated_at,
+        "last_seq": session.last_seq,
+        "turn_count": session.turn_count,
+        "system_tokens": session.system_tokens,
+        "message_tokens": session.message_tokens,
+        "tool_tokens": session.tool_tokens,
+        "summary_tokens": session.summary_tokens,
+        "context_tokens": session.context_tokens,
+        "last_request_tokens": session.last_request_tokens,
+        "calibration": session.calibration,
+        "usage_input": usage.input,
+        "usage_output": usage.output,
+        "usage_cache_read": usage.cache_read,
+        "usage_cache_write": usage.cache_write,
+        "usage_total": usage.total,
+        "cost": session.cost,
+    }
+
+
+def save_accounts(connection: sqlite3.Connection, session_pk: int, session: SessionRecord) -> None:
+    """Write the accounts of a session that is there."""
+    connection.execute(sql("update_accounts"), accounts(session_pk, session))
+
+
+def message_row(session_pk: int, seq: int, message: EncodedMessage) -> Row:
+    """The parameters of `insert_message`."""
+    return (
+        session_pk,
+        seq,
+        message.id,
+        message.role,
+        message.parts,
+        message.meta,
+        message.digest,
+        message.token_count,
+        message.tool_tokens,
+        message.created_at,
+    )
+
+
+def message_from_row(session_id: str, row: Row, where: str) -> Message:
+    """One row of the statements that read messages. Raises `CorruptStoreError`."""
+    return decode_message(session_id, row[0], EncodedMessage(*row[1:]), where)
+
+
+def summary_from_row(session_id: str, row: Row, where: str) -> Summary:
+    """One row of the statements that read summaries. Raises `CorruptStoreError`."""
+    summary_id, first_seq, last_seq, token_count, message_count, digest, body, children = row
+    return decode_summary(
+        body,
+        digest,
+        where,
+        id=summary_id,
+        session_id=session_id,
+        first_seq=first_seq,
+        last_seq=last_seq,
+        token_count=token_count,
+        message_count=message_count,
+        child_ids=tuple(json.loads(children)),
+    )
+
+
+def turn_row(session_pk: int, turn: TurnSnapshot) -> Row:
+    """The parameters of `insert_turn`."""
+    tokens = turn.context_tokens
+    counts = (tokens.system_prompt, tokens.summary, tokens.messages, tokens.tool_outputs, turn.measured_tokens)
+    return (session_pk, turn.turn_index, turn.seq, turn.role, *counts, turn.created_at)
+
+
+def turn_from_row(row: Row) -> TurnSnapshot:
+    """One row of the statements that read turns."""
+    turn_index, seq, role, system, summary, messages, tools, measured, created_at = row
+    return TurnSnapshot(
+        turn_index=turn_index,
+        role=role,
+        seq=seq,
+        context_tokens=ContextBreakdown(
+            system_prompt=system,
+            summary=summary,
+            messages=messages,
+            tool_outputs=tools,
+            total=system + summary + messages,
+        ),
+        measured_tokens=measured,
+        created_at=created_at,
+    )
+
+
+def covers_of(connection: sqlite3.Connection, session_pk: int) -> tuple[Cover, ...]:
+    """All covers of a session, in order."""
+    return tuple(Cover(*row) for row in connection.execute(sql("covers"), {"session_pk": session_pk}))
+
+
+def prunes_in(connection: sqlite3.Connection, session_pk: int, spans: str) -> list[Prune]:
+    """The pruned outputs in some stretches."""
+    return [
+        Prune(*row) for row in connection.execute(sql("prunes_in_spans"), {"session_pk": session_pk, "spans": spans})
+    ]
+
+
+def compactions_of(connection: sqlite3.Connection, session_pk: int) -> list[CompactionResult]:
+    """What all sweeps of a session did, oldest first."""
+    rows = connection.execute(sql("compactions"), {"session_pk": session_pk})
+    return [CompactionResult(**from_json(result)) for (result,) in rows]
+
+
+def interruption_from_row(body: bytes) -> Interruption:
+    """One stored interruption."""
+    return Interruption(**from_json(body))

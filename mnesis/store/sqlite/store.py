@@ -1,0 +1,128 @@
+"""The store on SQLite: each verb is one function in one transaction on the connection's thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mnesis.config import StoreConfig
+from mnesis.models.context import ActiveContext, Finding, Interruption
+from mnesis.models.message import Message
+from mnesis.models.results import CompactionResult, TurnSnapshot
+from mnesis.models.session import SessionRecord
+from mnesis.models.summary import Summary
+from mnesis.store.base import Append, Appended, Compaction, SessionPage
+from mnesis.store.codec import encode_message
+from mnesis.store.ledger import refuse_repeated_ids
+from mnesis.store.sqlite import check, log, sessions, sweep
+from mnesis.store.sqlite.connection import Database
+
+
+class SqliteStore:
+    """Sessions in one SQLite database file. `mnesis.store.base.Store` says what each verb does.
+
+    Any number of threads, event loops and processes may use the same file. Open one store per file and process.
+    """
+
+    def __init__(self, target: StoreConfig | str | Path, config: StoreConfig | None = None) -> None:
+        self._config = target if isinstance(target, StoreConfig) else config or StoreConfig()
+        path = self._config.db_path if isinstance(target, StoreConfig) else Path(target).expanduser()
+        self._database = Database(Path(path).absolute(), self._config)
+        self._where = str(self._database.path)
+
+    @property
+    def location(self) -> str:
+        """The path of the database."""
+        return self._where
+
+    async def open(self) -> None:
+        """See `Store.open`."""
+        await self._database.open()
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        await self._database.close()
+
+    async def create_session(self, session: SessionRecord) -> tuple[SessionRecord, bool]:
+        """See `Store.create_session`."""
+        return await self._database.write(sessions.create, session, self._where)
+
+    async def update_session(self, session_id: str, **changes: object) -> SessionRecord:
+        """See `Store.update_session`. Raises TypeError for anything that cannot change."""
+        return await self._database.write(sessions.update, session_id, changes, self._where)
+
+    async def session(self, session_id: str) -> SessionRecord:
+        """See `Store.session`."""
+        return await self._database.read(sessions.session, session_id, self._where)
+
+    async def sessions(
+        self, *, limit: int = 100, cursor: str | None = None, parent_id: str | None = None
+    ) -> SessionPage:
+        """See `Store.sessions`."""
+        return await self._database.read(sessions.page, limit, cursor, parent_id)
+
+    async def append(self, session_id: str, append: Append) -> Appended:
+        """See `Store.append`."""
+        refuse_repeated_ids(append.messages)
+        encoded = [encode_message(message) for message in append.messages]
+        return await self._database.write(log.append, session_id, append, encoded, self._where)
+
+    async def messages(
+        self, session_id: str, *, after_seq: int = 0, until_seq: int | None = None, limit: int | None = None
+    ) -> list[Message]:
+        """See `Store.messages`."""
+        return await self._database.read(log.page, session_id, after_seq, until_seq, limit, self._where)
+
+    async def message(self, session_id: str, message_id: str) -> Message:
+        """See `Store.message`."""
+        return await self._database.read(log.message, session_id, message_id, self._where)
+
+    async def active_context(self, session_id: str) -> ActiveContext:
+        """See `Store.active_context`."""
+        return await self._database.read(sweep.active_context, session_id, self._where)
+
+    async def compact(self, session_id: str, compaction: Compaction) -> SessionRecord:
+        """See `Store.compact`."""
+        return await self._database.write(sweep.compact, session_id, compaction, self._where)
+
+    async def hide(self, session_id: str, first_seq: int, last_seq: int) -> SessionRecord:
+        """See `Store.hide`."""
+        return await self._database.write(sweep.hide, session_id, first_seq, last_seq, self._where)
+
+    async def summary(self, session_id: str, summary_id: str) -> Summary:
+        """See `Store.summary`."""
+        return await self._database.read(sweep.summary, session_id, summary_id, self._where)
+
+    async def summaries(self, session_id: str) -> list[Summary]:
+        """See `Store.summaries`."""
+        return await self._database.read(sweep.summaries, session_id, self._where)
+
+    async def covered_messages(
+        self, session_id: str, summary_id: str, *, after_seq: int = 0, limit: int | None = None
+    ) -> list[Message]:
+        """See `Store.covered_messages`."""
+        return await self._database.read(sweep.covered_messages, session_id, summary_id, after_seq, limit, self._where)
+
+    def turns(self, session_id: str) -> list[TurnSnapshot]:
+        """See `Store.turns`."""
+        return self._database.read_now(log.turns, session_id, self._where)
+
+    async def compactions(self, session_id: str) -> list[CompactionResult]:
+        """See `Store.compactions`."""
+        return await self._database.read(log.compactions, session_id, self._where)
+
+    async def interrupted(self, session_id: str, interruption: Interruption) -> None:
+        """See `Store.interrupted`."""
+        await self._database.write(sessions.interrupted, session_id, interruption, self._where)
+
+    async def interruptions(self, session_id: str) -> list[Interruption]:
+        """See `Store.interruptions`."""
+        return await self._database.read(sessions.interruptions, session_id, self._where)
+
+    async def purge(self, session_id: str) -> None:
+        """See `Store.purge`. Deleted bytes are overwritten, in the write-ahead log too unless a reader holds it."""
+        await self._database.write(sessions.purge, session_id, self._where)
+        await self._database.empty_journal()
+
+    async def check(self, *, session_id: str | None = None) -> list[Finding]:
+        """See `Store.check`."""
+        return await check.check(self._database, session_id)

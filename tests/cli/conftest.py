@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mnesis import Engine, MnesisConfig, MnesisSession
+from mnesis.cli.app import cli
+from mnesis.config import CompactionConfig, ModelOverrides
+from mnesis.llm.none import NoModel
+from mnesis.models.message import MessagePart, TextPart, ToolPart, ToolStatus
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("MNESIS_DB", "MNESIS_MOCK_LLM", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def run() -> Run:
+    """Run the command in this process; `result.stdout`, `result.stderr`, `result.exit_code`."""
+
+    def invoke(*arguments: object, **options: Any) -> Result:
+        return CliRunner().invoke(cli, [str(argument) for argument in arguments], **options)
+
+    return invoke
+
+
+def small_window() -> MnesisConfig:
+    return MnesisConfig(
+        model_overrides=ModelOverrides(context_limit=4_000, max_output_tokens=500),
+        compaction=CompactionConfig(
+            compaction_output_budget=1_000, prune_protect_tokens=600, prune_minimum_tokens=200, auto=False
+        ),
+    )
+
+
+def tool_call(name: str, output: str, call_id: str, *, failed: bool = False) -> ToolPart:
+    return ToolPart(
+        tool_name=name,
+        tool_call_id=call_id,
+        input={"path": "a.txt"},
+        output=None if failed else output,
+        error_message=output if failed else None,
+        status=ToolStatus(state="error" if failed else "completed"),
+    )
+
+
+def answer(number: int) -> list[MessagePart]:
+    said: list[MessagePart] = [TextPart(text=f"Answer {number}: the cause was valve {number}.")]
+    if number % 2:
+        said.append(tool_call("read_file", f"line {number} of the log\n" * 40, f"call_{number}"))
+    return said
+
+
+async def record(path: Path, session_id: str, turns: int, *, compact_at: tuple[int, ...] = ()) -> None:
+    """A session of some turns with tool calls, folded after the turns in `compact_at`."""
+    async with (
+        Engine(path, config=small_window(), llm=NoModel()) as engine,
+        MnesisSession.open(
+            model="demo/none", system_prompt="Be brief.", session_id=session_id, engine=engine
+        ) as session,
+    ):
+        for number in range(1, turns + 1):
+            await session.record(f"Question {number} about pump {number}?", answer(number))
+            if number in compact_at:
+                await session.compact()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Two sessions: `alpha` with compactions, `alpine` with one turn."""
+    path = tmp_path / "some.db"
+    asyncio.run(record(path, "alpha-session", 14, compact_at=(6, 12)))
+    asyncio.run(record(path, "alpine", 1))
+    return path

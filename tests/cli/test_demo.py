@@ -1,0 +1,125 @@
+"""`mnesis demo` without any key: what it shows, and that it would notice a loss."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from mnesis import MnesisSession
+from mnesis.cli.screen import chart
+from mnesis.demo import replay as replay_module
+from mnesis.demo.conversation import EARLY_FACT, EARLY_FACT_WORD, demo_turns
+from mnesis.demo.replay import DemoReport, replay
+from mnesis.models.message import Message, TextPart
+from mnesis.session import MnesisSession as Session
+from tests.cli.conftest import Run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> DemoReport:
+    """The whole conversation, replayed once."""
+    return asyncio.run(replay(demo_turns(), tmp_path_factory.mktemp("demo") / "demo.db", lambda turn: None))
+
+
+def test_every_promise_holds_over_the_whole_conversation(whole: DemoReport) -> None:
+    assert [check for check in whole.checks if not check.held] == []
+    assert len(whole.checks) == 7
+
+
+def test_a_small_window_makes_several_compactions(whole: DemoReport) -> None:
+    assert len(whole.compactions) >= 5
+    assert all(result.tokens_after < result.tokens_before for result in whole.compactions)
+    assert {result.level_used for result in whole.compactions} <= {0, 3}
+
+
+def test_the_fact_of_turn_3_comes_back_word_for_word_through_summaries(whole: DemoReport) -> None:
+    assert whole.found is not None
+    assert whole.found.path
+    assert whole.found.seq == 5
+    assert whole.found.text == demo_turns()[2].user
+    assert EARLY_FACT in whole.found.text
+
+
+def test_before_and_after_a_compaction_the_model_would_be_sent_different_things(whole: DemoReport) -> None:
+    assert whole.before is not None
+    assert whole.after is not None
+    assert (whole.before.summaries, whole.before.turn) == (0, whole.after.turn)
+    assert whole.after.summaries >= 1
+    assert whole.after.tokens < whole.before.tokens
+    assert whole.after.messages < whole.before.messages
+
+
+def test_the_command_shows_the_chart_the_views_and_the_checks(run: Run) -> None:
+    result = run("demo", "--turns", 60)
+    assert result.exit_code == 0, result.stderr
+    for expected in (
+        "no model is called",
+        "▼",
+        "soft",
+        "hard",
+        "before the compaction",
+        "and after it",
+        "✓ every message",
+    ):
+        assert expected in result.stdout
+    assert EARLY_FACT_WORD in result.stdout
+    assert "✗" not in result.stdout
+    assert result.stderr == ""
+
+
+def test_json_holds_the_figures_and_nothing_else_is_printed(run: Run) -> None:
+    figures = json.loads(run("demo", "--turns", 30, "--json").stdout)
+    assert figures["turns"] == 30
+    assert figures["all_held"] is True
+    assert [turn for turn, _, _ in figures["context_tokens"]] == list(range(1, 31))
+    assert figures["compactions"]
+    assert max(tokens for _, _, tokens in figures["context_tokens"]) <= figures["budget"]["usable_tokens"]
+
+
+def test_one_turn_is_enough(run: Run) -> None:
+    assert run("demo", "--turns", 1).exit_code == 1, "turn 3 is not there, so its fact cannot be found"
+    assert run("demo", "--turns", 3).exit_code == 0
+
+
+def test_a_kept_database_can_be_looked_into(run: Run, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.db"
+    assert run("demo", "--turns", 12, "--keep", kept).exit_code == 0
+    (session,) = json.loads(run("ls", "--json", "--db", kept).stdout)
+    assert session["messages"] == 24
+    assert session["title"] == "mnesis demo"
+
+
+def test_a_message_that_comes_back_changed_fails_the_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = Session.messages
+
+    async def one_character_less(session: MnesisSession) -> list[Message]:
+        log = await stored(session)
+        return [log[0].model_copy(update={"parts": (TextPart(text=log[0].text_content()[:-1]),)}), *log[1:]]
+
+    monkeypatch.setattr(Session, "messages", one_character_less)
+    result = run("demo", "--turns", 4)
+    assert result.exit_code == 1
+    assert "✗ every message is as it was: 1 differ" in result.stdout
+
+
+def test_a_message_no_summary_leads_to_fails_the_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = replay_module.originals
+
+    async def all_but_one(session: MnesisSession, summary_id: str):  # type: ignore[no-untyped-def]  # as the original
+        async for message in reached(session, summary_id):
+            if message.seq != 5:
+                yield message
+
+    monkeypatch.setattr(replay_module, "originals", all_but_one)
+    result = run("demo", "--turns", 60)
+    assert result.exit_code == 1
+    assert "✗ every message can be reached" in result.stdout
+
+
+def test_a_chart_is_as_high_as_its_values() -> None:
+    assert chart([0, 4, 8], top=8, height=2) == ["  █", " ██"]
+    assert chart([1], top=16, height=1) == [" "]
+    assert chart([99], top=8, height=1) == ["█"]
