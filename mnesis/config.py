@@ -19,7 +19,9 @@ DEFAULT_DIRECTORY = "~/.mnesis"
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -102,6 +104,15 @@ class CompactionConfig(_Config):
     timeout_seconds: float = Field(
         default=120.0, gt=0, description="Time limit of one summariser call; past it the next level is tried"
     )
+
+    @field_validator("compaction_model")
+    @classmethod
+    def _model_is_named(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(
+                "an empty compaction_model; name a model, give a callable, or None for the session's model"
+            )
+        return value
 
     @model_validator(mode="after")
     def _can_be_satisfied(self) -> CompactionConfig:

@@ -22,7 +22,7 @@ from mnesis.events.bus import EventBus, MnesisEvent
 from mnesis.events.payloads import SessionDeletedPayload
 from mnesis.llm.base import LLM
 from mnesis.llm.resolve import resolve
-from mnesis.locks import FairLock
+from mnesis.locks import FairLock, Once
 from mnesis.models.results import CompactionResult
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import SessionPage, Store
@@ -108,6 +108,7 @@ class Engine:
         self.path = _path_text(db, self.config)
         self._shared = _acquire(self.path, self.config.store)
         self._closed = False
+        self._end = Once(self._close)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -134,9 +135,10 @@ class Engine:
 
     async def close(self) -> None:
         """Wait for work of this engine, then release the database if nobody else uses it. Quiet when closed already."""
-        if self._closed:
-            return
         self._closed = True
+        await self._end.done()
+
+    async def _close(self) -> None:
         await self.finish()
         if _release(self._shared):
             async with self._shared.lock:

@@ -19,10 +19,12 @@ from mnesis.models.message import (
     ImagePart,
     Message,
     MessagePart,
+    ReasoningPart,
     Role,
     TextPart,
     ToolPart,
     ToolResultPart,
+    ToolStatus,
 )
 
 Content = str | MessagePart | Sequence[MessagePart | Mapping[str, Any] | str]
@@ -39,7 +41,8 @@ def user_messages(content: Content, *, id: str | None = None) -> list[Message]:
     said = [part for part in parts if not _is_outcome(part)]
     messages = []
     if results:
-        messages.append(draft("tool", results, id=None if said else id))
+        # Derived, not new: the same call repeated with the same id must give the same messages.
+        messages.append(draft("tool", results, id=f"{id}_results" if said and id else id))
     if said:
         messages.append(draft("user", said, id=id))
     return messages
@@ -50,8 +53,29 @@ def _is_outcome(part: MessagePart) -> bool:
 
 
 def draft(role: Role, parts: Iterable[MessagePart], *, id: str | None = None, **fields: Any) -> Message:
-    """A message that is not stored yet: its id and time are set, its place and token counts are not."""
-    return Message(id=id or new_id("msg"), role=role, parts=tuple(parts), created_at=now_ms(), **fields)
+    """A message that is not stored yet: its id and time are set, its place and token counts are not.
+
+    What a reply gives as results of its own calls becomes part of these calls."""
+    given = _with_outcomes(list(parts)) if role == "assistant" else parts
+    return Message(id=id or new_id("msg"), role=role, parts=tuple(given), created_at=now_ms(), **fields)
+
+
+def _with_outcomes(parts: list[MessagePart]) -> list[MessagePart]:
+    merged: list[MessagePart] = []
+    for part in parts:
+        place = _open_call(merged, part.tool_call_id) if isinstance(part, ToolResultPart) else None
+        if place is None or not isinstance(part, ToolResultPart):
+            merged.append(part)
+            continue
+        outcome = {"error_message": part.output} if part.is_error else {"output": part.output}
+        status = ToolStatus(state="error" if part.is_error else "completed")
+        merged[place] = merged[place].model_copy(update={**outcome, "status": status})
+    return merged
+
+
+def _open_call(parts: Sequence[MessagePart], call_id: str) -> int | None:
+    calls = ((i, p) for i, p in enumerate(parts) if isinstance(p, ToolPart) and not p.has_result)
+    return next((i for i, call in calls if call.tool_call_id == call_id), None)
 
 
 def parts_of(content: Content) -> list[MessagePart]:
@@ -71,9 +95,18 @@ def _part(item: Any) -> list[MessagePart]:
     if isinstance(item, Mapping):
         return _from_dict(dict(item))
     try:
-        return PARTS.validate_python([item], strict=True)
+        parts = PARTS.validate_python([item], strict=True)
     except ValidationError:
         raise _unknown(item) from None
+    return [_with_content(part) for part in parts]
+
+
+def _with_content(part: MessagePart) -> MessagePart:
+    if isinstance(part, ImagePart) and part.url is None and part.data is None:
+        raise InvalidMessageError("an image without url and data; give one of them")
+    if isinstance(part, FilePart) and part.text is None and part.data is None:
+        raise InvalidMessageError(f"the file {part.name!r} has neither text nor data; give one of them")
+    return part
 
 
 def _unknown(item: Any) -> InvalidMessageError:
@@ -88,10 +121,18 @@ def _from_dict(item: dict[str, Any]) -> list[MessagePart]:
     try:
         if item.get("role") == "tool":
             return [_result(item.get("tool_call_id", ""), item.get("content"), item.get("name", ""))]
+        if kind in ("text", "input_text", "output_text"):
+            return [_text(item)]
+        if kind == "refusal":
+            return [TextPart(text=item["refusal"], provider=item)]
+        if kind in ("thinking", "redacted_thinking"):
+            return [ReasoningPart(text=item.get("thinking") or "", provider=item)]
         if kind == "image_url":
             return [_image_url(item["image_url"])]
         if kind == "image" and "source" in item:
             return [_image_source(item["source"])]
+        if kind == "document":
+            return [_document(item)]
         if kind == "file" and "file" in item:
             return [_file(item["file"])]
         if kind == "tool_use":
@@ -99,11 +140,11 @@ def _from_dict(item: dict[str, Any]) -> list[MessagePart]:
         if kind == "tool_result" and "tool_use_id" in item:
             failed = bool(item.get("is_error", False))
             return [_result(item["tool_use_id"], item.get("content"), item.get("name", ""), failed)]
-        return PARTS.validate_python([item])
+        return [_with_content(part) for part in PARTS.validate_python([item])]
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         raise InvalidMessageError(
-            f"a part of type {kind!r} cannot be understood: {str(item)[:120]}. Accepted are text, image_url, image, file, tool_use,"
-            " tool_result blocks and the dicts of mnesis parts."
+            f"a part of type {kind!r} cannot be understood: {str(item)[:120]}. Accepted are text, refusal, thinking, image_url, image,"
+            " file, document, tool_use, tool_result blocks and the dicts of mnesis parts."
         ) from error
 
 
@@ -125,15 +166,33 @@ def as_text(value: Any) -> str:
         return str(value)
 
 
+def _text(item: Mapping[str, Any]) -> TextPart:
+    """A text block; what a provider put beside the text (citations, cache marks) is kept with it."""
+    known = {"type", "text", "provider"}
+    beside = {name: value for name, value in item.items() if name not in known and value is not None}
+    return TextPart(text=item["text"], provider=item.get("provider") or beside or None)
+
+
 def _image_url(image: Any) -> ImagePart:
     spec: dict[str, Any] = {"url": image} if isinstance(image, str) else dict(image)
-    return ImagePart(url=spec["url"], detail=spec.get("detail"))
+    url = spec["url"]
+    if not isinstance(url, str) or not url:
+        raise KeyError("url")
+    media_type = url[5:].partition(";")[0] if url.startswith("data:image/") else "image/png"
+    return ImagePart(url=url, detail=spec.get("detail"), media_type=media_type)
 
 
 def _image_source(source: Mapping[str, Any]) -> ImagePart:
     if source.get("type") == "url":
         return ImagePart(url=source["url"])
     return ImagePart(data=source["data"], media_type=source.get("media_type", "image/png"))
+
+
+def _document(item: Mapping[str, Any]) -> FilePart:
+    source, name = item["source"], item.get("title") or "document"
+    if source.get("type") == "text":
+        return FilePart(name=name, text=source["data"])
+    return FilePart(name=name, data=source["data"], media_type=source.get("media_type") or "application/pdf")
 
 
 def _file(file: Mapping[str, Any]) -> FilePart:

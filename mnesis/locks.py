@@ -1,11 +1,13 @@
-"""A lock that may be taken from any event loop of any thread, first come, first served."""
+"""What tasks of several event loops and threads share: a lock, and an ending that is carried through once."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable, Coroutine
 from types import TracebackType
+from typing import Any
 
 
 class FairLock:
@@ -65,3 +67,21 @@ class FairLock:
             self._release()
         else:
             turn.set_result(None)
+
+
+class Once:
+    """Work that is done once, to its end, whoever of those that wait for it is cancelled meanwhile."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._work = work
+        self._task: asyncio.Task[None] | None = None
+
+    async def done(self) -> None:
+        """Begin the work, or wait for its end where it was begun. In another loop than that it returns at once."""
+        loop = asyncio.get_running_loop()
+        if self._task is None or self._task.cancelled() or self._task.get_loop().is_closed():
+            if self._task is not None and self._task.done() and not self._task.cancelled():
+                return
+            self._task = loop.create_task(self._work())
+        if self._task.get_loop() is loop:
+            await asyncio.shield(self._task)

@@ -30,6 +30,14 @@ _TEXT_MODES = ("chat", "completion", "responses", None)
 _SUFFIX = re.compile(r"(?:[:@].*|-v\d+(?::\d+)?|-\d{8}|-\d{4}-\d{2}-\d{2}|-latest)$")
 _FINE_TUNED = re.compile(r"^ft:|(?<=/)ft:")
 _VENDOR = re.compile(r"^(?:[a-z][a-z-]*\.)+(?=[a-z])")
+# Published limits of models that the cost map no longer lists but people still name.
+_RETIRED = {
+    "gemini-1-5-pro": (2_097_152, 8_192, "gemini"),
+    "gemini-1-5-flash": (1_048_576, 8_192, "gemini"),
+    "claude-3-opus": (200_000, 4_096, "anthropic"),
+    "claude-3-5-sonnet": (200_000, 8_192, "anthropic"),
+    "claude-3-sonnet": (200_000, 4_096, "anthropic"),
+}
 _MAKERS = {"o200k_base": "openai", "cl100k_base": "openai", "claude_heuristic": "anthropic"}
 
 
@@ -164,6 +172,8 @@ def _limits_tables() -> tuple[dict[str, _Limits], dict[str, _Limits]]:
         exact.setdefault(key.lower(), limits)
         name = _plain_name(key)
         by_name[name] = min(by_name.get(name, limits), limits, key=lambda each: each.context)
+    for name, (context, output, provider) in _RETIRED.items():
+        by_name.setdefault(name, _Limits(context, output, provider))
     return exact, by_name
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from anyio import to_thread
@@ -20,13 +20,12 @@ from mnesis.llm.base import LLM
 from mnesis.llm.none import NoModel
 from mnesis.llm.resolve import resolve
 from mnesis.model_info import ModelInfo
-from mnesis.models.session import SessionRecord
+from mnesis.models.context import Budget
+from mnesis.models.session import NO_MODEL, SessionRecord
 from mnesis.scope import Scope
 from mnesis.tokens import TokenEstimator
 
 DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
-NO_MODEL = "none"
-"""The model of a session that is only recorded and was never given one."""
 MESSAGE_OVERHEAD = 4
 
 
@@ -54,6 +53,18 @@ class Opened:
     created: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What a session is going to be opened with: checked, nothing stored yet."""
+
+    settings: MnesisConfig
+    info: ModelInfo
+    count: Count
+    prompt: str
+    prompt_tokens: int
+    budget: Budget
+
+
 async def open_or_create(
     opening: Opening,
     *,
@@ -63,55 +74,80 @@ async def open_or_create(
     agent: str,
     parent_id: str | None,
 ) -> Opened:
-    """The session of this name, created if there is none. Nothing stays open when it raises."""
-    if session_id is not None and (not isinstance(session_id, str) or not session_id):
-        raise ConfigurationError(f"session_id is a non-empty string, not {session_id!r}")
+    """The session of this name, created if there is none. Nothing is stored or stays open when it raises."""
+    _refuse_wrong_types(session_id, model=model, system_prompt=system_prompt, agent=agent, parent_id=parent_id)
     if model is not None:
         ModelInfo.from_model_string(model, opening.overrides)
     async with _engine(opening) as (engine, owned):
-        model = model if model is not None else await _model_of(engine, session_id)
-        info = ModelInfo.from_model_string(model, opening.overrides)
-        count = await _counter(info)
-        prompt = DEFAULT_SYSTEM_PROMPT if system_prompt is None else system_prompt
-        tokens, now = _prompt_tokens(prompt, count), now_ms()
-        wanted = SessionRecord(
-            id=session_id or new_id("sess"),
-            model=model,
-            system_prompt=prompt,
-            agent=agent,
-            parent_id=parent_id,
-            system_tokens=tokens,
-            context_tokens=tokens,
-            created_at=now,
-            updated_at=now,
-        )
-        settings = opening.config or engine.config
-        make_budget(info, settings.compaction, tokens)
+        existing = await _existing(engine, session_id)
+        settled = await _settled(opening, engine, existing, model, system_prompt)
         if parent_id is not None:
             await engine.store.session(parent_id)
-        record, created = await engine.store.create_session(wanted)
-        if not created:
-            record = await _brought_up_to_date(engine, record, model, system_prompt, count)
-        return Opened(_scope(engine, record, settings, info, count, opening.llm), owned, created)
+        created = False
+        if existing is None:
+            existing, created = await engine.store.create_session(_new(settled, session_id, agent, parent_id))
+        record = existing if created else await _brought_up_to_date(engine, existing, settled)
+        return Opened(_scope(engine, record, settled, opening.llm), owned, created)
 
 
 async def load_existing(opening: Opening, session_id: str, model: str | None) -> Opened:
     """The session of this name, or `SessionNotFoundError`; no database is created for it."""
+    _refuse_wrong_types(None, model=model)
     if not isinstance(session_id, str) or not session_id or _is_missing(opening):
         raise SessionNotFoundError(str(session_id), where=_path(opening))
     async with _engine(opening) as (engine, owned):
-        record = await engine.store.session(session_id)
-        settings = opening.config or engine.config
-        info = ModelInfo.from_model_string(model or record.model, opening.overrides)
-        count = await _counter(info)
-        record = await _brought_up_to_date(engine, record, model or record.model, None, count)
-        return Opened(_scope(engine, record, settings, info, count, opening.llm), owned, False)
+        existing = await engine.store.session(session_id)
+        settled = await _settled(opening, engine, existing, model, None)
+        record = await _brought_up_to_date(engine, existing, settled)
+        return Opened(_scope(engine, record, settled, opening.llm), owned, False)
+
+
+async def _existing(engine: Engine, session_id: str | None) -> SessionRecord | None:
+    if session_id is None:
+        return None
+    try:
+        return await engine.store.session(session_id)
+    except SessionNotFoundError:
+        return None
+
+
+async def _settled(
+    opening: Opening, engine: Engine, existing: SessionRecord | None, model: str | None, system_prompt: str | None
+) -> _Settled:
+    """Given values win, then those of the session that exists, then the defaults."""
+    if model is None:
+        model = existing.model if existing is not None else NO_MODEL
+    if system_prompt is None:
+        system_prompt = existing.system_prompt if existing is not None else DEFAULT_SYSTEM_PROMPT
+    settings = opening.config or engine.config
+    info = ModelInfo.from_model_string(model, settings.model_overrides)
+    count = await _counter(info)
+    tokens = count(system_prompt) + MESSAGE_OVERHEAD if system_prompt else 0
+    budget = make_budget(info, settings.compaction, tokens)
+    return _Settled(settings, info, count, system_prompt, tokens, budget)
+
+
+def _new(settled: _Settled, session_id: str | None, agent: str, parent_id: str | None) -> SessionRecord:
+    now = now_ms()
+    return SessionRecord(
+        id=session_id or new_id("sess"),
+        model=settled.info.model_id,
+        system_prompt=settled.prompt,
+        agent=agent,
+        parent_id=parent_id,
+        system_tokens=settled.prompt_tokens,
+        context_tokens=settled.prompt_tokens,
+        created_at=now,
+        updated_at=now,
+    )
 
 
 @asynccontextmanager
 async def _engine(opening: Opening) -> AsyncIterator[tuple[Engine, bool]]:
     """The engine to use, open, and whether it was made here; released again if the block raises."""
     engine, db_path = opening.engine, opening.db_path
+    if db_path is not None and not os.fspath(db_path):
+        raise ConfigurationError("db_path is empty; give the path of a file, ':memory:', or leave it out")
     if engine is not None:
         if db_path is not None and not _same_file(db_path, engine.path):
             raise ConfigurationError(
@@ -135,45 +171,34 @@ async def _counter(info: ModelInfo) -> Count:
     return count
 
 
-async def _model_of(engine: Engine, session_id: str | None) -> str:
-    """The model of a session that exists; `NO_MODEL` for one that is going to be created without any."""
-    if session_id is None:
-        return NO_MODEL
-    try:
-        return (await engine.store.session(session_id)).model
-    except SessionNotFoundError:
-        return NO_MODEL
+def _refuse_wrong_types(session_id: object, **others: object) -> None:
+    if session_id is not None and (not isinstance(session_id, str) or not session_id):
+        raise ConfigurationError(f"session_id is a non-empty string, not {session_id!r}")
+    for name, value in others.items():
+        if value is not None and not isinstance(value, str):
+            raise ConfigurationError(f"{name} is a string, not {value!r}")
 
 
-def _prompt_tokens(prompt: str, count: Count) -> int:
-    return count(prompt) + MESSAGE_OVERHEAD if prompt else 0
-
-
-async def _brought_up_to_date(
-    engine: Engine, record: SessionRecord, model: str, system_prompt: str | None, count: Count
-) -> SessionRecord:
+async def _brought_up_to_date(engine: Engine, record: SessionRecord, settled: _Settled) -> SessionRecord:
     """The stored session with the model and prompt it is opened with now."""
-    prompt = record.system_prompt if system_prompt is None else system_prompt
-    wanted = replace(record, model=model, system_prompt=prompt, system_tokens=_prompt_tokens(prompt, count))
-    if wanted == record:
+    wanted = (settled.info.model_id, settled.prompt, settled.prompt_tokens)
+    if wanted == (record.model, record.system_prompt, record.system_tokens):
         return record
     return await engine.store.update_session(
-        record.id, model=model, system_prompt=prompt, system_tokens=wanted.system_tokens
+        record.id, model=wanted[0], system_prompt=wanted[1], system_tokens=wanted[2]
     )
 
 
-def _scope(
-    engine: Engine, record: SessionRecord, settings: MnesisConfig, info: ModelInfo, count: Count, llm: object | None
-) -> Scope:
+def _scope(engine: Engine, record: SessionRecord, settled: _Settled, llm: object | None) -> Scope:
     runtime = engine.runtime(record.id)
     runtime.state = record
     return Scope(
         engine=engine,
         session_id=record.id,
-        config=settings,
-        model=info,
-        budget=make_budget(info, settings.compaction, record.system_tokens),
-        count=count,
+        config=settled.settings,
+        model=settled.info,
+        budget=settled.budget,
+        count=settled.count,
         llm=_client(engine, record.model, llm),
         runtime=runtime,
         bus=engine.events.for_session(record.id),

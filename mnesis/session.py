@@ -20,6 +20,7 @@ from mnesis.errors import (
 from mnesis.events.bus import EventBus, Handler, MnesisEvent, Unsubscribe
 from mnesis.events.payloads import SessionClosedPayload, SessionCreatedPayload
 from mnesis.intake import Content, draft, parts_of, user_messages
+from mnesis.locks import Once
 from mnesis.models.context import Budget, Interruption, Window
 from mnesis.models.message import Message, MessagePart, TextPart
 from mnesis.models.results import (
@@ -39,7 +40,7 @@ from mnesis.opening import Opened, Opening, load_existing, open_or_create
 from mnesis.render.anthropic import anthropic_messages
 from mnesis.render.chat import chat_messages
 from mnesis.tools.toolset import Toolset
-from mnesis.turn import OnPart, Turn, refuse_from_own_tool
+from mnesis.turn import OnPart, Turn, refuse_from_inside
 from mnesis.upkeep import Upkeep
 
 DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
@@ -59,6 +60,7 @@ class MnesisSession:
         self._owns_engine = opened.owns_engine
         self._created = opened.created
         self._closed = False
+        self._end = Once(self._close)
         self._turns: set[asyncio.Task[TurnResult]] = set()
 
     @classmethod
@@ -281,7 +283,7 @@ class MnesisSession:
         """
         asked, answered = parts_of(user_message), parts_of(assistant_response)
         self._check_open()
-        refuse_from_own_tool(self.id)
+        refuse_from_inside(self.id)
         if not asked or not answered:
             raise InvalidMessageError("a turn needs a user message and a response; one of them has no parts")
         said = user_messages(asked, id=user_message_id)
@@ -317,7 +319,7 @@ class MnesisSession:
         Repeating it is safe: messages are known by their ids. `tokens` is a provider's report that came with them.
         """
         self._check_open()
-        refuse_from_own_tool(self.id)
+        refuse_from_inside(self.id)
         if not messages:
             return []
         async with self._scope.runtime.turn:
@@ -388,6 +390,7 @@ class MnesisSession:
 
         Summaries that lie inside the span give way; one that reaches over its edge raises `StaleContextError`."""
         self._check_open()
+        refuse_from_inside(self.id)
         async with self._scope.runtime.turn:
             self._scope.runtime.state = await self._scope.store.hide(self.id, first_seq, last_seq)
             self._scope.tell_updated()
@@ -457,10 +460,15 @@ class MnesisSession:
         self._scope.bus.unsubscribe(event, handler)
 
     async def close(self) -> None:
-        """Wait for turns and compactions that are under way, then release the database. Quiet when closed already."""
-        if self._closed:
-            return
+        """Wait for turns and compactions that are under way, then release the database. Quiet when closed already.
+
+        It is carried through even if whoever waits for it is cancelled; a further call waits for the same end.
+        """
+        refuse_from_inside(self.id)
         self._closed = True
+        await self._end.done()
+
+    async def _close(self) -> None:
         if self._turns:
             await asyncio.gather(*self._turns, return_exceptions=True)
         async with self._scope.runtime.turn:
@@ -488,7 +496,7 @@ class MnesisSession:
 
     def _prepared(self, message: Content, tools: Iterable[Any] | None) -> tuple[list[Message], Toolset]:
         self._check_open()
-        refuse_from_own_tool(self.id)
+        refuse_from_inside(self.id)
         if isinstance(message, str) and not message:
             raise InvalidMessageError("nothing to send: the message is an empty string")
         return user_messages(message), Toolset(tools)

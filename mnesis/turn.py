@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnesis.context.budget import SMALLEST_USABLE_SHARE
-from mnesis.errors import ContextOverflowError, LLMError, LLMResponseError, MnesisError
+from mnesis.errors import ContextIrreducibleError, ContextOverflowError, LLMError, LLMResponseError, MnesisError
 from mnesis.ids import now_ms
 from mnesis.intake import draft
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
@@ -37,25 +36,25 @@ OnPart = Callable[[MessagePart], Awaitable[None] | None]
 # After a provider said that a request was too long, the next one is cut to this share of what it was allowed.
 OVERFLOW_SHARE = 0.7
 
-_tools_of: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("mnesis_tools_of", default=frozenset())
+_inside: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("mnesis_inside", default=frozenset())
 
 
-def refuse_from_own_tool(session_id: str) -> None:
-    """Raise if the caller is a tool that a turn of this very session runs: it would wait for itself."""
-    if session_id in _tools_of.get():
+def refuse_from_inside(session_id: str) -> None:
+    """Raise if the caller is a tool or an `on_part` of a turn of this very session: it would wait for itself."""
+    if session_id in _inside.get():
         raise MnesisError(
-            f"a tool of session {session_id!r} called the session it belongs to, whose turn waits for that tool;"
-            " use another session in tools"
+            f"a tool or on_part of session {session_id!r} called the session it belongs to, whose turn waits for it;"
+            " use another session there"
         )
 
 
 @contextmanager
-def _running_tools(session_id: str) -> Iterator[None]:
-    token = _tools_of.set(_tools_of.get() | {session_id})
+def _inside_turn(session_id: str) -> Iterator[None]:
+    token = _inside.set(_inside.get() | {session_id})
     try:
         yield
     finally:
-        _tools_of.reset(token)
+        _inside.reset(token)
 
 
 @dataclass
@@ -109,21 +108,27 @@ class Turn:
         window = await self.scope.window(system_prompt=self.system_prompt, reserved_tokens=reserved)
         try:
             return window, await self._call(window)
-        except ContextOverflowError:
+        except ContextOverflowError as overflow:
             if self.partial:
                 raise
-        logger.info("session %s: the provider found the request too long; compacting", self.scope.session_id)
-        if self.scope.config.compaction.auto:
-            self.compacted = await self.upkeep.sweep("overflow") or self.compacted
-        smaller = max(
-            int(window.budget_tokens * OVERFLOW_SHARE), int(window.tokens * OVERFLOW_SHARE * SMALLEST_USABLE_SHARE)
-        )
-        window = await self.scope.window(
-            system_prompt=self.system_prompt,
-            reserved_tokens=reserved,
-            budget_tokens=min(smaller, int(window.tokens * OVERFLOW_SHARE)),
-        )
+            window = await self._smaller_window(window, reserved, overflow)
         return window, await self._call(window)
+
+    async def _smaller_window(self, window: Window, reserved: int, overflow: ContextOverflowError) -> Window:
+        """After the provider found a request too long: one sweep, then a window clearly smaller than the one it refused."""
+        logger.info("session %s: the provider found the request too long; making it smaller", self.scope.session_id)
+        if self.scope.config.compaction.auto:
+            result = await self.upkeep.sweep("overflow")
+            if result is not None and (result.level_used or result.pruned_tool_outputs):
+                self.compacted = result
+        try:
+            return await self.scope.window(
+                system_prompt=self.system_prompt,
+                reserved_tokens=reserved,
+                budget_tokens=int(window.tokens * OVERFLOW_SHARE),
+            )
+        except ContextIrreducibleError:
+            raise overflow from None
 
     async def _call(self, window: Window) -> LLMReply:
         scope, model = self.scope, self.scope.model
@@ -166,9 +171,10 @@ class Turn:
         if self.on_part is None:
             return
         try:
-            outcome = self.on_part(part)
-            if inspect.isawaitable(outcome):
-                await outcome
+            with _inside_turn(self.scope.session_id):
+                outcome = self.on_part(part)
+                if inspect.isawaitable(outcome):
+                    await outcome
         except Exception:
             logger.exception("on_part failed; the turn goes on")
 
@@ -193,9 +199,9 @@ class Turn:
         return TokenUsage(input=window.tokens, output=self.scope.count(reply.text + reply.reasoning))
 
     async def _run_tools(self, calls: Sequence[ToolPart], *, ends_turn: bool) -> None:
-        with _running_tools(self.scope.session_id):
+        with _inside_turn(self.scope.session_id):
             results = await self.tools.run(calls, concurrency=self.scope.config.session.tool_concurrency)
-        await self.scope.append([draft("tool", results)])
+        await self.scope.append([draft("tool", results)], ends_turn=ends_turn)
 
     async def _result(self, message: Message, reply: LLMReply, reason: str | None = None) -> TurnResult:
         triggered = await self.upkeep.nudge()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ from mnesis.model_info import ModelInfo
 from mnesis.models.context import ActiveContext
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
+from mnesis.models.session import NO_MODEL
 from mnesis.scope import Scope
 
 logger = logging.getLogger(__name__)
@@ -180,8 +182,12 @@ class Upkeep:
     def _note_missing_key(self, writer: Writer | None) -> None:
         if writer is not None and not writer.has_key:
             self._has_key = False
-            logger.warning(
-                "session %s: no valid key for %s, so its compactions use level 3 (extracts, no model) from now on",
-                self.scope.session_id,
-                writer.model,
-            )
+            _say_once(writer.model)
+
+
+@functools.cache
+def _say_once(model: str) -> None:
+    logger.warning(
+        "no model can be asked for summaries (%s): compactions use level 3, extracts made without a model, from now on",
+        "none is configured" if model == NO_MODEL else f"no valid key for {model}",
+    )

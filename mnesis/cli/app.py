@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 import click
 
+from mnesis.cli.screen import note
 from mnesis.errors import ConfigurationError, MnesisError, MnesisStoreError, NotFoundError
 
 # Name and module of each command. A new command is a module here with a click command called `command`.
@@ -35,7 +39,8 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            outcome = super().invoke(ctx)
+            with _log_as_notes():
+                outcome = super().invoke(ctx)
             sys.stdout.flush()
         except MnesisError as error:
             _tell(error)
@@ -67,10 +72,25 @@ def exit_code(error: MnesisError) -> int:
     return STORE_UNUSABLE if isinstance(error, MnesisStoreError) else PROBLEM_FOUND
 
 
-def _tell(error: MnesisError) -> None:
-    from mnesis.cli.screen import clean
+class _Notes(logging.Handler):
+    """What the library logs, as messages that do nothing to a terminal."""
 
-    click.echo(f"mnesis: {clean(str(error))}", err=True)
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"note: {record.getMessage()}")
+
+
+@contextmanager
+def _log_as_notes() -> Iterator[None]:
+    logger, handler = logging.getLogger("mnesis"), _Notes(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _tell(error: MnesisError) -> None:
+    note(f"mnesis: {error}")
 
 
 def _close_quietly() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ _SHARES = {
 _FREE = "·"
 
 
-@click.command("context")
+@click.command("context", short_help="Show what the model would be sent.")
 @click.argument("session_id", metavar="ID")
 @click.option("--messages", "as_messages", is_flag=True, help="Print the request's messages as JSON.")
 @click.option("--provider", type=click.Choice(["openai", "anthropic"]), default="openai", show_default=True)
@@ -64,7 +63,6 @@ async def _read(db: str | None, session_id: str, context_limit: int | None) -> t
     from mnesis.tokens import TokenEstimator
 
     config = MnesisConfig(model_overrides=ModelOverrides(context_limit=context_limit))
-    logging.getLogger("mnesis").addHandler(_NoteHandler())
     async with reading(db) as store:
         session = await find_session(store, session_id)
         active = await store.active_context(session.id)
@@ -81,11 +79,6 @@ async def _read(db: str | None, session_id: str, context_limit: int | None) -> t
         budget,
         assemble(active, budget_tokens=room, count=lambda text: counter.estimate(text, model.model_id)),
     )
-
-
-class _NoteHandler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        note(f"note: {record.getMessage()}")
 
 
 def _rendered(window: Window, provider: str) -> object:

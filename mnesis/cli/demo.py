@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnesis.cli.app import PROBLEM_FOUND
+from mnesis.cli.database import database_path
 from mnesis.cli.screen import chart, clean, console, counted, note, one_line, print_json
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _CHART_WIDTH, _CHART_HEIGHT = 72, 8
 _MARK = "▼"
 
 
-@click.command("demo")
+@click.command("demo", short_help="Replay a long conversation, without any model.")
 @click.option("--turns", type=click.IntRange(min=1), metavar="N", help="Replay only the first N turns.")
 @click.option("--keep", metavar="PATH", help="Keep the database here, to look into with the other commands.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
@@ -40,9 +41,7 @@ def command(ctx: click.Context, turns: int | None, keep: str | None, as_json: bo
     from mnesis.demo.replay import replay
 
     script = demo_turns()[:turns]
-    # The missing model is what this demo is about; its report says so.
-    logging.getLogger("mnesis").setLevel(logging.ERROR)
-    with _database(keep) as path, _progress(len(script)) as on_turn:
+    with _database(keep) as path, _unlogged(), _progress(len(script)) as on_turn:
         report = asyncio.run(replay(script, path, on_turn))
     if as_json:
         print_json(_figures(report))
@@ -55,10 +54,22 @@ def command(ctx: click.Context, turns: int | None, keep: str | None, as_json: bo
 @contextmanager
 def _database(keep: str | None) -> Iterator[Path]:
     if keep is not None:
-        yield Path(keep).expanduser()
+        yield database_path(keep)
         return
     with tempfile.TemporaryDirectory(prefix="mnesis-demo-") as directory:
         yield Path(directory, "demo.db")
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """No warnings of the missing model: it is what the demo is about, and its report says so."""
+    logger = logging.getLogger("mnesis")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager
@@ -140,12 +151,12 @@ def _sections(report: DemoReport) -> Iterator[tuple[str, list[str]]]:
         yield "… and after it", _view(report.after)
     if report.found:
         way = " → ".join(clean(step) for step in report.found.path) or "the context itself"
-        still = "is still named" if report.found.named_in_context else "is not named any more"
+        still = "still name it" if report.found.named_in_summaries else "do not name it any more"
         yield (
             "the fact of turn 3, found again",
             [
                 f"“{one_line(report.found.text, 400)}”",
-                f"message {report.found.seq}, by way of {way}; in the context itself it {still}",
+                f"message {report.found.seq}, by way of {way}; the summaries in the context {still}",
             ],
         )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "bold red")}
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Look for what is wrong, and say what to do.")
 @click.argument("session_id", metavar="[ID]", required=False)
 @json_option
 @db_option

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PAGE = 500
 
 
-@click.command("export")
+@click.command("export", short_help="Write a session as JSON Lines.")
 @click.argument("session_id", metavar="ID")
 @click.option(
     "-o", "--output", metavar="FILE", help="Write here, readable by you alone, instead of to standard output."
@@ -84,36 +84,32 @@ async def _lines(store: Store, session: SessionRecord) -> AsyncIterator[dict[str
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "written_by": version("mnesis"),
-        "session": asdict(session) | {"usage": session.usage.model_dump()},
+        "value": asdict(session) | {"usage": session.usage.model_dump()},
     }
     after = 0
     while page := await store.messages(session.id, after_seq=after, until_seq=session.last_seq, limit=_PAGE):
         after = page[-1].seq
         for message in page:
-            yield {"kind": "message", **message_dict(message)}
+            yield {"kind": "message", "value": message_dict(message)}
     for summary in await store.summaries(session.id):
-        yield {"kind": "summary", **_without_session(summary), "hidden": await _hidden_spans(store, summary)}
+        value = summary.model_dump(exclude={"session_id"})
+        yield {"kind": "summary", "value": value, "hidden": await _hidden_spans(store, summary)}
     for cover in context.covers:
-        yield {"kind": "cover", **asdict(cover)}
+        yield {"kind": "cover", "value": asdict(cover)}
     for prune in context.prunes.values():
-        yield {"kind": "prune", **asdict(prune)}
+        yield {"kind": "prune", "value": asdict(prune)}
     for turn in store.turns(session.id):
-        yield {"kind": "turn", **turn.model_dump(exclude={"compact_result"})}
+        if turn.seq <= session.last_seq:
+            yield {"kind": "turn", "value": turn.model_dump(exclude={"compact_result"})}
     for compaction in await store.compactions(session.id):
-        yield {"kind": "compaction", **_without_session(compaction)}
+        yield {"kind": "compaction", "value": compaction.model_dump(exclude={"session_id"})}
     for interruption in await store.interruptions(session.id):
-        yield {"kind": "interruption", **asdict(interruption)}
-
-
-def _without_session(value: Any) -> dict[str, Any]:
-    """The fields of a summary or compaction; one field of theirs is also called kind, so it goes by another name."""
-    fields: dict[str, Any] = value.model_dump(exclude={"session_id"})
-    return {("summary_kind" if name == "kind" else name): field for name, field in fields.items()}
+        yield {"kind": "interruption", "value": asdict(interruption)}
 
 
 async def _hidden_spans(store: Store, summary: Summary) -> list[list[int]]:
-    """The spans between a leaf's first and last message that it does not stand for."""
-    if summary.kind != "leaf" or summary.message_count == summary.last_seq - summary.first_seq + 1:
+    """The spans between a summary's first and last message that it does not stand for: they were out of view before."""
+    if summary.message_count == summary.last_seq - summary.first_seq + 1:
         return []
     behind = {message.seq for message in await store.covered_messages(summary.session_id, summary.id)}
     spans: list[list[int]] = []

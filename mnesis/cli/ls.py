@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TITLE_WIDTH = 48
 
 
-@click.command("ls")
+@click.command("ls", short_help="List sessions.")
 @click.option("-n", "limit", default=50, show_default=True, type=click.IntRange(min=1), help="At most so many.")
 @json_option
 @db_option

@@ -1,6 +1,6 @@
 """The lines of an export: JSON objects that bring back exactly what was stored.
 
-A line is `{"kind": …, …}` in ASCII. JSON cannot hold a high surrogate followed by a low one (it reads them as one
+A line is `{"kind": …, "value": …}` in ASCII. JSON cannot hold a high surrogate followed by a low one (it reads them as one
 character); a line with such a text is `{"kind": "encoded", "data": …}`: the base64 of its JSON in UTF-8 with surrogates kept.
 """
 

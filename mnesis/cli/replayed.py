@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mnesis.cli.portable import message_from
-from mnesis.errors import MnesisStoreError
+from mnesis.errors import MnesisStoreError, SessionNotFoundError
 from mnesis.models.context import Cover, Interruption, Prune
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
@@ -36,32 +36,26 @@ class Export:
 
 def parsed_export(lines: dict[str, list[dict[str, Any]]], new_id: str | None) -> Export:
     """The values of an export's lines. Raises ValueError, TypeError or KeyError for what is none."""
-    stored = dict(lines["session"][0]["session"])
+    stored = dict(lines["session"][0]["value"])
     usage = TokenUsage.model_validate(stored.pop("usage"))
     session = SessionRecord(**stored, usage=usage)
     session = replace(session, id=new_id or session.id)
-    messages = [message_from(fields, session.id) for fields in lines["message"]]
+    messages = [message_from(line["value"], session.id) for line in lines["message"]]
     if [message.seq for message in messages] != list(range(1, session.last_seq + 1)):
         raise ValueError(f"{session.last_seq} messages should follow, {len(messages)} do, or not in their order")
     if lines["prune"] and not lines["compaction"]:
         raise ValueError("outputs were pruned, but no compaction did it")
-    hidden = {fields["id"]: fields.pop("hidden", []) for fields in lines["summary"]}
     return Export(
         session=session,
         messages=messages,
-        summaries=[_summary(fields, session.id) for fields in lines["summary"]],
-        hidden=hidden,
-        covers=[Cover(**fields) for fields in lines["cover"]],
-        prunes=[Prune(**fields) for fields in lines["prune"]],
-        turn_ends=[fields["seq"] for fields in lines["turn"]],
-        compactions=[CompactionResult(**fields, session_id=session.id) for fields in lines["compaction"]],
-        interruptions=[Interruption(**fields) for fields in lines["interruption"]],
+        summaries=[Summary(**line["value"], session_id=session.id) for line in lines["summary"]],
+        hidden={line["value"]["id"]: line["hidden"] for line in lines["summary"]},
+        covers=[Cover(**line["value"]) for line in lines["cover"]],
+        prunes=[Prune(**line["value"]) for line in lines["prune"]],
+        turn_ends=[line["value"]["seq"] for line in lines["turn"]],
+        compactions=[CompactionResult(**line["value"], session_id=session.id) for line in lines["compaction"]],
+        interruptions=[Interruption(**line["value"]) for line in lines["interruption"]],
     )
-
-
-def _summary(fields: dict[str, Any], session_id: str) -> Summary:
-    fields = dict(fields)
-    return Summary(**fields, kind=fields.pop("summary_kind"), session_id=session_id)
 
 
 @dataclass
@@ -78,19 +72,26 @@ class Replay:
         """Everything, in order. Raises what the store raises, and `MnesisStoreError` if another log came out."""
         export, session = self.export, self.export.session
         settings = {name: getattr(session, name) for name in _SETTINGS}
-        await self.store.create_session(SessionRecord(**settings, context_tokens=session.system_tokens))
-        left = {summary.id: summary for summary in export.summaries}
-        for result in export.compactions:
-            made = tuple(left.pop(name) for name in result.summary_ids if name in left)
+        fresh = SessionRecord(**settings, parent_id=await self._parent(), context_tokens=session.system_tokens)
+        await self.store.create_session(fresh)
+        for result, made in _sweeps(export):
             await self._append_until(self._reach(result, made))
             await self._compact(made, result, export.prunes if result is export.compactions[-1] else ())
-        if left:
-            await self._compact(tuple(left.values()), CompactionResult(session_id=session.id), ())
         await self._append_until(session.last_seq)
         await self._settle()
         for interruption in export.interruptions:
             await self.store.interrupted(session.id, interruption)
         await self._verify()
+
+    async def _parent(self) -> str | None:
+        """The parent, where it is in this database too."""
+        parent_id = self.export.session.parent_id
+        if parent_id is None:
+            return None
+        try:
+            return (await self.store.session(parent_id)).id
+        except SessionNotFoundError:
+            return None
 
     def _reach(self, result: CompactionResult, made: Sequence[Summary]) -> int:
         """How much of the log was there when a compaction ran: its turn, and what it summarised."""
@@ -113,8 +114,9 @@ class Replay:
         return UsageReport(self.export.session.usage, "estimate", self.export.session.cost)
 
     async def _compact(self, made: tuple[Summary, ...], result: CompactionResult, prunes: Sequence[Prune]) -> None:
+        children = {child for summary in made for child in summary.child_ids}
         for summary in made:
-            for first, last in self.export.hidden.get(summary.id, ()):
+            for first, last in () if summary.id in children else self.export.hidden[summary.id]:
                 await self._hide(first, last)
         covers = self._covers
         for summary in made:
@@ -147,6 +149,20 @@ class Replay:
             if page != self.export.messages[after : after + len(page)]:
                 raise MnesisStoreError(f"messages {after + 1} and following did not come back as exported")
             after = page[-1].seq
+
+
+def _sweeps(export: Export) -> Iterator[tuple[CompactionResult, tuple[Summary, ...]]]:
+    """Each compaction with the summaries it made.
+
+    A result names only those that stood at its end; what was made before them, and by no earlier compaction, is theirs.
+    """
+    done, places = 0, {summary.id: place for place, summary in enumerate(export.summaries)}
+    for result in export.compactions:
+        end = max([done, *(places[name] + 1 for name in result.summary_ids)])
+        yield result, tuple(export.summaries[done:end])
+        done = end
+    if done < len(export.summaries):
+        raise ValueError("there are summaries that no compaction made")
 
 
 def _covered(covers: tuple[Cover, ...], summary: Summary) -> tuple[Cover, ...]:

@@ -11,12 +11,12 @@ import click
 
 from mnesis.cli.database import database_path, db_option
 from mnesis.cli.portable import FORMAT, FORMAT_VERSION, read_line
-from mnesis.cli.screen import clean, counted, note
+from mnesis.cli.screen import clean, counted, note, one_line
 
-_KINDS = ("session", "message", "summary", "cover", "prune", "turn", "compaction", "interruption")
+KINDS = ("session", "message", "summary", "cover", "prune", "turn", "compaction", "interruption")
 
 
-@click.command("import")
+@click.command("import", short_help="Bring an exported session back.")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--as", "new_id", metavar="NEW_ID", help="Give the session this id instead of its own.")
 @db_option
@@ -26,7 +26,8 @@ def command(file: str, new_id: str | None, db: str | None) -> None:
     Restored exactly: every message (id, place, parts, token counts, reported usage, extra fields), the session's
     settings, summaries with their originals and children, what stands in the context now, lifetime usage and cost,
     interruptions. Taken anew: the times of compactions and of last use, and the token figures of past turns, which are
-    the stored counts without what providers reported. Pruned outputs inside folded spans come back unpruned.
+    the stored counts without what providers reported. Pruned outputs inside folded spans come back unpruned. The link
+    to a parent session is kept where the parent is there.
 
     A session of the same id must not be there.
     """
@@ -49,7 +50,7 @@ def _opened(file: str) -> Iterator[IO[str]]:
 
 def _parsed(lines: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """The lines by kind."""
-    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _KINDS}
+    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -59,7 +60,7 @@ def _parsed(lines: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
             raise click.UsageError(f"line {number} cannot be read: {clean(str(error))}") from error
         if value["kind"] not in found:
             raise click.UsageError(f"line {number} is of the unknown kind {clean(value['kind'])!r}")
-        found[value.pop("kind")].append(value)
+        found[value["kind"]].append(value)
         if number == 1:
             _check_head(found["session"])
     if not found["session"]:
@@ -85,7 +86,7 @@ async def _import(export: dict[str, list[dict[str, Any]]], new_id: str | None, d
     try:
         parsed = parsed_export(export, new_id)
     except (ValidationError, ValueError, TypeError, KeyError) as error:
-        raise click.UsageError(f"the export is damaged: {clean(str(error))}") from error
+        raise click.UsageError(f"the export is damaged: {one_line(str(error), 300)}") from error
     session_id = parsed.session.id
     async with Engine(database_path(db)) as engine:
         store = engine.store

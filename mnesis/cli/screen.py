@@ -55,8 +55,12 @@ def console() -> Console:
     """Standard output; colours only on a terminal and unless NO_COLOR is set; markup in content means nothing."""
     from rich.console import Console
 
+    class Rim(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would end the process with 1; the command decides
+
     width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return Rim(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:

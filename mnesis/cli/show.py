@@ -24,7 +24,7 @@ _TEXT_CHARS, _OUTPUT_CHARS = 4_000, 1_200
 _EVERYTHING = 1 << 62
 
 
-@click.command("show")
+@click.command("show", short_help="Show a conversation.")
 @click.argument("session_id", metavar="ID")
 @click.option("-n", "count", default=20, show_default=True, type=click.IntRange(min=0), help="Messages; 0 for all.")
 @click.option("--from", "first_seq", type=click.IntRange(min=1), metavar="SEQ", help="Start here, not near the end.")

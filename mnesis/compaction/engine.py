@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from mnesis.compaction.extract import Passage
 from mnesis.compaction.prune import plan_prune
 from mnesis.compaction.select import FoldPlan, Run, chunks, plan_fold
 from mnesis.compaction.summarize import Count, Draft, Order, Writer, summarise
@@ -33,6 +34,7 @@ Trigger = Literal["soft", "hard", "manual", "overflow", "resume"]
 
 CHUNK_TOKENS = 20_000
 SUMMARY_RATIO = 6
+CONDENSED_RATIO = 3
 SMALLEST_SUMMARY_TOKENS = 48
 FAN_IN = 4
 STALE_RETRIES = 5
@@ -171,11 +173,10 @@ class Sweep:
         """A summary of messages; None if it would not be smaller than they are."""
         source = sum(message.token_count for message in chunk.messages)
         found = passages(chunk.messages)
-        room = chunk.tokens - self._fence_tokens() - 1
-        max_tokens = min(max(source // SUMMARY_RATIO, SMALLEST_SUMMARY_TOKENS), self._largest_summary(), room)
-        if max_tokens < SMALLEST_SUMMARY_TOKENS // 2:
+        order = self._order(found, source, chunk.tokens, SUMMARY_RATIO)
+        if order is None:
             return self._verbatim(chunk, slots)
-        draft = await self._draft(Order(found, source, max_tokens))
+        draft = await self._draft(order)
         leaf = self._summary(draft, chunk.messages, ())
         return _Slot(leaf, made=True) if leaf.token_count < chunk.tokens else self._verbatim(chunk, slots)
 
@@ -188,8 +189,16 @@ class Sweep:
         draft = Draft(plain_text(passages(chunk.messages)), 3, ())
         return _Slot(self._summary(draft, chunk.messages, ()), made=True, inner=True)
 
-    def _largest_summary(self) -> int:
-        return max(self.budget.summary_tokens // 2, SMALLEST_SUMMARY_TOKENS)
+    def _order(self, found: Sequence[Passage], source: int, standing: int, ratio: int) -> Order | None:
+        """A summary of `source` tokens that takes the place of `standing` tokens of context; None if it could not be smaller.
+
+        Asked for is a `ratio`th of the source; up to half of it is taken, within what summaries may take altogether.
+        """
+        largest = max(self.budget.summary_tokens // 2, SMALLEST_SUMMARY_TOKENS)
+        most = min(max(source // 2, SMALLEST_SUMMARY_TOKENS), largest, standing - self._fence_tokens() - 1)
+        if most < SMALLEST_SUMMARY_TOKENS // 2:
+            return None
+        return Order(found, source, min(max(source // ratio, SMALLEST_SUMMARY_TOKENS), most), most)
 
     def _fence_tokens(self) -> int:
         blank = Summary(
@@ -216,11 +225,10 @@ class Sweep:
     async def _merged(self, group: Sequence[_Slot]) -> _Slot | None:
         children = [slot.summary for slot in group]
         tokens = sum(child.token_count for child in children)
-        room = tokens - self._fence_tokens() - 1
-        max_tokens = min(max(tokens // 3, SMALLEST_SUMMARY_TOKENS), self._largest_summary(), room)
-        if max_tokens < SMALLEST_SUMMARY_TOKENS // 2:
+        order = self._order(passages(children), tokens, tokens, CONDENSED_RATIO)
+        if order is None:
             return None
-        draft = await self._draft(Order(passages(children), tokens, max_tokens, condensing=True))
+        draft = await self._draft(replace(order, condensing=True))
         summary = self._summary(draft, (), children)
         return _Slot(summary, made=True) if summary.token_count < tokens else None
 

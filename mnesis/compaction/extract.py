@@ -23,7 +23,6 @@ Count = Callable[[str], int]
 
 MAX_SPEAKER_CHARS = 24
 PREFIX_TOKENS = 4
-NP=1.0
 UNIT_OVERHEAD_TOKENS = 6
 """Added to a unit's cost when gains are compared, so that scraps of two words do not win by being cheap."""
 
@@ -119,17 +118,16 @@ def _units(passages: Sequence[Passage], count: Count) -> list[_Unit]:
 
 def _passage_units(number: int, text: str, asked: _Unit | None, count: Count) -> Iterator[_Unit]:
     """`asked` is the question of the passage before: the first sentences here are its answer."""
-    parts = [part for part in split_units(text) if shorten(part)]
+    parts = [(part, short) for part in split_units(text) if (short := shorten(part))]
     damping = min(1.0, math.sqrt(LONG_PASSAGE_CHARS / max(1, len(text))))
     share = (1 + math.log(len(parts))) / len(parts) if parts else 0.0
     numeric, fenced = _is_numeric(text), False
-    for index, part in enumerate(parts):
+    for index, (part, short) in enumerate(parts):
         fenced ^= part.startswith("```")
         about = _without_numbers(features(part)) if numeric else features(part)
         answers = asked is not None and index < ANSWER_UNITS
         question = asked if answers and len(about) < SHORT_ANSWER_FEATURES else None
         factor = damping * _factor(part, code=fenced or is_code(part)) * (ANSWER_FACTOR if answers else 1.0)
-        short = shorten(part)
         yield _Unit(number, index, short, about, count(short) + 1, factor, share, question)
 
 
@@ -221,7 +219,7 @@ class _Selection:
 
     def _gain(self, unit: _Unit) -> float:
         new = sum(strength for name in unit.features if (strength := self._weights[name]) and name not in self._said)
-        return new**NP * unit.factor / (self._cost(unit) + UNIT_OVERHEAD_TOKENS)
+        return new * unit.factor / (self._cost(unit) + UNIT_OVERHEAD_TOKENS)
 
     def _cost(self, unit: _Unit) -> int:
         prefix = 0 if unit.passage in self._passages else PREFIX_TOKENS

@@ -59,7 +59,7 @@ def refusal(summary: str, source: str, *, summary_tokens: int, source_tokens: in
     if not summary.strip():
         return "it is empty"
     if all(_ROLE_ALONE.fullmatch(line) for line in summary.splitlines()):
-        return "it holds nothing but role markers"
+        return "it holds no words but role markers"
     if summary_tokens >= source_tokens:
         return f"it is not smaller ({summary_tokens:,} tokens) than what it stands for ({source_tokens:,})"
     if summary_tokens > max_tokens * LENGTH_SLACK:

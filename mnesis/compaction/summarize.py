@@ -34,10 +34,14 @@ SMALLEST_ANSWER_TOKENS = 256
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One summary to be made: of what, standing for how many tokens, in at most how many. `condensing`: of summaries."""
+    """One summary to be made: of what, standing for how many tokens; how many are asked for, how many are taken at most.
+
+    `condensing`: what is read are summaries.
+    """
 
     passages: Sequence[Passage]
     source_tokens: int
+    target_tokens: int
     max_tokens: int
     condensing: bool = False
 
@@ -75,13 +79,16 @@ class Writer:
     async def write(self, order: Order, level: int, max_tokens: int, count: Count) -> str:
         """The answer for one order; what does not fit into one call is read in several, and the answers are joined."""
         pieces = list(pieces_of(order.passages, self.input_tokens, count))
-        answers = [await self._ask(piece, order, level, max_tokens // len(pieces)) for piece in pieces]
+        target = order.target_tokens * max_tokens // max(order.max_tokens, 1)
+        answers = [
+            await self._ask(piece, order, level, target // len(pieces), max_tokens // len(pieces)) for piece in pieces
+        ]
         return "\n\n".join(answers).strip()
 
-    async def _ask(self, text: str, order: Order, level: int, max_tokens: int) -> str:
+    async def _ask(self, text: str, order: Order, level: int, target_tokens: int, max_tokens: int) -> str:
         request = LLMRequest(
             model=self.model,
-            messages=prompt_messages(text, order.condensing, level, max_tokens, self.instructions),
+            messages=prompt_messages(text, order.condensing, level, target_tokens, self.instructions),
             max_output_tokens=max(max_tokens, SMALLEST_ANSWER_TOKENS),
             timeout_seconds=self.timeout_seconds,
             options=self.options,
@@ -96,11 +103,11 @@ class Writer:
 
 
 def prompt_messages(
-    text: str, condensing: bool, level: int, max_tokens: int, instructions: str | None = None
+    text: str, condensing: bool, level: int, target_tokens: int, instructions: str | None = None
 ) -> list[dict[str, str]]:
     """The prompt of one summariser call. The record's boundary is a hash of the record, so nothing in it can close it."""
     boundary = f"=== {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]} ==="
-    words = max(int(max_tokens * WORDS_PER_TOKEN), 20)
+    words = max(int(target_tokens * WORDS_PER_TOKEN), 20)
     if instructions is None:
         instructions = _prompt("condense" if condensing else "level", level)
         instructions = instructions.replace("{boundary}", boundary).replace("{words}", str(words))
@@ -149,8 +156,8 @@ async def summarise(order: Order, writer: Writer | None, count: Count, *, level2
         attempts.append(CompactionAttempt(level=level, refused=reason))
         if not reason:
             return Draft(text=text, level=level, attempts=tuple(attempts), model_id=writer.model)
-        logger.warning("level %d summary not taken: %s", level, reason)
-    text = await to_thread.run_sync(lambda: extract(order.passages, max_tokens=order.max_tokens, count=count))
+        logger.info("level %d summary not taken: %s", level, reason)
+    text = await to_thread.run_sync(lambda: extract(order.passages, max_tokens=order.target_tokens, count=count))
     attempts.append(CompactionAttempt(level=3))
     return Draft(text=text, level=3, attempts=tuple(attempts))
 

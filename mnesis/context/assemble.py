@@ -13,7 +13,6 @@ requests.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -22,7 +21,19 @@ from mnesis.context import markers
 from mnesis.context.view import Entry, entries
 from mnesis.errors import ContextIrreducibleError
 from mnesis.models.context import ActiveContext, Window
-from mnesis.models.message import FilePart, ImagePart, Message, MessagePart, TextPart, ToolPart, ToolResultPart
+from mnesis.models.message import (
+    DataPart,
+    FilePart,
+    FileRefPart,
+    ImagePart,
+    Message,
+    MessagePart,
+    ReasoningPart,
+    TextPart,
+    ToolPart,
+    ToolResultPart,
+)
+from mnesis.render.chat import arguments_text, text_of
 from mnesis.tokens import message_tokens
 
 LARGE_SHARE = 0.5
@@ -30,6 +41,8 @@ EXCERPT_SHARE = 0.25
 STRIDE_SHARE = 0.25
 SMALLEST_EXCERPT_TOKENS = 60
 MARKER_TOKENS = 60
+# The newest user message in brief, and a marker on each side of it.
+SMALLEST_ROOM_TOKENS = SMALLEST_EXCERPT_TOKENS + 2 * MARKER_TOKENS
 
 
 def assemble(
@@ -49,12 +62,13 @@ def assemble(
     prompt = session.system_prompt if system_prompt is None else system_prompt
     system_tokens = session.system_tokens if prompt == session.system_prompt else count(prompt) + 4
     shown = entries(context, count)
+    asked = max((item.seq for item in context.items if isinstance(item, Message) and item.role == "user"), default=0)
     room = budget_tokens - system_tokens - reserved_tokens
     omitted = 0
     if _total(shown) > room:
-        if room < 2 * SMALLEST_EXCERPT_TOKENS:
+        if room < SMALLEST_ROOM_TOKENS:
             raise _irreducible(system_tokens, reserved_tokens, budget_tokens)
-        shown, omitted = _fitted(shown, room, count)
+        shown, omitted = _fitted(shown, room, count, asked)
     return Window(
         messages=tuple(entry.message for entry in shown),
         system_prompt=prompt,
@@ -78,28 +92,28 @@ def _irreducible(system_tokens: int, reserved_tokens: int, budget_tokens: int) -
     )
 
 
-def _fitted(shown: list[Entry], room: int, count: markers.Count) -> tuple[list[Entry], int]:
-    large = room * LARGE_SHARE
+def _fitted(shown: list[Entry], room: int, count: markers.Count, asked: int) -> tuple[list[Entry], int]:
+    """`asked` is the seq of the newest user message, which stays whole if it fits at all."""
+    excerpt_tokens = int(room * EXCERPT_SHARE)
     shown = [
-        replace(e, message=shortened(e.message, int(room * EXCERPT_SHARE), count))
-        if e.message.token_count > large
+        replace(e, message=shortened(e.message, excerpt_tokens, count))
+        if e.message.token_count > room * (LARGE_SHARE if e.message.seq != asked else 1 - EXCERPT_SHARE)
         else e
         for e in shown
     ]
     omitted = 0
     if _total(shown) > room:
-        shown, omitted = _without_oldest(shown, room, count)
+        shown, omitted = _without_oldest(shown, room, count, asked)
     if _total(shown) > room:
-        shown = _evenly_cut(shown, room, count)
+        shown = _evenly_cut(shown, room, count, asked)
     return shown, omitted
 
 
-def _without_oldest(shown: list[Entry], room: int, count: markers.Count) -> tuple[list[Entry], int]:
+def _without_oldest(shown: list[Entry], room: int, count: markers.Count, asked: int) -> tuple[list[Entry], int]:
     stride = max(int(room * STRIDE_SHARE), 1)
     excess = _total(shown) - room + 2 * MARKER_TOKENS
     to_free = -(-excess // stride) * stride
-    newest_question = next((e.atom for e in reversed(shown) if _asks(e.message)), shown[-1].atom)
-    kept = {shown[-1].atom, newest_question}
+    kept = {shown[-1].atom, *(e.atom for e in shown if e.message.seq == asked)}
     atoms = [list(group) for _, group in groupby(shown, key=lambda entry: entry.atom)]
     candidates = [atom for atom in atoms if atom[0].atom not in kept]
     gone: set[int] = set()
@@ -110,10 +124,6 @@ def _without_oldest(shown: list[Entry], room: int, count: markers.Count) -> tupl
         gone.add(atom[0].atom)
         to_free -= _total(atom)
     return list(_with_markers(shown, gone, count)), sum(1 for e in shown if e.atom in gone)
-
-
-def _asks(message: Message) -> bool:
-    return message.role == "user" and not message.is_summary
 
 
 def _with_markers(shown: Sequence[Entry], gone: set[int], count: markers.Count) -> Iterable[Entry]:
@@ -131,20 +141,21 @@ def _with_markers(shown: Sequence[Entry], gone: set[int], count: markers.Count) 
 
 
 def _marker(run: Sequence[Entry], count: markers.Count) -> Entry:
-    first, last = run[0].message, run[-1].message
-    text = markers.omitted_span(first.seq, last.seq, len(run))
+    first, last = run[0].message, run[-1]
+    # A call's synthetic results share its seq and are no messages of the log.
+    number = sum(span_end - start + 1 for start, span_end in {(e.message.seq, e.last_seq) for e in run})
     message = Message(
         id=f"{first.id}_omitted",
         session_id=first.session_id,
         seq=first.seq,
         role="user",
-        parts=(TextPart(text=text),),
-        token_count=count(text) + 4,
+        parts=(TextPart(text=markers.omitted_span(first.seq, last.last_seq, number)),),
     )
-    return Entry(message, run[0].atom)
+    tokens, _ = message_tokens(message, count)
+    return Entry(message.model_copy(update={"token_count": tokens}), run[0].atom, last.last_seq)
 
 
-def _evenly_cut(shown: list[Entry], room: int, count: markers.Count) -> list[Entry]:
+def _evenly_cut(shown: list[Entry], room: int, count: markers.Count, asked: int) -> list[Entry]:
     """Cut every message to the largest common size at which all of them fit, then drop all but the newest if none does."""
     low, high, best = SMALLEST_EXCERPT_TOKENS, room, None
     while low <= high:
@@ -154,20 +165,16 @@ def _evenly_cut(shown: list[Entry], room: int, count: markers.Count) -> list[Ent
             best, low = cut, cap + 1
         else:
             high = cap - 1
-    if best is not None:
-        return best
-    return _last_resort(shown, room, count)
+    return best or _last_resort(shown, room, count, asked)
 
 
-def _last_resort(shown: list[Entry], room: int, count: markers.Count) -> list[Entry]:
-    """The newest user message in brief, and one marker for everything else."""
-    newest = next((e for e in reversed(shown) if _asks(e.message)), None)
-    gone = {e.atom for e in shown if newest is None or e.atom != newest.atom}
+def _last_resort(shown: list[Entry], room: int, count: markers.Count, asked: int) -> list[Entry]:
+    """The newest user message in brief, and one marker for everything before and after it."""
+    gone = {e.atom for e in shown if e.message.seq != asked}
     left = list(_with_markers(shown, gone, count))
+    marked = _total(e for e in left if e.message.seq != asked or e.atom in gone)
     return [
-        replace(e, message=shortened(e.message, max(room - (len(left) - 1) * MARKER_TOKENS, 1), count))
-        if e is newest
-        else e
+        replace(e, message=shortened(e.message, max(room - marked, 1), count)) if e.atom not in gone else e
         for e in left
     ]
 
@@ -179,21 +186,35 @@ def shortened(message: Message, max_tokens: int, count: markers.Count) -> Messag
     """
     if message.token_count <= max_tokens:
         return message
-    cuttable = max(len(message.parts), 1)
-    cap = max(max_tokens // cuttable - 12, SMALLEST_EXCERPT_TOKENS // 2)
+    smallest = SMALLEST_EXCERPT_TOKENS // 2
+    cap = max(max_tokens // max(len(message.parts), 1) - 12, smallest)
     while True:
-        parts = tuple(_short_part(part, cap, count, message.id) for part in message.parts)
-        short = message.model_copy(update={"parts": parts})
-        tokens, tool_tokens = message_tokens(short, count)
-        if tokens <= max_tokens or cap <= SMALLEST_EXCERPT_TOKENS // 2:
-            return short.model_copy(
-                update={"token_count": min(tokens, message.token_count), "tool_tokens": tool_tokens}
-            )
+        short = _recounted(message, [_short_part(part, cap, count, message.id) for part in message.parts], count)
+        if short.token_count <= max_tokens:
+            return short
+        if cap <= smallest:
+            return _in_one_piece(short, message, max_tokens, count)
         cap //= 2
 
 
+def _in_one_piece(short: Message, message: Message, max_tokens: int, count: markers.Count) -> Message:
+    """The message with all that is no call or result as one excerpt: many small parts cannot be cut one by one."""
+    calls = [part for part in short.parts if isinstance(part, ToolPart | ToolResultPart)]
+    text = text_of([part for part in message.parts if not isinstance(part, ToolPart | ToolResultPart)])
+    if not text:
+        return short
+    room = max_tokens - message_tokens(message.model_copy(update={"parts": tuple(calls)}), count)[0]
+    return _recounted(message, [TextPart(text=markers.excerpt(text, room, count, message.id)), *calls], count)
+
+
+def _recounted(message: Message, parts: Sequence[MessagePart], count: markers.Count) -> Message:
+    changed = message.model_copy(update={"parts": tuple(parts)})
+    tokens, tool_tokens = message_tokens(changed, count)
+    return changed.model_copy(update={"token_count": tokens, "tool_tokens": tool_tokens})
+
+
 def _short_part(part: MessagePart, cap: int, count: markers.Count, message_id: str) -> MessagePart:
-    if isinstance(part, TextPart):
+    if isinstance(part, TextPart | DataPart):
         return part.model_copy(update={"text": markers.excerpt(part.text, cap, count, message_id)})
     if isinstance(part, ToolResultPart):
         return part.model_copy(update={"output": markers.excerpt(part.output, cap, count, message_id)})
@@ -202,7 +223,13 @@ def _short_part(part: MessagePart, cap: int, count: markers.Count, message_id: s
     if isinstance(part, FilePart) and part.text is not None:
         return part.model_copy(update={"text": markers.excerpt(part.text, cap, count, message_id)})
     if isinstance(part, ImagePart | FilePart):
-        return TextPart(text=f'[{part.type} left out for want of room; it is kept: lcm_expand("{message_id}")]')
+        return TextPart(text=markers.left_out(part.type, message_id))
+    if isinstance(part, FileRefPart):
+        short = markers.excerpt(part.exploration_summary, cap, count, message_id)
+        return part.model_copy(update={"exploration_summary": short})
+    if isinstance(part, ReasoningPart) and part.provider is not None and count(part.text) > cap:
+        # Signed reasoning is sent back whole or not at all.
+        return TextPart(text=markers.left_out(part.type, message_id))
     return part
 
 
@@ -212,7 +239,7 @@ def _short_call(part: ToolPart, cap: int, count: markers.Count, message_id: str)
         changes["output"] = markers.excerpt(part.output, cap, count, message_id)
     if part.error_message is not None:
         changes["error_message"] = markers.excerpt(part.error_message, cap, count, message_id)
-    written = part.raw_input if part.raw_input is not None else json.dumps(part.input, ensure_ascii=False)
+    written = arguments_text(part)
     if count(written) > cap:
         changes["input"] = {"shortened": markers.excerpt(written, cap, count, message_id)}
         changes["raw_input"] = None

@@ -54,10 +54,13 @@ def pruned_output(message_id: str, tool_name: str, tokens: int) -> str:
 
 def omitted_span(first_seq: int, last_seq: int, count: int) -> str:
     """What is shown instead of messages for which there is no room."""
-    return (
-        f"[{count:,} earlier messages, {first_seq} to {last_seq}, are not shown here for want of room."
-        " They are kept and can be searched and read: lcm_grep, lcm_expand.]"
-    )
+    what = f"Messages {first_seq} to {last_seq} ({count:,}) are" if count > 1 else f"Message {first_seq} is"
+    return f"[{what} not shown here for want of room; kept, to be searched and read: lcm_grep, lcm_expand.]"
+
+
+def left_out(what: str, message_id: str) -> str:
+    """What is shown instead of a part that cannot be cut."""
+    return f'[{what} left out for want of room; it is kept: lcm_expand("{message_id}")]'
 
 
 def excerpt(text: str, max_tokens: int, count: Count, message_id: str) -> str:

@@ -2,7 +2,8 @@
 
 Rules: a call without a result gets a synthetic one, clearly marked and never stored; a result that does not directly
 follow its call is shown as text in a message of its own, so that what was sent before it stays as it was; ids that are
-empty or used twice in one message are made distinct.
+empty or used twice in one message are made distinct; arguments that are no JSON object are wrapped in one, since some
+providers parse them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from mnesis.context import markers
 from mnesis.models.context import ActiveContext, Prune
 from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.summary import Summary
+from mnesis.render.chat import arguments_text
 
 # What a synthetic result or a marker adds beyond its text, as for any other result.
 RESULT_OVERHEAD_TOKENS = 12
@@ -21,16 +23,23 @@ RESULT_OVERHEAD_TOKENS = 12
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message of a window and the atom it belongs to: a call and its results share one and are never torn."""
+    """One message of a window and the atom it belongs to: a call and its results share one and are never torn.
+
+    `last_seq` is the last message of the log it stands for."""
 
     message: Message
     atom: int
+    last_seq: int
 
 
 def entries(context: ActiveContext, count: markers.Count) -> list[Entry]:
     """The active context as messages, in order, valid for a provider."""
     shown = [_shown(item, context.prunes) for item in context.items]
-    return list(_repaired(shown, count))
+    last_seqs = {item.id: item.last_seq for item in context.items if isinstance(item, Summary)}
+    return [
+        Entry(message, atom, last_seqs.get(message.id, message.seq) if message.is_summary else message.seq)
+        for message, atom in _repaired(shown, count)
+    ]
 
 
 def _shown(item: Summary | Message, prunes: dict[tuple[int, int], Prune]) -> Message:
@@ -59,49 +68,56 @@ def _pruned(part: MessagePart, message_id: str, prune: Prune) -> MessagePart:
     return part
 
 
-def _repaired(messages: Sequence[Message], count: markers.Count) -> Iterable[Entry]:
+def _repaired(messages: Sequence[Message], count: markers.Count) -> Iterable[tuple[Message, int]]:
     atom, index = 0, 0
     while index < len(messages):
         message = messages[index]
         index += 1
         atom += 1
         if message.role != "assistant" or not message.tool_calls:
-            yield Entry(_without_orphans(message, count), atom)
+            yield _without_orphans(message, count), atom
             continue
-        message, waiting = _with_distinct_ids(message)
-        yield Entry(message, atom)
-        late: list[Entry] = []
+        message, waiting = _with_usable_calls(message, count)
+        yield message, atom
+        late: list[Message] = []
         while index < len(messages) and messages[index].role == "tool":
             answer, orphans = _matched(messages[index], waiting)
             if answer is not None:
-                yield Entry(answer, atom)
-            if orphans:
-                late.append(Entry(_as_text(messages[index], orphans, count), atom))
+                yield answer, atom
+            if orphans or answer is None:
+                late.append(_as_text(messages[index], orphans, count))
             index += 1
         if waiting:
-            yield Entry(_missing_results(message, waiting, count), atom)
-        for entry in late:
+            yield _missing_results(message, waiting, count), atom
+        for orphan in late:
             atom += 1
-            yield Entry(entry.message, atom)
+            yield orphan, atom
 
 
-def _with_distinct_ids(message: Message) -> tuple[Message, list[tuple[str, ToolPart]]]:
-    """The message with a usable id for each call, and the calls that wait for a result with the id they came with."""
+def _with_usable_calls(message: Message, count: markers.Count) -> tuple[Message, list[tuple[str, ToolPart]]]:
+    """The message with calls a provider takes, and those that wait for a result with the id they came with."""
     seen: set[str] = set()
     parts: list[MessagePart] = []
     waiting: list[tuple[str, ToolPart]] = []
-    changed = False
+    added_tokens = 0
     for index, part in enumerate(message.parts):
         if isinstance(part, ToolPart):
-            original, wanted = part.tool_call_id, part.tool_call_id
-            if not wanted or wanted in seen:
-                wanted, changed = f"{original or 'call'}_{message.seq}_{index}", True
-                part = part.model_copy(update={"tool_call_id": wanted})
-            seen.add(wanted)
+            original = part.tool_call_id
+            if part.raw_input is not None:
+                added_tokens -= count(part.raw_input)
+                part = part.model_copy(update={"input": {"not_json": part.raw_input}, "raw_input": None})
+                added_tokens += count(arguments_text(part))
+            if not original or original in seen:
+                distinct = f"{original or 'call'}_{message.seq}_{index}"
+                part = part.model_copy(update={"tool_call_id": distinct})
+            seen.add(part.tool_call_id)
             if not part.has_result:
                 waiting.append((original, part))
         parts.append(part)
-    return (message.model_copy(update={"parts": tuple(parts)}) if changed else message), waiting
+    if all(mine is its for mine, its in zip(parts, message.parts, strict=True)):
+        return message, waiting
+    tokens = max(message.token_count + added_tokens, 1)
+    return message.model_copy(update={"parts": tuple(parts), "token_count": tokens}), waiting
 
 
 def _matched(message: Message, waiting: list[tuple[str, ToolPart]]) -> tuple[Message | None, list[MessagePart]]:
@@ -138,8 +154,9 @@ def _missing_results(call: Message, waiting: list[tuple[str, ToolPart]], count: 
 
 
 def _without_orphans(message: Message, count: markers.Count) -> Message:
-    results = message.tool_results
-    return _as_text(message, list(message.parts), count) if results else message
+    if message.role == "tool" or message.tool_results:
+        return _as_text(message, list(message.parts), count)
+    return message
 
 
 def _as_text(message: Message, parts: Sequence[MessagePart], count: markers.Count) -> Message:

@@ -51,7 +51,7 @@ class Found:
     path: tuple[str, ...]
     seq: int
     text: str
-    named_in_context: bool
+    named_in_summaries: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,8 @@ def _role(message: Message) -> str:
 
 
 def _first_line(message: Message) -> str:
-    lines = [line for line in message.text_content().splitlines() if line.strip()]
+    said = next((part.text for part in message.parts if isinstance(part, TextPart)), "")
+    lines = [line for line in said.splitlines() if line.strip()]
     shown = 1 if message.is_summary and len(lines) > 1 else 0
     return lines[shown] if lines else "(tool calls)"
 
@@ -170,13 +171,13 @@ def _first_line(message: Message) -> str:
 async def find_original(session: MnesisSession, word: str) -> Found | None:
     """The oldest original message with `word` behind the summaries of the context: down through the children, then read."""
     window = await session.window()
-    named = any(word in message.text_content() for message in window.messages)
+    named = any(word in message.text_content() for message in window.messages if message.is_summary)
     for top in (message.id for message in window.messages if message.is_summary):
         path = [top]
         while (seq_text := await _original(session, path[-1], word)) is not None:
             child = await _child_with(session, path[-1], word)
             if child is None:
-                return Found(tuple(path), *seq_text, named_in_context=named)
+                return Found(tuple(path), *seq_text, named_in_summaries=named)
             path.append(child)
     message = next((m for m in window.messages if word in m.text_content()), None)
     return Found((), message.seq, message.text_content(), named) if message else None

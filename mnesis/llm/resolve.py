@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 
-from mnesis.errors import ConfigurationError
+from mnesis.errors import ConfigurationError, LLMError
 from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest, closing_stream
 from mnesis.llm.callable import CallableLLM
 from mnesis.llm.litellm import LiteLLM
 from mnesis.llm.mock import MockLLM
+from mnesis.llm.redact import redact
 
 MOCK_SWITCH = "MNESIS_MOCK_LLM"
 
@@ -31,16 +33,33 @@ class SwitchedLLM:
 
     async def complete(self, request: LLMRequest) -> LLMReply:
         """The whole answer of the client in charge."""
-        return await self._chosen().complete(request)
+        chosen = self._chosen()
+        with _typed_failures(chosen, request):
+            return await chosen.complete(request)
 
     async def stream(self, request: LLMRequest) -> AsyncGenerator[Delta | LLMReply, None]:
         """The pieces of the client in charge, then its whole answer."""
-        async with closing_stream(self._chosen().stream(request)) as pieces:
-            async for piece in pieces:
-                yield piece
+        chosen = self._chosen()
+        with _typed_failures(chosen, request):
+            async with closing_stream(chosen.stream(request)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     def _chosen(self) -> LLM:
         return MockLLM() if mock_is_on() else self.inner
+
+
+@contextmanager
+def _typed_failures(client: LLM, request: LLMRequest) -> Iterator[None]:
+    """Whatever a client fails with is an `LLMError`; a failed assertion is a test's and stays one."""
+    try:
+        yield
+    except (LLMError, AssertionError):
+        raise
+    except Exception as error:
+        name = type(client).__name__
+        message = f"{name} raised {type(error).__name__}: {redact(str(error))}"
+        raise LLMError(message, model=request.model) from error
 
 
 def mock_is_on() -> bool:

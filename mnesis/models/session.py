@@ -8,6 +8,10 @@ from typing import Any, Literal
 from mnesis.models.usage import TokenUsage
 
 
+NO_MODEL = "none"
+"""The model of a session that is only recorded and was never given one."""
+
+
 @dataclass(frozen=True, slots=True)
 class UsageReport:
     """Token usage that arrives with an append.

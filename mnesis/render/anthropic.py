@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mnesis.models.message import FilePart, ImagePart, Message, MessagePart, ReasoningPart, ToolPart, ToolResultPart
-from mnesis.render.chat import EMPTY, part_text, result_text
+from mnesis.render.chat import EMPTY, NAMELESS, part_text, result_text
 
 OPENING = "[The conversation begins with the assistant.]"
 Block = dict[str, Any]
@@ -27,7 +27,24 @@ def anthropic_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
     for step in merged:
         # Results must stand first in the message that answers a call.
         step["content"].sort(key=lambda block: block["type"] != "tool_result")
+    _make_ids_legal(merged)
     return merged
+
+
+def _make_ids_legal(merged: Iterable[dict[str, Any]]) -> None:
+    """Anthropic takes letters, digits, `_` and `-` in call ids, and each id once in a request. What an id becomes depends
+    only on what stands before it."""
+    used: set[str] = set()
+    legal_of: dict[str, str] = {}
+    for block in (block for step in merged for block in step["content"]):
+        if block["type"] == "tool_use":
+            legal = _legal(block["id"]) or "call"
+            while legal in used:
+                legal = f"{legal}_{len(used)}"
+            used.add(legal)
+            legal_of[block["id"]] = block["id"] = legal
+        elif block["type"] == "tool_result":
+            block["tool_use_id"] = legal_of.get(block["tool_use_id"], block["tool_use_id"])
 
 
 def _steps(message: Message) -> Iterable[tuple[str, list[Block]]]:
@@ -39,16 +56,18 @@ def _steps(message: Message) -> Iterable[tuple[str, list[Block]]]:
         return
     said: list[Block] = []
     results: list[Block] = []
+    calls = 0
     for part in message.parts:
         block = _block(part)
-        if results and block is not None and block["type"] != "tool_use":
+        if results and calls == len(results) and block is not None and block["type"] != "tool_use":
             yield "assistant", said
             yield "user", results
-            said, results = [], []
+            said, results, calls = [], [], 0
         if block is not None:
             said.append(block)
-        if isinstance(part, ToolPart) and part.has_result:
-            results.append(_result(part.result()))
+        if isinstance(part, ToolPart):
+            calls += 1
+            results += [_result(part.result())] if part.has_result else []
     if said or not results:
         yield "assistant", said or [_text(EMPTY)]
     if results:
@@ -58,7 +77,8 @@ def _steps(message: Message) -> Iterable[tuple[str, list[Block]]]:
 def _block(part: MessagePart) -> Block | None:
     match part:
         case ToolPart():
-            return {"type": "tool_use", "id": _safe_id(part.tool_call_id), "name": part.tool_name, "input": part.input}
+            name = _legal(part.tool_name) or NAMELESS
+            return {"type": "tool_use", "id": part.tool_call_id, "name": name, "input": part.input}
         case ToolResultPart():
             return _result(part)
         case ReasoningPart():
@@ -80,10 +100,11 @@ def _source(part: ImagePart) -> dict[str, Any]:
 
 
 def _result(part: ToolResultPart) -> Block:
+    text = result_text(part)
     block: Block = {
         "type": "tool_result",
-        "tool_use_id": _safe_id(part.tool_call_id),
-        "content": result_text(part) or EMPTY,
+        "tool_use_id": part.tool_call_id,
+        "content": text if text.strip() else EMPTY,
     }
     if part.is_error:
         block["is_error"] = True
@@ -94,6 +115,5 @@ def _text(text: str) -> Block:
     return {"type": "text", "text": text}
 
 
-def _safe_id(call_id: str) -> str:
-    """Anthropic takes letters, digits, `_` and `-` in call ids."""
-    return re.sub(r"[^a-zA-Z0-9_-]", "_", call_id) or "call"
+def _legal(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)

@@ -1,7 +1,8 @@
 """Messages as chat-completions dicts, the form litellm and most clients take.
 
 Assistant messages whose parts hold tool calls with their outcome become the call message and its result messages; text
-that follows a call becomes an assistant message of its own.
+that follows them becomes an assistant message of its own. Text after a call without outcome stays with the call: its result
+is the next message, and nothing may stand between the two.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mnesis.models.message import (
 )
 
 EMPTY = "[empty message]"
+NAMELESS = "tool"
 
 
 def chat_messages(messages: Iterable[Message], system_prompt: str = "") -> list[dict[str, Any]]:
@@ -55,7 +57,7 @@ def _assistant(parts: Sequence[MessagePart]) -> Iterable[dict[str, Any]]:
             if part.provider is not None:
                 blocks.append(part.provider)
         else:
-            if calls:
+            if calls and all(call.has_result for call in calls):
                 yield from _assistant_step(said, calls, blocks)
                 said, calls, blocks, started = [], [], [], True
             said.append(part)
@@ -79,12 +81,18 @@ def _assistant_step(
 
 
 def _tool_call(part: ToolPart) -> dict[str, Any]:
-    arguments = part.raw_input if part.raw_input is not None else json.dumps(part.input, ensure_ascii=False)
     return {
         "id": part.tool_call_id,
         "type": "function",
-        "function": {"name": part.tool_name, "arguments": arguments},
+        "function": {"name": part.tool_name or NAMELESS, "arguments": arguments_text(part)},
     }
+
+
+def arguments_text(part: ToolPart) -> str:
+    """A call's arguments as they are written: compact, as they are counted."""
+    if part.raw_input is not None:
+        return part.raw_input
+    return json.dumps(part.input, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def _tool_result(part: ToolResultPart) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Values as the JSON that stores keep, and back, exactly.
 
-Only what differs from its default is written. JSON is UTF-8 without escapes; a lone surrogate, which UTF-8 cannot hold, is
-escaped, and a high surrogate followed by a low one, which JSON would join, keeps its three-byte form.
+Only what differs from its default is written, and the parts of a message that is nothing but text are that text. JSON
+is UTF-8 without escapes; a lone surrogate, which UTF-8 cannot hold, is escaped, and a high surrogate followed by a low
+one, which JSON would join, keeps its three-byte form.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def decode_message(session_id: str, seq: int, stored: EncodedMessage, where: str
             session_id=session_id,
             seq=seq,
             role=stored.role,  # type: ignore[arg-type]  # checked by the model
-            parts=from_json(stored.parts),
+            parts=_decode_parts(stored.parts),
             created_at=stored.created_at,
             token_count=stored.token_count,
             tool_tokens=stored.tool_tokens,
@@ -83,6 +84,8 @@ def message_is_intact(stored: EncodedMessage) -> bool:
 def encode_summary(summary: Summary) -> tuple[bytes, bytes]:
     """What no column holds of a summary, and its digest."""
     check_id(summary.id)
+    if "\0" in summary.id:
+        raise InvalidMessageError(f"the id of summary {summary.id!r} holds a NUL, where SQLite's lists of ids end")
     body = to_json({"kind": summary.kind, **_changed_fields(summary, _SUMMARY_COLUMNS)}, f"summary {summary.id!r}")
     return body, summary_digest(summary.id, body)
 
@@ -146,9 +149,14 @@ def check_json(value: object, where: str, depth: int = 0) -> None:
 def _encode_parts(message: Message) -> bytes:
     parts = message.parts
     if len(parts) == 1 and type(parts[0]) is TextPart and parts[0].provider is None:
-        return _utf8('[{"type":"text","text":' + encode_basestring(parts[0].text) + "}]")
+        return _utf8(encode_basestring(parts[0].text))
     where = f"message {message.id!r}, parts"
     return b"[" + b",".join(_encode_part(part, f"{where}[{index}]") for index, part in enumerate(parts)) + b"]"
+
+
+def _decode_parts(data: bytes) -> Any:
+    parts = from_json(data)
+    return (TextPart(text=parts),) if isinstance(parts, str) else parts
 
 
 def _encode_part(part: MessagePart, where: str) -> bytes:

@@ -1,3 +1,4 @@
+# ruff: noqa: S101  # tests assert
 """What every store must do: a suite for whoever writes one.
 
 ```python
@@ -72,7 +73,7 @@ HOSTILE_TEXTS = (
 EVERY_PART = (
     TextPart(text="text", provider={"signature": "s"}),
     ReasoningPart(text="because", provider={"nested": [1, 2.5, None, True, {"deep": []}]}),
-    ToolPart(tool_name="read", tool_call_id="call_1", input={"path": "/tmp/ü", "n": 10**30}),
+    ToolPart(tool_name="read", tool_call_id="call_1", input={"path": "/home/ü", "n": 10**30}),
     ToolPart(
         tool_name="read",
         tool_call_id="call_2",
@@ -289,7 +290,7 @@ class StoreSuite:
                 with refuses(InvalidMessageError):
                     await store.append("s", Append([said("user"), bad]))
         for bad in (
-            said("user", id=""),
+            Message(id="", role="user"),
             said("user", id="\ud800"),
             said("user", cost=float("nan")),
             said("user", tokens=2**63),
@@ -316,8 +317,8 @@ class StoreSuite:
         await store.create_session(SessionRecord(id="s", model="m"))
         times = [5_000, 4_000, 3_000, -1, 9_000]
         ids = ["z", "y", "x", "w", "v"]
-        for id, created_at in zip(ids, times, strict=True):
-            await store.append("s", Append([said("user", id=id, created_at=created_at)]))
+        for name, created_at in zip(ids, times, strict=True):
+            await store.append("s", Append([said("user", id=name, created_at=created_at)]))
         messages = await store.messages("s")
         assert [message.seq for message in messages] == [1, 2, 3, 4, 5]
         assert [message.id for message in messages] == ids
@@ -334,6 +335,8 @@ class StoreSuite:
         await conversation(store, 1)
         with refuses(MessageNotFoundError):
             await store.message("s", "no")
+        with refuses(MessageNotFoundError):
+            await store.message("s", "\ud800")
         with refuses(SummaryNotFoundError):
             await store.summary("s", "no")
         with refuses(SummaryNotFoundError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import logging
@@ -67,6 +68,11 @@ class Toolset:
             return _failed(call, f"the arguments are no JSON object: {call.raw_input[:200]}")
         try:
             value = await _called(spec, call.input)
+        except asyncio.CancelledError:
+            # Something inside the tool was cancelled, not the turn: for the model that is a failure like any other.
+            if _being_cancelled():
+                raise
+            return _failed(call, "the tool was cancelled")
         except Exception as error:
             # A tool is the user's code: whatever it raises is an answer for the model, which may do better.
             logger.info("tool %s failed: %s", call.tool_name, error, exc_info=True)
@@ -106,7 +112,7 @@ def _from_dict(tool: Mapping[str, Any]) -> dict[str, Any]:
     if "function" in tool:
         return {"type": "function", **tool}
     if "name" in tool and "parameters" in tool:
-        return {"type": "function", "function": dict(tool)}
+        return {"type": "function", "function": {name: value for name, value in tool.items() if name != "type"}}
     raise ToolDefinitionError(
         f"a tool dict needs 'function' (chat-completions) or 'input_schema' (Anthropic): {str(dict(tool))[:120]}"
     )
@@ -132,8 +138,14 @@ async def _called(spec: ToolSpec, arguments: dict[str, Any]) -> Any:
         raise ToolDefinitionError(f"tool {spec.name!r} has no handler")
     if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004  # asks what kind of call it is, not whether it can be called
         return await handler(**arguments)
-    value = await to_thread.run_sync(lambda: handler(**arguments))
+    # Abandoned, a hanging tool cannot hold up a cancelled turn or a closing session.
+    value = await to_thread.run_sync(lambda: handler(**arguments), abandon_on_cancel=True)
     return await value if inspect.isawaitable(value) else value
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _failed(call: ToolPart, message: str) -> ToolResultPart:

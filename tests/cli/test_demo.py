@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mnesis.cli.screen import chart
 from mnesis.demo import replay as replay_module
 from mnesis.demo.conversation import EARLY_FACT, EARLY_FACT_WORD, demo_turns
 from mnesis.demo.replay import DemoReport, replay
+from mnesis.models.context import Window
 from mnesis.models.message import Message, TextPart
 from mnesis.session import MnesisSession as Session
 from tests.cli.conftest import Run
@@ -71,10 +73,10 @@ def test_the_command_shows_the_chart_the_views_and_the_checks(run: Run) -> None:
 
 
 def test_json_holds_the_figures_and_nothing_else_is_printed(run: Run) -> None:
-    figures = json.loads(run("demo", "--turns", 30, "--json").stdout)
-    assert figures["turns"] == 30
+    figures = json.loads(run("demo", "--turns", 60, "--json").stdout)
+    assert figures["turns"] == 60
     assert figures["all_held"] is True
-    assert [turn for turn, _, _ in figures["context_tokens"]] == list(range(1, 31))
+    assert [turn for turn, _, _ in figures["context_tokens"]] == list(range(1, 61))
     assert figures["compactions"]
     assert max(tokens for _, _, tokens in figures["context_tokens"]) <= figures["budget"]["usable_tokens"]
 
@@ -103,6 +105,25 @@ def test_a_message_that_comes_back_changed_fails_the_demo(run: Run, monkeypatch:
     result = run("demo", "--turns", 4)
     assert result.exit_code == 1
     assert "✗ every message is as it was: 1 differ" in result.stdout
+
+
+def test_a_window_that_does_not_fit_fails_the_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assembled = Session.window
+
+    async def too_large(session: MnesisSession) -> Window:
+        return replace(await assembled(session), tokens=20_001)
+
+    monkeypatch.setattr(Session, "window", too_large)
+    result = run("demo", "--turns", 4)
+    assert result.exit_code == 1
+    assert "✗ every window fits: the largest had 20,001 of 20,000" in result.stdout
+
+
+def test_another_text_than_the_fact_fails_the_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_module, "EARLY_FACT", "the release is code-named GREY HERON")
+    result = run("demo", "--turns", 4)
+    assert result.exit_code == 1
+    assert "✗ a fact of turn 3" in result.stdout
 
 
 def test_a_message_no_summary_leads_to_fails_the_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,10 @@ def test_json_is_printable_ascii_and_says_the_same(text: str) -> None:
     assert json.loads(written) == json.loads(json.dumps({"text": text}))
 
 
+def test_json_escapes_the_delete_character() -> None:
+    assert to_json(["\x7f"]) == '["\\u007f"]'
+
+
 def test_a_gauge_shows_even_the_smallest_share_and_never_overflows() -> None:
     assert gauge([(1, "s"), (50, "m")], 100, 10) == list("smmmmm    ")
     assert len(gauge([(500, "m")], 100, 10)) == 10

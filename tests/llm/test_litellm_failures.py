@@ -75,6 +75,14 @@ async def test_each_status_has_its_error(
     assert len(openai_server.requests) == 1, "retrying is decided elsewhere"
 
 
+@both_ways
+async def test_an_error_says_what_the_provider_said_and_no_more(
+    openai_server: OpenAIServer, request_to: Requests, how: str
+) -> None:
+    openai_server.answer(error(500, "the disk is full"))
+    assert str(await failure(request_to(), how)) == "openai/test-model: the disk is full"
+
+
 @pytest.mark.parametrize(("status", "kind"), [(401, LLMAuthenticationError), (529, LLMServerError)])
 async def test_statuses_of_other_providers_are_read_too(
     openai_server: OpenAIServer, request_to: Requests, status: int, kind: type[LLMError]

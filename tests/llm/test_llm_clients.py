@@ -155,15 +155,17 @@ async def test_an_llm_error_of_a_function_passes_as_it_is() -> None:
 
 
 async def test_a_function_that_hangs_times_out() -> None:
-    release = threading.Event()
+    release, ended = threading.Event(), threading.Event()
 
     def hangs(messages: object) -> str:
-        release.wait(60)
+        release.wait(30)
+        ended.set()
         return ""
 
     try:
         with pytest.raises(LLMTimeoutError):
             await CallableLLM(hangs).complete(asking("hi", timeout_seconds=0.05))
+        assert not ended.is_set(), "the call waited for the function all the same"
     finally:
         release.set()
 

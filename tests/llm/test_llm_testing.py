@@ -121,6 +121,7 @@ def test_the_recorder_keeps_events_in_order_until_it_is_closed() -> None:
 
 
 async def test_the_recorder_waits_for_events_from_any_thread() -> None:
+    asyncio.get_running_loop().set_debug(True)  # which refuses what is not safe from another thread
     bus = EventBus()
     recorder = EventRecorder(bus)
 
@@ -129,7 +130,7 @@ async def test_the_recorder_waits_for_events_from_any_thread() -> None:
             bus.publish(CLOSED, SessionClosedPayload(session_id=name))
 
     publish("first")
-    waiting = asyncio.create_task(recorder.wait_for(CLOSED, count=3, timeout_seconds=60))
+    waiting = asyncio.create_task(recorder.wait_for(CLOSED, count=3, timeout_seconds=20))
     await asyncio.sleep(0)
     thread = threading.Thread(target=publish, args=("second", "third"))
     thread.start()

@@ -1,5 +1,8 @@
 """One database, one connection, one thread; every transaction is one plain function on that thread.
 
+Writes that wait at the same time share a transaction: its commit costs more than most of them. If one of them fails, all
+are undone and each runs again alone, so that every caller sees exactly its own outcome.
+
 The thread and its queue are aiosqlite's. Functions go straight into the queue: its own `_execute` answers through the
 calling event loop and ends the thread for everybody if that loop was closed in the meantime.
 """
@@ -11,7 +14,7 @@ import os
 import sqlite3
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -21,7 +24,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import aiosqlite
 
 from mnesis.config import StoreConfig
-from mnesis.errors import ForkedStoreError, MnesisStoreError, StoreReplacedError
+from mnesis.errors import ForkedStoreError, MnesisStoreError, StoreBusyError, StoreReplacedError
 from mnesis.store.sqlite.faults import translated
 from mnesis.store.sqlite.opening import busy_timeout_ms, open_connection
 
@@ -29,6 +32,9 @@ T = TypeVar("T")
 P = ParamSpec("P")
 Transaction = Callable[[sqlite3.Connection], T]
 Answer = Callable[[Any, BaseException | None], None]
+
+MAX_BATCH = 32
+"""Writes that share a transaction at most; it keeps the time other processes wait for them to a few milliseconds."""
 
 
 class Database:
@@ -41,6 +47,7 @@ class Database:
         self._pid = os.getpid()
         self._worker: aiosqlite.Connection | None = None
         self._connection: sqlite3.Connection | None = None
+        self._waiting: list[tuple[Transaction[Any], Answer]] = []
         self._identity: tuple[int, int] | None = None
 
     async def open(self) -> None:
@@ -63,8 +70,14 @@ class Database:
     async def write(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `function` between BEGIN IMMEDIATE and COMMIT: wholly or not at all. Errors come out typed."""
-        return await _answered(self._post, partial(self._write, partial(_on_connection, function, args, kwargs)))
+        """Run `function` between BEGIN IMMEDIATE and COMMIT: wholly or not at all. Errors come out typed.
+
+        It may be undone and run again before it is answered: it must not change anything but the database.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._post_write(partial(_on_connection, function, args, kwargs), partial(_settle_in_loop, loop, future))
+        return await future
 
     async def read(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -96,9 +109,41 @@ class Database:
     def _post(self, call: Callable[[], None]) -> None:
         self._refuse_fork()
         with self._lock:
-            if self._worker is None:
-                raise MnesisStoreError(f"the database {self.path} is not open; call open() first")
-            _put(self._worker, call)
+            _put(self._started(), call)
+
+    def _started(self) -> aiosqlite.Connection:
+        if self._worker is None:
+            raise MnesisStoreError(f"the database {self.path} is not open; call open() first")
+        return self._worker
+
+    def _post_write(self, function: Transaction[Any], answer: Answer) -> None:
+        self._refuse_fork()
+        with self._lock:
+            worker = self._started()
+            self._waiting.append((function, answer))
+            _put(worker, _Call(self._write_waiting, _unheard))
+
+    def _write_waiting(self) -> None:
+        with self._lock:
+            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+        if len(batch) > 1 and self._write_together(batch):
+            return
+        for function, answer in batch:
+            _Call(partial(self._write, function), answer)()
+
+    def _write_together(self, batch: Sequence[tuple[Transaction[Any], Answer]]) -> bool:
+        """Whether all of them have their answer now."""
+        try:
+            results = self._write(lambda connection: [function(connection) for function, _ in batch])
+        except StoreBusyError as error:
+            for _, answer in batch:
+                answer(None, error)
+            return True
+        except Exception:  # each of them runs again alone, and its own error reaches its caller
+            return False
+        for (_, answer), result in zip(batch, results, strict=True):
+            answer(result, None)
+        return True
 
     def _refuse_fork(self) -> None:
         if os.getpid() != self._pid:
@@ -183,6 +228,10 @@ def _settle_in_loop(
 ) -> None:
     with suppress(RuntimeError):  # the loop was closed: nobody waits any more
         loop.call_soon_threadsafe(_settle, future, result, error)
+
+
+def _unheard(result: Any, error: BaseException | None) -> None:
+    """The answer of a call that nobody waits for."""
 
 
 def _settle(future: asyncio.Future[Any] | Future[Any], result: Any, error: BaseException | None) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mnesis.errors import MessageNotFoundError
 from mnesis.models.message import Message
@@ -53,11 +52,10 @@ def append(
     return Appended(after, messages, snapshot)
 
 
-def _rows_by_id(connection: sqlite3.Connection, session_pk: int, ids: Sequence[str]) -> list[Row]:
-    if not ids:
-        return []
-    parameters = {"session_pk": session_pk, "ids": json.dumps(ids)}
-    return connection.execute(sql("messages_by_id"), parameters).fetchall()
+def _rows_by_id(connection: sqlite3.Connection, session_pk: int, ids: Iterable[str]) -> list[Row]:
+    """Those of the messages that are stored, in order of the log."""
+    found = (connection.execute(sql("message_by_id"), (session_pk, name)).fetchone() for name in ids)
+    return sorted(row for row in found if row is not None)
 
 
 def _repeated(
@@ -97,7 +95,10 @@ def page(
 def message(connection: sqlite3.Connection, session_id: str, message_id: str, where: str) -> Message:
     """One message."""
     stored = stored_session(connection, session_id, where)
-    rows = _rows_by_id(connection, stored.pk, [message_id])
+    try:
+        rows = _rows_by_id(connection, stored.pk, [message_id])
+    except UnicodeEncodeError:
+        rows = []
     if not rows:
         raise MessageNotFoundError(message_id, where=f"session {session_id!r}")
     return message_from_row(session_id, rows[0], where)

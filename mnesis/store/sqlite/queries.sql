@@ -64,11 +64,10 @@ LIMIT :limit;
 INSERT INTO messages (session_pk, seq, id, role, parts, meta, hash, token_count, tool_tokens, created_at)
 VALUES (?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?);
 
--- messages_by_id: those of some ids that are stored, in order
+-- message_by_id: one message
 SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
 FROM messages
-WHERE session_pk = :session_pk AND id IN (SELECT value FROM json_each(:ids))
-ORDER BY seq;
+WHERE session_pk = ? AND id = ?;
 
 -- messages_page: a stretch of the log
 SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at

@@ -1,6 +1,6 @@
 -- The log, the summaries over it, and what stands for them in the active context.
 --
--- Texts that users wrote are kept as JSON in TEXT columns; their last column is the long one, so that sums over token
+-- Texts that users wrote are kept as JSON in TEXT columns. A table's last column is its long one, so that sums over token
 -- counts do not read it. Times are milliseconds since 1970 and order nothing; `seq` does.
 
 PRAGMA application_id = 1835951475; -- "mnes"
@@ -48,7 +48,7 @@ CREATE TABLE messages (
     created_at INTEGER NOT NULL,
     hash BLOB NOT NULL CHECK (length(hash) = 32), -- sha256 of id, role, parts and meta
     meta TEXT,
-    parts TEXT NOT NULL,
+    parts TEXT NOT NULL, -- JSON: a list of parts, or the text of a message that is only text
     UNIQUE (session_pk, seq),
     UNIQUE (session_pk, id)
 ) STRICT;

@@ -1,0 +1,363 @@
+"""`ls`, `show`, `context` and the rules that hold for every command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mnesis import Engine, MnesisSession, TokenUsage
+from mnesis.cli import ls
+from mnesis.cli.app import COMMANDS, exit_code
+from mnesis.errors import (
+    ConfigurationError,
+    ContextIrreducibleError,
+    CorruptStoreError,
+    SessionNotFoundError,
+    StoreBusyError,
+)
+from mnesis.llm.none import NoModel
+from mnesis.models.context import Interruption
+from mnesis.models.message import Message, TextPart
+from mnesis.models.session import UsageReport
+from mnesis.store.base import Append
+from tests.cli.conftest import Run, record, small_window
+
+HOSTILE = "[/red]\x1b[2J\x1b]0;owned\x07 [bold]\u202egnirts\x9b31m\x7f <script>"
+READING = [("ls",), ("show", "alpha"), ("context", "alpha"), ("export", "alpha"), ("doctor",)]
+
+
+def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **env}
+    )
+
+
+def mnesis(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mnesis.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **env},
+    )
+
+
+async def store_message(path: Path, session_id: str, text: str) -> None:
+    async with (
+        Engine(path, config=small_window(), llm=NoModel()) as engine,
+        MnesisSession.open(model="demo/none", session_id=session_id, engine=engine) as session,
+    ):
+        await session.append([Message(id="m1", role="user", parts=(TextPart(text=text),))])
+
+
+async def interrupt(path: Path, session_id: str, after_seq: int) -> None:
+    async with Engine(path) as engine:
+        note = Interruption(after_seq, "failed", "LLMTimeoutError", "no answer", "It had beg", 1)
+        await engine.store.interrupted(session_id, note)
+
+
+def test_ls_lists_what_was_used_last_first(run: Run, database: Path) -> None:
+    rows = json.loads(run("ls", "--json", "--db", database).stdout)
+    assert [row["id"] for row in rows] == ["alpine", "alpha-session"]
+    assert rows[1]["messages"] == 28
+    assert rows[1]["turns"] == 14
+    assert rows[1]["title"] == "Question 1 about pump 1?"
+    assert rows[1]["context_tokens"] > 0
+
+
+def test_ls_prints_a_plain_table_into_a_pipe(run: Run, database: Path) -> None:
+    shown = run("ls", "--db", database)
+    assert "\x1b" not in shown.stdout
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == ["id", "alpine", "alpha-session"]
+
+
+def test_ls_says_when_there_is_more(run: Run, database: Path) -> None:
+    shown = run("ls", "-n", 1, "--db", database)
+    assert "alpha-session" not in shown.stdout
+    assert "there are more" in shown.stderr
+
+
+def test_show_ends_with_the_newest_message(run: Run, database: Path) -> None:
+    shown = run("show", "alpha-session", "-n", 2, "--db", database).stdout
+    assert shown.startswith("#27  user")
+    assert "Question 14 about pump 14?" in shown
+    assert "#28  assistant" in shown
+    assert "Question 13" not in shown
+
+
+def test_show_starts_where_it_is_told_and_says_how_to_go_on(run: Run, database: Path) -> None:
+    shown = run("show", "alpha-session", "--from", 1, "-n", 3, "--db", database)
+    assert "#1  user" in shown.stdout
+    assert "#4" not in shown.stdout
+    assert "--from 4" in shown.stderr
+
+
+def test_show_has_tool_calls_shortened_and_raw_ones_whole(run: Run, database: Path) -> None:
+    short = run("show", "alpha-session", "--from", 2, "-n", 1, "--db", database).stdout
+    assert '→ read_file({"path": "a.txt"})' in short
+    whole = run("show", "alpha-session", "--from", 2, "-n", 1, "--raw", "--db", database).stdout
+    assert whole.count("line 1 of the log") == 40
+
+
+def test_show_json_holds_every_field_of_the_range(run: Run, database: Path) -> None:
+    shown = json.loads(run("show", "alpha-session", "-n", 0, "--json", "--db", database).stdout)
+    assert [message["seq"] for message in shown["messages"]] == list(range(1, 29))
+    assert shown["messages"][1]["parts"][1]["output"] == "line 1 of the log\n" * 40
+
+
+def test_show_marks_an_interrupted_turn_where_it_happened(run: Run, database: Path) -> None:
+    asyncio.run(interrupt(database, "alpha-session", 27))
+    lines = run("show", "alpha-session", "-n", 2, "--db", database).stdout.splitlines()
+    (mark,) = [n for n, line in enumerate(lines) if line.startswith("✗ the turn after #27 was failed: LLMTimeoutError")]
+    assert "It had beg" in lines[mark]
+    first, second = (next(n for n, line in enumerate(lines) if line.startswith(f"#{seq}")) for seq in (27, 28))
+    assert first < mark < second
+
+
+def test_context_prints_the_messages_a_session_would_send(run: Run, database: Path) -> None:
+    async def expected() -> list[dict[str, object]]:
+        async with Engine(database, config=small_window(), llm=NoModel()) as engine:
+            session = await MnesisSession.load("alpha-session", engine=engine)
+            return [{"role": "system", "content": session.system_prompt}, *await session.context_for_next_turn()]
+
+    shown = run("context", "alpha-session", "--messages", "--context-limit", 4000, "--db", database)
+    assert json.loads(shown.stdout) == asyncio.run(expected())
+    assert any("Summary sum_" in str(message["content"]) for message in json.loads(shown.stdout))
+
+
+def test_context_shares_add_up_to_the_window(run: Run, database: Path) -> None:
+    facts = json.loads(run("context", "alpha-session", "--context-limit", 4000, "--json", "--db", database).stdout)
+    assert sum(facts["shares"].values()) == facts["window_tokens"]
+    assert facts["shares"]["summaries"] > 0
+    assert facts["window_tokens"] + facts["free_tokens"] == facts["budget"]["usable_tokens"]
+
+
+def test_context_leaves_room_for_how_the_provider_counts(run: Run, tmp_path: Path) -> None:
+    async def reported_twice_as_large(path: Path) -> None:
+        async with Engine(path, config=small_window(), llm=NoModel()) as engine:
+            session = await MnesisSession.create(model="demo/none", session_id="s", engine=engine)
+            for _ in range(3):
+                await session.record("word " * 200, "answer " * 200)
+            report = UsageReport(TokenUsage(input=2_400, output=5), "request", request_estimate=1_200)
+            answer = Message(id="m", role="assistant", parts=(TextPart(text="x"),), token_count=5)
+            await engine.store.append("s", Append([answer], report=report))
+
+    asyncio.run(reported_twice_as_large(tmp_path / "a.db"))
+    shown = run("context", "s", "--context-limit", 3_000, "--json", "--db", tmp_path / "a.db")
+    facts = json.loads(shown.stdout)
+    assert 2 * facts["window_tokens"] <= facts["budget"]["usable_tokens"]
+    assert facts["omitted_messages"] > 0
+
+
+def test_context_draws_a_gauge_with_its_marks(run: Run, database: Path) -> None:
+    shown = run("context", "alpha-session", "--context-limit", 4000, "--db", database).stdout
+    bar = next(line for line in shown.splitlines() if line.startswith("["))
+    assert len(bar) == 62
+    assert set(bar) <= set("[sSmt·]")
+    assert "^ soft" in shown
+    assert "summary" in shown
+
+
+def test_context_gives_blocks_for_another_provider(run: Run, database: Path) -> None:
+    shown = run("context", "alpha-session", "--messages", "--provider", "anthropic", "--db", database)
+    request = json.loads(shown.stdout)
+    assert request["system"] == "Be brief."
+    assert {message["role"] for message in request["messages"]} == {"user", "assistant"}
+
+
+@pytest.mark.parametrize("arguments", READING)
+def test_looking_changes_nothing(run: Run, database: Path, arguments: tuple[str, ...]) -> None:
+    def state() -> str:
+        return run("export", "alpha-session", "--db", database).stdout
+
+    before = state()
+    assert run(*arguments, "--db", database).exit_code == 0
+    assert state() == before
+
+
+def test_the_beginning_of_an_id_is_enough_where_it_is_unique(run: Run, database: Path) -> None:
+    assert run("show", "alpha", "--db", database).exit_code == 0
+    ambiguous = run("show", "alp", "--db", database)
+    assert ambiguous.exit_code == 2
+    assert "alpha-session" in ambiguous.stderr
+    assert "alpine" in ambiguous.stderr
+
+
+def test_an_id_that_begins_another_one_means_itself(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "two.db"
+    asyncio.run(record(path, "run", 1))
+    asyncio.run(record(path, "run-2", 2))
+    assert len(json.loads(run("show", "run", "--json", "--db", path).stdout)["messages"]) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [("show", "nobody"), ("context", "nobody"), ("export", "nobody"), ("doctor", "nobody")]
+)
+def test_an_unknown_id_is_wrong_usage_and_names_the_database(
+    run: Run, database: Path, arguments: tuple[str, ...]
+) -> None:
+    result = run(*arguments, "--db", database)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "nobody" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", READING)
+def test_reading_makes_no_database(run: Run, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    missing = tmp_path / "not" / "there.db"
+    result = run(*arguments, "--db", missing)
+    assert result.exit_code == 3
+    assert "no database at" in result.stderr + result.stdout
+    assert not missing.parent.exists()
+
+
+@pytest.mark.parametrize("arguments", READING)
+def test_what_is_no_database_is_refused_without_a_traceback(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("dear diary\n" * 1_000)
+    for path in (tmp_path, text):
+        result = run(*arguments, "--db", path)
+        assert result.exit_code == 3, result.output
+        assert isinstance(result.exception, SystemExit)
+        assert str(path) in result.stderr + result.stdout
+    assert text.read_text() == "dear diary\n" * 1_000
+
+
+@pytest.mark.parametrize("arguments", READING)
+def test_a_database_of_a_newer_version_is_refused_and_named(
+    run: Run, database: Path, arguments: tuple[str, ...]
+) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA user_version = 9999")
+    connection.close()
+    result = run(*arguments, "--db", database)
+    assert result.exit_code == 3
+    assert "9999" in result.stderr + result.stdout
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_errors_have_their_exit_codes() -> None:
+    assert exit_code(SessionNotFoundError("s")) == exit_code(ConfigurationError("c")) == 2
+    assert exit_code(StoreBusyError("locked", db_path="x")) == exit_code(CorruptStoreError("bad", db_path="x")) == 3
+    assert exit_code(ContextIrreducibleError("small", required_tokens=2, usable_tokens=1)) == 1
+
+
+def test_what_the_library_logs_reaches_a_person_cleaned_and_only_while_a_command_runs(
+    run: Run, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("mnesis.somewhere")
+    before = list(logging.getLogger("mnesis").handlers)
+    monkeypatch.setattr(ls, "note", lambda text: logger.warning("beware \x1b[2J"))
+    assert "note: beware \N{REPLACEMENT CHARACTER}[2J" in run("ls", "-n", 1, "--db", database).stderr
+    assert logging.getLogger("mnesis").handlers == before
+
+
+def test_an_empty_file_stays_empty(run: Run, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    assert run("ls", "--db", empty).exit_code == 3
+    assert empty.stat().st_size == 0
+
+
+def test_a_database_in_memory_cannot_be_looked_into(run: Run) -> None:
+    assert run("ls", "--db", ":memory:").exit_code == 2
+
+
+def test_the_database_comes_from_the_environment(run: Run, database: Path) -> None:
+    assert "alpine" in run("ls", env={"MNESIS_DB": str(database)}).stdout
+
+
+def test_the_default_database_is_in_the_home_directory(run: Run, tmp_path: Path) -> None:
+    missing = run("ls")
+    assert missing.exit_code == 3
+    assert str(tmp_path / "home" / ".mnesis" / "sessions.db") in missing.stderr
+
+
+def test_hostile_content_is_shown_and_does_nothing(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.db"
+    asyncio.run(store_message(path, f"id {HOSTILE}", f"{HOSTILE}\n{'x' * 5_000_000}"))
+    for arguments in (("ls",), ("show", "id"), ("show", "id", "--raw"), ("context", "id"), ("doctor",)):
+        shown = run(*arguments, "--db", path)
+        assert shown.exit_code == 0, shown.output
+        assert not set(shown.stdout + shown.stderr) & set("\x1b\x07\x9b\x7f\u202e")
+        if "--raw" not in arguments:
+            assert len(shown.stdout) < 20_000
+    assert "[/red]" in run("show", "id", "--db", path).stdout
+
+
+def test_colours_come_only_on_a_terminal_and_not_with_no_color(database: Path) -> None:
+    command = (
+        f"import pty,sys; sys.exit(pty.spawn([sys.executable,'-m','mnesis.cli','ls','--db',{str(database)!r}]) >> 8)"
+    )
+    assert "\x1b[" in python(command, TERM="xterm-256color").stdout
+    assert "\x1b[" not in python(command, TERM="xterm-256color", NO_COLOR="1").stdout.replace("\x1b[1m", "").replace(
+        "\x1b[0m", ""
+    )
+
+
+def test_a_reader_that_leaves_early_is_no_error(database: Path) -> None:
+    asyncio.run(store_message(database, "big", "a line\n" * 200_000))
+    command = f"{sys.executable} -m mnesis.cli show big --raw --db {database} | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("#1  user")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_module_is_the_command(database: Path) -> None:
+    assert [row["id"] for row in json.loads(mnesis("ls", "--json", "--db", database).stdout)] == [
+        "alpine",
+        "alpha-session",
+    ]
+    assert mnesis("show", "nobody", "--db", database).returncode == 2
+    assert mnesis("no-such-command").returncode == 2
+
+
+def test_output_that_cannot_be_encoded_is_replaced(database: Path) -> None:
+    done = mnesis("show", "alpha", "--db", database, PYTHONIOENCODING="ascii:strict")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_names_every_command() -> None:
+    done = mnesis("--help")
+    assert done.returncode == 0
+    assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
+
+
+def test_every_option_is_explained(run: Run) -> None:
+    for name in COMMANDS:
+        shown = run(name, "--help")
+        assert shown.exit_code == 0
+        assert "--help" in shown.stdout
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from mnesis.cli import main\n"
+        "assert 'click' not in sys.modules\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print('LOADED', [m for m in ('litellm', 'tiktoken', 'rich', 'jinja2', 'jsonschema', 'regex') if m in sys.modules])"
+    )
+    assert python(code).stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_no_command_loads_litellm(database: Path) -> None:
+    code = (
+        "import sys; from mnesis.cli import main\n"
+        "for a in (['ls'], ['show', 'alpha'], ['context', 'alpha'], ['export', 'alpha'], ['doctor'], ['demo', '--turns', '60']):\n"
+        "    try: main(a)\n"
+        "    except SystemExit as e: assert not e.code, a\n"
+        "print('LOADED', [m for m in ('litellm', 'openai') if m in sys.modules])"
+    )
+    assert python(code, MNESIS_DB=str(database)).stdout.splitlines()[-1] == "LOADED []"

@@ -1,0 +1,163 @@
+"""What a sweep folds: whole turns, oldest first, never the two newest."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mnesis.compaction.select import FoldPlan, Run, chunks, plan_fold, turn_starts, visible_tokens
+from mnesis.models.context import ActiveContext, Budget, Prune
+from mnesis.models.message import Message, ToolPart, ToolResultPart
+from tests.support.histories import context_of, contexts, histories, numbered, said, summary_of, turns
+
+random_histories = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def budget(usable: int = 10_000, low_water: int = 1_000) -> Budget:
+    return Budget(
+        context_limit=2 * usable,
+        max_output_tokens=usable // 2,
+        usable_tokens=usable,
+        soft_tokens=usable // 2,
+        low_water_tokens=low_water,
+        summary_tokens=low_water // 2,
+    )
+
+
+def folded(plan: FoldPlan) -> list[int]:
+    return [message.seq for run in plan.runs for message in run.messages]
+
+
+def in_context(context: ActiveContext) -> list[Message]:
+    return [item for item in context.items if isinstance(item, Message)]
+
+
+def newest_two_turns(context: ActiveContext) -> set[int]:
+    messages = in_context(context)
+    starts = turn_starts(messages)
+    return {m.seq for m in messages[starts[-2] if len(starts) > 1 else 0 :]}
+
+
+@given(contexts(), st.integers(0, 5_000), st.booleans())
+@random_histories
+def test_the_two_newest_user_turns_are_never_folded(context: ActiveContext, keep: int, everything: bool) -> None:
+    plan = plan_fold(context, budget(10_000_000), keep_tokens=keep, everything=everything)
+    assert not newest_two_turns(context) & set(folded(plan))
+
+
+@given(contexts(), st.integers(0, 5_000), st.booleans())
+@random_histories
+def test_runs_are_whole_and_cut_where_a_turn_begins(context: ActiveContext, keep: int, everything: bool) -> None:
+    plan = plan_fold(context, budget(10_000_000), keep_tokens=keep, everything=everything)
+    messages = in_context(context)
+    gone = folded(plan)
+    assert gone == [m.seq for m in messages[: len(gone)]], "the oldest go first"
+    if gone:
+        assert len(gone) in turn_starts(messages)
+    for run in plan.runs:
+        seqs = [m.seq for m in run.messages]
+        assert seqs == list(range(seqs[0], seqs[-1] + 1))
+        assert run.tokens == sum(visible_tokens(m, context.prunes) for m in run.messages)
+    assert plan.tokens == sum(run.tokens for run in plan.runs)
+
+
+@given(contexts(min_size=1), st.integers(200, 3_000))
+@random_histories
+def test_pressed_the_newest_user_message_stays_and_the_newest_atom(context: ActiveContext, low_water: int) -> None:
+    plan = plan_fold(context, budget(low_water + 1, low_water), keep_tokens=0, pressed=True)
+    messages, gone = in_context(context), set(folded(plan))
+    asked = [m.seq for m in messages if m.role == "user"]
+    assert not asked or asked[-1] not in gone
+    assert not messages or messages[-1].seq not in gone
+
+
+@given(histories(max_size=20), st.integers(1, 2_000))
+@random_histories
+def test_calls_are_never_torn_from_their_results(messages: list[Message], size: int) -> None:
+    context = context_of(messages)
+    plans = [
+        plan_fold(context, budget(10_000_000), keep_tokens=0, everything=True),
+        plan_fold(context, budget(400, 300), keep_tokens=0, pressed=True),
+    ]
+    for plan in plans:
+        pieces = [piece for run in plan.runs for piece in chunks(run, {}, size)]
+        gone = set(folded(plan))
+        for message in messages:
+            before = message.seq - 1
+            if message.role == "tool" and message.seq in gone and before in gone:
+                assert any({before, message.seq} <= {m.seq for m in piece.messages} for piece in pieces)
+            # A question that stays may be followed by results that go: those answer nothing.
+            if message.role == "tool" and before and messages[before - 1].role != "user":
+                assert (message.seq in gone) == (before in gone)
+
+
+@given(histories(min_size=1, max_size=20), st.integers(1, 2_000))
+@random_histories
+def test_chunks_partition_a_run(messages: list[Message], size: int) -> None:
+    pieces = chunks(Run(tuple(messages), sum(m.token_count for m in messages)), {}, size)
+    assert [m for piece in pieces for m in piece.messages] == messages
+    assert sum(piece.tokens for piece in pieces) == sum(m.token_count for m in messages)
+    for piece in pieces:
+        atoms = [m for m in piece.messages if m.role != "tool"]
+        without_last = piece.messages[: piece.messages.index(atoms[-1])] if atoms else ()
+        assert sum(m.token_count for m in without_last) <= size, "only the last atom may reach over the mark"
+
+
+def test_chunks_are_cut_between_turns_where_that_is_possible() -> None:
+    log = turns(20, words=30)
+    pieces = chunks(Run(tuple(log), 0), {}, 1_000)
+    assert len(pieces) > 2
+    assert all(piece.messages[0].role == "user" for piece in pieces)
+
+
+def test_one_or_two_turns_are_left_alone() -> None:
+    for number in (0, 1, 2):
+        for everything in (False, True):
+            assert not plan_fold(context_of(turns(number)), budget(), keep_tokens=0, everything=everything).runs
+
+
+def test_what_still_fits_under_the_low_water_mark_stays() -> None:
+    log = turns(10)
+    per_turn = log[-1].token_count + log[-2].token_count
+    plan = plan_fold(context_of(log), budget(), keep_tokens=4 * per_turn + 10)
+    assert folded(plan) == list(range(1, 13))
+    assert folded(plan_fold(context_of(log), budget(), keep_tokens=4 * per_turn + 10, everything=True)) == list(range(1, 17))
+
+
+def test_several_user_messages_in_a_row_are_one_turn() -> None:
+    log = numbered([*turns(3), said("user", "one"), said("user", "two"), said("user", "three")])
+    assert turn_starts(log) == [0, 2, 4, 6]
+    assert folded(plan_fold(context_of(log), budget(), keep_tokens=0, everything=True)) == [1, 2, 3, 4]
+
+
+def test_runs_end_where_a_summary_or_a_gap_stands() -> None:
+    log = turns(8)
+    summaries = [summary_of(log[4:8], "facts")]
+    plan = plan_fold(context_of(log, summaries=summaries), budget(), keep_tokens=0, everything=True)
+    assert [[m.seq for m in run.messages] for run in plan.runs] == [[1, 2, 3, 4], [9, 10, 11, 12]]
+
+
+def test_pressed_changes_nothing_while_the_newest_turns_fit() -> None:
+    context = context_of(turns(10))
+    assert plan_fold(context, budget(), keep_tokens=0, pressed=True) == plan_fold(context, budget(), keep_tokens=0)
+
+
+def test_a_turn_longer_than_the_window_is_cut_between_its_calls() -> None:
+    steps = [said("user", "go")]
+    for i in range(100):
+        steps.append(Message(id="d", role="assistant", parts=(ToolPart(tool_name="f", tool_call_id=f"c{i}"),)))
+        steps.append(Message(id="d", role="tool", parts=(ToolResultPart(tool_call_id=f"c{i}", output="x " * 100),)))
+    plan = plan_fold(context_of(numbered(steps)), budget(5_000, 1_000), keep_tokens=0, pressed=True)
+    gone = folded(plan)
+    assert 1 not in gone
+    assert gone[0] == 2
+    assert gone[-1] % 2 == 1, "the last one folded is a result"
+    assert 201 not in gone
+
+
+def test_pruned_outputs_count_as_what_is_shown() -> None:
+    log = numbered([Message(id="d", role="tool", parts=(ToolResultPart(tool_call_id="a", output="x " * 500),))])
+    assert visible_tokens(log[0], {}) == log[0].token_count
+    assert visible_tokens(log[0], {(1, 0): Prune(1, 0, 400)}) == log[0].token_count - 400

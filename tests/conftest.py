@@ -1,0 +1,81 @@
+"""What holds for every test: no network but loopback, no home but a temporary one, no settings from outside."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+_attempts: list[str] = []
+_allowed = False
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE")
+
+
+class NetworkForbiddenError(ConnectionError):
+    """A test tried to leave this machine."""
+
+
+def _is_loopback(host: object) -> bool:
+    if host in ("localhost", "", None, b"localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(str(host).split("%", 1)[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _refuse_unless_loopback(host: object) -> None:
+    if not _allowed and not _is_loopback(host):
+        _attempts.append(repr(host))
+        raise NetworkForbiddenError(f"tests may only use loopback, not {host!r}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_network() -> Iterator[None]:
+    """Name lookups and connections that leave this machine fail."""
+    patch = pytest.MonkeyPatch()
+    look_up, connect, connect_ex = socket.getaddrinfo, socket.socket.connect, socket.socket.connect_ex
+
+    def guarded_look_up(host: Any, *arguments: Any, **named: Any) -> Any:
+        _refuse_unless_loopback(host)
+        return look_up(host, *arguments, **named)
+
+    def guarded_connect(self: socket.socket, address: Any) -> Any:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            _refuse_unless_loopback(address[0])
+        return connect(self, address)
+
+    def guarded_connect_ex(self: socket.socket, address: Any) -> Any:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            _refuse_unless_loopback(address[0])
+        return connect_ex(self, address)
+
+    patch.setattr(socket, "getaddrinfo", guarded_look_up)
+    patch.setattr(socket.socket, "connect", guarded_connect)
+    patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def _own_surroundings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A home of its own for each test and no settings of the user's; an attempt to reach the network fails the test, also
+    where the code under test swallowed the error."""
+    global _allowed
+    _allowed = request.node.get_closest_marker("live") is not None
+    if not _allowed:
+        for name in [n for n in os.environ if n.startswith("MNESIS_") or n in KEYS]:
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("LITELLM_LOCAL_MODEL_COST_MAP", raising=False)
+    home = str(tmp_path_factory.mktemp("home"))
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("USERPROFILE", home)
+    _attempts.clear()
+    yield
+    assert not _attempts, f"the network was used: {_attempts}"
