@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mnesis.config import ModelOverrides
 from mnesis.errors import ConfigurationError
+from mnesis.models.session import NO_MODEL
 from mnesis.tokens import EncodingName, encoding_of, package_directories
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class ModelInfo(BaseModel):
             raise ConfigurationError("the model string is empty; give one such as 'openai/gpt-4o' or 'ollama/llama3'")
         overrides = overrides or ModelOverrides()
         limits = _find(model)
-        if limits is None and overrides.context_limit is None:
+        if limits is None and overrides.context_limit is None and model != NO_MODEL:
             _warn_unknown(model)
         context_limit = overrides.context_limit or (limits.context if limits else UNKNOWN_CONTEXT_LIMIT)
         info = cls(

@@ -36,12 +36,21 @@ OnPart = Callable[[MessagePart], Awaitable[None] | None]
 # After a provider said that a request was too long, the next one is cut to this share of what it was allowed.
 OVERFLOW_SHARE = 0.7
 
-_inside: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("mnesis_inside", default=frozenset())
+
+@dataclass
+class _Inside:
+    """A stretch of a turn in which the user's code runs. Tasks that this code leaves behind outlive `running`."""
+
+    session_id: str
+    running: bool = True
+
+
+_inside: contextvars.ContextVar[tuple[_Inside, ...]] = contextvars.ContextVar("mnesis_inside", default=())
 
 
 def refuse_from_inside(session_id: str) -> None:
     """Raise if the caller is a tool or an `on_part` of a turn of this very session: it would wait for itself."""
-    if session_id in _inside.get():
+    if any(stretch.running and stretch.session_id == session_id for stretch in _inside.get()):
         raise MnesisError(
             f"a tool or on_part of session {session_id!r} called the session it belongs to, whose turn waits for it;"
             " use another session there"
@@ -50,10 +59,12 @@ def refuse_from_inside(session_id: str) -> None:
 
 @contextmanager
 def _inside_turn(session_id: str) -> Iterator[None]:
-    token = _inside.set(_inside.get() | {session_id})
+    stretch = _Inside(session_id)
+    token = _inside.set((*_inside.get(), stretch))
     try:
         yield
     finally:
+        stretch.running = False
         _inside.reset(token)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnesis.cli.database import db_option, find_session, json_option, reading
-from mnesis.cli.screen import ROLE_STYLES, clean, console, counted, gauge, note, one_line, print_json, table
+from mnesis.cli.screen import ROLE_STYLES, clean, console, counted, cut, gauge, note, print_json, table
 
 if TYPE_CHECKING:
     from mnesis.models.context import Budget, Window
@@ -144,12 +144,13 @@ def _print_gauge(session: SessionRecord, budget: Budget, window: Window, shares:
 def _print_items(window: Window) -> None:
     from rich.text import Text
 
-    shown = table("seq", "role", "tokens", "begins", right=("seq", "tokens"))
+    shown = table("seq", "role", "tokens", "begins", right=("seq", "tokens"), shrinks="begins")
     for message in window.messages:
         role = "summary" if message.is_summary else message.role
-        text = message.text_content() or ", ".join(part.tool_name for part in message.tool_calls) or "(no text)"
+        said = (part.text for part in message.parts if part.type == "text")
+        text = next(said, "") or ", ".join(part.tool_name for part in message.tool_calls) or "(no text)"
         style = "blue" if message.is_summary else ROLE_STYLES.get(role, "")
-        shown.add_row(str(message.seq), Text(role, style=style), f"{message.token_count:,}", one_line(text, 90))
+        shown.add_row(str(message.seq), Text(role, style=style), f"{message.token_count:,}", cut(text, 90))
     screen = console()
     screen.print()
     screen.print(shown)

@@ -87,13 +87,11 @@ def _progress(turns: int) -> Iterator[Callable[[int], None]]:
 
 
 def _figures(report: DemoReport) -> dict[str, Any]:
-    from mnesis.demo.replay import SUMMARISER
-
     return {
         "session_id": report.session_id,
         "turns": report.turns,
         "characters": report.characters,
-        "summariser": SUMMARISER,
+        "summariser": report.summariser,
         "budget": asdict(report.budget),
         "context_tokens": [[s.turn, s.context_tokens, s.settled_tokens] for s in report.samples],
         "compactions": [
@@ -130,15 +128,13 @@ def _print(report: DemoReport, *, kept: bool) -> None:
 
 
 def _sections(report: DemoReport) -> Iterator[tuple[str, list[str]]]:
-    from mnesis.demo.replay import SUMMARISER
-
     budget, done = report.budget, report.compactions
     folded = sum(result.compacted_message_count for result in done)
     pruned = sum(result.pruned_tool_outputs for result in done)
     yield (
         f"{counted(report.turns, 'turn')}, {report.characters:,} characters, a window of {budget.usable_tokens:,} usable tokens",
         [
-            SUMMARISER,
+            report.summariser,
             f"{counted(len(done), 'compaction')} folded {folded:,} messages and put markers in place of {pruned:,} tool outputs",
         ],
     )

@@ -13,12 +13,17 @@ from mnesis.cli.app import PROBLEM_FOUND, STORE_UNUSABLE
 from mnesis.cli.database import NoDatabaseError, database_path, db_option, existing_database, find_session, json_option
 from mnesis.cli.environment import environment_findings, file_findings
 from mnesis.cli.screen import clean, console, counted, print_json
-from mnesis.errors import MnesisStoreError, NotFoundError
+from mnesis.errors import CorruptStoreError, MnesisStoreError, NotFoundError, SchemaTooNewError, StoreBusyError
 from mnesis.models.context import Finding
 
 if TYPE_CHECKING:
     from rich.text import Text
 
+_FIXES = {
+    CorruptStoreError: "keep this file as it is and work on with your last good copy of it",
+    SchemaTooNewError: "pip install --upgrade mnesis",
+    StoreBusyError: "end the process that holds the database, or try again when it is done",
+}
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "bold red")}
 
 
@@ -62,8 +67,15 @@ def _database_findings(db: str | None, session_id: str | None) -> tuple[bool, li
     except NotFoundError:
         raise
     except MnesisStoreError as error:
-        fix = "keep a copy of the file and restore the last good one; sessions of other databases are not concerned"
-        return False, [*found, Finding("error", "database", str(error), fix)]
+        return False, [*found, Finding("error", "database", str(error), _fix(error))]
+
+
+def _fix(error: MnesisStoreError) -> str:
+    """What to do about a database that does not open."""
+    for kind, fix in _FIXES.items():
+        if isinstance(error, kind):
+            return fix
+    return "see to the cause the message names, then run this again"
 
 
 async def _checked(db: str | None, session_id: str | None) -> list[Finding]:

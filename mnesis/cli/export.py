@@ -8,11 +8,11 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from mnesis import __version__
 from mnesis.cli.database import db_option, find_session, reading
 from mnesis.cli.portable import FORMAT, FORMAT_VERSION, message_dict, write_line
 from mnesis.cli.screen import counted, note
@@ -83,7 +83,7 @@ async def _lines(store: Store, session: SessionRecord) -> AsyncIterator[dict[str
         "kind": "session",
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "written_by": version("mnesis"),
+        "written_by": __version__,
         "value": asdict(session) | {"usage": session.usage.model_dump()},
     }
     after = 0

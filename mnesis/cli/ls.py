@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnesis.cli.database import all_sessions, db_option, json_option, reading
-from mnesis.cli.screen import clean, console, counted, note, one_line, print_json, table, when
+from mnesis.cli.screen import clean, console, counted, cut, note, print_json, table, when
 
 if TYPE_CHECKING:
     from mnesis.models.session import SessionRecord
@@ -27,10 +27,19 @@ def command(limit: int, as_json: bool, db: str | None) -> None:
     if as_json:
         print_json(rows)
         return
-    shown = table("id", "title", "messages", "turns", "context", "last used", right=("messages", "turns", "context"))
+    shown = table(
+        "id",
+        "title",
+        "messages",
+        "turns",
+        "context",
+        "last used",
+        right=("messages", "turns", "context"),
+        shrinks="title",
+    )
     for row in rows:
         counts = (f"{row[name]:,}" for name in ("messages", "turns", "context_tokens"))
-        shown.add_row(clean(row["id"]), one_line(row["title"], _TITLE_WIDTH), *counts, when(row["updated_at"]))
+        shown.add_row(clean(row["id"]), cut(row["title"], _TITLE_WIDTH), *counts, when(row["updated_at"]))
     console().print(shown)
     if not rows:
         note("no sessions yet")

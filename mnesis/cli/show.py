@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -35,7 +36,7 @@ def command(session_id: str, count: int, first_seq: int | None, raw: bool, as_js
     """Show the newest messages of a session, or those from a place on."""
     session, messages, interruptions = asyncio.run(_read(db, session_id, count, first_seq))
     if as_json:
-        shown = [vars_of(interruption) for interruption in interruptions]
+        shown = [asdict(interruption) for interruption in interruptions]
         print_json({"session_id": session.id, "messages": [message_dict(m) for m in messages], "interruptions": shown})
         return
     screen = console()
@@ -46,13 +47,6 @@ def command(session_id: str, count: int, first_seq: int | None, raw: bool, as_js
         note(f"{last} of {session.last_seq} messages; continue with --from {last + 1}")
     if not messages:
         note("no messages here")
-
-
-def vars_of(interruption: Interruption) -> dict[str, object]:
-    """An interruption as a mapping."""
-    from dataclasses import asdict
-
-    return asdict(interruption)
 
 
 async def _read(

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 
 from anyio import to_thread
@@ -24,12 +24,15 @@ from mnesis.llm.base import LLM, LLMRequest
 from mnesis.llm.retry import OnRetry, complete_with_retry
 from mnesis.models.results import CompactionAttempt
 from mnesis.models.usage import TokenUsage
+from mnesis.tokens import pieces as text_pieces
 
 logger = logging.getLogger(__name__)
 
 Count = Callable[[str], int]
 WORDS_PER_TOKEN = 0.6
 SMALLEST_ANSWER_TOKENS = 256
+# The speaker's name and the blank line between passages.
+PASSAGE_OVERHEAD_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ def pieces_of(passages: Sequence[Passage], max_tokens: int, count: Count) -> Ite
     size = 0
     for passage in passages:
         for part in _cut(passage, max_tokens, count):
-            tokens = count(part.text) + 8
+            tokens = count(part.text) + PASSAGE_OVERHEAD_TOKENS
             if piece and size + tokens > max_tokens:
                 yield plain_text(piece)
                 piece, size = [], 0
@@ -138,11 +141,14 @@ def pieces_of(passages: Sequence[Passage], max_tokens: int, count: Count) -> Ite
 
 
 def _cut(passage: Passage, max_tokens: int, count: Count) -> Iterator[Passage]:
-    tokens = count(passage.text)
-    parts = -(-tokens // max(max_tokens - 8, 1))
-    width = -(-len(passage.text) // max(parts, 1)) or 1
-    for start in range(0, max(len(passage.text), 1), width):
-        yield Passage(speaker=passage.speaker, text=passage.text[start : start + width], ref=passage.ref)
+    """The passage in pieces that fit, cut at white space where there is some. Each piece is shorter, so this ends."""
+    room, tokens = max(max_tokens - PASSAGE_OVERHEAD_TOKENS, 1), count(passage.text)
+    if tokens <= room or len(passage.text) < 2:
+        yield passage
+        return
+    width = -(-len(passage.text) // -(-tokens // room))
+    for text in text_pieces(passage.text, width):
+        yield from _cut(replace(passage, text=text), max_tokens, count)
 
 
 async def summarise(order: Order, writer: Writer | None, count: Count, *, level2: bool = True) -> Draft:

@@ -18,10 +18,23 @@ def passages(items: Iterable[Message | Summary]) -> list[Passage]:
     found: list[Passage] = []
     for item in items:
         if isinstance(item, Summary):
-            found.append(Passage(speaker="Summary", text=item.text, ref=item.id))
+            found.extend(_of_summary(item))
         else:
             found.extend(_of_message(item))
     return found
+
+
+def _of_summary(summary: Summary) -> Iterable[Passage]:
+    """A model's summary as it is; an extract line by line, since each line says who speaks."""
+    if summary.level != 3:
+        yield Passage(speaker="Summary", text=summary.text, ref=summary.id)
+        return
+    for line in summary.text.splitlines():
+        speaker, colon, text = line.partition(": ")
+        if colon:
+            yield Passage(speaker=speaker, text=text, ref=summary.id)
+        elif line.strip():
+            yield Passage(speaker="Summary", text=line, ref=summary.id)
 
 
 def _of_message(message: Message) -> Iterable[Passage]:

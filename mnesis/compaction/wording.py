@@ -16,9 +16,7 @@ _BLOB = re.compile(r"[A-Za-z0-9+/=_-]{64,}")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]")
 _CODE = re.compile(r"[{}()\[\]<>=;|\\`]")
 _ENGLISH = re.compile(r"\b(?:the|and|of|you|with|this|have|it's|i'm)\b", re.IGNORECASE)
-_FILLER = frozenset(
-    ("a", "an", "the", "so", "also", "quite", "pretty", "very", "really", "just", "actually", "basically")
-)
+_FILLER = frozenset(("a", "an", "the", "very", "really", "just", "actually", "basically"))
 
 _AROUND = ".,;:!?\"'`*()[]{}<>"
 _SYMBOLS = re.compile(r"[{}()\[\]<>=;|\\_]")

@@ -20,7 +20,7 @@ from mnesis.session import MnesisSession
 
 MODEL = "demo/no-model"
 CONTEXT_LIMIT_TOKENS = 24_000
-SUMMARISER = "no model is called: the summaries are extracts, picked by rules from what they stand for (level 3)"
+NO_MODEL = "no model is called: the summaries are extracts, picked by rules from what they stand for (level 3)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,16 @@ class DemoReport:
     def compactions(self) -> list[CompactionResult]:
         """Every compaction of the replay, oldest first."""
         return [result for sample in self.samples for result in sample.compactions]
+
+    @property
+    def summariser(self) -> str:
+        """Who wrote the summaries, as their levels tell."""
+        levels = {result.level_used for result in self.compactions} - {0, 3}
+        return (
+            f"summaries of levels {sorted(levels)} came from a mock of a model: MNESIS_MOCK_LLM is set"
+            if levels
+            else NO_MODEL
+        )
 
     @property
     def all_held(self) -> bool:

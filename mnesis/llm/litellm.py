@@ -93,9 +93,9 @@ def _check_finished(chunks: Any, reply: StreamedReply, model: str) -> None:
 
 
 def _usage_was_reported(chunks: Any) -> bool:
-    """litellm counts for itself where the provider reported nothing; only the chunks received tell the two apart."""
+    """litellm counts for itself where the provider reported nothing usable; only the chunks received tell the two apart."""
     received = getattr(chunks, "chunks", None)
-    return received is None or any(getattr(chunk, "usage", None) for chunk in received)
+    return received is None or any(usage_of(getattr(chunk, "usage", None)) for chunk in received)
 
 
 def _cost(litellm: Any, model: str, report: Any) -> float:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from mnesis.models.usage import TokenUsage
 
-
 NO_MODEL = "none"
 """The model of a session that is only recorded and was never given one."""
 

@@ -95,8 +95,11 @@ def _block(part: MessagePart) -> Block | None:
 def _source(part: ImagePart) -> dict[str, Any]:
     if part.url and not part.url.startswith("data:"):
         return {"type": "url", "url": part.url}
-    data = part.data if part.data is not None else (part.url or "").partition(",")[2]
-    return {"type": "base64", "media_type": part.media_type, "data": data}
+    if part.data is not None:
+        return {"type": "base64", "media_type": part.media_type, "data": part.data}
+    head, _, data = (part.url or "").partition(",")
+    media_type = head.removeprefix("data:").partition(";")[0] or part.media_type
+    return {"type": "base64", "media_type": media_type, "data": data}
 
 
 def _result(part: ToolResultPart) -> Block:

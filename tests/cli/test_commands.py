@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -294,6 +295,18 @@ def test_hostile_content_is_shown_and_does_nothing(run: Run, tmp_path: Path) -> 
         if "--raw" not in arguments:
             assert len(shown.stdout) < 20_000
     assert "[/red]" in run("show", "id", "--db", path).stdout
+
+
+def test_on_a_narrow_terminal_the_title_gives_way_and_nothing_else(database: Path) -> None:
+    command = (
+        f"import pty,sys; sys.exit(pty.spawn([sys.executable,'-m','mnesis.cli','ls','--db',{str(database)!r}]) >> 8)"
+    )
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", python(command, TERM="xterm", COLUMNS="62", NO_COLOR="1").stdout)
+    assert "alpha-session" in shown
+    assert "messages" in shown
+    assert "Questi" in shown
+    assert "about pump 1?" not in shown
+    assert all(len(line) <= 62 for line in shown.splitlines())
 
 
 def test_colours_come_only_on_a_terminal_and_not_with_no_color(database: Path) -> None:

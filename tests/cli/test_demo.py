@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,9 +84,23 @@ def test_json_holds_the_figures_and_nothing_else_is_printed(run: Run) -> None:
     assert max(tokens for _, _, tokens in figures["context_tokens"]) <= figures["budget"]["usable_tokens"]
 
 
-def test_one_turn_is_enough(run: Run) -> None:
-    assert run("demo", "--turns", 1).exit_code == 1, "turn 3 is not there, so its fact cannot be found"
+def test_a_mock_of_a_model_is_not_passed_off_as_none(run: Run) -> None:
+    result = run("demo", "--turns", 60, env={"MNESIS_MOCK_LLM": "1"})
+    assert result.exit_code == 0, result.output
+    assert "MNESIS_MOCK_LLM is set" in result.stdout
+    assert "no model is called" not in result.stdout
+
+
+def test_three_turns_are_enough_and_two_lack_the_fact(run: Run) -> None:
     assert run("demo", "--turns", 3).exit_code == 0
+    assert run("demo", "--turns", 2).exit_code == 1
+
+
+def test_a_terminal_gets_a_progress_bar(tmp_path: Path) -> None:
+    command = "import pty,sys; sys.exit(pty.spawn([sys.executable,'-m','mnesis.cli','demo','--turns','5']) >> 8)"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "turns ━" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stdout)
 
 
 def test_a_kept_database_can_be_looked_into(run: Run, tmp_path: Path) -> None:

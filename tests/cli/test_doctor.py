@@ -102,6 +102,17 @@ def test_a_flipped_character_on_disk_is_found(run: Run, tmp_path: Path) -> None:
     assert "fix:" in result.stdout
 
 
+def test_what_to_do_about_a_database_that_does_not_open_depends_on_why(
+    run: Run, database: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("dear diary\n" * 1_000)
+    assert "last good copy" in run("doctor", "--db", tmp_path / "notes.txt").stdout
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA user_version = 9999")
+    connection.close()
+    assert "fix: pip install --upgrade mnesis" in run("doctor", "--db", database).stdout
+
+
 def test_no_database_yet_is_fine_unless_one_was_named(run: Run, tmp_path: Path) -> None:
     assert run("doctor").exit_code == 0
     assert run("doctor", "--db", tmp_path / "none.db").exit_code == 3

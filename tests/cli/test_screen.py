@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnesis.cli.screen import clean, gauge, one_line, shortened, to_json, when
@@ -12,6 +12,7 @@ from mnesis.cli.screen import clean, gauge, one_line, shortened, to_json, when
 BIDI = "\u202e\u2066\u200f\u061c"
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=[])))
 def test_what_is_shown_holds_no_controls_and_can_be_printed(text: str) -> None:
     shown = clean(text)
@@ -36,6 +37,7 @@ def test_a_long_text_says_how_much_is_not_shown() -> None:
     assert shortened("x" * 5_000_000, 10) == "x" * 10 + "\n… 4,999,990 more characters (--raw shows all)"
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=[])))
 def test_json_is_printable_ascii_and_says_the_same(text: str) -> None:
     written = to_json({"text": text})

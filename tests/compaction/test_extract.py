@@ -105,13 +105,16 @@ def test_of_two_lines_alike_the_one_with_a_decision_or_a_fault_is_kept(telling: 
 
 
 def test_a_long_output_does_not_push_the_speech_aside() -> None:
-    words = ["".join(letters) for letters in itertools.product("bdfhlmnprst", "aeiou", "bdlmnprst")]
-    output = Passage("tool", "\n".join(" ".join(words[n : n + 12]) for n in range(0, len(words), 3)))
+    syllables = ["".join(letters) for letters in itertools.product("bdfhlmnprst", "aeiou", "bdlmnprst")]
+    output = Passage("tool", "\n".join(" ".join(syllables[n : n + 6]) for n in range(0, len(syllables), 3)))
     speech = [
-        Passage("user", f"Then we went on to see {name}.") for name in ("Turku", "Oulu", "Kotka", "Rauma", "Hanko")
+        Passage("user", "Our cook quit after breakfast and nobody peeled potatoes."),
+        Passage("user", "Anchor chains rusted badly over winter."),
+        Passage("user", "My sister painted both lifeboats orange yesterday."),
+        Passage("user", "Fog delayed six passengers until midnight."),
     ]
-    text = extract([*speech[:3], output, *speech[3:]], max_tokens=200, count=count)
-    assert all(passage.text in text for passage in speech[1:])
+    text = extract([*speech[:2], output, *speech[2:]], max_tokens=150, count=count)
+    assert all(passage.text in text for passage in speech)
 
 
 def test_a_listing_of_numbers_does_not_push_the_speech_aside() -> None:

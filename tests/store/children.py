@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 Report = Callable[[str], None]
 
@@ -65,3 +66,22 @@ def _write(pipe: int, line: str) -> None:
 
 async def _awaited(outcome: Awaitable[None]) -> None:
     await outcome
+
+
+def read_bytes(path: Path) -> bytes:
+    """What stands in a file that no store has open."""
+    return path.read_bytes()
+
+
+def patch(path: Path, offset: int, data: bytes) -> None:
+    """Overwrite a place in a file that no store has open."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def replace_bytes(path: Path, old: bytes, new: bytes) -> None:
+    """Put other bytes in place of the only `old` ones in a file that no store has open."""
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))

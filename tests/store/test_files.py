@@ -30,7 +30,7 @@ from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore, opening
 from mnesis.testing.store_suite import conversation, refuses, said, turn
-from tests.store.children import Report, start
+from tests.store.children import Report, patch, read_bytes, start
 
 
 async def filled(path: Path, turns: int = 3) -> None:
@@ -38,6 +38,15 @@ async def filled(path: Path, turns: int = 3) -> None:
     await store.open()
     await conversation(store, turns)
     await store.close()
+
+
+def clear(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+def modes_in(folder: Path) -> dict[str, int]:
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
 
 
 async def opens(path: Path) -> None:
@@ -56,20 +65,19 @@ async def test_files_are_private_from_the_first_moment(tmp_path: Path) -> None:
         store = SqliteStore(path)
         await store.open()
         await conversation(store, 1)
-        modes = {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
-        assert sorted(file.name for file in path.parent.iterdir()) == ["s.db", "s.db-shm", "s.db-wal"]
+        modes = modes_in(path.parent)
         await store.close()
     finally:
         os.umask(previous)
-    assert modes == {0o600}
+    assert modes == {"s.db": 0o600, "s.db-shm": 0o600, "s.db-wal": 0o600}
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in (path.parent, path.parent.parent)] == [0o700, 0o700]
 
 
 @pytest.mark.parametrize("name", ["with space ?#%41&mode=memory.db", "ü.db", ":memory:.db", os.fsdecode(b"raw\xff.db")])
 async def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     await filled(tmp_path / name)
-    assert (tmp_path / name).stat().st_size > 0
-    assert len(list(tmp_path.iterdir())) == 1
+    await opens(tmp_path / name)
+    assert list(modes_in(tmp_path)) == [name]
 
 
 async def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
@@ -89,7 +97,7 @@ def _text_file(path: Path) -> None:
 
 
 def _broken_header(path: Path) -> None:
-    _patch(path, 0, b"XXXX")
+    patch(path, 0, b"XXXX")
 
 
 def _cut_off(path: Path) -> None:
@@ -97,7 +105,7 @@ def _cut_off(path: Path) -> None:
 
 
 def _overwritten_schema(path: Path) -> None:
-    _patch(path, 100, os.urandom(3_000))
+    patch(path, 100, os.urandom(3_000))
 
 
 def _other_database(path: Path) -> None:
@@ -108,22 +116,16 @@ def _other_database(path: Path) -> None:
     other.close()
 
 
-def _patch(path: Path, offset: int, data: bytes) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
-
-
 @pytest.mark.parametrize("damage", [_text_file, _broken_header, _cut_off, _overwritten_schema, _other_database])
 async def test_what_is_no_database_of_ours_is_refused_and_left_alone(tmp_path: Path, damage: object) -> None:
     path = tmp_path / "s.db"
     await filled(path)
     damage(path)  # type: ignore[operator]  # one of the functions above
-    before = path.read_bytes()
+    before = read_bytes(path)
     with pytest.raises(CorruptStoreError, match=r"s\.db") as caught:
         await opens(path)
     assert caught.value.db_path == str(path)
-    assert path.read_bytes() == before
+    assert read_bytes(path) == before
 
 
 async def test_a_directory_is_refused(tmp_path: Path) -> None:
@@ -143,11 +145,11 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     raw = sqlite3.connect(path)
     raw.execute("PRAGMA user_version = 999")
     raw.close()
-    before = path.read_bytes()
+    before = read_bytes(path)
     with pytest.raises(SchemaTooNewError) as caught:
         await opens(path)
     assert (caught.value.found, caught.value.supported) == (999, 1)
-    assert path.read_bytes() == before
+    assert read_bytes(path) == before
 
 
 async def test_a_lock_held_too_long_is_reported_and_the_write_can_be_repeated(tmp_path: Path) -> None:
@@ -177,8 +179,7 @@ async def test_a_replaced_file_is_noticed_before_the_next_write(tmp_path: Path) 
         with refuses(StoreReplacedError):
             await store.append("s", turn(9))
         await store.close()
-        for file in tmp_path.iterdir():
-            file.unlink()
+        clear(tmp_path)
 
 
 async def test_a_full_disk_is_reported_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from mnesis.compaction.engine import Sweep, Trigger
@@ -22,7 +22,7 @@ from mnesis.render.chat import chat_messages
 from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore
 from mnesis.testing import ScriptedLLM
-from tests.support.histories import check_chat, count
+from tests.support.histories import check_chat, count, numbered
 
 SESSION = "s"
 _WORDS_ASKED = re.compile(r"at most (?:about )?(\d+)\s+words")
@@ -86,7 +86,7 @@ class Bench:
         return self
 
     async def append(self, messages: Iterable[Message]) -> None:
-        fresh = [m.model_copy(update={"id": new_id("msg"), "seq": 0}) for m in messages]
+        fresh = [m.model_copy(update={"id": new_id("msg"), "seq": 0}) for m in numbered(messages)]
         if fresh:
             stored = await self.store.append(SESSION, Append(fresh, ends_turn=True))
             self.log.extend(stored.messages)
@@ -131,16 +131,6 @@ class Bench:
         check_chat(chat_messages(window.messages))
 
 
-def without_numbers(messages: Sequence[Message]) -> list[Message]:
-    """Messages as they are before they are stored."""
-    return [m.model_copy(update={"seq": 0}) for m in messages]
-
-
 def counting(function: Callable[[LLMRequest], Any], usage: Any = "estimate") -> ScriptedLLM:
     """A model made of one function of the request."""
     return ScriptedLLM(function, repeat_last=True, usage=usage)
-
-
-def smaller(budget: Budget, **changes: int) -> Budget:
-    """A budget with other marks."""
-    return replace(budget, **changes)

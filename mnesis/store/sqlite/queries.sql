@@ -120,7 +120,9 @@ DELETE FROM context_covers WHERE session_pk = ? AND first_seq = ?;
 
 -- insert_cover: show a summary, or nothing, for a stretch
 INSERT INTO context_covers (session_pk, first_seq, last_seq, summary_pk)
-VALUES (?1, ?2, ?3, (SELECT pk FROM summaries WHERE session_pk = ?1 AND id = ?4));
+VALUES (
+    :session_pk, :first_seq, :last_seq, (SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :summary_id)
+);
 
 -- insert_hidden_span: remember that a stretch was hidden on purpose
 INSERT INTO hidden_spans (session_pk, first_seq, last_seq) VALUES (:session_pk, :first_seq, :last_seq);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 
 from mnesis.errors import SummaryNotFoundError
 from mnesis.models.context import ActiveContext, Cover, Prune
@@ -173,9 +174,7 @@ def _replace_covers(
 ) -> None:
     gone, new = set(before) - set(after), set(after) - set(before)
     connection.executemany(sql("delete_cover"), [(session_pk, cover.first_seq) for cover in gone])
-    connection.executemany(
-        sql("insert_cover"), [(session_pk, cover.first_seq, cover.last_seq, cover.summary_id) for cover in new]
-    )
+    connection.executemany(sql("insert_cover"), [{"session_pk": session_pk, **asdict(cover)} for cover in new])
 
 
 def _insert_summary(connection: sqlite3.Connection, session_pk: int, summary: Summary, spans: Sequence[Span]) -> None:
