@@ -356,11 +356,19 @@ class MnesisSession:
         self._check_open()
         return await self._scope.store.message(self.id, message_id)
 
-    async def window(self, *, system_prompt: str | None = None) -> Window:
-        """What the model would be sent now, as values. Over the hard threshold the context is compacted first."""
+    async def window(
+        self, *, system_prompt: str | None = None, reserved_tokens: int = 0, budget_tokens: int | None = None
+    ) -> Window:
+        """What the model would be sent now, as values. Over the hard threshold the context is compacted first.
+
+        `reserved_tokens` are what the request carries beside prompt and messages (tool definitions). `budget_tokens` is
+        what it may take altogether, where that is less than the session's own budget.
+        """
         self._check_open()
-        await self._upkeep.make_room()
-        return await self._scope.window(system_prompt=system_prompt)
+        await self._upkeep.make_room(reserved_tokens)
+        return await self._scope.window(
+            system_prompt=system_prompt, reserved_tokens=reserved_tokens, budget_tokens=budget_tokens
+        )
 
     async def context_for_next_turn(
         self,

@@ -302,9 +302,15 @@ class SyncSession:
         """One message of the log, whole."""
         return run(self._session.message(message_id))
 
-    def window(self, *, system_prompt: str | None = None) -> Window:
+    def window(
+        self, *, system_prompt: str | None = None, reserved_tokens: int = 0, budget_tokens: int | None = None
+    ) -> Window:
         """What the model would be sent now, as values."""
-        return run(self._session.window(system_prompt=system_prompt))
+        return run(
+            self._session.window(
+                system_prompt=system_prompt, reserved_tokens=reserved_tokens, budget_tokens=budget_tokens
+            )
+        )
 
     def context_for_next_turn(
         self, system_prompt: str | None = None, *, provider: Literal["openai", "anthropic"] = "openai"

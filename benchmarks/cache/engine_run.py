@@ -38,7 +38,7 @@ SUMMARY_SOURCE = "Summary: "
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the engine is set up. `usable_tokens` is the hard threshold; None: the peers' largest request over `soft_share`.
+    """How the engine is set up. `usable_tokens` is the hard threshold: no request is larger.
 
     With `asked` the summariser answers at the length it was asked for; else a twelfth of what it read (a third of
     summaries), at least 1,200 (800) tokens, as far as it was allowed.

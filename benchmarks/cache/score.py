@@ -65,8 +65,12 @@ class Score:
     @property
     def cost(self) -> float:
         """The bill, summariser included, in tokens of input at full price."""
-        summaries = SUMMARISER_PRICE * (self.summariser_input + OUTPUT_PRICE * self.summariser_output)
-        return READ_PRICE * self.reused + WRITE_PRICE * (self.tokens - self.reused) + summaries
+        return READ_PRICE * self.reused + WRITE_PRICE * (self.tokens - self.reused) + self.summariser_cost
+
+    @property
+    def summariser_cost(self) -> float:
+        """The part of the bill that summaries make."""
+        return SUMMARISER_PRICE * (self.summariser_input + OUTPUT_PRICE * self.summariser_output)
 
 
 def _size(segments: Sequence[Segment]) -> int:

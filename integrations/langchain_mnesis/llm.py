@@ -80,9 +80,8 @@ def model_name(llm: object | None) -> str | None:
 
 def is_overflow(error: BaseException) -> bool:
     """Whether a provider found the request too long, as far as LangChain tells."""
-    return type(error).__name__ == "ContextOverflowError" or any(
-        kind.__name__ == "ContextOverflowError" for kind in type(error).__mro__
-    )
+    # By name: the class is younger than the oldest langchain-core that is supported.
+    return any(kind.__name__ == "ContextOverflowError" for kind in type(error).__mro__)
 
 
 def _as_llm_error(error: Exception, name: str, model: str) -> LLMError:

@@ -40,8 +40,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             with _log_as_notes():
-                outcome = super().invoke(ctx)
-            sys.stdout.flush()
+                return self._invoked(ctx)
         except MnesisError as error:
             _tell(error)
             ctx.exit(exit_code(error))
@@ -50,7 +49,13 @@ class _Commands(click.Group):
             ctx.exit(0)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
-        return outcome
+
+    def _invoked(self, ctx: click.Context) -> object:
+        """Run the command; its output is out before its exit code counts."""
+        try:
+            return super().invoke(ctx)
+        finally:
+            sys.stdout.flush()
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

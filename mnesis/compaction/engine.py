@@ -70,7 +70,9 @@ def plan_sweep(
     pressed = trigger in ("hard", "overflow")
     fold = plan_fold(context, budget, keep_tokens=keep, everything=trigger == "manual", pressed=pressed)
     plan = SweepPlan(prunes, fold)
-    little = saved + fold.tokens < budget.usable_tokens * WORTHWHILE_SHARE
+    # A fold also ends the reign of reports: afterwards the context is what was counted.
+    freed = session.context_tokens - session.stored_tokens + saved + fold.tokens
+    little = freed < budget.usable_tokens * WORTHWHILE_SHARE
     return SweepPlan() if trigger in ("soft", "resume") and little else plan
 
 

@@ -88,7 +88,7 @@ def _cut_at_turn(starts: Sequence[int], tokens: Sequence[int], fresh: int, keep_
 def _pressed_choice(messages: Sequence[Message], tokens: Sequence[int], keep_tokens: int) -> set[int]:
     """Everything but the newest user message and as many of the newest atoms as `keep_tokens` hold (one at least)."""
     asked = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
-    bounds = [i for i in range(len(messages)) if messages[i].role != "tool"]
+    bounds = [i for i, message in enumerate(messages) if i == 0 or message.role != "tool"]
     cut, kept = len(messages), 0
     for start in reversed(bounds):
         kept += sum(tokens[start:cut])

@@ -81,11 +81,14 @@ def _assistant_step(
 
 
 def _tool_call(part: ToolPart) -> dict[str, Any]:
-    return {
+    call: dict[str, Any] = {
         "id": part.tool_call_id,
         "type": "function",
         "function": {"name": part.tool_name or NAMELESS, "arguments": arguments_text(part)},
     }
+    if part.provider is not None:
+        call["provider_specific_fields"] = part.provider
+    return call
 
 
 def arguments_text(part: ToolPart) -> str:

@@ -235,15 +235,15 @@ class StoreSuite:
     async def test_sessions_are_listed_by_last_use_in_pages(self, store: Store) -> None:
         for name in "abcde":
             await store.create_session(SessionRecord(id=name, model="m", parent_id="p" if name in "bd" else None))
-        await store.append("a", turn())
         await store.update_session("c", title="t")
+        await store.append("a", turn())
         seen: list[str] = []
         page = await store.sessions(limit=2)
         seen += [session.id for session in page.sessions]
         while page.next_cursor:
             page = await store.sessions(limit=2, cursor=page.next_cursor)
             seen += [session.id for session in page.sessions]
-        assert seen == ["c", "a", "e", "d", "b"]
+        assert seen == ["a", "c", "e", "d", "b"]
         children = await store.sessions(parent_id="p")
         assert [session.id for session in children.sessions] == ["d", "b"]
         with refuses(MnesisStoreError):

@@ -301,12 +301,12 @@ def test_on_a_narrow_terminal_the_title_gives_way_and_nothing_else(database: Pat
     command = (
         f"import pty,sys; sys.exit(pty.spawn([sys.executable,'-m','mnesis.cli','ls','--db',{str(database)!r}]) >> 8)"
     )
-    shown = re.sub(r"\x1b\[[0-9;]*m", "", python(command, TERM="xterm", COLUMNS="62", NO_COLOR="1").stdout)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", python(command, TERM="xterm", COLUMNS="70", NO_COLOR="1").stdout)
     assert "alpha-session" in shown
     assert "messages" in shown
     assert "Questi" in shown
     assert "about pump 1?" not in shown
-    assert all(len(line) <= 62 for line in shown.splitlines())
+    assert all(len(line) <= 70 for line in shown.splitlines())
 
 
 def test_colours_come_only_on_a_terminal_and_not_with_no_color(database: Path) -> None:

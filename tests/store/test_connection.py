@@ -166,6 +166,34 @@ def test_a_loop_that_is_closed_with_a_call_in_flight_disturbs_no_other(tmp_path:
     asyncio.run(store.close())
 
 
+def test_a_closed_loop_does_not_keep_others_from_their_answer(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    asyncio.run(store.open())
+    asyncio.run(_created(store))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait(30)
+
+    async def abandon(call: Callable[[], Awaitable[object]]) -> None:
+        asyncio.ensure_future(call())
+        await asyncio.sleep(0)
+
+    async def write() -> None:
+        task = asyncio.ensure_future(store.append("s", turn(2)))
+        await asyncio.sleep(0)
+        go_on.set()
+        await task
+
+    asyncio.run(abandon(lambda: store._database.read(slow)))
+    begun.wait(30)
+    asyncio.run(abandon(lambda: store.append("s", turn(1))))
+    asyncio.run(asyncio.wait_for(write(), 30))
+    assert len(store.turns("s")) == 2
+    asyncio.run(store.close())
+
+
 async def test_reading_at_once_works_while_a_loop_runs(store: SqliteStore) -> None:
     await conversation(store, 2)
     assert [snapshot.turn_index for snapshot in store.turns("s")] == [0, 1]

@@ -276,6 +276,31 @@ async def test_a_write_ahead_log_that_is_refused_is_done_without(
     assert "no write-ahead log" in caplog.text
 
 
+async def test_the_switch_to_a_write_ahead_log_waits_for_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.db"
+    old = SqliteStore(StoreConfig(db_path=path, wal_mode=False))
+    await old.open()
+    await conversation(old, 1)
+    await old.close()
+    reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM messages").fetchone()
+    waits: list[float] = []
+
+    def stop_reading(seconds: float) -> None:
+        waits.append(seconds)
+        reader.close()
+
+    monkeypatch.setattr(opening.time, "sleep", stop_reading)
+    store = SqliteStore(path)
+    await store.open()
+    assert await store._database.read(lambda c: c.execute("PRAGMA journal_mode").fetchone()[0]) == "wal"
+    assert waits
+    await store.close()
+
+
 async def test_durability_is_a_setting(tmp_path: Path) -> None:
     for durability, synchronous in (("normal", 1), ("full", 2)):
         store = SqliteStore(StoreConfig(db_path=tmp_path / "s.db", durability=durability))  # type: ignore[arg-type]  # as given

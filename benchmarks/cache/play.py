@@ -1,0 +1,94 @@
+"""Playing a workload through a strategy, and the mean over seeds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Protocol
+
+from benchmarks.cache.engine_run import Settings, engine_run
+from benchmarks.cache.peers import FullHistory
+from benchmarks.cache.score import Score
+from benchmarks.cache.workload import Piece, Step, Workload
+
+
+class Strategy(Protocol):
+    """Takes messages and makes requests."""
+
+    async def add(self, pieces: Sequence[Piece]) -> None: ...
+
+    async def ask(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One row: means over the seeds; `peak_tokens` is the largest request of all, `folds` compactions per conversation.
+
+    `level3_folds` are those in which the engine did not take a scripted answer.
+    """
+
+    strategy: str
+    requests: float
+    million_tokens: float
+    hit_ratio: float
+    breaks_per_request: float
+    million_cost: float
+    summariser_million_cost: float
+    peak_tokens: int
+    folds: float = 0.0
+    level3_folds: float = 0.0
+    after_fold_tokens: float = 0.0
+
+
+async def play(steps: Iterable[Step], strategy: Strategy) -> None:
+    """The whole conversation."""
+    for step in steps:
+        await strategy.add(step.said)
+        if step.asks:
+            await strategy.ask()
+        await strategy.add(step.answered)
+
+
+async def peer_result(workload: Workload, kind: type[FullHistory], seeds: range, turns: int | None) -> Result:
+    """A strategy that works on sizes alone."""
+    scores = []
+    for seed in seeds:
+        peer = kind(workload)
+        await play(workload.steps(seed, turns), peer)
+        scores.append(peer.score)
+    return _result(kind.name, scores)
+
+
+async def engine_result(workload: Workload, settings: Settings, name: str, seeds: range, turns: int | None) -> Result:
+    """The engine, a fresh session for each seed."""
+    logging.getLogger("mnesis").setLevel(logging.ERROR)
+    scores, folds = [], []
+    for seed in seeds:
+        async with engine_run(workload, settings) as run:
+            await play(workload.steps(seed, turns), run)
+            scores.append(run.score)
+            folds.append(await run.session.compactions())
+    every = [fold for of_seed in folds for fold in of_seed]
+    return _result(
+        name,
+        scores,
+        folds=len(every) / len(folds),
+        level3_folds=sum(fold.level_used == 3 for fold in every) / len(folds),
+        after_fold_tokens=fmean(fold.tokens_after for fold in every) if every else 0.0,
+    )
+
+
+def _result(name: str, scores: Sequence[Score], **of_folds: float) -> Result:
+    return Result(
+        strategy=name,
+        requests=fmean(score.requests for score in scores),
+        million_tokens=fmean(score.tokens for score in scores) / 1e6,
+        hit_ratio=fmean(score.hit_ratio for score in scores),
+        breaks_per_request=fmean(score.breaks_per_request for score in scores),
+        million_cost=fmean(score.cost for score in scores) / 1e6,
+        summariser_million_cost=fmean(score.summariser_cost for score in scores) / 1e6,
+        peak_tokens=max(score.peak for score in scores),
+        **of_folds,
+    )

@@ -1,0 +1,170 @@
+"""Putting LangChain messages into a log: new ones appended, known ones left alone, edited ones superseded.
+
+A message is known by its id; one without an id is always new. A known id with other content is a new revision: it is
+appended, and the one it replaces leaves the view (the log keeps both). Removals are edits of the view alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from langchain_core.messages import AIMessage, BaseMessage, RemoveMessage
+
+from langchain_mnesis.records import from_record, log_id, original, payload, same, to_record
+from mnesis.errors import DuplicateIDError, InvalidMessageError, MessageNotFoundError, StaleContextError
+from mnesis.ids import new_id
+from mnesis.models.context import ActiveContext
+from mnesis.models.message import Message
+from mnesis.models.usage import TokenUsage
+from mnesis.session import MnesisSession
+
+REMOVE_ALL = "__remove_all__"
+"""The id of LangGraph's message that removes all others."""
+ATTEMPTS = 5
+
+
+async def write(session: MnesisSession, messages: Sequence[BaseMessage]) -> list[Message]:
+    """Store messages in order, those between two removals in one transaction. Returns what was appended.
+
+    Raises `InvalidMessageError` for what is no message, and the store's errors.
+    """
+    for message in messages:
+        if not isinstance(message, BaseMessage):
+            raise InvalidMessageError(f"{type(message).__name__} is no LangChain message: {str(message)[:80]!r}")
+    stored: list[Message] = []
+    for removals, group in groupby(messages, key=lambda message: isinstance(message, RemoveMessage)):
+        if removals:
+            await _remove(session, [str(message.id) for message in group])
+        else:
+            stored += await _append(session, list(group))
+    return stored
+
+
+@dataclass
+class _Plan:
+    """What an append is going to do: records to store, places in the log that leave the view."""
+
+    fresh: list[Message] = field(default_factory=list)
+    superseded: list[int] = field(default_factory=list)
+
+
+async def _append(session: MnesisSession, messages: Sequence[BaseMessage]) -> list[Message]:
+    for attempt in range(ATTEMPTS):
+        plan = await _planned(session, messages)
+        try:
+            stored = await session.append(plan.fresh, tokens=_usage(plan.fresh), ends_turn=_ends_turn(messages))
+        except DuplicateIDError:  # another writer stored one of them since the plan was made
+            if attempt == ATTEMPTS - 1:
+                raise
+            continue
+        await _hide(session, plan.superseded)
+        return stored
+    return []
+
+
+def _usage(records: Sequence[Message]) -> TokenUsage | None:
+    return next((record.tokens for record in reversed(records) if record.tokens is not None), None)
+
+
+def _ends_turn(messages: Sequence[BaseMessage]) -> bool:
+    last = messages[-1]
+    return isinstance(last, AIMessage) and not last.tool_calls
+
+
+async def _planned(session: MnesisSession, messages: Sequence[BaseMessage]) -> _Plan:
+    plan, context = _Plan(), None
+    for message in messages:
+        name = log_id(message)
+        known = await _known(session, name, plan)
+        if known is None:
+            plan.fresh.append(to_record(message))
+            continue
+        context = context or await session.engine.store.active_context(session.id)
+        await _revise(session, plan, context, message, known)
+    return plan
+
+
+async def _known(session: MnesisSession, name: str | None, plan: _Plan) -> Message | None:
+    if name is None:
+        return None
+    earlier = next((record for record in plan.fresh if record.id == name), None)
+    return earlier or await _stored(session, name)
+
+
+async def _stored(session: MnesisSession, name: str) -> Message | None:
+    try:
+        return await session.message(name)
+    except MessageNotFoundError:
+        return None
+
+
+async def _revise(
+    session: MnesisSession, plan: _Plan, context: ActiveContext, message: BaseMessage, known: Message
+) -> None:
+    shown = _shown(known.id, [*context.items, *plan.fresh])
+    if shown is not None:
+        if _is_same(shown, message):
+            return
+        if shown in plan.fresh:
+            plan.fresh.remove(shown)
+        else:
+            plan.superseded.append(shown.seq)
+    revision = _revision_id(known.id, message)
+    candidates = [record for record in (known, await _stored(session, revision)) if record is not None]
+    if shown is None and any(_is_summarised(record, context) and _is_same(record, message) for record in candidates):
+        return
+    taken = len(candidates) == 2 or any(record.id == revision for record in plan.fresh)
+    record = to_record(message, id=revision)
+    plan.fresh.append(record.model_copy(update={"id": new_id("msg")}) if taken else record)
+
+
+def _shown(name: str, items: Iterable[object]) -> Message | None:
+    """What stands in the view under an id of LangChain's, whatever it is called in the log."""
+    for item in items:
+        if isinstance(item, Message) and (item.id == name or _own_id(item) == name):
+            return item
+    return None
+
+
+def _own_id(record: Message) -> str | None:
+    data = record.extra.get("langchain")
+    fields = data.get("f") if isinstance(data, dict) else None
+    return fields.get("id") if isinstance(fields, dict) else None
+
+
+def _is_same(record: Message, message: BaseMessage) -> bool:
+    if original(record) is None:  # it came through another door and was read through this one
+        return from_record(record)[0] == message
+    return same(record, message)
+
+
+def _revision_id(name: str, message: BaseMessage) -> str:
+    content = json.dumps([payload(message), str(message.content)], sort_keys=True, default=str)
+    return f"{name}~{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+def _is_summarised(record: Message, context: ActiveContext) -> bool:
+    return any(
+        cover.summary_id is not None and cover.first_seq <= record.seq <= cover.last_seq for cover in context.covers
+    )
+
+
+async def _remove(session: MnesisSession, names: Sequence[str]) -> None:
+    if REMOVE_ALL in names:
+        await session.start_epoch()
+        return
+    context = await session.engine.store.active_context(session.id)
+    found = [_shown(name, context.items) for name in names]
+    await _hide(session, [record.seq for record in found if record is not None])
+
+
+async def _hide(session: MnesisSession, places: Iterable[int]) -> None:
+    for seq in places:
+        try:
+            await session.hide(seq, seq)
+        except StaleContextError:  # folded meanwhile: it does not stand in the view any more
+            continue

@@ -1,0 +1,370 @@
+"""When a session compacts, what it waits for, and what resuming takes up."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnesis import (
+    Engine,
+    MnesisConfig,
+    MnesisEvent,
+    MnesisSession,
+    TokenUsage,
+    ToolPart,
+)
+from mnesis.testing import EventRecorder, ScriptedLLM
+from tests.session.support import MODEL, chatter, roles, small, talk, until
+
+SUMMARY = "Codes were noted."
+
+
+def opened(db: Path, llm: object = None, **settings: Any) -> Any:
+    return MnesisSession.open(model=MODEL, db_path=db, llm=llm or ScriptedLLM(SUMMARY), config=small(**settings))
+
+
+async def fill(session: MnesisSession, tokens: int) -> int:
+    """Record turns until the context has that many tokens. Returns the number of turns."""
+    turns = 0
+    while session.context_tokens < tokens:
+        await session.record(*chatter(turns))
+        turns += 1
+    return turns
+
+
+async def test_below_the_soft_threshold_nothing_runs(db: Path) -> None:
+    async with opened(db, ScriptedLLM([])) as session:
+        seen = EventRecorder(session.event_bus)
+        while session.context_tokens < session.budget.soft_tokens - 300:
+            assert not (await session.record(*chatter(1))).compaction_triggered
+            await session.context_for_next_turn()
+        assert not seen.of(MnesisEvent.COMPACTION_TRIGGERED)
+
+
+async def test_between_soft_and_hard_it_runs_beside_the_conversation(db: Path) -> None:
+    gate = asyncio.Event()
+    model = ScriptedLLM(SUMMARY, gate=gate)
+    async with opened(db, model) as session:
+        turns = await fill(session, session.budget.soft_tokens)
+        assert session.compaction_in_progress
+        await asyncio.wait_for(session.record(*chatter(turns)), 5)
+        assert len(await session.context_for_next_turn()) == 2 * (turns + 1)
+        assert len(await session.messages()) == 2 * (turns + 1)
+        seen = EventRecorder(session.event_bus)
+        gate.set()
+        (payload,) = await seen.wait_for(MnesisEvent.COMPACTION_COMPLETED)
+        assert payload.trigger == "soft"
+        assert payload.tokens_after <= session.budget.low_water_tokens + 700
+        shown = await session.context_for_next_turn()
+        assert len(shown) < 2 * turns
+        assert shown[-1]["content"] == chatter(turns)[1]
+
+
+async def test_turns_over_the_threshold_start_one_compaction_not_one_each(db: Path) -> None:
+    gate = asyncio.Event()
+    model = ScriptedLLM(SUMMARY, gate=gate)
+    async with opened(db, model) as session:
+        turns = await fill(session, session.budget.soft_tokens)
+        triggered = [(await session.record(*chatter(turns + n))).compaction_triggered for n in range(6)]
+        assert triggered == [False] * 6
+        seen = EventRecorder(session.event_bus)
+        gate.set()
+        await seen.wait_for(MnesisEvent.COMPACTION_COMPLETED)
+        await until(lambda: not session.compaction_in_progress)
+        assert len(seen.of(MnesisEvent.COMPACTION_COMPLETED)) == 1
+
+
+async def test_beyond_the_hard_threshold_it_runs_before_the_request(db: Path) -> None:
+    asked: list[int] = []
+
+    def answer(request: Any) -> str:
+        asked.append(len(str(request.messages)))
+        return SUMMARY if request.purpose == "summary" else "fine"
+
+    async with opened(db, ScriptedLLM(answer), soft_threshold_fraction=0.95) as session:
+        await fill(session, session.budget.soft_tokens - 250)
+        result = await session.send("word " * 800)
+        assert result.compaction_triggered
+        assert result.compaction_result is not None
+        assert result.compaction_result.trigger == "hard"
+        assert result.text == "fine"
+        assert session.context_tokens < session.budget.soft_tokens
+
+
+async def test_the_window_for_an_own_client_is_compacted_first_when_it_must_be(db: Path) -> None:
+    async with opened(db) as session:
+        await talk(session, 6)
+        await session.record("huge system prompt", "noted", tokens=TokenUsage(input=7_000, output=10))
+        assert session.context_tokens >= session.budget.usable_tokens or session.compaction_in_progress
+        shown = await session.context_for_next_turn()
+        assert "[Summary" in str(shown[0]["content"])
+        assert session.context_tokens < session.budget.soft_tokens
+
+
+async def test_tool_definitions_take_part_in_the_budget(db: Path) -> None:
+    tool = {"name": "look", "description": "what to look at " * 700, "parameters": {"type": "object", "properties": {}}}
+    async with opened(db, ScriptedLLM("fine"), soft_threshold_fraction=0.95) as session:
+        await talk(session, 20)
+        result = await session.send("look", tools=[tool])
+        assert result.compaction_triggered
+
+
+async def test_one_or_two_turns_are_left_alone(db: Path) -> None:
+    async with opened(db, ScriptedLLM([])) as session:
+        for _ in range(2):
+            await session.record("word " * 300, "word " * 300)
+            before = await session.context_for_next_turn()
+            assert (await session.compact()).level_used == 0
+            assert await session.context_for_next_turn() == before
+
+
+async def test_the_two_newest_turns_stay_verbatim_at_every_level(db: Path) -> None:
+    for level, answer in ((1, SUMMARY), (3, "")):
+        async with opened(db.with_name(f"{level}.db"), ScriptedLLM(answer)) as session:
+            await talk(session, 8)
+            result = await session.compact()
+            assert result.level_used == level
+            shown = [m["content"] for m in await session.context_for_next_turn()]
+            assert shown[-4:] == [*chatter(6), *chatter(7)]
+            assert result.compacted_message_count == 12
+
+
+async def test_repeated_compaction_of_nothing_new_calls_no_model(db: Path) -> None:
+    model = ScriptedLLM(SUMMARY)
+    async with opened(db, model) as session:
+        await talk(session, 8)
+        first = await session.compact()
+        count = len(model.requests)
+        again = [await session.compact() for _ in range(3)]
+        assert first.level_used == 1
+        assert [result.level_used for result in again] == [0, 0, 0]
+        assert len(model.requests) == count
+        assert len(await session.compactions()) == 1
+
+
+async def test_compactions_at_once_fold_once(db: Path) -> None:
+    async with opened(db) as session:
+        await talk(session, 8)
+        results = await asyncio.gather(*(session.compact() for _ in range(3)))
+        assert sorted(result.level_used for result in results) == [0, 0, 1]
+        assert await session.engine.store.check() == []
+
+
+async def test_a_summariser_that_hangs_is_given_up_in_time(db: Path) -> None:
+    model = ScriptedLLM(SUMMARY, gate=asyncio.Event())
+    async with opened(db, model, timeout_seconds=0.05) as session:
+        await talk(session, 8)
+        result = await asyncio.wait_for(session.compact(), 20)
+        assert result.level_used == 3
+        assert [a.refused.startswith("no answer within") for a in result.attempts] == [True, True, False]
+
+
+async def test_close_is_not_held_up_by_a_summariser_that_hangs(db: Path) -> None:
+    model = ScriptedLLM(SUMMARY, gate=asyncio.Event())
+    session = await MnesisSession.create(model=MODEL, db_path=db, llm=model, config=small(timeout_seconds=0.05))
+    await fill(session, session.budget.soft_tokens)
+    assert session.compaction_in_progress
+    await asyncio.wait_for(session.close(), 20)
+    async with await MnesisSession.load(session.id, db_path=db, config=small(), llm=ScriptedLLM([])) as session:
+        assert (await session.compactions())[0].level_used == 3
+
+
+async def test_a_failing_summariser_leaves_the_conversation_going(db: Path) -> None:
+    def summariser(messages: list[dict[str, Any]]) -> str:
+        raise ValueError("mine")
+
+    async with opened(db, ScriptedLLM("fine"), compaction_model=summariser) as session:
+        await talk(session, 60)
+        assert (await session.send("still there?")).text == "fine"
+    async with await MnesisSession.load(session.id, db_path=db, config=small(), llm=ScriptedLLM(SUMMARY)) as session:
+        levels = {result.level_used for result in await session.compactions()}
+        assert levels == {3}
+        assert len(await session.messages()) == 122
+
+
+async def test_close_waits_for_streams_and_for_the_compaction_they_start(db: Path) -> None:
+    gate = asyncio.Event()
+
+    def answer(request: Any) -> str:
+        return SUMMARY if request.purpose == "summary" else "a long answer " * 300
+
+    model = ScriptedLLM(answer, gate=gate)
+    session = await MnesisSession.create(model=MODEL, db_path=db, llm=model, config=small())
+    seen = EventRecorder(session.engine.events)
+    await talk(session, 14)
+
+    async def first_piece() -> None:
+        async for _ in session.stream("go"):
+            break
+
+    reader = asyncio.create_task(first_piece())
+    await until(lambda: len(model.requests) == 1)
+    closing = asyncio.create_task(session.close())
+    await asyncio.sleep(0.01)
+    assert not closing.done()
+    gate.set()
+    await asyncio.wait_for(closing, 20)
+    await reader
+    kinds = [kind for kind, _ in seen.events]
+    assert kinds.index(MnesisEvent.COMPACTION_COMPLETED) < kinds.index(MnesisEvent.SESSION_CLOSED)
+
+
+async def test_context_lifetime_and_history_survive_loading(db: Path) -> None:
+    async with opened(db, system_prompt="Be kind.") if False else MnesisSession.open(
+        model=MODEL, db_path=db, system_prompt="Be kind.", config=small(), llm=ScriptedLLM(SUMMARY)
+    ) as session:
+        await talk(session, 30)
+        await session.record("reported", "yes", tokens=TokenUsage(input=2_500, output=20, cache_read=100))
+        await until(lambda: not session.compaction_in_progress)
+        known = (session.model, session.system_prompt, session.context_tokens, session.token_usage, session.cost)
+        history, shown = session.history(), await session.context_for_next_turn()
+        results = await session.compactions()
+    assert len(history) == 31
+    async with await MnesisSession.load(session.id, db_path=db, config=small(), llm=ScriptedLLM([])) as loaded:
+        assert (loaded.model, loaded.system_prompt, loaded.context_tokens, loaded.token_usage, loaded.cost) == known
+        assert loaded.history() == history
+        assert await loaded.context_for_next_turn() == shown
+        assert await loaded.compactions() == results
+
+
+async def test_a_compaction_that_was_due_is_taken_up_when_the_session_is_loaded(db: Path) -> None:
+    async with opened(db, auto=False) as session:
+        await fill(session, session.budget.soft_tokens)
+    async with Engine(db, llm=ScriptedLLM(SUMMARY)) as engine:
+        seen = EventRecorder(engine.events)
+        loaded = await MnesisSession.load(session.id, engine=engine, config=small())
+        (payload,) = await seen.wait_for(MnesisEvent.COMPACTION_COMPLETED)
+        assert payload.trigger == "resume"
+        await loaded.close()
+
+
+async def test_a_session_loaded_with_a_smaller_window_is_compacted_before_the_first_call(db: Path) -> None:
+    sent: list[Any] = []
+
+    def answer(request: Any) -> str:
+        if request.purpose == "summary":
+            return SUMMARY
+        sent.append(request)
+        return "fine"
+
+    async with MnesisSession.open(model=MODEL, db_path=db, llm=ScriptedLLM([])) as session:
+        await talk(session, 60)
+        assert session.context_tokens > 8_192
+    loaded = await MnesisSession.load(session.id, db_path=db, model="openai/other", config=small(), llm=ScriptedLLM(answer))
+    async with loaded:
+        assert loaded.model == "openai/other"
+        result = await loaded.send("still there?")
+        assert result.text == "fine"
+        assert result.compaction_triggered or loaded.compaction_in_progress or await loaded.compactions()
+        assert sent[0].model == "openai/other"
+        window = await loaded.window()
+        assert window.tokens <= loaded.budget.usable_tokens
+        assert loaded.context_tokens < loaded.budget.usable_tokens
+        assert len(await loaded.messages()) == 122
+
+
+async def test_reports_that_grow_with_the_context_cause_one_compaction_per_fill(db: Path) -> None:
+    async with opened(db) as session:
+        seen = EventRecorder(session.event_bus)
+        for number in range(40):
+            context = session.context_tokens
+            await session.record(*chatter(number), tokens=TokenUsage(input=context + 60, output=60))
+            await until(lambda: not session.compaction_in_progress)
+        assert 1 <= len(seen.of(MnesisEvent.COMPACTION_COMPLETED)) <= 6
+
+
+async def test_usage_counted_again_each_turn_is_not_added_up(db: Path) -> None:
+    async with opened(db, ScriptedLLM([])) as session:
+        for number in range(40):
+            await session.record(f"q{number}", "a", tokens=TokenUsage(input=1_000 + number, output=1))
+        assert session.context_tokens < session.budget.soft_tokens
+        assert session.token_usage.input > 40_000
+
+
+async def test_old_tool_outputs_become_markers_alone_when_that_is_enough(db: Path) -> None:
+    async with opened(db, ScriptedLLM([]), prune_protect_tokens=300, prune_minimum_tokens=100) as session:
+        seen = EventRecorder(session.event_bus)
+        for number in range(3):
+            part = ToolPart(tool_name="read", tool_call_id=f"c{number}", output=f"{number} line of output\n" * 240)
+            await session.record(f"read {number}", [part, "done"])
+        for number in range(3):
+            await session.record(f"q{number}", "word " * 40)
+        await session.record("and", "on", tokens=TokenUsage(input=session.budget.soft_tokens, output=5))
+        (payload,) = await seen.wait_for(MnesisEvent.PRUNE_COMPLETED)
+        assert payload.pruned_count == 3
+        shown = str(await session.context_for_next_turn())
+        assert "line of output" not in shown
+        assert len(await session.summaries()) == 0
+        assert "line of output" in str(await session.messages())
+
+
+async def test_every_original_behind_every_summary_comes_back(db: Path) -> None:
+    async with opened(db, ScriptedLLM(SUMMARY * 10), low_water_fraction=0.05, soft_threshold_fraction=0.3) as session:
+        for start in range(0, 80, 8):
+            await talk(session, 8, first=start)
+            await session.compact()
+        log = await session.messages()
+        summaries = await session.summaries()
+        assert any(summary.kind == "condensed" for summary in summaries)
+        for summary in summaries:
+            found, cursor = [], None
+            while True:
+                page = await session.expand(summary.id, cursor=cursor, limit=7)
+                found.extend(page.messages)
+                if (cursor := page.next_cursor) is None:
+                    break
+            assert found == log[summary.first_seq - 1 : summary.last_seq]
+            children = (await session.expand(summary.id, children=True)).summaries
+            assert [child.id for child in children] == list(summary.child_ids)
+            assert (await session.describe(summary.id)).kind == "summary"
+        mixed = await session.messages(include_summaries=True)
+        assert [m for m in mixed if not m.is_summary] == log
+        assert any(m.is_summary for m in mixed)
+        assert await roles(session) == "ua" * 80
+
+
+async def test_snapshots_tell_which_turn_set_off_a_compaction(db: Path) -> None:
+    async with opened(db) as session:
+        turns = await fill(session, session.budget.soft_tokens)
+        await until(lambda: not session.compaction_in_progress)
+        history = session.history()
+        assert [s.turn_index for s in history] == list(range(turns))
+        assert [s.compaction_triggered for s in history] == [False] * (turns - 1) + [True]
+        assert history[-1].compact_result is not None
+        assert history[-1].compact_result.tokens_after < history[-1].compact_result.tokens_before
+        for snapshot in history:
+            parts = snapshot.context_tokens
+            assert parts.total == parts.system_prompt + parts.summary + parts.messages
+
+
+@pytest.mark.parametrize("size", [20_000, 400_000])
+async def test_a_message_larger_than_the_window_is_kept_whole_and_shown_in_part(size: int, db: Path) -> None:
+    text = "HEAD " + "filler text " * (size // 12) + " TAIL"
+    model = ScriptedLLM("fine")
+    async with opened(db, model) as session:
+        await talk(session, 4)
+        await session.send(text)
+        sent = model.requests[-1].messages
+        shown = sent[-1]["content"]
+        assert shown.startswith("HEAD")
+        assert shown.endswith("TAIL")
+        assert len(shown) < len(text)
+        stored = (await session.messages())[8]
+        assert stored.text_content() == text
+        assert stored.id in shown
+        assert (await session.window()).tokens <= session.budget.usable_tokens
+
+
+async def test_settings_that_leave_little_room_still_show_the_question(db: Path) -> None:
+    config = MnesisConfig(model_overrides={"context_limit": 8_192, "max_output_tokens": 1_024})
+    model = ScriptedLLM("fine")
+    with pytest.warns(UserWarning, match="too small"):
+        session = await MnesisSession.create(model=MODEL, db_path=db, config=config, llm=model)
+    async with session:
+        for number in range(5):
+            await session.send(f"question {number}")
+        assert [m["content"] for m in model.requests[-1].messages[1::2]] == [f"question {n}" for n in range(5)]
+        assert await session.compactions() == []

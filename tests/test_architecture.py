@@ -1,0 +1,60 @@
+"""The floors of the house: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mnesis
+
+PACKAGE = Path(mnesis.__file__).parent
+SOLE_USERS = {
+    "litellm": ("llm/litellm.py",),
+    "aiosqlite": ("store/sqlite/",),
+    # The command line names the library's version; it never opens a database with it.
+    "sqlite3": ("store/sqlite/", "cli/environment.py"),
+    "tiktoken": ("tokens.py",),
+    "click": ("cli/",),
+    "rich": ("cli/",),
+    "langchain": (),
+    "langchain_core": (),
+    "langgraph": (),
+    "llama_index": (),
+    "matplotlib": (),
+    "pickle": (),
+    "marshal": (),
+    "shelve": (),
+}
+
+
+def imports_of(source: Path) -> Iterator[str]:
+    """Top-level names of everything a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+@pytest.mark.parametrize("library", SOLE_USERS)
+def test_a_library_is_used_only_where_it_belongs(library: str) -> None:
+    users = [p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py") if library in imports_of(p)]
+    assert [user for user in users if not user.startswith(SOLE_USERS[library])] == []
+
+
+def test_the_session_knows_no_sql_and_no_provider() -> None:
+    text = (PACKAGE / "session.py").read_text("utf-8")
+    for word in ("SELECT ", "INSERT ", "sqlite", '"tool_calls"', '"content"', "max_retries"):
+        assert word not in text
+
+
+def test_arrows_between_the_rooms_point_down() -> None:
+    pytest.importorskip("importlinter")
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"]
+    outcome = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True, timeout=100, check=False)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
