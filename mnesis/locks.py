@@ -1,13 +1,18 @@
-"""What tasks of several event loops and threads share: a lock, and an ending that is carried through once."""
+"""What concerns several event loops and threads: a lock, an ending carried through once, a user's function in a thread."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class FairLock:
@@ -85,3 +90,37 @@ class Once:
             self._task = loop.create_task(self._work())
         if self._task.get_loop() is loop:
             await asyncio.shield(self._task)
+
+
+async def in_daemon_thread(function: Callable[[], T]) -> T:
+    """The outcome of a plain function of the user's, run in a thread of its own, with the caller's context.
+
+    Whoever is cancelled while waiting does not wait for the thread, and a function that never returns does not keep the
+    process from exiting: pools of worker threads, joined at exit, would.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            settle = partial(_settle, future, context.run(function), None)
+        except BaseException as error:
+            settle = partial(_settle, future, None, error)
+        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+            loop.call_soon_threadsafe(settle)
+
+    threading.Thread(target=run, name="mnesis-user-function", daemon=True).start()
+    return await future
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    elif isinstance(error, StopIteration):
+        # A future cannot carry it.
+        future.set_exception(RuntimeError(f"the function raised {error!r}"))
+    else:
+        future.set_exception(error)

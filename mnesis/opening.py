@@ -15,6 +15,8 @@ from mnesis.config import MnesisConfig, ModelOverrides
 from mnesis.context.budget import make_budget
 from mnesis.engine import MEMORY, Engine
 from mnesis.errors import ConfigurationError, SessionNotFoundError
+from mnesis.events.bus import MnesisEvent
+from mnesis.events.payloads import SessionUpdatedPayload
 from mnesis.ids import new_id, now_ms
 from mnesis.llm.base import LLM
 from mnesis.llm.none import NoModel
@@ -63,6 +65,7 @@ class _Settled:
     prompt: str
     prompt_tokens: int
     budget: Budget
+    llm: LLM
 
 
 async def open_or_create(
@@ -87,7 +90,7 @@ async def open_or_create(
         if existing is None:
             existing, created = await engine.store.create_session(_new(settled, session_id, agent, parent_id))
         record = existing if created else await _brought_up_to_date(engine, existing, settled)
-        return Opened(_scope(engine, record, settled, opening.llm), owned, created)
+        return Opened(_scope(engine, record, settled), owned, created)
 
 
 async def load_existing(opening: Opening, session_id: str, model: str | None) -> Opened:
@@ -99,7 +102,7 @@ async def load_existing(opening: Opening, session_id: str, model: str | None) ->
         existing = await engine.store.session(session_id)
         settled = await _settled(opening, engine, existing, model, None)
         record = await _brought_up_to_date(engine, existing, settled)
-        return Opened(_scope(engine, record, settled, opening.llm), owned, False)
+        return Opened(_scope(engine, record, settled), owned, False)
 
 
 async def _existing(engine: Engine, session_id: str | None) -> SessionRecord | None:
@@ -124,7 +127,8 @@ async def _settled(
     count = await _counter(info)
     tokens = count(system_prompt) + MESSAGE_OVERHEAD if system_prompt else 0
     budget = make_budget(info, settings.compaction, tokens)
-    return _Settled(settings, info, count, system_prompt, tokens, budget)
+    llm = _client(engine, model, opening.llm)
+    return _Settled(settings, info, count, system_prompt, tokens, budget, llm)
 
 
 def _new(settled: _Settled, session_id: str | None, agent: str, parent_id: str | None) -> SessionRecord:
@@ -184,12 +188,15 @@ async def _brought_up_to_date(engine: Engine, record: SessionRecord, settled: _S
     wanted = (settled.info.model_id, settled.prompt, settled.prompt_tokens)
     if wanted == (record.model, record.system_prompt, record.system_tokens):
         return record
-    return await engine.store.update_session(
+    record = await engine.store.update_session(
         record.id, model=wanted[0], system_prompt=wanted[1], system_tokens=wanted[2]
     )
+    payload = SessionUpdatedPayload(record.id, record.context_tokens, record.turn_count)
+    engine.events.for_session(record.id).publish(MnesisEvent.SESSION_UPDATED, payload)
+    return record
 
 
-def _scope(engine: Engine, record: SessionRecord, settled: _Settled, llm: object | None) -> Scope:
+def _scope(engine: Engine, record: SessionRecord, settled: _Settled) -> Scope:
     runtime = engine.runtime(record.id)
     runtime.state = record
     return Scope(
@@ -199,7 +206,7 @@ def _scope(engine: Engine, record: SessionRecord, settled: _Settled, llm: object
         model=settled.info,
         budget=settled.budget,
         count=settled.count,
-        llm=_client(engine, record.model, llm),
+        llm=settled.llm,
         runtime=runtime,
         bus=engine.events.for_session(record.id),
     )

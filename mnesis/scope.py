@@ -68,6 +68,11 @@ class Scope:
         counted = [await self.counted(message) for message in messages]
         return await self.carried_through(self._append(Append(counted, report, ends_turn)))
 
+    async def revise(self, hide: Sequence[tuple[int, int]], messages: Sequence[Message], last_seq: int) -> Appended:
+        """Hide spans and append messages in one transaction, then tell; carried through like `append`."""
+        counted = [await self.counted(message) for message in messages]
+        return await self.carried_through(self._revise(hide, Append(counted), last_seq))
+
     async def counted(self, message: Message) -> Message:
         """The message with its token counts, taken now, once."""
         if message.token_count:
@@ -87,6 +92,12 @@ class Scope:
         self.runtime.state = stored.session
         if stored.fresh:
             self._tell(stored)
+        return stored
+
+    async def _revise(self, hide: Sequence[tuple[int, int]], append: Append, last_seq: int) -> Appended:
+        stored = await self.store.revise(self.session_id, hide, append, last_seq=last_seq)
+        self.runtime.state = stored.session
+        self._tell(stored)
         return stored
 
     def _tell(self, stored: Appended) -> None:

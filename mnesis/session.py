@@ -403,6 +403,22 @@ class MnesisSession:
             self._scope.runtime.state = await self._scope.store.hide(self.id, first_seq, last_seq)
             self._scope.tell_updated()
 
+    async def revise(
+        self, *, hide: Sequence[tuple[int, int]], messages: Sequence[Message], last_seq: int
+    ) -> list[Message]:
+        """Take spans (first and last seq) out of the active context and append messages, in one transaction.
+
+        For adapters whose framework replaces a history: what is replaced stays in the log. `last_seq` is where the log
+        ended when the caller decided; raises `StaleContextError`, with nothing written, if it ends elsewhere by now,
+        and as `hide()` does. Returns the messages with their `seq`."""
+        self._check_open()
+        refuse_from_inside(self.id)
+        async with self._scope.runtime.turn:
+            self._check_open()
+            stored = await self._scope.revise(hide, messages, last_seq)
+            await self._upkeep.nudge()
+        return list(stored.messages)
+
     async def start_epoch(self) -> None:
         """Begin with an empty context: everything so far leaves it; the log keeps it."""
         self._check_open()

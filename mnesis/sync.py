@@ -326,6 +326,10 @@ class SyncSession:
         """Take a span of messages out of the active context; the log keeps them."""
         run(self._session.hide(first_seq, last_seq))
 
+    def revise(self, *, hide: Sequence[tuple[int, int]], messages: Sequence[Message], last_seq: int) -> list[Message]:
+        """Take spans out of the active context and append messages, in one transaction."""
+        return run(self._session.revise(hide=hide, messages=messages, last_seq=last_seq))
+
     def start_epoch(self) -> None:
         """Begin with an empty context; the log keeps everything."""
         run(self._session.start_epoch())

@@ -25,6 +25,7 @@ from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
 from mnesis.models.session import NO_MODEL
 from mnesis.scope import Scope
+from mnesis.store.base import Compaction
 
 logger = logging.getLogger(__name__)
 
@@ -108,50 +109,47 @@ class Upkeep:
             trigger=trigger,
         )
         try:
-            result, state, context = await sweep.run(lambda tokens: self._tell_start(tokens, trigger))
+            swept = await sweep.run(lambda tokens: self._tell_start(tokens, trigger))
         except Exception as error:
             payload = CompactionFailedPayload(scope.session_id, str(error), type(error).__name__)
             scope.bus.publish(MnesisEvent.COMPACTION_FAILED, payload)
             raise
         self._note_missing_key(writer)
-        scope.runtime.state = state
-        if context is not None:
-            scope.runtime.finished = result
-            await self._tell_done(result, context)
-        return result
+        scope.runtime.state = swept.session
+        if swept.change is not None:
+            scope.runtime.finished = swept.result
+            self._tell_done(swept.result, *swept.change)
+        return swept.result
 
     def _tell_start(self, tokens: int, trigger: Trigger) -> None:
         payload = CompactionTriggeredPayload(self.scope.session_id, tokens, trigger)
         self.scope.bus.publish(MnesisEvent.COMPACTION_TRIGGERED, payload)
 
-    async def _tell_done(self, result: CompactionResult, before: ActiveContext) -> None:
+    def _tell_done(self, result: CompactionResult, before: ActiveContext, done: Compaction) -> None:
         bus, session_id = self.scope.bus, self.scope.session_id
         if result.pruned_tool_outputs:
             pruned = PruneCompletedPayload(session_id, result.pruned_tool_outputs, result.pruned_tokens)
             bus.publish(MnesisEvent.PRUNE_COMPLETED, pruned)
         if bus.wants(MnesisEvent.MESSAGE_UPDATED) or bus.wants(MnesisEvent.PART_UPDATED):
-            await self._tell_changes(before)
+            self._tell_changes(before, done)
         fields = {
             name: getattr(result, name) for name in CompactionCompletedPayload.__annotations__ if name != "result"
         }
         bus.publish(MnesisEvent.COMPACTION_COMPLETED, CompactionCompletedPayload(**fields, result=result))
         self.scope.tell_updated()
 
-    async def _tell_changes(self, before: ActiveContext) -> None:
+    def _tell_changes(self, before: ActiveContext, done: Compaction) -> None:
         bus, session_id = self.scope.bus, self.scope.session_id
-        after = await self.scope.store.active_context(session_id)
-        messages = {item.seq: item for item in before.items if isinstance(item, Message)}
-        for key, prune in after.prunes.items():
-            if key not in before.prunes and prune.seq in messages:
-                message_id = messages[prune.seq].id
-                part = PartUpdatedPayload(session_id, message_id, prune.part_index, prune.tokens_saved)
-                bus.publish(MnesisEvent.PART_UPDATED, part)
-                bus.publish(MnesisEvent.MESSAGE_UPDATED, MessageUpdatedPayload(session_id, message_id, prune.seq, None))
-        for cover in after.covers:
-            for seq in range(cover.first_seq, cover.last_seq + 1):
-                if seq in messages:
-                    payload = MessageUpdatedPayload(session_id, messages[seq].id, seq, cover.summary_id)
-                    bus.publish(MnesisEvent.MESSAGE_UPDATED, payload)
+        messages = {item.seq: item.id for item in before.items if isinstance(item, Message)}
+        for prune in done.prunes:
+            part = PartUpdatedPayload(session_id, messages[prune.seq], prune.part_index, prune.tokens_saved)
+            bus.publish(MnesisEvent.PART_UPDATED, part)
+        folded = {seq: cover.summary_id for cover in done.covers for seq in range(cover.first_seq, cover.last_seq + 1)}
+        pruned = dict.fromkeys(prune.seq for prune in done.prunes)
+        for seq, summary_id in sorted({**pruned, **folded}.items()):
+            if seq in messages:
+                payload = MessageUpdatedPayload(session_id, messages[seq], seq, summary_id)
+                bus.publish(MnesisEvent.MESSAGE_UPDATED, payload)
 
     def _writer(self) -> Writer | None:
         if not self._has_key:

@@ -68,7 +68,9 @@ def test_importing_loads_nothing_heavy_and_touches_nothing(modules: tuple[str, .
 
 def test_importing_the_package_loads_neither_the_command_line_nor_the_fakes() -> None:
     loaded = probe("mnesis")["loaded"]
-    assert [name for name in loaded if name.startswith(("mnesis.cli", "mnesis.demo", "mnesis.testing", "mnesis.sync"))] == []
+    assert [
+        name for name in loaded if name.startswith(("mnesis.cli", "mnesis.demo", "mnesis.testing", "mnesis.sync"))
+    ] == []
 
 
 def test_the_public_names_are_there_sorted_and_each_once() -> None:

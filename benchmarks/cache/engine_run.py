@@ -26,10 +26,11 @@ from mnesis.render.chat import chat_message
 from mnesis.tokens import TokenEstimator
 
 # Each counts as one token wherever it stands, with tiktoken's tables and without.
-WORDS = (
+_TEXT = (
     "old new big red low far sun sea map key box car dog cat tree road time work home book line name hand part place"
     " case week world house point water room fact month night money story job word side kind head door law game end"
-).split()
+)
+WORDS = _TEXT.split()
 LEAF_TOKENS = 1_200
 CONDENSED_TOKENS = 800
 MESSAGE_OVERHEAD = 4
@@ -45,7 +46,7 @@ class Settings:
     """
 
     usable_tokens: int
-    compaction: CompactionConfig = CompactionConfig()
+    compaction: CompactionConfig
     lag_requests: int = 1
     asked: bool = False
 
@@ -127,7 +128,7 @@ class EngineRun:
             self.waited = 0
         elif due:
             self.summariser.gate.set()
-            while session.compaction_in_progress:
+            while session.compaction_in_progress:  # noqa: ASYNC110 - no event tells of a sweep that found nothing
                 await asyncio.sleep(0.001)
             self.waited = 0
         else:

@@ -1,26 +1,51 @@
 """mnesis for LangChain: histories, a memory runnable, a trimming runnable and agent middleware on one engine.
 
-Needs `pip install "mnesis[langchain]"`; `MnesisMiddleware` needs `pip install "mnesis[langchain-agents]"`.
+Needs `pip install "mnesis[langchain]"`; `MnesisMiddleware` needs `pip install "mnesis[langchain-agents]"` and is loaded,
+with langchain and langgraph, at its first use.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 try:
     import langchain_core  # noqa: F401  # asks whether the extra is installed
 except ImportError as error:
     raise ImportError('langchain_mnesis needs langchain-core: pip install "mnesis[langchain]"') from error
 
-from langchain_mnesis.factory import HistoryFactory, history_factory, mnesis_history
+from langchain_mnesis.codec import dump_message, load_message
+from langchain_mnesis.compact import compact_messages
+from langchain_mnesis.factory import HistoryFactory, config_specs, history_factory, mnesis_history
 from langchain_mnesis.history import MnesisChatMessageHistory
+from langchain_mnesis.importing import aimport_sql_history, import_sql_history
+from langchain_mnesis.llm import ChatModelClient
+from langchain_mnesis.memory import MnesisMemory
+from langchain_mnesis.values import Unserialisable
 
 if TYPE_CHECKING:
     from langchain_mnesis.middleware import MnesisMiddleware
 
 __all__ = [
+    "ChatModelClient",
     "HistoryFactory",
     "MnesisChatMessageHistory",
+    "MnesisMemory",
+    "MnesisMiddleware",
+    "Unserialisable",
+    "aimport_sql_history",
+    "compact_messages",
+    "config_specs",
+    "dump_message",
     "history_factory",
+    "import_sql_history",
+    "load_message",
     "mnesis_history",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "MnesisMiddleware":
+        from langchain_mnesis.middleware import MnesisMiddleware
+
+        return MnesisMiddleware
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

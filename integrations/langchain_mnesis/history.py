@@ -78,7 +78,7 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
         return self._sessions.engine
 
     @property
-    def messages(self) -> list[BaseMessage]:  # type: ignore[override]  # a property, as the base class suggests for I/O
+    def messages(self) -> list[BaseMessage]:
         """The messages, as a list of the caller's own. Setting it replaces the view; the log keeps what was there."""
         return sync.run(self.aget_messages())
 

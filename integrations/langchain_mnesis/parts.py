@@ -79,11 +79,13 @@ def _result(call_id: object, name: str | None, output: str, failed: bool) -> Too
 def _calls(message: AIMessage) -> Iterable[ToolPart]:
     for call in message.tool_calls:
         given = dump_value(call.get("args"))
-        arguments = {key: value for key, value in given.items()} if isinstance(given, dict) else {"value": given}
+        arguments = dict(given) if isinstance(given, dict) else {"value": given}
         yield ToolPart(tool_name=call.get("name") or "", tool_call_id=call.get("id") or "", input=arguments)
     for invalid in message.invalid_tool_calls:
         yield ToolPart(
-            tool_name=invalid.get("name") or "", tool_call_id=invalid.get("id") or "", raw_input=invalid.get("args") or ""
+            tool_name=invalid.get("name") or "",
+            tool_call_id=invalid.get("id") or "",
+            raw_input=invalid.get("args") or "",
         )
 
 

@@ -24,13 +24,14 @@ from mnesis.render.chat import chat_message
 logger = logging.getLogger(__name__)
 
 KEY = "langchain"
+ORIGIN_KEY = "origin"
 VERSION = 1
 SUMMARY_MARK = {"lc_source": "summarization"}
 """How LangChain itself marks messages that stand for others."""
 
 
-def to_record(message: BaseMessage, *, id: str | None = None) -> Message:
-    """The message as it goes into the log, under `id` (its own id or a new one by default)."""
+def to_record(message: BaseMessage, *, id: str | None = None, origin: str | None = None) -> Message:
+    """The message as it goes into the log, under `id` (its own id or a new one by default). `origin` says what wrote it."""
     return Message(
         id=id or log_id(message) or new_id("msg"),
         role=role_of(message),
@@ -39,7 +40,7 @@ def to_record(message: BaseMessage, *, id: str | None = None) -> Message:
         tokens=usage_of(message),
         model_id=_metadata(message, "model_name", "model"),
         finish_reason=_metadata(message, "finish_reason", "stop_reason") or None,
-        extra={KEY: {"v": VERSION, **payload(message)}},
+        extra={KEY: {"v": VERSION, **payload(message)}} | ({ORIGIN_KEY: origin} if origin else {}),
     )
 
 
@@ -66,7 +67,17 @@ def log_id(message: BaseMessage) -> str | None:
 def same(stored: Message, message: BaseMessage) -> bool:
     """Whether a message of the log is exactly this one."""
     wanted = to_record(message, id=stored.id)
-    return (stored.role, stored.parts, stored.extra) == (wanted.role, wanted.parts, wanted.extra)
+    return (stored.role, stored.parts, stored.extra.get(KEY)) == (wanted.role, wanted.parts, wanted.extra[KEY])
+
+
+def own_id(record: Message) -> str | None:
+    """The id LangChain knows the message by; that of the log where it came through another door."""
+    data = record.extra.get(KEY)
+    fields = data.get("f") if isinstance(data, dict) else None
+    if not isinstance(fields, dict):
+        return record.id
+    name = fields.get("id")
+    return name if isinstance(name, str) else None
 
 
 def original(record: Message, types: Types | None = None) -> BaseMessage | None:
@@ -74,14 +85,14 @@ def original(record: Message, types: Types | None = None) -> BaseMessage | None:
     data = record.extra.get(KEY)
     if not isinstance(data, dict) or data.get("v") != VERSION:
         return None
+    fields = data.get("f")
+    if isinstance(fields, dict) and "content" not in fields:
+        data = {**data, "f": {"content": _text(record), **fields}}
     try:
-        message = load_message(data, types)
+        return load_message(data, types)
     except ValueError:
         logger.warning("message %s of session %s cannot be read as it was stored", record.id, record.session_id)
         return None
-    if "content" not in data["f"]:
-        message.content = _text(record)
-    return message
 
 
 def from_record(record: Message, types: Types | None = None, *, keep_chunks: bool = True) -> list[BaseMessage]:
@@ -89,9 +100,14 @@ def from_record(record: Message, types: Types | None = None, *, keep_chunks: boo
     message = original(record, types)
     if message is None:
         return _plain(record)
-    if role_of(message) != record.role or parts_of(message) != record.parts:
+    if not shows_whole(record, message):
         return _changed(record, message)
     return [message if keep_chunks else whole(message)]
+
+
+def shows_whole(record: Message, message: BaseMessage) -> bool:
+    """Whether a record of a window shows this message unchanged."""
+    return role_of(message) == record.role and parts_of(message) == record.parts
 
 
 def usage_metadata(usage: TokenUsage) -> UsageMetadata:
@@ -135,5 +151,3 @@ def _plain(record: Message) -> list[BaseMessage]:
 def _metadata(message: BaseMessage, *names: str) -> str:
     found = (message.response_metadata.get(name) for name in names)
     return next((value for value in found if isinstance(value, str)), "")
-
-

@@ -9,13 +9,15 @@ from typing import TypeVar
 
 from langchain_core.messages import BaseMessage
 
+from langchain_mnesis.budgets import SMALLEST_TOKENS, budgeted
 from langchain_mnesis.llm import client_for, model_name
 from langchain_mnesis.records import from_record
 from langchain_mnesis.values import types_by_name
-from langchain_mnesis.writing import write
+from langchain_mnesis.writing import hide, write
 from mnesis.config import MnesisConfig
 from mnesis.engine import Engine
 from mnesis.errors import ConfigurationError, MnesisStoreError, SessionClosedError, SessionNotFoundError
+from mnesis.llm.none import NoModel
 from mnesis.models.context import Window
 from mnesis.models.message import Message
 from mnesis.session import MnesisSession
@@ -51,7 +53,7 @@ class Sessions:
         self.config = config
         self.types = types_by_name(types)
         self._keep_chunks = keep_chunks
-        self._llm = client_for(llm)
+        self._client = client_for(llm)
         self._open: OrderedDict[str, MnesisSession] = OrderedDict()
         self._unwritten: dict[str, list[list[BaseMessage]]] = {}
 
@@ -64,6 +66,11 @@ class Sessions:
             self._open.clear()
             self._made = (os.getpid(), Engine(self._db_path, config=self.config))
         return self._made[1]
+
+    @property
+    def _llm(self) -> object | None:
+        """Who writes summaries. Without a model of its own an adapter never calls the one a session was begun with."""
+        return self._client or (None if self.engine.has_own_llm else NoModel())
 
     async def existing(self, session_id: str) -> MnesisSession | None:
         """The session, or None if there is no such session yet."""
@@ -78,15 +85,17 @@ class Sessions:
         self._open.move_to_end(session_id)
         return session
 
-    async def session(self, session_id: str) -> MnesisSession:
-        """The session, created if there is none."""
+    async def session(self, session_id: str, *, parent_id: str | None = None) -> MnesisSession:
+        """The session, created if there is none, as a child of `parent_id` if there is such a session."""
         found = await self.existing(session_id)
         if found is not None:
             return found
+        parent = await self.existing(parent_id) if parent_id is not None else None
         session = await MnesisSession.create(
             model=self.model,
             system_prompt="",
             session_id=session_id,
+            parent_id=parent.id if parent is not None else None,
             config=self.config,
             engine=self.engine,
             llm=self._llm,
@@ -94,16 +103,29 @@ class Sessions:
         self._keep(session)
         return session
 
-    async def tuned(self, session_id: str, config: MnesisConfig) -> MnesisSession:
-        """The session under other settings, beside the one everybody uses."""
-        return await MnesisSession.load(session_id, config, engine=self.engine, llm=self._llm)
+    async def compact(self, session_id: str, *, keep_tokens: int) -> None:
+        """Fold now what is older than the newest `keep_tokens` tokens; nothing where that could not save anything."""
+        session = await self.existing(session_id)
+        if session is None or session.context_tokens < SMALLEST_TOKENS:
+            return
+        settings = budgeted(session.config, usable_tokens=session.context_tokens, keep_tokens=keep_tokens)
+        # The same session under a budget that its context fills exactly: what does not fit a budget is folded.
+        tight = await MnesisSession.load(session_id, settings, engine=self.engine, llm=self._llm)
+        await tight.window()
 
-    async def add(self, session_id: str, messages: Sequence[BaseMessage], *, keep_failed: bool = False) -> list[Message]:
+    async def add(
+        self,
+        session_id: str,
+        messages: Sequence[BaseMessage],
+        *,
+        keep_failed: bool = False,
+        origin: str | None = None,
+    ) -> list[Message]:
         """Store messages. What the store refuses is raised; with `keep_failed` it is also kept and stored before the
         session's next read or write, which raises if that fails again. Returns the messages as they stand in the log."""
         await self._write_late(session_id)
         try:
-            return await self._added(session_id, messages)
+            return await self._added(session_id, messages, origin)
         except MnesisStoreError:
             if keep_failed:
                 self._unwritten.setdefault(session_id, []).append(list(messages))
@@ -135,6 +157,10 @@ class Sessions:
         await self._write_late(session_id)
         await self._on_existing(session_id, MnesisSession.start_epoch)
 
+    async def hide(self, session_id: str, places: Sequence[int]) -> None:
+        """Take messages out of the view, by their places in the log."""
+        await self._on_existing(session_id, lambda session: hide(session, places))
+
     async def purge(self, session_id: str) -> None:
         """Erase the session for good; quiet if there is none."""
         self._unwritten.pop(session_id, None)
@@ -147,17 +173,17 @@ class Sessions:
     def messages(self, records: Iterable[Message]) -> list[BaseMessage]:
         """The LangChain messages for messages of a window or log."""
         return [
-            message
-            for record in records
-            for message in from_record(record, self.types, keep_chunks=self._keep_chunks)
+            message for record in records for message in from_record(record, self.types, keep_chunks=self._keep_chunks)
         ]
 
-    async def _added(self, session_id: str, messages: Sequence[BaseMessage]) -> list[Message]:
+    async def _added(
+        self, session_id: str, messages: Sequence[BaseMessage], origin: str | None = None
+    ) -> list[Message]:
         try:
-            return await write(await self.session(session_id), messages)
+            return await write(await self.session(session_id), messages, origin)
         except (SessionNotFoundError, SessionClosedError):  # erased or closed through another door meanwhile
             self._open.pop(session_id, None)
-            return await write(await self.session(session_id), messages)
+            return await write(await self.session(session_id), messages, origin)
 
     async def _on_existing(self, session_id: str, work: Callable[[MnesisSession], Awaitable[T]]) -> T | None:
         session = await self.existing(session_id)

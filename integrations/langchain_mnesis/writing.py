@@ -14,7 +14,7 @@ from itertools import groupby
 
 from langchain_core.messages import AIMessage, BaseMessage, RemoveMessage
 
-from langchain_mnesis.records import from_record, log_id, original, payload, same, to_record
+from langchain_mnesis.records import from_record, log_id, original, own_id, payload, same, to_record
 from mnesis.errors import DuplicateIDError, InvalidMessageError, MessageNotFoundError, StaleContextError
 from mnesis.ids import new_id
 from mnesis.models.context import ActiveContext
@@ -27,8 +27,9 @@ REMOVE_ALL = "__remove_all__"
 ATTEMPTS = 5
 
 
-async def write(session: MnesisSession, messages: Sequence[BaseMessage]) -> list[Message]:
-    """Store messages in order, those between two removals in one transaction. Returns what was appended.
+async def write(session: MnesisSession, messages: Sequence[BaseMessage], origin: str | None = None) -> list[Message]:
+    """Store messages in order, those between two removals in one transaction. Returns what was appended. `origin` is noted
+    with each.
 
     Raises `InvalidMessageError` for what is no message, and the store's errors.
     """
@@ -40,7 +41,7 @@ async def write(session: MnesisSession, messages: Sequence[BaseMessage]) -> list
         if removals:
             await _remove(session, [str(message.id) for message in group])
         else:
-            stored += await _append(session, list(group))
+            stored += await _append(session, list(group), origin)
     return stored
 
 
@@ -48,20 +49,21 @@ async def write(session: MnesisSession, messages: Sequence[BaseMessage]) -> list
 class _Plan:
     """What an append is going to do: records to store, places in the log that leave the view."""
 
+    origin: str | None = None
     fresh: list[Message] = field(default_factory=list)
     superseded: list[int] = field(default_factory=list)
 
 
-async def _append(session: MnesisSession, messages: Sequence[BaseMessage]) -> list[Message]:
+async def _append(session: MnesisSession, messages: Sequence[BaseMessage], origin: str | None) -> list[Message]:
     for attempt in range(ATTEMPTS):
-        plan = await _planned(session, messages)
+        plan = await _planned(session, messages, origin)
         try:
             stored = await session.append(plan.fresh, tokens=_usage(plan.fresh), ends_turn=_ends_turn(messages))
         except DuplicateIDError:  # another writer stored one of them since the plan was made
             if attempt == ATTEMPTS - 1:
                 raise
             continue
-        await _hide(session, plan.superseded)
+        await hide(session, plan.superseded)
         return stored
     return []
 
@@ -75,13 +77,13 @@ def _ends_turn(messages: Sequence[BaseMessage]) -> bool:
     return isinstance(last, AIMessage) and not last.tool_calls
 
 
-async def _planned(session: MnesisSession, messages: Sequence[BaseMessage]) -> _Plan:
-    plan, context = _Plan(), None
+async def _planned(session: MnesisSession, messages: Sequence[BaseMessage], origin: str | None) -> _Plan:
+    plan, context = _Plan(origin), None
     for message in messages:
         name = log_id(message)
         known = await _known(session, name, plan)
         if known is None:
-            plan.fresh.append(to_record(message))
+            plan.fresh.append(to_record(message, origin=origin))
             continue
         context = context or await session.engine.store.active_context(session.id)
         await _revise(session, plan, context, message, known)
@@ -118,22 +120,16 @@ async def _revise(
     if shown is None and any(_is_summarised(record, context) and _is_same(record, message) for record in candidates):
         return
     taken = len(candidates) == 2 or any(record.id == revision for record in plan.fresh)
-    record = to_record(message, id=revision)
+    record = to_record(message, id=revision, origin=plan.origin)
     plan.fresh.append(record.model_copy(update={"id": new_id("msg")}) if taken else record)
 
 
 def _shown(name: str, items: Iterable[object]) -> Message | None:
     """What stands in the view under an id of LangChain's, whatever it is called in the log."""
     for item in items:
-        if isinstance(item, Message) and (item.id == name or _own_id(item) == name):
+        if isinstance(item, Message) and (item.id == name or own_id(item) == name):
             return item
     return None
-
-
-def _own_id(record: Message) -> str | None:
-    data = record.extra.get("langchain")
-    fields = data.get("f") if isinstance(data, dict) else None
-    return fields.get("id") if isinstance(fields, dict) else None
 
 
 def _is_same(record: Message, message: BaseMessage) -> bool:
@@ -159,10 +155,11 @@ async def _remove(session: MnesisSession, names: Sequence[str]) -> None:
         return
     context = await session.engine.store.active_context(session.id)
     found = [_shown(name, context.items) for name in names]
-    await _hide(session, [record.seq for record in found if record is not None])
+    await hide(session, [record.seq for record in found if record is not None])
 
 
-async def _hide(session: MnesisSession, places: Iterable[int]) -> None:
+async def hide(session: MnesisSession, places: Iterable[int]) -> None:
+    """Take messages out of the view; those that are folded already are."""
     for seq in places:
         try:
             await session.hide(seq, seq)

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mnesis.compaction.extract import Passage
 from mnesis.compaction.prune import plan_prune
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 Trigger = Literal["soft", "hard", "manual", "overflow", "resume"]
 
-CHUNK_TOKENS = 20_000
+CHUNK_TOKENS = 40_000
 SUMMARY_RATIO = 6
 CONDENSED_RATIO = 3
 SMALLEST_SUMMARY_TOKENS = 48
@@ -61,18 +61,19 @@ def plan_sweep(
     context: ActiveContext, budget: Budget, config: CompactionConfig, count: Count, trigger: Trigger
 ) -> SweepPlan:
     """What a sweep for this reason would do; empty if there is nothing worth doing. Pure."""
-    prunes = plan_prune(context, config, count)
     session = context.session
+    # Reports may say more than the counts. What stays is counted, so the marks are brought down to counted tokens.
+    share = session.stored_tokens / max(session.context_tokens, session.stored_tokens, 1)
+    low_water = int(budget.low_water_tokens * share)
+    prunes = plan_prune(context, config, count)
     saved = sum(prune.tokens_saved for prune in prunes)
-    if trigger != "manual" and prunes and session.stored_tokens - saved <= budget.low_water_tokens:
+    if trigger != "manual" and prunes and session.stored_tokens - saved <= low_water:
         return SweepPlan(prunes)
-    keep = max(budget.low_water_tokens - session.system_tokens - budget.summary_tokens, 0)
+    keep = max(low_water - session.system_tokens - int(budget.summary_tokens * share), 0)
     pressed = trigger in ("hard", "overflow")
     fold = plan_fold(context, budget, keep_tokens=keep, everything=trigger == "manual", pressed=pressed)
     plan = SweepPlan(prunes, fold)
-    # A fold also ends the reign of reports: afterwards the context is what was counted.
-    freed = session.context_tokens - session.stored_tokens + saved + fold.tokens
-    little = freed < budget.usable_tokens * WORTHWHILE_SHARE
+    little = saved + fold.tokens < budget.usable_tokens * WORTHWHILE_SHARE * share
     return SweepPlan() if trigger in ("soft", "resume") and little else plan
 
 
@@ -88,6 +89,14 @@ class _Slot:
     inner: bool = False
 
 
+class Swept(NamedTuple):
+    """What a sweep did, the session's state after it, and, if it did anything, what it had read and what it committed."""
+
+    result: CompactionResult
+    session: SessionRecord
+    change: tuple[ActiveContext, Compaction] | None = None
+
+
 @dataclass
 class Sweep:
     """One compaction of one session. `writer` None: level 3 only."""
@@ -101,28 +110,26 @@ class Sweep:
     trigger: Trigger
     attempts: list[CompactionAttempt] = field(default_factory=list)
 
-    async def run(
-        self, on_start: Callable[[int], None] | None = None
-    ) -> tuple[CompactionResult, SessionRecord, ActiveContext | None]:
-        """Do it. Returns the result, the session's state, and what had been read (None if there was nothing to do)."""
+    async def run(self, on_start: Callable[[int], None] | None = None) -> Swept:
+        """Do it; `on_start` is called with the context's size once it is clear that there is something to do."""
         started = time.monotonic()
         for _ in range(STALE_RETRIES):
             context = await self.store.active_context(self.session_id)
             plan = plan_sweep(context, self.budget, self.config, self.count, self.trigger)
             if not plan:
-                return self._nothing(context), context.session, None
+                return Swept(self._nothing(context), context.session)
             if on_start is not None:
                 on_start(context.session.context_tokens)
                 on_start = None
             compaction = await self._prepare(context, plan, started)
             if compaction is None:
-                return self._nothing(context), context.session, None
+                return Swept(self._nothing(context), context.session)
             try:
                 session = await self.store.compact(self.session_id, compaction)
             except StaleContextError:
                 logger.info("session %s: another compaction came first, reading again", self.session_id)
                 continue
-            return self._stored(compaction.result, session), session, context
+            return Swept(self._stored(compaction.result, session), session, (context, compaction))
         raise StaleContextError(
             f"session {self.session_id!r}: {STALE_RETRIES} compactions in a row found their span changed by other writers"
         )

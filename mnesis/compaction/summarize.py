@@ -24,6 +24,7 @@ from mnesis.llm.base import LLM, LLMRequest
 from mnesis.llm.retry import OnRetry, complete_with_retry
 from mnesis.models.results import CompactionAttempt
 from mnesis.models.usage import TokenUsage
+from mnesis.render.chat import sendable
 from mnesis.tokens import pieces as text_pieces
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,8 @@ def prompt_messages(
     text: str, condensing: bool, level: int, target_tokens: int, instructions: str | None = None
 ) -> list[dict[str, str]]:
     """The prompt of one summariser call. The record's boundary is a hash of the record, so nothing in it can close it."""
-    boundary = f"=== {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]} ==="
+    text = sendable(text)
+    boundary = f"=== {hashlib.sha256(text.encode()).hexdigest()[:16]} ==="
     words = max(int(target_tokens * WORDS_PER_TOKEN), 20)
     if instructions is None:
         instructions = _prompt("condense" if condensing else "level", level)

@@ -7,10 +7,9 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, cast
 
-import anyio.to_thread
-
 from mnesis.errors import LLMError, LLMResponseError, LLMTimeoutError
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
+from mnesis.locks import in_daemon_thread
 
 Answer = str | LLMReply
 AnswerFunction = Callable[[list[dict[str, Any]]], Answer | Awaitable[Answer]]
@@ -67,6 +66,5 @@ class CallableLLM:
             getattr(self._function, "__call__", None)  # noqa: B004 - a callable object may be async in its __call__
         ):
             return await cast(Awaitable[Answer], self._function(messages))
-        # Abandoned, a hanging function cannot hold up a cancelled turn or a closing session.
-        answer = await anyio.to_thread.run_sync(self._function, messages, abandon_on_cancel=True)
+        answer = await in_daemon_thread(lambda: self._function(messages))
         return await answer if inspect.isawaitable(answer) else answer

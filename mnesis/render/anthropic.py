@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mnesis.models.message import FilePart, ImagePart, Message, MessagePart, ReasoningPart, ToolPart, ToolResultPart
-from mnesis.render.chat import EMPTY, NAMELESS, part_text, result_text
+from mnesis.render.chat import EMPTY, NAMELESS, part_text, result_text, sendable
 
 OPENING = "[The conversation begins with the assistant.]"
 Block = dict[str, Any]
@@ -28,7 +28,7 @@ def anthropic_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
         # Results must stand first in the message that answers a call.
         step["content"].sort(key=lambda block: block["type"] != "tool_result")
     _make_ids_legal(merged)
-    return merged
+    return [sendable(step) for step in merged]
 
 
 def _make_ids_legal(merged: Iterable[dict[str, Any]]) -> None:

@@ -33,7 +33,20 @@ def chat_messages(messages: Iterable[Message], system_prompt: str = "") -> list[
     rendered: list[dict[str, Any]] = [{"role": "system", "content": system_prompt}] if system_prompt else []
     for message in messages:
         rendered.extend(chat_message(message))
-    return rendered
+    return [sendable(message) for message in rendered]
+
+
+def sendable(value: Any) -> Any:
+    """The value with every string as valid Unicode: half a surrogate pair cannot be encoded, so no client could send it."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value
+    if isinstance(value, dict):
+        return {sendable(key): sendable(item) for key, item in value.items()}
+    return [sendable(item) for item in value] if isinstance(value, list) else value
 
 
 def chat_message(message: Message) -> list[dict[str, Any]]:

@@ -134,6 +134,13 @@ class Store(Protocol):
         that reaches over its edge raises `StaleContextError`."""
         ...
 
+    async def revise(
+        self, session_id: str, hide: Sequence[tuple[int, int]], append: Append, *, last_seq: int
+    ) -> Appended:
+        """Hide spans and append messages, all at once; either may be empty. Raises `StaleContextError`, with nothing
+        written, unless the log ends at `last_seq`, and where `hide` would."""
+        ...
+
     async def summary(self, session_id: str, summary_id: str) -> Summary:
         """One summary. Raises `SummaryNotFoundError`."""
         ...

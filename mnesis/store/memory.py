@@ -33,6 +33,7 @@ from mnesis.store.spans import (
     checked_change,
     contains,
     hiding,
+    hiding_all,
     in_order,
     leaf_spans,
     visible,
@@ -175,6 +176,21 @@ class MemoryStore:
         with self._found(session_id) as found:
             change = hiding(found.covers, (first_seq, last_seq), found.record.last_seq)
             return _own(found.record) if change.covers == found.covers else self._applied(found, change, ())
+
+    async def revise(
+        self, session_id: str, hide: Sequence[tuple[int, int]], append: Append, *, last_seq: int
+    ) -> Appended:
+        """See `Store.revise`."""
+        with self._found(session_id) as found:
+            if any(message.id in found.places for message in append.messages):
+                return await self.append(session_id, append)
+            change = hiding_all(found.covers, hide, found.record.last_seq, last_seq)
+            refuse_repeated_ids(append.messages)
+            for message in append.messages:
+                encode_message(message)
+            if change.covers != found.covers:
+                self._applied(found, change, ())
+            return await self.append(session_id, append) if append.messages else Appended(_own(found.record), ())
 
     async def summary(self, session_id: str, summary_id: str) -> Summary:
         """See `Store.summary`."""

@@ -80,6 +80,18 @@ def hiding(before: Sequence[Cover], span: Span, last_seq: int) -> Change:
     return change(before, [*kept, Cover(first, last, None)])
 
 
+def hiding_all(before: Sequence[Cover], spans: Iterable[Span], last_seq: int, expected_last_seq: int) -> Change:
+    """Take several spans out of view. Raises `StaleContextError` as `hiding` does, and if the log ends elsewhere."""
+    if last_seq != expected_last_seq:
+        raise StaleContextError(
+            f"the log ends at {last_seq}, not at {expected_last_seq} as it did when it was read; read it again"
+        )
+    covers: Sequence[Cover] = before
+    for span in spans:
+        covers = hiding(covers, span, last_seq).covers
+    return change(before, covers)
+
+
 def named_summaries(sweep: Compaction) -> set[str]:
     """Ids of older summaries that a sweep builds on or keeps."""
     named = {cover.summary_id for cover in sweep.covers if cover.summary_id is not None}

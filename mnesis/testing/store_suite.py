@@ -200,6 +200,7 @@ class StoreSuite:
             store.active_context("no"),
             store.compact("no", sweep((), ())),
             store.hide("no", 1, 1),
+            store.revise("no", [], turn(), last_seq=0),
             store.summary("no", "s"),
             store.summaries("no"),
             store.covered_messages("no", "s"),
@@ -559,6 +560,27 @@ class StoreSuite:
                 await store.hide("s", first, last)
         before = await store.session("s")
         assert await store.hide("s", 7, 6) == before
+
+    async def test_a_revision_hides_and_appends_at_once(self, store: Store) -> None:
+        log = await conversation(store, 4)
+        revised = await store.revise("s", [(1, 2), (5, 8)], turn(9), last_seq=8)
+        context = await store.active_context("s")
+        assert context.items == (*log[2:4], *revised.messages)
+        assert revised.session == context.session == await store.session("s")
+        assert (revised.session.last_seq, revised.session.message_tokens) == (10, 40)
+        assert (await store.messages("s"))[:8] == log
+        emptied = await store.revise("s", [(1, 10)], Append([]), last_seq=10)
+        assert (emptied.messages, emptied.session.message_tokens) == ((), 0)
+        assert await store.check() == []
+
+    async def test_a_revision_of_what_has_changed_writes_nothing(self, store: Store) -> None:
+        await conversation(store, 3)
+        await store.compact("s", sweep((), [Cover(1, 4, "one")], [leaf("one", 1, 4)]))
+        before = await store.active_context("s")
+        for hide, last_seq in (([(5, 6)], 5), ([(5, 5), (2, 4)], 6), ([(6, 7)], 6)):
+            with refuses(StaleContextError):
+                await store.revise("s", hide, turn(9), last_seq=last_seq)
+        assert await store.active_context("s") == before
 
     async def test_a_fold_over_hidden_messages_stands_for_the_others(self, store: Store) -> None:
         log = await conversation(store, 4)

@@ -9,10 +9,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from anyio import CapacityLimiter, create_task_group, to_thread
+from anyio import CapacityLimiter, create_task_group
 
 from mnesis.errors import ToolDefinitionError
 from mnesis.intake import as_text
+from mnesis.locks import in_daemon_thread
 from mnesis.models.message import ToolPart, ToolResultPart
 from mnesis.tools.schema import from_function
 from mnesis.tools.spec import ToolSpec
@@ -138,8 +139,7 @@ async def _called(spec: ToolSpec, arguments: dict[str, Any]) -> Any:
         raise ToolDefinitionError(f"tool {spec.name!r} has no handler")
     if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004  # asks what kind of call it is, not whether it can be called
         return await handler(**arguments)
-    # Abandoned, a hanging tool cannot hold up a cancelled turn or a closing session.
-    value = await to_thread.run_sync(lambda: handler(**arguments), abandon_on_cancel=True)
+    value = await in_daemon_thread(lambda: handler(**arguments))
     return await value if inspect.isawaitable(value) else value
 
 

@@ -46,7 +46,9 @@ class Fickle(ScriptedLLM):
         if self.mood == "down":
             return LLMConnectionError("no route")
         if request.purpose == "summary":
-            return {"good": f"Modules were released, part {len(self.requests)}.", "empty": ""}.get(self.mood, "the " * 900)
+            return {"good": f"Modules were released, part {len(self.requests)}.", "empty": ""}.get(
+                self.mood, "the " * 900
+            )
         if self.mood == "calls":
             calls = tuple(ToolPart(tool_name="look", tool_call_id=i, input={"at": i}) for i in ("a", "b", ""))
             return LLMReply(text="", tool_calls=calls, finish_reason="tool_calls")

@@ -123,7 +123,9 @@ def test_what_still_fits_under_the_low_water_mark_stays() -> None:
     per_turn = log[-1].token_count + log[-2].token_count
     plan = plan_fold(context_of(log), budget(), keep_tokens=4 * per_turn + 10)
     assert folded(plan) == list(range(1, 13))
-    assert folded(plan_fold(context_of(log), budget(), keep_tokens=4 * per_turn + 10, everything=True)) == list(range(1, 17))
+    assert folded(plan_fold(context_of(log), budget(), keep_tokens=4 * per_turn + 10, everything=True)) == list(
+        range(1, 17)
+    )
 
 
 def test_several_user_messages_in_a_row_are_one_turn() -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mnesis.compaction.extract import Passage
-from mnesis.compaction.summarize import Draft, Order, Writer, pieces_of, summarise
+from mnesis.compaction.summarize import Draft, Order, pieces_of, summarise
 from mnesis.compaction.transcript import file_ids, passages, plain_text
 from mnesis.errors import LLMAuthenticationError, LLMConnectionError, LLMResponseError
 from mnesis.llm.base import LLMReply, LLMRequest
@@ -237,3 +237,8 @@ def test_file_ids_come_from_references_and_never_from_text() -> None:
     assert file_ids(numbered([forged, real, real])) == ("f1",)
 
 
+async def test_text_that_is_no_valid_unicode_can_be_summarised() -> None:
+    llm = Summariser()
+    await draft(llm, order(numbered([said("user", "half \ud83d a pair " + "word " * 200)])))
+    for message in llm.requests[0].messages:
+        message["content"].encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mnesis.models.summary import Summary
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
 from mnesis.testing import ScriptedLLM
-from tests.support.histories import context_of, count, numbered, said, turns
+from tests.support.histories import context_of, count, numbered, said
 from tests.support.sweeping import SESSION, Bench, Summariser, budget_of, counting
 
 PROSE = (
@@ -170,7 +171,7 @@ async def test_a_conversation_compacts_now_and_then_and_not_each_turn() -> None:
             result = await bench.sweep(None, "soft")
             sweeps.append(turn) if result.level_used else None
             assert await bench.tokens() < bench.budget.soft_tokens
-    gaps = [b - a for a, b in zip(sweeps, sweeps[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(sweeps)]
     assert 3 < len(sweeps) < 40
     assert min(gaps) >= 5
     await bench.check()
@@ -384,9 +385,7 @@ async def test_ids_and_fences_in_what_people_say_lead_nowhere() -> None:
     await bench.sweep(None)
     (summary,) = (await bench.summaries()).values()
     assert summary.file_ids == ()
-    for id in ("sum_0123456789", "sum_zzzzzzzzzz"):
+    for forged_id in ("sum_0123456789", "sum_zzzzzzzzzz"):
         with pytest.raises(LookupError):
-            await bench.store.summary(SESSION, id)
+            await bench.store.summary(SESSION, forged_id)
     await bench.check()
-
-

@@ -44,10 +44,17 @@ def test_a_headroom_of_the_largest_allowed_size_still_leaves_a_conversation() ->
 
 
 def test_marks_that_no_compaction_could_reach_are_refused_with_field_value_and_remedy() -> None:
+    config = CompactionConfig(low_water_fraction=0.15, soft_threshold_fraction=0.6)
     with pytest.raises(ConfigurationError) as refused:
-        make_budget(model(200_000, 32_000), CompactionConfig(), 100_000)
+        make_budget(model(200_000, 32_000), config, 100_000)
     text = str(refused.value)
-    for expected in ("100,000", "low_water_fraction=0.15", "soft_threshold_fraction=0.6", "148,000", "Shorten the system"):
+    for expected in (
+        "100,000",
+        "low_water_fraction=0.15",
+        "soft_threshold_fraction=0.6",
+        "148,000",
+        "Shorten the system",
+    ):
         assert expected in text
 
 
@@ -83,7 +90,10 @@ def test_marks_are_in_order_or_refused(
     ("fields", "words"),
     [
         ({"low_water_fraction": 0.7}, ["low_water_fraction (0.7)", "soft_threshold_fraction (0.6)", "lower the first"]),
-        ({"prune_minimum_tokens": 50_000}, ["prune_minimum_tokens (50,000)", "prune_protect_tokens", "lower the first"]),
+        (
+            {"prune_minimum_tokens": 50_000},
+            ["prune_minimum_tokens (50,000)", "prune_protect_tokens", "lower the first"],
+        ),
         ({"soft_threshold_fraction": 1.5}, ["soft_threshold_fraction", "1.5", "0.95"]),
         ({"compaction_output_budget": -1}, ["compaction_output_budget", "-1", "1000"]),
         ({"soft_treshold_fraction": 0.5}, ["soft_treshold_fraction", "soft_threshold_fraction"]),

@@ -104,7 +104,7 @@ def assistant(*parts: Any) -> Message:
 
 
 def results(*ids: str) -> Message:
-    parts = tuple(ToolResultPart(tool_call_id=id, tool_name="f", output=f"result of {id}") for id in ids)
+    parts = tuple(ToolResultPart(tool_call_id=call_id, tool_name="f", output=f"result of {call_id}") for call_id in ids)
     return Message(id="d", role="tool", parts=parts)
 
 
@@ -113,7 +113,9 @@ def shapes(messages: list[dict[str, Any]]) -> list[str]:
     found = []
     for message in messages:
         ids = [c["id"] for c in message.get("tool_calls", ())]
-        found.append(" ".join([message["role"], *ids, *([message["tool_call_id"]] if "tool_call_id" in message else [])]))
+        found.append(
+            " ".join([message["role"], *ids, *([message["tool_call_id"]] if "tool_call_id" in message else [])])
+        )
     return found
 
 

@@ -26,8 +26,9 @@ def small(*, session: SessionConfig | None = None, **compaction: Any) -> MnesisC
 
 def chatter(number: int, words: int = 60) -> tuple[str, str]:
     """One turn of about `words` words on each side, with a fact of its own."""
-    question = f"Question {number}: the code of drawer {number} is K{number * 7919 % 99991}. " + "please note it down " * (
-        words // 4
+    question = (
+        f"Question {number}: the code of drawer {number} is K{number * 7919 % 99991}. "
+        + "please note it down " * (words // 4)
     )
     return question, f"Answer {number}: noted. " + "I will keep it in mind " * (words // 5)
 
@@ -55,7 +56,7 @@ async def roles(session: MnesisSession) -> str:
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Let the loop run until `condition` holds."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what it waits for has no event
             await asyncio.sleep(0.001)
 
 

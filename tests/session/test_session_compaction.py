@@ -107,7 +107,8 @@ async def test_the_window_for_an_own_client_is_compacted_first_when_it_must_be(d
 async def test_tool_definitions_take_part_in_the_budget(db: Path) -> None:
     tool = {"name": "look", "description": "what to look at " * 700, "parameters": {"type": "object", "properties": {}}}
     async with opened(db, ScriptedLLM("fine"), soft_threshold_fraction=0.95) as session:
-        await talk(session, 20)
+        await fill(session, session.budget.soft_tokens - 500)
+        assert not (await session.send("look")).compaction_triggered
         result = await session.send("look", tools=[tool])
         assert result.compaction_triggered
 
@@ -194,7 +195,7 @@ async def test_close_waits_for_streams_and_for_the_compaction_they_start(db: Pat
     model = ScriptedLLM(answer, gate=gate)
     session = await MnesisSession.create(model=MODEL, db_path=db, llm=model, config=small())
     seen = EventRecorder(session.engine.events)
-    await talk(session, 14)
+    await fill(session, session.budget.soft_tokens - 400)
 
     async def first_piece() -> None:
         async for _ in session.stream("go"):
@@ -213,7 +214,7 @@ async def test_close_waits_for_streams_and_for_the_compaction_they_start(db: Pat
 
 
 async def test_context_lifetime_and_history_survive_loading(db: Path) -> None:
-    async with opened(db, system_prompt="Be kind.") if False else MnesisSession.open(
+    async with MnesisSession.open(
         model=MODEL, db_path=db, system_prompt="Be kind.", config=small(), llm=ScriptedLLM(SUMMARY)
     ) as session:
         await talk(session, 30)
@@ -253,7 +254,9 @@ async def test_a_session_loaded_with_a_smaller_window_is_compacted_before_the_fi
     async with MnesisSession.open(model=MODEL, db_path=db, llm=ScriptedLLM([])) as session:
         await talk(session, 60)
         assert session.context_tokens > 8_192
-    loaded = await MnesisSession.load(session.id, db_path=db, model="openai/other", config=small(), llm=ScriptedLLM(answer))
+    loaded = await MnesisSession.load(
+        session.id, db_path=db, model="openai/other", config=small(), llm=ScriptedLLM(answer)
+    )
     async with loaded:
         assert loaded.model == "openai/other"
         result = await loaded.send("still there?")
@@ -285,19 +288,22 @@ async def test_usage_counted_again_each_turn_is_not_added_up(db: Path) -> None:
 
 
 async def test_old_tool_outputs_become_markers_alone_when_that_is_enough(db: Path) -> None:
-    async with opened(db, ScriptedLLM([]), prune_protect_tokens=300, prune_minimum_tokens=100) as session:
+    settings = {"prune_protect_tokens": 300, "prune_minimum_tokens": 100, "low_water_fraction": 0.4}
+    async with opened(db, ScriptedLLM([]), **settings) as session:
         seen = EventRecorder(session.event_bus)
         for number in range(3):
-            part = ToolPart(tool_name="read", tool_call_id=f"c{number}", output=f"{number} line of output\n" * 240)
+            part = ToolPart(tool_name="read", tool_call_id=f"c{number}", output=f"{number} line of output\n" * 180)
             await session.record(f"read {number}", [part, "done"])
-        for number in range(3):
-            await session.record(f"q{number}", "word " * 40)
-        await session.record("and", "on", tokens=TokenUsage(input=session.budget.soft_tokens, output=5))
+        number = 0
+        while not (await session.record(f"q{number}", "word " * 110)).compaction_triggered:
+            number += 1
         (payload,) = await seen.wait_for(MnesisEvent.PRUNE_COMPLETED)
+        await until(lambda: not session.compaction_in_progress)
         assert payload.pruned_count == 3
+        assert len(seen.of(MnesisEvent.PART_UPDATED)) == 3
         shown = str(await session.context_for_next_turn())
         assert "line of output" not in shown
-        assert len(await session.summaries()) == 0
+        assert await session.summaries() == []
         assert "line of output" in str(await session.messages())
 
 
@@ -340,7 +346,7 @@ async def test_snapshots_tell_which_turn_set_off_a_compaction(db: Path) -> None:
             assert parts.total == parts.system_prompt + parts.summary + parts.messages
 
 
-@pytest.mark.parametrize("size", [20_000, 400_000])
+@pytest.mark.parametrize("size", [60_000, 400_000])
 async def test_a_message_larger_than_the_window_is_kept_whole_and_shown_in_part(size: int, db: Path) -> None:
     text = "HEAD " + "filler text " * (size // 12) + " TAIL"
     model = ScriptedLLM("fine")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mnesis import Engine, MnesisConfig, MnesisEvent, MnesisSession, RetryConfig, SessionConfig, ToolPart
+from mnesis import Engine, MnesisConfig, MnesisEvent, MnesisSession, RetryConfig, SessionConfig, TokenUsage, ToolPart
 from mnesis.errors import LLMServerError
 from mnesis.events import payloads
 from mnesis.testing import EventRecorder, ScriptedLLM
@@ -48,7 +48,10 @@ async def everything(db: Path) -> list[tuple[MnesisEvent, Any]]:
         await session.send("again", tools=[tool])
         long = ToolPart(tool_name="read", tool_call_id="c", output="line of output\n" * 400)
         await session.record("read it", [long, "done"])
-        await talk(session, 6)
+        await talk(session, 3)
+        await session.record("and", "on", tokens=TokenUsage(input=session.budget.soft_tokens, output=5))
+        await seen.wait_for(MnesisEvent.PRUNE_COMPLETED)
+        await talk(session, 3)
         await session.compact()
 
         async def fails(*_: Any) -> Any:
@@ -221,12 +224,13 @@ async def test_a_handler_may_use_the_session_it_hears_of(db: Path) -> None:
 
         async def once(event: MnesisEvent, payload: Any) -> None:
             if not reentered:
+                reentered.append("asked")
                 reentered.append((await session.send("from a handler")).text)
 
         session.subscribe(MnesisEvent.MESSAGE_CREATED, once)
         await session.send("hello")
         await session.event_bus.drain(10)
-        assert reentered == ["fine"]
+        assert reentered == ["asked", "fine"]
         assert await roles(session) == "uaua"
 
 

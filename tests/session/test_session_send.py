@@ -39,7 +39,12 @@ def opened(db: Path, llm: object = "unused", **arguments: Any) -> Any:
 async def test_a_turn_is_stored_with_what_the_provider_said_of_it(db: Path) -> None:
     usage = TokenUsage(input=100, output=20, cache_read=50, cache_write=5, total=175)
     reply = LLMReply(
-        text="Because.", reasoning="Let me think.", usage=usage, cost=0.25, finish_reason="length", model="openai/gpt-4o-2"
+        text="Because.",
+        reasoning="Let me think.",
+        usage=usage,
+        cost=0.25,
+        finish_reason="length",
+        model="openai/gpt-4o-2",
     )
     async with opened(db, ScriptedLLM(reply)) as session:
         result = await session.send("Why?")
@@ -151,7 +156,10 @@ GIVEN: list[tuple[Any, MessagePart]] = [
         {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "inside"}},
         FilePart(name="document", text="inside"),
     ),
-    (FileRefPart(content_id="file_1", path="a.log", token_count=9), FileRefPart(content_id="file_1", path="a.log", token_count=9)),
+    (
+        FileRefPart(content_id="file_1", path="a.log", token_count=9),
+        FileRefPart(content_id="file_1", path="a.log", token_count=9),
+    ),
 ]
 
 
@@ -302,7 +310,18 @@ async def test_a_tool_that_cannot_be_described_stores_nothing(tools: Any, db: Pa
 
 
 async def test_odd_texts_come_back_exactly(db: Path) -> None:
-    texts = ["\0", "a\0b", "🙂" * 50, "‮rtl‬", "\ud800", "\udc00\ud800", "e\u0301", "<|endoftext|>", "x" * 300_000, " \n\t"]
+    texts = [
+        "\0",
+        "a\0b",
+        "🙂" * 50,
+        "‮rtl‬",
+        "\ud800",
+        "\udc00\ud800",
+        "e\u0301",
+        "<|endoftext|>",
+        "x" * 300_000,
+        " \n\t",
+    ]
     async with opened(db) as session:
         for text in texts:
             await session.send(text)

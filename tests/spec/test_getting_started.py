@@ -53,9 +53,7 @@ async def test_open_closes_the_session_when_the_block_raises() -> None:
     assert session.engine.closed
 
 
-async def test_open_awaits_a_pending_background_compaction(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_open_awaits_a_pending_background_compaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MNESIS_MOCK_LLM")
     gate = asyncio.Event()
     async with MnesisSession.open(
@@ -151,7 +149,7 @@ async def test_a_session_is_resumed_by_its_id(monkeypatch: pytest.MonkeyPatch) -
 async def test_sessions_are_kept_in_the_home_directory_by_default() -> None:
     async with MnesisSession.open(model=CLAUDE) as session:
         await session.send("hello")
-    assert Path(os.environ["HOME"], ".mnesis", "sessions.db").is_file()
+    assert Path(os.environ["HOME"], ".mnesis", "sessions.db").is_file()  # noqa: ASYNC240 - a test may look at its own files
 
 
 async def test_compaction_triggered_tells_when_compaction_fired(
@@ -167,9 +165,7 @@ async def test_compaction_triggered_tells_when_compaction_fired(
         assert any(result.compaction_result for result in results)
 
 
-async def test_subscribe_with_a_lambda_hears_of_compaction(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_subscribe_with_a_lambda_hears_of_compaction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with MnesisSession.open(model=CLAUDE, db_path=tmp_path / "a.db", config=small()) as session:
         session.subscribe(MnesisEvent.COMPACTION_COMPLETED, lambda e, p: print("Compacted!", p))
         await talk(session, 8)
@@ -220,7 +216,7 @@ async def test_a_stream_left_by_break_is_still_stored() -> None:
 
 async def test_a_stream_left_by_an_exception_is_still_stored() -> None:
     session = await MnesisSession.create(model=CLAUDE)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the loop is what raises
         async for _ in session.stream("Long response..."):
             raise ZeroDivisionError
     await session.close()
@@ -234,7 +230,9 @@ async def test_an_abandoned_stream_triggers_compaction_when_the_threshold_is_cro
 ) -> None:
     monkeypatch.delenv("MNESIS_MOCK_LLM")
     config = MnesisConfig(
-        compaction=CompactionConfig(compaction_output_budget=1_024, soft_threshold_fraction=0.3, low_water_fraction=0.1),
+        compaction=CompactionConfig(
+            compaction_output_budget=1_024, soft_threshold_fraction=0.3, low_water_fraction=0.1
+        ),
         model_overrides={"context_limit": 8_192, "max_output_tokens": 1_024},
     )
     model = ScriptedLLM("It is a long answer indeed. " * 200)

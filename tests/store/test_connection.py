@@ -61,6 +61,9 @@ async def test_a_forgotten_store_warns_and_lets_its_thread_go(tmp_path: Path) ->
     await forgotten.create_session(SessionRecord(id="s", model="m"))
     worker = forgotten._database._worker
     assert worker is not None
+    idle = threading.Event()
+    worker._tx.put_nowait((None, idle.set))
+    idle.wait(30)
     references = [forgotten]
     del forgotten
     with pytest.warns(ResourceWarning, match="never closed"):
@@ -177,8 +180,9 @@ def test_a_closed_loop_does_not_keep_others_from_their_answer(tmp_path: Path) ->
         go_on.wait(30)
 
     async def abandon(call: Callable[[], Awaitable[object]]) -> None:
-        asyncio.ensure_future(call())
+        task = asyncio.ensure_future(call())
         await asyncio.sleep(0)
+        task.cancel()
 
     async def write() -> None:
         task = asyncio.ensure_future(store.append("s", turn(2)))

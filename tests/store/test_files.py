@@ -276,28 +276,32 @@ async def test_a_write_ahead_log_that_is_refused_is_done_without(
     assert "no write-ahead log" in caplog.text
 
 
-async def test_the_switch_to_a_write_ahead_log_waits_for_readers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("refusals", [3, 1_000_000])
+async def test_the_switch_to_a_write_ahead_log_is_tried_again_until_the_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int
 ) -> None:
-    path = tmp_path / "s.db"
-    old = SqliteStore(StoreConfig(db_path=path, wal_mode=False))
-    await old.open()
-    await conversation(old, 1)
-    await old.close()
-    reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    reader.execute("BEGIN")
-    reader.execute("SELECT * FROM messages").fetchone()
-    waits: list[float] = []
+    class Busy(sqlite3.Connection):
+        tries = 0
 
-    def stop_reading(seconds: float) -> None:
-        waits.append(seconds)
-        reader.close()
+        def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
+            if sql == "PRAGMA journal_mode = WAL":
+                Busy.tries += 1
+                if Busy.tries <= refusals:
+                    error = sqlite3.OperationalError("database is locked")
+                    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                    raise error
+            return super().execute(sql, *parameters)  # type: ignore[arg-type]  # passed on
 
-    monkeypatch.setattr(opening.time, "sleep", stop_reading)
-    store = SqliteStore(path)
-    await store.open()
-    assert await store._database.read(lambda c: c.execute("PRAGMA journal_mode").fetchone()[0]) == "wal"
-    assert waits
+    plain = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: plain(*a, factory=Busy, **k))
+    store = SqliteStore(tmp_path / "s.db", StoreConfig(connection_timeout=30.0 if refusals == 3 else 0.1))
+    if refusals == 3:
+        await store.open()
+        assert await store._database.read(lambda c: c.execute("PRAGMA journal_mode").fetchone()[0]) == "wal"
+        assert Busy.tries == 4
+    else:
+        with refuses(StoreBusyError):
+            await store.open()
     await store.close()
 
 

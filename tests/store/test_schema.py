@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 import stat
@@ -171,3 +172,21 @@ def test_many_processes_may_migrate_at_once(path: Path) -> None:
 
 def test_migrations_count_from_one_without_gaps() -> None:
     assert [migration.version for migration in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+def test_a_database_that_another_process_is_making_is_not_taken_for_a_foreign_one(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    path.touch()
+
+    class Interleaved(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
+            if "sqlite_master" in sql:
+                other = sqlite3.connect(path, isolation_level=None, timeout=0)
+                with contextlib.suppress(sqlite3.OperationalError):
+                    migrate.migrate(other, path)
+                other.close()
+            return super().execute(sql, *parameters)  # type: ignore[arg-type]  # passed on
+
+    connection = sqlite3.connect(path, isolation_level=None, factory=Interleaved)
+    assert migrate.refuse_foreign(connection, path) == 0
+    connection.close()

@@ -241,7 +241,8 @@ def _block_tokens(block: dict[str, Any]) -> int:
 
 
 def check_chat(messages: Sequence[dict[str, Any]]) -> None:
-    """Each call has exactly one result directly after, each result its call; ids are unique per message."""
+    """Each call has exactly one result directly after, each result its call; ids are unique per message; it can be sent."""
+    json.dumps(messages, ensure_ascii=False).encode()
     waiting: list[str] = []
     for message in messages:
         if message["role"] == "tool":
@@ -267,7 +268,8 @@ LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 
 def check_anthropic(messages: Sequence[dict[str, Any]]) -> None:
-    """Roles alternate from the user on; results come first and directly after their calls; no empty text."""
+    """Roles alternate from the user on; results come first and directly after their calls; no empty text; it can be sent."""
+    json.dumps(messages, ensure_ascii=False).encode()
     assert [m["role"] for m in messages] == [("user", "assistant")[i % 2] for i in range(len(messages))]
     waiting: list[str] = []
     every_id: list[str] = []

@@ -102,9 +102,9 @@ class Database:
     def __del__(self) -> None:
         if self._worker is None or os.getpid() != self._pid:
             return
+        _put(self._worker, partial(_shut, self._worker, self._connection))
         if self._connection is not None:
             warnings.warn(f"{self.path} was never closed", ResourceWarning, stacklevel=1)
-        _put(self._worker, partial(_shut, self._worker, self._connection))
 
     def _post(self, call: Callable[[], None]) -> None:
         self._refuse_fork()

@@ -45,9 +45,7 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path, scripts: Sequence
     Raises `CorruptStoreError` for a database that is not ours and `SchemaTooNewError` for one that a newer release wrote.
     """
     scripts = migrations() if scripts is None else scripts
-    version = schema_version(connection)
-    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    objects = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    version, application_id, objects = _identified(connection)
     is_empty = version == 0 and application_id == 0 and objects == 0
     if application_id != APPLICATION_ID and not is_empty:
         raise CorruptStoreError(
@@ -64,6 +62,18 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path, scripts: Sequence
             supported=scripts[-1].version,
         )
     return version
+
+
+def _identified(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Version, application id and number of objects at one moment: another process may be making the database."""
+    connection.execute("BEGIN")
+    try:
+        version = schema_version(connection)
+        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+        return version, application_id, connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    finally:
+        if connection.in_transaction:  # SQLite ends it itself where the file is damaged
+            connection.execute("ROLLBACK")
 
 
 def migrate(connection: sqlite3.Connection, path: Path, scripts: Sequence[Migration] | None = None) -> None:

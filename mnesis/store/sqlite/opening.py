@@ -41,7 +41,7 @@ def open_connection(path: Path, config: StoreConfig) -> sqlite3.Connection:
     try:
         return _made_ready(connection, path, config)
     except sqlite3.OperationalError as error:
-        if not is_code(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        if not is_code(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or _is_writable(path):
             raise
     return _open_unwritable(path, config)
 
@@ -70,6 +70,10 @@ def _make_private_file(path: Path) -> None:
 
 
 _NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
 def _make_private_directory(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mnesis.config import StoreConfig
@@ -87,6 +88,14 @@ class SqliteStore:
     async def hide(self, session_id: str, first_seq: int, last_seq: int) -> SessionRecord:
         """See `Store.hide`."""
         return await self._database.write(sweep.hide, session_id, first_seq, last_seq, self._where)
+
+    async def revise(
+        self, session_id: str, hide: Sequence[tuple[int, int]], append: Append, *, last_seq: int
+    ) -> Appended:
+        """See `Store.revise`."""
+        refuse_repeated_ids(append.messages)
+        encoded = [encode_message(message) for message in append.messages]
+        return await self._database.write(sweep.revise, session_id, hide, append, encoded, last_seq, self._where)
 
     async def summary(self, session_id: str, summary_id: str) -> Summary:
         """See `Store.summary`."""

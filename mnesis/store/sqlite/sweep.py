@@ -12,8 +12,8 @@ from mnesis.models.context import ActiveContext, Cover, Prune
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
-from mnesis.store.base import Compaction
-from mnesis.store.codec import encode_summary, to_json
+from mnesis.store.base import Append, Appended, Compaction
+from mnesis.store.codec import EncodedMessage, encode_summary, to_json
 from mnesis.store.ledger import completed, folded
 from mnesis.store.spans import (
     Change,
@@ -21,11 +21,13 @@ from mnesis.store.spans import (
     checked_change,
     contains,
     hiding,
+    hiding_all,
     in_order,
     leaf_spans,
     named_summaries,
     visible,
 )
+from mnesis.store.sqlite import log
 from mnesis.store.sqlite.log import NO_LIMIT
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
@@ -81,10 +83,38 @@ def hide(connection: sqlite3.Connection, session_id: str, first_seq: int, last_s
     stored = stored_session(connection, session_id, where)
     current = covers_of(connection, stored.pk)
     change = hiding(current, (first_seq, last_seq), stored.record.last_seq)
+    return _hidden(connection, stored, current, change, [(first_seq, last_seq)])
+
+
+def revise(
+    connection: sqlite3.Connection,
+    session_id: str,
+    spans: Sequence[Span],
+    append: Append,
+    encoded: Sequence[EncodedMessage],
+    last_seq: int,
+    where: str,
+) -> Appended:
+    """Take spans out of the active context and put messages at the end of the log."""
+    stored = stored_session(connection, session_id, where)
+    current = covers_of(connection, stored.pk)
+    change = hiding_all(current, spans, stored.record.last_seq, last_seq)
+    after = _hidden(connection, stored, current, change, spans)
+    return log.append(connection, session_id, append, encoded, where) if encoded else Appended(after, ())
+
+
+def _hidden(
+    connection: sqlite3.Connection,
+    stored: StoredSession,
+    current: Sequence[Cover],
+    change: Change,
+    spans: Iterable[Span],
+) -> SessionRecord:
     if change.covers == current:
         return stored.record
-    parameters = {"session_pk": stored.pk, "first_seq": first_seq, "last_seq": last_seq}
-    connection.execute(sql("insert_hidden_span"), parameters)
+    for first_seq, last_seq in spans:
+        parameters = {"session_pk": stored.pk, "first_seq": first_seq, "last_seq": last_seq}
+        connection.execute(sql("insert_hidden_span"), parameters)
     kept = {cover.summary_id for cover in change.covers if cover.summary_id is not None}
     weights = {key: tokens for key, (_, tokens) in _lies(connection, stored.pk, kept).items()}
     return _applied(connection, stored, current, change, weights, ())

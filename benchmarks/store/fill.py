@@ -1,0 +1,92 @@
+"""Databases with long sessions, written through the store's own verbs.
+
+Whatever a session's length, its window is the same: four summaries and the newest messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks.store.material import CONFIG, MODEL, Turn, turns
+from mnesis import Engine, MnesisSession, TokenUsage
+from mnesis.models.context import Cover
+from mnesis.models.message import Message, text_message
+from mnesis.models.results import CompactionResult
+from mnesis.models.session import UsageReport
+from mnesis.models.summary import Summary
+from mnesis.store.base import Append, Compaction, Store
+
+SESSION_ID = "long"
+RAW_MESSAGES = 40
+SUMMARIES = 4
+SUMMARY_TEXT = "The budget was agreed, the harbour survey was moved to May, and the ledger was handed over. " * 20
+TURNS_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LongSession:
+    """A database with one session, and how many bytes of text are in it."""
+
+    path: Path
+    messages: int
+
+
+async def fill(path: Path, messages: int) -> LongSession:
+    """A new database at `path` with one session of so many messages, all but the newest 40 folded (if there are more)."""
+    async with Engine(path, config=CONFIG) as engine:
+        async with MnesisSession.open(model=MODEL, session_id=SESSION_ID, engine=engine):
+            pass
+        await _append_turns(engine.store, messages // 2)
+        if messages > 2 * RAW_MESSAGES:
+            await _fold(engine.store, messages - RAW_MESSAGES)
+    return LongSession(path, messages)
+
+
+async def _append_turns(store: Store, count: int) -> None:
+    texts = turns(TURNS_AT_ONCE)
+    for start in range(0, count, TURNS_AT_ONCE):
+        numbers = range(start, min(start + TURNS_AT_ONCE, count))
+        await asyncio.gather(*(store.append(SESSION_ID, _turn(texts[n - start], n)) for n in numbers))
+
+
+def _turn(turn: Turn, number: int) -> Append:
+    report = UsageReport(TokenUsage(input=50, output=150), "estimate")
+    asked = _message("user", turn.asked, number, 50)
+    return Append([asked, _message("assistant", turn.answered, number, 150)], report, ends_turn=True)
+
+
+def _message(role: str, text: str, number: int, tokens: int) -> Message:
+    fields = {"token_count": tokens, "created_at": 1_763_700_000_000 + number}
+    return text_message("user" if role == "user" else "assistant", text, **fields)
+
+
+async def _fold(store: Store, until_seq: int) -> None:
+    """Four leaves over the messages up to `until_seq`, one compaction each."""
+    bounds = [until_seq * part // SUMMARIES for part in range(SUMMARIES + 1)]
+    covers: tuple[Cover, ...] = ()
+    for number, (before, last) in enumerate(pairwise(bounds)):
+        leaf = _leaf(f"sum_{number:08d}", before + 1, last)
+        after = (*covers, Cover(leaf.first_seq, leaf.last_seq, leaf.id))
+        result = CompactionResult(session_id=SESSION_ID, summary_ids=(leaf.id,), level_used=1)
+        await store.compact(SESSION_ID, Compaction(covers, after, (leaf,), (), result))
+        covers = after
+
+
+def _leaf(id: str, first_seq: int, last_seq: int) -> Summary:
+    count = last_seq - first_seq + 1
+    return Summary(
+        id=id,
+        session_id=SESSION_ID,
+        kind="leaf",
+        depth=0,
+        level=1,
+        text=SUMMARY_TEXT,
+        token_count=400,
+        first_seq=first_seq,
+        last_seq=last_seq,
+        message_count=count,
+        source_tokens=100 * count,
+    )
