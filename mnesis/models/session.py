@@ -77,33 +77,34 @@ def after_append(
     one, when it is at least half of the estimated window; otherwise it describes the turn alone, and the context grows
     by it. The stored counts are the floor under all of it.
     """
-    grown = replace(
-        state,
-        last_seq=state.last_seq + messages,
-        message_tokens=state.message_tokens + tokens,
-        tool_tokens=state.tool_tokens + tool_tokens,
-        context_tokens=state.context_tokens + tokens,
-    )
+    message_tokens = state.message_tokens + tokens
+    changes: dict[str, Any] = {
+        "last_seq": state.last_seq + messages,
+        "message_tokens": message_tokens,
+        "tool_tokens": state.tool_tokens + tool_tokens,
+        "context_tokens": state.context_tokens + tokens,
+    }
     if report is not None:
-        grown = _with_report(grown, state, tokens - reply_tokens, report)
-    return replace(grown, context_tokens=max(grown.context_tokens, grown.stored_tokens))
+        changes["usage"] = state.usage + report.usage
+        changes["cost"] = state.cost + report.cost
+        if report.kind != "estimate" and report.usage.request_tokens + report.usage.output:
+            changes |= _reported(state, tokens - reply_tokens, report)
+    floor = state.system_tokens + state.summary_tokens + message_tokens
+    changes["context_tokens"] = max(changes["context_tokens"], floor)
+    # One copy: this runs inside every append's transaction.
+    return replace(state, **changes)
 
 
-def _with_report(grown: SessionRecord, before: SessionRecord, asked_tokens: int, report: UsageReport) -> SessionRecord:
-    usage = report.usage
-    grown = replace(grown, usage=grown.usage + usage, cost=grown.cost + report.cost)
-    asked, answered = usage.request_tokens, usage.output
-    if report.kind == "estimate" or asked + answered == 0:
-        return grown
-    if report.kind == "inferred" and not _is_whole_request(asked, before, before.stored_tokens + asked_tokens):
-        context = before.context_tokens + asked + answered
-    else:
-        context = asked + answered
-    grown = replace(grown, context_tokens=context, last_request_tokens=asked)
+def _reported(before: SessionRecord, asked_tokens: int, report: UsageReport) -> dict[str, Any]:
+    asked, answered = report.usage.request_tokens, report.usage.output
+    whole = report.kind == "request" or _is_whole_request(asked, before, before.stored_tokens + asked_tokens)
+    changes: dict[str, Any] = {
+        "context_tokens": asked + answered if whole else before.context_tokens + asked + answered,
+        "last_request_tokens": asked,
+    }
     if report.kind == "request" and min(report.request_estimate, asked) >= MIN_CALIBRATED_REQUEST:
-        ratio = asked / report.request_estimate
-        grown = replace(grown, calibration=min(max(ratio, 1.0), MAX_CALIBRATION))
-    return grown
+        changes["calibration"] = min(max(asked / report.request_estimate, 1.0), MAX_CALIBRATION)
+    return changes
 
 
 def _is_whole_request(input_tokens: int, before: SessionRecord, window_estimate: int) -> bool:

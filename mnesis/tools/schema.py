@@ -26,14 +26,27 @@ def from_function(function: Callable[..., Any], *, name: str | None = None, desc
     schema.setdefault("properties", {})
     text: str = description or inspect.getdoc(function) or wanted
 
-    def handler(**arguments: Any) -> Any:
+    def checked(arguments: dict[str, Any]) -> dict[str, Any]:
         try:
-            checked = model(**arguments)
+            valid = model(**arguments)
         except ValidationError as error:
             raise ValueError(_explained(error)) from error
-        return function(**{field: getattr(checked, field) for field in checked.model_fields_set})
+        return {field: getattr(valid, field) for field in valid.model_fields_set}
 
-    return ToolSpec(name=NAME.sub("_", wanted)[:64], description=text, parameters=schema, handler=handler)
+    async def handler_async(**arguments: Any) -> Any:
+        return await function(**checked(arguments))
+
+    def handler(**arguments: Any) -> Any:
+        return function(**checked(arguments))
+
+    chosen = handler_async if is_async(function) else handler
+    return ToolSpec(name=NAME.sub("_", wanted)[:64], description=text, parameters=schema, handler=chosen)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives something to await."""
+    call = getattr(function, "__call__", None)  # noqa: B004  # asks what kind of call it is, not whether it can be called
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def _arguments_model(function: Callable[..., Any], name: str) -> type[BaseModel]:

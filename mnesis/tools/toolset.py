@@ -15,7 +15,7 @@ from mnesis.errors import ToolDefinitionError
 from mnesis.intake import as_text
 from mnesis.locks import in_daemon_thread
 from mnesis.models.message import ToolPart, ToolResultPart
-from mnesis.tools.schema import from_function
+from mnesis.tools.schema import from_function, is_async
 from mnesis.tools.spec import ToolSpec
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,9 @@ class Toolset:
             if _being_cancelled():
                 raise
             return _failed(call, "the tool was cancelled")
-        except Exception as error:
-            # A tool is the user's code: whatever it raises is an answer for the model, which may do better.
+        except (Exception, SystemExit) as error:
+            # A tool is the user's code: whatever it raises is an answer for the model, which may do better; also the
+            # exit that argument parsers make of a mistake.
             logger.info("tool %s failed: %s", call.tool_name, error, exc_info=True)
             return _failed(call, f"{type(error).__name__}: {error}")
         return ToolResultPart(tool_call_id=call.tool_call_id, tool_name=call.tool_name, output=as_text(value))
@@ -137,7 +138,7 @@ async def _called(spec: ToolSpec, arguments: dict[str, Any]) -> Any:
     handler = spec.handler
     if handler is None:
         raise ToolDefinitionError(f"tool {spec.name!r} has no handler")
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004  # asks what kind of call it is, not whether it can be called
+    if is_async(handler):
         return await handler(**arguments)
     value = await in_daemon_thread(lambda: handler(**arguments))
     return await value if inspect.isawaitable(value) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -203,11 +204,23 @@ async def _times_out() -> None:
     raise TimeoutError
 
 
+def _exits() -> None:
+    sys.exit(2)
+
+
+async def _exits_later() -> None:
+    sys.exit("no such option")
+
+
+def _stops() -> None:
+    raise StopIteration
+
+
 async def _raises_a_group() -> None:
     raise ExceptionGroup("several", [ValueError("one")])
 
 
-@pytest.mark.parametrize("tool", [_fails, _cancels, _times_out, _raises_a_group])
+@pytest.mark.parametrize("tool", [_fails, _cancels, _times_out, _raises_a_group, _exits, _exits_later, _stops])
 async def test_an_error_of_a_tool_goes_back_to_the_model(tool: Any, db: Path) -> None:
     async with opened(db, calls((tool.__name__, {})), "I see.") as session:
         assert (await session.send("go", tools=[tool])).text == "I see."
@@ -216,7 +229,7 @@ async def test_an_error_of_a_tool_goes_back_to_the_model(tool: Any, db: Path) ->
         assert result.output
         sent = requests[session.id][1].messages
         assert sent[-1]["role"] == "tool"
-        assert "error" in sent[-1]["content"].lower() or "cancelled" in sent[-1]["content"]
+        assert sent[-1]["content"].startswith("Error") or "Error" in sent[-1]["content"]
 
 
 async def test_a_call_of_an_unknown_tool_is_answered_with_the_tools_there_are(db: Path) -> None:

@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import enum
+import json
+import math
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langchain_core.documents import Document
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    ChatMessageChunk,
+    FunctionMessage,
+    FunctionMessageChunk,
+    HumanMessage,
+    HumanMessageChunk,
+    RemoveMessage,
+    SystemMessage,
+    SystemMessageChunk,
+    ToolMessage,
+    ToolMessageChunk,
+)
+from pydantic import BaseModel
+
+from langchain_mnesis import Unserialisable, dump_message, load_message
+from langchain_mnesis.values import dump_value, load_value, types_by_name
+from mnesis.store.codec import check_json
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Weather(BaseModel):
+    city: str
+    degrees: float = 0.0
+
+
+@dataclass
+class Point:
+    x: int
+    y: tuple[int, ...]
+
+
+class OwnMessage(HumanMessage):
+    mood: str = "calm"
+
+
+class Broken:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+def through_json(message: BaseMessage, *types: type) -> BaseMessage:
+    data = dump_message(message)
+    check_json(data, "message")
+    return load_message(json.loads(json.dumps(data, allow_nan=False)), types_by_name(types))
+
+
+def cleared(message: AIMessage) -> AIMessage:
+    message.tool_calls = []
+    return message
+
+
+CALL = {"name": "search", "args": {"q": "x", "n": 1}, "id": "c1", "type": "tool_call"}
+USAGE = {
+    "input_tokens": 10,
+    "output_tokens": 5,
+    "total_tokens": 15,
+    "input_token_details": {"cache_read": 4, "cache_creation": 1, "audio": 0},
+    "output_token_details": {"reasoning": 2},
+}
+SHAPES: dict[str, BaseMessage] = {
+    "human": HumanMessage("hello"),
+    "empty": HumanMessage(""),
+    "id": HumanMessage("hello", id="m1"),
+    "empty id": HumanMessage("hello", id=""),
+    "name": HumanMessage("hello", name="ada"),
+    "extra field": HumanMessage("hello", mood="calm", rank=3),
+    "extra field with a reserved name": HumanMessage("hello", cls=1, _fields_set=2),
+    "additional kwargs": HumanMessage("hello", additional_kwargs={"a": {"b": [1, None, True]}}),
+    "keys that are no strings": HumanMessage("hello", additional_kwargs={1: "a", (2, 3): "b", None: "c"}),
+    "a key that looks like a tag": HumanMessage("hello", additional_kwargs={"$mn": "bytes", "v": "AA=="}),
+    "unicode": HumanMessage("żółć 🐘 \u2028 \0"),
+    "lone surrogate": HumanMessage("a\ud800b"),
+    "surrogate in a block": HumanMessage([{"type": "text", "text": "\udfff"}]),
+    "mixed content": HumanMessage(["a", {"type": "text", "text": "b", "cache_control": {"type": "ephemeral"}}]),
+    "image": HumanMessage([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}}]),
+    "v1 image": HumanMessage([{"type": "image", "base64": "AA==", "mime_type": "image/png"}]),
+    "v1 audio": HumanMessage([{"type": "audio", "url": "https://example.com/a.mp3"}]),
+    "v1 file": HumanMessage([{"type": "file", "file_id": "f1"}]),
+    "plain text block": HumanMessage([{"type": "text-plain", "text": "a", "mime_type": "text/plain"}]),
+    "non standard block": HumanMessage([{"type": "non_standard", "value": {"x": {1, 2}}}]),
+    "bytes in content": AIMessage([{"type": "redacted_thinking", "data": b"\0\xff"}]),
+    "system": SystemMessage("rules"),
+    "system blocks": SystemMessage([{"type": "text", "text": "rules"}]),
+    "chat": ChatMessage("hello", role="critic"),
+    "function": FunctionMessage("42", name="add"),
+    "remove": RemoveMessage(id="m1"),
+    "ai": AIMessage("hello"),
+    "ai with usage": AIMessage("hello", usage_metadata=USAGE, response_metadata={"model_name": "m", "stop": None}),
+    "tool calls": AIMessage("", tool_calls=[CALL, {**CALL, "id": None}]),
+    "tool calls with extras": AIMessage("").model_copy(update={"tool_calls": [{**CALL, "extras": {"s": 1}}]}),
+    "invalid tool calls": AIMessage(
+        "", invalid_tool_calls=[{"name": "f", "args": "{", "id": "c", "error": "bad", "type": "invalid_tool_call"}]
+    ),
+    "cleared tool calls": cleared(
+        AIMessage(
+            "",
+            additional_kwargs={
+                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+            },
+        )
+    ),
+    "thinking": AIMessage([{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": "a"}]),
+    "reasoning v1": AIMessage([{"type": "reasoning", "reasoning": "hm", "extras": {"signature": "s"}}]),
+    "server tool": AIMessage([{"type": "server_tool_call", "name": "web", "args": {}, "id": "s1"}]),
+    "parsed": AIMessage("x", additional_kwargs={"at": datetime(2026, 1, 2, 3, tzinfo=UTC)}),
+    "not a number": AIMessage("x", response_metadata={"logprobs": [-math.inf, math.inf, -0.0]}),
+    "tool": ToolMessage("42", tool_call_id="c1"),
+    "tool error": ToolMessage("boom", tool_call_id="c1", status="error", name="search"),
+    "tool blocks": ToolMessage([{"type": "text", "text": "a"}, "b"], tool_call_id="c1"),
+    "tool content that is a tuple": ToolMessage("x", tool_call_id="c").model_copy(update={"content": [("a", 1)]}),
+    "artifact": ToolMessage("x", tool_call_id="c", artifact={"rows": [(1, b"\1")], "ids": {1, 2}, "f": frozenset("ab")}),
+    "artifact of messages": ToolMessage("x", tool_call_id="c", artifact=[AIMessage("a"), HumanMessage("b", id="x")]),
+    "artifact of documents": ToolMessage("x", tool_call_id="c", artifact=[Document("text", metadata={"p": 1}, id="d")]),
+    "artifact of times": ToolMessage(
+        "x",
+        tool_call_id="c",
+        artifact=[date(2026, 1, 2), time(1, 2, 3, 4), timedelta(-1, 2, 3), datetime(1, 1, 1, tzinfo=timezone.min)],
+    ),
+    "artifact of numbers": ToolMessage("x", tool_call_id="c", artifact=[Decimal("1.10"), 2**70, -(2**64), 1 + 2j, 10**5000]),
+    "artifact that is a uuid": ToolMessage("x", tool_call_id="c", artifact=UUID(int=7)),
+    "human chunk": HumanMessageChunk("hel"),
+    "ai chunk": AIMessageChunk(
+        "hel",
+        tool_call_chunks=[{"name": "f", "args": '{"a', "id": "c", "index": 0, "type": "tool_call_chunk"}],
+        chunk_position="last",
+    ),
+    "system chunk": SystemMessageChunk("hel"),
+    "tool chunk": ToolMessageChunk("hel", tool_call_id="c"),
+    "function chunk": FunctionMessageChunk("hel", name="f"),
+    "chat chunk": ChatMessageChunk("hel", role="critic"),
+    "a field set to another type": HumanMessage("x").model_copy(update={"content": {"not": "allowed"}}),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_shape_of_message_comes_back_exactly(name: str) -> None:
+    message = SHAPES[name]
+    back = through_json(message)
+    assert type(back) is type(message)
+    assert back == message
+    assert back.__dict__ == message.__dict__
+    assert list(back.__dict__) == list(message.__dict__)
+    assert (back.__pydantic_extra__ or {}) == (message.__pydantic_extra__ or {})
+
+
+def test_a_nan_comes_back_as_a_nan() -> None:
+    back = through_json(HumanMessage("x", additional_kwargs={"n": math.nan}))
+    assert math.isnan(back.additional_kwargs["n"])
+
+
+def test_what_comes_back_works_like_the_message_it_was() -> None:
+    chunk = through_json(AIMessageChunk("hel")) + AIMessageChunk("lo")  # type: ignore[operator]  # chunks add up
+    assert chunk.content == "hello"
+    message = through_json(AIMessage([{"type": "text", "text": "a"}]))
+    assert message.content_blocks == [{"type": "text", "text": "a"}]
+    assert message.model_copy(update={"id": "x"}).id == "x"
+
+
+def test_messages_that_came_back_share_nothing_with_each_other() -> None:
+    one, other = through_json(HumanMessage("x")), through_json(HumanMessage("x"))
+    one.additional_kwargs["mark"] = 1
+    assert other.additional_kwargs == {}
+
+
+OBJECTS = [Colour.RED, Level.HIGH, Weather(city="Oslo", degrees=-1.5), Point(1, (2, 3))]
+
+
+@pytest.mark.parametrize("value", OBJECTS, ids=lambda value: type(value).__name__)
+def test_objects_come_back_as_themselves_only_for_readers_that_allow_their_class(value: Any) -> None:
+    message = ToolMessage("x", tool_call_id="c", artifact=value)
+    assert through_json(message, type(value)) == message
+    plain = through_json(message).artifact
+    assert type(plain) in (str, int, dict)
+
+
+def test_a_message_class_of_ones_own_comes_back_as_what_it_derives_from_unless_it_is_allowed() -> None:
+    message = OwnMessage("x", mood="glad", id="m")
+    assert through_json(message, OwnMessage) == message
+    back = through_json(message)
+    assert type(back) is HumanMessage
+    assert (back.content, back.id, back.mood) == ("x", "m", "glad")
+
+
+def test_no_class_is_built_because_stored_data_names_it() -> None:
+    evil = {"$mn": "model", "type": "subprocess:Popen", "v": {"args": ["true"]}}
+    assert load_value(evil, {}) == {"args": ["true"]}
+    data = dump_message(HumanMessage("x")) | {"c": "subprocess:Popen"}
+    assert type(load_message(data)) is HumanMessage
+
+
+@pytest.mark.parametrize("value", [object(), lambda: 1, Broken(), open], ids=["object", "lambda", "repr fails", "open"])
+def test_what_cannot_be_stored_is_kept_as_a_marker_that_says_what_it_was(value: Any) -> None:
+    back = through_json(ToolMessage("x", tool_call_id="c", artifact=value))
+    assert isinstance(back.artifact, Unserialisable)
+    assert type(value).__qualname__ in back.artifact.type_name
+    assert through_json(back) == back
+
+
+def test_a_value_that_contains_itself_or_is_nested_without_end_is_cut_and_marked() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    deep: Any = "bottom"
+    for _ in range(10_000):
+        deep = [deep]
+    for value in (loop, deep):
+        through_json(ToolMessage("x", tool_call_id="c", artifact=value))
+
+
+@pytest.mark.parametrize("data", [{}, {"t": "hologram", "f": {}}, {"t": "ai"}, {"t": "ai", "f": {"content": {"$mn": "?"}}}])
+def test_data_of_an_unknown_shape_is_refused(data: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        load_message(data)
+
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(), max_size=20)
+    | st.binary(max_size=10)
+    | st.dates()
+    | st.times()
+    | st.timedeltas()
+    | st.uuids()
+    | st.decimals(allow_nan=False)
+)
+keys = st.text(max_size=5) | st.integers() | st.just("$mn") | st.tuples(st.integers(), st.text(max_size=3))
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(keys, inner, max_size=4)
+        | st.frozensets(st.integers() | st.text(max_size=3), max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+def identical(one: Any, other: Any) -> bool:
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return len(one) == len(other) and all(
+            identical(a, b) for pair in zip(one.items(), other.items(), strict=True) for a, b in zip(*pair, strict=True)
+        )
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(identical, one, other))
+    return repr(one) == repr(other) if isinstance(one, float) else bool(one == other)
+
+
+@given(values)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+def test_any_value_comes_back_identical(value: Any) -> None:
+    data = dump_value(value)
+    check_json(data, "value")
+    assert identical(load_value(json.loads(json.dumps(data, allow_nan=False)), {}), value)
+
+
+blocks = st.text(max_size=10) | st.dictionaries(st.text(min_size=1, max_size=5), values, max_size=3)
+contents = st.text(max_size=20) | st.lists(blocks, max_size=3)
+calls = st.lists(
+    st.fixed_dictionaries(
+        {
+            "name": st.text(max_size=5),
+            "args": st.dictionaries(st.text(max_size=4), values, max_size=3),
+            "id": st.none() | st.text(max_size=5),
+            "type": st.just("tool_call"),
+        }
+    ),
+    max_size=3,
+)
+
+
+@given(contents, calls, st.none() | st.text(max_size=5), st.dictionaries(keys, values, max_size=3), values)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+def test_any_message_comes_back_equal(
+    content: Any, tool_calls: Any, id: str | None, kwargs: dict[Any, Any], artifact: Any
+) -> None:
+    fields = {"content": content, "id": id, "additional_kwargs": kwargs}
+    for message in (
+        AIMessage("").model_copy(update={**fields, "tool_calls": tool_calls}),
+        ToolMessage("", tool_call_id="c").model_copy(update={**fields, "artifact": artifact}),
+    ):
+        assert through_json(message) == message
