@@ -2,71 +2,70 @@
 
 Every message is kept verbatim in an append-only log; what goes to the model is a compact view of it that always fits;
 nothing the view leaves out is ever out of reach. `MnesisSession` is the way in, `Engine` what several sessions share.
+
+Names are loaded at first use, so that importing the package costs next to nothing.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module, util
+from typing import TYPE_CHECKING, Any
 
-from mnesis.config import (
-    CompactionConfig,
-    FileConfig,
-    MnesisConfig,
-    ModelOverrides,
-    OperatorConfig,
-    RetryConfig,
-    SessionConfig,
-    StoreConfig,
-)
-from mnesis.engine import Engine
-from mnesis.errors import (
-    ConfigurationError,
-    ContextIrreducibleError,
-    InvalidMessageError,
-    LLMError,
-    MnesisError,
-    MnesisStoreError,
-    SessionClosedError,
-    SessionNotFoundError,
-    ToolDefinitionError,
-)
-from mnesis.events.bus import EventBus, MnesisEvent
-from mnesis.model_info import ModelInfo
-from mnesis.models.context import Budget, Window
-from mnesis.models.message import (
-    DataPart,
-    FilePart,
-    FileRefPart,
-    FinishReason,
-    ImagePart,
-    Message,
-    MessagePart,
-    MessageWithParts,
-    ReasoningPart,
-    TextPart,
-    ToolPart,
-    ToolResultPart,
-    ToolStatus,
-)
-from mnesis.models.results import (
-    CompactionResult,
-    ContextBreakdown,
-    Description,
-    Expansion,
-    RecordResult,
-    TextDelta,
-    TurnComplete,
-    TurnResult,
-    TurnSnapshot,
-)
-from mnesis.models.summary import Summary
-from mnesis.models.usage import TokenUsage
-from mnesis.session import MnesisSession
-from mnesis.tokens import TokenEstimator
-from mnesis.tools.spec import ToolSpec
-
-try:
-    __version__ = version("mnesis")
-except PackageNotFoundError:
-    __version__ = "0+unknown"
+if TYPE_CHECKING:
+    from mnesis.config import (
+        CompactionConfig,
+        FileConfig,
+        MnesisConfig,
+        ModelOverrides,
+        OperatorConfig,
+        RetryConfig,
+        SessionConfig,
+        StoreConfig,
+    )
+    from mnesis.engine import Engine
+    from mnesis.errors import (
+        ConfigurationError,
+        ContextIrreducibleError,
+        InvalidMessageError,
+        LLMError,
+        MnesisError,
+        MnesisStoreError,
+        SessionClosedError,
+        SessionNotFoundError,
+        ToolDefinitionError,
+    )
+    from mnesis.events.bus import EventBus, MnesisEvent
+    from mnesis.model_info import ModelInfo
+    from mnesis.models.context import Budget, Window
+    from mnesis.models.message import (
+        DataPart,
+        FilePart,
+        FileRefPart,
+        FinishReason,
+        ImagePart,
+        Message,
+        MessagePart,
+        MessageWithParts,
+        ReasoningPart,
+        TextPart,
+        ToolPart,
+        ToolResultPart,
+        ToolStatus,
+    )
+    from mnesis.models.results import (
+        CompactionResult,
+        ContextBreakdown,
+        Description,
+        Expansion,
+        RecordResult,
+        TextDelta,
+        TurnComplete,
+        TurnResult,
+        TurnSnapshot,
+    )
+    from mnesis.models.summary import Summary
+    from mnesis.models.usage import TokenUsage
+    from mnesis.session import MnesisSession
+    from mnesis.tokens import TokenEstimator
+    from mnesis.tools.spec import ToolSpec
 
 __all__ = [
     "Budget",
@@ -120,3 +119,89 @@ __all__ = [
     "TurnSnapshot",
     "Window",
 ]
+
+_HOMES = {
+    "mnesis.config": (
+        "CompactionConfig",
+        "FileConfig",
+        "MnesisConfig",
+        "ModelOverrides",
+        "OperatorConfig",
+        "RetryConfig",
+        "SessionConfig",
+        "StoreConfig",
+    ),
+    "mnesis.engine": ("Engine",),
+    "mnesis.errors": (
+        "ConfigurationError",
+        "ContextIrreducibleError",
+        "InvalidMessageError",
+        "LLMError",
+        "MnesisError",
+        "MnesisStoreError",
+        "SessionClosedError",
+        "SessionNotFoundError",
+        "ToolDefinitionError",
+    ),
+    "mnesis.events.bus": ("EventBus", "MnesisEvent"),
+    "mnesis.model_info": ("ModelInfo",),
+    "mnesis.models.context": ("Budget", "Window"),
+    "mnesis.models.message": (
+        "DataPart",
+        "FilePart",
+        "FileRefPart",
+        "FinishReason",
+        "ImagePart",
+        "Message",
+        "MessagePart",
+        "MessageWithParts",
+        "ReasoningPart",
+        "TextPart",
+        "ToolPart",
+        "ToolResultPart",
+        "ToolStatus",
+    ),
+    "mnesis.models.results": (
+        "CompactionResult",
+        "ContextBreakdown",
+        "Description",
+        "Expansion",
+        "RecordResult",
+        "TextDelta",
+        "TurnComplete",
+        "TurnResult",
+        "TurnSnapshot",
+    ),
+    "mnesis.models.summary": ("Summary",),
+    "mnesis.models.usage": ("TokenUsage",),
+    "mnesis.session": ("MnesisSession",),
+    "mnesis.tokens": ("TokenEstimator",),
+    "mnesis.tools.spec": ("ToolSpec",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+    elif not name.startswith("_") and util.find_spec(f"mnesis.{name}") is not None:
+        value = import_module(f"mnesis.{name}")
+    else:
+        raise AttributeError(f"module 'mnesis' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("mnesis")
+    except PackageNotFoundError:
+        return "0+unknown"

@@ -32,7 +32,11 @@ Content = str | MessagePart | Sequence[MessagePart | Mapping[str, Any] | str]
 
 def user_messages(content: Content, *, id: str | None = None) -> list[Message]:
     """The messages that `content` makes: tool results first, in a message of role `tool`, then what the user says."""
-    parts = parts_of(content)
+    return messages_of(parts_of(content), id=id)
+
+
+def messages_of(parts: Sequence[MessagePart], *, id: str | None = None) -> list[Message]:
+    """`user_messages` of parts that were checked already."""
     if not parts:
         raise InvalidMessageError(
             "nothing to send: the message has no parts; give a non-empty string or a list of parts"

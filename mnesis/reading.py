@@ -17,6 +17,8 @@ async def every_message(
     store: Store, session_id: str, *, after_seq: int = 0, page: int = PAGE
 ) -> AsyncIterator[Message]:
     """The log in order, read a page at a time."""
+    if page < 1:
+        raise ConfigurationError(f"page is the number of messages read at a time and at least 1, not {page}")
     while True:
         found = await store.messages(session_id, after_seq=after_seq, limit=page)
         for message in found:

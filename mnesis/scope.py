@@ -65,8 +65,18 @@ class Scope:
     ) -> Appended:
         """Count, store in one transaction, then tell. Once it has begun it is carried through, also when the caller is
         cancelled meanwhile: what is committed is also told."""
-        counted = [await self.counted(message) for message in messages]
-        return await self.carried_through(self._append(Append(counted, report, ends_turn)))
+        counted = [m if m.token_count else await self.counted(m) for m in messages]
+        append = Append(counted, report, ends_turn)
+        try:
+            stored = await self.store.append(self.session_id, append)
+        except asyncio.CancelledError:
+            # The write may be under way. Appending again is harmless, and tells what was committed.
+            self.engine.start(self._append_again(append))
+            raise
+        self.runtime.state = stored.session
+        if stored.fresh:
+            self._tell(stored)
+        return stored
 
     async def revise(self, hide: Sequence[tuple[int, int]], messages: Sequence[Message], last_seq: int) -> Appended:
         """Hide spans and append messages in one transaction, then tell; carried through like `append`."""
@@ -87,12 +97,10 @@ class Scope:
         """The outcome of `work`, which goes on even if whoever waits for it is cancelled."""
         return await asyncio.shield(self.engine.start(work))
 
-    async def _append(self, append: Append) -> Appended:
+    async def _append_again(self, append: Append) -> None:
         stored = await self.store.append(self.session_id, append)
         self.runtime.state = stored.session
-        if stored.fresh:
-            self._tell(stored)
-        return stored
+        self._tell(stored)
 
     async def _revise(self, hide: Sequence[tuple[int, int]], append: Append, last_seq: int) -> Appended:
         stored = await self.store.revise(self.session_id, hide, append, last_seq=last_seq)

@@ -19,7 +19,7 @@ from mnesis.errors import (
 )
 from mnesis.events.bus import EventBus, Handler, MnesisEvent, Unsubscribe
 from mnesis.events.payloads import SessionClosedPayload, SessionCreatedPayload
-from mnesis.intake import Content, draft, parts_of, user_messages
+from mnesis.intake import Content, draft, messages_of, parts_of, user_messages
 from mnesis.locks import Once
 from mnesis.models.context import Budget, Interruption, Window
 from mnesis.models.message import Message, MessagePart, TextPart
@@ -286,7 +286,7 @@ class MnesisSession:
         refuse_from_inside(self.id)
         if not asked or not answered:
             raise InvalidMessageError("a turn needs a user message and a response; one of them has no parts")
-        said = user_messages(asked, id=user_message_id)
+        said = messages_of(asked, id=user_message_id)
         reply = draft(
             "assistant",
             answered,

@@ -1,14 +1,15 @@
 """The floor: what a turn costs when nothing is done but write its rows.
 
 One plain function on the thread of an aiosqlite connection, BEGIN IMMEDIATE to COMMIT, WAL with synchronous NORMAL: two
-message rows with their ids, order and a hash, one turn row, one update of the session's row. Nothing is counted,
-encoded, hashed, checked or read.
+message rows, one turn row, one update of the session's row, with the columns and keys of the real tables. Nothing is
+counted, encoded, hashed, checked, guarded by triggers or read.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,14 +20,15 @@ import aiosqlite
 from benchmarks.store.material import Turn
 
 _SCHEMA = """
-CREATE TABLE sessions (
-    pk INTEGER PRIMARY KEY, updated_at INTEGER, last_seq INTEGER, turn_count INTEGER, system_tokens INTEGER,
-    message_tokens INTEGER, tool_tokens INTEGER, summary_tokens INTEGER, context_tokens INTEGER, usage_input INTEGER,
-    usage_output INTEGER, cost REAL
+CREATE TABLE accounts (
+    session_pk INTEGER PRIMARY KEY, last_used INTEGER, updated_at INTEGER, last_seq INTEGER, turn_count INTEGER,
+    system_tokens INTEGER, message_tokens INTEGER, tool_tokens INTEGER, summary_tokens INTEGER, context_tokens INTEGER,
+    last_request_tokens INTEGER, calibration REAL, usage_input INTEGER, usage_output INTEGER, usage_cache_read INTEGER,
+    usage_cache_write INTEGER, usage_total INTEGER, cost REAL
 ) STRICT;
 CREATE TABLE messages (
     pk INTEGER PRIMARY KEY, session_pk INTEGER, seq INTEGER, id TEXT, role TEXT, token_count INTEGER, tool_tokens INTEGER,
-    created_at INTEGER, hash BLOB, parts TEXT, UNIQUE (session_pk, seq), UNIQUE (session_pk, id)
+    created_at INTEGER, hash BLOB, meta TEXT, parts TEXT, UNIQUE (session_pk, seq), UNIQUE (session_pk, id)
 ) STRICT;
 CREATE TABLE turns (
     session_pk INTEGER, turn_index INTEGER, seq INTEGER, role TEXT, system_tokens INTEGER, summary_tokens INTEGER,
@@ -34,11 +36,16 @@ CREATE TABLE turns (
     PRIMARY KEY (session_pk, turn_index)
 ) STRICT, WITHOUT ROWID;
 """
-_INSERT_MESSAGE = "INSERT INTO messages VALUES (NULL, ?, ?, ?, ?, ?, 0, 1763700000000, ?, ?)"
-_INSERT_TURN = "INSERT INTO turns VALUES (?, ?, ?, 'assistant', 10, 0, ?, 0, ?, 1763700000000)"
-_UPDATE_SESSION = (
-    "UPDATE sessions SET updated_at = updated_at + 1, last_seq = ?, turn_count = ?, message_tokens = ?,"
-    " context_tokens = ?, usage_input = usage_input + 50, usage_output = usage_output + 150 WHERE pk = ?"
+_NOW_MS = 1_763_700_000_000
+_META = '{"model_id":"openai/gpt-4o","finish_reason":"stop"}'
+_NEW_SESSION = "INSERT INTO accounts VALUES (?, 0, 0, 0, 0, 10, 0, 0, 0, 10, NULL, 1.0, 0, 0, 0, 0, 0, 0.0)"
+_INSERT_MESSAGE = "INSERT INTO messages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_TURN = "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_UPDATE_ACCOUNTS = (
+    "UPDATE accounts SET last_used = ?, updated_at = ?, last_seq = ?, turn_count = ?, system_tokens = ?,"
+    " message_tokens = ?, tool_tokens = ?, summary_tokens = ?, context_tokens = ?, last_request_tokens = ?,"
+    " calibration = ?, usage_input = ?, usage_output = ?, usage_cache_read = ?, usage_cache_write = ?, usage_total = ?,"
+    " cost = ? WHERE session_pk = ?"
 )
 
 
@@ -59,14 +66,15 @@ class Floor:
     def _transaction(self, session_pk: int, number: int, turn: Turn) -> None:
         connection = self._connection._conn
         connection.execute("BEGIN IMMEDIATE")
-        seq, tokens, hash_of_row = 2 * number + 1, 200 * number, os.urandom(32)
-        rows = [
-            (session_pk, seq, f"msg_{seq:026d}", "user", 50, hash_of_row, turn.asked),
-            (session_pk, seq + 1, f"msg_{seq + 1:026d}", "assistant", 150, hash_of_row, turn.answered),
-        ]
-        connection.executemany(_INSERT_MESSAGE, rows)
-        connection.execute(_INSERT_TURN, (session_pk, number, seq + 1, tokens, tokens))
-        connection.execute(_UPDATE_SESSION, (seq + 1, number + 1, tokens, tokens, session_pk))
+        seq, tokens, digest = 2 * number + 1, 200 * number, os.urandom(32)
+        asked = (session_pk, seq, f"msg_{seq:026d}", "user", 50, 0, _NOW_MS, digest, None, turn.asked)
+        reply = (session_pk, seq + 1, f"msg_{seq + 1:026d}", "assistant", 150, 0, _NOW_MS, digest, _META, turn.answered)
+        connection.executemany(_INSERT_MESSAGE, [asked, reply])
+        snapshot = (session_pk, number, seq + 1, "assistant", 10, 0, tokens, 0, tokens, _NOW_MS)
+        connection.execute(_INSERT_TURN, snapshot)
+        usage = (50 * number, 150 * number, 0, 0, tokens)
+        counts = (seq + 1, number + 1, 10, tokens, 0, 0, tokens, None, 1.0)
+        connection.execute(_UPDATE_ACCOUNTS, (time.time_ns(), _NOW_MS, *counts, *usage, 0.0, session_pk))
         connection.execute("COMMIT")
 
 
@@ -83,7 +91,6 @@ def _create(path: Path, sessions: int) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.executescript(_SCHEMA)
-    row = "INSERT INTO sessions VALUES (?, 0, 0, 0, 10, 0, 0, 0, 10, 0, 0, 0.0)"
-    connection.executemany(row, [(pk,) for pk in range(1, sessions + 1)])
+    connection.executemany(_NEW_SESSION, [(pk,) for pk in range(1, sessions + 1)])
     connection.commit()
     connection.close()

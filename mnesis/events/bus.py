@@ -87,7 +87,7 @@ class EventBus:
 
     def wants(self, event: MnesisEvent) -> bool:
         """Whether anybody listens to `event` here; spares the making of payloads nobody reads."""
-        return any(True for _ in self._hub.handlers(self._scope, event))
+        return self._hub.has_listeners and any(True for _ in self._hub.handlers(self._scope, event))
 
     def publish(self, event: MnesisEvent, payload: Payload) -> None:
         """Call everybody who listens to `event`. Never raises."""
@@ -123,6 +123,10 @@ class _Hub:
         self._listeners: dict[tuple[str | None, MnesisEvent | None], tuple[Handler, ...]] = {}
         self._lock = threading.Lock()
         self._running: set[asyncio.Task[None]] = set()
+
+    @property
+    def has_listeners(self) -> bool:
+        return bool(self._listeners)
 
     def handlers(self, scope: str | None, event: MnesisEvent) -> Iterator[Handler]:
         scopes = (None,) if scope is None else (scope, None)

@@ -37,13 +37,15 @@ class Prune:
 class ActiveContext:
     """Everything that stands for the log now, in order, read in one transaction.
 
-    `items` are `Summary` and `Message` values by place in the log; `prunes` are keyed by (seq, part index).
+    `items` are `Summary` and `Message` values by place in the log; `prunes` are keyed by (seq, part index). `pins` are places of
+    messages that stay as they are.
     """
 
     session: SessionRecord
     covers: tuple[Cover, ...]
     items: tuple[Summary | Message, ...]
     prunes: dict[tuple[int, int], Prune]
+    pins: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

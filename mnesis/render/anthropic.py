@@ -24,9 +24,6 @@ def anthropic_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
                 merged.append({"role": role, "content": blocks})
     if merged and merged[0]["role"] == "assistant":
         merged.insert(0, {"role": "user", "content": [_text(OPENING)]})
-    for step in merged:
-        # Results must stand first in the message that answers a call.
-        step["content"].sort(key=lambda block: block["type"] != "tool_result")
     _make_ids_legal(merged)
     return [sendable(step) for step in merged]
 

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from mnesis.models.context import ActiveContext, Cover, Finding, Interruption, Prune
 from mnesis.models.message import Message
+from mnesis.models.recall import Search, SearchPage
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.models.summary import Summary
@@ -173,6 +174,22 @@ class Store(Protocol):
 
     async def purge(self, session_id: str) -> None:
         """Erase a session and everything that belongs to it. The only verb that deletes."""
+        ...
+
+    async def search(self, search: Search) -> SearchPage:
+        """Originals that a question asks for, best first, of the log as it is when the first page is asked for. Neither what
+        is folded nor other sessions change the order. Raises `ConfigurationError` for a limit below 1 or a cursor of another
+        search, `SummaryNotFoundError`."""
+        ...
+
+    async def reindex(self) -> None:
+        """Make whatever `search` keeps anew, from the log."""
+        ...
+
+    async def pin(self, session_id: str, seq: int, pinned: bool = True) -> None:
+        """Keep a message in the active context as it is, whatever is folded; or no longer. A sweep that would fold it is
+        refused with `StaleContextError`. Raises `MessageNotFoundError`, and `StaleContextError` for a message under a
+        cover."""
         ...
 
     async def check(self, *, session_id: str | None = None) -> list[Finding]:

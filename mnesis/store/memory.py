@@ -7,13 +7,17 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from mnesis.errors import MessageNotFoundError, MnesisStoreError, SessionNotFoundError, SummaryNotFoundError
 from mnesis.models.context import ActiveContext, Cover, Finding, Interruption, Prune
 from mnesis.models.message import Message
+from mnesis.models.recall import Search, SearchHit, SearchPage
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
+from mnesis.search.cursors import Place, page_limit, parse_place
+from mnesis.search.hits import hit_of, holds_text, page_of
 from mnesis.store.base import Append, Appended, Compaction, SessionPage
 from mnesis.store.codec import EncodedMessage, decode_message, encode_message, from_json, message_is_intact, to_json
 from mnesis.store.cursors import format_cursor, parse_cursor
@@ -36,8 +40,12 @@ from mnesis.store.spans import (
     hiding_all,
     in_order,
     leaf_spans,
+    refuse_pinned,
+    refuse_unpinnable,
     visible,
 )
+from mnesis.store.sqlite.fulltext import Log, Logs, seq_of
+from mnesis.store.sqlite.volatile import VolatileIndex
 
 
 @dataclass(slots=True)
@@ -54,6 +62,7 @@ class _Session:
     turns: list[TurnSnapshot] = field(default_factory=list)
     compactions: list[CompactionResult] = field(default_factory=list)
     interruptions: list[Interruption] = field(default_factory=list)
+    pins: set[int] = field(default_factory=set)
 
 
 class MemoryStore:
@@ -63,6 +72,7 @@ class MemoryStore:
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.RLock()
         self._made = 0
+        self._index = VolatileIndex()
         self._is_open = False
 
     @property
@@ -156,6 +166,7 @@ class MemoryStore:
                 covers=found.covers,
                 items=in_order(found.covers, found.summaries, self._messages(found, spans)),
                 prunes={key: prune for key, prune in sorted(found.prunes.items()) if contains(spans, prune.seq)},
+                pins=frozenset(found.pins),
             )
 
     async def compact(self, session_id: str, compaction: Compaction) -> SessionRecord:
@@ -163,6 +174,7 @@ class MemoryStore:
         with self._found(session_id) as found:
             spans = {key: (summary.first_seq, summary.last_seq) for key, summary in found.summaries.items()}
             change = checked_change(compaction, found.covers, found.record.last_seq, spans, session_id)
+            refuse_pinned(found.pins, change.hidden, session_id)
             for summary in compaction.summaries:
                 found.summaries[summary.id] = summary.model_copy(update={"session_id": session_id})
                 if summary.kind == "leaf":
@@ -234,6 +246,32 @@ class MemoryStore:
         """See `Store.purge`."""
         with self._found(session_id):
             del self._sessions[session_id]
+            self._index.empty()
+
+    async def search(self, search: Search) -> SearchPage:
+        """See `Store.search`."""
+        page_limit(search.limit)
+        place = parse_place(search)
+        with self._opened():
+            logs = self._logs(search.session_id, place)
+            behind = self._places_behind(search)
+            if not search.query.strip() or not logs.logs:
+                return SearchPage()
+            found = self._index.found(logs, search, behind, self._after)
+            hits = (hit for key, score in found if (hit := self._hit(logs, key, score, search)) is not None)
+            last_seq = logs.logs[0].last_seq if search.session_id is not None else 0
+            return page_of(islice(hits, place.offset, None), search, place, last_seq)
+
+    async def reindex(self) -> None:
+        """See `Store.reindex`."""
+        with self._opened():
+            self._index.empty()
+
+    async def pin(self, session_id: str, seq: int, pinned: bool = True) -> None:
+        """See `Store.pin`."""
+        with self._found(session_id) as found:
+            refuse_unpinnable(found.covers, found.record.last_seq, seq, session_id)
+            (found.pins.add if pinned else found.pins.discard)(seq)
 
     async def check(self, *, session_id: str | None = None) -> list[Finding]:
         """See `Store.check`."""
@@ -246,6 +284,34 @@ class MemoryStore:
                 for message in found.log
                 if session_id in (None, known_id) and not message_is_intact(message)
             ]
+
+    def _logs(self, session_id: str | None, place: Place) -> Logs:
+        wanted = (
+            sorted(self._sessions.values(), key=lambda s: s.key) if session_id is None else [self._session(session_id)]
+        )
+        logs = [Log(s.key, s.record.id, min(place.last_seq or s.record.last_seq, s.record.last_seq)) for s in wanted]
+        return Logs(tuple(log for log in logs if log.last_seq))
+
+    def _places_behind(self, search: Search) -> frozenset[int] | None:
+        if search.summary_id is None:
+            return None
+        if search.session_id is None:
+            raise SummaryNotFoundError(search.summary_id, where="a search through every session")
+        found = self._session(search.session_id)
+        return frozenset(_behind(found, _summary(found, search.summary_id)))
+
+    def _after(self, log: Log, seq: int) -> list[Message]:
+        found = self._sessions[log.session_id]
+        return self._messages(found, [(seq + 1, found.record.last_seq)])
+
+    def _hit(self, logs: Logs, key: int, score: float, search: Search) -> SearchHit | None:
+        """The hit for a key; None if the message does not hold the substring asked for."""
+        found, seq = self._sessions[logs.log(key).session_id], seq_of(key)
+        message = self._messages(found, [(seq, seq)])[0]
+        if search.mode == "substring" and not holds_text(message, search.query):
+            return None
+        covering = (cover.summary_id for cover in found.covers if cover.first_seq <= seq <= cover.last_seq)
+        return hit_of(message, score, search, next(covering, None))
 
     @contextmanager
     def _opened(self) -> Iterator[None]:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mnesis.errors import DuplicateIDError, MnesisStoreError, StaleContextError, SummaryNotFoundError
+from mnesis.errors import (
+    DuplicateIDError,
+    MessageNotFoundError,
+    MnesisStoreError,
+    StaleContextError,
+    SummaryNotFoundError,
+)
 from mnesis.models.context import Cover
 from mnesis.models.message import Message
 from mnesis.models.summary import Summary
@@ -138,6 +144,23 @@ def checked_change(
         if not (1 <= prune.seq <= last_seq and prune.part_index >= 0):
             raise MnesisStoreError(f"{prune} names no part of the log, which ends at {last_seq}")
     return result
+
+
+def refuse_pinned(pins: Iterable[int], hidden: Sequence[Span], session_id: str) -> None:
+    """Raises `StaleContextError` if a sweep would fold a message that was pinned meanwhile."""
+    taken = [seq for seq in pins if contains(hidden, seq)]
+    if taken:
+        raise StaleContextError(f"messages {taken} of session {session_id!r} are pinned; read the context again")
+
+
+def refuse_unpinnable(covers: Iterable[Cover], last_seq: int, seq: int, session_id: str) -> None:
+    """Raises `MessageNotFoundError` for a place outside the log, `StaleContextError` for one under a cover."""
+    if not 1 <= seq <= last_seq:
+        raise MessageNotFoundError(str(seq), where=f"session {session_id!r}")
+    if contains([(cover.first_seq, cover.last_seq) for cover in covers], seq):
+        raise StaleContextError(
+            f"message {seq} of session {session_id!r} is folded already; say again what must stay, and pin that"
+        )
 
 
 def _reaches(sweep: Compaction, last_seq: int, older: Mapping[str, Span], session_id: str) -> dict[str, list[Span]]:

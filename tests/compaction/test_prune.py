@@ -78,6 +78,20 @@ def test_outputs_on_both_sides_of_a_conversation_are_pruned_and_the_window_shrin
     assert abs(sum(m.token_count for m in shown) - (after.tokens - after.system_tokens)) <= 4 * len(plan)
 
 
+@pytest.mark.parametrize("protect", [1, 2_000, 5_000, 9_000])
+def test_outputs_within_the_newest_tokens_are_protected(protect: int) -> None:
+    log = reading(12)
+    behind, old = 0, set()
+    for message in reversed(log):
+        if behind >= protect and message.tool_tokens:
+            old.add(message.seq)
+        behind += message.token_count
+    plan = plan_prune(context_of(log), config(protect, 0), count)
+    fresh = {m.seq for m in log[turn_starts(log)[-2] :]}
+    assert {p.seq for p in plan} == old - fresh
+    assert old - fresh < {m.seq for m in log if m.tool_tokens}
+
+
 def test_pruning_twice_finds_nothing_new() -> None:
     log = reading(10)
     plan = plan_prune(context_of(log), config(1_000, 500), count)

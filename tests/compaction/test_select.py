@@ -118,6 +118,11 @@ def test_one_or_two_turns_are_left_alone() -> None:
             assert not plan_fold(context_of(turns(number)), budget(), keep_tokens=0, everything=everything).runs
 
 
+def test_what_was_said_before_the_first_of_two_turns_is_left_alone_too() -> None:
+    log = numbered([said("assistant", "welcome, ask me anything"), *turns(2)])
+    assert not plan_fold(context_of(log), budget(), keep_tokens=0, everything=True).runs
+
+
 def test_what_still_fits_under_the_low_water_mark_stays() -> None:
     log = turns(10)
     per_turn = log[-1].token_count + log[-2].token_count

@@ -24,7 +24,7 @@ from mnesis.models.message import (
 )
 from mnesis.models.summary import Summary
 from mnesis.render.anthropic import anthropic_messages
-from mnesis.render.chat import chat_messages
+from mnesis.render.chat import chat_messages, sendable
 from tests.support.histories import (
     chat_tokens,
     check_anthropic,
@@ -91,6 +91,13 @@ def test_with_room_enough_everything_is_shown_as_it_is(context: ActiveContext) -
     assert window.omitted == 0
     check_fits(window)
     check_complete(context, window)
+    chat = "\n".join(content_text(m.get("content")) for m in chat_messages(window.messages))
+    anthropic = "\n".join(content_text(m["content"]) for m in anthropic_messages(window.messages))
+    for message in (item for item in context.items if isinstance(item, Message)):
+        for part in message.parts:
+            if isinstance(part, TextPart) and part.text.strip():
+                assert sendable(part.text) in chat
+                assert sendable(part.text) in anthropic
     shown = {m.id: m for m in window.messages}
     for item in context.items:
         if isinstance(item, Message) and item.role == "user":
@@ -218,7 +225,7 @@ def test_a_window_without_room_beside_the_system_prompt_is_refused_with_the_numb
 def test_tool_definitions_take_room_from_the_conversation() -> None:
     context = context_of(turns(30))
     free, crowded = window_of(context, 1_500), window_of(context, 1_500, reserved_tokens=900)
-    assert crowded.tokens <= 1_500
+    assert crowded.tokens == crowded.system_tokens + 900 + sum(m.token_count for m in crowded.messages) <= 1_500
     assert sum(m.token_count for m in crowded.messages) <= 600 - context.session.system_tokens
     assert len(crowded.messages) < len(free.messages)
     with pytest.raises(ContextIrreducibleError):

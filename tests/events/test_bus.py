@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -129,8 +130,12 @@ def test_a_view_hears_its_session_and_the_bus_hears_all() -> None:
     bus = EventBus()
     one, same, other = bus.for_session("1"), bus.for_session("1"), bus.for_session("2")
     heard: list[tuple[str, str]] = []
+
+    def hear(name: str, event: MnesisEvent, payload: Any) -> None:
+        heard.append((name, payload.session_id))
+
     for name, listener in (("bus", bus), ("one", one), ("other", other)):
-        listener.subscribe_all(lambda event, payload, name=name: heard.append((name, payload.session_id)))
+        listener.subscribe_all(partial(hear, name))
     same.publish(CLOSED, closed("1"))
     other.publish(CLOSED, closed("2"))
     bus.publish(CLOSED, closed("0"))
@@ -167,7 +172,9 @@ def test_publishing_from_many_threads_loses_nothing() -> None:
     assert sorted(heard) == sorted(f"{number}-{i}" for number in range(4) for i in range(200))
 
 
-PAYLOADS = [c for c in vars(payloads).values() if isinstance(c, type) and issubclass(c, Payload) and c is not Payload]
+PAYLOADS: list[Any] = [
+    c for c in vars(payloads).values() if isinstance(c, type) and issubclass(c, Payload) and c is not Payload
+]
 
 
 @pytest.mark.parametrize("kind", PAYLOADS)

@@ -311,3 +311,20 @@ async def test_a_retry_is_told_to_the_session_that_waits(db: Path) -> None:
         seen = EventRecorder(session.event_bus)
         await session.send("hello")
         assert [p.delay_seconds for p in seen.of(MnesisEvent.LLM_RETRY)] == [0.001, 0.002, 0.004]
+
+
+@pytest.mark.parametrize("event", [MnesisEvent.MESSAGE_CREATED, MnesisEvent.SESSION_CLOSED])
+async def test_a_handler_may_close_its_session(event: MnesisEvent, db: Path) -> None:
+    session = await MnesisSession.create(model=MODEL, db_path=db)
+    closed: list[MnesisEvent] = []
+
+    async def close(event: MnesisEvent, payload: Any) -> None:
+        await session.close()
+        closed.append(event)
+
+    session.subscribe(event, close)
+    await session.record("a", "b")
+    await asyncio.wait_for(session.close(), 5)
+    assert session.engine.closed
+    await asyncio.sleep(0)
+    assert closed

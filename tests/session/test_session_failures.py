@@ -245,3 +245,33 @@ async def test_without_a_key_send_says_so_and_compaction_still_works(db: Path) -
         assert result.level_used == 3
         with pytest.raises(LLMAuthenticationError):
             await session.send("hello")
+
+
+class Junk:
+    """A client whose answers are no answers."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    async def complete(self, request: LLMRequest) -> Any:
+        return self.answer
+
+    async def stream(self, request: LLMRequest) -> AsyncIterator[Any]:
+        yield self.answer
+
+
+@pytest.mark.parametrize("answer", [None, "text", 5, {"text": "x"}])
+async def test_a_client_object_that_gives_something_else_is_a_typed_failure(answer: Any, db: Path) -> None:
+    async with MnesisSession.open(model=MODEL, db_path=db, llm=Junk(answer)) as session:
+        with pytest.raises(LLMResponseError):
+            await session.send("hello")
+        with pytest.raises(LLMResponseError):
+            await session.send("hello", on_part=lambda part: None)
+        assert await roles(session) == "uu"
+        assert len(await session.interruptions()) == 2
+
+
+async def test_an_answer_without_a_finish_reason_is_an_answer(db: Path) -> None:
+    reply = LLMReply(text="fine", finish_reason=None)  # type: ignore[arg-type]  # as some clients do
+    async with MnesisSession.open(model=MODEL, db_path=db, llm=ScriptedLLM(reply)) as session:
+        assert (await session.send("hello")).finish_reason == "stop"

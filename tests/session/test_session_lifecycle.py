@@ -508,3 +508,63 @@ def test_the_errors_of_this_page_belong_to_the_tree() -> None:
     for kind in (SessionClosedError, SessionNotFoundError, ForkedStoreError):
         assert issubclass(kind, MnesisStoreError)
     assert issubclass(InvalidMessageError, ValueError)
+
+
+async def test_the_model_of_an_object_is_the_one_it_calls(db: Path) -> None:
+    model = ScriptedLLM("fine")
+    async with Engine(db, llm=model) as engine:
+        first = await MnesisSession.create(model=MODEL, engine=engine, session_id="x")
+        second = await MnesisSession.create(model="openai/gpt-4o-mini", engine=engine, session_id="x")
+        for session in (first, second):
+            await session.send("hello")
+            assert model.requests[-1].model == session.model
+
+
+async def test_a_stream_that_has_only_just_begun_is_waited_for_by_close(db: Path) -> None:
+    session = await MnesisSession.create(model=MODEL, db_path=db, llm=ScriptedLLM("fine"))
+    reader = asyncio.ensure_future(anext(session.stream("go")))
+    await asyncio.sleep(0)
+    await session.close()
+    await reader
+    async with await MnesisSession.load(session.id, db_path=db) as session:
+        assert await roles(session) == "ua"
+
+
+CLOSED_LOOP = """
+    import asyncio, os, sys
+    from mnesis import MnesisSession
+    from mnesis.testing import ScriptedLLM
+    from tests.session.support import small, talk, until
+
+    path, what = sys.argv[1:]
+    model = ScriptedLLM("Codes were noted.", gate=asyncio.Event())
+
+    async def begin():
+        session = await MnesisSession.create(model="openai/gpt-4o", db_path=path, llm=model, config=small())
+        if what == "stream":
+            asyncio.ensure_future(anext(session.stream("abandoned")))
+        else:
+            while not session.compaction_in_progress:
+                await talk(session, 1)
+        await until(lambda: bool(model.requests))
+        return session
+
+    async def go_on(session):
+        assert (await session.send("next")).text
+        await session.compact()
+        await session.close()
+
+    loop = asyncio.new_event_loop()
+    session = loop.run_until_complete(begin())
+    loop.close()
+    model._gate = None
+    asyncio.run(asyncio.wait_for(go_on(session), 10))
+    print("went on", flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("what", ["stream", "compaction"])
+def test_a_loop_closed_with_work_pending_does_not_lock_the_session(what: str, db: Path) -> None:
+    ended = run_child(CLOSED_LOOP, db, what)
+    assert ended.stdout == "went on\n", ended.stderr

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mnesis import (
+    ConfigurationError,
     FilePart,
     FileRefPart,
     ImagePart,
@@ -431,3 +432,35 @@ async def test_messages_with_ids_of_their_own_are_stored_once(db: Path) -> None:
         for _ in range(2):
             await session.append([Message(id="m1", role="user", parts=(TextPart(text="x"),))])
         assert await roles(session) == "tuau"
+
+
+WRONG_ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
+    ("send", {"system_prompt": 5}),
+    ("send", {"on_part": 5}),
+    ("send", {"llm_options": 5}),
+    ("record", {"tokens": 5}),
+    ("record", {"tokens": {"input": 1}}),
+    ("record", {"cost": -1.0}),
+    ("record", {"cost": float("nan")}),
+    ("record", {"finish_reason": 5}),
+    ("record", {"user_message_id": 5}),
+    ("record", {"assistant_message_id": "\ud800"}),
+]
+
+
+@pytest.mark.parametrize(("verb", "wrong"), WRONG_ARGUMENTS)
+async def test_an_argument_of_the_wrong_kind_stores_nothing(verb: str, wrong: dict[str, Any], db: Path) -> None:
+    async with opened(db) as session:
+        given = ("a",) if verb == "send" else ("a", "b")
+        with pytest.raises((ValueError, TypeError)):
+            await getattr(session, verb)(*given, **wrong)
+        assert await session.messages() == []
+        assert session.cost == 0.0
+
+
+@pytest.mark.parametrize("page", [0, -1])
+async def test_a_page_holds_at_least_one_message(page: int, db: Path) -> None:
+    async with opened(db) as session:
+        await session.record("a", "b")
+        with pytest.raises(ConfigurationError, match="page"):
+            await anext(session.iter_messages(page=page))

@@ -284,3 +284,130 @@ SELECT count(*), coalesce(max(turn_index), -1) FROM turns WHERE session_pk = :se
 
 -- check_schema: every object of the database, as it was made
 SELECT name, type, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\_%' ESCAPE '\';
+
+-- search_state: how far a session is indexed
+SELECT words_seq, trigrams_seq FROM search_state WHERE session_pk = :session_pk AND rules = :rules;
+
+-- search_outdated: a session that is indexed by other rules, if there is one
+SELECT session_pk FROM search_state WHERE rules <> :rules LIMIT 1;
+
+-- search_behind: sessions whose log is longer than their index
+SELECT s.id FROM accounts AS a JOIN sessions AS s ON s.pk = a.session_pk
+WHERE a.last_seq > coalesce((SELECT words_seq FROM search_state AS i WHERE i.session_pk = a.session_pk), 0)
+LIMIT :limit;
+
+-- search_trigrams_behind: sessions whose log is longer than their index of substrings
+SELECT s.id FROM accounts AS a JOIN sessions AS s ON s.pk = a.session_pk
+WHERE a.last_seq > coalesce((SELECT trigrams_seq FROM search_state AS i WHERE i.session_pk = a.session_pk), 0)
+LIMIT :limit;
+
+-- search_logs: every session and how long its log is
+SELECT s.pk, s.id, a.last_seq FROM accounts AS a JOIN sessions AS s ON s.pk = a.session_pk;
+
+-- search_to_index: messages that are not indexed yet
+SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
+FROM messages
+WHERE session_pk = :session_pk AND seq > :after_seq
+ORDER BY seq
+LIMIT :limit;
+
+-- insert_search_words: index the words of a message
+INSERT INTO search_words (rowid, text) VALUES (?, ?);
+
+-- insert_search_trigrams: index a message for substrings
+INSERT INTO search_trigrams (rowid, text) VALUES (?, ?);
+
+-- insert_search_row: what ranking knows of a message
+INSERT INTO search_rows (key, words, created_at, role, speaker, tools) VALUES (?, ?, ?, ?, ?, ?);
+
+-- insert_search_speaker: somebody speaks in a session
+INSERT INTO search_speakers (session_pk, speaker) VALUES (?, ?) ON CONFLICT DO NOTHING;
+
+-- set_search_words: the words of a session are indexed up to here
+INSERT INTO search_state (session_pk, rules, words_seq, trigrams_seq) VALUES (:session_pk, :rules, :seq, 0)
+ON CONFLICT (session_pk) DO UPDATE SET words_seq = excluded.words_seq;
+
+-- set_search_trigrams: the substrings of a session are indexed up to here
+INSERT INTO search_state (session_pk, rules, words_seq, trigrams_seq) VALUES (:session_pk, :rules, 0, :seq)
+ON CONFLICT (session_pk) DO UPDATE SET trigrams_seq = excluded.trigrams_seq;
+
+-- search_words: messages with a word, newest first
+SELECT rowid FROM search_words
+WHERE search_words MATCH :match AND rowid BETWEEN :first_key AND :last_key
+ORDER BY rowid DESC
+LIMIT :limit;
+
+-- search_trigrams: messages that may hold a substring, newest first
+SELECT rowid FROM search_trigrams
+WHERE search_trigrams MATCH :match AND rowid BETWEEN :first_key AND :last_key
+ORDER BY rowid DESC
+LIMIT :limit;
+
+-- search_rows: what ranking knows of the messages in a stretch
+SELECT key, words, created_at, speaker FROM search_rows WHERE key BETWEEN :first_key AND :last_key ORDER BY key;
+
+-- search_filtered: messages of a stretch that a filter lets through
+SELECT key FROM search_rows
+WHERE key BETWEEN :first_key AND :last_key
+    AND (:role IS NULL OR role = :role)
+    AND (:tool IS NULL OR instr(char(10) || tools || char(10), char(10) || :tool || char(10)) > 0)
+    AND (:after IS NULL OR created_at >= :after)
+    AND (:before IS NULL OR created_at < :before);
+
+-- search_behind_summary: places of the messages behind a summary, however deep
+WITH RECURSIVE behind (pk) AS (
+    SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :id
+    UNION
+    SELECT e.child_pk FROM behind CROSS JOIN summary_children AS e ON e.parent_pk = behind.pk
+)
+SELECT DISTINCT e.seq FROM behind CROSS JOIN summary_messages AS e ON e.summary_pk = behind.pk;
+
+-- search_speakers: who speaks in a session
+SELECT speaker FROM search_speakers WHERE session_pk = :session_pk;
+
+-- search_message: one message by its place
+SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
+FROM messages WHERE session_pk = :session_pk AND seq = :seq;
+
+-- search_covering: the cover over a place
+SELECT c.last_seq, s.id FROM context_covers AS c LEFT JOIN summaries AS s ON s.pk = c.summary_pk
+WHERE c.session_pk = :session_pk AND c.first_seq <= :seq
+ORDER BY c.first_seq DESC
+LIMIT 1;
+
+-- search_indexed: whether any of a session is indexed
+SELECT 1 FROM search_state WHERE session_pk = :session_pk;
+
+-- empty_search_words: throw the index of words away
+INSERT INTO search_words (search_words) VALUES ('delete-all');
+
+-- empty_search_trigrams: throw the index of substrings away
+INSERT INTO search_trigrams (search_trigrams) VALUES ('delete-all');
+
+-- empty_search_rows: … and what ranking knows
+DELETE FROM search_rows;
+
+-- empty_search_speakers: … and who speaks
+DELETE FROM search_speakers;
+
+-- empty_search_state: … and how far it reached
+DELETE FROM search_state;
+
+-- check_search_rows: what the index says of a stretch of a session
+SELECT key, words, created_at, role, speaker, tools FROM search_rows
+WHERE key BETWEEN :first_key AND :last_key ORDER BY key;
+
+-- check_search_word: whether a message is found by a word
+SELECT 1 FROM search_words WHERE search_words MATCH :match AND rowid = :key;
+
+-- insert_pin: a message stays as it is; nothing happens if it does already
+INSERT INTO pins (session_pk, seq) VALUES (:session_pk, :seq) ON CONFLICT DO NOTHING;
+
+-- delete_pin: a message may be folded again
+DELETE FROM pins WHERE session_pk = :session_pk AND seq = :seq;
+
+-- pins: the messages that stay as they are
+SELECT seq FROM pins WHERE session_pk = :session_pk ORDER BY seq;
+
+-- purge_pins: erase its pins
+DELETE FROM pins WHERE session_pk = :session_pk;

@@ -11,6 +11,7 @@ from mnesis.store.base import SessionPage
 from mnesis.store.codec import to_json
 from mnesis.store.cursors import format_cursor, parse_cursor
 from mnesis.store.ledger import changed, opened
+from mnesis.store.sqlite.fulltext import empty
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
     accounts,
@@ -28,6 +29,7 @@ PURGE_STEPS = (
     "purge_covers",
     "purge_hidden_spans",
     "purge_prunes",
+    "purge_pins",
     "purge_turns",
     "purge_compactions",
     "purge_interruptions",
@@ -102,5 +104,7 @@ def interruptions(connection: sqlite3.Connection, session_id: str, where: str) -
 def purge(connection: sqlite3.Connection, session_id: str, where: str) -> None:
     """Delete every row of a session, in a transaction that declares itself to the triggers."""
     stored = stored_session(connection, session_id, where)
+    if connection.execute(sql("search_indexed"), {"session_pk": stored.pk}).fetchone():
+        empty(connection)
     for step in PURGE_STEPS:
         connection.execute(sql(step), {"session_pk": stored.pk})

@@ -8,6 +8,7 @@ from pathlib import Path
 from mnesis.config import StoreConfig
 from mnesis.models.context import ActiveContext, Finding, Interruption
 from mnesis.models.message import Message
+from mnesis.models.recall import Search, SearchPage
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
@@ -15,6 +16,7 @@ from mnesis.store.base import Append, Appended, Compaction, SessionPage
 from mnesis.store.codec import encode_message
 from mnesis.store.ledger import refuse_repeated_ids
 from mnesis.store.sqlite import check, log, sessions, sweep
+from mnesis.store.sqlite import search as find
 from mnesis.store.sqlite.connection import Database
 
 
@@ -131,6 +133,18 @@ class SqliteStore:
         """See `Store.purge`. Deleted bytes are overwritten, in the write-ahead log too unless a reader holds it."""
         await self._database.write(sessions.purge, session_id, self._where)
         await self._database.empty_journal()
+
+    async def search(self, search: Search) -> SearchPage:
+        """See `Store.search`."""
+        return await find.run(self._database, search, self._where)
+
+    async def reindex(self) -> None:
+        """See `Store.reindex`."""
+        await find.reindex(self._database, self._where)
+
+    async def pin(self, session_id: str, seq: int, pinned: bool = True) -> None:
+        """See `Store.pin`."""
+        await self._database.write(sweep.pin, session_id, seq, pinned, self._where)
 
     async def check(self, *, session_id: str | None = None) -> list[Finding]:
         """See `Store.check`."""

@@ -25,6 +25,8 @@ from mnesis.store.spans import (
     in_order,
     leaf_spans,
     named_summaries,
+    refuse_pinned,
+    refuse_unpinnable,
     visible,
 )
 from mnesis.store.sqlite import log
@@ -56,6 +58,7 @@ def active_context(connection: sqlite3.Connection, session_id: str, where: str) 
         covers=covers,
         items=in_order(covers, summaries, messages),
         prunes={(prune.seq, prune.part_index): prune for prune in prunes},
+        pins=pins_of(connection, stored.pk),
     )
 
 
@@ -67,6 +70,7 @@ def compact(connection: sqlite3.Connection, session_id: str, sweep: Compaction, 
     older = _lies(connection, stored.pk, ids)
     spans = {key: span for key, (span, _) in older.items()}
     change = checked_change(sweep, current, stored.record.last_seq, spans, session_id)
+    refuse_pinned(pins_of(connection, stored.pk), change.hidden, session_id)
     for summary in sweep.summaries:
         _insert_summary(connection, stored.pk, summary, leaf_spans(summary, sweep.read_covers))
     weights = {key: tokens for key, (_, tokens) in older.items()}
@@ -118,6 +122,19 @@ def _hidden(
     kept = {cover.summary_id for cover in change.covers if cover.summary_id is not None}
     weights = {key: tokens for key, (_, tokens) in _lies(connection, stored.pk, kept).items()}
     return _applied(connection, stored, current, change, weights, ())
+
+
+def pin(connection: sqlite3.Connection, session_id: str, seq: int, pinned: bool, where: str) -> None:
+    """Keep a message as it is, or no longer."""
+    stored = stored_session(connection, session_id, where)
+    refuse_unpinnable(covers_of(connection, stored.pk), stored.record.last_seq, seq, session_id)
+    parameters = {"session_pk": stored.pk, "seq": seq}
+    connection.execute(sql("insert_pin" if pinned else "delete_pin"), parameters)
+
+
+def pins_of(connection: sqlite3.Connection, session_pk: int) -> frozenset[int]:
+    """The messages of a session that stay as they are."""
+    return frozenset(seq for (seq,) in connection.execute(sql("pins"), {"session_pk": session_pk}))
 
 
 def summary(connection: sqlite3.Connection, session_id: str, summary_id: str, where: str) -> Summary:

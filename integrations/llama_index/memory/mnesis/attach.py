@@ -37,8 +37,8 @@ def name_of(engine: Engine) -> str:
         return name
 
 
-def engine_named(name: str, *, must_be_known: bool) -> Engine:
-    """The engine a pointer names: one that lives in this process, or a new one for a database file.
+def engine_named(name: str, *, must_be_known: bool) -> tuple[Engine, bool]:
+    """The engine a pointer names: one that lives in this process, or a new one for a database file; whether it is new.
 
     With `must_be_known` only files that exist are opened, and the default database. Raises `ConfigurationError` for others
     and for a database in memory that is gone.
@@ -46,7 +46,7 @@ def engine_named(name: str, *, must_be_known: bool) -> Engine:
     with _guard:
         living = _engines.get(name)
     if living is not None and not living.closed:
-        return living
+        return living, False
     if name.startswith(MEMORY):
         raise ConfigurationError(f"the database {name} was in the memory of another process, or of an engine that is gone")
     default = os.path.abspath(MnesisConfig().store.db_path)
@@ -55,7 +55,7 @@ def engine_named(name: str, *, must_be_known: bool) -> Engine:
             f"{name} is not there; a stored memory is only attached to a database that exists. Give engine= to from_dict()"
             " to say where it is now."
         )
-    return Engine(name)
+    return Engine(name), True
 
 
 def limited(config: MnesisConfig, token_limit: int) -> MnesisConfig:

@@ -1,0 +1,207 @@
+"""One session's messages as LlamaIndex reads and writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from anyio import to_thread
+from llama_index.core.base.llms.types import ChatMessage, TextBlock
+
+from llama_index.memory.mnesis.events import tell_replaced
+from llama_index.memory.mnesis.messages import KEY, counted, digest, digests, from_record, to_record
+from llama_index.memory.mnesis.revision import Case, Item, Plan, Shown, Span, plan_revision
+from llama_index.memory.mnesis.view import Insert, View, make_view
+from mnesis.errors import ContextIrreducibleError, StaleContextError
+from mnesis.models.context import ActiveContext
+from mnesis.models.message import Message
+from mnesis.models.session import SessionRecord
+from mnesis.models.summary import Summary
+from mnesis.session import MnesisSession
+from mnesis.tokens import TokenEstimator, pieces
+
+Tokenizer = Callable[[str], Sequence[object]]
+Count = Callable[[str], int]
+
+REVISION_TRIES = 20
+# Preparing messages of more characters than this, or with media, would hold up the event loop noticeably.
+PREPARE_IN_THREAD_CHARS = 100_000
+
+
+def counter(tokenizer: Tokenizer | None) -> Count:
+    """How tokens are counted when a message is stored: with the user's tokenizer, else as LlamaIndex does by default."""
+    if tokenizer is None:
+        estimator = TokenEstimator(encoding="cl100k_base")
+        return estimator.estimate
+    return lambda text: sum(len(tokenizer(piece)) for piece in pieces(text)) if text else 0
+
+
+class History:
+    """Reads and writes one session. Holds nothing but copies of what the store gave; any number may exist at once."""
+
+    def __init__(self, session: MnesisSession, count: Count) -> None:
+        self.session = session
+        self._count = count
+        self._context: ActiveContext | None = None
+        self._emitted: tuple[ActiveContext, list[Message], int, Insert] | None = None
+        self._swept_at: SessionRecord | None = None
+        self._covered: dict[str, tuple[bytes, ...]] = {}
+        self._hashes: dict[int, tuple[bytes, ...]] = {}
+        self._system: dict[int, Message] = {}
+
+    async def add(self, messages: Sequence[ChatMessage]) -> None:
+        """Store messages in one transaction."""
+        records = await self._prepared(messages)
+        if not records:
+            return
+        last = records[-1]
+        stored = await self.session.append(records, ends_turn=last.role == "assistant" and not last.tool_calls)
+        await self._pin((), stored)
+
+    async def all(self) -> list[ChatMessage]:
+        """Every message of the history: since the last reset, without what was rolled back; never compacted."""
+        return [made for record in await self.records() for made in from_record(record)]
+
+    async def records(self) -> list[Message]:
+        """The messages of the log behind `all()`."""
+        context = await self._read()
+        store, found = self.session.engine.store, []
+        for item in context.items:
+            found += [item] if isinstance(item, Message) else await store.covered_messages(self.session.id, item.id)
+        return found
+
+    async def view(self, *, token_limit: int, reserved_tokens: int, insert: Insert) -> View:
+        """The view for one request that carries `reserved_tokens` besides. Over the limit the session is compacted first."""
+        context = await self._read()
+        if context.session.context_tokens + reserved_tokens >= self.session.budget.usable_tokens:
+            context = await self._compacted(context, reserved_tokens)
+        pinned = await self._pinned(context)
+        self._emitted = (context, pinned, token_limit - reserved_tokens, insert)
+        return self._view(*self._emitted)
+
+    async def replace(self, messages: Sequence[ChatMessage], *, token_limit: int, insert: Insert) -> Case:
+        """Make the history these messages; see `plan_revision`. One transaction; what is replaced stays in the log."""
+        records = await self._prepared(messages)
+        wanted = [one for record in records for one in digests(record)]
+        for _ in range(REVISION_TRIES):
+            context = await self._read()
+            plan = await self._planned(context, wanted, token_limit, insert)
+            if plan.case == "unchanged" or (not plan.hide and plan.new_from == len(records)):
+                return "unchanged"
+            try:
+                stored = await self.session.revise(
+                    hide=plan.hide, messages=records[plan.new_from :], last_seq=context.session.last_seq
+                )
+            except StaleContextError:
+                continue
+            await self._pin(plan.hide, stored)
+            tell_replaced(self.session.id, plan.case)
+            return plan.case
+        raise StaleContextError(
+            f"session {self.session.id!r}: {REVISION_TRIES} times in a row others wrote while its history was being replaced"
+        )
+
+    async def _prepared(self, messages: Sequence[ChatMessage]) -> list[Message]:
+        def prepare() -> list[Message]:
+            return [counted(to_record(message), self._count) for message in messages]
+
+        if _is_plain(messages):
+            return prepare()
+        return await to_thread.run_sync(prepare)
+
+    async def _read(self) -> ActiveContext:
+        """The active context; read again only if the session's record says that anything changed."""
+        store = self.session.engine.store
+        if self._context is None or self._context.session != await store.session(self.session.id):
+            self._context = await store.active_context(self.session.id)
+        return self._context
+
+    async def _compacted(self, context: ActiveContext, reserved_tokens: int) -> ActiveContext:
+        if self._swept_at == context.session:
+            return context
+        try:
+            await self.session.window(reserved_tokens=reserved_tokens)
+        except (ContextIrreducibleError, StaleContextError):
+            pass  # the view is made to fit whatever the session could do
+        context = await self._read()
+        self._swept_at = context.session
+        return context
+
+    def _view(self, context: ActiveContext, pinned: Sequence[Message], room: int, insert: Insert) -> View:
+        return make_view(context, pinned, room_tokens=room, insert=insert, count=self._count)
+
+    async def _planned(
+        self, context: ActiveContext, wanted: Sequence[bytes], token_limit: int, insert: Insert
+    ) -> Plan:
+        items = [await self._item(item) for item in context.items]
+        current = (context, await self._pinned(context), token_limit, insert)
+        sources = [current] if self._emitted is None or self._emitted == current else [self._emitted, current]
+        views = [Shown((*self._elements(source), *_newer(source[0], context, items))) for source in sources]
+        return plan_revision(items, views, wanted, context.session.last_seq)
+
+    def _elements(
+        self, source: tuple[ActiveContext, list[Message], int, Insert]
+    ) -> Iterable[tuple[bytes, int | None]]:
+        return [(digest(element.message), element.seq) for element in self._view(*source).elements]
+
+    async def _item(self, item: Summary | Message) -> Item:
+        if isinstance(item, Message):
+            if item.seq not in self._hashes:
+                self._hashes[item.seq] = digests(item)
+            return Item(item.seq, item.seq, self._hashes[item.seq])
+        if item.id not in self._covered:
+            behind = await self.session.engine.store.covered_messages(self.session.id, item.id)
+            self._covered[item.id] = tuple(one for message in behind for one in digests(message))
+        return Item(item.first_seq, item.last_seq, self._covered[item.id])
+
+    async def _pinned(self, context: ActiveContext) -> list[Message]:
+        """System messages that were put in and are folded by now."""
+        shown = {item.seq for item in context.items if isinstance(item, Message)}
+        gone = [cover for cover in context.covers if cover.summary_id is None]
+        folded = [
+            seq
+            for seq in _pins(context.session)
+            if seq not in shown and not any(cover.first_seq <= seq <= cover.last_seq for cover in gone)
+        ]
+        for seq in folded:
+            if seq not in self._system:
+                store = self.session.engine.store
+                (self._system[seq],) = await store.messages(self.session.id, after_seq=seq - 1, until_seq=seq)
+        return [self._system[seq] for seq in folded]
+
+    async def _pin(self, hidden: Iterable[Span], stored: Iterable[Message]) -> None:
+        """Note where system messages stand, so that they stay in views when they are folded."""
+        spans = list(hidden)
+        new = [message.seq for message in stored if message.role == "system"]
+        if not new and not spans:
+            return
+        store = self.session.engine.store
+        record = await store.session(self.session.id)
+        before = _pins(record)
+        kept = [seq for seq in before if not any(first <= seq <= last for first, last in spans)]
+        after = sorted({*kept, *new})
+        if after != before:
+            await store.update_session(self.session.id, metadata={**record.metadata, KEY: {"system": after}})
+
+
+def _pins(record: SessionRecord) -> list[int]:
+    noted = record.metadata.get(KEY)
+    return list(noted.get("system", ())) if isinstance(noted, dict) else []
+
+
+def _newer(
+    seen: ActiveContext, now: ActiveContext, items: Sequence[Item]
+) -> Iterable[tuple[bytes, int | None]]:
+    """What came into the history after a view of it was handed out."""
+    return [
+        (one, item.first_seq) for item in items if item.first_seq > seen.session.last_seq for one in item.hashes
+    ] if seen.session != now.session else []
+
+
+def _is_plain(messages: Sequence[ChatMessage]) -> bool:
+    total = 0
+    for message in messages:
+        for block in getattr(message, "blocks", ()):
+            if type(block) is not TextBlock and block.block_type not in ("tool_call", "thinking"):
+                return False
+            total += len(getattr(block, "text", ""))
+    return total <= PREPARE_IN_THREAD_CHARS

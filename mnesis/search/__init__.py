@@ -1,0 +1,1 @@
+"""Finding originals: what is indexed of a message, how a question is read, how matches are ranked. Pure functions."""

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chat_fakes import said
+from conftest import ReadLog
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, RemoveMessage, ToolMessage
+
+from langchain_mnesis import MnesisChatMessageHistory, history_factory, mnesis_history
+from mnesis import Engine, MnesisConfig, ModelOverrides, sync
+from mnesis.config import CompactionConfig
+from mnesis.errors import ConfigurationError, InvalidMessageError, MnesisStoreError, StoreFullError
+from mnesis.store.sqlite import SqliteStore
+
+CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
+SMALL = MnesisConfig(
+    compaction=CompactionConfig(compaction_output_budget=1_000),
+    model_overrides=ModelOverrides(context_limit=3_001, max_output_tokens=1),
+)
+
+
+def history(engine: Engine, session_id: str = "s", **options: Any) -> MnesisChatMessageHistory:
+    return MnesisChatMessageHistory(session_id, engine=engine, **options)
+
+
+def turn(number: int) -> list[BaseMessage]:
+    return [HumanMessage(f"question {number} " + "word " * 40), AIMessage(f"answer {number} " + "word " * 60)]
+
+
+def test_messages_come_back_equal_and_in_order(engine: Engine) -> None:
+    messages = [
+        HumanMessage("hi", mood="calm"),
+        AIMessage("", tool_calls=[CALL], id="a1"),
+        ToolMessage("found", tool_call_id="c1", artifact={"rows": (1, 2)}),
+        AIMessage("there", usage_metadata={"input_tokens": 9, "output_tokens": 1, "total_tokens": 10}),
+    ]
+    one = history(engine)
+    one.add_messages(messages)
+    assert one.messages == messages
+    assert history(engine).messages == messages
+    assert history(engine, view="full").messages == messages
+
+
+def test_a_session_that_does_not_exist_is_empty_and_reading_does_not_make_it(engine: Engine) -> None:
+    one = history(engine)
+    assert one.messages == []
+    one.clear()
+    one.purge()
+    assert sync.run(engine.sessions()).sessions == ()
+
+
+def test_every_way_of_adding_adds(engine: Engine, log: ReadLog) -> None:
+    one = history(engine)
+    one.add_user_message("a")
+    one.add_ai_message("b")
+    one.add_message(HumanMessage("c"))
+    one.add_messages([])
+    asyncio.run(one.aadd_messages([AIMessage("d")]))
+    asyncio.run(one.aadd_message(HumanMessage("e")))
+    assert log("s") == [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), ("user", "e")]
+
+
+def test_messages_are_a_snapshot_until_this_history_writes(engine: Engine) -> None:
+    one, other = history(engine), history(engine)
+    assert one.messages == []
+    other.add_user_message("from elsewhere")
+    assert one.messages == []
+    one.refresh()
+    assert said(one.messages) == ["from elsewhere"]
+    one.add_ai_message("seen")
+    assert said(one.messages) == ["from elsewhere", "seen"]
+
+
+def test_the_list_is_the_callers_own(engine: Engine) -> None:
+    one = history(engine)
+    one.add_user_message("a")
+    one.messages.append(HumanMessage("not stored"))
+    assert said(one.messages) == ["a"]
+
+
+def test_clear_empties_the_view_and_keeps_the_log(engine: Engine) -> None:
+    one = history(engine)
+    one.add_messages(turn(1))
+    one.clear()
+    assert one.messages == []
+    assert len(history(engine, view="full").messages) == 2
+    one.add_user_message("anew")
+    assert said(one.messages) == ["anew"]
+
+
+def test_purge_erases(engine: Engine) -> None:
+    one, other = history(engine), history(engine)
+    one.add_messages(turn(1))
+    assert len(other.messages) == 2
+    one.purge()
+    assert history(engine, view="full").messages == []
+    other.add_user_message("a session of the same name")
+    assert said(history(engine, view="full").messages) == ["a session of the same name"]
+
+
+def test_setting_messages_replaces_the_view(engine: Engine) -> None:
+    one = history(engine)
+    one.add_messages([HumanMessage("a", id="1"), AIMessage("b", id="2"), HumanMessage("c", id="3")])
+    kept = one.messages[1:]
+    one.messages = kept
+    assert one.messages == kept
+    assert said(history(engine, view="full").messages) == ["a", "b", "c", "b", "c"]
+
+
+def test_a_message_with_a_known_id_is_stored_once(engine: Engine, log: ReadLog) -> None:
+    one = history(engine)
+    message = AIMessage("a", id="1")
+    one.add_messages([message])
+    one.add_messages([message, HumanMessage("b")])
+    one.add_messages([AIMessage("a", id="1"), HumanMessage("b")])
+    assert log("s") == [("assistant", "a"), ("user", "b"), ("user", "b")]
+
+
+def test_other_content_under_a_known_id_takes_the_older_ones_place_in_the_view(engine: Engine) -> None:
+    one = history(engine)
+    for text in ("first", "second", "first", "third", "second"):
+        one.add_messages([AIMessage(text, id="1")])
+        assert one.messages == [AIMessage(text, id="1")]
+    assert said(history(engine, view="full").messages) == ["first", "second", "first", "third", "second"]
+
+
+def test_one_batch_may_hold_a_message_twice(engine: Engine) -> None:
+    one = history(engine)
+    one.add_messages([AIMessage("a", id="1"), AIMessage("a", id="1"), AIMessage("b", id="1")])
+    assert one.messages == [AIMessage("b", id="1")]
+
+
+def test_ids_that_cannot_name_anything_come_back_as_they_were(engine: Engine) -> None:
+    messages = [HumanMessage("a", id=""), HumanMessage("b", id="\ud800"), HumanMessage("c")]
+    one = history(engine)
+    one.add_messages(messages)
+    assert one.messages == messages
+
+
+def test_a_remove_message_takes_messages_out_of_the_view_alone(engine: Engine) -> None:
+    one = history(engine)
+    one.add_messages([HumanMessage("a", id="1"), AIMessage("b", id="2")])
+    one.add_messages([RemoveMessage(id="1"), RemoveMessage(id="unknown"), HumanMessage("c")])
+    assert said(one.messages) == ["b", "c"]
+    one.add_messages([RemoveMessage(id="__remove_all__"), HumanMessage("d")])
+    assert said(one.messages) == ["d"]
+    assert said(history(engine, view="full").messages) == ["a", "b", "c", "d"]
+
+
+def test_streamed_pieces_come_back_as_messages_unless_chunks_are_wanted(engine: Engine) -> None:
+    chunk = AIMessageChunk("all of it", id="run-1", response_metadata={"model_name": "m"})
+    history(engine).add_messages([chunk])
+    assert history(engine).messages == [AIMessage("all of it", id="run-1", response_metadata={"model_name": "m"})]
+    assert history(engine, keep_chunks=True).messages == [chunk]
+
+
+def test_a_long_history_gives_a_window_that_fits_and_keeps_everything(engine: Engine) -> None:
+    one = history(engine, config=SMALL)
+    messages = [message for number in range(40) for message in turn(number)]
+    for number in range(0, 80, 2):
+        one.add_messages(messages[number : number + 2])
+    window = one.messages
+    assert len(window) < 40
+    assert window[0].additional_kwargs == {"lc_source": "summarization"}
+    assert window[-1] == messages[-1]
+    assert history(engine, view="full").messages == messages
+
+
+def test_a_call_without_a_result_gets_one_that_is_not_stored(engine: Engine) -> None:
+    one = history(engine)
+    one.add_messages([HumanMessage("a"), AIMessage("", tool_calls=[CALL]), HumanMessage("never mind")])
+    shown = one.messages
+    assert isinstance(shown[2], ToolMessage)
+    assert shown[2].tool_call_id == "c1"
+    assert len(history(engine, view="full").messages) == 3
+
+
+def test_an_orphaned_result_is_shown_as_text(engine: Engine) -> None:
+    one = history(engine)
+    one.add_messages([HumanMessage("a"), ToolMessage("42", tool_call_id="gone")])
+    assert [type(message) for message in one.messages] == [HumanMessage, HumanMessage]
+    assert "42" in said(one.messages)[1]
+
+
+def test_a_message_of_ten_megabytes_is_kept_whole_and_shown_in_part(engine: Engine) -> None:
+    text = "All work and no play. " * 470_000
+    one = history(engine)
+    one.add_messages([HumanMessage("a"), AIMessage(text), HumanMessage("b")])
+    assert len(one.messages[1].content) < 2_000_000
+    assert history(engine, view="full").messages[1].content == text
+
+
+@pytest.mark.parametrize("session_id", ["", None, 7, b"s", ["s"]])
+def test_a_session_id_is_a_non_empty_string(engine: Engine, session_id: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        MnesisChatMessageHistory(session_id, engine=engine)
+    with pytest.raises(ConfigurationError):
+        mnesis_history(session_id)
+
+
+def test_any_non_empty_string_is_a_session_id(engine: Engine) -> None:
+    for name in ("żółć/🐘 '\";--", "a" * 5_000, " "):
+        one = history(engine, name)
+        one.add_user_message(name)
+        assert said(history(engine, name).messages) == [name]
+
+
+def test_what_is_no_message_is_refused_before_anything_is_stored(engine: Engine) -> None:
+    one = history(engine)
+    with pytest.raises(InvalidMessageError):
+        one.add_messages([HumanMessage("a"), "b"])  # type: ignore[list-item]  # what is tested
+    assert one.messages == []
+
+
+def test_bad_settings_are_refused(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        history(engine, view="sideways")
+    with pytest.raises(ConfigurationError):
+        history(engine, db_path=tmp_path / "x.db")
+
+
+def test_a_history_works_in_a_running_loop_in_successive_loops_and_in_threads(engine: Engine) -> None:
+    one = history(engine)
+
+    async def inside() -> None:
+        one.add_user_message("sync inside a loop")
+        await one.aadd_messages([AIMessage("async")])
+        assert one.messages == await one.aget_messages()
+
+    asyncio.run(inside())
+    asyncio.run(inside())
+    threads = [threading.Thread(target=history(engine).add_user_message, args=(f"t{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(history(engine).messages) == 12
+
+
+async def test_async_methods_never_use_the_executor(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from langchain_core import chat_history
+
+    async def refuse(*args: Any) -> None:
+        raise AssertionError("run in an executor")
+
+    monkeypatch.setattr(chat_history, "run_in_executor", refuse)
+    one = history(engine)
+    await one.aadd_messages(turn(1))
+    assert len(await one.aget_messages()) == 2
+    await one.aclear()
+    await one.apurge()
+
+
+async def test_concurrent_writers_lose_nothing_and_store_a_shared_message_once(engine: Engine) -> None:
+    shared = HumanMessage("shared", id="same")
+    await asyncio.gather(*(history(engine).aadd_messages([shared, AIMessage(str(n))]) for n in range(20)))
+    assert sorted(said(await history(engine, view="full").aget_messages())) == sorted(
+        ["shared", *(str(n) for n in range(20))]
+    )
+
+
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*args: Any, **kwargs: Any) -> None:
+        raise StoreFullError("no space left", db_path="here")
+
+    monkeypatch.setattr(SqliteStore, "append", full)
+
+
+def test_a_store_failure_is_raised(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = history(engine)
+    with monkeypatch.context() as patched:
+        failing(patched)
+        with pytest.raises(StoreFullError):
+            one.add_user_message("lost, and the caller knows")
+    assert one.messages == []
+
+
+def test_what_a_callback_could_not_store_is_stored_before_the_next_read(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory = history_factory(engine=engine)
+    with monkeypatch.context() as patched:
+        failing(patched)
+        with pytest.raises(MnesisStoreError):
+            factory("s").add_messages([HumanMessage("a"), AIMessage("b")])
+        with pytest.raises(MnesisStoreError):
+            _ = factory("s").messages
+    factory("s").add_user_message("c")
+    assert said(factory("s").messages) == ["a", "b", "c"]
+
+
+def test_the_default_database_is_the_one_the_environment_names_at_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one.db", "two.db"):
+        monkeypatch.setenv("MNESIS_DB", str(tmp_path / name))
+        one = mnesis_history("s")
+        one.add_user_message(name)
+        assert said(mnesis_history("s").messages) == [name]
+        assert mnesis_history("s").engine is one.engine
+        sync.run(one.engine.close())
+    assert {"one.db", "two.db"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_process_that_closes_nothing_exits_with_everything_stored(tmp_path: Path) -> None:
+    code = "from langchain_mnesis import mnesis_history\nmnesis_history('s').add_user_message('kept')"
+    environment = {"MNESIS_DB": str(tmp_path / "s.db"), "PYTHONPATH": "integrations", "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+    engine = Engine(tmp_path / "s.db")
+    assert said(history(engine).messages) == ["kept"]
+    sync.run(engine.close())
