@@ -95,8 +95,15 @@ class CompactionConfig(_Config):
         le=0.9,
         description="Fraction of usable context that a compaction brings the context down to",
     )
+    fresh_tail_fraction: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=0.9,
+        description="Fraction of usable context that the two newest user turns may take before a compaction cuts them too,"
+        " between tool steps. None = they are kept whole as long as they fit. Set it for agents with very long turns",
+    )
     summary_share: float = Field(
-        default=0.5,
+        default=0.4,
         gt=0.0,
         lt=1.0,
         description="Share of the low-water mark that summaries may take before they are condensed",

@@ -45,9 +45,15 @@ class SessionRuntime:
     state: SessionRecord | None = None
     background: asyncio.Task[None] | None = None
     finished: CompactionResult | None = None
-    compacting: int = 0
     last_call: str = ""
     repeated_calls: int = 0
+
+    @property
+    def is_compacting(self) -> bool:
+        """Whether a sweep is running, or about to; not one whose loop was closed under it."""
+        task = self.background
+        waiting = task is not None and not task.done() and not task.get_loop().is_closed()
+        return waiting or self.compaction.locked()
 
 
 class _Shared:

@@ -61,7 +61,11 @@ def draft(role: Role, parts: Iterable[MessagePart], *, id: str | None = None, **
 
     What a reply gives as results of its own calls becomes part of these calls."""
     given = _with_outcomes(list(parts)) if role == "assistant" else parts
-    return Message(id=id or new_id("msg"), role=role, parts=tuple(given), created_at=now_ms(), **fields)
+    try:
+        return Message(id=id or new_id("msg"), role=role, parts=tuple(given), created_at=now_ms(), **fields)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r})" for e in error.errors())
+        raise InvalidMessageError(f"the message cannot be stored: {wrong}") from error
 
 
 def _with_outcomes(parts: list[MessagePart]) -> list[MessagePart]:

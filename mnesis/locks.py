@@ -21,18 +21,24 @@ class FairLock:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._held = False
+        self._holder: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def locked(self) -> bool:
         """Whether somebody holds it."""
-        return self._held
+        return self._held and not self._is_abandoned()
+
+    def _is_abandoned(self) -> bool:
+        """Whether the holder's loop was closed under it: that task never goes on, and never releases."""
+        return self._holder is not None and self._holder.is_closed()
 
     async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
         with self._guard:
-            if not self._held:
-                self._held = True
+            if not self._held or self._is_abandoned():
+                self._held, self._holder = True, loop
                 return
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            turn: asyncio.Future[None] = loop.create_future()
             self._waiting.append(turn)
         try:
             await turn
@@ -58,7 +64,7 @@ class FairLock:
         while True:
             with self._guard:
                 if not self._waiting:
-                    self._held = False
+                    self._held, self._holder = False, None
                     return
                 turn = self._waiting.popleft()
             try:
@@ -71,6 +77,7 @@ class FairLock:
         if turn.done():
             self._release()
         else:
+            self._holder = turn.get_loop()
             turn.set_result(None)
 
 
@@ -81,15 +88,19 @@ class Once:
         self._work = work
         self._task: asyncio.Task[None] | None = None
 
+    def begin(self) -> asyncio.Task[None]:
+        """Begin the work, unless it was begun already. What a loop that was closed or cancelled left undone begins anew."""
+        task = self._task
+        undone = task is not None and (task.cancelled() or (not task.done() and task.get_loop().is_closed()))
+        if task is None or undone:
+            task = self._task = asyncio.get_running_loop().create_task(self._work())
+        return task
+
     async def done(self) -> None:
         """Begin the work, or wait for its end where it was begun. In another loop than that it returns at once."""
-        loop = asyncio.get_running_loop()
-        if self._task is None or self._task.cancelled() or self._task.get_loop().is_closed():
-            if self._task is not None and self._task.done() and not self._task.cancelled():
-                return
-            self._task = loop.create_task(self._work())
-        if self._task.get_loop() is loop:
-            await asyncio.shield(self._task)
+        task = self.begin()
+        if task.get_loop() is asyncio.get_running_loop():
+            await asyncio.shield(task)
 
 
 async def in_daemon_thread(function: Callable[[], T]) -> T:

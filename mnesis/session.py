@@ -160,7 +160,7 @@ class MnesisSession:
     @property
     def model(self) -> str:
         """The model string."""
-        return self._scope.state.model
+        return self._scope.model.model_id
 
     @property
     def system_prompt(self) -> str:
@@ -204,7 +204,7 @@ class MnesisSession:
 
     @property
     def compaction_in_progress(self) -> bool:
-        return self._scope.runtime.compacting > 0
+        return self._scope.runtime.is_compacting
 
     @property
     def event_bus(self) -> EventBus:
@@ -230,7 +230,7 @@ class MnesisSession:
         Raises `InvalidMessageError` and `ToolDefinitionError` before anything is stored; an `LLMError` when the model gives
         no answer: then the message is kept, and the next `send()` goes on from it.
         """
-        drafts, toolset = self._prepared(message, tools)
+        drafts, toolset = self._prepared(message, tools, system_prompt, on_part)
         turn = Turn(self._scope, self._upkeep, drafts, toolset, system_prompt, dict(llm_options or {}), on_part)
         return await self._taken(turn)
 
@@ -247,7 +247,7 @@ class MnesisSession:
         Whoever stops listening (break, an exception, cancellation) does not stop the turn: it is completed and stored,
         and `close()` waits for it. Raises as `send()`; retries happen only before the first delta.
         """
-        drafts, toolset = self._prepared(message, tools)
+        drafts, toolset = self._prepared(message, tools, system_prompt)
         pieces: asyncio.Queue[TextDelta | None] = asyncio.Queue()
 
         def hand_on(part: MessagePart) -> None:
@@ -286,6 +286,8 @@ class MnesisSession:
         refuse_from_inside(self.id)
         if not asked or not answered:
             raise InvalidMessageError("a turn needs a user message and a response; one of them has no parts")
+        if tokens is not None and not isinstance(tokens, TokenUsage):
+            raise InvalidMessageError(f"tokens is a TokenUsage, not {tokens!r}")
         said = messages_of(asked, id=user_message_id)
         reply = draft(
             "assistant",
@@ -299,7 +301,7 @@ class MnesisSession:
         async with self._scope.runtime.turn:
             self._check_open()
             counted = [await self._scope.counted(m) for m in (*said, reply)]
-            report = _report(counted, tokens, cost)
+            report = _report(counted, reply.tokens, reply.cost)
             stored = await self._scope.append(counted, report=report, ends_turn=True)
             looping = self._scope.note_calls(reply.tool_calls) if stored.fresh else False
             triggered = await self._upkeep.nudge()
@@ -322,6 +324,8 @@ class MnesisSession:
         refuse_from_inside(self.id)
         if not messages:
             return []
+        if any(message.is_summary for message in messages):
+            raise InvalidMessageError("a summary is no message of the log; summaries are made by compaction")
         async with self._scope.runtime.turn:
             self._check_open()
             report = UsageReport(tokens, "inferred") if tokens is not None else None
@@ -490,11 +494,15 @@ class MnesisSession:
         """
         refuse_from_inside(self.id)
         self._closed = True
+        if self._scope.bus.is_handling():
+            # Closing waits for handlers, so a handler must not wait for closing.
+            self._end.begin()
+            return
         await self._end.done()
 
     async def _close(self) -> None:
-        if self._turns:
-            await asyncio.gather(*self._turns, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(t for t in self._turns if t.get_loop() is loop), return_exceptions=True)
         async with self._scope.runtime.turn:
             pass
         await self._background_done()
@@ -516,13 +524,19 @@ class MnesisSession:
     def __repr__(self) -> str:
         state = self._scope.state
         figures = f"messages={state.last_seq} context_tokens={state.context_tokens}"
-        return f"<MnesisSession {self.id!r} model={state.model!r} {figures}>"
+        return f"<MnesisSession {self.id!r} model={self.model!r} {figures}>"
 
-    def _prepared(self, message: Content, tools: Iterable[Any] | None) -> tuple[list[Message], Toolset]:
+    def _prepared(
+        self, message: Content, tools: Iterable[Any] | None, system_prompt: str | None, on_part: OnPart | None = None
+    ) -> tuple[list[Message], Toolset]:
         self._check_open()
         refuse_from_inside(self.id)
         if isinstance(message, str) and not message:
             raise InvalidMessageError("nothing to send: the message is an empty string")
+        if system_prompt is not None and not isinstance(system_prompt, str):
+            raise InvalidMessageError(f"system_prompt is a string, not {system_prompt!r}")
+        if on_part is not None and not callable(on_part):
+            raise InvalidMessageError(f"on_part is called with each part; {on_part!r} cannot be called")
         return user_messages(message), Toolset(tools)
 
     async def _taken(self, turn: Turn) -> TurnResult:

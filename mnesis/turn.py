@@ -262,5 +262,6 @@ def reply_parts(reply: LLMReply) -> list[MessagePart]:
     return [*parts, *reply.tool_calls]
 
 
-def _finish_reason(reason: str) -> FinishReason | str:
+def _finish_reason(reason: str | None) -> FinishReason | str:
+    reason = reason or FinishReason.STOP
     return FinishReason(reason) if reason in FinishReason.__members__.values() else reason

@@ -44,13 +44,12 @@ class Upkeep:
         """After a turn: start a sweep beside the conversation if one is due and would help. True if one was started."""
         scope = self.scope
         due = urgency(scope.state.context_tokens, scope.budget)
-        if due == "none" or not scope.config.compaction.auto or scope.runtime.compacting:
+        if due == "none" or not scope.config.compaction.auto or scope.runtime.is_compacting:
             return False
         reason: Trigger = "hard" if due == "hard" else trigger
         context = await scope.store.active_context(scope.session_id)
         if not plan_sweep(context, scope.budget, scope.config.compaction, scope.count, reason):
             return False
-        scope.runtime.compacting += 1
         scope.runtime.background = scope.engine.start(self._in_background(reason))
         return True
 
@@ -75,27 +74,23 @@ class Upkeep:
 
         Publishes what happened. Raises what the store raises; a failing summariser is not a failure, level 3 steps in.
         """
+        return await self.scope.carried_through(self._in_turn(trigger, only_if_still_due))
+
+    async def _in_turn(self, trigger: Trigger, only_if_still_due: int | None = None) -> CompactionResult | None:
         scope, runtime = self.scope, self.scope.runtime
         async with runtime.compaction:
             if only_if_still_due is not None:
                 runtime.state = await scope.store.session(scope.session_id)
                 if urgency(runtime.state.context_tokens + only_if_still_due, scope.budget) != "hard":
                     return None
-            runtime.compacting += 1
-            try:
-                return await scope.carried_through(self._swept(trigger))
-            finally:
-                runtime.compacting -= 1
+            return await self._swept(trigger)
 
     async def _in_background(self, trigger: Trigger) -> None:
         try:
-            async with self.scope.runtime.compaction:
-                await self._swept(trigger)
+            await self._in_turn(trigger)
         except Exception:
             # Nobody waits for this task; the failure was published, the context is as it was, the next turn tries again.
             logger.warning("session %s: compaction failed", self.scope.session_id, exc_info=True)
-        finally:
-            self.scope.runtime.compacting -= 1
 
     async def _swept(self, trigger: Trigger) -> CompactionResult:
         scope, writer = self.scope, self._writer()

@@ -18,9 +18,11 @@ from mnesis import CompactionConfig
 
 # With the default soft threshold, the largest windows whose requests stay about within what the peers may send: a fold
 # lands some requests after the threshold, and an agent's outputs are large.
-USABLE_TOKENS = {"agent": 130_000, "chat": 36_000}
-# The other engine row has exactly the peers' room as its hard threshold, which no request passes.
+USABLE_TOKENS = {"agent": 120_000, "chat": 36_000}
+# The other engine rows have exactly the peers' room as their hard threshold, which no request passes; the last one also
+# cuts turns that are longer than a tenth of it.
 HIGH_SOFT_FRACTION = 0.8
+FRESH_TAIL_FRACTION = 0.1
 SWEEP_LOW = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40)
 SWEEP_USABLE = {"agent": (100_000, 115_000, 130_000, 140_000), "chat": (25_000, 32_000, 36_000, 40_000)}
 QUICK_TURNS = {"agent": 24, "chat": 120}
@@ -48,6 +50,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--lag", type=int, default=1, help="requests that go out while a background fold is under way")
     parser.add_argument("--usable", type=int, help="usable tokens of the engine's model")
     parser.add_argument("--low", type=float, help="low_water_fraction")
+    parser.add_argument("--fresh", type=float, help="fresh_tail_fraction")
     parser.add_argument("--asked", action="store_true", help="summaries as long as the engine asks for")
     parser.add_argument("--sweep", action="store_true", help="a table over usable tokens and low-water marks instead")
     parser.add_argument("--quick", action="store_true", help="a smoke run: one short conversation per row")
@@ -83,17 +86,23 @@ def _settings(workload: Workload, options: argparse.Namespace) -> Iterator[Setti
     if options.sweep:
         usable, low = list(SWEEP_USABLE[workload.name]), list(SWEEP_LOW)
     for tokens, fraction in product(usable, low):
-        yield Settings(tokens, CompactionConfig(low_water_fraction=fraction), options.lag, options.asked)
+        compaction = CompactionConfig(low_water_fraction=fraction, fresh_tail_fraction=options.fresh)
+        yield Settings(tokens, compaction, options.lag, options.asked)
     if not (options.sweep or options.usable):
-        high = CompactionConfig(low_water_fraction=low[0], soft_threshold_fraction=HIGH_SOFT_FRACTION)
-        yield Settings(workload.request_tokens, high, options.lag, options.asked)
+        for fresh in (None, FRESH_TAIL_FRACTION):
+            high = CompactionConfig(
+                low_water_fraction=low[0], soft_threshold_fraction=HIGH_SOFT_FRACTION, fresh_tail_fraction=fresh
+            )
+            yield Settings(workload.request_tokens, high, options.lag, options.asked)
 
 
 def _label(workload: Workload, settings: Settings) -> str:
     compaction = settings.compaction
     soft = settings.usable_tokens * compaction.soft_threshold_fraction
     low = settings.usable_tokens * compaction.low_water_fraction + workload.system_tokens
-    return f"mnesis, usable {settings.usable_tokens // 1000}k soft {soft / 1000:.0f}k low {low / 1000:.1f}k"
+    fresh = compaction.fresh_tail_fraction
+    bound = "" if fresh is None else f" fresh {settings.usable_tokens * fresh / 1000:.0f}k"
+    return f"mnesis, usable {settings.usable_tokens // 1000}k soft {soft / 1000:.0f}k low {low / 1000:.1f}k{bound}"
 
 
 def _print(workload: Workload, results: list[Result], options: argparse.Namespace) -> None:

@@ -71,7 +71,15 @@ def plan_sweep(
         return SweepPlan(prunes)
     keep = max(low_water - session.system_tokens - int(budget.summary_tokens * share), 0)
     pressed = trigger in ("hard", "overflow")
-    fold = plan_fold(context, budget, keep_tokens=keep, everything=trigger == "manual", pressed=pressed)
+    bound = config.fresh_tail_fraction
+    fold = plan_fold(
+        context,
+        budget,
+        keep_tokens=keep,
+        everything=trigger == "manual",
+        pressed=pressed,
+        fresh_tokens=None if bound is None else int(budget.usable_tokens * bound * share),
+    )
     plan = SweepPlan(prunes, fold)
     little = saved + fold.tokens < budget.usable_tokens * WORTHWHILE_SHARE * share
     return SweepPlan() if trigger in ("soft", "resume") and little else plan

@@ -15,6 +15,7 @@ from mnesis.models.message import Message
 from mnesis.models.summary import Summary
 
 FRESH_TURNS = 2
+FRESH_STEPS = 3
 # A stand-in for the summaries that a sweep is going to write, before they exist.
 EXPECTED_SUMMARY_SHARE = 0.1
 
@@ -47,12 +48,18 @@ def visible_tokens(message: Message, prunes: dict[tuple[int, int], Prune]) -> in
 
 
 def plan_fold(
-    context: ActiveContext, budget: Budget, *, keep_tokens: int, everything: bool = False, pressed: bool = False
+    context: ActiveContext,
+    budget: Budget,
+    *,
+    keep_tokens: int,
+    everything: bool = False,
+    pressed: bool = False,
+    fresh_tokens: int | None = None,
 ) -> FoldPlan:
     """Which messages to fold.
 
     `keep_tokens` is how much of the newest conversation may stay beyond the fresh turns; with `everything` none does. With
-    `pressed` the fresh turns may be cut as well if they alone do not fit.
+    `pressed` the fresh turns may be cut as well if they alone do not fit; with `fresh_tokens` also if they take more.
     """
     messages = [item for item in context.items if isinstance(item, Message)]
     tokens = [visible_tokens(message, context.prunes) for message in messages]
@@ -61,8 +68,10 @@ def plan_fold(
     cut = fresh if everything else _cut_at_turn(starts, tokens, fresh, keep_tokens)
     foldable = set(range(cut))
     fixed = context.session.system_tokens + context.session.summary_tokens
-    if pressed and fixed + sum(tokens[cut:]) >= budget.usable_tokens:
-        foldable = _pressed_choice(messages, tokens, budget.low_water_tokens)
+    if fresh_tokens is not None and not everything and sum(tokens[cut:]) > max(fresh_tokens, keep_tokens):
+        foldable = _cut_inside_turns(messages, tokens, max(fresh_tokens, keep_tokens), FRESH_STEPS)
+    if pressed and fixed + sum(t for i, t in enumerate(tokens) if i not in foldable) >= budget.usable_tokens:
+        foldable = _cut_inside_turns(messages, tokens, budget.low_water_tokens, 1)
     return FoldPlan(tuple(_runs(context.items, messages, tokens, foldable)))
 
 
@@ -85,14 +94,17 @@ def _cut_at_turn(starts: Sequence[int], tokens: Sequence[int], fresh: int, keep_
     return cut
 
 
-def _pressed_choice(messages: Sequence[Message], tokens: Sequence[int], keep_tokens: int) -> set[int]:
-    """Everything but the newest user message and as many of the newest atoms as `keep_tokens` hold (one at least)."""
+def _cut_inside_turns(
+    messages: Sequence[Message], tokens: Sequence[int], keep_tokens: int, least_steps: int
+) -> set[int]:
+    """Everything but the newest user message and as many of the newest steps (a message with the tool results that follow
+    it) as `keep_tokens` hold, `least_steps` at least."""
     asked = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
     bounds = [i for i, message in enumerate(messages) if i == 0 or message.role != "tool"]
     cut, kept = len(messages), 0
-    for start in reversed(bounds):
+    for steps, start in enumerate(reversed(bounds)):
         kept += sum(tokens[start:cut])
-        if kept > keep_tokens and cut < len(messages):
+        if kept > keep_tokens and steps >= least_steps:
             break
         cut = start
     return {i for i in range(cut) if i != asked}

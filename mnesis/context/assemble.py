@@ -39,7 +39,8 @@ from mnesis.tokens import message_tokens
 LARGE_SHARE = 0.5
 EXCERPT_SHARE = 0.25
 STRIDE_SHARE = 0.25
-SMALLEST_EXCERPT_TOKENS = 60
+# A pointer alone, counted for the model that needs most for it, with its message.
+SMALLEST_EXCERPT_TOKENS = 72
 MARKER_TOKENS = 60
 # The newest user message in brief, and a marker on each side of it.
 SMALLEST_ROOM_TOKENS = SMALLEST_EXCERPT_TOKENS + 2 * MARKER_TOKENS

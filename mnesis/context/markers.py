@@ -71,7 +71,9 @@ def excerpt(text: str, max_tokens: int, count: Count, message_id: str) -> str:
     total = count(text)
     if total <= max_tokens:
         return text
-    pointer = f'\n[… about {total - max_tokens:,} of {total:,} tokens left out; the whole message is kept: lcm_expand("{message_id}") …]\n'
+    pointer = (
+        f'\n[… {total - max_tokens:,} of {total:,} tokens left out; all of it is kept: lcm_expand("{message_id}") …]\n'
+    )
     best, low, high = pointer.strip(), 0, len(text) - 1
     while low < high:
         kept = (low + high + 1) // 2

@@ -99,6 +99,10 @@ class EventBus:
             except Exception:
                 logger.exception("a handler of %s failed; the turn goes on", event)
 
+    def is_handling(self) -> bool:
+        """Whether the running task is a handler of this bus."""
+        return self._hub.runs(asyncio.current_task())
+
     async def drain(self, timeout_seconds: float | None = None) -> None:
         """Wait until the handlers that run in this loop are done, at most `timeout_seconds`; what is late is cancelled."""
         await self._hub.drain(timeout_seconds)
@@ -145,6 +149,9 @@ class _Hub:
                 kept.remove(handler)
             if kept:
                 self._listeners[scope, key] = tuple(kept)
+
+    def runs(self, task: asyncio.Task[Any] | None) -> bool:
+        return task in self._running
 
     def start(self, event: MnesisEvent, outcome: Awaitable[None]) -> None:
         try:

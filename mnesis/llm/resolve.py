@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
-from mnesis.errors import ConfigurationError, LLMError
+from mnesis.errors import ConfigurationError, LLMError, LLMResponseError
 from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest, closing_stream
 from mnesis.llm.callable import CallableLLM
 from mnesis.llm.litellm import LiteLLM
@@ -35,7 +35,7 @@ class SwitchedLLM:
         """The whole answer of the client in charge."""
         chosen = self._chosen()
         with _typed_failures(chosen, request):
-            return await chosen.complete(request)
+            return _checked_reply(await chosen.complete(request), chosen, request)
 
     async def stream(self, request: LLMRequest) -> AsyncGenerator[Delta | LLMReply, None]:
         """The pieces of the client in charge, then its whole answer."""
@@ -43,7 +43,7 @@ class SwitchedLLM:
         with _typed_failures(chosen, request):
             async with closing_stream(chosen.stream(request)) as pieces:
                 async for piece in pieces:
-                    yield piece
+                    yield piece if isinstance(piece, Delta) else _checked_reply(piece, chosen, request)
 
     def _chosen(self) -> LLM:
         return MockLLM() if mock_is_on() else self.inner
@@ -60,6 +60,13 @@ def _typed_failures(client: LLM, request: LLMRequest) -> Iterator[None]:
         name = type(client).__name__
         message = f"{name} raised {type(error).__name__}: {redact(str(error))}"
         raise LLMError(message, model=request.model) from error
+
+
+def _checked_reply(reply: object, client: LLM, request: LLMRequest) -> LLMReply:
+    if isinstance(reply, LLMReply):
+        return reply
+    name, kind = type(client).__name__, type(reply).__name__
+    raise LLMResponseError(f"{name} gave a {kind}; a client gives Delta pieces and one LLMReply", model=request.model)
 
 
 def mock_is_on() -> bool:

@@ -159,11 +159,11 @@ class Message(_Value):
     role: Role
     parts: tuple[MessagePart, ...] = ()
     created_at: int = 0
-    token_count: int = 0
-    tool_tokens: int = 0
+    token_count: int = Field(default=0, ge=0)
+    tool_tokens: int = Field(default=0, ge=0)
     model_id: str = ""
     tokens: TokenUsage | None = None
-    cost: float = 0.0
+    cost: float = Field(default=0.0, ge=0)
     finish_reason: str | None = None
     is_summary: bool = False
     extra: dict[str, Any] = Field(default_factory=dict)

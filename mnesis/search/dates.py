@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-MONTHS = "january february march april may june july august september october november december".split()
+MONTHS = (
+    "january", "february", "march", "april", "may", "june",
+    "july", "august", "september", "october", "november", "december",
+)  # fmt: skip
 DAYS_AFTER = 14
 """What happened on a day is mostly told in the two weeks after it."""
 DAYS_AFTER_MONTH = 10
@@ -39,9 +42,9 @@ def named_dates(question: str) -> list[Named]:
     months = [MONTHS.index(name.lower()) + 1 for name in _MONTH.findall(rest) if name != "may"]
     if not months:
         return found
-    years = [int(year) for year in _YEAR.findall(rest)] or [None]
-    days = [int(day) for day in _DAY.findall(rest) if 1 <= int(day) <= 31] or [None]
-    return found + [Named(year, month, day) for month in months for year in years for day in days]
+    years: list[int | None] = [int(year) for year in _YEAR.findall(rest)]
+    days: list[int | None] = [int(day) for day in _DAY.findall(rest) if 1 <= int(day) <= 31]
+    return found + [Named(year, month, day) for month in months for year in years or [None] for day in days or [None]]
 
 
 def fit(moment: date, named: list[Named]) -> float:

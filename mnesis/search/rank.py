@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from operator import itemgetter
+from typing import NamedTuple
 
 from mnesis.search.dates import Named, day_of, fit
 
@@ -25,8 +26,7 @@ NAME_WEIGHT = 0.3
 DATE_WEIGHT = 0.4
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """What ranking knows of a message. Keys of neighbours in one log follow each other."""
 
     key: int
@@ -53,25 +53,29 @@ def rank(
     """
     named = _named(words, speakers)
     weights = [_weight(word, total, named) for word in words]
-    places = {row.key: place for place, row in enumerate(rows)}
-    held = [[place for key in word.keys if (place := places.get(key)) is not None] for word in words]
-    scores = _bm25(rows, held, weights)
+    slots = _slots(rows)
+    held = [sorted(slots[key] for key in word.keys if key in slots) for word in words]
+    width = slots[rows[-1].key] + REACH + 1 if rows else 0
+    scores = _bm25(held, weights, _norms(rows, slots, width))
     if not scores:
         return []
-    best = max(scores.values())
-    around = _surroundings(rows, held, weights)
-    most = max(around)
-    asked = named.copy().popitem()[1] if len(named) == 1 else None
-    final = []
-    for place, score in scores.items():
-        row = rows[place]
-        score += SURROUNDINGS_WEIGHT * best * around[place] / most
+    best, around = max(scores.values()), _surroundings(held, weights, width)
+    prior = SURROUNDINGS_WEIGHT * best / max(around)
+    asked = next(iter(named.values())) if len(set(named.values())) == 1 else None
+    final: list[tuple[int, float]] = []
+    for row in rows:
+        slot = slots[row.key]
+        score = scores.get(slot)
+        if score is None:
+            continue
+        score += prior * around[slot]
         if asked is not None and row.speaker == asked:
             score *= SPEAKER_FACTOR
         if dates:
             score += DATE_WEIGHT * best * fit(day_of(row.created_at), dates)
         final.append((row.key, score))
-    return sorted(final, key=lambda found: (-found[1], found[0]))
+    # The sort is stable: equal scores stay in order of the log.
+    return sorted(final, key=itemgetter(1), reverse=True)
 
 
 def inverse_frequency(frequency: int, total: int) -> float:
@@ -90,47 +94,50 @@ def _weight(word: Word, total: int, named: Mapping[str, str]) -> float:
     return weight * NAME_WEIGHT if word.forms[0] in named else weight
 
 
-def _bm25(rows: Sequence[Row], held: Sequence[Sequence[int]], weights: Sequence[float]) -> dict[int, float]:
-    norms = _norms(rows)
+def _slots(rows: Sequence[Row]) -> dict[int, int]:
+    """Each key's place on a line on which neighbours touch and everything else is out of reach."""
+    slots: dict[int, int] = {}
+    slot, before = 0, -2
+    for row in rows:
+        slot += 1 if row.key == before + 1 else REACH + 1
+        before = row.key
+        slots[before] = slot
+    return slots
+
+
+def _bm25(held: Sequence[Sequence[int]], weights: Sequence[float], norms: Sequence[float]) -> dict[int, float]:
     scores: dict[int, float] = {}
     for places, weight in zip(held, weights, strict=True):
         share: dict[int, float] = {}
         for place in places:
-            key = rows[place].key
             for step, part in NEIGHBOURS:
-                near = place + step
-                if 0 <= near < len(rows) and rows[near].key - key == step:
-                    share[near] = share.get(near, 0.0) + part
+                share[place + step] = share.get(place + step, 0.0) + part
+        gain = weight * (K1 + 1)
         for place, frequency in share.items():
-            gain = weight * frequency * (K1 + 1) / (frequency + norms[place])
-            scores[place] = scores.get(place, 0.0) + gain
+            scores[place] = scores.get(place, 0.0) + gain * frequency / (frequency + norms[place])
     return scores
 
 
-def _norms(rows: Sequence[Row]) -> list[float]:
-    """BM25's length term of each row, over the row and its neighbours."""
-    lengths = [row.words + 1 for row in rows]
-    whole = [sum(lengths[max(i - 1, 0) : i + 2]) for i in range(len(lengths))]
-    average = 3 * sum(lengths) / max(len(lengths), 1)
-    return [K1 * (1 - B + B * length / average) for length in whole]
+def _norms(rows: Sequence[Row], slots: Mapping[int, int], width: int) -> list[float]:
+    """BM25's length term at each slot, over the message there and its neighbours."""
+    lengths = [0] * (width + 1)
+    for row in rows:
+        lengths[slots[row.key]] = row.words + 1
+    scale = K1 * B / (3 * sum(lengths) / max(len(rows), 1))
+    fixed = K1 * (1 - B)
+    return [fixed + scale * (lengths[i - 1] + lengths[i] + lengths[i + 1]) for i in range(width)]
 
 
-def _surroundings(rows: Sequence[Row], held: Sequence[Sequence[int]], weights: Sequence[float]) -> list[float]:
-    """For each row, how near the words are: full weight at the row itself, none beyond `REACH` messages."""
-    joined = [True, *(b.key - a.key == 1 for a, b in pairwise(rows))]
-    around = [0.0] * len(rows)
+def _surroundings(held: Sequence[Sequence[int]], weights: Sequence[float], width: int) -> list[float]:
+    """At each slot, how near the words are: full weight where they stand, none beyond `REACH` messages."""
+    around = [0.0] * width
     for places, weight in zip(held, weights, strict=True):
-        near = [0] * len(rows)
-        for place in places:
-            near[place] = REACH + 1
-        for i in range(1, len(near)):
-            if joined[i] and near[i - 1] > near[i] + 1:
-                near[i] = near[i - 1] - 1
-        for i in range(len(near) - 1, 0, -1):
-            if joined[i] and near[i] > near[i - 1] + 1:
-                near[i - 1] = near[i] - 1
-        step = weight / (REACH + 1)
-        for i, distance in enumerate(near):
-            if distance:
-                around[i] += step * distance
+        ramp = [weight * (REACH + 1 - distance) / (REACH + 1) for distance in range(REACH + 1)]
+        first = 0
+        for number, place in enumerate(places):
+            after = places[number + 1] if number + 1 < len(places) else width + REACH
+            end = min(place + REACH, (place + after) // 2)
+            for slot in range(max(first, place - REACH), min(end + 1, width)):
+                around[slot] += ramp[abs(slot - place)]
+            first = end + 1
     return around

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from itertools import islice
 
 from mnesis.models.message import FilePart, FileRefPart, Message, ReasoningPart, ToolPart, ToolResultPart
 from mnesis.render.chat import part_text
@@ -27,16 +28,15 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _CAMEL = re.compile(r"\b\w*[a-z0-9][A-Z]\w*")
 _SPEAKER = re.compile(r"\s*([^\W\d_][\w .'’-]{0,30}?):\s")
 
-STOP_WORDS = frozenset(
-    """a about above after again all also am an and any are aren as at be because been before being below between both
+_SAY_NOTHING = """a about above after again all also am an and any are aren as at be because been before being below between both
     but by can could couldn did didn do does doesn doing don down during each either else ever few for from further had
     hadn has hasn have haven having he her here hers herself him himself his how i if in into is isn it its itself just
     kind kinds ll many may me mention mentioned might more most much must my myself no nor not now of off on once one
     only or other our ours ourselves out over own per re recently said same say she should shouldn so some such tell than
     that the their theirs them themselves then there these they this those through to told too type types under until up
     upon us ve very was wasn we were weren what when where whether which while who whom whose why will with won would
-    wouldn yet you your yours yourself yourselves""".split()
-)
+    wouldn yet you your yours yourself yourselves"""
+STOP_WORDS = frozenset(_SAY_NOTHING.split())
 
 # Forms of one word that no stemmer brings together.
 _IRREGULAR = """bear bore born borne|become became|begin began begun|bend bent|bite bit bitten|blow blew blown|break broke
@@ -85,7 +85,8 @@ def _part(part: object) -> str:
 def indexed(message: Message) -> Indexed:
     """What to keep of a message for searching."""
     said = readable(message).encode("utf-8", "replace").decode()
-    names = {part.tool_name for part in (*message.tool_calls, *message.tool_results) if part.tool_name}
+    parts = (part for part in message.parts if isinstance(part, ToolPart | ToolResultPart))
+    names = {part.tool_name for part in parts if part.tool_name}
     return Indexed(searchable(said), len(_WORD.findall(said)), speaker(message), "\n".join(sorted(names)))
 
 
@@ -110,7 +111,8 @@ def speaker(message: Message) -> str:
     return match[1].lower() if match else ""
 
 
-def question_words(question: str) -> list[tuple[str, ...]]:
+@lru_cache(maxsize=64)
+def question_words(question: str) -> tuple[tuple[str, ...], ...]:
     """What a question looks for: words, each with its irregular forms, in order, each once.
 
     Words that say nothing are left out, unless there is nothing else.
@@ -122,7 +124,8 @@ def question_words(question: str) -> list[tuple[str, ...]]:
         for run in _UNSPACED_RUN.findall(word):
             found.update(dict.fromkeys(pairs_of(run)))
     telling = [word for word in found if word not in STOP_WORDS and len(word) > 1] or list(found)
-    return [(word, *(form for form in _forms().get(word, ()) if form != word)) for word in telling[:MAX_QUESTION_WORDS]]
+    groups = ((word, *(form for form in _forms().get(word, ()) if form != word)) for word in telling)
+    return tuple(islice(groups, MAX_QUESTION_WORDS))
 
 
 @cache

@@ -41,10 +41,10 @@ def test_the_cache_benchmark_prints_peers_and_engine_for_both_workloads() -> Non
     for name, workload in WORKLOADS.items():
         rows = {row["strategy"]: row for row in report[name]}
         engines = [row for strategy, row in rows.items() if strategy.startswith("mnesis")]
-        assert len(engines) == 2
+        assert len(engines) == 3
         assert len({row["requests"] for row in rows.values()}) == 1
         assert rows["trimmed each turn"]["peak_tokens"] <= workload.request_tokens
-        assert engines[1]["peak_tokens"] <= workload.request_tokens
+        assert all(row["peak_tokens"] <= workload.request_tokens for row in engines[1:])
         assert all(row["folds"] > 0 for row in engines)
         assert all(row["million_cost"] < rows["trimmed each turn"]["million_cost"] for row in engines)
 

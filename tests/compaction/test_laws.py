@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Coroutine
 from typing import Any
 
@@ -68,9 +69,12 @@ class SessionLife(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
+    def make_engine(self) -> Engine:
+        return Engine(":memory:", llm=self.llm)
+
     @initialize()
     def begin(self) -> None:
-        self.engine = Engine(":memory:", llm=self.llm)
+        self.engine = self.make_engine()
         self.session: MnesisSession = self.run(
             MnesisSession.create(model="openai/gpt-4o", engine=self.engine, config=CONFIG)
         )
@@ -191,6 +195,32 @@ SessionLife.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 TestSessionLife = SessionLife.TestCase
+
+
+class SessionLifeOnDisk(SessionLife):
+    """The same on a file that is closed and opened again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+
+    def make_engine(self) -> Engine:
+        return Engine(f"{self.directory.name}/a.db", llm=self.llm)
+
+    @rule()
+    def reopen(self) -> None:
+        self.run(self.session.close())
+        self.run(self.engine.close())
+        self.engine = self.make_engine()
+        self.session = self.run(MnesisSession.load(self.session.id, CONFIG, engine=self.engine))
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.directory.cleanup()
+
+
+SessionLifeOnDisk.TestCase.settings = settings(SessionLife.TestCase.settings, max_examples=6)
+TestSessionLifeOnDisk = SessionLifeOnDisk.TestCase
 
 
 async def test_the_newest_user_message_is_never_folded_by_any_sweep() -> None:

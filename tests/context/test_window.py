@@ -8,8 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mnesis.context.assemble import assemble
+from mnesis.context.assemble import MARKER_TOKENS, SMALLEST_EXCERPT_TOKENS, SMALLEST_ROOM_TOKENS, assemble
+from mnesis.context.markers import excerpt, left_out, omitted_span
 from mnesis.errors import ContextIrreducibleError
+from mnesis.ids import new_id
 from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import (
     DataPart,
@@ -25,6 +27,7 @@ from mnesis.models.message import (
 from mnesis.models.summary import Summary
 from mnesis.render.anthropic import anthropic_messages
 from mnesis.render.chat import chat_messages, sendable
+from mnesis.tokens import TokenEstimator
 from tests.support.histories import (
     chat_tokens,
     check_anthropic,
@@ -71,7 +74,7 @@ def newest_question(context: ActiveContext) -> Message | None:
     return asked[-1] if asked else None
 
 
-@given(contexts(), st.integers(180, 6_000))
+@given(contexts(), st.integers(SMALLEST_ROOM_TOKENS, 6_000))
 @random_histories
 def test_whatever_the_history_the_window_fits_is_valid_and_loses_nothing(context: ActiveContext, room: int) -> None:
     window = window_of(context, context.session.system_tokens + room)
@@ -104,7 +107,7 @@ def test_with_room_enough_everything_is_shown_as_it_is(context: ActiveContext) -
             assert shown[item.id].parts == item.parts
 
 
-@given(contexts(min_size=1), st.integers(180, 6_000))
+@given(contexts(min_size=1), st.integers(SMALLEST_ROOM_TOKENS, 6_000))
 @random_histories
 def test_the_same_context_gives_the_same_window(context: ActiveContext, room: int) -> None:
     assert window_of(context, room + 100) == window_of(context, room + 100)
@@ -275,3 +278,21 @@ def test_the_newest_user_message_stays_verbatim_as_long_as_it_fits() -> None:
     check_fits(window)
     assert window.messages[-1] == log[-1]
     assert window.omitted > 0
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        TokenEstimator(encoding="o200k_base"),
+        TokenEstimator(encoding="cl100k_base"),
+        TokenEstimator(encoding="claude_heuristic"),
+        TokenEstimator(encoding="claude_heuristic", heuristic_only=True),
+    ],
+    ids=["o200k", "cl100k", "claude", "without tables"],
+)
+def test_markers_and_pointers_keep_to_the_room_that_is_planned_for_them(estimator: TokenEstimator) -> None:
+    message_id = new_id("msg")
+    assert estimator.estimate(omitted_span(1_000_000, 9_999_999, 9_000_000)) + 4 <= MARKER_TOKENS
+    pointer = excerpt("word " * 1_000_000, 0, estimator.estimate, message_id)
+    assert estimator.estimate(pointer) + 4 <= SMALLEST_EXCERPT_TOKENS
+    assert estimator.estimate(left_out("reasoning", message_id)) + 4 <= SMALLEST_EXCERPT_TOKENS

@@ -16,6 +16,7 @@ from mnesis import (
     TokenUsage,
     ToolPart,
 )
+from mnesis.llm.base import LLMReply
 from mnesis.testing import EventRecorder, ScriptedLLM
 from tests.session.support import MODEL, chatter, roles, small, talk, until
 
@@ -374,3 +375,18 @@ async def test_settings_that_leave_little_room_still_show_the_question(db: Path)
             await session.send(f"question {number}")
         assert [m["content"] for m in model.requests[-1].messages[1::2]] == [f"question {n}" for n in range(5)]
         assert await session.compactions() == []
+
+
+async def test_a_provider_that_counts_more_than_we_do_gets_smaller_windows(db: Path) -> None:
+    def answer(request: Any) -> LLMReply:
+        return LLMReply(text="fine", usage=TokenUsage(input=2 * counted[0], output=5))
+
+    counted = [0]
+    async with opened(db, ScriptedLLM(answer), auto=False) as session:
+        await talk(session, 20)
+        counted[0] = (await session.window()).tokens
+        await session.send("hello")
+        await talk(session, 20, first=20)
+        window = await session.window()
+        assert sum(m.token_count for m in await session.messages()) > session.budget.usable_tokens / 2
+        assert 2 * window.tokens <= session.budget.usable_tokens * 1.05

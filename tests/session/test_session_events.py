@@ -121,6 +121,7 @@ async def test_what_an_event_tells_of_is_already_stored(db: Path) -> None:
         session.subscribe(MnesisEvent.MESSAGE_CREATED, look)
         await session.send("hello")
         await session.record("a", "b")
+        await session.event_bus.drain(10)
     assert found == ["user", "assistant", "user", "assistant"]
 
 

@@ -145,8 +145,8 @@ def ranked(
     spans = [logs.span]
     if logs.total > WHOLE_MESSAGES:
         spans = _stretches(words, logs, allowed)
-        words = [_completed(connection, word, spans) for word in words]
-    rows = [row for span in spans for row in _rows(connection, span) if logs.holds(row.key)]
+        words = [_completed(connection, logs, word, spans) for word in words]
+    rows = [row for span in spans for row in _rows(connection, logs, span)]
     found = rank(rows, words, logs.total, _speakers(connection, logs), named_dates(search.query))
     return [hit for hit in found if allowed is None or hit[0] in allowed]
 
@@ -163,12 +163,12 @@ def _keys(connection: sqlite3.Connection, forms: Iterable[str], span: Span) -> l
     return [key for (key,) in connection.execute(sql("search_words"), parameters)]
 
 
-def _completed(connection: sqlite3.Connection, word: Word, spans: Sequence[Span]) -> Word:
+def _completed(connection: sqlite3.Connection, logs: Logs, word: Word, spans: Sequence[Span]) -> Word:
     """The word with all messages in `spans` that have it, where not all of them were looked at."""
     if word.frequency < MAX_KEYS:
         return word
-    keys = [key for span in spans for key in _keys(connection, word.forms, span)]
-    return Word(word.forms, frozenset(keys), word.frequency)
+    keys = (key for span in spans for key in _keys(connection, word.forms, span))
+    return Word(word.forms, frozenset(filter(logs.holds, keys)), word.frequency)
 
 
 def _stretches(words: Sequence[Word], logs: Logs, allowed: frozenset[int] | None) -> list[Span]:
@@ -195,9 +195,10 @@ def _joined(stretches: Sequence[int]) -> Iterator[Span]:
         yield start << STRETCH_BITS, (end + 1 << STRETCH_BITS) - 1
 
 
-def _rows(connection: sqlite3.Connection, span: Span) -> Iterator[Row]:
-    parameters = {"first_key": span[0], "last_key": span[1]}
-    return (Row(*row) for row in connection.execute(sql("search_rows"), parameters))
+def _rows(connection: sqlite3.Connection, logs: Logs, span: Span) -> Iterable[Row]:
+    parameters = {"first_key": max(span[0], logs.span[0]), "last_key": min(span[1], logs.span[1])}
+    rows = map(Row._make, connection.execute(sql("search_rows"), parameters))
+    return rows if len(logs.logs) == 1 else (row for row in rows if logs.holds(row.key))
 
 
 def _speakers(connection: sqlite3.Connection, logs: Logs) -> set[str]:
@@ -240,10 +241,14 @@ def with_substring(
     return (key for key in keys if logs.holds(key) and (allowed is None or key in allowed))
 
 
+def _folds_as_the_index_does(text: str) -> bool:
+    return text.isascii() or (text.isalnum() and text.lower() == text.upper())
+
+
 def _trigrams(text: str) -> list[str]:
     """Some of the trigrams of a text, quoted; none if it is too short for the index to help."""
     text = text.lower()
     found = dict.fromkeys(text[i : i + 3] for i in range(len(text) - 2))
-    usable = [trigram for trigram in found if "\0" not in trigram and trigram.isascii() or trigram.isalnum()]
+    usable = [trigram for trigram in found if "\0" not in trigram and _folds_as_the_index_does(trigram)]
     step = max(1, len(usable) // MAX_TRIGRAMS)
     return ['"{}"'.format(trigram.replace('"', '""')) for trigram in usable[::step]]

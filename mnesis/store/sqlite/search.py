@@ -31,9 +31,16 @@ async def run(database: Database, search: Search, where: str) -> SearchPage:
     page_limit(search.limit)
     place = parse_place(search)
     if search.query.strip():
-        for substrings in {search.mode == "substring", not search.is_filtered and search.mode == "substring"}:
+        for substrings in _needed(search):
             await catch_up(database, search.session_id, substrings, where)
     return await database.read(_page, search, place, where)
+
+
+def _needed(search: Search) -> list[bool]:
+    """Which indexes a search looks at; filters look at what the index of words knows."""
+    if search.mode == "words":
+        return [False]
+    return [True, False] if search.is_filtered else [True]
 
 
 async def catch_up(database: Database, session_id: str | None, substrings: bool, where: str) -> None:

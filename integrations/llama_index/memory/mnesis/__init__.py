@@ -6,5 +6,18 @@ except ImportError as error:
     raise ImportError('llama_index.memory.mnesis needs llama-index-core: pip install "mnesis[llama-index]"') from error
 
 from llama_index.memory.mnesis.base import MnesisMemory
+from llama_index.memory.mnesis.chat_store import MnesisChatStore
+from llama_index.memory.mnesis.events import MnesisCompacted, MnesisHistoryReplaced, MnesisSessionEvent
+from llama_index.memory.mnesis.simple_store import read_simple_chat_store, write_simple_chat_store
+from llama_index.memory.mnesis.tools import function_tools
 
-__all__ = ["MnesisMemory"]
+__all__ = [
+    "MnesisChatStore",
+    "MnesisCompacted",
+    "MnesisHistoryReplaced",
+    "MnesisMemory",
+    "MnesisSessionEvent",
+    "function_tools",
+    "read_simple_chat_store",
+    "write_simple_chat_store",
+]

@@ -32,7 +32,11 @@ MAX_COPIED_BYTES = 8 * 1024 * 1024
 DATA_FIELDS = {"image": "image", "audio": "audio", "video": "video", "document": "data"}
 NESTED_FIELDS = {"citable": "content", "citation": "cited_content"}
 _COPY = "copy"
+_IS_PATH = "is_path"
 _IN_PART = "in_part"
+OWN_KEYS = (_COPY, _IS_PATH)
+"""What `dump_block` adds to the fields of a block."""
+
 _DETAILS = ("auto", "low", "high")
 
 
@@ -78,6 +82,8 @@ def dump_block(block: Any) -> Json:
         elif data.get("path"):
             copied = _copied(data["path"])
             data |= {_COPY: copied} if copied is not None else {}
+    if isinstance(getattr(block, "path", None), Path):
+        data[_IS_PATH] = True
     if nested is not None:
         inner = getattr(block, nested)
         data[nested] = [dump_block(each) for each in inner] if isinstance(inner, list) else dump_block(inner)
@@ -90,6 +96,9 @@ def load_block(data: Json) -> Any:
     fields = copy.deepcopy(data)
     kind = str(fields.get("block_type"))
     copied, nested = fields.pop(_COPY, None), NESTED_FIELDS.get(kind)
+    # A document's path may be a string as well, and then stays one.
+    if fields.pop(_IS_PATH, False) and fields.get("path"):
+        fields["path"] = Path(fields["path"])
     if nested is not None:
         inner = fields[nested]
         fields[nested] = [load_block(each) for each in inner] if isinstance(inner, list) else load_block(inner)
@@ -102,7 +111,7 @@ def load_block(data: Json) -> Any:
         return made.model_validate(fields)
     except ValidationError:
         # A path whose file is gone and was too large to copy; the rest of the session must stay readable.
-        return made.model_construct(**{**fields, "path": Path(fields["path"])} if fields.get("path") else fields)
+        return made.model_construct(**fields)
 
 
 def _base64(value: Any) -> str | None:

@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("langchain.agents")
+
+from chat_fakes import FakeModel, answering, said
+from conftest import ReadLog
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage, ToolMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph.message import REMOVE_ALL_MESSAGES
+
+from langchain_mnesis import MnesisMiddleware
+from mnesis import Engine, MnesisConfig, ModelOverrides, sync
+from mnesis.config import CompactionConfig
+from mnesis.errors import ConfigurationError, StoreFullError
+from mnesis.store.sqlite import SqliteStore
+
+THREAD = {"configurable": {"thread_id": "t"}}
+
+
+def call(tool: str, call_id: str, /, **arguments: Any) -> AIMessage:
+    return AIMessage("", tool_calls=[{"name": tool, "args": arguments, "id": call_id, "type": "tool_call"}])
+
+
+def search(q: str) -> str:
+    """Search."""
+    return f"found {q}"
+
+
+def agent(model: FakeModel, engine: Engine, *more: AgentMiddleware[Any, Any, Any], tools: Any = (), **options: Any) -> Any:
+    middleware = [*more, MnesisMiddleware(options.pop("writer", None), engine=engine, **options)]
+    return create_agent(model, list(tools), middleware=middleware, checkpointer=InMemorySaver())
+
+
+def ask(asked: Any, text: str, config: Any = THREAD) -> list[BaseMessage]:
+    messages: list[BaseMessage] = asked.invoke({"messages": [("user", text)]}, config)["messages"]
+    return messages
+
+
+def long_answers() -> Iterator[AIMessage]:
+    return (AIMessage(f"answer {number} " + "word " * 60) for number in range(1, 10**6))
+
+
+def window_of(engine: Engine, session_id: str) -> list[str]:
+    return [m.text_content() for m in sync.SyncSession.load(session_id, engine=engine).window().messages]
+
+
+def test_every_message_of_an_agent_is_logged_once_tool_rounds_included(engine: Engine, log: ReadLog) -> None:
+    model = answering(call("search", "c1", q="a"), "done", "and again")
+    asked = agent(model, engine, tools=[search])
+    ask(asked, "one")
+    ask(asked, "two")
+    expected = [("user", "one"), ("assistant", ""), ("tool", "found a"), ("assistant", "done")]
+    assert log("t") == [*expected, ("user", "two"), ("assistant", "and again")]
+    assert said(model.asked[-1]) == ["one", "", "found a", "done", "two"]
+
+
+async def test_async_calls_and_streams_do_the_same(engine: Engine) -> None:
+    model = answering(call("search", "c1", q="a"), "done", "streamed")
+    asked = agent(model, engine, tools=[search])
+    await asked.ainvoke({"messages": [("user", "one")]}, THREAD)
+    async for _ in asked.astream({"messages": [("user", "two")]}, THREAD, stream_mode="messages"):
+        pass
+    log = await asyncio.to_thread(window_of, engine, "t")
+    assert log == ["one", "", "", "done", "two", "streamed"]
+
+
+def test_sync_calls_work_inside_a_running_loop(engine: Engine, log: ReadLog) -> None:
+    async def inside() -> None:
+        ask(agent(FakeModel(), engine), "one")
+
+    asyncio.run(inside())
+    assert log("t") == [("user", "one"), ("assistant", "answer 1")]
+
+
+def test_the_state_has_no_more_checkpoints_than_without_middleware(engine: Engine) -> None:
+    def checkpoints(asked: Any) -> int:
+        ask(asked, "one")
+        return len(list(asked.get_state_history(THREAD)))
+
+    plain = create_agent(FakeModel(), [], checkpointer=InMemorySaver())
+    assert checkpoints(agent(FakeModel(), engine)) == checkpoints(plain)
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [("messages", 12), ("tokens", 700), {"messages": 12, "tokens": 500}, [("tokens", 10**6), ("messages", 12)]],
+)
+def test_the_context_is_compacted_when_the_trigger_says_so(trigger: Any, engine: Engine, log: ReadLog) -> None:
+    model = FakeModel(messages=long_answers())
+    asked = agent(model, engine, trigger=trigger, keep=("messages", 4))
+    for number in range(20):
+        ask(asked, f"question {number} " + "word " * 20)
+    assert max(len(messages) for messages in model.asked) <= 13
+    assert model.asked[-1][0].additional_kwargs == {"lc_source": "summarization"}
+    assert len(log("t")) == 40
+
+
+def test_without_a_trigger_the_models_window_decides(engine: Engine) -> None:
+    model = FakeModel(messages=long_answers())
+    small = MnesisConfig(
+        compaction=CompactionConfig(compaction_output_budget=1_000),
+        model_overrides=ModelOverrides(context_limit=3_001, max_output_tokens=1),
+    )
+    asked = agent(model, engine, config=small)
+    for number in range(40):
+        ask(asked, f"question {number}")
+    assert max(len(messages) for messages in model.asked) < 60
+
+
+@pytest.mark.parametrize("kind", ["keep", "trim"])
+def test_one_question_and_many_tool_rounds_always_fit_and_pairs_stay_whole(kind: Any, engine: Engine, log: ReadLog) -> None:
+    def look(q: str) -> str:
+        """Look."""
+        return "seen " * 60
+
+    model = answering(*(call("look", f"c{n}", q=str(n)) for n in range(40)), "done")
+    asked = agent(model, engine, tools=[look], trigger=("messages", 20), keep=("messages", 8), state=kind)
+    state = asked.invoke({"messages": [("user", "the one question")]}, {**THREAD, "recursion_limit": 200})["messages"]
+    assert len(log("t")) == 82
+    assert len(state) == 82 if kind == "keep" else len(state) < 40
+    for messages in [*model.asked, state]:
+        assert len(messages) < 24 or messages is state
+        assert any("the one question" in text for text in said(messages))
+        calls = [c["id"] for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]
+        results = [m.tool_call_id for m in messages if isinstance(m, ToolMessage)]
+        assert calls == results
+
+
+def test_trimming_keeps_the_state_small_and_the_log_whole(engine: Engine, log: ReadLog) -> None:
+    model = FakeModel(messages=long_answers())
+    asked = agent(model, engine, trigger=("messages", 12), keep=("messages", 6), state="trim")
+    sizes = [len(ask(asked, f"question {number} " + "word " * 20)) for number in range(30)]
+    assert max(sizes) <= 14
+    assert len(log("t")) == 60
+    assert "question 0" in window_of(engine, "t")[0]
+
+
+def test_an_agent_in_a_new_process_goes_on_where_the_log_is(engine: Engine, log: ReadLog) -> None:
+    saver = InMemorySaver()
+    for number in range(3):
+        model = FakeModel()
+        asked = create_agent(model, [], middleware=[MnesisMiddleware(engine=engine)], checkpointer=saver)
+        ask(asked, f"question {number}")
+    assert len(log("t")) == 6
+    assert len(model.asked[-1]) == 5
+
+
+def test_a_session_begun_natively_is_what_the_agent_sees(engine: Engine) -> None:
+    session = sync.SyncSession.create(model="openai/gpt-4o", session_id="t", system_prompt="native", engine=engine)
+    session.record("earlier question", "earlier answer")
+    model = FakeModel()
+    ask(agent(model, engine), "one")
+    assert said(model.asked[-1]) == ["earlier question", "earlier answer", "one"]
+    again = sync.SyncSession.load("t", engine=engine)
+    assert (again.model, again.system_prompt) == ("openai/gpt-4o", "native")
+
+
+def test_what_is_removed_from_the_state_leaves_the_view_not_the_log(engine: Engine, log: ReadLog) -> None:
+    model = FakeModel()
+    asked = agent(model, engine)
+    ask(asked, "one")
+    answer = ask(asked, "two")[1]
+    asked.update_state(THREAD, {"messages": [RemoveMessage(id=answer.id)]})
+    ask(asked, "three")
+    assert said(model.asked[-1]) == ["one", "two", "answer 2", "three"]
+    asked.update_state(THREAD, {"messages": [RemoveMessage(id=REMOVE_ALL_MESSAGES), HumanMessage("anew")]})
+    ask(asked, "four")
+    assert said(model.asked[-1]) == ["anew", "four"]
+    assert len(log("t")) == 9
+
+
+def test_a_message_edited_in_the_state_is_shown_as_edited(engine: Engine, log: ReadLog) -> None:
+    model = FakeModel()
+    asked = agent(model, engine)
+    first = ask(asked, "one")[0]
+    asked.update_state(THREAD, {"messages": [HumanMessage("better", id=first.id)]})
+    ask(asked, "two")
+    assert sorted(said(model.asked[-1])) == sorted(["better", "answer 1", "two"])
+    assert ("user", "one") in log("t")
+
+
+def test_a_thread_rewound_to_an_earlier_point_is_shown_from_there(engine: Engine) -> None:
+    model = FakeModel()
+    asked = agent(model, engine)
+    ask(asked, "one")
+    before = asked.get_state(THREAD).config
+    ask(asked, "two")
+    ask(asked, "another two", before)
+    assert said(model.asked[-1]) == ["one", "answer 1", "another two"]
+
+
+def test_messages_another_middleware_adds_to_one_request_are_sent_and_not_logged(engine: Engine, log: ReadLog) -> None:
+    class Notes(AgentMiddleware[Any, Any, Any]):
+        def wrap_model_call(self, request: Any, handler: Any) -> Any:
+            notes = [HumanMessage("first note"), *request.messages, HumanMessage("last note")]
+            return handler(request.override(messages=notes))
+
+    model = FakeModel()
+    asked = agent(model, engine, Notes())
+    ask(asked, "one")
+    ask(asked, "two")
+    assert said(model.asked[-1]) == ["first note", "one", "answer 1", "two", "last note"]
+    assert len(log("t")) == 4
+
+
+def test_a_sub_agent_has_a_session_of_its_own_below_the_outer_one(engine: Engine) -> None:
+    inner = create_agent(FakeModel(), [], middleware=[MnesisMiddleware(engine=engine)])
+
+    def delegate(q: str) -> str:
+        """Ask somebody else."""
+        return str(inner.invoke({"messages": [("user", q)]})["messages"][-1].content)
+
+    ask(agent(answering(call("delegate", "c1", q="a"), call("delegate", "c2", q="b"), "done"), engine, tools=[delegate]), "x")
+    found = {record.id: record for record in sync.run(engine.sessions()).sessions}
+    below = [record for name, record in found.items() if name.startswith("t|tools:")]
+    assert [record.last_seq for record in below] == [2, 2]
+    assert {record.parent_id for record in below} == {"t"}
+    assert found["t"].last_seq == 6
+
+
+def test_without_a_thread_each_run_has_a_session_of_its_own(engine: Engine) -> None:
+    model = answering(call("search", "c1", q="a"), "done", "other")
+    asked = create_agent(model, [search], middleware=[MnesisMiddleware(engine=engine)])
+    ask(asked, "one", None)
+    ask(asked, "two", None)
+    assert said(model.asked[-1]) == ["two"]
+    assert sorted(record.last_seq for record in sync.run(engine.sessions()).sessions) == [2, 4]
+
+
+def test_a_session_may_be_named(engine: Engine, log: ReadLog) -> None:
+    ask(agent(FakeModel(), engine, session_id="fixed"), "one")
+    ask(agent(FakeModel(), engine, session_id=lambda request: f"n{len(request.messages)}"), "two")
+    assert log("fixed")[0] == ("user", "one")
+    assert log("n1")[0] == ("user", "two")
+    with pytest.raises(ConfigurationError):
+        ask(agent(FakeModel(), engine, session_id=lambda request: ""), "three")
+
+
+def test_the_model_can_read_again_what_a_summary_stands_for(engine: Engine) -> None:
+    model = FakeModel(messages=long_answers())
+    asked = agent(model, engine, trigger=("messages", 10), keep=("messages", 4))
+    ask(asked, "the code is 4711 " + "word " * 30)
+    for number in range(8):
+        ask(asked, f"question {number} " + "word " * 30)
+    summary = sync.SyncSession.load("t", engine=engine).summaries()[0]
+    model.messages = iter([call("lcm_expand", "e1", id=summary.id), call("lcm_expand", "e2", id="no such"), AIMessage("ok")])
+    read, wrong = [m for m in ask(asked, "what was the code?") if isinstance(m, ToolMessage)]
+    assert "the code is 4711" in str(read.content)
+    assert "no such" in str(wrong.content)
+
+
+async def test_the_recall_tool_works_in_async_agents_and_can_be_left_out(engine: Engine) -> None:
+    asked = agent(answering(call("lcm_expand", "e1", id="t"), "ok"), engine, session_id="t")
+    found = await asked.ainvoke({"messages": [("user", "hi")]}, THREAD)
+    assert isinstance(found["messages"][2], ToolMessage)
+    assert MnesisMiddleware(engine=engine, recall_tool=False).tools == []
+
+
+def test_an_overflow_is_answered_by_one_more_call_with_less(engine: Engine) -> None:
+    class ContextOverflowError(Exception):
+        """What LangChain's integrations raise."""
+
+    model = FakeModel(messages=long_answers())
+    asked = agent(model, engine)
+    for number in range(12):
+        ask(asked, f"question {number} " + "word " * 30)
+    model.messages = iter([ContextOverflowError("too long"), AIMessage("made it")])
+    assert ask(asked, "one more")[-1].content == "made it"
+    assert len(model.asked[-1]) < len(model.asked[-2])
+    model.messages = iter([ContextOverflowError("too long"), ContextOverflowError("still too long")])
+    with pytest.raises(ContextOverflowError, match="still"):
+        ask(asked, "and more")
+
+
+def test_other_failures_of_the_model_go_through_and_the_question_stays(engine: Engine, log: ReadLog) -> None:
+    with pytest.raises(ValueError, match="boom"):
+        ask(agent(answering(ValueError("boom")), engine), "one")
+    assert log("t") == [("user", "one")]
+
+
+def test_summaries_are_written_by_the_given_model_and_stay_out_of_the_stream(engine: Engine) -> None:
+    model, writer = FakeModel(messages=long_answers()), answering(*["They talked at length about words."] * 50)
+    asked = agent(model, engine, writer=writer, trigger=("messages", 8), keep=("messages", 4))
+    streamed: list[str] = []
+    for number in range(12):
+        question = {"messages": [("user", f"question {number} " + "word " * 60)]}
+        for piece, _ in asked.stream(question, THREAD, stream_mode="messages"):
+            streamed.append(str(piece.text))
+    assert writer.asked
+    assert "They talked at length" in said(model.asked[-1])[0]
+    assert "They talked" not in "".join(streamed)
+
+
+def test_what_the_store_refuses_is_raised(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*args: Any, **kwargs: Any) -> None:
+        raise StoreFullError("no space left", db_path="here")
+
+    asked = agent(FakeModel(), engine)
+    ask(asked, "one")
+    monkeypatch.setattr(SqliteStore, "append", full)
+    with pytest.raises(StoreFullError):
+        ask(asked, "two")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"trigger": ("words", 5)},
+        {"trigger": ("tokens", 0)},
+        {"trigger": ("fraction", 1.5)},
+        {"trigger": {}},
+        {"trigger": 5},
+        {"keep": ("messages", -1)},
+        {"keep": {"messages": 3}},
+        {"state": "burn"},
+        {"session_id": ""},
+    ],
+)
+def test_settings_that_cannot_work_are_refused(options: Any, engine: Engine) -> None:
+    with pytest.raises(ConfigurationError):
+        MnesisMiddleware(engine=engine, **options)
+
+
+def test_nothing_is_opened_before_the_first_call(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        create_agent(FakeModel(), [], middleware=[MnesisMiddleware(db_path=tmp_path / "no" / "x.db")])
+    assert list(tmp_path.iterdir()) == []

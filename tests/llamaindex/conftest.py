@@ -1,0 +1,52 @@
+"""Memories that are closed when their test is over, and models that answer from a script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("llama_index.core")
+
+from llama_index.memory.mnesis import MnesisMemory
+
+from mnesis.engine import Engine
+
+MakeMemory = Callable[..., MnesisMemory]
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    return tmp_path / "memory.db"
+
+
+@pytest.fixture
+def make_memory(db: Path) -> Iterator[MakeMemory]:
+    """`MnesisMemory.from_defaults` over one database file."""
+    made: list[MnesisMemory] = []
+
+    def make(**fields: Any) -> MnesisMemory:
+        if "engine" not in fields:
+            fields.setdefault("db_path", db)
+        made.append(MnesisMemory.from_defaults(**fields))
+        return made[-1]
+
+    yield make
+    for memory in made:
+        memory.close()
+
+
+@pytest.fixture
+def memory(make_memory: MakeMemory) -> MnesisMemory:
+    return make_memory(session_id="s")
+
+
+@pytest.fixture
+def engine(db: Path) -> Iterator[Engine]:
+    from mnesis import sync
+
+    made = Engine(db)
+    yield made
+    sync.run(made.close())
