@@ -226,6 +226,23 @@ class SessionConfig(_Config):
     )
 
 
+class RecallConfig(_Config):
+    """The way back to originals: the tools a model gets for it, and recall without being asked. In the model's tokens."""
+
+    enabled: bool = Field(
+        default=False, description="Place the originals that the newest message asks for right before it"
+    )
+    max_tokens: int = Field(default=1_500, ge=100, description="Tokens that recalled originals may take")
+    max_messages: int = Field(default=12, ge=1, le=100, description="Originals recalled at most")
+    tools: bool = Field(
+        default=True, description="Give the model lcm_grep, lcm_describe and lcm_expand once its context leaves out anything"
+    )
+    tool_tokens: int = Field(
+        default=8_000, ge=100, description="Tokens that all results of these tools may take in one turn"
+    )
+    tool_result_tokens: int = Field(default=2_000, ge=100, description="Tokens that one result may take")
+
+
 class ModelOverrides(_Config):
     """What is known better than the built-in table about the session's model."""
 
@@ -244,6 +261,7 @@ class MnesisConfig(_Config):
     store: StoreConfig = Field(default_factory=StoreConfig)
     operators: OperatorConfig = OperatorConfig()
     session: SessionConfig = SessionConfig()
+    recall: RecallConfig = RecallConfig()
     model_overrides: ModelOverrides | None = None
 
     @field_validator("model_overrides", mode="before")

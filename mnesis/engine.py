@@ -23,6 +23,8 @@ from mnesis.events.payloads import SessionDeletedPayload
 from mnesis.llm.base import LLM
 from mnesis.llm.resolve import resolve
 from mnesis.locks import FairLock, Once
+from mnesis.models.message import Message, Role
+from mnesis.models.recall import Search, SearchMode, SearchPage
 from mnesis.models.results import CompactionResult
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import SessionPage, Store
@@ -37,7 +39,8 @@ class SessionRuntime:
     """What every object that has one session open in this process shares.
 
     `turn` lets one turn through at a time, `compaction` one sweep. `state` is the newest known state. `finished` is the
-    newest compaction that no turn has reported yet.
+    newest compaction that no turn has reported yet. `recallable`: the context leaves something out. `recalled` is what was
+    placed before the newest message, under what it was found for: it stays the same for all requests of a turn.
     """
 
     turn: FairLock = field(default_factory=FairLock)
@@ -47,6 +50,8 @@ class SessionRuntime:
     finished: CompactionResult | None = None
     last_call: str = ""
     repeated_calls: int = 0
+    recallable: bool = False
+    recalled: tuple[object, Message | None] = (None, None)
 
     @property
     def is_compacting(self) -> bool:
@@ -170,6 +175,29 @@ class Engine:
         await self.open()
         await self.store.purge(session_id)
         self.events.for_session(session_id).publish(MnesisEvent.SESSION_DELETED, SessionDeletedPayload(session_id))
+
+    async def search(
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        cursor: str | None = None,
+        mode: SearchMode = "words",
+        session_id: str | None = None,
+        role: Role | None = None,
+        tool: str | None = None,
+        after: int | None = None,
+        before: int | None = None,
+    ) -> SearchPage:
+        """Originals that a question asks for, from every session, best first. See `MnesisSession.search`."""
+        await self.open()
+        wanted = Search(query, session_id, limit, cursor, mode, role, tool, after, before)
+        return await self.store.search(wanted)
+
+    async def reindex(self) -> None:
+        """Make the search index anew, from the logs."""
+        await self.open()
+        await self.store.reindex()
 
     def runtime(self, session_id: str) -> SessionRuntime:
         """What all objects of one session in this process share."""

@@ -6,6 +6,7 @@ MnesisError
 ├── InvalidMessageError           also a ValueError: input refused before anything was stored
 ├── ContextIrreducibleError       not even an empty conversation fits the window
 ├── ToolDefinitionError           also a ValueError: a tool that cannot be described or called
+├── RecallRefusedError            a grant does not allow this look into the past
 ├── MnesisStoreError
 │   ├── NotFoundError             also a LookupError
 │   │   ├── SessionNotFoundError
@@ -55,6 +56,10 @@ class InvalidMessageError(MnesisError, ValueError):
 
 class ToolDefinitionError(MnesisError, ValueError):
     """A tool given to `send()` that cannot be described to a model or called."""
+
+
+class RecallRefusedError(MnesisError):
+    """A grant does not allow this look into the past: spent, ended, revoked or out of its scope."""
 
 
 class ContextIrreducibleError(MnesisError):

@@ -22,8 +22,9 @@ from mnesis.events.payloads import (
     SessionUpdatedPayload,
 )
 from mnesis.llm.base import LLM
+from mnesis.lookup.automatic import asked_now, placed, recalled
 from mnesis.model_info import ModelInfo
-from mnesis.models.context import Budget, Window
+from mnesis.models.context import ActiveContext, Budget, Window
 from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
 from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.store.base import Append, Appended, Store
@@ -129,19 +130,44 @@ class Scope:
             self.bus.publish(MnesisEvent.SESSION_UPDATED, payload)
 
     async def window(
-        self, *, system_prompt: str | None = None, reserved_tokens: int = 0, budget_tokens: int | None = None
+        self,
+        *,
+        system_prompt: str | None = None,
+        reserved_tokens: int = 0,
+        budget_tokens: int | None = None,
+        message: str | None = None,
     ) -> Window:
-        """The window for the next request. The budget is corrected by how much more the provider counts than we do."""
+        """The window for the next request. The budget is corrected by how much more the provider counts than we do.
+
+        `message` is what the user is going to say next, where it is not stored yet; automatic recall looks for it."""
         context = await self.store.active_context(self.session_id)
         self.runtime.state = context.session
         room = int((budget_tokens or self.budget.usable_tokens) / context.session.calibration)
-        return assemble(
+        window = assemble(
             context,
             budget_tokens=room,
             count=self.count,
             system_prompt=system_prompt,
             reserved_tokens=reserved_tokens,
         )
+        self.runtime.recallable = bool(context.covers or context.prunes or window.omitted)
+        return await self._with_recall(context, window, message) if self.config.recall.enabled else window
+
+    async def _with_recall(self, context: ActiveContext, window: Window, question: str | None) -> Window:
+        """The window with the originals that the newest message asks for right before it."""
+        newest = asked_now(window) if question is None else None
+        if question is None:
+            if newest is None:
+                return window
+            question = newest.text_content()
+        reason = (question, newest.id if newest else None, context.covers)
+        if self.runtime.recalled[0] != reason:
+            block = await recalled(self.store, context, window, question, self.config.recall, self.count)
+            self.runtime.recalled = (reason, block)
+        block = self.runtime.recalled[1]
+        if block is None or window.tokens + block.token_count > window.budget_tokens:
+            return window
+        return placed(window, block, newest)
 
     def note_calls(self, calls: Sequence[ToolPart]) -> bool:
         """Count identical tool calls in a row; True, and an event, when the threshold is reached."""

@@ -23,7 +23,7 @@ def plan_prune(context: ActiveContext, config: CompactionConfig, count: Callable
     fresh = starts[-FRESH_TURNS] if len(starts) > FRESH_TURNS else 0
     behind, found = sum(visible_tokens(m, context.prunes) for m in messages[fresh:]), []
     for message in reversed(messages[:fresh]):
-        if behind >= config.prune_protect_tokens and message.tool_tokens:
+        if behind >= config.prune_protect_tokens and message.tool_tokens and message.seq not in context.pins:
             found.extend(_prunable(message, context, count))
         behind += visible_tokens(message, context.prunes)
     if sum(prune.tokens_saved for prune in found) < config.prune_minimum_tokens:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mnesis.models.context import ActiveContext, Budget, Prune
 from mnesis.models.message import Message
@@ -72,7 +73,17 @@ def plan_fold(
         foldable = _cut_inside_turns(messages, tokens, max(fresh_tokens, keep_tokens), FRESH_STEPS)
     if pressed and fixed + sum(t for i, t in enumerate(tokens) if i not in foldable) >= budget.usable_tokens:
         foldable = _cut_inside_turns(messages, tokens, budget.low_water_tokens, 1)
+    foldable -= _pinned(messages, context.pins)
     return FoldPlan(tuple(_runs(context.items, messages, tokens, foldable)))
+
+
+def _pinned(messages: Sequence[Message], pins: frozenset[int]) -> set[int]:
+    """Messages that stay: those that are pinned, and with a call its results, with a result its call."""
+    if not pins:
+        return set()
+    bounds = [i for i, message in enumerate(messages) if i == 0 or message.role != "tool"]
+    atoms = [range(start, end) for start, end in pairwise([*bounds, len(messages)])]
+    return {i for atom in atoms if any(messages[i].seq in pins for i in atom) for i in atom}
 
 
 def turn_starts(messages: Sequence[Message]) -> list[int]:

@@ -68,14 +68,21 @@ MIN_CALIBRATED_REQUEST = 500
 
 
 def after_append(
-    state: SessionRecord, *, messages: int, tokens: int, tool_tokens: int, reply_tokens: int, report: UsageReport | None
+    state: SessionRecord,
+    *,
+    messages: int,
+    tokens: int,
+    tool_tokens: int,
+    reply_tokens: int,
+    report: UsageReport | None,
+    **others: Any,
 ) -> SessionRecord:
     """The state after `messages` messages of `tokens` tokens were appended, `reply_tokens` of them the model's reply.
 
     How a report moves `context_tokens`: a known request *is* the context (input and output). An inferred report counts
     as a whole request when its input is larger than the previous report's since the last fold, or, for the first
     one, when it is at least half of the estimated window; otherwise it describes the turn alone, and the context grows
-    by it. The stored counts are the floor under all of it.
+    by it. The stored counts are the floor under all of it. `others` are further fields to set.
     """
     message_tokens = state.message_tokens + tokens
     changes: dict[str, Any] = {
@@ -83,6 +90,7 @@ def after_append(
         "message_tokens": message_tokens,
         "tool_tokens": state.tool_tokens + tool_tokens,
         "context_tokens": state.context_tokens + tokens,
+        **others,
     }
     if report is not None:
         changes["usage"] = state.usage + report.usage

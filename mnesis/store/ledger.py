@@ -45,8 +45,9 @@ def grown(session: SessionRecord, append: Append) -> tuple[SessionRecord, TurnSn
         tool_tokens=sum(message.tool_tokens for message in append.messages),
         reply_tokens=_reply_tokens(append.messages),
         report=append.report,
+        turn_count=session.turn_count + append.ends_turn,
+        updated_at=_later(session),
     )
-    after = replace(after, turn_count=after.turn_count + append.ends_turn, updated_at=_later(session))
     return after, _snapshot(after, append.messages) if append.ends_turn else None
 
 

@@ -293,6 +293,6 @@ def test_the_newest_user_message_stays_verbatim_as_long_as_it_fits() -> None:
 def test_markers_and_pointers_keep_to_the_room_that_is_planned_for_them(estimator: TokenEstimator) -> None:
     message_id = new_id("msg")
     assert estimator.estimate(omitted_span(1_000_000, 9_999_999, 9_000_000)) + 4 <= MARKER_TOKENS
-    pointer = excerpt("word " * 1_000_000, 0, estimator.estimate, message_id)
+    pointer = excerpt("word " * 150_000, 0, estimator.estimate, message_id)
     assert estimator.estimate(pointer) + 4 <= SMALLEST_EXCERPT_TOKENS
     assert estimator.estimate(left_out("reasoning", message_id)) + 4 <= SMALLEST_EXCERPT_TOKENS

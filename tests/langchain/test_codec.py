@@ -134,7 +134,9 @@ SHAPES: dict[str, BaseMessage] = {
     "tool error": ToolMessage("boom", tool_call_id="c1", status="error", name="search"),
     "tool blocks": ToolMessage([{"type": "text", "text": "a"}, "b"], tool_call_id="c1"),
     "tool content that is a tuple": ToolMessage("x", tool_call_id="c").model_copy(update={"content": [("a", 1)]}),
-    "artifact": ToolMessage("x", tool_call_id="c", artifact={"rows": [(1, b"\1")], "ids": {1, 2}, "f": frozenset("ab")}),
+    "artifact": ToolMessage(
+        "x", tool_call_id="c", artifact={"rows": [(1, b"\1")], "ids": {1, 2}, "f": frozenset("ab")}
+    ),
     "artifact of messages": ToolMessage("x", tool_call_id="c", artifact=[AIMessage("a"), HumanMessage("b", id="x")]),
     "artifact of documents": ToolMessage("x", tool_call_id="c", artifact=[Document("text", metadata={"p": 1}, id="d")]),
     "artifact of times": ToolMessage(
@@ -142,7 +144,9 @@ SHAPES: dict[str, BaseMessage] = {
         tool_call_id="c",
         artifact=[date(2026, 1, 2), time(1, 2, 3, 4), timedelta(-1, 2, 3), datetime(1, 1, 1, tzinfo=timezone.min)],
     ),
-    "artifact of numbers": ToolMessage("x", tool_call_id="c", artifact=[Decimal("1.10"), 2**70, -(2**64), 1 + 2j, 10**5000]),
+    "artifact of numbers": ToolMessage(
+        "x", tool_call_id="c", artifact=[Decimal("1.10"), 2**70, -(2**64), 1 + 2j, 10**5000]
+    ),
     "artifact that is a uuid": ToolMessage("x", tool_call_id="c", artifact=UUID(int=7)),
     "human chunk": HumanMessageChunk("hel"),
     "ai chunk": AIMessageChunk(
@@ -232,7 +236,9 @@ def test_a_value_that_contains_itself_or_is_nested_without_end_is_cut_and_marked
         through_json(ToolMessage("x", tool_call_id="c", artifact=value))
 
 
-@pytest.mark.parametrize("data", [{}, {"t": "hologram", "f": {}}, {"t": "ai"}, {"t": "ai", "f": {"content": {"$mn": "?"}}}])
+@pytest.mark.parametrize(
+    "data", [{}, {"t": "hologram", "f": {}}, {"t": "ai"}, {"t": "ai", "f": {"content": {"$mn": "?"}}}]
+)
 def test_data_of_an_unknown_shape_is_refused(data: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         load_message(data)

@@ -116,7 +116,9 @@ def tool_conversations(draw: st.DrawFn) -> list[BaseMessage]:
 
 @given(tool_conversations(), st.integers(400, 3_000))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_whatever_the_tool_calls_pairs_stay_whole_and_the_list_fits(messages: list[BaseMessage], max_tokens: int) -> None:
+def test_whatever_the_tool_calls_pairs_stay_whole_and_the_list_fits(
+    messages: list[BaseMessage], max_tokens: int
+) -> None:
     shown = compact_messages(messages, max_tokens=max_tokens)
     assert_pairs(shown)
     assert tokens(shown) <= max_tokens

@@ -53,7 +53,9 @@ CALLS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_every_way_of_calling_keeps_both_sides_and_shows_what_came_before(call: str, engine: Engine, log: ReadLog) -> None:
+def test_every_way_of_calling_keeps_both_sides_and_shows_what_came_before(
+    call: str, engine: Engine, log: ReadLog
+) -> None:
     model = FakeModel()
     memory = MnesisMemory(model, engine=engine)
     for number in (1, 2, 3):
@@ -248,7 +250,9 @@ def test_an_agent_with_memory_keeps_its_tool_rounds(engine: Engine) -> None:
         """Search."""
         return f"found {q}"
 
-    model = answering(AIMessage("", tool_calls=[CALL]), "done", AIMessage("", tool_calls=[{**CALL, "id": "c2"}]), "again")
+    model = answering(
+        AIMessage("", tool_calls=[CALL]), "done", AIMessage("", tool_calls=[{**CALL, "id": "c2"}]), "again"
+    )
     memory = MnesisMemory(agents.create_agent(model, [search]), engine=engine, session_id="s")
     memory.invoke({"messages": [("user", "go")]})
     assert len(list(memory.stream({"messages": [("user", "once more")]}))) == 3

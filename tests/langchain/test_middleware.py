@@ -36,7 +36,9 @@ def search(q: str) -> str:
     return f"found {q}"
 
 
-def agent(model: FakeModel, engine: Engine, *more: AgentMiddleware[Any, Any, Any], tools: Any = (), **options: Any) -> Any:
+def agent(
+    model: FakeModel, engine: Engine, *more: AgentMiddleware[Any, Any, Any], tools: Any = (), **options: Any
+) -> Any:
     middleware = [*more, MnesisMiddleware(options.pop("writer", None), engine=engine, **options)]
     return create_agent(model, list(tools), middleware=middleware, checkpointer=InMemorySaver())
 
@@ -118,7 +120,9 @@ def test_without_a_trigger_the_models_window_decides(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("kind", ["keep", "trim"])
-def test_one_question_and_many_tool_rounds_always_fit_and_pairs_stay_whole(kind: Any, engine: Engine, log: ReadLog) -> None:
+def test_one_question_and_many_tool_rounds_always_fit_and_pairs_stay_whole(
+    kind: Any, engine: Engine, log: ReadLog
+) -> None:
     def look(q: str) -> str:
         """Look."""
         return "seen " * 60
@@ -220,7 +224,12 @@ def test_a_sub_agent_has_a_session_of_its_own_below_the_outer_one(engine: Engine
         """Ask somebody else."""
         return str(inner.invoke({"messages": [("user", q)]})["messages"][-1].content)
 
-    ask(agent(answering(call("delegate", "c1", q="a"), call("delegate", "c2", q="b"), "done"), engine, tools=[delegate]), "x")
+    ask(
+        agent(
+            answering(call("delegate", "c1", q="a"), call("delegate", "c2", q="b"), "done"), engine, tools=[delegate]
+        ),
+        "x",
+    )
     found = {record.id: record for record in sync.run(engine.sessions()).sessions}
     below = [record for name, record in found.items() if name.startswith("t|tools:")]
     assert [record.last_seq for record in below] == [2, 2]
@@ -253,7 +262,9 @@ def test_the_model_can_read_again_what_a_summary_stands_for(engine: Engine) -> N
     for number in range(8):
         ask(asked, f"question {number} " + "word " * 30)
     summary = sync.SyncSession.load("t", engine=engine).summaries()[0]
-    model.messages = iter([call("lcm_expand", "e1", id=summary.id), call("lcm_expand", "e2", id="no such"), AIMessage("ok")])
+    model.messages = iter(
+        [call("lcm_expand", "e1", id=summary.id), call("lcm_expand", "e2", id="no such"), AIMessage("ok")]
+    )
     read, wrong = [m for m in ask(asked, "what was the code?") if isinstance(m, ToolMessage)]
     assert "the code is 4711" in str(read.content)
     assert "no such" in str(wrong.content)

@@ -13,7 +13,9 @@ CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 
 async def test_a_session_goes_round_all_doors_and_nothing_is_lost(engine: Engine) -> None:
     heard: list[tuple[str, int]] = []
-    engine.events.subscribe(MnesisEvent.MESSAGE_CREATED, lambda event, payload: heard.append((payload.role, payload.seq)))
+    engine.events.subscribe(
+        MnesisEvent.MESSAGE_CREATED, lambda event, payload: heard.append((payload.role, payload.seq))
+    )
     began: list[BaseMessage] = [
         HumanMessage("began in LangChain", mood="calm"),
         AIMessage("", tool_calls=[CALL], id="a1"),
@@ -78,9 +80,11 @@ def test_two_objects_and_the_native_door_share_one_engines_store(engine: Engine)
     heard: list[str] = []
     other.events.subscribe_all(lambda event, payload: heard.append(str(event)))
     MnesisChatMessageHistory("s", engine=engine).add_user_message("hi")
-    MnesisChatMessageHistory("s", db_path=engine.path).add_user_message("again")
+    by_path = MnesisChatMessageHistory("s", db_path=engine.path)
+    by_path.add_user_message("again")
     assert heard.count("message.created") == 2
     assert len(sync.SyncSession.load("s", engine=other).messages()) == 2
+    sync.run(by_path.engine.close())
     sync.run(other.close())
 
 

@@ -116,7 +116,9 @@ def test_usage_counts_cached_tokens_beside_the_input() -> None:
         "total_tokens": 105,
         "input_token_details": {"cache_read": 60, "cache_creation": 10},
     }
-    record = to_record(AIMessage("a", usage_metadata=usage, response_metadata={"model_name": "m", "finish_reason": "stop"}))
+    record = to_record(
+        AIMessage("a", usage_metadata=usage, response_metadata={"model_name": "m", "finish_reason": "stop"})
+    )
     assert record.tokens == TokenUsage(input=30, output=5, cache_read=60, cache_write=10, total=105)
     assert (record.model_id, record.finish_reason) == ("m", "stop")
 

@@ -1,0 +1,286 @@
+"""`lcm_grep`, `lcm_describe` and `lcm_expand`: the tools with which a model looks at what its context leaves out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mnesis.errors import ConfigurationError, NotFoundError, SummaryNotFoundError
+from mnesis.lookup.fence import fenced, heading, moment, text_of
+from mnesis.lookup.grants import Grant
+from mnesis.lookup.grep import Grep, grep
+from mnesis.models.message import Message
+from mnesis.models.recall import GrepPage, Search, SearchPage
+from mnesis.models.summary import Summary
+from mnesis.search.cursors import MAX_LIMIT
+from mnesis.store.base import Store
+from mnesis.tools.spec import ToolSpec
+
+Count = Callable[[str], int]
+
+NAMES = ("lcm_grep", "lcm_describe", "lcm_expand")
+MATCHES = 30
+HITS = 10
+FENCE_TOKENS = 60
+PAGE_MESSAGES = 50
+
+_ID = {"type": "string", "description": "An id as it stands in the context: sum_… or msg_…"}
+_CURSOR = {"type": "string", "description": "Where the last result said it goes on."}
+_GREP = {
+    "type": "object",
+    "properties": {
+        "pattern": {"type": "string", "description": "A regular expression, or words for mode 'words'."},
+        "mode": {
+            "type": "string",
+            "enum": ["regex", "words"],
+            "description": "'regex' finds every place in order; 'words' ranks messages by what a question asks for.",
+        },
+        "summary_id": {"type": "string", "description": "Only look at what stands behind this summary."},
+        "cursor": _CURSOR,
+    },
+    "required": ["pattern"],
+}
+_ONE_ID = {"type": "object", "properties": {"id": _ID}, "required": ["id"]}
+_EXPAND = {"type": "object", "properties": {"id": _ID, "cursor": _CURSOR}, "required": ["id"]}
+
+
+def recall_tools(store: Store, session_id: str, count: Count, grant: Grant | None = None) -> list[ToolSpec]:
+    """The three tools for one session, drawing on one grant. Without one, a bounded grant that lasts as long as they do."""
+    desk = Desk(store, session_id, count, grant or Grant())
+    return [
+        ToolSpec(
+            "lcm_grep",
+            "Search everything that was ever said in this conversation, also what summaries stand for. Results say which"
+            " summary covers them; read on with lcm_expand.",
+            _GREP,
+            desk.grep,
+            True,
+        ),
+        ToolSpec("lcm_describe", "Say what an id names: a summary, a message or a file.", _ONE_ID, desk.describe, True),
+        ToolSpec(
+            "lcm_expand",
+            "Read originals: what stands behind a summary, or one message whole, tool outputs included. Long results come"
+            " in pages; pass the cursor to go on.",
+            _EXPAND,
+            desk.expand,
+            True,
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where the tools of one grant are answered. Errors are raised; who runs the tool shows them to the model."""
+
+    store: Store
+    session_id: str
+    count: Count
+    grant: Grant
+
+    async def grep(
+        self, pattern: str, mode: str = "regex", summary_id: str | None = None, cursor: str | None = None
+    ) -> str:
+        """Matches of a pattern, or messages for a question."""
+        room = self.grant.room("lcm_grep", pattern)
+        scope = self._scope(summary_id, "lcm_grep")
+        if mode not in ("regex", "words"):
+            raise ConfigurationError(f"mode is 'regex' or 'words', not {mode!r}")
+        if mode == "regex":
+            found = await grep(self.store, self.session_id, Grep(pattern, scope, limit=MATCHES, cursor=cursor or None))
+            if found.matches or found.timed_out or cursor:
+                return self._noted("lcm_grep", pattern, self._grep_lines(found), room)
+            cursor = None
+        search = Search(pattern, self.session_id, limit=HITS, cursor=cursor or None, summary_id=scope)
+        page = await self.store.search(search)
+        note = "Nothing matches the pattern as it stands; by its words:" if mode == "regex" and page else ""
+        return self._noted("lcm_grep", pattern, self._hit_lines(page, note), room)
+
+    async def describe(self, id: str) -> str:
+        """What an id names."""
+        room = self.grant.room("lcm_describe", id)
+        try:
+            summary = await self._summary(id, "lcm_describe")
+        except SummaryNotFoundError:
+            lines = await self._message_details(id)
+        else:
+            lines = list(_summary_details(summary))
+        return self._noted("lcm_describe", id, lines, room)
+
+    async def expand(self, id: str, cursor: str | None = None) -> str:
+        """Originals, as far as there is room."""
+        room = self.grant.room("lcm_expand", id)
+        try:
+            summary = await self._summary(id, "lcm_expand")
+        except SummaryNotFoundError:
+            await self._refuse_outside(id)
+            message = await self.store.message(self.session_id, id)
+            lines = self._message_page(message, _cursor(cursor), room)
+        else:
+            if self.grant.depth is not None and summary.depth >= self.grant.depth:
+                lines = await self._children(summary)
+            else:
+                lines = await self._originals(summary, _cursor(cursor), room)
+        return self._noted("lcm_expand", id, lines, room)
+
+    async def _summary(self, id: str, tool: str) -> Summary:
+        summary = await self.store.summary(self.session_id, id)
+        allowed = self.grant.summary_ids
+        if allowed is not None and not await self._stands_behind(summary, allowed):
+            raise self.grant.refusal(tool, id, "the grant does not cover this summary")
+        return summary
+
+    async def _stands_behind(self, summary: Summary, allowed: frozenset[str]) -> bool:
+        if summary.id in allowed:
+            return True
+        every = {found.id: found for found in await self.store.summaries(self.session_id)}
+        waiting = [key for key in allowed if key in every]
+        while waiting:
+            children = every[waiting.pop()].child_ids
+            if summary.id in children:
+                return True
+            waiting.extend(children)
+        return False
+
+    async def _refuse_outside(self, message_id: str) -> None:
+        """A message must stand behind one of the summaries that a limited grant names."""
+        if self.grant.summary_ids is None:
+            return
+        seq = (await self.store.message(self.session_id, message_id)).seq
+        for summary_id in self.grant.summary_ids:
+            behind = await self.store.covered_messages(self.session_id, summary_id, after_seq=seq - 1, limit=1)
+            if behind and behind[0].seq == seq:
+                return
+        raise self.grant.refusal("lcm_expand", message_id, "the grant does not cover this message")
+
+    def _scope(self, summary_id: str | None, tool: str) -> str | None:
+        """Which summary a search is limited to."""
+        allowed = self.grant.summary_ids
+        if allowed is None:
+            return summary_id or None
+        if summary_id in allowed:
+            return summary_id
+        if len(allowed) == 1 and not summary_id:
+            return next(iter(allowed))
+        raise self.grant.refusal(tool, str(summary_id), f"name one of {', '.join(sorted(allowed))} as summary_id")
+
+    def _grep_lines(self, found: GrepPage) -> list[str]:
+        lines: list[str] = []
+        for group in found.groups:
+            lines.append(f"Under {group.summary_id}:" if group.summary_id else "In the context itself, or hidden:")
+            lines.extend(f"  [{m.message_id} · message {m.seq} · {m.role}] {m.line.strip()}" for m in group.matches)
+        if found.timed_out:
+            lines.append("The time limit ended the search; use a simpler pattern, or the cursor to pass over the message.")
+        if found.next_cursor:
+            lines.append(f"More: cursor={found.next_cursor}")
+        return lines or ["No match."]
+
+    def _hit_lines(self, page: SearchPage, note: str) -> list[str]:
+        lines = [note] if note else []
+        for hit in page:
+            under = f" · under {hit.summary_id}" if hit.summary_id else ""
+            lines.append(f"[{hit.message_id} · message {hit.seq} · {hit.role} · {moment(hit.created_at)}{under}]")
+            lines.append(hit.excerpt)
+        if page.next_cursor:
+            lines.append(f"More: cursor={page.next_cursor}")
+        return lines or ["Nothing found."]
+
+    async def _message_details(self, id: str) -> list[str]:
+        """Of a message, or of the message that refers to a file."""
+        try:
+            await self._refuse_outside(id)
+            message = await self.store.message(self.session_id, id)
+        except NotFoundError:
+            page = await self.store.search(Search(id, self.session_id, limit=1, mode="substring"))
+            if not page:
+                raise
+            return [f"{id} is mentioned first in {page[0].message_id}, message {page[0].seq}:", page[0].excerpt]
+        tools = sorted({part.tool_name for part in (*message.tool_calls, *message.tool_results)})
+        about = {"tokens": message.token_count, "tools": tools} if tools else {"tokens": message.token_count}
+        return [heading(message), json.dumps(about, ensure_ascii=False)]
+
+    def _message_page(self, message: Message, start: int, room: int) -> list[str]:
+        text = text_of(message)
+        end = self._fitting(text, start, room - self.count(heading(message)) - FENCE_TOKENS)
+        lines = [heading(message), text[start:end]]
+        return [*lines, f"More of it: cursor={end}"] if end < len(text) else lines
+
+    async def _children(self, summary: Summary) -> list[str]:
+        lines = [f"{summary.id} was made of {len(summary.child_ids)} summaries; expand the one you need:"]
+        for child_id in summary.child_ids:
+            child = await self.store.summary(self.session_id, child_id)
+            lines += [f"[{child.id} · messages {child.first_seq}-{child.last_seq}]", child.text]
+        return lines
+
+    async def _originals(self, summary: Summary, after_seq: int, room: int) -> list[str]:
+        """Whole messages as long as they fit; the first one in part, with the way to the rest, if even it does not."""
+        page = await self.store.covered_messages(
+            self.session_id, summary.id, after_seq=after_seq, limit=PAGE_MESSAGES + 1
+        )
+        left, lines = room - FENCE_TOKENS, []
+        for number, message in enumerate(page[:PAGE_MESSAGES]):
+            shown = f"{heading(message)}\n{text_of(message)}"
+            tokens = self.count(shown)
+            if tokens > left:
+                if lines:
+                    return [*lines, f"More: cursor={page[number - 1].seq}"]
+                part = self._message_page(message, 0, left)
+                rest = f"The rest of this message: lcm_expand({message.id!r}). More: cursor={message.seq}"
+                return [*part[:2], rest]
+            lines.append(shown)
+            left -= tokens
+        if len(page) > PAGE_MESSAGES:
+            lines.append(f"More: cursor={page[PAGE_MESSAGES - 1].seq}")
+        return lines or ["That was all."]
+
+    def _fitting(self, text: str, start: int, tokens: int) -> int:
+        """Where a stretch of at most `tokens` that begins at `start` ends; it is never empty."""
+        low, high = start + 1, min(len(text), start + max(tokens, 1) * 8)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.count(text[start:middle]) <= tokens:
+                low = middle
+            else:
+                high = middle - 1
+        return max(low, min(start + 1, len(text)))
+
+    def _noted(self, tool: str, target: str, lines: Sequence[str], room: int) -> str:
+        """The result, fenced and no longer than there is room for."""
+        kept = list(self._within(lines, room - FENCE_TOKENS))
+        if len(kept) < len(lines):
+            kept.append(f"… {len(lines) - len(kept)} more lines do not fit here; ask for less, or use the cursor."
+                        + "".join(f" {line}" for line in lines[-1:] if line.startswith("More")))  # fmt: skip
+        result = fenced("From the log of this conversation", kept)
+        self.grant.note(tool, target[:200], self.count(result))
+        return result
+
+    def _within(self, lines: Sequence[str], tokens: int) -> Iterator[str]:
+        for line in lines:
+            tokens -= self.count(line) + 1
+            if tokens < 0:
+                return
+            yield line
+
+
+def _summary_details(summary: Summary) -> Iterator[str]:
+    about = {
+        "kind": summary.kind,
+        "messages": f"{summary.first_seq}-{summary.last_seq}",
+        "message_count": summary.message_count,
+        "source_tokens": summary.source_tokens,
+        "level": summary.level,
+        "made": moment(summary.created_at),
+        "files": list(summary.file_ids),
+        "made_of": list(summary.child_ids),
+    }
+    yield f"[{summary.id}]"
+    yield json.dumps({name: value for name, value in about.items() if value not in ([], "")}, ensure_ascii=False)
+    yield summary.text
+
+
+def _cursor(cursor: Any) -> int:
+    text = str(cursor or 0)
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(MAX_LIMIT)) + 14:
+        raise ConfigurationError(f"{text[:80]!r} is no cursor of lcm_expand; pass what the last result said, or nothing")
+    return int(text)
