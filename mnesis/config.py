@@ -235,7 +235,8 @@ class RecallConfig(_Config):
     max_tokens: int = Field(default=1_500, ge=100, description="Tokens that recalled originals may take")
     max_messages: int = Field(default=12, ge=1, le=100, description="Originals recalled at most")
     tools: bool = Field(
-        default=True, description="Give the model lcm_grep, lcm_describe and lcm_expand once its context leaves out anything"
+        default=True,
+        description="Give the model lcm_grep, lcm_describe and lcm_expand once its context leaves out anything",
     )
     tool_tokens: int = Field(
         default=8_000, ge=100, description="Tokens that all results of these tools may take in one turn"

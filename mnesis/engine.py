@@ -39,7 +39,7 @@ class SessionRuntime:
     """What every object that has one session open in this process shares.
 
     `turn` lets one turn through at a time, `compaction` one sweep. `state` is the newest known state. `finished` is the
-    newest compaction that no turn has reported yet. `recallable`: the context leaves something out. `recalled` is what was
+    newest compaction that no turn has reported yet. `recallable`: the context leaves something out; `recall_refused`: the model takes no tools. `recalled` is what was
     placed before the newest message, under what it was found for: it stays the same for all requests of a turn.
     """
 
@@ -51,6 +51,7 @@ class SessionRuntime:
     last_call: str = ""
     repeated_calls: int = 0
     recallable: bool = False
+    recall_refused: bool = False
     recalled: tuple[object, Message | None] = (None, None)
 
     @property

@@ -6,7 +6,7 @@ Everything is checked here, before anything is stored. `InvalidMessageError` nam
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,6 +27,9 @@ from mnesis.models.message import (
     ToolStatus,
 )
 
+CountParts = Callable[[Sequence[MessagePart]], tuple[int, int]]
+"""Gives the tokens of a message of these parts, and how many of them are outputs of tools; 0, 0: count later."""
+
 Content = str | MessagePart | Sequence[MessagePart | Mapping[str, Any] | str]
 
 
@@ -35,8 +38,10 @@ def user_messages(content: Content, *, id: str | None = None) -> list[Message]:
     return messages_of(parts_of(content), id=id)
 
 
-def messages_of(parts: Sequence[MessagePart], *, id: str | None = None) -> list[Message]:
-    """`user_messages` of parts that were checked already."""
+def messages_of(
+    parts: Sequence[MessagePart], *, id: str | None = None, count: CountParts | None = None
+) -> list[Message]:
+    """`user_messages` of parts that were checked already; with `count` they are counted at once."""
     if not parts:
         raise InvalidMessageError(
             "nothing to send: the message has no parts; give a non-empty string or a list of parts"
@@ -46,9 +51,9 @@ def messages_of(parts: Sequence[MessagePart], *, id: str | None = None) -> list[
     messages = []
     if results:
         # Derived, not new: the same call repeated with the same id must give the same messages.
-        messages.append(draft("tool", results, id=f"{id}_results" if said and id else id))
+        messages.append(draft("tool", results, id=f"{id}_results" if said and id else id, count=count))
     if said:
-        messages.append(draft("user", said, id=id))
+        messages.append(draft("user", said, id=id, count=count))
     return messages
 
 
@@ -56,11 +61,15 @@ def _is_outcome(part: MessagePart) -> bool:
     return isinstance(part, ToolResultPart) or (isinstance(part, ToolPart) and part.has_result)
 
 
-def draft(role: Role, parts: Iterable[MessagePart], *, id: str | None = None, **fields: Any) -> Message:
-    """A message that is not stored yet: its id and time are set, its place and token counts are not.
+def draft(
+    role: Role, parts: Iterable[MessagePart], *, id: str | None = None, count: CountParts | None = None, **fields: Any
+) -> Message:
+    """A message that is not stored yet: its id and time are set, its place is not; with `count` its token counts are.
 
     What a reply gives as results of its own calls becomes part of these calls."""
-    given = _with_outcomes(list(parts)) if role == "assistant" else parts
+    given = _with_outcomes(list(parts)) if role == "assistant" else tuple(parts)
+    if count is not None:
+        fields["token_count"], fields["tool_tokens"] = count(given)
     try:
         return Message(id=id or new_id("msg"), role=role, parts=tuple(given), created_at=now_ms(), **fields)
     except ValidationError as error:

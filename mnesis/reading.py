@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from itertools import accumulate
 
 from mnesis.errors import ConfigurationError, MessageNotFoundError, NotFoundError, SummaryNotFoundError
 from mnesis.models.message import FileRefPart, Message, TextPart
+from mnesis.models.recall import SearchHit, SearchPage
 from mnesis.models.results import Description, Expansion
 from mnesis.models.summary import Summary
 from mnesis.store.base import Store
 
 PAGE = 500
+LARGEST_PAGE = 10_000
 
 
 async def every_message(
@@ -52,14 +56,50 @@ def _as_message(summary: Summary) -> Message:
     )
 
 
-async def expand(store: Store, session_id: str, summary_id: str, *, cursor: str | None, limit: int) -> Expansion:
-    """One page of the originals behind a summary."""
+async def with_neighbours(store: Store, page: SearchPage, neighbours: int) -> SearchPage:
+    """The hits with so many messages on each side of them, which may be hits themselves."""
+    if neighbours < 0:
+        raise ConfigurationError(f"neighbours is how many messages stand on each side of a hit, not {neighbours}")
+    if not neighbours:
+        return page
+    hits = [replace(hit, neighbours=await _around(store, hit, neighbours)) for hit in page]
+    return replace(page, hits=tuple(hits))
+
+
+async def _around(store: Store, hit: SearchHit, reach: int) -> tuple[Message, ...]:
+    first, last = max(hit.seq - reach, 1), hit.seq + reach
+    found = await store.messages(hit.session_id, after_seq=first - 1, until_seq=last)
+    return tuple(message for message in found if message.seq != hit.seq)
+
+
+async def expand(
+    store: Store, session_id: str, summary_id: str, *, cursor: str | None, limit: int, max_tokens: int | None = None
+) -> Expansion:
+    """One page of the originals behind a summary, or the message of this id."""
+    if max_tokens is not None and max_tokens < 1:
+        raise ConfigurationError(f"max_tokens is the room for one page and at least 1, not {max_tokens}")
     if limit < 1:
         raise ConfigurationError(f"limit is the number of messages per page and at least 1, not {limit}")
     after_seq = _cursor_seq(cursor)
-    page = await store.covered_messages(session_id, summary_id, after_seq=after_seq, limit=limit + 1)
-    more, page = len(page) > limit, page[:limit]
+    limit = min(limit, LARGEST_PAGE)
+    try:
+        found = await store.covered_messages(session_id, summary_id, after_seq=after_seq, limit=limit + 1)
+    except SummaryNotFoundError as error:
+        try:
+            return Expansion(summary_id=summary_id, messages=(await store.message(session_id, summary_id),))
+        except MessageNotFoundError:
+            raise error from None
+    page = _within(found[:limit], max_tokens)
+    more = len(page) < len(found)
     return Expansion(summary_id=summary_id, messages=tuple(page), next_cursor=str(page[-1].seq) if more else None)
+
+
+def _within(messages: list[Message], max_tokens: int | None) -> list[Message]:
+    """As many of the messages as fit, the first in any case."""
+    if max_tokens is None:
+        return messages
+    totals = accumulate(message.token_count for message in messages)
+    return messages[: max(sum(1 for total in totals if total <= max_tokens), 1)]
 
 
 async def expand_children(store: Store, session_id: str, summary_id: str) -> Expansion:

@@ -25,10 +25,10 @@ from mnesis.llm.base import LLM
 from mnesis.lookup.automatic import asked_now, placed, recalled
 from mnesis.model_info import ModelInfo
 from mnesis.models.context import ActiveContext, Budget, Window
-from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
+from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.store.base import Append, Appended, Store
-from mnesis.tokens import message_tokens
+from mnesis.tokens import parts_tokens
 from mnesis.tools.toolset import canonical_call
 
 T = TypeVar("T")
@@ -88,11 +88,14 @@ class Scope:
         """The message with its token counts, taken now, once."""
         if message.token_count:
             return message
-        if _characters(message) > COUNT_IN_THREAD_CHARS:
-            tokens, tool_tokens = await to_thread.run_sync(message_tokens, message, self.count)
-        else:
-            tokens, tool_tokens = message_tokens(message, self.count)
+        tokens, tool_tokens = self.count_parts(message.parts)
+        if not tokens:
+            tokens, tool_tokens = await to_thread.run_sync(parts_tokens, message.parts, self.count)
         return message.model_copy(update={"token_count": tokens, "tool_tokens": tool_tokens})
+
+    def count_parts(self, parts: Sequence[MessagePart]) -> tuple[int, int]:
+        """Tokens of a message of these parts, and of tool outputs among them; 0, 0 if they are too long to count here."""
+        return parts_tokens(parts, self.count) if _characters(parts) <= COUNT_IN_THREAD_CHARS else (0, 0)
 
     async def carried_through(self, work: Coroutine[Any, Any, T]) -> T:
         """The outcome of `work`, which goes on even if whoever waits for it is cancelled."""
@@ -196,9 +199,9 @@ class Scope:
         self.bus.publish(MnesisEvent.LLM_RETRY, payload)
 
 
-def _characters(message: Message) -> int:
+def _characters(parts: Sequence[MessagePart]) -> int:
     total = 0
-    for part in message.parts:
+    for part in parts:
         if isinstance(part, TextPart):
             total += len(part.text)
         elif isinstance(part, ToolPart | ToolResultPart):

@@ -21,8 +21,11 @@ from mnesis.events.bus import EventBus, Handler, MnesisEvent, Unsubscribe
 from mnesis.events.payloads import SessionClosedPayload, SessionCreatedPayload
 from mnesis.intake import Content, draft, messages_of, parts_of, user_messages
 from mnesis.locks import Once
+from mnesis.lookup.grants import Grant
+from mnesis.lookup.grep import TIMEOUT_SECONDS, Grep, grep
 from mnesis.models.context import Budget, Interruption, Window
-from mnesis.models.message import Message, MessagePart, TextPart
+from mnesis.models.message import Message, MessagePart, Role, TextPart
+from mnesis.models.recall import GrepPage, Search, SearchMode, SearchPage
 from mnesis.models.results import (
     CompactionResult,
     Description,
@@ -39,12 +42,16 @@ from mnesis.models.usage import TokenUsage
 from mnesis.opening import Opened, Opening, load_existing, open_or_create
 from mnesis.render.anthropic import anthropic_messages
 from mnesis.render.chat import chat_messages
+from mnesis.tools.recall import recall_tools
+from mnesis.tools.spec import ToolSpec
 from mnesis.tools.toolset import Toolset
 from mnesis.turn import OnPart, Turn, refuse_from_inside
 from mnesis.upkeep import Upkeep
 
 DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
 HANDLER_GRACE_SECONDS = 10.0
+PINNED_SHARE = 0.25
+"""Of the soft threshold, so that what cannot be folded never keeps the context above it."""
 
 
 class MnesisSession:
@@ -274,12 +281,13 @@ class MnesisSession:
         cost: float = 0.0,
         user_message_id: str | None = None,
         assistant_message_id: str | None = None,
+        created_at: int | None = None,
     ) -> RecordResult:
         """Store a turn that was made elsewhere, both messages in one transaction, and see to the context.
 
         `tokens` is the usage the provider reported; without it the text is counted. Tool calls may be among the parts of
         the response, with their outputs. With ids of your own the call may be repeated safely: what is stored already is
-        not stored again.
+        not stored again. `created_at` is when it was said, in milliseconds since 1970, where that was not now.
         """
         asked, answered = parts_of(user_message), parts_of(assistant_response)
         self._check_open()
@@ -288,19 +296,24 @@ class MnesisSession:
             raise InvalidMessageError("a turn needs a user message and a response; one of them has no parts")
         if tokens is not None and not isinstance(tokens, TokenUsage):
             raise InvalidMessageError(f"tokens is a TokenUsage, not {tokens!r}")
-        said = messages_of(asked, id=user_message_id)
+        count = self._scope.count_parts
+        said = messages_of(asked, id=user_message_id, count=count)
         reply = draft(
             "assistant",
             answered,
             id=assistant_message_id,
+            count=count,
             model_id=self.model,
             tokens=tokens,
             cost=cost,
             finish_reason=finish_reason,
         )
+        if created_at is not None:
+            moment = {"created_at": created_at}
+            said, reply = [m.model_copy(update=moment) for m in said], reply.model_copy(update=moment)
         async with self._scope.runtime.turn:
             self._check_open()
-            counted = [await self._scope.counted(m) for m in (*said, reply)]
+            counted = [m if m.token_count else await self._scope.counted(m) for m in (*said, reply)]
             report = _report(counted, reply.tokens, reply.cost)
             stored = await self._scope.append(counted, report=report, ends_turn=True)
             looping = self._scope.note_calls(reply.tool_calls) if stored.fresh else False
@@ -361,17 +374,23 @@ class MnesisSession:
         return await self._scope.store.message(self.id, message_id)
 
     async def window(
-        self, *, system_prompt: str | None = None, reserved_tokens: int = 0, budget_tokens: int | None = None
+        self,
+        *,
+        system_prompt: str | None = None,
+        reserved_tokens: int = 0,
+        budget_tokens: int | None = None,
+        message: str | None = None,
     ) -> Window:
         """What the model would be sent now, as values. Over the hard threshold the context is compacted first.
 
         `reserved_tokens` are what the request carries beside prompt and messages (tool definitions). `budget_tokens` is
-        what it may take altogether, where that is less than the session's own budget.
+        what it may take altogether, where that is less than the session's own budget. `message` is what the user is going
+        to say next, for automatic recall; by default it looks for the newest message, if that has no answer yet.
         """
         self._check_open()
         await self._upkeep.make_room(reserved_tokens)
         return await self._scope.window(
-            system_prompt=system_prompt, reserved_tokens=reserved_tokens, budget_tokens=budget_tokens
+            system_prompt=system_prompt, reserved_tokens=reserved_tokens, budget_tokens=budget_tokens, message=message
         )
 
     async def context_for_next_turn(
@@ -379,15 +398,17 @@ class MnesisSession:
         system_prompt: str | None = None,
         *,
         provider: Literal["openai", "anthropic"] = "openai",
+        message: str | None = None,
     ) -> list[dict[str, Any]]:
         """The window as messages for your own client, without the system prompt; add the next user message and send it.
 
         `provider` "openai" gives chat-completions dicts, "anthropic" content blocks with alternating roles. A
-        `system_prompt` other than the session's is taken into account for the room it needs.
+        `system_prompt` other than the session's is taken into account for the room it needs. With automatic recall on,
+        `message` is what the user is going to say: the originals it asks for come last, so that it follows them.
         """
         if provider not in ("openai", "anthropic"):
             raise ConfigurationError(f"provider is 'openai' or 'anthropic', not {provider!r}")
-        window = await self.window(system_prompt=system_prompt)
+        window = await self.window(system_prompt=system_prompt, message=message)
         return anthropic_messages(window.messages) if provider == "anthropic" else chat_messages(window.messages)
 
     async def compact(self) -> CompactionResult:
@@ -450,15 +471,116 @@ class MnesisSession:
         self._check_open()
         return await self._scope.store.summaries(self.id)
 
+    async def search(
+        self,
+        query: str,
+        limit: int = 10,
+        *,
+        cursor: str | None = None,
+        mode: SearchMode = "words",
+        role: Role | None = None,
+        tool: str | None = None,
+        after: int | None = None,
+        before: int | None = None,
+        summary_id: str | None = None,
+        neighbours: int = 0,
+    ) -> SearchPage:
+        """Originals that a question asks for, best first; the page is a sequence of hits with a `next_cursor`.
+
+        Folding never changes what is found. `mode` "substring" finds `query` as it stands, newest first. `role`, `tool`
+        (its name), `after` and `before` (milliseconds since 1970) and `summary_id` (what stands behind it) narrow the
+        search; `neighbours` brings so many messages on each side of a hit. Raises `ConfigurationError` for a limit below
+        1 or a cursor of another search, `SummaryNotFoundError`.
+        """
+        self._check_open()
+        wanted = Search(query, self.id, limit, cursor, mode, role, tool, after, before, summary_id)
+        return await reading.with_neighbours(self._scope.store, await self._scope.store.search(wanted), neighbours)
+
+    async def grep(
+        self,
+        pattern: str,
+        summary_id: str | None = None,
+        *,
+        ignore_case: bool = False,
+        limit: int = 50,
+        cursor: str | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> GrepPage:
+        """Every match of a regular expression in the log, in order, grouped by the summary that covers it now.
+
+        Runs off the event loop. After `timeout_seconds` the page ends with what was found, `timed_out` set. Raises
+        `ConfigurationError` for a pattern that cannot be read, `SummaryNotFoundError`.
+        """
+        self._check_open()
+        wanted = Grep(pattern, summary_id, ignore_case, limit, cursor, timeout_seconds)
+        return await grep(self._scope.store, self.id, wanted)
+
+    def recall_tools(self, grant: Grant | None = None) -> list[ToolSpec]:
+        """`lcm_grep`, `lcm_describe` and `lcm_expand` for this session, to hand to a model or a sub-agent of your own.
+
+        `send()` offers them by itself. Without a grant they may bring back 8,000 tokens altogether.
+        """
+        self._check_open()
+        return recall_tools(self._scope.store, self.id, self._scope.count, grant)
+
+    async def pin(self, message_id: str) -> None:
+        """Keep a message in the context verbatim, whatever is folded; of a call and its results all stay.
+
+        Raises `MessageNotFoundError`; `StaleContextError` if it is folded already (`pin_fact` says it again);
+        `ConfigurationError` if pinned messages would take more than a quarter of the soft threshold.
+        """
+        self._check_open()
+        message = await self._scope.store.message(self.id, message_id)
+        context = await self._scope.store.active_context(self.id)
+        pinned = [m for m in context.items if isinstance(m, Message) and m.seq in context.pins and m.seq != message.seq]
+        tokens = message.token_count + sum(m.token_count for m in pinned)
+        if tokens > self.budget.soft_tokens * PINNED_SHARE:
+            raise ConfigurationError(
+                f"pinned messages would take {tokens:,} tokens, more than a quarter of the soft threshold of"
+                f" {self.budget.soft_tokens:,}; unpin some, or pin the fact alone with pin_fact()"
+            )
+        await self._scope.store.pin(self.id, message.seq)
+
+    async def pin_fact(self, fact: str) -> Message:
+        """Add a fact to the conversation, as a message of the user, and pin it. Returns the message."""
+        if not fact.strip():
+            raise InvalidMessageError("nothing to pin: the fact is empty")
+        (message,) = await self.append(user_messages(f"[Pinned] {fact}"))
+        await self.pin(message.id)
+        return message
+
+    async def unpin(self, message_id: str) -> None:
+        """Let a message be folded again; quiet if it is not pinned. Raises `MessageNotFoundError`."""
+        self._check_open()
+        message = await self._scope.store.message(self.id, message_id)
+        await self._scope.store.pin(self.id, message.seq, False)
+
+    async def pins(self) -> list[Message]:
+        """The pinned messages, in order."""
+        self._check_open()
+        context = await self._scope.store.active_context(self.id)
+        return [m for m in context.items if isinstance(m, Message) and m.seq in context.pins]
+
     async def expand(
-        self, summary_id: str, *, cursor: str | None = None, limit: int = 50, children: bool = False
+        self,
+        summary_id: str,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        children: bool = False,
+        max_tokens: int | None = None,
     ) -> Expansion:
         """The originals behind a summary, exact and in order, `limit` at a time; with `children` the summaries it was made
-        of. Raises `SummaryNotFoundError`."""
+        of. The id of a message gives that message.
+
+        `max_tokens` ends a page before it becomes larger; one message is always in it. Raises `SummaryNotFoundError`.
+        """
         self._check_open()
         if children:
             return await reading.expand_children(self._scope.store, self.id, summary_id)
-        return await reading.expand(self._scope.store, self.id, summary_id, cursor=cursor, limit=limit)
+        return await reading.expand(
+            self._scope.store, self.id, summary_id, cursor=cursor, limit=limit, max_tokens=max_tokens
+        )
 
     async def describe(self, id: str) -> Description:
         """What an id names in this session: the session itself, a message, a summary or a file. Raises `NotFoundError`."""
@@ -493,7 +615,6 @@ class MnesisSession:
         It is carried through even if whoever waits for it is cancelled; a further call waits for the same end.
         """
         refuse_from_inside(self.id)
-        self._closed = True
         if self._scope.bus.is_handling():
             # Closing waits for handlers, so a handler must not wait for closing.
             self._end.begin()
@@ -501,6 +622,9 @@ class MnesisSession:
         await self._end.done()
 
     async def _close(self) -> None:
+        # Handlers that are under way may still look into the session they hear of.
+        await self._scope.bus.drain(HANDLER_GRACE_SECONDS)
+        self._closed = True
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(t for t in self._turns if t.get_loop() is loop), return_exceptions=True)
         async with self._scope.runtime.turn:

@@ -20,8 +20,11 @@ from mnesis.engine import Engine
 from mnesis.errors import MnesisError
 from mnesis.events.bus import EventBus, Handler, MnesisEvent, Unsubscribe
 from mnesis.intake import Content
+from mnesis.lookup.grants import Grant
+from mnesis.lookup.grep import TIMEOUT_SECONDS
 from mnesis.models.context import Budget, Interruption, Window
-from mnesis.models.message import Message
+from mnesis.models.message import Message, Role
+from mnesis.models.recall import GrepPage, SearchMode, SearchPage
 from mnesis.models.results import (
     CompactionResult,
     Description,
@@ -35,6 +38,7 @@ from mnesis.models.results import (
 from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
 from mnesis.session import MnesisSession
+from mnesis.tools.spec import ToolSpec
 from mnesis.turn import OnPart
 
 T = TypeVar("T")
@@ -264,6 +268,7 @@ class SyncSession:
         cost: float = 0.0,
         user_message_id: str | None = None,
         assistant_message_id: str | None = None,
+        created_at: int | None = None,
     ) -> RecordResult:
         """Store a turn that was made elsewhere."""
         return run(
@@ -275,6 +280,7 @@ class SyncSession:
                 cost=cost,
                 user_message_id=user_message_id,
                 assistant_message_id=assistant_message_id,
+                created_at=created_at,
             )
         )
 
@@ -303,20 +309,32 @@ class SyncSession:
         return run(self._session.message(message_id))
 
     def window(
-        self, *, system_prompt: str | None = None, reserved_tokens: int = 0, budget_tokens: int | None = None
+        self,
+        *,
+        system_prompt: str | None = None,
+        reserved_tokens: int = 0,
+        budget_tokens: int | None = None,
+        message: str | None = None,
     ) -> Window:
         """What the model would be sent now, as values."""
         return run(
             self._session.window(
-                system_prompt=system_prompt, reserved_tokens=reserved_tokens, budget_tokens=budget_tokens
+                system_prompt=system_prompt,
+                reserved_tokens=reserved_tokens,
+                budget_tokens=budget_tokens,
+                message=message,
             )
         )
 
     def context_for_next_turn(
-        self, system_prompt: str | None = None, *, provider: Literal["openai", "anthropic"] = "openai"
+        self,
+        system_prompt: str | None = None,
+        *,
+        provider: Literal["openai", "anthropic"] = "openai",
+        message: str | None = None,
     ) -> list[dict[str, Any]]:
         """The window as messages for your own client, without the system prompt."""
-        return run(self._session.context_for_next_turn(system_prompt, provider=provider))
+        return run(self._session.context_for_next_turn(system_prompt, provider=provider, message=message))
 
     def compact(self) -> CompactionResult:
         """Fold everything but the two newest user turns now."""
@@ -350,11 +368,91 @@ class SyncSession:
         """Every summary ever made, children before parents."""
         return run(self._session.summaries())
 
+    def search(
+        self,
+        query: str,
+        limit: int = 10,
+        *,
+        cursor: str | None = None,
+        mode: SearchMode = "words",
+        role: Role | None = None,
+        tool: str | None = None,
+        after: int | None = None,
+        before: int | None = None,
+        summary_id: str | None = None,
+        neighbours: int = 0,
+    ) -> SearchPage:
+        """Originals that a question asks for, best first."""
+        return run(
+            self._session.search(
+                query,
+                limit,
+                cursor=cursor,
+                mode=mode,
+                role=role,
+                tool=tool,
+                after=after,
+                before=before,
+                summary_id=summary_id,
+                neighbours=neighbours,
+            )
+        )
+
+    def grep(
+        self,
+        pattern: str,
+        summary_id: str | None = None,
+        *,
+        ignore_case: bool = False,
+        limit: int = 50,
+        cursor: str | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> GrepPage:
+        """Every match of a regular expression in the log, grouped by the summary that covers it now."""
+        return run(
+            self._session.grep(
+                pattern,
+                summary_id,
+                ignore_case=ignore_case,
+                limit=limit,
+                cursor=cursor,
+                timeout_seconds=timeout_seconds,
+            )
+        )
+
+    def recall_tools(self, grant: Grant | None = None) -> list[ToolSpec]:
+        """`lcm_grep`, `lcm_describe` and `lcm_expand` for this session; their handlers are asynchronous."""
+        return self._session.recall_tools(grant)
+
+    def pin(self, message_id: str) -> None:
+        """Keep a message in the context verbatim, whatever is folded."""
+        run(self._session.pin(message_id))
+
+    def pin_fact(self, fact: str) -> Message:
+        """Add a fact to the conversation and pin it."""
+        return run(self._session.pin_fact(fact))
+
+    def unpin(self, message_id: str) -> None:
+        """Let a message be folded again."""
+        run(self._session.unpin(message_id))
+
+    def pins(self) -> list[Message]:
+        """The pinned messages, in order."""
+        return run(self._session.pins())
+
     def expand(
-        self, summary_id: str, *, cursor: str | None = None, limit: int = 50, children: bool = False
+        self,
+        summary_id: str,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        children: bool = False,
+        max_tokens: int | None = None,
     ) -> Expansion:
         """The originals behind a summary."""
-        return run(self._session.expand(summary_id, cursor=cursor, limit=limit, children=children))
+        return run(
+            self._session.expand(summary_id, cursor=cursor, limit=limit, children=children, max_tokens=max_tokens)
+        )
 
     def describe(self, id: str) -> Description:
         """What an id names in this session."""

@@ -17,7 +17,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -143,13 +143,18 @@ class TokenEstimator:
 
 
 def message_tokens(message: Message, count: Callable[[str], int]) -> tuple[int, int]:
-    """Tokens of `message` as it is sent, and how many of them are outputs of tools.
+    """Tokens of `message` as it is sent, and how many of them are outputs of tools."""
+    return parts_tokens(message.parts, count)
+
+
+def parts_tokens(parts: Iterable[MessagePart], count: Callable[[str], int]) -> tuple[int, int]:
+    """Tokens of a message of these parts as it is sent, and how many of them are outputs of tools.
 
     `count` gives the tokens of a text. The overheads are those of the chat formats: a few tokens of framing for each
     message, call and result.
     """
     total, tool_output = MESSAGE_OVERHEAD, 0
-    for part in message.parts:
+    for part in parts:
         if isinstance(part, ToolResultPart):
             tool_output += count(part.output) + TOOL_OVERHEAD
             continue
@@ -249,6 +254,8 @@ def _table_directories() -> Iterator[Path]:
 
 
 def _encoded_tokens(text: str, encoding: tiktoken.Encoding) -> int:
+    if len(text) <= PIECE_CHARS:
+        return len(encoding.encode_ordinary(text))
     return sum(len(encoding.encode_ordinary(piece)) for piece in pieces(text))
 
 

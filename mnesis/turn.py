@@ -12,12 +12,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnesis.errors import ContextIrreducibleError, ContextOverflowError, LLMError, LLMResponseError, MnesisError
+from mnesis.errors import (
+    ContextIrreducibleError,
+    ContextOverflowError,
+    LLMBadRequestError,
+    LLMError,
+    LLMResponseError,
+    MnesisError,
+)
 from mnesis.ids import now_ms
 from mnesis.intake import draft
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
 from mnesis.llm.redact import redact
 from mnesis.llm.retry import complete_with_retry, stream_with_retry
+from mnesis.lookup.grants import Grant
 from mnesis.models.context import Interruption, Window
 from mnesis.models.message import FinishReason, Message, MessagePart, ReasoningPart, TextPart, ToolPart
 from mnesis.models.results import CompactionResult, TurnResult
@@ -25,6 +33,7 @@ from mnesis.models.session import UsageReport
 from mnesis.models.usage import TokenUsage
 from mnesis.render.chat import chat_messages
 from mnesis.scope import Scope
+from mnesis.tools.recall import NAMES, recall_tools
 from mnesis.tools.toolset import Toolset
 from mnesis.upkeep import Upkeep
 
@@ -84,6 +93,7 @@ class Turn:
     doom_loop: bool = False
     compacted: CompactionResult | None = None
     partial: str = ""
+    recall_offered: bool = False
 
     async def run(self) -> TurnResult:
         """Store the user's messages, ask until no tool is left to run, store every step."""
@@ -114,16 +124,49 @@ class Turn:
             raise
 
     async def _ask(self) -> tuple[Window, LLMReply]:
-        reserved = self._tool_tokens()
-        self.compacted = await self.upkeep.make_room(reserved) or self.compacted
-        window = await self.scope.window(system_prompt=self.system_prompt, reserved_tokens=reserved)
+        window, reserved = await self._window()
         try:
             return window, await self._call(window)
         except ContextOverflowError as overflow:
             if self.partial:
                 raise
             window = await self._smaller_window(window, reserved, overflow)
+        except LLMBadRequestError:
+            if self.partial or not self._withdraw_recall():
+                raise
+            window, _ = await self._window()
         return window, await self._call(window)
+
+    async def _window(self) -> tuple[Window, int]:
+        """The window of the next request, and the tokens its tools take. Whether recall has a use is known with the window."""
+        for _ in range(2):
+            self._offer_recall()
+            reserved = self._tool_tokens()
+            self.compacted = await self.upkeep.make_room(reserved) or self.compacted
+            window = await self.scope.window(system_prompt=self.system_prompt, reserved_tokens=reserved)
+            if not self._offer_recall():
+                break
+        return window, reserved
+
+    def _offer_recall(self) -> bool:
+        """Give the model the way back once its context leaves out anything. True if it is new in this turn."""
+        scope, config = self.scope, self.scope.config.recall
+        if self.recall_offered or not scope.runtime.recallable or not config.tools or scope.runtime.recall_refused:
+            return False
+        grant = Grant(tokens=config.tool_tokens, result_tokens=config.tool_result_tokens)
+        for spec in recall_tools(scope.store, scope.session_id, scope.count, grant):
+            self.tools.offer(spec)
+        self.recall_offered = True
+        return True
+
+    def _withdraw_recall(self) -> bool:
+        """After the provider refused a request: a model that knows no tools goes on without the way back."""
+        if not self.recall_offered or self.scope.runtime.recall_refused:
+            return False
+        logger.info("session %s: refused with tools for recall; trying without", self.scope.session_id)
+        self.scope.runtime.recall_refused = True
+        self.tools.withdraw(NAMES)
+        return True
 
     async def _smaller_window(self, window: Window, reserved: int, overflow: ContextOverflowError) -> Window:
         """After the provider found a request too long: one sweep, then a window clearly smaller than the one it refused."""

@@ -13,6 +13,7 @@ from langchain_core.messages import BaseMessage, RemoveMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.types import Command
 
+from langchain_mnesis.budgets import SMALLEST_TOKENS
 from langchain_mnesis.records import ORIGIN_KEY, from_record, own_id, shows_whole
 from langchain_mnesis.sessions import Sessions
 from langchain_mnesis.triggers import ContextSize, Size, is_due, keep_tokens
@@ -22,8 +23,6 @@ from mnesis.tokens import TokenEstimator
 
 SESSION_FIELD = "mnesis_session"
 """The private field of an agent's state that names the session where there is no thread."""
-ORIGIN = "agent"
-"""Marks what came from an agent's state: its view follows the state, whatever else writes into the session."""
 SWEEPS_PER_CALL = 2
 OVERFLOW_SHARE = 0.5
 """What a request may take of the one before, after the provider found that one too long."""
@@ -32,9 +31,11 @@ OVERFLOW_SHARE = 0.5
 @dataclass(frozen=True, slots=True)
 class Place:
     """The session of an agent's run. `parent_id` is that of the run it is part of; `is_new` says that its name must be kept
-    in the state, because nothing else tells it."""
+    in the state, because nothing else tells it. `state_id` names the state whose messages are logged, where it lasts: of
+    these messages the view follows the state, whatever else writes into the session."""
 
     session_id: str
+    state_id: str | None = None
     parent_id: str | None = None
     is_new: bool = False
 
@@ -67,11 +68,12 @@ class AgentCall:
         model: what it lost to trimming stands in the window all the same."""
         state = self._state_messages()
         self._set_aside(state)
-        await self.sessions.session(self.place.session_id, parent_id=self.place.parent_id)
+        session = await self.sessions.session(self.place.session_id, parent_id=self.place.parent_id)
+        await self._take_back_edited(state)
         await self._log(state)
         self.window = await self._in_step(state)
         for _ in range(SWEEPS_PER_CALL):
-            if not is_due(self.rules.due, self._size()):
+            if not is_due(self.rules.due, self._size(session.context_tokens)):
                 break
             before = self.window
             await self.sessions.compact(self.place.session_id, keep_tokens=self._keep_tokens())
@@ -82,9 +84,12 @@ class AgentCall:
 
     async def prepare_smaller(self) -> ModelRequest[Any]:
         """The request again, after a harder compaction."""
-        tokens = int((self.window.tokens if self.window is not None else 0) * OVERFLOW_SHARE)
-        await self.sessions.compact(self.place.session_id, keep_tokens=tokens // 2)
-        self.window = await self._read(budget_tokens=max(tokens, 1))
+        window = self.window
+        if window is not None:
+            tokens = int(window.tokens * OVERFLOW_SHARE)
+            smallest = window.system_tokens + self.tool_tokens + SMALLEST_TOKENS
+            await self.sessions.compact(self.place.session_id, keep_tokens=tokens // 2)
+            self.window = await self._read(budget_tokens=max(tokens, smallest))
         return self._shown()
 
     async def finish(self, response: ModelResponse[Any]) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
@@ -113,23 +118,41 @@ class AgentCall:
         self.before = [m for m in self.request.messages[:first] if m.id not in ids]
         self.after = [m for m in self.request.messages[first:] if m.id not in ids]
 
+    async def _take_back_edited(self, state: Sequence[BaseMessage]) -> None:
+        """Take an edited message, and all that follow it, out of the view: they are logged anew, in the state's order."""
+        first = next((i for i, m in enumerate(state) if self._is_edited(m)), len(state))
+        rest = {message.id for message in state[first:]}
+        window = await self._read() if rest else None
+        if window is None:
+            return
+        places = [r.seq for r in window.messages if own_id(r) in rest and r.extra.get(ORIGIN_KEY)]
+        await self.sessions.hide(self.place.session_id, places)
+        for name in rest:
+            self.known.pop(name or "", None)
+
+    def _is_edited(self, message: BaseMessage) -> bool:
+        seen = self.known.get(message.id or "")
+        return seen is not None and seen is not message and seen != message
+
     async def _log(self, messages: Sequence[BaseMessage]) -> None:
-        new = [m for m in messages if (seen := self.known.get(m.id or "")) is None or (seen is not m and seen != m)]
+        new = [message for message in messages if message.id not in self.known or self._is_edited(message)]
         if new:
-            await self.sessions.add(self.place.session_id, new, origin=ORIGIN)
+            await self.sessions.add(self.place.session_id, new, origin=self.place.state_id)
         self.known.update({m.id: m for m in messages if m.id is not None})
 
     async def _in_step(self, state: Sequence[BaseMessage]) -> Window | None:
-        """The window, without messages of this agent that its state has lost (deleted, or rewound to an earlier point)."""
-        window = await self._read()
+        """The window, without messages of this state that it has lost (deleted, or rewound to an earlier point)."""
+        window, origin = await self._read(), self.place.state_id
+        if window is None or origin is None:
+            return window
         ids = {message.id for message in state}
-        records = window.messages if window is not None else ()
-        lost = [
-            record.seq for record in records if record.extra.get(ORIGIN_KEY) == ORIGIN and own_id(record) not in ids
-        ]
+        mine = [record for record in window.messages if record.extra.get(ORIGIN_KEY) == origin]
+        lost = [record for record in mine if own_id(record) not in ids]
         if not lost:
             return window
-        await self.sessions.hide(self.place.session_id, lost)
+        await self.sessions.hide(self.place.session_id, [record.seq for record in lost])
+        for record in lost:
+            self.known.pop(own_id(record) or "", None)
         return await self._read()
 
     async def _read(self, budget_tokens: int | None = None) -> Window | None:
@@ -140,11 +163,11 @@ class AgentCall:
             budget_tokens=budget_tokens,
         )
 
-    def _size(self) -> Size:
+    def _size(self, reported_tokens: int) -> Size:
         window = self.window
         if window is None:
             return Size(0, 0, 1)
-        return Size(window.tokens, len(window.messages), self._limit_tokens(window))
+        return Size(max(window.tokens, reported_tokens), len(window.messages), self._limit_tokens(window))
 
     def _keep_tokens(self) -> int:
         window = self.window

@@ -140,8 +140,9 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
     def _place(self, request: ModelRequest[Any]) -> Place:
         if self._session_id is not None:
             named = checked_id(self._session_id(request) if callable(self._session_id) else self._session_id)
-            return Place(named, is_new=request.state.get(SESSION_FIELD) != named)
-        return _place(request.runtime, request.state) or Place(new_id("run"), is_new=True)
+            outer = _threads(request.runtime)
+            return Place(named, outer[-1] if outer else None, is_new=request.state.get(SESSION_FIELD) != named)
+        return _place(request.runtime, request.state) or _place_of_its_own()
 
     def _known_of(self, session_id: str) -> dict[str, BaseMessage]:
         known = self._known.setdefault(session_id, {})
@@ -169,16 +170,26 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         return StructuredTool.from_function(read_sync, coroutine=read, name=NAME, description=DESCRIPTION)
 
 
+def _place_of_its_own() -> Place:
+    name = new_id("run")
+    return Place(name, name, is_new=True)
+
+
 def _place(runtime: Any, state: Any) -> Place | None:
     """The session of a run: as its state says, else by its thread and its place among the agents of that thread."""
     named = (state or {}).get(SESSION_FIELD)
     if isinstance(named, str):
-        return Place(named)
+        return Place(named, named)
+    names = _threads(runtime)
+    return Place(names[-1], names[-1], names[-2] if len(names) > 1 else None) if names else None
+
+
+def _threads(runtime: Any) -> list[str]:
+    """The name of the thread, and below it those of the agents down to this one; empty where there is no thread."""
     info = getattr(runtime, "execution_info", None)
     thread = getattr(info, "thread_id", None)
     if not isinstance(thread, str) or not thread:
-        return None
+        return []
     # The last part of the namespace is the node itself; those before it are the agents around this one.
     outer = str(getattr(info, "checkpoint_ns", "") or "").split("|")[:-1]
-    names = ["|".join([thread, *outer[:depth]]) for depth in range(len(outer) + 1)]
-    return Place(names[-1], names[-2] if len(names) > 1 else None)
+    return ["|".join([thread, *outer[:depth]]) for depth in range(len(outer) + 1)]

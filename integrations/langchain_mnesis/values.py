@@ -26,8 +26,8 @@ from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
 TAG = "$mn"
-MAX_DEPTH = 80
-"""Containers inside containers that are written. The store takes 200 levels, and a tag can take two of them."""
+MAX_DEPTH = 60
+"""Containers inside containers that are written. The store takes 200 levels, and a container can take three of them."""
 MAX_REPR_CHARS = 1_000
 _NO_DEFAULT = object()
 _JSON_INTEGERS = range(-(2**63), 2**63)

@@ -47,11 +47,11 @@ async def write(session: MnesisSession, messages: Sequence[BaseMessage], origin:
 
 @dataclass
 class _Plan:
-    """What an append is going to do: records to store, places in the log that leave the view."""
+    """What an append is going to do: records to store, and those, stored or fresh, that leave the view for them."""
 
     origin: str | None = None
     fresh: list[Message] = field(default_factory=list)
-    superseded: list[int] = field(default_factory=list)
+    superseded: list[Message] = field(default_factory=list)
 
 
 async def _append(session: MnesisSession, messages: Sequence[BaseMessage], origin: str | None) -> list[Message]:
@@ -63,9 +63,14 @@ async def _append(session: MnesisSession, messages: Sequence[BaseMessage], origi
             if attempt == ATTEMPTS - 1:
                 raise
             continue
-        await hide(session, plan.superseded)
+        await hide(session, _places(plan.superseded, stored))
         return stored
     return []
+
+
+def _places(superseded: Iterable[Message], stored: Iterable[Message]) -> list[int]:
+    fresh = {record.id: record.seq for record in stored}
+    return [record.seq or fresh[record.id] for record in superseded]
 
 
 def _usage(records: Sequence[Message]) -> TokenUsage | None:
@@ -107,14 +112,12 @@ async def _stored(session: MnesisSession, name: str) -> Message | None:
 async def _revise(
     session: MnesisSession, plan: _Plan, context: ActiveContext, message: BaseMessage, known: Message
 ) -> None:
-    shown = _shown(known.id, [*context.items, *plan.fresh])
+    gone = {record.id for record in plan.superseded}
+    shown = _shown(known.id, (item for item in [*context.items, *plan.fresh] if item.id not in gone))
     if shown is not None:
         if _is_same(shown, message):
             return
-        if shown in plan.fresh:
-            plan.fresh.remove(shown)
-        else:
-            plan.superseded.append(shown.seq)
+        plan.superseded.append(shown)
     revision = _revision_id(known.id, message)
     candidates = [record for record in (known, await _stored(session, revision)) if record is not None]
     if shown is None and any(_is_summarised(record, context) and _is_same(record, message) for record in candidates):

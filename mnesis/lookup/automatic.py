@@ -49,7 +49,9 @@ async def recalled(
     cut = {key[0] for key in context.prunes}
     shown = {m.id for m in window.messages if not m.is_summary and m.seq not in cut}
     wanted = [hit for hit in page if hit.message_id not in shown and hit.score >= WORTH_SHARE * page[0].score]
-    return _block([await store.message(session_id, hit.message_id) for hit in wanted[: config.max_messages]], room, count)
+    return _block(
+        [await store.message(session_id, hit.message_id) for hit in wanted[: config.max_messages]], room, count
+    )
 
 
 def placed(window: Window, block: Message, before: Message | None) -> Window:
@@ -88,4 +90,3 @@ def _message(pieces: dict[int, str], count: Count) -> Message:
 def question_of(message: Message) -> str:
     """What to look for on behalf of a message."""
     return message.text_content() or readable(message)
-

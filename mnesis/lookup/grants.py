@@ -66,7 +66,9 @@ class Grant:
         elif self.seconds is not None and time.monotonic() - self._issued >= self.seconds:
             reason = f"the grant ended after {self.seconds:g} seconds"
         elif left < SMALLEST_RESULT_TOKENS:
-            reason = f"the grant's {self.tokens:,} tokens are used up; answer with what is known, or say what is missing"
+            reason = (
+                f"the grant's {self.tokens:,} tokens are used up; answer with what is known, or say what is missing"
+            )
         if reason:
             raise self.refusal(tool, target, reason)
         return left

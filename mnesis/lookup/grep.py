@@ -112,7 +112,9 @@ def _compiled(wanted: Grep) -> Callable[[str, float], Iterator[Any]]:
     import regex
 
     if not wanted.pattern or len(wanted.pattern) > MAX_PATTERN_CHARS:
-        raise ConfigurationError(f"a pattern has 1 to {MAX_PATTERN_CHARS:,} characters, this one {len(wanted.pattern):,}")
+        raise ConfigurationError(
+            f"a pattern has 1 to {MAX_PATTERN_CHARS:,} characters, this one {len(wanted.pattern):,}"
+        )
     flags = regex.MULTILINE | (regex.IGNORECASE if wanted.ignore_case else 0)
     try:
         compiled = regex.compile(wanted.pattern, flags)
@@ -148,7 +150,11 @@ def _parse_cursor(wanted: Grep) -> tuple[int, int]:
     if wanted.cursor is None:
         return 1, 0
     parts = wanted.cursor.split(".") if isinstance(wanted.cursor, str) else []
-    if len(parts) != 3 or parts[2] != _mark(wanted) or not all(p.isascii() and p.isdigit() and len(p) < 19 for p in parts[:2]):
+    if (
+        len(parts) != 3
+        or parts[2] != _mark(wanted)
+        or not all(p.isascii() and p.isdigit() and len(p) < 19 for p in parts[:2])
+    ):
         raise ConfigurationError(
             f"{str(wanted.cursor)[:80]!r} is no cursor of this pattern; pass next_cursor of its page before, or None"
         )

@@ -115,11 +115,12 @@ def _reply_tokens(messages: Sequence[Message]) -> int:
 
 
 def _snapshot(session: SessionRecord, messages: Sequence[Message]) -> TurnSnapshot:
-    return TurnSnapshot(
+    # Built of checked values inside every turn's transaction: not checked again.
+    return TurnSnapshot.model_construct(
         turn_index=session.turn_count - 1,
         role=messages[-1].role if messages else "assistant",
         seq=session.last_seq,
-        context_tokens=ContextBreakdown(
+        context_tokens=ContextBreakdown.model_construct(
             system_prompt=session.system_tokens,
             summary=session.summary_tokens,
             messages=session.message_tokens,

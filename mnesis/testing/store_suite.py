@@ -293,7 +293,6 @@ class StoreSuite:
         for bad in (
             Message(id="", role="user"),
             said("user", id="\ud800"),
-            said("user", cost=float("nan")),
             said("user", tokens=2**63),
             said("user", created_at=-(2**63) - 1),
         ):

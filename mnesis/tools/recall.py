@@ -11,7 +11,7 @@ from mnesis.errors import ConfigurationError, NotFoundError, SummaryNotFoundErro
 from mnesis.lookup.fence import fenced, heading, moment, text_of
 from mnesis.lookup.grants import Grant
 from mnesis.lookup.grep import Grep, grep
-from mnesis.models.message import Message
+from mnesis.models.message import Message, ToolPart, ToolResultPart
 from mnesis.models.recall import GrepPage, Search, SearchPage
 from mnesis.models.summary import Summary
 from mnesis.search.cursors import MAX_LIMIT
@@ -171,7 +171,9 @@ class Desk:
             lines.append(f"Under {group.summary_id}:" if group.summary_id else "In the context itself, or hidden:")
             lines.extend(f"  [{m.message_id} · message {m.seq} · {m.role}] {m.line.strip()}" for m in group.matches)
         if found.timed_out:
-            lines.append("The time limit ended the search; use a simpler pattern, or the cursor to pass over the message.")
+            lines.append(
+                "The time limit ended the search; use a simpler pattern, or the cursor to pass over the message."
+            )
         if found.next_cursor:
             lines.append(f"More: cursor={found.next_cursor}")
         return lines or ["No match."]
@@ -196,7 +198,8 @@ class Desk:
             if not page:
                 raise
             return [f"{id} is mentioned first in {page[0].message_id}, message {page[0].seq}:", page[0].excerpt]
-        tools = sorted({part.tool_name for part in (*message.tool_calls, *message.tool_results)})
+        parts = (part for part in message.parts if isinstance(part, ToolPart | ToolResultPart))
+        tools = sorted({part.tool_name for part in parts})
         about = {"tokens": message.token_count, "tools": tools} if tools else {"tokens": message.token_count}
         return [heading(message), json.dumps(about, ensure_ascii=False)]
 
@@ -218,7 +221,8 @@ class Desk:
         page = await self.store.covered_messages(
             self.session_id, summary.id, after_seq=after_seq, limit=PAGE_MESSAGES + 1
         )
-        left, lines = room - FENCE_TOKENS, []
+        left = room - FENCE_TOKENS
+        lines: list[str] = []
         for number, message in enumerate(page[:PAGE_MESSAGES]):
             shown = f"{heading(message)}\n{text_of(message)}"
             tokens = self.count(shown)
@@ -282,5 +286,7 @@ def _summary_details(summary: Summary) -> Iterator[str]:
 def _cursor(cursor: Any) -> int:
     text = str(cursor or 0)
     if not text.isascii() or not text.isdigit() or len(text) > len(str(MAX_LIMIT)) + 14:
-        raise ConfigurationError(f"{text[:80]!r} is no cursor of lcm_expand; pass what the last result said, or nothing")
+        raise ConfigurationError(
+            f"{text[:80]!r} is no cursor of lcm_expand; pass what the last result said, or nothing"
+        )
     return int(text)

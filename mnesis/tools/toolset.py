@@ -32,11 +32,25 @@ class Toolset:
     def __init__(self, tools: Iterable[Any] | None) -> None:
         self.definitions: list[dict[str, Any]] = []
         self._runnable: dict[str, ToolSpec] = {}
+        self._offered: set[str] = set()
         for tool in tools or ():
             self._add(tool)
 
     def __bool__(self) -> bool:
         return bool(self.definitions)
+
+    def offer(self, spec: ToolSpec) -> None:
+        """Add a tool of the session's own; a tool of that name that was given wins."""
+        if spec.name not in self._names():
+            self._add(spec)
+            self._offered.add(spec.name)
+
+    def withdraw(self, names: Iterable[str]) -> None:
+        """Take offered tools away again; given ones stay."""
+        gone = self._offered.intersection(names)
+        self.definitions = [each for each in self.definitions if each["function"]["name"] not in gone]
+        self._runnable = {name: spec for name, spec in self._runnable.items() if name not in gone}
+        self._offered -= gone
 
     def can_run(self, call: ToolPart) -> bool:
         """Whether the session runs this call itself: its tool has a handler, or there is no tool of that name at all

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from chat_fakes import FakeModel, answering, named, said
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
@@ -15,6 +14,7 @@ from mnesis.config import CompactionConfig
 from mnesis.errors import ContextOverflowError, LLMError, LLMTimeoutError
 from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest
 from mnesis.models.usage import TokenUsage
+from tests.langchain.chat_fakes import FakeModel, answering, named, said
 
 SMALL = MnesisConfig(
     compaction=CompactionConfig(compaction_output_budget=1_000),

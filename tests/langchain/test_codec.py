@@ -232,7 +232,10 @@ def test_a_value_that_contains_itself_or_is_nested_without_end_is_cut_and_marked
     deep: Any = "bottom"
     for _ in range(10_000):
         deep = [deep]
-    for value in (loop, deep):
+    odd: Any = "bottom"
+    for _ in range(100):
+        odd = {(1,): (odd,)}
+    for value in (loop, deep, odd):
         through_json(ToolMessage("x", tool_call_id="c", artifact=value))
 
 

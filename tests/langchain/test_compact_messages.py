@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from chat_fakes import FakeModel, answering, said
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
@@ -13,6 +12,7 @@ from langchain_mnesis import compact_messages
 from langchain_mnesis.records import to_record
 from mnesis.errors import ConfigurationError, ContextIrreducibleError
 from mnesis.tokens import TokenEstimator, message_tokens
+from tests.langchain.chat_fakes import FakeModel, answering, said
 
 
 def conversation(turns: int, words: int = 40) -> list[BaseMessage]:

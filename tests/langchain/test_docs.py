@@ -8,12 +8,12 @@ import pytest
 
 pytest.importorskip("langchain.agents")
 
-from chat_fakes import FakeModel
 from langchain_core.messages import HumanMessage
-from test_importing import written
 
 from langchain_mnesis import mnesis_history
 from mnesis import sync
+from tests.langchain.chat_fakes import FakeModel
+from tests.langchain.test_importing import written
 
 PAGE = Path(__file__).parents[2] / "docs" / "langchain.md"
 BLOCK = re.compile(r"(<!-- not run[^>]*-->\n)?```python\n(.*?)```", re.DOTALL)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_fakes import said
-from conftest import ReadLog
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, RemoveMessage, ToolMessage
 
 from langchain_mnesis import MnesisChatMessageHistory, history_factory, mnesis_history
@@ -17,6 +15,8 @@ from mnesis import Engine, MnesisConfig, ModelOverrides, sync
 from mnesis.config import CompactionConfig
 from mnesis.errors import ConfigurationError, InvalidMessageError, MnesisStoreError, StoreFullError
 from mnesis.store.sqlite import SqliteStore
+from tests.langchain.chat_fakes import said
+from tests.langchain.conftest import ReadLog
 
 CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 SMALL = MnesisConfig(
@@ -134,6 +134,8 @@ def test_one_batch_may_hold_a_message_twice(engine: Engine) -> None:
     one = history(engine)
     one.add_messages([AIMessage("a", id="1"), AIMessage("a", id="1"), AIMessage("b", id="1")])
     assert one.messages == [AIMessage("b", id="1")]
+    one.add_messages([AIMessage("b", id="1")])
+    assert said(history(engine, view="full").messages) == ["a", "b"]
 
 
 def test_ids_that_cannot_name_anything_come_back_as_they_were(engine: Engine) -> None:
@@ -190,7 +192,7 @@ def test_an_orphaned_result_is_shown_as_text(engine: Engine) -> None:
 
 def test_a_message_of_ten_megabytes_is_kept_whole_and_shown_in_part(engine: Engine) -> None:
     text = "All work and no play. " * 470_000
-    one = history(engine)
+    one = history(engine, config=MnesisConfig(compaction=CompactionConfig(auto=False)))
     one.add_messages([HumanMessage("a"), AIMessage(text), HumanMessage("b")])
     assert len(one.messages[1].content) < 2_000_000
     assert history(engine, view="full").messages[1].content == text

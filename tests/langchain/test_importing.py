@@ -6,12 +6,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from chat_fakes import said
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage, message_to_dict
 
 from langchain_mnesis import MnesisChatMessageHistory, aimport_sql_history, import_sql_history
 from mnesis import Engine
 from mnesis.errors import ConfigurationError, InvalidMessageError
+from tests.langchain.chat_fakes import said
 
 MESSAGES: list[BaseMessage] = [
     HumanMessage("hi", id="same"),

@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from chat_fakes import FakeModel, answering, named, said
-from conftest import ReadLog
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
@@ -17,6 +15,8 @@ from mnesis import Engine, sync
 from mnesis.errors import ConfigurationError, InvalidMessageError, StoreFullError
 from mnesis.models.context import Interruption
 from mnesis.store.sqlite import SqliteStore
+from tests.langchain.chat_fakes import FakeModel, answering, named, said
+from tests.langchain.conftest import ReadLog
 
 CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 

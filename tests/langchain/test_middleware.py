@@ -10,8 +10,6 @@ import pytest
 
 pytest.importorskip("langchain.agents")
 
-from chat_fakes import FakeModel, answering, said
-from conftest import ReadLog
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage, ToolMessage
@@ -23,6 +21,8 @@ from mnesis import Engine, MnesisConfig, ModelOverrides, sync
 from mnesis.config import CompactionConfig
 from mnesis.errors import ConfigurationError, StoreFullError
 from mnesis.store.sqlite import SqliteStore
+from tests.langchain.chat_fakes import FakeModel, answering, said
+from tests.langchain.conftest import ReadLog
 
 THREAD = {"configurable": {"thread_id": "t"}}
 
@@ -189,8 +189,21 @@ def test_a_message_edited_in_the_state_is_shown_as_edited(engine: Engine, log: R
     first = ask(asked, "one")[0]
     asked.update_state(THREAD, {"messages": [HumanMessage("better", id=first.id)]})
     ask(asked, "two")
-    assert sorted(said(model.asked[-1])) == sorted(["better", "answer 1", "two"])
+    assert said(model.asked[-1]) == ["better", "answer 1", "two"]
     assert ("user", "one") in log("t")
+
+
+def test_a_call_edited_before_its_tool_runs_keeps_its_result(engine: Engine) -> None:
+    class Editor(AgentMiddleware[Any, Any, Any]):
+        def after_model(self, state: Any, runtime: Any) -> Any:
+            last = state["messages"][-1]
+            edited = [{**each, "args": {"q": "edited"}} for each in last.tool_calls]
+            return {"messages": [last.model_copy(update={"tool_calls": edited})]} if edited else None
+
+    model = answering(call("search", "c1", q="a"), "done")
+    ask(agent(model, engine, Editor(), tools=[search]), "one")
+    _, edited, result = model.asked[-1]
+    assert (edited.tool_calls[0]["args"], result.content) == ({"q": "edited"}, "found edited")
 
 
 def test_a_thread_rewound_to_an_earlier_point_is_shown_from_there(engine: Engine) -> None:
@@ -199,8 +212,29 @@ def test_a_thread_rewound_to_an_earlier_point_is_shown_from_there(engine: Engine
     ask(asked, "one")
     before = asked.get_state(THREAD).config
     ask(asked, "two")
+    later = asked.get_state(THREAD).config
     ask(asked, "another two", before)
     assert said(model.asked[-1]) == ["one", "answer 1", "another two"]
+    ask(asked, "three", later)
+    assert said(model.asked[-1]) == ["one", "answer 1", "two", "answer 2", "three"]
+
+
+def test_several_threads_may_share_a_session_by_name(engine: Engine) -> None:
+    model = FakeModel()
+    asked = agent(model, engine, session_id="shared")
+    for number in (1, 2):
+        for thread in ("a", "b"):
+            ask(asked, f"{thread}{number}", {"configurable": {"thread_id": thread}})
+    assert said(model.asked[-1])[::2] == ["a1", "b1", "a2", "b2"]
+
+
+def test_what_the_provider_reports_counts_for_the_trigger(engine: Engine) -> None:
+    usage = {"input_tokens": 5_000, "output_tokens": 100, "total_tokens": 5_100}
+    model = FakeModel(messages=(AIMessage("word " * 60, usage_metadata=usage) for _ in range(99)))
+    asked = agent(model, engine, trigger=("tokens", 5_000), keep=("messages", 2))
+    for number in range(8):
+        ask(asked, f"question {number} " + "word " * 60)
+    assert model.asked[-1][0].additional_kwargs == {"lc_source": "summarization"}
 
 
 def test_messages_another_middleware_adds_to_one_request_are_sent_and_not_logged(engine: Engine, log: ReadLog) -> None:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from chat_fakes import FakeModel, answering, named, said
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_mnesis import MnesisChatMessageHistory, MnesisMemory
 from mnesis import Engine, MnesisEvent, MnesisSession, sync
 from mnesis.testing import ScriptedLLM
+from tests.langchain.chat_fakes import FakeModel, answering, named, said
 
 CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 

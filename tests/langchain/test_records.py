@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from chat_fakes import said
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
@@ -13,7 +12,6 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
-from test_codec import SHAPES
 
 from langchain_mnesis.records import from_record, to_record
 from mnesis.models.message import (
@@ -29,6 +27,8 @@ from mnesis.models.message import (
 )
 from mnesis.models.usage import TokenUsage
 from mnesis.store.codec import decode_message, encode_message
+from tests.langchain.chat_fakes import said
+from tests.langchain.test_codec import SHAPES
 
 CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from chat_fakes import FakeModel, answering, named, said
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -15,6 +14,7 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_mnesis import config_specs, history_factory, mnesis_history
 from mnesis import Engine, sync
 from mnesis.errors import ConfigurationError
+from tests.langchain.chat_fakes import FakeModel, answering, named, said
 
 pytestmark = pytest.mark.filterwarnings("ignore:RunnableWithMessageHistory is deprecated")
 PROMPT = ChatPromptTemplate.from_messages([MessagesPlaceholder("history"), ("human", "{question}")])

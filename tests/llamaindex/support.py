@@ -135,7 +135,9 @@ class AgentLLM(FunctionCallingLLM):
 
         return pieces()
 
-    async def astream_chat_with_tools(self, tools: Any, user_msg: Any = None, chat_history: Any = None, **kwargs: Any) -> Any:
+    async def astream_chat_with_tools(
+        self, tools: Any, user_msg: Any = None, chat_history: Any = None, **kwargs: Any
+    ) -> Any:
         return await self.astream_chat([*(chat_history or []), *([user_msg] if user_msg else [])])
 
     async def achat_with_tools(self, tools: Any, user_msg: Any = None, chat_history: Any = None, **kwargs: Any) -> Any:
@@ -146,7 +148,9 @@ class AgentLLM(FunctionCallingLLM):
 
     def get_tool_calls_from_response(self, response: ChatResponse, **kwargs: Any) -> list[ToolSelection]:
         return [
-            ToolSelection(tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=dict(block.tool_kwargs))  # type: ignore[arg-type]  # scripted as dicts
+            ToolSelection(
+                tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=dict(block.tool_kwargs)
+            )  # type: ignore[arg-type]  # scripted as dicts
             for block in response.message.blocks
             if isinstance(block, ToolCallBlock)
         ]

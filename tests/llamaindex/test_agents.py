@@ -1,7 +1,6 @@
 """Agents and workflows of LlamaIndex with a MnesisMemory."""
 
-from __future__ import annotations
-
+import asyncio
 import json
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 pytest.importorskip("llama_index.core")
 
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent
-from llama_index.core.base.llms.types import ToolCallBlock
+from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 from llama_index.core.workflow import Context, HumanResponseEvent, InputRequiredEvent, JsonSerializer
 from llama_index.memory.mnesis import MnesisMemory
 from pydantic import BaseModel
@@ -102,9 +101,8 @@ async def test_a_saved_context_goes_on_in_another_process(db: Path, memory: Mnes
         """
     )
     root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(saved)], cwd=root, capture_output=True, text=True, timeout=90
-    )
+    command = [sys.executable, "-c", code, str(saved)]
+    done = await asyncio.to_thread(subprocess.run, command, cwd=root, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['user', 'assistant', 'tool', 'assistant', 'user']"
     assert [str(m.content) for m in await memory.aget_all()][-2:] == ["on what?", "on rails"]
@@ -128,9 +126,9 @@ async def test_a_react_agent_keeps_its_history(memory: MnesisMemory) -> None:
 
 
 async def test_a_workflow_with_a_handoff_shares_one_history(memory: MnesisMemory) -> None:
-    handoff = ToolCallBlock(tool_call_id="h", tool_name="handoff", tool_kwargs={"to_agent": "second", "reason": "rails"})
-    from llama_index.core.base.llms.types import ChatMessage
-
+    handoff = ToolCallBlock(
+        tool_call_id="h", tool_name="handoff", tool_kwargs={"to_agent": "second", "reason": "rails"}
+    )
     one = FunctionAgent(
         name="first",
         description="asks",
@@ -176,8 +174,6 @@ async def test_a_person_may_be_asked_in_the_middle(memory: MnesisMemory) -> None
         return f"the user said {response.response}"
 
     ask = ToolCallBlock(tool_call_id="c1", tool_name="confirm", tool_kwargs={"q": "sure"})
-    from llama_index.core.base.llms.types import ChatMessage
-
     llm = AgentLLM(script=[ChatMessage(role="assistant", blocks=[ask]), assistant("deleted")])
     agent = FunctionAgent(name="helper", description="helps", llm=llm, tools=[confirm], streaming=False)
     handler = agent.run("delete it", memory=memory)
@@ -197,8 +193,7 @@ async def test_a_history_sent_with_every_run_is_not_stored_again(memory: MnesisM
     assert await memory.aget_all() == transcript == await memory.ahistory()
 
 
-async def test_a_run_without_a_memory_class_is_replaced_by_none(memory: MnesisMemory) -> None:
-    """A memory that is empty must not be taken for none."""
+async def test_an_empty_memory_is_not_taken_for_none(memory: MnesisMemory) -> None:
     agent, _ = agent_with(assistant("one"))
     context = Context(agent)
     await agent.run("first", memory=memory, ctx=context)

@@ -116,7 +116,7 @@ def test_reads_during_compactions_see_every_message(make_memory: MakeMemory) -> 
             try:
                 view = memory.get()
                 assert not view or view[-1].role.value in ("user", "assistant")
-            except BaseException as error:  # noqa: BLE001  # handed to the test
+            except BaseException as error:  # handed to the test
                 errors.append(error)
                 return
 

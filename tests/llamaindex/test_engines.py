@@ -102,8 +102,7 @@ def test_a_history_given_with_a_call_becomes_the_history(make_engine: MakeEngine
     assert memory.get_all()[:-1] == expected
 
 
-def test_the_memory_class_is_enough(make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch, db: Any) -> None:
-    monkeypatch.setattr(MnesisMemory.from_defaults.__func__, "__kwdefaults__", None)  # type: ignore[attr-defined]  # a classmethod
+def test_the_memory_class_is_enough(monkeypatch: pytest.MonkeyPatch, db: Any) -> None:
     made = MnesisMemory.from_defaults
     monkeypatch.setattr(MnesisMemory, "from_defaults", lambda **fields: made(db_path=db, **fields))
     chat = SimpleChatEngine.from_defaults(llm=MockLLM(max_tokens=4), memory_cls=MnesisMemory)

@@ -88,7 +88,7 @@ def test_a_limit_that_cannot_be_is_refused_in_the_known_words(limit: Any, make_m
 
 
 def test_unknown_keywords_are_refused_in_the_known_words(make_memory: MakeMemory) -> None:
-    with pytest.raises(ValueError, match="Unexpected kwargs: {'colour': 1}"):
+    with pytest.raises(ValueError, match=r"Unexpected kwargs: {'colour': 1}"):
         make_memory(colour=1)
     with pytest.raises(ConfigurationError, match="engine="):
         MnesisMemory.from_defaults(engine=Engine(":memory:"), db_path="x.db")
@@ -98,7 +98,7 @@ def test_an_initial_count_over_the_limit_is_refused_in_the_known_words(make_memo
     ours = make_memory(token_limit=100)
     theirs = ChatMemoryBuffer.from_defaults(token_limit=100)
     for memory in (ours, theirs):
-        with pytest.raises(ValueError, match="^Initial token count exceeds token limit$"):
+        with pytest.raises(ValueError, match=r"^Initial token count exceeds token limit$"):
             memory.get(initial_token_count=101)
         assert memory.get(initial_token_count=100) == []
 

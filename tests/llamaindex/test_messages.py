@@ -205,9 +205,9 @@ def test_bytes_assigned_after_validation_are_kept() -> None:
 
 
 def test_legacy_images_become_blocks_and_nothing_else() -> None:
-    from llama_index.core.schema import ImageDocument
-
     import base64
+
+    from llama_index.core.schema import ImageDocument
 
     image = ImageDocument(image=base64.b64encode(PNG).decode())
     message = ChatMessage(role="user", content="see", additional_kwargs={"images": [image]})

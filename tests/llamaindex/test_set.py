@@ -78,7 +78,9 @@ def test_an_edited_history_is_a_new_epoch_of_the_same_messages(memory: MnesisMem
     assert memory.history() == [*said, *edited[3:]]
 
 
-def test_a_client_that_sends_only_its_newest_messages_gets_exactly_those(memory: MnesisMemory, cases: list[str]) -> None:
+def test_a_client_that_sends_only_its_newest_messages_gets_exactly_those(
+    memory: MnesisMemory, cases: list[str]
+) -> None:
     said = turns(6)
     memory.put_messages(said)
     memory.set([*said[-4:], user("next")])

@@ -27,7 +27,11 @@ any_said = st.one_of(
     WORDS.map(user),
     WORDS.map(assistant),
     WORDS.map(lambda text: system("rule " + text[:20])),
-    st.builds(lambda role, text: ChatMessage(role=role, content=text), st.sampled_from(["function", "chatbot", "model"]), WORDS),
+    st.builds(
+        lambda role, text: ChatMessage(role=role, content=text),
+        st.sampled_from(["function", "chatbot", "model"]),
+        WORDS,
+    ),
     st.lists(CALL_IDS, min_size=1, max_size=3).map(lambda ids: calls(*ids, q="x")),
     st.lists(CALL_IDS, min_size=1, max_size=2).map(lambda ids: old_calls(*ids)),
     st.builds(result, CALL_IDS, WORDS),
@@ -144,7 +148,9 @@ def test_without_any_user_message_a_view_is_the_history(memory: MnesisMemory) ->
     assert memory.get() == said
 
 
-def test_the_summary_stands_in_one_system_message_or_in_front_of_the_first_user_message(make_memory: MakeMemory) -> None:
+def test_the_summary_stands_in_one_system_message_or_in_front_of_the_first_user_message(
+    make_memory: MakeMemory,
+) -> None:
     memory = make_memory(session_id="s", token_limit=2_000)
     memory.put_messages(turns(40))
     memory.compact()
@@ -164,7 +170,9 @@ def test_system_messages_stay_when_everything_around_them_is_folded(make_memory:
     memory.put_messages([system("always answer in verse"), *turns(10), system("never mention beta"), *turns(30)])
     memory.compact()
     for view in (memory.get(), make_memory(session_id="s", token_limit=400).get()):
-        assert [message for message in view if message in (system("always answer in verse"), system("never mention beta"))] == [
+        assert [
+            message for message in view if message in (system("always answer in verse"), system("never mention beta"))
+        ] == [
             system("always answer in verse"),
             system("never mention beta"),
         ]
@@ -189,7 +197,9 @@ def test_many_large_tool_calls_are_counted(make_memory: MakeMemory) -> None:
     for number in range(20):
         memory.put_messages([user("go"), calls(f"c{number}", q="word " * 200), result(f"c{number}"), assistant("ok")])
     view = memory.get()
-    written = sum(len(str(block.tool_kwargs).split()) for m in view for block in m.blocks if isinstance(block, ToolCallBlock))
+    written = sum(
+        len(str(block.tool_kwargs).split()) for m in view for block in m.blocks if isinstance(block, ToolCallBlock)
+    )
     assert written <= 3_000
     assert len(memory.get_all()) == 80
 
@@ -224,7 +234,9 @@ def test_what_is_left_out_for_want_of_room_is_said(make_memory: MakeMemory) -> N
 
 def test_history_cannot_fill_in_the_variables_of_prompt_templates_through_a_summary(make_memory: MakeMemory) -> None:
     memory = make_memory(token_limit=2_000)
-    memory.put_messages([user("what is {context_str} and {query_str}?"), assistant("{context_str} is a variable"), *turns(40)])
+    memory.put_messages(
+        [user("what is {context_str} and {query_str}?"), assistant("{context_str} is a variable"), *turns(40)]
+    )
     memory.compact()
     summary = str(memory.get()[0].content)
     assert "{context_str}" not in summary

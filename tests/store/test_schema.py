@@ -20,7 +20,8 @@ from mnesis.testing.store_suite import condensed, conversation, leaf, sweep
 from tests.store.children import Report, start
 
 GUARDED = ("messages", "summaries", "summary_messages", "summary_children", "turns", "compactions")
-MAY_SCAN = {"sessions_page", "check_sessions", "check_schema"}
+MAY_SCAN = {"sessions_page", "check_sessions", "check_schema", "search_behind", "search_trigrams_behind", "search_logs"}
+MAY_SCAN |= {"search_outdated", "empty_search_rows", "empty_search_speakers", "empty_search_state"}
 SORTS = {"sessions_page", "children_page", "covered_messages", "summaries", "check_summaries", "prunes_in_spans"}
 
 
@@ -125,8 +126,9 @@ def objects(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
     return connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name").fetchall()
 
 
-FURTHER = Migration(2, "ALTER TABLE prunes ADD COLUMN why TEXT;\nCREATE TABLE notes (\n x TEXT\n) STRICT;\n")
-BROKEN = Migration(2, "CREATE TABLE notes (x TEXT) STRICT;\nCREATE TABLE notes (x TEXT) STRICT;\n")
+NEXT = len(migrations()) + 1
+FURTHER = Migration(NEXT, "ALTER TABLE prunes ADD COLUMN why TEXT;\nCREATE TABLE notes (\n x TEXT\n) STRICT;\n")
+BROKEN = Migration(NEXT, "CREATE TABLE notes (x TEXT) STRICT;\nCREATE TABLE notes (x TEXT) STRICT;\n")
 
 
 async def test_a_migrated_database_equals_a_fresh_one_and_keeps_its_rows(path: Path, tmp_path: Path) -> None:
@@ -136,17 +138,17 @@ async def test_a_migrated_database_equals_a_fresh_one_and_keeps_its_rows(path: P
     fresh = sqlite3.connect(tmp_path / "fresh.db", isolation_level=None)
     migrate.migrate(fresh, tmp_path / "fresh.db", [*migrations(), FURTHER])
     assert objects(old) == objects(fresh)
-    assert migrate.schema_version(old) == migrate.schema_version(fresh) == 2
+    assert migrate.schema_version(old) == migrate.schema_version(fresh) == NEXT
     assert old.execute("SELECT * FROM messages").fetchall() == before
     old.close()
     fresh.close()
-    backup = tmp_path / "s.db.v1.backup"
+    backup = tmp_path / f"s.db.v{NEXT - 1}.backup"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     copy = sqlite3.connect(backup)
     assert copy.execute("SELECT * FROM messages").fetchall() == before
-    assert migrate.schema_version(copy) == 1
+    assert migrate.schema_version(copy) == NEXT - 1
     copy.close()
-    assert not (tmp_path / "fresh.db.v1.backup").exists()
+    assert not (tmp_path / f"fresh.db.v{NEXT - 1}.backup").exists()
 
 
 async def test_a_migration_that_fails_leaves_the_database_as_it_was(path: Path) -> None:
@@ -154,7 +156,7 @@ async def test_a_migration_that_fails_leaves_the_database_as_it_was(path: Path) 
     before = objects(connection)
     with pytest.raises(sqlite3.OperationalError):
         migrate.migrate(connection, path, [*migrations(), BROKEN])
-    assert (objects(connection), migrate.schema_version(connection)) == (before, 1)
+    assert (objects(connection), migrate.schema_version(connection)) == (before, NEXT - 1)
     assert not connection.in_transaction
     connection.close()
 
@@ -167,7 +169,7 @@ def test_many_processes_may_migrate_at_once(path: Path) -> None:
         connection.close()
 
     children = [start(work) for _ in range(8)]
-    assert [child.wait() for child in children] == [(["2"], 0)] * 8
+    assert [child.wait() for child in children] == [([str(NEXT)], 0)] * 8
 
 
 def test_migrations_count_from_one_without_gaps() -> None:

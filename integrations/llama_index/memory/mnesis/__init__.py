@@ -1,7 +1,7 @@
 """mnesis as a memory for LlamaIndex chat engines and agents."""
 
 try:
-    import llama_index.core
+    from llama_index.core.memory import BaseMemory as _BaseMemory  # noqa: F401  # asks whether the extra is installed
 except ImportError as error:
     raise ImportError('llama_index.memory.mnesis needs llama-index-core: pip install "mnesis[llama-index]"') from error
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from llama_index.memory.mnesis.events import forward
 from llama_index.memory.mnesis.model import client_for
+
 from mnesis.config import CompactionConfig, MnesisConfig, ModelOverrides
 from mnesis.engine import MEMORY, Engine
 from mnesis.errors import ConfigurationError, SessionClosedError, SessionNotFoundError
@@ -48,7 +49,9 @@ def engine_named(name: str, *, must_be_known: bool) -> tuple[Engine, bool]:
     if living is not None and not living.closed:
         return living, False
     if name.startswith(MEMORY):
-        raise ConfigurationError(f"the database {name} was in the memory of another process, or of an engine that is gone")
+        raise ConfigurationError(
+            f"the database {name} was in the memory of another process, or of an engine that is gone"
+        )
     default = os.path.abspath(MnesisConfig().store.db_path)
     if must_be_known and name != default and not os.path.isfile(name):
         raise ConfigurationError(
@@ -137,7 +140,9 @@ class Attachment:
         if self._pid == os.getpid():
             return
         if self.engine.path == MEMORY:
-            raise ConfigurationError("a database in memory belongs to the process that made it; use a file to share one")
+            raise ConfigurationError(
+                "a database in memory belongs to the process that made it; use a file to share one"
+            )
         self.engine = Engine(self.engine.path, config=self.engine.config)
         self._owns_engine, self._pid = True, os.getpid()
         self._lock, self._opened = FairLock(), None
@@ -145,7 +150,7 @@ class Attachment:
     async def _open(self, token_limit: int, llm: object | None) -> MnesisSession:
         config = limited(self.engine.config, token_limit)
         client = client_for(llm, self.engine)
-        if self.begun and self.engine.path != MEMORY and not os.path.exists(self.engine.path):
+        if self.begun and _is_missing(self.engine):
             raise SessionNotFoundError(self.session_id, where=self.engine.path)
         try:
             session = await MnesisSession.load(self.session_id, config, engine=self.engine, llm=client)
@@ -162,3 +167,7 @@ class Attachment:
             )
         self.begun = True
         return session
+
+
+def _is_missing(engine: Engine) -> bool:
+    return engine.path != MEMORY and not os.path.exists(engine.path)

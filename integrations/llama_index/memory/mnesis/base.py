@@ -11,20 +11,23 @@ from typing import Any
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.memory.types import DEFAULT_CHAT_STORE_KEY, BaseMemory
 from llama_index.core.storage.chat_store import BaseChatStore
+from llama_index.core.tools import FunctionTool
 from llama_index.core.utils import get_tokenizer
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator
-
 from llama_index.memory.mnesis.attach import Attachment, engine_named, name_of
 from llama_index.memory.mnesis.history import History, counter
 from llama_index.memory.mnesis.messages import from_record
 from llama_index.memory.mnesis.model import context_window
+from llama_index.memory.mnesis.tools import function_tools
 from llama_index.memory.mnesis.view import Insert
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator
+
 from mnesis import sync
 from mnesis.config import MnesisConfig
 from mnesis.engine import Engine
 from mnesis.errors import ConfigurationError
 from mnesis.events.bus import EventBus
 from mnesis.ids import new_id
+from mnesis.lookup.grants import Grant
 from mnesis.models.results import CompactionResult
 from mnesis.session import MnesisSession
 
@@ -68,7 +71,7 @@ class MnesisMemory(BaseMemory):
         return "MnesisMemory"
 
     @classmethod
-    def from_defaults(  # type: ignore[override]  # the base class takes any keyword, this one names those it knows
+    def from_defaults(
         cls,
         session_id: str | None = None,
         chat_history: list[ChatMessage] | None = None,
@@ -95,7 +98,9 @@ class MnesisMemory(BaseMemory):
         if kwargs:
             raise ValueError(f"Unexpected kwargs: {kwargs}")
         if engine is not None and (db_path is not None or config is not None):
-            raise ConfigurationError("give engine= or db_path= and config=, not both: an engine has its database and settings")
+            raise ConfigurationError(
+                "give engine= or db_path= and config=, not both: an engine has its database and settings"
+            )
         window = context_window(llm)
         if token_limit is None:
             token_limit = int(window * TOKEN_LIMIT_RATIO) if window is not None else DEFAULT_TOKEN_LIMIT
@@ -213,6 +218,18 @@ class MnesisMemory(BaseMemory):
         """See `compact`."""
         return await (await self._opened()).session.compact()
 
+    def recall_tools(self, grant: Grant | None = None) -> list[FunctionTool]:
+        """`lcm_grep`, `lcm_describe` and `lcm_expand` for an agent: what the view leaves out is within its reach.
+
+        By default there is no end to what they may bring back altogether, only to each result; a `grant` sets both.
+        """
+        return sync.run(self.arecall_tools(grant))
+
+    async def arecall_tools(self, grant: Grant | None = None) -> list[FunctionTool]:
+        """See `recall_tools`."""
+        # An agent lives for many turns: the bounded grant of a single one would soon be used up.
+        return function_tools((await self.asession()).recall_tools(grant or Grant(tokens=None)))
+
     def close(self) -> None:
         """Wait for what runs in the background and let go of the database. Quiet when closed already."""
         sync.run(self.aclose())
@@ -233,7 +250,9 @@ class MnesisMemory(BaseMemory):
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any], *, engine: Engine | None = None, llm: Any = None, **kwargs: Any) -> MnesisMemory:
+    def from_dict(
+        cls, data: dict[str, Any], *, engine: Engine | None = None, llm: Any = None, **kwargs: Any
+    ) -> MnesisMemory:
         """The memory a pointer leads to: the very object while it lives in this process, else one attached anew.
 
         `engine` says where the session is now, `llm` who writes summaries from now on. Raises `ConfigurationError` if the

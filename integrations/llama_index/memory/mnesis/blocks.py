@@ -173,14 +173,16 @@ def join(part: MessagePart, beside: Json | None) -> Any:
 
 def call_part(call_id: Any, name: Any, arguments: Any) -> ToolPart:
     """A tool call as a part; arguments that are no JSON object are kept as the model wrote them."""
-    named = {"tool_call_id": str(call_id or ""), "tool_name": str(name or "")}
-    if isinstance(arguments, str):
-        try:
-            parsed = json.loads(arguments) if arguments.strip() else {}
-        except (ValueError, RecursionError):
-            parsed = None
-        return ToolPart(**named, input=parsed) if isinstance(parsed, dict) else ToolPart(**named, raw_input=arguments)
-    return ToolPart(**named, input=arguments if isinstance(arguments, dict) else {})
+    call = ToolPart(tool_call_id=str(call_id or ""), tool_name=str(name or ""))
+    if isinstance(arguments, dict):
+        return call.model_copy(update={"input": arguments})
+    if not isinstance(arguments, str) or not arguments.strip():
+        return call
+    try:
+        parsed = json.loads(arguments)
+    except (ValueError, RecursionError):
+        parsed = None
+    return call.model_copy(update={"input": parsed} if isinstance(parsed, dict) else {"raw_input": arguments})
 
 
 def _moved(data: Json, field: str) -> tuple[str | None, Json]:

@@ -8,13 +8,14 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
-from pydantic import ConfigDict, PrivateAttr
-
 from llama_index.memory.mnesis.attach import Attachment, engine_named, name_of
 from llama_index.memory.mnesis.history import History, counter
 from llama_index.memory.mnesis.messages import from_record
+from pydantic import ConfigDict, PrivateAttr
+
 from mnesis.engine import Engine
 from mnesis.errors import ConfigurationError, StaleContextError
+from mnesis.locks import FairLock
 from mnesis.models.message import Message
 
 KEY = "llama_index_archive"
@@ -33,6 +34,7 @@ class MnesisChatStore(AsyncDBChatStore):
 
     database: str = ""
     _engine: Engine | None = PrivateAttr(default=None)
+    _lock: FairLock = PrivateAttr(default_factory=FairLock)
     _open: dict[str, tuple[Attachment, History]] = PrivateAttr(default_factory=dict)
 
     @classmethod
@@ -68,9 +70,7 @@ class MnesisChatStore(AsyncDBChatStore):
         """How many messages `get_messages` would return."""
         return len(await self.get_messages(key, status))
 
-    async def add_message(
-        self, key: str, message: ChatMessage, status: MessageStatus = MessageStatus.ACTIVE
-    ) -> None:
+    async def add_message(self, key: str, message: ChatMessage, status: MessageStatus = MessageStatus.ACTIVE) -> None:
         """Store a message."""
         await self.add_messages(key, [message], status)
 
@@ -79,9 +79,12 @@ class MnesisChatStore(AsyncDBChatStore):
     ) -> None:
         """Store messages in one transaction."""
         history = await self._history(key)
-        await history.add(messages)
-        if status == MessageStatus.ARCHIVED and messages:
-            await self._take_newest(history, len(messages))
+        stored = await history.add(messages)
+        if status == MessageStatus.ARCHIVED and stored:
+            async with self._lock:
+                await history.session.hide(stored[0].seq, stored[-1].seq)
+                archived = [*await self._archived(history), *(record.seq for record in stored)]
+                await self._set_archived(history, archived)
 
     async def set_messages(
         self, key: str, messages: list[ChatMessage], status: MessageStatus = MessageStatus.ACTIVE
@@ -113,14 +116,16 @@ class MnesisChatStore(AsyncDBChatStore):
 
     async def delete_oldest_messages(self, key: str, n: int) -> list[ChatMessage]:
         """Take the oldest `n` messages out of the queue."""
-        _, gone = await self._taken(key, n)
+        async with self._lock:
+            _, gone = await self._taken(key, n)
         return gone
 
     async def archive_oldest_messages(self, key: str, n: int) -> list[ChatMessage]:
         """Move the oldest `n` messages from the queue to the archive."""
-        seqs, gone = await self._taken(key, n)
-        history = await self._history(key)
-        await self._set_archived(history, [*await self._archived(history), *seqs])
+        async with self._lock:
+            seqs, gone = await self._taken(key, n)
+            history = await self._history(key)
+            await self._set_archived(history, [*await self._archived(history), *seqs])
         return gone
 
     async def get_keys(self) -> list[str]:
@@ -165,7 +170,7 @@ class MnesisChatStore(AsyncDBChatStore):
         return sorted([*archived, *active], key=lambda record: record.seq)
 
     async def _taken(self, key: str, n: int) -> tuple[list[int], list[ChatMessage]]:
-        """Hide the oldest `n` messages; which they were. Of two callers at once each takes other messages."""
+        """Hide the oldest `n` messages; which they were."""
         history = await self._history(key)
         for _ in range(_TRIES):
             last_seq = (await history.session.engine.store.session(key)).last_seq
@@ -177,12 +182,9 @@ class MnesisChatStore(AsyncDBChatStore):
             except StaleContextError:
                 continue
             return [record.seq for record in oldest], [made for record in oldest for made in from_record(record)]
-        raise StaleContextError(f"session {key!r}: {_TRIES} times in a row others wrote while messages were being archived")
-
-    async def _take_newest(self, history: History, n: int) -> None:
-        newest = (await history.records())[-n:]
-        await history.session.hide(newest[0].seq, newest[-1].seq)
-        await self._set_archived(history, [*await self._archived(history), *(record.seq for record in newest)])
+        raise StaleContextError(
+            f"session {key!r}: {_TRIES} times in a row others wrote while messages were being archived"
+        )
 
     async def _archived(self, history: History) -> Sequence[int]:
         record = await history.session.engine.store.session(history.session.id)

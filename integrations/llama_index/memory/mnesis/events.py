@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llama_index.core.instrumentation import get_dispatcher
-from llama_index.core.instrumentation.events.base import BaseEvent
+from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.base import BaseEvent
+from pydantic import Field
 
 from mnesis.events.bus import MnesisEvent
 from mnesis.session import MnesisSession
@@ -19,7 +20,7 @@ class MnesisSessionEvent(BaseEvent):
 
     event: str
     session_id: str
-    payload: dict[str, Any] = {}
+    payload: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
     def class_name(cls) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from anyio import to_thread
 from llama_index.core.base.llms.types import ChatMessage, TextBlock
-
 from llama_index.memory.mnesis.events import tell_replaced
 from llama_index.memory.mnesis.messages import KEY, counted, digest, digests, from_record, to_record
 from llama_index.memory.mnesis.revision import Case, Item, Plan, Shown, Span, plan_revision
 from llama_index.memory.mnesis.view import Insert, View, make_view
+
 from mnesis.errors import ContextIrreducibleError, StaleContextError
 from mnesis.models.context import ActiveContext
 from mnesis.models.message import Message
@@ -48,14 +49,15 @@ class History:
         self._hashes: dict[int, tuple[bytes, ...]] = {}
         self._system: dict[int, Message] = {}
 
-    async def add(self, messages: Sequence[ChatMessage]) -> None:
-        """Store messages in one transaction."""
+    async def add(self, messages: Sequence[ChatMessage]) -> list[Message]:
+        """Store messages in one transaction. Returns them as they stand in the log."""
         records = await self._prepared(messages)
         if not records:
-            return
+            return []
         last = records[-1]
         stored = await self.session.append(records, ends_turn=last.role == "assistant" and not last.tool_calls)
         await self._pin((), stored)
+        return stored
 
     async def all(self) -> list[ChatMessage]:
         """Every message of the history: since the last reset, without what was rolled back; never compacted."""
@@ -118,10 +120,9 @@ class History:
     async def _compacted(self, context: ActiveContext, reserved_tokens: int) -> ActiveContext:
         if self._swept_at == context.session:
             return context
-        try:
+        # The view is made to fit whatever the session could do.
+        with suppress(ContextIrreducibleError, StaleContextError):
             await self.session.window(reserved_tokens=reserved_tokens)
-        except (ContextIrreducibleError, StaleContextError):
-            pass  # the view is made to fit whatever the session could do
         context = await self._read()
         self._swept_at = context.session
         return context
@@ -129,18 +130,14 @@ class History:
     def _view(self, context: ActiveContext, pinned: Sequence[Message], room: int, insert: Insert) -> View:
         return make_view(context, pinned, room_tokens=room, insert=insert, count=self._count)
 
-    async def _planned(
-        self, context: ActiveContext, wanted: Sequence[bytes], token_limit: int, insert: Insert
-    ) -> Plan:
+    async def _planned(self, context: ActiveContext, wanted: Sequence[bytes], token_limit: int, insert: Insert) -> Plan:
         items = [await self._item(item) for item in context.items]
         current = (context, await self._pinned(context), token_limit, insert)
         sources = [current] if self._emitted is None or self._emitted == current else [self._emitted, current]
         views = [Shown((*self._elements(source), *_newer(source[0], context, items))) for source in sources]
         return plan_revision(items, views, wanted, context.session.last_seq)
 
-    def _elements(
-        self, source: tuple[ActiveContext, list[Message], int, Insert]
-    ) -> Iterable[tuple[bytes, int | None]]:
+    def _elements(self, source: tuple[ActiveContext, list[Message], int, Insert]) -> Iterable[tuple[bytes, int | None]]:
         return [(digest(element.message), element.seq) for element in self._view(*source).elements]
 
     async def _item(self, item: Summary | Message) -> Item:
@@ -188,13 +185,13 @@ def _pins(record: SessionRecord) -> list[int]:
     return list(noted.get("system", ())) if isinstance(noted, dict) else []
 
 
-def _newer(
-    seen: ActiveContext, now: ActiveContext, items: Sequence[Item]
-) -> Iterable[tuple[bytes, int | None]]:
+def _newer(seen: ActiveContext, now: ActiveContext, items: Sequence[Item]) -> Iterable[tuple[bytes, int | None]]:
     """What came into the history after a view of it was handed out."""
-    return [
-        (one, item.first_seq) for item in items if item.first_seq > seen.session.last_seq for one in item.hashes
-    ] if seen.session != now.session else []
+    return (
+        [(one, item.first_seq) for item in items if item.first_seq > seen.session.last_seq for one in item.hashes]
+        if seen.session != now.session
+        else []
+    )
 
 
 def _is_plain(messages: Sequence[ChatMessage]) -> bool:

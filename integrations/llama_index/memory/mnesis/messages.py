@@ -19,7 +19,6 @@ from llama_index.core.base.llms.types import (
     MessageRole,
     TextBlock,
 )
-
 from llama_index.memory.mnesis.blocks import (
     BLOCKS,
     TOOL_CALL_BLOCK,
@@ -31,6 +30,7 @@ from llama_index.memory.mnesis.blocks import (
     load_block,
     split,
 )
+
 from mnesis.errors import InvalidMessageError
 from mnesis.ids import new_id, now_ms
 from mnesis.models.message import (
@@ -159,12 +159,11 @@ def _calls_in(kwargs: Json) -> Iterator[ToolPart]:
     for call in calls if isinstance(calls, list) else ():
         if not isinstance(call, dict):
             continue
-        function = call.get("function") if isinstance(call.get("function"), dict) else call
-        name = function.get("name") or call.get("tool_name")
-        arguments = next(
-            (each[key] for each in (function, call) for key in ("arguments", "tool_kwargs", "input") if key in each), {}
-        )
-        yield call_part(call.get("id") or call.get("tool_id") or call.get("tool_call_id"), name, arguments)
+        inner = call.get("function")
+        merged: Json = {**call, **(inner if isinstance(inner, dict) else {})}
+        arguments = next((merged[key] for key in ("arguments", "tool_kwargs", "input") if key in merged), None)
+        call_id = next((merged[key] for key in ("id", "tool_id", "tool_call_id") if merged.get(key)), None)
+        yield call_part(call_id, merged.get("name") or merged.get("tool_name"), arguments)
 
 
 def _original(record: Message, kept: Json) -> ChatMessage:
@@ -198,7 +197,9 @@ def _foreign(record: Message) -> Iterable[ChatMessage]:
 def _with_calls(role: str, blocks: list[Any], calls: Sequence[ToolPart]) -> ChatMessage:
     if TOOL_CALL_BLOCK is not None:
         made = [
-            TOOL_CALL_BLOCK(tool_call_id=call.tool_call_id, tool_name=call.tool_name, tool_kwargs=copy.deepcopy(call.input))
+            TOOL_CALL_BLOCK(
+                tool_call_id=call.tool_call_id, tool_name=call.tool_name, tool_kwargs=copy.deepcopy(call.input)
+            )
             for call in calls
         ]
         return _made(role, [*blocks, *made], {})

@@ -8,7 +8,7 @@ from typing import Any
 
 from anyio import to_thread
 from llama_index.core.base.llms.types import ChatMessage
-from llama_index.core.llms import LLM as LlamaLLM
+from llama_index.core.llms.llm import LLM
 
 from mnesis import sync
 from mnesis.engine import Engine
@@ -24,7 +24,7 @@ class ChatModelClient:
     synchronous callers it is called with `chat` in a worker thread: the loop that serves them is never held up.
     """
 
-    def __init__(self, llm: LlamaLLM) -> None:
+    def __init__(self, llm: LLM) -> None:
         self._llm = llm
 
     async def complete(self, request: LLMRequest) -> LLMReply:
@@ -53,7 +53,7 @@ class ChatModelClient:
 def client_for(llm: object | None, engine: Engine) -> object | None:
     """What a session takes as `llm`. None given: the engine's own client where it has one, else no model at all (level 3);
     never LlamaIndex's global setting."""
-    if isinstance(llm, LlamaLLM):
+    if isinstance(llm, LLM):
         return ChatModelClient(llm)
     if llm is not None:
         return llm

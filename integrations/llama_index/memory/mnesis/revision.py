@@ -101,7 +101,8 @@ def _forward(items: Sequence[Item], wanted: Sequence[bytes]) -> tuple[list[int],
 
 def _spans(items: Sequence[Item], kept: Sequence[int]) -> list[Span]:
     """The items that are not kept, as spans of the log."""
-    stays, spans, open_run = set(kept), [], False
+    stays, open_run = set(kept), False
+    spans: list[Span] = []
     for index, item in enumerate(items):
         if index in stays:
             open_run = False

@@ -9,8 +9,8 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.memory.types import DEFAULT_CHAT_STORE_KEY
-
 from llama_index.memory.mnesis.blocks import OWN_KEYS, dump_block, jsonable, load_block
+
 from mnesis.errors import InvalidMessageError
 
 
@@ -48,6 +48,8 @@ def _read(data: dict[str, Any]) -> ChatMessage:
 
 def _written(message: ChatMessage) -> dict[str, Any]:
     # A copy of a file given by path is the log's own; other readers know only blocks' fields.
-    blocks = [{name: value for name, value in dump_block(block).items() if name not in OWN_KEYS} for block in message.blocks]
+    blocks = [
+        {name: value for name, value in dump_block(block).items() if name not in OWN_KEYS} for block in message.blocks
+    ]
     kwargs = jsonable(message.additional_kwargs, "additional_kwargs")
     return {"role": message.role.value, "additional_kwargs": kwargs, "blocks": blocks}

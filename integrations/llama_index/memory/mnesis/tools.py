@@ -36,9 +36,7 @@ def _function_tool(spec: ToolSpec) -> FunctionTool:
     handler = spec.handler
     if handler is None:
         raise ToolDefinitionError(f"tool {spec.name!r} has no handler; it can be described to a model but not called")
-    return FunctionTool(
-        fn=_synchronous(handler), async_fn=_asynchronous(handler), metadata=_SpecMetadata(spec)
-    )
+    return FunctionTool(fn=_synchronous(handler), async_fn=_asynchronous(handler), metadata=_SpecMetadata(spec))
 
 
 def _asynchronous(handler: Callable[..., Any]) -> Callable[..., Any]:

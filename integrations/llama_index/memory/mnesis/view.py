@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
-
 from llama_index.memory.mnesis.messages import from_record, shown
+
 from mnesis.compaction.select import turn_starts
 from mnesis.context import markers
 from mnesis.context.assemble import assemble, shortened
