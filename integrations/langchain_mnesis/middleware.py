@@ -51,7 +51,7 @@ class MnesisState(AgentState[Any]):
 class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
     """Keeps every message of an agent in a session and gives the model what fits.
 
-    Takes the words of `SummarizationMiddleware`: `model` writes the summaries (a chat model, a model string, or None for
+    Takes the words of `SummarizationMiddleware`: `model` writes the summaries (a chat model, a litellm model string, or None for
     extracts without a model), `trigger` says when to compact (`("tokens", 4000)`, `("messages", 50)`, `("fraction", 0.8)`, a
     dict of which all must hold, a list of which one must; None leaves it to the model's window), `keep` how much of the
     newest conversation stays beside the newest user message. Summaries are made of every message, never of a part.
@@ -152,21 +152,15 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         return known
 
     def _recall_tool(self) -> BaseTool:
-        async def read(id: str, runtime: ToolRuntime[Any, Any], cursor: str | None = None) -> str:
+        async def read(id: str, runtime: ToolRuntime, cursor: str | None = None) -> str:
             place = _place(runtime, runtime.state)
             if place is None:
                 return "this run keeps no session"
             return await recall(self._sessions, place.session_id, id, cursor)
 
-        def read_sync(id: str, runtime: ToolRuntime[Any, Any], cursor: str | None = None) -> str:
+        def read_sync(id: str, runtime: ToolRuntime, cursor: str | None = None) -> str:
             return sync.run(read(id, runtime, cursor))
 
-        read_sync.__annotations__ = read.__annotations__ = {
-            "id": str,
-            "runtime": ToolRuntime,
-            "cursor": str | None,
-            "return": str,
-        }
         return StructuredTool.from_function(read_sync, coroutine=read, name=NAME, description=DESCRIPTION)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
@@ -54,6 +55,7 @@ class Sessions:
         self.types = types_by_name(types)
         self._keep_chunks = keep_chunks
         self._client = client_for(llm)
+        self._guard = threading.Lock()
         self._open: OrderedDict[str, MnesisSession] = OrderedDict()
         self._unwritten: dict[str, list[list[BaseMessage]]] = {}
 
@@ -62,10 +64,11 @@ class Sessions:
         """The engine given, or one made for the database; a forked child gets its own."""
         if self._given is not None:
             return self._given
-        if self._made is None or self._made[0] != os.getpid() or self._made[1].closed:
-            self._open.clear()
-            self._made = (os.getpid(), Engine(self._db_path, config=self.config))
-        return self._made[1]
+        with self._guard:
+            if self._made is None or self._made[0] != os.getpid() or self._made[1].closed:
+                self._open.clear()
+                self._made = (os.getpid(), Engine(self._db_path, config=self.config))
+            return self._made[1]
 
     @property
     def _llm(self) -> object | None:
@@ -81,9 +84,7 @@ class Sessions:
                 session = await MnesisSession.load(session_id, self.config, engine=engine, llm=self._llm)
             except SessionNotFoundError:
                 return None
-            self._keep(session)
-        self._open.move_to_end(session_id)
-        return session
+        return self._kept(session)
 
     async def session(self, session_id: str, *, parent_id: str | None = None) -> MnesisSession:
         """The session, created if there is none, as a child of `parent_id` if there is such a session."""
@@ -91,17 +92,17 @@ class Sessions:
         if found is not None:
             return found
         parent = await self.existing(parent_id) if parent_id is not None else None
-        session = await MnesisSession.create(
-            model=self.model,
-            system_prompt="",
-            session_id=session_id,
-            parent_id=parent.id if parent is not None else None,
-            config=self.config,
-            engine=self.engine,
-            llm=self._llm,
+        return self._kept(
+            await MnesisSession.create(
+                model=self.model,
+                system_prompt="",
+                session_id=session_id,
+                parent_id=parent.id if parent is not None else None,
+                config=self.config,
+                engine=self.engine,
+                llm=self._llm,
+            )
         )
-        self._keep(session)
-        return session
 
     async def compact(self, session_id: str, *, keep_tokens: int) -> None:
         """Fold now what is older than the newest `keep_tokens` tokens; nothing where that could not save anything."""
@@ -206,10 +207,13 @@ class Sessions:
                 raise
             batches.pop(0)
 
-    def _keep(self, session: MnesisSession) -> None:
-        self._open[session.id] = session
-        if len(self._open) > MAX_OPEN:
-            self._open.popitem(last=False)
+    def _kept(self, session: MnesisSession) -> MnesisSession:
+        with self._guard:
+            self._open[session.id] = session
+            self._open.move_to_end(session.id)
+            if len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)
+        return session
 
 
 def checked_id(session_id: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.messages import AIMessage, BaseMessage, BaseMessageChunk, HumanMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
 
 from mnesis.errors import InvalidMessageError
@@ -103,6 +103,4 @@ class Gathered:
 
 def _is_final(piece: Any) -> bool:
     """A whole message or a list of them: adding to it would change it."""
-    from langchain_core.messages import BaseMessageChunk
-
     return isinstance(piece, list) or (isinstance(piece, BaseMessage) and not isinstance(piece, BaseMessageChunk))

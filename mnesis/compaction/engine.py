@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
+from mnesis.compaction.digs import digs
 from mnesis.compaction.extract import Passage
 from mnesis.compaction.prune import plan_prune
 from mnesis.compaction.select import FoldPlan, Run, chunks, plan_fold
@@ -37,6 +38,8 @@ SUMMARY_RATIO = 6
 CONDENSED_RATIO = 3
 SMALLEST_SUMMARY_TOKENS = 48
 FAN_IN = 4
+# Pointers into the originals are left out where a summary would hardly be shorter than what it stands for.
+WORTH_POINTING = 0.6
 STALE_RETRIES = 5
 # A background sweep that would free less than this share of the usable tokens is not worth a break of the cache.
 WORTHWHILE_SHARE = 0.05
@@ -275,6 +278,14 @@ class Sweep:
             model_id=draft.model_id,
             created_at=now_ms(),
         )
+        summary = self._counted(summary)
+        if draft.level == 3:
+            return summary
+        pointed = self._counted(summary.model_copy(update={"digs": digs(messages, children, self.count)}))
+        standing = sum(m.token_count for m in messages) + sum(child.token_count for child in children)
+        return pointed if pointed.token_count < standing * WORTH_POINTING else summary
+
+    def _counted(self, summary: Summary) -> Summary:
         return summary.model_copy(update={"token_count": self.count(summary_text(summary)) + 4})
 
     def _compaction(

@@ -25,10 +25,11 @@ LEVEL_NOTE = {
 def summary_text(summary: Summary) -> str:
     """A summary as it stands in a window: fenced, said to be history, with the way back to its originals."""
     files = f" Files: {', '.join(summary.file_ids)}." if summary.file_ids else ""
+    digs = "".join(f"\n- {line}" for line in summary.digs)
     return (
         f"[Summary {summary.id} of messages {summary.first_seq}-{summary.last_seq}: a record of what was said, not an instruction."
         f"{LEVEL_NOTE[summary.level]}]\n{summary.text}\n"
-        f"[End of {summary.id}. Originals: lcm_expand.{files}]"
+        f"[End of {summary.id}. Originals: lcm_expand.{files}{digs}]"
     )
 
 

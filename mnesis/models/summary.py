@@ -12,7 +12,8 @@ class Summary(BaseModel):
 
     A `leaf` summarises messages, a `condensed` one other summaries (`child_ids`, oldest first). `level` is how it was
     made: 1 structured by a model, 2 terse by a model, 3 extracted without a model. `message_count` messages with
-    `source_tokens` tokens are behind it. `file_ids` are the files mentioned there. `created_at` is in milliseconds.
+    `source_tokens` tokens are behind it. `file_ids` are the files mentioned there; `digs` say
+    which stretch behind it is about what. `created_at` is in milliseconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +30,7 @@ class Summary(BaseModel):
     message_count: int
     source_tokens: int
     file_ids: tuple[str, ...] = ()
+    digs: tuple[str, ...] = ()
     child_ids: tuple[str, ...] = ()
     model_id: str = ""
     created_at: int = 0

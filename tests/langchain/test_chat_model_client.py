@@ -97,12 +97,16 @@ def test_without_a_model_summaries_are_extracts_and_no_model_is_called(
 ) -> None:
     session = sync.SyncSession.create(model="openai/gpt-4o", session_id="s", engine=engine, config=SMALL)
 
+    called: list[Any] = []
+
     async def refuse(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("a model was called")
+        called.append(args)
+        raise LLMError("a model was called")
 
     monkeypatch.setattr("mnesis.llm.litellm.LiteLLM.complete", refuse)
     assert "without a model" in said(filled(engine))[0]
     assert {summary.level for summary in session.summaries()} == {3}
+    assert called == []
 
 
 def test_a_model_that_fails_leaves_nothing_lost(engine: Engine) -> None:
@@ -120,6 +124,6 @@ def test_summaries_are_runs_of_their_own_tagged_and_seen_by_the_models_callbacks
     for number in range(25):
         memory.invoke(f"q{number} " + "word " * 90, {**named("s"), "callbacks": [outer]})
     assert mine.runs
-    assert all(run["parent_run_id"] is None and "mnesis:summary" in run["tags"] for run in mine.runs)
+    assert all(run["parent_run_id"] is None and {"mnesis:summary", "nostream"} <= set(run["tags"]) for run in mine.runs)
     assert len(outer.runs) == 25
     assert all(run["parent_run_id"] is not None for run in outer.runs)

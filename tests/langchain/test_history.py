@@ -138,6 +138,23 @@ def test_one_batch_may_hold_a_message_twice(engine: Engine) -> None:
     assert said(history(engine, view="full").messages) == ["a", "b"]
 
 
+def test_a_folded_message_that_is_edited_and_edited_back_is_shown_as_it_was(engine: Engine) -> None:
+    one = history(engine, config=SMALL)
+    first = HumanMessage("first edition", id="1")
+    one.add_messages([first])
+    for number in range(30):
+        one.add_messages(turn(number))
+    assert first not in one.messages
+    one.add_messages([first])
+    assert first not in one.messages
+    edited = HumanMessage("second edition", id="1")
+    one.add_messages([edited])
+    assert one.messages[-1] == edited
+    one.add_messages([first])
+    assert one.messages[-1] == first
+    assert edited not in one.messages
+
+
 def test_ids_that_cannot_name_anything_come_back_as_they_were(engine: Engine) -> None:
     messages = [HumanMessage("a", id=""), HumanMessage("b", id="\ud800"), HumanMessage("c")]
     one = history(engine)

@@ -11,6 +11,7 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
 
 from langchain_mnesis import MnesisMemory
+from langchain_mnesis.sessions import Sessions
 from mnesis import Engine, sync
 from mnesis.errors import ConfigurationError, InvalidMessageError, StoreFullError
 from mnesis.models.context import Interruption
@@ -131,6 +132,19 @@ def test_a_batch_on_one_session_loses_nothing(engine: Engine, log: ReadLog) -> N
     texts = [text for _, text in log("s")]
     assert sorted(texts) == sorted([f"q{n}" for n in range(8)] + [f"answer {n}" for n in range(1, 9)])
     assert all(said(asked)[-1].startswith("q") for asked in model.asked)
+
+
+def test_a_turn_is_not_shown_what_another_call_asked_after_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Sessions.window
+
+    async def with_another_turn(self: Sessions, session_id: str, **options: Any) -> Any:
+        await self.add(session_id, [HumanMessage("meanwhile")])
+        return await read(self, session_id, **options)
+
+    monkeypatch.setattr(Sessions, "window", with_another_turn)
+    model = FakeModel()
+    MnesisMemory(model, engine=engine).invoke("mine", named("s"))
+    assert said(model.asked[0]) == ["mine"]
 
 
 def test_a_call_that_fails_leaves_the_question_and_a_note(engine: Engine, log: ReadLog) -> None:

@@ -25,6 +25,10 @@ from tests.langchain.chat_fakes import FakeModel, answering, said
 from tests.langchain.conftest import ReadLog
 
 THREAD = {"configurable": {"thread_id": "t"}}
+SMALL = MnesisConfig(
+    compaction=CompactionConfig(compaction_output_budget=1_000),
+    model_overrides=ModelOverrides(context_limit=3_001, max_output_tokens=1),
+)
 
 
 def call(tool: str, call_id: str, /, **arguments: Any) -> AIMessage:
@@ -109,11 +113,7 @@ def test_the_context_is_compacted_when_the_trigger_says_so(trigger: Any, engine:
 
 def test_without_a_trigger_the_models_window_decides(engine: Engine) -> None:
     model = FakeModel(messages=long_answers())
-    small = MnesisConfig(
-        compaction=CompactionConfig(compaction_output_budget=1_000),
-        model_overrides=ModelOverrides(context_limit=3_001, max_output_tokens=1),
-    )
-    asked = agent(model, engine, config=small)
+    asked = agent(model, engine, config=SMALL)
     for number in range(40):
         ask(asked, f"question {number}")
     assert max(len(messages) for messages in model.asked) < 60
@@ -229,12 +229,35 @@ def test_several_threads_may_share_a_session_by_name(engine: Engine) -> None:
 
 
 def test_what_the_provider_reports_counts_for_the_trigger(engine: Engine) -> None:
-    usage = {"input_tokens": 5_000, "output_tokens": 100, "total_tokens": 5_100}
+    usage = {"input_tokens": 800, "output_tokens": 100, "total_tokens": 900}
     model = FakeModel(messages=(AIMessage("word " * 60, usage_metadata=usage) for _ in range(99)))
-    asked = agent(model, engine, trigger=("tokens", 5_000), keep=("messages", 2))
+    large = MnesisConfig(model_overrides=ModelOverrides(context_limit=200_000))
+    asked = agent(model, engine, trigger=("tokens", 3_000), keep=("messages", 2), config=large)
     for number in range(8):
         ask(asked, f"question {number} " + "word " * 60)
     assert model.asked[-1][0].additional_kwargs == {"lc_source": "summarization"}
+
+
+def test_tool_definitions_and_the_system_prompt_take_their_room(engine: Engine) -> None:
+    def plain() -> str:
+        """Do."""
+        return ""
+
+    def wordy() -> str:
+        return ""
+
+    wordy.__doc__ = "word " * 700
+    recorded = SMALL.model_copy(update={"compaction": CompactionConfig(compaction_output_budget=1_000, auto=False)})
+    asked: dict[str, int] = {}
+    for name, tool, prompt in (("plain", plain, "brief"), ("tool", wordy, "brief"), ("prompt", plain, "word " * 700)):
+        model = FakeModel(messages=long_answers())
+        mine = MnesisMiddleware(engine=engine, config=recorded, session_id=name, recall_tool=False)
+        made = create_agent(model, [tool], system_prompt=prompt, middleware=[mine], checkpointer=InMemorySaver())
+        for number in range(14):
+            ask(made, f"question {number} " + "word " * 100)
+        asked[name] = sum(len(text) for message in model.asked[-1][1:] for text in [str(message.text)])
+    assert asked["tool"] < asked["plain"] * 0.8
+    assert asked["prompt"] < asked["plain"] * 0.8
 
 
 def test_messages_another_middleware_adds_to_one_request_are_sent_and_not_logged(engine: Engine, log: ReadLog) -> None:

@@ -4,7 +4,7 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_mnesis import MnesisChatMessageHistory, MnesisMemory
-from mnesis import Engine, MnesisEvent, MnesisSession, sync
+from mnesis import CompactionConfig, Engine, MnesisConfig, MnesisEvent, MnesisSession, sync
 from mnesis.testing import ScriptedLLM
 from tests.langchain.chat_fakes import FakeModel, answering, named, said
 
@@ -86,6 +86,20 @@ def test_two_objects_and_the_native_door_share_one_engines_store(engine: Engine)
     assert len(sync.SyncSession.load("s", engine=other).messages()) == 2
     sync.run(by_path.engine.close())
     sync.run(other.close())
+
+
+async def test_a_window_leaves_room_for_what_else_a_request_carries(engine: Engine) -> None:
+    config = MnesisConfig(compaction=CompactionConfig(auto=False))
+    session = await MnesisSession.create(model=None, system_prompt="", session_id="s", engine=engine, config=config)
+    for number in range(20):
+        await session.record(f"question {number} " + "word " * 50, "word " * 50)
+    whole = await session.window()
+    small = await session.window(budget_tokens=1_000)
+    smaller = await session.window(budget_tokens=1_000, reserved_tokens=500)
+    assert whole.tokens > 2_000
+    assert small.tokens <= 1_000
+    assert smaller.tokens <= 1_000
+    assert smaller.omitted > small.omitted > whole.omitted == 0
 
 
 @pytest.mark.parametrize("view", ["window", "full"])

@@ -10,9 +10,13 @@ import pytest
 
 pytest.importorskip("llama_index.core")
 
+from llama_index.core.base.llms import types
 from llama_index.memory.mnesis import MnesisMemory
 
 from mnesis.engine import Engine
+
+# These speak of blocks that older versions of llama-index-core do not have.
+collect_ignore = [] if hasattr(types, "ToolCallBlock") else ["test_messages.py", "test_agents.py", "test_doors.py"]
 
 MakeMemory = Callable[..., MnesisMemory]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
+from llama_index.core.base.llms import types
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
@@ -12,13 +14,14 @@ from llama_index.core.base.llms.types import (
     ChatResponseGen,
     CompletionResponse,
     LLMMetadata,
-    TextBlock,
-    ToolCallBlock,
 )
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from pydantic import PrivateAttr
+
+ToolCallBlock: Any = getattr(types, "ToolCallBlock", None)
+"""None with versions of llama-index-core that know only the older dialect of tool calls."""
 
 
 def user(text: str) -> ChatMessage:
@@ -33,14 +36,17 @@ def system(text: str) -> ChatMessage:
     return ChatMessage(role="system", content=text)
 
 
-def calls(*ids: str, text: str = "", **kwargs: Any) -> ChatMessage:
-    blocks: list[Any] = [TextBlock(text=text)] if text else []
-    blocks += [ToolCallBlock(tool_call_id=each, tool_name="look", tool_kwargs=kwargs) for each in ids]
+def calls(*ids: str, **kwargs: Any) -> ChatMessage:
+    if ToolCallBlock is None:
+        return old_calls(*ids, **kwargs)
+    blocks: list[Any] = [ToolCallBlock(tool_call_id=each, tool_name="look", tool_kwargs=kwargs) for each in ids]
     return ChatMessage(role="assistant", blocks=blocks)
 
 
-def old_calls(*ids: str) -> ChatMessage:
-    written = [{"id": i, "type": "function", "function": {"name": "look", "arguments": '{"q": "x"}'}} for i in ids]
+def old_calls(*ids: str, **kwargs: Any) -> ChatMessage:
+    written = [
+        {"id": each, "type": "function", "function": {"name": "look", "arguments": json.dumps(kwargs)}} for each in ids
+    ]
     return ChatMessage(role="assistant", content="", additional_kwargs={"tool_calls": written})
 
 

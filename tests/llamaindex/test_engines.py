@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from llama_index.memory.mnesis import MnesisMemory
 from tests.llamaindex.conftest import MakeMemory
 from tests.llamaindex.support import SummaryLLM, turns, user
 
+VERSION = tuple(map(int, version("llama-index-core").split(".")[:3]))
 MakeEngine = Callable[[MnesisMemory], Any]
 
 
@@ -76,6 +78,7 @@ def test_a_streamed_chat_is_stored_when_it_was_read(make_engine: MakeEngine, mem
     assert roles(memory) == ["user", "assistant"] * 3
 
 
+@pytest.mark.skipif(VERSION < (0, 14, 25), reason="older versions end the turn with the stream")
 def test_a_stream_that_is_abandoned_still_stores_the_answer(make_engine: MakeEngine, memory: MnesisMemory) -> None:
     stream = make_engine(memory).stream_chat("question")
     pieces = stream.response_gen

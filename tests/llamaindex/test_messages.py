@@ -149,13 +149,18 @@ FILE_BLOCKS: list[Callable[..., Any]] = [ImageBlock, AudioBlock, VideoBlock, Doc
 FIELDS = {"image": "image", "audio": "audio", "video": "video", "document": "data"}
 
 
+def resolved(block: Any) -> bytes:
+    content: bytes = getattr(block, f"resolve_{block.block_type}")().read()
+    return content
+
+
 @pytest.mark.parametrize("made", FILE_BLOCKS)
 def test_media_given_as_a_file_object_are_kept(made: Callable[..., Any]) -> None:
     field = FIELDS[made.model_fields["block_type"].default]  # type: ignore[attr-defined]  # pydantic models
     source = io.BytesIO(PNG)
     source.seek(5)
     back = round_trip(ChatMessage(role="user", blocks=[made(**{field: source})]))
-    assert getattr(back.blocks[0], field) == getattr(made(**{field: PNG}), field)
+    assert resolved(back.blocks[0]) == PNG
     assert source.tell() == 5
 
 
@@ -169,8 +174,7 @@ def test_a_file_that_is_deleted_later_is_replaced_by_its_copy(made: Callable[...
     path.unlink()
     (back,) = from_record(record)
     block: Any = back.blocks[0]
-    field = FIELDS[block.block_type]
-    assert getattr(block, field) == getattr(made(**{field: PNG}), field)
+    assert resolved(block) == PNG
     assert block.path is None
 
 
@@ -248,7 +252,7 @@ def test_both_dialects_of_tool_calls_are_understood() -> None:
     selection = {"tool_id": "c", "tool_name": "look", "tool_kwargs": {"q": "x"}}
     anthropic = {"id": "d", "name": "look", "input": {"q": "x"}, "type": "tool_use"}
     others = ChatMessage(role="assistant", content="", additional_kwargs={"tool_calls": [selection, anthropic]})
-    for message in (calls("c", "d", q="x"), old_calls("c", "d"), others):
+    for message in (calls("c", "d", q="x"), old_calls("c", "d", q="x"), others):
         found = [part for part in to_record(message).parts if isinstance(part, ToolPart)]
         assert [(part.tool_call_id, part.tool_name, part.input) for part in found] == [
             ("c", "look", {"q": "x"}),

@@ -10,7 +10,7 @@ pytest.importorskip("llama_index.core")
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.memory.mnesis import MnesisMemory
 from llama_index.memory.mnesis.messages import to_record
 from llama_index.memory.mnesis.view import BEGINNING
@@ -197,9 +197,7 @@ def test_many_large_tool_calls_are_counted(make_memory: MakeMemory) -> None:
     for number in range(20):
         memory.put_messages([user("go"), calls(f"c{number}", q="word " * 200), result(f"c{number}"), assistant("ok")])
     view = memory.get()
-    written = sum(
-        len(str(block.tool_kwargs).split()) for m in view for block in m.blocks if isinstance(block, ToolCallBlock)
-    )
+    written = sum(len(str(part.input).split()) for message in view for part in to_record(message).tool_calls)
     assert written <= 3_000
     assert len(memory.get_all()) == 80
 

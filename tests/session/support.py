@@ -61,8 +61,13 @@ async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 @types.coroutine
-def cancelled_at(work: Coroutine[Any, Any, Any], step: int) -> Generator[Any, Any, Any]:
+async def cancelled_at(work: Coroutine[Any, Any, Any], step: int) -> Any:
     """Run `work`, cancelling the task while it waits for the `step`-th time (counted from 1)."""
+    return await _driven(work, step)
+
+
+@types.coroutine
+def _driven(work: Coroutine[Any, Any, Any], step: int) -> Generator[Any, Any, Any]:
     waits, resume = 0, partial(work.send, None)
     while True:
         try:

@@ -33,8 +33,9 @@ DATA_FIELDS = {"image": "image", "audio": "audio", "video": "video", "document":
 NESTED_FIELDS = {"citable": "content", "citation": "cited_content"}
 _COPY = "copy"
 _IS_PATH = "is_path"
+_IS_RAW = "is_raw"
 _IN_PART = "in_part"
-OWN_KEYS = (_COPY, _IS_PATH)
+OWN_KEYS = (_COPY, _IS_PATH, _IS_RAW)
 """What `dump_block` adds to the fields of a block."""
 
 _DETAILS = ("auto", "low", "high")
@@ -76,9 +77,9 @@ def dump_block(block: Any) -> Json:
     left_out = {name for name in (field, nested) if name is not None}
     data: Json = jsonable(block.model_dump(exclude=left_out), f"a block of type {kind!r}")
     if field is not None:
-        content = _base64(getattr(block, field))
+        content, is_raw = _base64(getattr(block, field))
         if content is not None:
-            data[field] = content
+            data |= {field: content, **({_IS_RAW: True} if is_raw else {})}
         elif data.get("path"):
             copied = _copied(data["path"])
             data |= {_COPY: copied} if copied is not None else {}
@@ -95,39 +96,57 @@ def load_block(data: Json) -> Any:
     # A copy: nothing that is handed out may reach into what is stored.
     fields = copy.deepcopy(data)
     kind = str(fields.get("block_type"))
-    copied, nested = fields.pop(_COPY, None), NESTED_FIELDS.get(kind)
-    # A document's path may be a string as well, and then stays one.
-    if fields.pop(_IS_PATH, False) and fields.get("path"):
-        fields["path"] = Path(fields["path"])
-    if nested is not None:
-        inner = fields[nested]
-        fields[nested] = [load_block(each) for each in inner] if isinstance(inner, list) else load_block(inner)
-    if fields.get("path") and kind in DATA_FIELDS and not os.path.isfile(fields["path"]) and copied is not None:
-        fields |= {"path": None, DATA_FIELDS[kind]: copied}
     made = BLOCKS.get(kind)
     if made is None:
         return TextBlock(text=f"[a block of type {kind!r}, which this version of llama-index-core does not know]")
+    _restore_path(fields)
+    nested = NESTED_FIELDS.get(kind)
+    if nested is not None:
+        inner = fields[nested]
+        fields[nested] = [load_block(each) for each in inner] if isinstance(inner, list) else load_block(inner)
+    content = _media_bytes(fields, kind)
     try:
-        return made.model_validate(fields)
+        block = made.model_validate(fields)
     except ValidationError:
         # A path whose file is gone and was too large to copy; the rest of the session must stay readable.
-        return made.model_construct(**fields)
+        block = made.model_construct(**fields)
+    # Validation may encode media once more: they are put back as they were.
+    return block if content is None else block.model_copy(update={DATA_FIELDS[kind]: content})
 
 
-def _base64(value: Any) -> str | None:
-    """Media as base64 text. Blocks hold bytes that are base64 already, unless somebody assigned others later."""
+def _restore_path(fields: Json) -> None:
+    """Whether a path stays, and as what: a document's may be a string as well, and then stays one."""
+    is_path, copied = fields.pop(_IS_PATH, False), fields.pop(_COPY, None)
+    path = fields.get("path")
+    if path and copied is not None and not os.path.isfile(path):
+        fields |= {"path": None, DATA_FIELDS[fields["block_type"]]: copied}
+    elif path and is_path:
+        fields["path"] = Path(path)
+
+
+def _media_bytes(fields: Json, kind: str) -> bytes | None:
+    """Media content, taken out of the fields: base64 as blocks keep it, or the raw bytes somebody assigned."""
+    text = fields.pop(DATA_FIELDS[kind], None) if kind in DATA_FIELDS else None
+    is_raw = fields.pop(_IS_RAW, False)
+    if text is None:
+        return None
+    return base64.b64decode(text) if is_raw else str(text).encode("ascii")
+
+
+def _base64(value: Any) -> tuple[str | None, bool]:
+    """Media as base64 text, and whether they were raw bytes. Blocks hold base64 already, unless somebody assigned others."""
     if isinstance(value, IOBase):
         place = value.tell()
         value.seek(0)
         content = value.read()
         value.seek(place)
-        return base64.b64encode(content).decode()
+        return base64.b64encode(content).decode(), False
     if not isinstance(value, bytes):
-        return None
+        return None, False
     try:
-        return value.decode("ascii")
+        return value.decode("ascii"), False
     except UnicodeDecodeError:
-        return base64.b64encode(value).decode()
+        return base64.b64encode(value).decode(), True
 
 
 def _copied(path: str) -> str | None:

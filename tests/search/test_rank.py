@@ -1,0 +1,106 @@
+"""Ranking, dates and excerpts: pure functions."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnesis.search.dates import fit, named_dates
+from mnesis.search.excerpts import MAX_CHARS, excerpt
+from mnesis.search.rank import Row, Word, rank
+
+DAY = 86_400_000
+
+
+def rows(count: int, *, words: int = 10, first: int = 1) -> list[Row]:
+    return [Row(first + n, words, n * DAY) for n in range(count)]
+
+
+def word(text: str, *keys: int) -> Word:
+    return Word((text,), frozenset(keys), len(keys))
+
+
+def order(found: list[tuple[int, float]]) -> list[int]:
+    return [key for key, _ in found]
+
+
+def test_a_rare_word_weighs_more_than_a_common_one() -> None:
+    found = rank(rows(100), [word("rare", 20), word("common", *range(40, 80))], 100, (), [])
+    assert order(found)[0] == 20
+
+
+def test_the_answer_after_the_question_that_names_the_topic_is_found() -> None:
+    found = order(rank(rows(50), [word("topic", 10)], 50, (), []))
+    assert found[:2] == [10, 11]
+    assert set(found) == {9, 10, 11, 12}
+
+
+def test_neighbours_in_another_log_get_nothing() -> None:
+    apart = [*rows(5), *rows(5, first=1_000)]
+    assert set(order(rank(apart, [word("x", 5)], 10, (), []))) == {4, 5}
+
+
+def test_of_two_equal_matches_the_one_in_fitting_surroundings_wins() -> None:
+    found = order(rank(rows(200), [word("boat", 20, 120), word("harbour", 114)], 200, (), []))
+    assert found.index(120) < found.index(20)
+
+
+def test_a_short_message_is_told_from_a_long_one_with_the_same_word() -> None:
+    given_rows = rows(100)
+    given_rows[69] = Row(70, 2_000, 0)
+    assert order(rank(given_rows, [word("x", 30, 70)], 100, (), []))[0] == 30
+
+
+def test_messages_of_the_speaker_whom_the_question_names_come_first() -> None:
+    spoken = [Row(n, 10, 0, "maria" if n == 70 else "tom") for n in range(1, 101)]
+    asked = [word("maria", 1, 2, 3), word("x", 30, 70)]
+    assert order(rank(spoken, asked, 100, {"maria", "tom"}, []))[0] == 70
+
+
+def test_messages_of_the_time_that_the_question_names_come_first() -> None:
+    found = rank(rows(100), [word("x", 10, 70)], 100, (), named_dates("in March 1970"))
+    assert order(found)[0] == 70
+
+
+def test_equal_scores_stay_in_order_of_the_log() -> None:
+    assert order(rank(rows(100), [word("x", 20, 50, 80)], 100, (), []))[:3] == [20, 50, 80]
+
+
+@given(st.lists(st.sets(st.integers(1, 60), max_size=20), max_size=5))
+def test_every_message_with_a_word_is_ranked_once(keys: list[set[int]]) -> None:
+    found = rank(rows(60), [word(str(n), *each) for n, each in enumerate(keys) if each], 60, (), [])
+    assert set().union(*keys) <= set(order(found))
+    assert len(order(found)) == len(set(order(found)))
+    assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
+
+
+def test_a_day_fits_itself_and_the_two_weeks_after_it() -> None:
+    named = named_dates("what happened on 8 May 2023?")
+    assert fit(date(2023, 5, 8), named) == 1.0
+    assert fit(date(2023, 5, 20), named) == 1.0
+    assert 0 < fit(date(2023, 5, 1), named) < 1
+    assert fit(date(2022, 5, 8), named) == 0.0
+
+
+def test_dates_are_read_as_people_write_them() -> None:
+    assert named_dates("2024-02-29")[0].day == 29
+    assert fit(date(2024, 2, 3), named_dates("in February")) == 1.0
+    assert fit(date(2024, 3, 3), named_dates("in February")) > 0
+    assert named_dates("may I ask") == []
+    assert fit(date(2024, 1, 3), named_dates("in December 2023")) > 0
+
+
+def test_an_excerpt_shows_the_place_with_most_of_the_words() -> None:
+    text = "filler " * 200 + "the boat sank " + "filler " * 200 + "the boat reached the harbour " + "filler " * 200
+    shown = excerpt(text, [("boats",), ("harbour",)])
+    assert "reached the harbour" in shown
+    assert shown.startswith("…")
+    assert shown.endswith("…")
+    assert len(shown) <= MAX_CHARS + 2
+
+
+@given(st.text(max_size=2_000), st.lists(st.text(min_size=1, max_size=5).map(lambda w: (w,)), max_size=4))
+def test_any_text_can_be_excerpted(text: str, words: list[tuple[str]]) -> None:
+    assert len(excerpt(text, words)) <= MAX_CHARS + 2
