@@ -134,7 +134,7 @@ def mnesis_rows(directory: Path, messages: int, repeats: int) -> dict[str, str]:
 def middleware_call(engine: Engine, history: MnesisChatMessageHistory) -> Callable[[], object]:
     from langchain.agents.middleware.types import ModelRequest, ModelResponse
 
-    middleware = MnesisMiddleware(engine=engine, session_id="s", recall_tool=False)
+    middleware = MnesisMiddleware(engine=engine, session_id="s", recall_tools=False)
     state: list[Any] = []
     runtime: Any = SimpleNamespace(execution_info=None)
     fake = model()
@@ -219,7 +219,7 @@ async def checkpoint_megabytes(directory: Path, name: str, middleware: list[Any]
 async def growth_rows(directory: Path) -> list[list[str]]:
     async with Engine(directory / "agent.db") as engine:
         trimming = MnesisMiddleware(
-            trigger=("messages", 40), keep=("messages", 20), state="trim", engine=engine, recall_tool=False
+            trigger=("messages", 40), keep=("messages", 20), state="trim", engine=engine, recall_tools=False
         )
         bare = await checkpoint_megabytes(directory, "bare", [])
         trimmed = await checkpoint_megabytes(directory, "trimmed", [trimming])

@@ -23,11 +23,11 @@ except ImportError as error:
     ) from error
 
 from langchain_core.messages import BaseMessage
-from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.tools import BaseTool
 
 from langchain_mnesis.agent_calls import SESSION_FIELD, AgentCall, Place, Rules, ToolCounter
 from langchain_mnesis.llm import is_overflow, model_name
-from langchain_mnesis.recall import DESCRIPTION, NAME, recall
+from langchain_mnesis.recall import agent_tools
 from langchain_mnesis.sessions import Sessions, checked_id
 from langchain_mnesis.triggers import ContextSize, Trigger, checked_keep, clauses
 from mnesis import sync
@@ -60,8 +60,8 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
     without a thread each run has its own. `session_id` names it otherwise: a string, or a function of the model request.
 
     `state="trim"` removes from the agent's state what a summary stands for, so that checkpoints stay small; the log has it.
-    What somebody else removes from the state leaves the view too. `recall_tool` adds `lcm_expand`, by which the model reads
-    originals again. A request the provider finds too long is made once more after a harder compaction. What the store
+    What somebody else removes from the state leaves the view too. `recall_tools` adds `lcm_grep`, `lcm_describe` and
+    `lcm_expand`, by which the model finds and reads originals again. A request the provider finds too long is made once more after a harder compaction. What the store
     refuses is raised. `engine`, `db_path`, `config` and `types` are those of `MnesisChatMessageHistory`.
     """
 
@@ -75,7 +75,7 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         keep: ContextSize = ("messages", 20),
         session_id: str | Callable[[ModelRequest[Any]], str] | None = None,
         state: Literal["keep", "trim"] = "keep",
-        recall_tool: bool = True,
+        recall_tools: bool = True,
         engine: Engine | None = None,
         db_path: str | os.PathLike[str] | None = None,
         config: MnesisConfig | None = None,
@@ -89,7 +89,7 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         self._sessions = Sessions(engine=engine, db_path=db_path, config=config, llm=model, types=types)
         self._known: OrderedDict[str, dict[str, BaseMessage]] = OrderedDict()
         self._count_tools = ToolCounter()
-        self.tools: list[BaseTool] = [self._recall_tool()] if recall_tool else []
+        self.tools: list[BaseTool] = agent_tools(self._sessions, _session_of) if recall_tools else []
 
     @property
     def engine(self) -> Engine:
@@ -151,17 +151,10 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
             self._known.popitem(last=False)
         return known
 
-    def _recall_tool(self) -> BaseTool:
-        async def read(id: str, runtime: ToolRuntime, cursor: str | None = None) -> str:
-            place = _place(runtime, runtime.state)
-            if place is None:
-                return "this run keeps no session"
-            return await recall(self._sessions, place.session_id, id, cursor)
 
-        def read_sync(id: str, runtime: ToolRuntime, cursor: str | None = None) -> str:
-            return sync.run(read(id, runtime, cursor))
-
-        return StructuredTool.from_function(read_sync, coroutine=read, name=NAME, description=DESCRIPTION)
+def _session_of(runtime: ToolRuntime) -> str | None:
+    place = _place(runtime, runtime.state)
+    return place.session_id if place is not None else None
 
 
 def _place_of_its_own() -> Place:

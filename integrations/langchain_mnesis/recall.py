@@ -1,59 +1,75 @@
-"""The tool by which an agent reads again what a summary or marker stands for."""
+"""The tools by which an agent looks again at what its window leaves out: `lcm_grep`, `lcm_describe`, `lcm_expand`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Literal
+
+from langchain.tools import ToolRuntime
+from langchain_core.tools import BaseTool, StructuredTool, ToolException
+
 from langchain_mnesis.sessions import Sessions
-from mnesis.errors import ConfigurationError, NotFoundError
-from mnesis.models.message import Message
-from mnesis.render.chat import text_of
-from mnesis.session import MnesisSession
+from mnesis import sync
+from mnesis.errors import MnesisError
+from mnesis.store.memory import MemoryStore
+from mnesis.tools.recall import recall_tools
 
-NAME = "lcm_expand"
-"""The name that summaries and markers in a window speak of."""
-DESCRIPTION = (
-    "Read the original messages behind a summary, or a message or tool output that is shown shortened or as a marker."
-    " `id` is the id the summary or marker gives; `cursor` continues where an earlier answer ended."
-)
-PAGE = 20
-MAX_CHARS = 20_000
-"""About 5,000 tokens: an answer must not fill the window it is read in."""
+SessionOf = Callable[[ToolRuntime], str | None]
+"""Names the session of the run a tool is called in; None if it has none."""
 
 
-async def recall(sessions: Sessions, session_id: str, id: str, cursor: str | None = None) -> str:
-    """What stands behind an id of the session, as text for a model; what is wrong, in words, if nothing does."""
-    session = await sessions.existing(session_id)
-    if session is None:
-        return f"there is no session {session_id!r} yet"
-    try:
-        return await _expanded(session, id, cursor)
-    except NotFoundError:
-        return f"nothing in this conversation has the id {id!r}; give an id as a summary or marker shows it"
-    except ConfigurationError as error:
-        return str(error)
+def agent_tools(sessions: Sessions, session_of: SessionOf) -> list[BaseTool]:
+    """The tools, each answering for the session of the run that calls it. What is wrong is told to the model."""
 
+    async def look(name: str, runtime: ToolRuntime, **arguments: Any) -> str:
+        session_id = session_of(runtime)
+        session = await sessions.existing(session_id) if session_id is not None else None
+        if session is None:
+            raise ToolException("this run keeps no session")
+        [handler] = [tool.handler for tool in session.recall_tools() if tool.name == name]
+        try:
+            return str(await handler(**arguments)) if handler is not None else ""
+        except MnesisError as error:
+            raise ToolException(str(error)) from error
 
-async def _expanded(session: MnesisSession, id: str, cursor: str | None) -> str:
-    found = await session.describe(id)
-    if found.kind == "summary":
-        page = await session.expand(id, cursor=cursor, limit=PAGE)
-        return _joined([_written(message) for message in page.messages], id, page.next_cursor)
-    if found.kind != "message":
-        return found.text
-    start = int(cursor) if cursor is not None and cursor.isdecimal() else 0
-    text = _written(await session.message(id))
-    rest = str(start + MAX_CHARS) if len(text) > start + MAX_CHARS else None
-    return _joined([text[start : start + MAX_CHARS]], id, rest)
+    async def grep(
+        pattern: str,
+        runtime: ToolRuntime,
+        mode: Literal["regex", "words"] = "regex",
+        summary_id: str | None = None,
+        cursor: str | None = None,
+    ) -> str:
+        return await look("lcm_grep", runtime, pattern=pattern, mode=mode, summary_id=summary_id, cursor=cursor)
 
+    async def describe(id: str, runtime: ToolRuntime) -> str:
+        return await look("lcm_describe", runtime, id=id)
 
-def _joined(texts: list[str], id: str, cursor: str | None) -> str:
-    each = MAX_CHARS // max(len(texts), 1)
-    shown = [t if len(t) <= each else f"{t[:each]} [… shortened; ask for this message by its id]" for t in texts]
-    more = [f'[more: {NAME}(id="{id}", cursor="{cursor}")]'] if cursor is not None else []
-    return "\n\n".join([*shown, *more])
+    async def expand(id: str, runtime: ToolRuntime, cursor: str | None = None) -> str:
+        return await look("lcm_expand", runtime, id=id, cursor=cursor)
 
+    def grep_sync(
+        pattern: str,
+        runtime: ToolRuntime,
+        mode: Literal["regex", "words"] = "regex",
+        summary_id: str | None = None,
+        cursor: str | None = None,
+    ) -> str:
+        return sync.run(grep(pattern, runtime, mode, summary_id, cursor))
 
-def _written(message: Message) -> str:
-    calls = [f"{call.tool_name}({call.raw_input or call.input})" for call in message.tool_calls]
-    outcomes = [call.result().output for call in message.tool_calls if call.has_result]
-    text = "\n".join(filter(None, [text_of(message.parts), *calls, *outcomes]))
-    return f"[{message.seq}] {message.role} ({message.id}): {text}"
+    def describe_sync(id: str, runtime: ToolRuntime) -> str:
+        return sync.run(describe(id, runtime))
+
+    def expand_sync(id: str, runtime: ToolRuntime, cursor: str | None = None) -> str:
+        return sync.run(expand(id, runtime, cursor))
+
+    # What the tools are for is said once, by the engine.
+    said = {tool.name: tool.description for tool in recall_tools(MemoryStore(), "any", len)}
+    made = (
+        ("lcm_grep", grep_sync, grep),
+        ("lcm_describe", describe_sync, describe),
+        ("lcm_expand", expand_sync, expand),
+    )
+    return [
+        StructuredTool.from_function(plain, coroutine=native, name=name, description=said[name], handle_tool_error=True)
+        for name, plain, native in made
+    ]

@@ -15,7 +15,13 @@ from itertools import groupby
 from langchain_core.messages import AIMessage, BaseMessage, RemoveMessage
 
 from langchain_mnesis.records import from_record, log_id, original, own_id, payload, same, to_record
-from mnesis.errors import DuplicateIDError, InvalidMessageError, MessageNotFoundError, StaleContextError
+from mnesis.errors import (
+    ConfigurationError,
+    DuplicateIDError,
+    InvalidMessageError,
+    MessageNotFoundError,
+    StaleContextError,
+)
 from mnesis.ids import new_id
 from mnesis.models.context import ActiveContext
 from mnesis.models.message import Message
@@ -64,8 +70,19 @@ async def _append(session: MnesisSession, messages: Sequence[BaseMessage], origi
                 raise
             continue
         await hide(session, _places(plan.superseded, stored))
+        pass
         return stored
     return []
+
+
+async def _pin_instructions(session: MnesisSession, stored: Iterable[Message]) -> None:
+    """System messages are instructions: they stay in the view as they are, as far as there is room for pinned messages."""
+    for record in stored:
+        if record.role == "system":
+            try:
+                await session.pin(record.id)
+            except (ConfigurationError, StaleContextError):  # no room for more pins, or folded already
+                return
 
 
 def _places(superseded: Iterable[Message], stored: Iterable[Message]) -> list[int]:

@@ -13,6 +13,9 @@ from mnesis.models.summary import Summary
 
 Count = Callable[[str], int]
 
+# No ordinary text has so many characters per token.
+FAR_TOO_LONG_CHARS_PER_TOKEN = 32
+SAMPLE_CHARS = 50_000
 MISSING_RESULT = "[No result was recorded for this tool call. This note stands in for it.]"
 EMPTY_MESSAGE = "[empty message]"
 LEVEL_NOTE = {
@@ -67,20 +70,35 @@ def left_out(what: str, message_id: str) -> str:
 def excerpt(text: str, max_tokens: int, count: Count, message_id: str) -> str:
     """Head and tail of a text with a pointer between them, in at most `max_tokens` tokens (or the pointer alone).
 
-    Two thirds of the room go to the head. The cut is found by bisection on characters, since tokens per character vary.
+    Two thirds of the room go to the head. The cut is found by bisection on characters, since tokens per character vary;
+    of a text far longer than its room only about as much as is shown is ever counted.
     """
-    total = count(text)
-    if total <= max_tokens:
+    total, exact = _tokens_of(text, max_tokens, count)
+    if exact and total <= max_tokens:
         return text
     pointer = (
-        f'\n[… {total - max_tokens:,} of {total:,} tokens left out; all of it is kept: lcm_expand("{message_id}") …]\n'
+        f"\n[… {'' if exact else 'about '}{max(total - max_tokens, 0):,} of {total:,} tokens left out;"
+        f' all of it is kept: lcm_expand("{message_id}") …]\n'
     )
-    best, low, high = pointer.strip(), 0, len(text) - 1
+
+    def shown(kept: int) -> str:
+        return text[: kept * 2 // 3] + pointer + text[len(text) - (kept - kept * 2 // 3) :]
+
+    low, high = 0, min(4 * max_tokens, len(text) - 1)
+    while high < len(text) - 1 and count(shown(high)) <= max_tokens:
+        low, high = high, min(2 * high, len(text) - 1)
     while low < high:
         kept = (low + high + 1) // 2
-        candidate = text[: kept * 2 // 3] + pointer + text[len(text) - (kept - kept * 2 // 3) :]
-        if count(candidate) <= max_tokens:
-            best, low = candidate, kept
+        if count(shown(kept)) <= max_tokens:
+            low = kept
         else:
             high = kept - 1
-    return best
+    return shown(low) if low else pointer.strip()
+
+
+def _tokens_of(text: str, max_tokens: int, count: Count) -> tuple[int, bool]:
+    """The tokens of a text, and whether they were counted; those of a text far too long are estimated from its beginning."""
+    sample = max(FAR_TOO_LONG_CHARS_PER_TOKEN * max_tokens, SAMPLE_CHARS)
+    if len(text) <= sample:
+        return count(text), True
+    return count(text[:SAMPLE_CHARS]) * len(text) // SAMPLE_CHARS, False

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, RemoveMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+)
 
 from langchain_mnesis import MnesisChatMessageHistory, history_factory, mnesis_history
 from mnesis import Engine, MnesisConfig, ModelOverrides, sync
@@ -189,6 +197,21 @@ def test_a_long_history_gives_a_window_that_fits_and_keeps_everything(engine: En
     assert window[0].additional_kwargs == {"lc_source": "summarization"}
     assert window[-1] == messages[-1]
     assert history(engine, view="full").messages == messages
+
+
+def test_a_system_message_is_never_folded_and_can_be_removed_all_the_same(engine: Engine) -> None:
+    one = history(engine, config=SMALL)
+    rules = SystemMessage("answer in rhymes", id="rules")
+    one.add_message(rules)
+    for number in range(40):
+        one.add_messages(turn(number))
+    assert one.messages[0] == rules
+    assert len(one.messages) < 40
+    one.add_messages([RemoveMessage(id="rules")])
+    assert rules not in one.messages
+    one.add_messages([SystemMessage("answer in prose"), SystemMessage("word " * 1_500)])
+    one.clear()
+    assert one.messages == []
 
 
 def test_a_call_without_a_result_gets_one_that_is_not_stored(engine: Engine) -> None:

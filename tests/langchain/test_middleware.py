@@ -251,7 +251,7 @@ def test_tool_definitions_and_the_system_prompt_take_their_room(engine: Engine) 
     asked: dict[str, int] = {}
     for name, tool, prompt in (("plain", plain, "brief"), ("tool", wordy, "brief"), ("prompt", plain, "word " * 700)):
         model = FakeModel(messages=long_answers())
-        mine = MnesisMiddleware(engine=engine, config=recorded, session_id=name, recall_tool=False)
+        mine = MnesisMiddleware(engine=engine, config=recorded, session_id=name, recall_tools=False)
         made = create_agent(model, [tool], system_prompt=prompt, middleware=[mine], checkpointer=InMemorySaver())
         for number in range(14):
             ask(made, f"question {number} " + "word " * 100)
@@ -319,19 +319,25 @@ def test_the_model_can_read_again_what_a_summary_stands_for(engine: Engine) -> N
     for number in range(8):
         ask(asked, f"question {number} " + "word " * 30)
     summary = sync.SyncSession.load("t", engine=engine).summaries()[0]
-    model.messages = iter(
-        [call("lcm_expand", "e1", id=summary.id), call("lcm_expand", "e2", id="no such"), AIMessage("ok")]
-    )
-    read, wrong = [m for m in ask(asked, "what was the code?") if isinstance(m, ToolMessage)]
+    calls = [
+        call("lcm_expand", "e1", id=summary.id),
+        call("lcm_grep", "e2", pattern="code is [0-9]+"),
+        call("lcm_describe", "e3", id=summary.id),
+        call("lcm_expand", "e4", id="no such"),
+    ]
+    model.messages = iter([*calls, AIMessage("ok")])
+    read, found, described, wrong = [m for m in ask(asked, "what was the code?") if isinstance(m, ToolMessage)]
     assert "the code is 4711" in str(read.content)
-    assert "no such" in str(wrong.content)
+    assert "4711" in str(found.content)
+    assert summary.id in str(described.content)
+    assert (wrong.status, "no such" in str(wrong.content)) == ("error", True)
 
 
 async def test_the_recall_tool_works_in_async_agents_and_can_be_left_out(engine: Engine) -> None:
     asked = agent(answering(call("lcm_expand", "e1", id="t"), "ok"), engine, session_id="t")
     found = await asked.ainvoke({"messages": [("user", "hi")]}, THREAD)
     assert isinstance(found["messages"][2], ToolMessage)
-    assert MnesisMiddleware(engine=engine, recall_tool=False).tools == []
+    assert MnesisMiddleware(engine=engine, recall_tools=False).tools == []
 
 
 def test_an_overflow_is_answered_by_one_more_call_with_less(engine: Engine) -> None:

@@ -178,8 +178,8 @@ async def test_filters_narrow_a_search(store: Store) -> None:
     await store.compact("s", sweep((), [Cover(3, 6, "sum")], [leaf("sum", 3, 6)]))
     for mode in ("words", "substring"):
 
-        def asked(**filters: object) -> Search:
-            return Search("word", "s", limit=100, mode=mode, **filters)  # type: ignore[arg-type]  # mode and filters are given by name
+        def asked(mode: str = mode, **filters: object) -> Search:
+            return Search("word", "s", limit=100, mode=mode, **filters)  # type: ignore[arg-type]  # given by name
 
         assert set(await ids(store, asked(role="tool"))) == {"result"}
         assert set(await ids(store, asked(tool="read_file"))) == {"call", "result"}
@@ -210,6 +210,10 @@ async def test_both_stores_rank_alike(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
+def bytes_in(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in directory.iterdir() if not path.name.endswith("-shm"))
+
+
 async def test_a_purged_session_is_found_no_more_and_leaves_no_word(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.db")
     await store.open()
@@ -220,7 +224,7 @@ async def test_a_purged_session_is_found_no_more_and_leaves_no_word(tmp_path: Pa
     await store.purge("s")
     assert await ids(store, Search("xylotomist")) == []
     assert await ids(store, Search("hello")) == ["t-1"]
-    assert b"xylotom" not in b"".join(p.read_bytes() for p in tmp_path.iterdir() if not p.name.endswith("-shm"))
+    assert b"xylotom" not in bytes_in(tmp_path)
     await store.close()
 
 
