@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         MnesisConfig,
         ModelOverrides,
         OperatorConfig,
+        RecallConfig,
         RetryConfig,
         SessionConfig,
         StoreConfig,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         ToolDefinitionError,
     )
     from mnesis.events.bus import EventBus, MnesisEvent
+    from mnesis.lookup.grants import Grant
     from mnesis.model_info import ModelInfo
     from mnesis.models.context import Budget, Window
     from mnesis.models.message import (
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
         ToolResultPart,
         ToolStatus,
     )
+    from mnesis.models.recall import GrepPage, SearchHit, SearchPage
     from mnesis.models.results import (
         CompactionResult,
         ContextBreakdown,
@@ -83,6 +86,8 @@ __all__ = [
     "FilePart",
     "FileRefPart",
     "FinishReason",
+    "Grant",
+    "GrepPage",
     "ImagePart",
     "InvalidMessageError",
     "LLMError",
@@ -98,8 +103,11 @@ __all__ = [
     "ModelOverrides",
     "OperatorConfig",
     "ReasoningPart",
+    "RecallConfig",
     "RecordResult",
     "RetryConfig",
+    "SearchHit",
+    "SearchPage",
     "SessionClosedError",
     "SessionConfig",
     "SessionNotFoundError",
@@ -127,6 +135,7 @@ _HOMES = {
         "MnesisConfig",
         "ModelOverrides",
         "OperatorConfig",
+        "RecallConfig",
         "RetryConfig",
         "SessionConfig",
         "StoreConfig",
@@ -144,6 +153,7 @@ _HOMES = {
         "ToolDefinitionError",
     ),
     "mnesis.events.bus": ("EventBus", "MnesisEvent"),
+    "mnesis.lookup.grants": ("Grant",),
     "mnesis.model_info": ("ModelInfo",),
     "mnesis.models.context": ("Budget", "Window"),
     "mnesis.models.message": (
@@ -161,6 +171,7 @@ _HOMES = {
         "ToolResultPart",
         "ToolStatus",
     ),
+    "mnesis.models.recall": ("GrepPage", "SearchHit", "SearchPage"),
     "mnesis.models.results": (
         "CompactionResult",
         "ContextBreakdown",

@@ -239,9 +239,9 @@ class RecallConfig(_Config):
         description="Give the model lcm_grep, lcm_describe and lcm_expand once its context leaves out anything",
     )
     tool_tokens: int = Field(
-        default=8_000, ge=100, description="Tokens that all results of these tools may take in one turn"
+        default=8_000, ge=200, description="Tokens that all results of these tools may take in one turn"
     )
-    tool_result_tokens: int = Field(default=2_000, ge=100, description="Tokens that one result may take")
+    tool_result_tokens: int = Field(default=2_000, ge=200, description="Tokens that one result may take")
 
 
 class ModelOverrides(_Config):

@@ -531,23 +531,29 @@ class MnesisSession:
         """
         self._check_open()
         message = await self._scope.store.message(self.id, message_id)
-        context = await self._scope.store.active_context(self.id)
-        pinned = [m for m in context.items if isinstance(m, Message) and m.seq in context.pins and m.seq != message.seq]
-        tokens = message.token_count + sum(m.token_count for m in pinned)
+        await self._refuse_heavy_pin(message)
+        await self._scope.store.pin(self.id, message.seq)
+
+    async def pin_fact(self, fact: str) -> Message:
+        """Add a fact to the conversation, as a message of the user, and pin it. Returns the message.
+
+        Raises `ConfigurationError` as `pin()` does; then nothing was added."""
+        if not fact.strip():
+            raise InvalidMessageError("nothing to pin: the fact is empty")
+        drafts = [await self._scope.counted(draft) for draft in user_messages(f"[Pinned] {fact}")]
+        await self._refuse_heavy_pin(drafts[0])
+        (message,) = await self.append(drafts)
+        await self._scope.store.pin(self.id, message.seq)
+        return message
+
+    async def _refuse_heavy_pin(self, message: Message) -> None:
+        pinned = [each for each in await self.pins() if each.id != message.id]
+        tokens = message.token_count + sum(each.token_count for each in pinned)
         if tokens > self.budget.soft_tokens * PINNED_SHARE:
             raise ConfigurationError(
                 f"pinned messages would take {tokens:,} tokens, more than a quarter of the soft threshold of"
                 f" {self.budget.soft_tokens:,}; unpin some, or pin the fact alone with pin_fact()"
             )
-        await self._scope.store.pin(self.id, message.seq)
-
-    async def pin_fact(self, fact: str) -> Message:
-        """Add a fact to the conversation, as a message of the user, and pin it. Returns the message."""
-        if not fact.strip():
-            raise InvalidMessageError("nothing to pin: the fact is empty")
-        (message,) = await self.append(user_messages(f"[Pinned] {fact}"))
-        await self.pin(message.id)
-        return message
 
     async def unpin(self, message_id: str) -> None:
         """Let a message be folded again; quiet if it is not pinned. Raises `MessageNotFoundError`."""

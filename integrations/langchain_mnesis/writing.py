@@ -70,7 +70,7 @@ async def _append(session: MnesisSession, messages: Sequence[BaseMessage], origi
                 raise
             continue
         await hide(session, _places(plan.superseded, stored))
-        pass
+        await _pin_instructions(session, stored)
         return stored
     return []
 

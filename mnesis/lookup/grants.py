@@ -11,7 +11,7 @@ from mnesis.ids import now_ms
 
 TURN_TOKENS = 8_000
 RESULT_TOKENS = 2_000
-SMALLEST_RESULT_TOKENS = 100
+SMALLEST_RESULT_TOKENS = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import Any
 
 from mnesis.errors import (
+    ConfigurationError,
     DuplicateIDError,
     InvalidMessageError,
     MessageNotFoundError,
@@ -47,6 +48,7 @@ from mnesis.models.message import (
     ToolStatus,
     text_message,
 )
+from mnesis.models.recall import Search, SearchMode
 from mnesis.models.results import CompactionResult
 from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.models.summary import Summary
@@ -652,3 +654,66 @@ class StoreSuite:
             store.turns("s")
         await store.open()
         assert await store.messages("s") == log
+
+    # Finding originals, and keeping them in view
+
+    async def test_a_question_finds_originals_and_folding_changes_no_ranking(self, store: Store) -> None:
+        await conversation(store, 8)
+        await store.append("s", Append([said("user", "The harbour is closed by ice.", id="ice", created_at=5_000)]))
+        before = await store.search(Search("Which harbours close?", "s"))
+        hit = before[0]
+        assert (hit.message_id, hit.session_id, hit.seq, hit.role, hit.created_at) == ("ice", "s", 17, "user", 5_000)
+        assert "harbour" in hit.excerpt
+        assert hit.summary_id is None
+        await store.compact("s", sweep((), [Cover(1, 17, "sum")], [leaf("sum", 1, 17)]))
+        after = await store.search(Search("Which harbours close?", "s"))
+        assert [replace(hit, summary_id=None) for hit in after] == list(before)
+        assert {hit.summary_id for hit in after} == {"sum"}
+
+    async def test_what_is_new_is_found_and_what_is_purged_is_not(self, store: Store) -> None:
+        await conversation(store, 2)
+        await conversation(store, 2, "t")
+        assert len(await store.search(Search("zeppelin"))) == 0
+        await store.append("s", Append([said("user", "a zeppelin")]))
+        assert len(await store.search(Search("zeppelin"))) == 1
+        await store.purge("s")
+        assert len(await store.search(Search("zeppelin"))) == 0
+        assert {hit.session_id for hit in await store.search(Search("question"))} == {"t"}
+        with refuses(SessionNotFoundError):
+            await store.search(Search("zeppelin", "s"))
+
+    async def test_pages_of_a_search_join_to_the_whole(self, store: Store) -> None:
+        await conversation(store, 10)
+        modes: tuple[SearchMode, ...] = ("words", "substring")
+        for mode in modes:
+            whole = [hit.message_id for hit in await store.search(Search("question", "s", limit=100, mode=mode))]
+            joined: list[str] = []
+            page = await store.search(Search("question", "s", limit=3, mode=mode))
+            joined += [hit.message_id for hit in page]
+            while page.next_cursor is not None:
+                await store.append("s", Append([said("user", "another question")]))
+                page = await store.search(Search("question", "s", limit=3, mode=mode, cursor=page.next_cursor))
+                joined += [hit.message_id for hit in page]
+            assert joined == whole
+        for wrong in (Search("x", "s", limit=0), Search("x", "s", cursor="1.1.x")):
+            with refuses(ConfigurationError):
+                await store.search(wrong)
+        with refuses(SummaryNotFoundError):
+            await store.search(Search("x", "s", summary_id="none"))
+
+    async def test_a_pinned_message_is_not_folded(self, store: Store) -> None:
+        await conversation(store, 4)
+        await store.pin("s", 3)
+        await store.pin("s", 3)
+        assert (await store.active_context("s")).pins == frozenset({3})
+        with refuses(StaleContextError):
+            await store.compact("s", sweep((), [Cover(1, 4, "sum")], [leaf("sum", 1, 4)]))
+        assert await store.summaries("s") == []
+        await store.pin("s", 3, False)
+        await store.compact("s", sweep((), [Cover(1, 4, "sum")], [leaf("sum", 1, 4)]))
+        with refuses(StaleContextError):
+            await store.pin("s", 3)
+        for seq in (0, 99):
+            with refuses(MessageNotFoundError):
+                await store.pin("s", seq)
+        assert (await store.active_context("s")).pins == frozenset()

@@ -24,6 +24,7 @@ NAMES = ("lcm_grep", "lcm_describe", "lcm_expand")
 MATCHES = 30
 HITS = 10
 FENCE_TOKENS = 60
+MORE_TOKENS = 50
 PAGE_MESSAGES = 50
 
 _ID = {"type": "string", "description": "An id as it stands in the context: sum_… or msg_…"}
@@ -116,7 +117,7 @@ class Desk:
         except SummaryNotFoundError:
             await self._refuse_outside(id)
             message = await self.store.message(self.session_id, id)
-            lines = self._message_page(message, _cursor(cursor), room)
+            lines = self._message_page(message, _cursor(cursor), room - FENCE_TOKENS)
         else:
             if self.grant.depth is not None and summary.depth >= self.grant.depth:
                 lines = await self._children(summary)
@@ -203,9 +204,9 @@ class Desk:
         about = {"tokens": message.token_count, "tools": tools} if tools else {"tokens": message.token_count}
         return [heading(message), json.dumps(about, ensure_ascii=False)]
 
-    def _message_page(self, message: Message, start: int, room: int) -> list[str]:
+    def _message_page(self, message: Message, start: int, tokens: int) -> list[str]:
         text = text_of(message)
-        end = self._fitting(text, start, room - self.count(heading(message)) - FENCE_TOKENS)
+        end = self._fitting(text, start, tokens - self.count(heading(message)) - MORE_TOKENS)
         lines = [heading(message), text[start:end]]
         return [*lines, f"More of it: cursor={end}"] if end < len(text) else lines
 
@@ -221,7 +222,7 @@ class Desk:
         page = await self.store.covered_messages(
             self.session_id, summary.id, after_seq=after_seq, limit=PAGE_MESSAGES + 1
         )
-        left = room - FENCE_TOKENS
+        left = room - FENCE_TOKENS - MORE_TOKENS
         lines: list[str] = []
         for number, message in enumerate(page[:PAGE_MESSAGES]):
             shown = f"{heading(message)}\n{text_of(message)}"
@@ -229,7 +230,7 @@ class Desk:
             if tokens > left:
                 if lines:
                     return [*lines, f"More: cursor={page[number - 1].seq}"]
-                part = self._message_page(message, 0, left)
+                part = self._message_page(message, 0, room - FENCE_TOKENS)
                 rest = f"The rest of this message: lcm_expand({message.id!r}). More: cursor={message.seq}"
                 return [*part[:2], rest]
             lines.append(shown)

@@ -216,6 +216,17 @@ def test_a_pointer_to_a_session_that_is_gone_is_an_error(memory: MnesisMemory, e
     again.close()
 
 
+def test_a_pointer_with_an_engine_never_creates_the_database_it_should_find(
+    memory: MnesisMemory, tmp_path: Path
+) -> None:
+    memory.put(user("a"))
+    elsewhere = tmp_path / "elsewhere.db"
+    again = MnesisMemory.from_dict(memory.to_dict(), engine=Engine(elsewhere))
+    with pytest.raises(SessionNotFoundError, match=r"elsewhere\.db"):
+        again.get()
+    assert not elsewhere.exists()
+
+
 def test_a_memory_in_memory_is_found_again_in_its_process() -> None:
     engine = Engine(":memory:")
     memory = MnesisMemory.from_defaults(session_id="s", engine=engine)

@@ -31,7 +31,7 @@ from llama_index.core.base.llms.types import (
     VideoBlock,
 )
 from llama_index.memory.mnesis import MnesisMemory
-from llama_index.memory.mnesis.messages import digest, from_record, to_record
+from llama_index.memory.mnesis.messages import counted, digest, from_record, to_record
 
 from mnesis import sync
 from mnesis.errors import InvalidMessageError
@@ -246,6 +246,18 @@ def test_what_is_no_chat_message_is_refused(memory: MnesisMemory) -> None:
     with pytest.raises(InvalidMessageError, match="ChatMessage"):
         memory.put("hello")  # type: ignore[arg-type]  # what a user might try
     assert memory.get_all() == []
+
+
+def test_thinking_calls_and_media_are_counted() -> None:
+    def tokens(message: ChatMessage) -> int:
+        return counted(to_record(message), lambda text: len(text.split())).token_count
+
+    bare = tokens(assistant(""))
+    assert tokens(ChatMessage(role="assistant", blocks=[ThinkingBlock(content="word " * 50)])) >= bare + 50
+    assert tokens(calls("1", q="word " * 50)) >= bare + 50
+    assert tokens(old_calls("1", q="word " * 50)) >= bare + 50
+    for block, at_least in ((ImageBlock(image=PNG), 256), (AudioBlock(audio=WAV), 256), (VideoBlock(video=WAV), 256)):
+        assert tokens(ChatMessage(role="user", blocks=[block])) >= at_least
 
 
 def test_both_dialects_of_tool_calls_are_understood() -> None:

@@ -15,6 +15,7 @@ from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.memory.mnesis import MnesisHistoryReplaced, MnesisMemory
 from llama_index.memory.mnesis.events import DISPATCHER
+from llama_index.memory.mnesis.revision import Item, Plan, plan_revision
 
 from mnesis import Engine
 from tests.llamaindex.conftest import MakeMemory
@@ -88,12 +89,18 @@ def test_a_client_that_sends_only_its_newest_messages_gets_exactly_those(
     assert (log_length(memory), cases) == (13, ["new_epoch"])
 
 
-def test_of_equal_messages_the_newest_stay(memory: MnesisMemory) -> None:
+def test_messages_that_are_said_again_and_again_are_told_apart(memory: MnesisMemory) -> None:
     said = [user("yes"), assistant("ok"), user("yes"), assistant("ok"), user("yes"), assistant("ok")]
     memory.put_messages(said)
     memory.set([assistant("ok"), user("yes"), assistant("ok"), user("go on")])
     assert memory.get_all() == [assistant("ok"), user("yes"), assistant("ok"), user("go on")]
     assert log_length(memory) == 7
+
+
+def test_what_leaves_the_view_together_is_one_span() -> None:
+    items = [Item(seq, seq, (bytes([seq]),)) for seq in range(1, 7)] + [Item(7, 20, (b"a", b"b"))]
+    plan = plan_revision(items, (), [bytes([3]), b"new"], 20)
+    assert plan == Plan(((1, 2), (4, 20)), 1, "new_epoch")
 
 
 def test_an_empty_history_is_a_reset_and_the_log_keeps_everything(memory: MnesisMemory, cases: list[str]) -> None:
@@ -168,6 +175,16 @@ def test_a_view_that_is_fed_back_late_is_still_known(make_memory: MakeMemory, ca
     memory.set([*view, user("next"), assistant("sure")])
     assert cases == ["appended"]
     assert memory.get_all() == [system("rule"), *turns(30), user("next"), assistant("sure")]
+
+
+def test_a_view_from_before_a_compaction_is_still_known(make_memory: MakeMemory, cases: list[str]) -> None:
+    memory = compacted(make_memory)
+    memory.put_messages(turns(8))
+    view = memory.get()
+    assert memory.compact().level_used
+    memory.set([*view, user("next")])
+    assert cases == ["appended"]
+    assert memory.get_all() == [system("rule"), *turns(30), *turns(8), user("next")]
 
 
 def test_the_whole_transcript_of_a_compacted_session_appends_what_is_new(

@@ -165,6 +165,15 @@ def test_the_summary_stands_in_one_system_message_or_in_front_of_the_first_user_
     assert combined.blocks[1:] == first.blocks
 
 
+def test_without_any_user_message_the_view_itself_speaks_as_the_user(make_memory: MakeMemory) -> None:
+    memory = make_memory(token_limit=300, summary_insert="user")
+    memory.put_messages([assistant(f"{number} " + "beta " * 40) for number in range(20)])
+    note, *_, last = memory.get()
+    assert note.role == MessageRole.USER
+    assert "not shown here for want of room" in str(note.content) or "[Summary" in str(note.content)
+    assert last == assistant("19 " + "beta " * 40)
+
+
 def test_system_messages_stay_when_everything_around_them_is_folded(make_memory: MakeMemory) -> None:
     memory = make_memory(session_id="s", token_limit=2_000)
     memory.put_messages([system("always answer in verse"), *turns(10), system("never mention beta"), *turns(30)])

@@ -127,7 +127,7 @@ async def test_nothing_inside_a_result_can_close_its_fence(session: MnesisSessio
 
 async def test_a_grant_ends_with_its_tokens_its_time_and_its_revocation(session: MnesisSession) -> None:
     summary_id = await summary_of(session)
-    spent = Grant(tokens=450, result_tokens=400)
+    spent = Grant(tokens=350, result_tokens=300)
     expand = by_name(session, spent)["lcm_expand"]
     await expand(id=summary_id)
     with pytest.raises(RecallRefusedError, match="used up"):
@@ -186,7 +186,7 @@ def offered(request: LLMRequest) -> list[str]:
 
 
 async def test_send_offers_the_tools_once_something_is_folded_and_runs_them_itself(tmp_path: Path) -> None:
-    llm = ScriptedLLM("fine", calls(("lcm_grep", {"pattern": r"drawer 2 is \w+"})), "It was K15838.")
+    llm = ScriptedLLM(["fine", calls(("lcm_grep", {"pattern": r"drawer 2 is \w+"})), "It was K15838."])
     config = small(auto=False, level2_enabled=False)
     async with MnesisSession.open(model=MODEL, db_path=tmp_path / "s.db", config=config, llm=llm) as session:
         await talk(session, 12)
@@ -210,7 +210,7 @@ async def test_send_offers_the_tools_once_something_is_folded_and_runs_them_itse
 
 
 async def test_a_tool_of_the_users_of_that_name_wins_and_the_tools_can_be_switched_off(session: MnesisSession) -> None:
-    llm = ScriptedLLM("fine", "fine")
+    llm = ScriptedLLM(["fine", "fine"])
     session._scope.llm = llm
     await session.send("hello", tools=[ToolSpec("lcm_grep", "mine", handler=lambda: "mine")])
     assert [t["function"]["description"] for t in llm.requests[0].tools if t["function"]["name"] == "lcm_grep"] == [
@@ -241,7 +241,7 @@ async def test_a_model_that_takes_no_tools_is_asked_without_them(session: Mnesis
 
 
 async def test_a_models_wrong_arguments_are_an_answer_not_an_error(session: MnesisSession) -> None:
-    llm = ScriptedLLM(calls(("lcm_expand", {"id": "sum_none"}), ("lcm_grep", {"pattern": "("})), "I do not know.")
+    llm = ScriptedLLM([calls(("lcm_expand", {"id": "sum_none"}), ("lcm_grep", {"pattern": "("})), "I do not know."])
     session._scope.llm = llm
     assert (await session.send("hello")).text == "I do not know."
     results = [message["content"] for message in llm.requests[-1].messages if message["role"] == "tool"]

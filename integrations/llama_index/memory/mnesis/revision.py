@@ -75,21 +75,7 @@ def _from_view(view: Shown, wanted: Sequence[bytes], last_seq: int) -> Plan | No
 
 
 def _kept(items: Sequence[Item], wanted: Sequence[bytes]) -> tuple[list[int], int]:
-    """Which items make up the longest front of `wanted`, and its length. Of equal messages the front ones where that
-    leaves a plain front of the history, else the newest."""
-    kept, matched = _forward(items, wanted)
-    if kept == list(range(len(kept))):
-        return kept, matched
-    place, chosen = matched, []
-    for index in range(len(items) - 1, -1, -1):
-        hashes = items[index].hashes
-        if 0 < len(hashes) <= place and tuple(wanted[place - len(hashes) : place]) == hashes:
-            chosen.append(index)
-            place -= len(hashes)
-    return (chosen[::-1], matched) if place == 0 else (kept, matched)
-
-
-def _forward(items: Sequence[Item], wanted: Sequence[bytes]) -> tuple[list[int], int]:
+    """Which items make up a front of `wanted`, and how long that is. An item is kept whole or not at all."""
     kept, matched = [], 0
     for index, item in enumerate(items):
         end = matched + len(item.hashes)
