@@ -81,7 +81,8 @@ class Gathered:
 
     def add(self, piece: Any) -> None:
         """Take in one more piece."""
-        if self._pieces and not _is_final(piece):
+        piece = _content(piece)
+        if self._pieces and _continues(self._pieces[-1], piece):
             try:
                 self._pieces[-1] = self._pieces[-1] + piece
                 return
@@ -101,6 +102,18 @@ class Gathered:
         return "".join(str(message.text) for message in self.messages(key, given))
 
 
-def _is_final(piece: Any) -> bool:
-    """A whole message or a list of them: adding to it would change it."""
-    return isinstance(piece, list) or (isinstance(piece, BaseMessage) and not isinstance(piece, BaseMessageChunk))
+def _content(piece: Any) -> Any:
+    """What a graph streams in pairs: a message with its metadata, or the name of a mode with what it gives."""
+    if isinstance(piece, tuple) and len(piece) == 2:
+        if isinstance(piece[0], BaseMessage):
+            return piece[0]
+        return _content(piece[1]) if isinstance(piece[0], str) else piece
+    return piece
+
+
+def _continues(before: Any, piece: Any) -> bool:
+    """Whether a piece goes on where the one before ended. Whole messages and lists of them stand for themselves, and so do
+    pieces of another message."""
+    if isinstance(piece, BaseMessageChunk):
+        return isinstance(before, BaseMessageChunk) and (piece.id is None or piece.id == before.id)
+    return not isinstance(piece, BaseMessage | list)

@@ -16,10 +16,12 @@ from typing import NamedTuple
 
 from mnesis.search.dates import Named, day_of, fit
 
-NEIGHBOURS = ((0, 1.0), (1, 0.4), (2, 0.2), (-1, 0.2))
+NEIGHBOURS = ((1, 0.4), (2, 0.2), (-1, 0.2))
 """How much of a word counts for messages after and before the one that holds it (Robertson's BM25F, weights by trial)."""
 K1, B = 1.2, 0.75
 REACH = 8
+COMMON_SHARE = 0.2
+"""A word that a larger share of the messages has is near all of them: its neighbourhood tells nothing."""
 SURROUNDINGS_WEIGHT = 0.9
 SPEAKER_FACTOR = 1.5
 NAME_WEIGHT = 0.3
@@ -56,11 +58,12 @@ def rank(
     slots = _slots(rows)
     held = [sorted(slots[key] for key in word.keys if key in slots) for word in words]
     width = slots[rows[-1].key] + REACH + 1 if rows else 0
-    scores = _bm25(held, weights, _norms(rows, slots, width))
+    most = max(int(len(rows) * COMMON_SHARE), REACH)
+    scores = _bm25(held, weights, _norms(rows, slots, width), most)
     if not scores:
         return []
-    best, around = max(scores.values()), _surroundings(held, weights, width)
-    prior = SURROUNDINGS_WEIGHT * best / max(around)
+    best, around = max(scores.values()), _surroundings(held, weights, width, most)
+    prior = SURROUNDINGS_WEIGHT * best / (max(around) or 1.0)
     asked = next(iter(named.values())) if len(set(named.values())) == 1 else None
     final: list[tuple[int, float]] = []
     for row in rows:
@@ -105,13 +108,18 @@ def _slots(rows: Sequence[Row]) -> dict[int, int]:
     return slots
 
 
-def _bm25(held: Sequence[Sequence[int]], weights: Sequence[float], norms: Sequence[float]) -> dict[int, float]:
+def _bm25(
+    held: Sequence[Sequence[int]], weights: Sequence[float], norms: Sequence[float], most: int
+) -> dict[int, float]:
+    """Words that more than `most` messages have count only where they stand."""
     scores: dict[int, float] = {}
     for places, weight in zip(held, weights, strict=True):
-        share: dict[int, float] = {}
-        for place in places:
-            for step, part in NEIGHBOURS:
-                share[place + step] = share.get(place + step, 0.0) + part
+        share = dict.fromkeys(places, 1.0)
+        known = share.get
+        for step, part in NEIGHBOURS if len(places) <= most else ():
+            for place in places:
+                near = place + step
+                share[near] = known(near, 0.0) + part
         gain = weight * (K1 + 1)
         for place, frequency in share.items():
             scores[place] = scores.get(place, 0.0) + gain * frequency / (frequency + norms[place])
@@ -128,16 +136,19 @@ def _norms(rows: Sequence[Row], slots: Mapping[int, int], width: int) -> list[fl
     return [fixed + scale * (lengths[i - 1] + lengths[i] + lengths[i + 1]) for i in range(width)]
 
 
-def _surroundings(held: Sequence[Sequence[int]], weights: Sequence[float], width: int) -> list[float]:
+def _surroundings(held: Sequence[Sequence[int]], weights: Sequence[float], width: int, most: int) -> list[float]:
     """At each slot, how near the words are: full weight where they stand, none beyond `REACH` messages."""
-    around = [0.0] * width
+    around = [0.0] * (width + REACH)
     for places, weight in zip(held, weights, strict=True):
-        ramp = [weight * (REACH + 1 - distance) / (REACH + 1) for distance in range(REACH + 1)]
+        if len(places) > most:
+            continue
+        ramp = [weight * (REACH + 1 - abs(step)) / (REACH + 1) for step in range(-REACH, REACH + 1)]
         first = 0
         for number, place in enumerate(places):
             after = places[number + 1] if number + 1 < len(places) else width + REACH
             end = min(place + REACH, (place + after) // 2)
-            for slot in range(max(first, place - REACH), min(end + 1, width)):
-                around[slot] += ramp[abs(slot - place)]
+            start = max(first, place - REACH)
+            for slot, gain in enumerate(ramp[start - place + REACH : end - place + REACH + 1], start):
+                around[slot] += gain
             first = end + 1
     return around

@@ -232,10 +232,11 @@ def test_an_orphaned_result_is_shown_as_text(engine: Engine) -> None:
 
 def test_a_message_of_ten_megabytes_is_kept_whole_and_shown_in_part(engine: Engine) -> None:
     text = "All work and no play. " * 470_000
-    one = history(engine, config=MnesisConfig(compaction=CompactionConfig(auto=False)))
+    recorded = MnesisConfig(compaction=CompactionConfig(auto=False))
+    one = history(engine, config=recorded)
     one.add_messages([HumanMessage("a"), AIMessage(text), HumanMessage("b")])
     assert len(one.messages[1].content) < 2_000_000
-    assert history(engine, view="full").messages[1].content == text
+    assert history(engine, view="full", config=recorded).messages[1].content == text
 
 
 @pytest.mark.parametrize("session_id", ["", None, 7, b"s", ["s"]])

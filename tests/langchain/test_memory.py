@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
@@ -273,6 +273,45 @@ def test_an_agent_with_memory_keeps_its_tool_rounds(engine: Engine) -> None:
     roles = [m.role for m in sync.SyncSession.load("s", engine=engine).messages()]
     assert roles == ["user", "assistant", "tool", "assistant"] * 2
     assert said(model.asked[-1])[:5] == ["go", "", "found x", "done", "once more"]
+
+
+@pytest.mark.parametrize("mode", ["updates", "values", ["updates", "values"]])
+def test_whatever_an_agent_streams_its_messages_are_kept_once(engine: Engine, mode: Any) -> None:
+    agents = pytest.importorskip("langchain.agents")
+
+    def search(q: str) -> str:
+        """Search."""
+        return f"found {q}"
+
+    model = answering(AIMessage("let me see", tool_calls=[CALL]), "done and done")
+    memory = MnesisMemory(agents.create_agent(model, [search]), engine=engine, session_id="s")
+    assert list(memory.stream({"messages": [("user", "go")]}, stream_mode=mode))
+    kept = sync.SyncSession.load("s", engine=engine).messages()
+    texts = [m.text_content() or m.tool_results[0].output for m in kept]
+    assert texts == ["go", "let me see", "found x", "done and done"]
+
+
+def test_pieces_of_several_messages_with_metadata_become_these_messages(engine: Engine, log: ReadLog) -> None:
+    pieces = [
+        AIMessageChunk("let ", id="a"),
+        AIMessageChunk("me see", id="a"),
+        ToolMessage("found", tool_call_id="c1", id="t"),
+        AIMessageChunk("do", id="b"),
+        AIMessageChunk("ne", id="b"),
+    ]
+
+    def stream(messages: Iterator[Any]) -> Iterator[Any]:
+        yield from ((piece, {"langgraph_node": "model"}) for piece in pieces)
+        yield ("messages", (AIMessageChunk(" and done", id="b"), {}))
+        yield ("updates", {"tools": {"messages": [ToolMessage("found", tool_call_id="c1", id="t")]}})
+
+    assert len(list(MnesisMemory(RunnableGenerator(stream), engine=engine).stream("go", named("s")))) == 7
+    assert log("s") == [
+        ("user", "go"),
+        ("assistant", "let me see"),
+        ("tool", "found"),
+        ("assistant", "done and done"),
+    ]
 
 
 def test_a_system_message_of_the_user_is_kept(engine: Engine, log: ReadLog) -> None:

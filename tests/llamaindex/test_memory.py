@@ -167,6 +167,22 @@ def test_an_existing_native_session_keeps_its_model_and_prompt(engine: Engine, m
     assert sync.run(make_memory(session_id="new", engine=engine).asession()).system_prompt == ""
 
 
+@pytest.mark.parametrize("limit", [1, 100, 333, 1_000, 100_000])
+@pytest.mark.filterwarnings("error::mnesis.context.budget.SmallModelWarning")
+def test_a_native_session_with_a_long_prompt_can_be_opened_with_any_limit(
+    engine: Engine, make_memory: MakeMemory, limit: int
+) -> None:
+    from mnesis import MnesisSession
+
+    prompt = "Be kind and thorough. " * 2_000
+    sync.run(MnesisSession.create(model="openai/gpt-4o", system_prompt=prompt, session_id="n", engine=engine))
+    memory = make_memory(session_id="n", engine=engine, token_limit=limit)
+    memory.put_messages(turns(3))
+    assert memory.get()[-1] == turns(3)[-1]
+    memory.compact()
+    assert memory.get_all() == turns(3)
+
+
 def test_a_pointer_is_small_json_and_leads_to_the_same_object(memory: MnesisMemory, db: Path) -> None:
     memory.put_messages(turns(50))
     pointer = memory.to_dict()

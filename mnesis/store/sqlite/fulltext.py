@@ -29,6 +29,8 @@ MAX_STRETCHES = 48
 MAX_KEYS = 8_192
 """How many messages with one word are looked at; a word that more of them have says little."""
 MAX_TRIGRAMS = 64
+SPEAKER_SHARE = 0.1
+"""A name before a colon is a speaker's if this share of the messages begins with it; "Error:" seldom does."""
 
 Span = tuple[int, int]
 
@@ -205,7 +207,9 @@ def _speakers(connection: sqlite3.Connection, logs: Logs) -> set[str]:
     return {
         speaker
         for log in logs.logs
-        for (speaker,) in connection.execute(sql("search_speakers"), {"session_pk": log.pk})
+        for (speaker,) in connection.execute(
+            sql("search_speakers"), {"session_pk": log.pk, "least": log.last_seq * SPEAKER_SHARE}
+        )
     }
 
 

@@ -321,7 +321,8 @@ INSERT INTO search_trigrams (rowid, text) VALUES (?, ?);
 INSERT INTO search_rows (key, words, created_at, role, speaker, tools) VALUES (?, ?, ?, ?, ?, ?);
 
 -- insert_search_speaker: somebody speaks in a session
-INSERT INTO search_speakers (session_pk, speaker) VALUES (?, ?) ON CONFLICT DO NOTHING;
+INSERT INTO search_speakers (session_pk, speaker, messages) VALUES (?, ?, 1)
+ON CONFLICT DO UPDATE SET messages = messages + 1;
 
 -- set_search_words: the words of a session are indexed up to here
 INSERT INTO search_state (session_pk, rules, words_seq, trigrams_seq) VALUES (:session_pk, :rules, :seq, 0)
@@ -362,8 +363,8 @@ WITH RECURSIVE behind (pk) AS (
 )
 SELECT DISTINCT e.seq FROM behind CROSS JOIN summary_messages AS e ON e.summary_pk = behind.pk;
 
--- search_speakers: who speaks in a session
-SELECT speaker FROM search_speakers WHERE session_pk = :session_pk;
+-- search_speakers: who speaks often in a session
+SELECT speaker FROM search_speakers WHERE session_pk = :session_pk AND messages >= :least;
 
 -- search_message: one message by its place
 SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at

@@ -21,6 +21,9 @@ HEADROOM_TOKENS = 1_000
 SMALLEST_USABLE_TOKENS = 334
 """The smallest budget that the engine's reserves allow; with a smaller limit compaction starts at its share of this."""
 
+LARGEST_PROMPT_RATIO = 8
+"""A system prompt may take so many times the room for the history before no compaction could help."""
+
 _engines: weakref.WeakValueDictionary[str, Engine] = weakref.WeakValueDictionary()
 _names: weakref.WeakKeyDictionary[Engine, str] = weakref.WeakKeyDictionary()
 _guard = threading.Lock()
@@ -61,13 +64,15 @@ def engine_named(name: str, *, must_be_known: bool) -> tuple[Engine, bool]:
     return Engine(name), True
 
 
-def limited(config: MnesisConfig, token_limit: int) -> MnesisConfig:
-    """Settings under which a session keeps its context within `token_limit`: the whole limit is for the history."""
-    usable = max(token_limit, SMALLEST_USABLE_TOKENS)
-    share = token_limit / usable
+def limited(config: MnesisConfig, token_limit: int, system_tokens: int) -> MnesisConfig:
+    """Settings under which a session keeps its history within `token_limit`. The system prompt of a session that was begun
+    natively comes on top: it is no part of what a memory returns."""
+    room = max(token_limit, SMALLEST_USABLE_TOKENS, system_tokens // LARGEST_PROMPT_RATIO)
+    usable = room + system_tokens
     old = config.compaction
-    soft = min(max(old.soft_threshold_fraction * share, 0.1), 0.95)
-    low = min(max(old.low_water_fraction * share, 0.02), soft - 0.01)
+    prompt_share, limit_share = system_tokens / usable, token_limit / usable
+    low = min(max(old.low_water_fraction * limit_share, 0.02), 0.5)
+    soft = min(max(prompt_share + old.soft_threshold_fraction * limit_share, prompt_share + low + 0.01, 0.1), 0.95)
     changed = {
         "compaction_output_budget": HEADROOM_TOKENS,
         "soft_threshold_fraction": soft,
@@ -148,10 +153,10 @@ class Attachment:
         self._lock, self._opened = FairLock(), None
 
     async def _open(self, token_limit: int, llm: object | None) -> MnesisSession:
-        config = limited(self.engine.config, token_limit)
-        client = client_for(llm, self.engine)
         if self.begun and _is_missing(self.engine):
             raise SessionNotFoundError(self.session_id, where=self.engine.path)
+        config = limited(self.engine.config, token_limit, await self._system_tokens())
+        client = client_for(llm, self.engine)
         try:
             session = await MnesisSession.load(self.session_id, config, engine=self.engine, llm=client)
         except SessionNotFoundError:
@@ -167,6 +172,13 @@ class Attachment:
             )
         self.begun = True
         return session
+
+    async def _system_tokens(self) -> int:
+        await self.engine.open()
+        try:
+            return (await self.engine.store.session(self.session_id)).system_tokens
+        except SessionNotFoundError:
+            return 0
 
 
 def _is_missing(engine: Engine) -> bool:

@@ -22,10 +22,11 @@ CREATE TABLE search_rows (
     tools TEXT NOT NULL
 ) STRICT;
 
--- Who speaks in a session, as far as its messages say so.
+-- Who speaks in a session, as far as its messages say so, and how often.
 CREATE TABLE search_speakers (
     session_pk INTEGER NOT NULL,
     speaker TEXT NOT NULL,
+    messages INTEGER NOT NULL,
     PRIMARY KEY (session_pk, speaker)
 ) STRICT, WITHOUT ROWID;
 
