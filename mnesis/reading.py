@@ -112,7 +112,7 @@ async def expand_children(store: Store, session_id: str, summary_id: str) -> Exp
 def _cursor_seq(cursor: str | None) -> int:
     if cursor is None:
         return 0
-    if not cursor.isascii() or not cursor.isdigit():
+    if not isinstance(cursor, str) or not cursor.isascii() or not cursor.isdigit():
         raise ConfigurationError(f"{cursor!r} is no cursor of this method; pass the next_cursor of the page before")
     return int(cursor)
 

@@ -85,6 +85,10 @@ async def grep(store: Store, session_id: str, wanted: Grep) -> GrepPage:
     Raises `ConfigurationError` for a pattern that cannot be read, a limit below 1 or a cursor of another search.
     """
     limit = page_limit(wanted.limit)
+    if not isinstance(wanted.pattern, str) or not 0 < len(wanted.pattern) <= MAX_PATTERN_CHARS:
+        raise ConfigurationError(
+            f"a pattern is a string of 1 to {MAX_PATTERN_CHARS:,} characters: {str(wanted.pattern)[:80]!r}"
+        )
     if not 0 < wanted.timeout_seconds < float("inf"):
         raise ConfigurationError(f"timeout_seconds is a positive number of seconds, not {wanted.timeout_seconds!r}")
     seq, skip = _parse_cursor(wanted)
@@ -111,10 +115,6 @@ async def _messages(store: Store, session_id: str, summary_id: str | None, after
 def _compiled(wanted: Grep) -> Callable[[str, float], Iterator[Any]]:
     import regex
 
-    if not wanted.pattern or len(wanted.pattern) > MAX_PATTERN_CHARS:
-        raise ConfigurationError(
-            f"a pattern has 1 to {MAX_PATTERN_CHARS:,} characters, this one {len(wanted.pattern):,}"
-        )
     flags = regex.MULTILINE | (regex.IGNORECASE if wanted.ignore_case else 0)
     try:
         compiled = regex.compile(wanted.pattern, flags)

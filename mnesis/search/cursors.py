@@ -47,6 +47,15 @@ def page_limit(limit: int) -> int:
     return min(limit, MAX_LIMIT)
 
 
+def check_search(search: Search) -> None:
+    """Raises `ConfigurationError` for a search that asks for nothing there is."""
+    page_limit(search.limit)
+    if not isinstance(search.query, str):
+        raise ConfigurationError(f"a query is a string, not {search.query!r}")
+    if search.mode not in ("words", "substring"):
+        raise ConfigurationError(f"mode is 'words' or 'substring', not {search.mode!r}")
+
+
 def _mark(search: Search) -> str:
     asked = repr(replace(search, cursor=None, limit=0)).encode("utf-8", "surrogatepass")
     return hashlib.sha256(asked).hexdigest()[:12]

@@ -16,7 +16,7 @@ from mnesis.models.recall import Search, SearchHit, SearchPage
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
-from mnesis.search.cursors import Place, page_limit, parse_place
+from mnesis.search.cursors import Place, check_search, parse_place
 from mnesis.search.hits import hit_of, holds_text, page_of
 from mnesis.store.base import Append, Appended, Compaction, SessionPage
 from mnesis.store.codec import EncodedMessage, decode_message, encode_message, from_json, message_is_intact, to_json
@@ -250,7 +250,7 @@ class MemoryStore:
 
     async def search(self, search: Search) -> SearchPage:
         """See `Store.search`."""
-        page_limit(search.limit)
+        check_search(search)
         place = parse_place(search)
         with self._opened():
             logs = self._logs(search.session_id, place)

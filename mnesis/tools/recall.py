@@ -21,7 +21,8 @@ from mnesis.tools.spec import ToolSpec
 Count = Callable[[str], int]
 
 NAMES = ("lcm_grep", "lcm_describe", "lcm_expand")
-MATCHES = 30
+PAGE_SIZES = (30, 10, 3, 1)
+"""How many matches a page may hold: the first number that fits."""
 HITS = 10
 FENCE_TOKENS = 60
 MORE_TOKENS = 50
@@ -88,15 +89,26 @@ class Desk:
         scope = self._scope(summary_id, "lcm_grep")
         if mode not in ("regex", "words"):
             raise ConfigurationError(f"mode is 'regex' or 'words', not {mode!r}")
+        for number in PAGE_SIZES:
+            lines = await self._matches(pattern, mode, scope, cursor or None, number)
+            if self._fit(lines, room):
+                break
+        return self._noted("lcm_grep", pattern, lines, room)
+
+    async def _matches(
+        self, pattern: str, mode: str, summary_id: str | None, cursor: str | None, number: int
+    ) -> list[str]:
+        """So many matches of a pattern; messages by its words where it has none and this is the first page."""
         if mode == "regex":
-            found = await grep(self.store, self.session_id, Grep(pattern, scope, limit=MATCHES, cursor=cursor or None))
+            found = await grep(self.store, self.session_id, Grep(pattern, summary_id, limit=number, cursor=cursor))
             if found.matches or found.timed_out or cursor:
-                return self._noted("lcm_grep", pattern, self._grep_lines(found), room)
-            cursor = None
-        search = Search(pattern, self.session_id, limit=HITS, cursor=cursor or None, summary_id=scope)
-        page = await self.store.search(search)
-        note = "Nothing matches the pattern as it stands; by its words:" if mode == "regex" and page else ""
-        return self._noted("lcm_grep", pattern, self._hit_lines(page, note), room)
+                return self._grep_lines(found)
+        hits = min(number, HITS)
+        page = await self.store.search(
+            Search(pattern, self.session_id, limit=hits, cursor=cursor, summary_id=summary_id)
+        )
+        note = "Nothing matches the pattern as it stands; by its words (for more, mode='words'):"
+        return self._hit_lines(page, note if mode == "regex" and page else "")
 
     async def describe(self, id: str) -> str:
         """What an id names."""
@@ -252,13 +264,15 @@ class Desk:
 
     def _noted(self, tool: str, target: str, lines: Sequence[str], room: int) -> str:
         """The result, fenced and no longer than there is room for."""
-        kept = list(self._within(lines, room - FENCE_TOKENS))
-        if len(kept) < len(lines):
-            kept.append(f"… {len(lines) - len(kept)} more lines do not fit here; ask for less, or use the cursor."
-                        + "".join(f" {line}" for line in lines[-1:] if line.startswith("More")))  # fmt: skip
+        kept = list(lines)
+        if not self._fit(lines, room):
+            kept = [*self._within(lines, room - FENCE_TOKENS - MORE_TOKENS), "… The rest does not fit; ask for less."]
         result = fenced("From the log of this conversation", kept)
         self.grant.note(tool, target[:200], self.count(result))
         return result
+
+    def _fit(self, lines: Sequence[str], room: int) -> bool:
+        return sum(self.count(line) + 1 for line in lines) <= room - FENCE_TOKENS
 
     def _within(self, lines: Sequence[str], tokens: int) -> Iterator[str]:
         for line in lines:

@@ -89,6 +89,28 @@ def test_a_call_from_the_serving_thread_raises_instead_of_waiting_for_itself(mem
     assert memory.get_all() == [user("a")]
 
 
+def test_a_sync_call_inside_a_loop_does_not_wait_for_the_tasks_it_holds_up(memory: MnesisMemory) -> None:
+    async def server() -> None:
+        await memory.aput(user("first"))
+        for steps in range(8):
+            task = asyncio.ensure_future(memory.aput(user("request")))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            memory.put(user("sync"))
+            memory.reset()
+            await task
+
+    def run() -> None:
+        asyncio.run(server())
+
+    # A deadlock must not outlive the test: the thread it happens in is left behind.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert len(memory.history()) == 17
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_reads_and_writes(memory: MnesisMemory) -> None:

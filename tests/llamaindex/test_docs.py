@@ -31,7 +31,7 @@ def test_the_blocks_of_the_page_run_as_they_stand(tmp_path: Path, monkeypatch: p
         for code in blocks:
             exec(compile(code, str(PAGE), "exec"), namespace)
     finally:
-        for name in ("memory", "shared"):
+        for name in ("memory", "moved", "shared"):
             if name in namespace:
                 namespace[name].close()
         if "engine" in namespace:

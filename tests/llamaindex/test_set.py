@@ -187,6 +187,14 @@ def test_a_view_from_before_a_compaction_is_still_known(make_memory: MakeMemory,
     assert memory.get_all() == [system("rule"), *turns(30), *turns(8), user("next")]
 
 
+def test_a_view_of_what_was_replaced_since_is_not_referred_to(memory: MnesisMemory) -> None:
+    memory.set([system("a"), user("a")])
+    memory.get()
+    memory.set([user("b")])
+    memory.set([system("a")])
+    assert memory.get_all() == [system("a")]
+
+
 def test_the_whole_transcript_of_a_compacted_session_appends_what_is_new(
     make_memory: MakeMemory, cases: list[str]
 ) -> None:

@@ -104,6 +104,8 @@ async def test_bad_arguments_are_refused(db: Path) -> None:
         for cursor in ("", "1.2", "a.b.c", "1.1." + "0" * 12):
             with pytest.raises(ConfigurationError, match="cursor"):
                 await session.grep("x", cursor=cursor)
+        with pytest.raises(ConfigurationError, match="pattern"):
+            await session.grep(1)  # type: ignore[arg-type]  # wrong on purpose
         with pytest.raises(SummaryNotFoundError):
             await session.grep("x", "sum_of_nobody")
         assert (await session.grep("a*", limit=10**9)).matches == ()

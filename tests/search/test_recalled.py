@@ -11,6 +11,7 @@ from mnesis import ConfigurationError, InvalidMessageError, MnesisConfig, Mnesis
 from mnesis.config import RecallConfig
 from mnesis.errors import StaleContextError
 from mnesis.models.message import Message, ToolPart, ToolResultPart, text_message
+from mnesis.models.recall import Search, SearchPage
 from mnesis.search.words import readable
 from mnesis.testing import ScriptedLLM
 from tests.session.support import MODEL, calls, chatter, small, talk
@@ -96,10 +97,18 @@ async def test_all_requests_of_a_turn_show_the_same(session: MnesisSession) -> N
 
     llm = ScriptedLLM([calls(("look", {})), "K23757"])
     session._scope.llm = llm
+    search, asked = session.engine.store.search, []
+
+    async def counted(wanted: Search) -> SearchPage:
+        asked.append(wanted.query)
+        return await search(wanted)
+
+    session.engine.store.search = counted  # type: ignore[method-assign]  # to see how often it is asked
     await session.send("Which code has drawer 3?", tools=[look])
     first, second = (request.messages for request in llm.requests)
     assert second[: len(first)] == first
     assert "Recalled" in str(first)
+    assert asked == ["Which code has drawer 3?"]
 
 
 async def test_it_is_off_by_default(tmp_path: Path) -> None:
@@ -172,6 +181,7 @@ async def test_a_models_summary_ends_with_what_can_be_expanded_for_which_detail(
         await talk(session, 6, first=4)
         await session.compact()
         (summary,) = await session.summaries()
+        assert summary.digs[0].startswith('cursor="0" messages 1-')
         (line,) = [line for line in summary.digs if "ledger" in line or "ines" in line]
         shown = contents(await session.context_for_next_turn())[0]
         assert line in shown

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from mnesis.errors import ConfigurationError, SessionNotFoundError, SummaryNotFoundError
+from mnesis.errors import ConfigurationError, ReadOnlyStoreError, SessionNotFoundError, SummaryNotFoundError
 from mnesis.models.context import Cover
 from mnesis.models.message import Message, ToolPart, ToolResultPart, text_message
 from mnesis.models.recall import Search, SearchHit
@@ -286,3 +287,61 @@ async def test_large_logs_are_ranked_in_part_and_still_find_what_is_rare(
     assert set(await ids(store, Search("small talk", "s", role="user", limit=5))) <= {
         f"s-{n}" for n in range(1, 401, 2)
     }
+
+
+async def test_a_database_that_cannot_be_written_is_searched_as_far_as_it_is_indexed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    await store.open()
+    await fill(store, "s", talk(100))
+    await store.search(Search("harbour", "s"))
+    await store.append("s", Append([text_message("user", "a zeppelin over the harbour", id="new")]))
+
+    async def refused(*_: object) -> None:
+        raise ReadOnlyStoreError("no", db_path="s.db")
+
+    monkeypatch.setattr(store._database, "write", refused)
+    found = await ids(store, Search("harbour", "s"))
+    assert "s-11" in found
+    assert "new" not in found
+    await store.close()
+
+
+async def test_a_damaged_message_is_passed_over_and_the_others_are_found(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    await store.open()
+    await fill(store, "s", talk(100))
+    await store.close()
+    raw = sqlite3.connect(tmp_path / "s.db")
+    trigger = raw.execute("SELECT sql FROM sqlite_master WHERE name = 'messages_refuse_update'").fetchone()[0]
+    raw.execute("DROP TRIGGER messages_refuse_update")
+    raw.execute("UPDATE messages SET parts = '\"changed\"' WHERE seq = 3")
+    raw.execute(trigger)
+    raw.commit()
+    raw.close()
+    await store.open()
+    assert (await ids(store, Search("harbour", "s")))[0] == "s-11"
+    await store.close()
+
+
+@pytest.mark.parametrize("wrong", [{"query": 1}, {"query": None}, {"query": b"x"}, {"query": "x", "mode": "fuzzy"}])
+async def test_what_is_no_search_is_refused(store: Store, wrong: dict[str, object]) -> None:
+    await fill(store, "s", ["hello"])
+    with pytest.raises(ConfigurationError):
+        await store.search(Search(session_id="s", **wrong))  # type: ignore[arg-type]  # wrong on purpose
+
+
+async def test_many_searches_at_once_beside_appends_index_everything_once(tmp_path: Path) -> None:
+    stores = [SqliteStore(tmp_path / "s.db") for _ in range(2)]
+    for store in stores:
+        await store.open()
+    await fill(stores[0], "s", talk(700))
+    searches = [store.search(Search("harbour", "s")) for store in stores for _ in range(5)]
+    appends = [stores[n % 2].append("s", Append([text_message("user", f"late harbour {n}")])) for n in range(10)]
+    await asyncio.gather(*searches, *appends)
+    found = [hit.seq for hit in await stores[1].search(Search("harbour", "s", limit=100))]
+    assert set(range(701, 711)) <= set(found)
+    assert await stores[0].check() == []
+    for store in stores:
+        await store.close()

@@ -54,6 +54,14 @@ async def test_grep_says_which_summary_covers_a_match(session: MnesisSession) ->
     assert "drawer 2 is K15838" in shown
 
 
+async def test_no_result_is_larger_than_the_grant_allows(session: MnesisSession) -> None:
+    tools = by_name(session, Grant(tokens=None, result_tokens=300))
+    for arguments in ({"pattern": r"\w+"}, {"pattern": "drawer code note mind", "mode": "words"}):
+        result = await tools["lcm_grep"](**arguments)
+        assert session._scope.count(result) <= 300
+        assert "cursor=" in result
+
+
 async def test_grep_falls_back_to_words_where_the_pattern_matches_nothing(session: MnesisSession) -> None:
     shown = await by_name(session)["lcm_grep"](pattern="which code has drawer 7?")
     assert "by its words" in shown

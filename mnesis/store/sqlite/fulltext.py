@@ -25,9 +25,9 @@ SEQ_BITS = 32
 STRETCH_BITS = 5
 """Large logs are chosen from in stretches of 2**5 messages."""
 WHOLE_MESSAGES = 4_096
-MAX_STRETCHES = 48
-MAX_KEYS = 8_192
-"""How many messages with one word are looked at; a word that more of them have says little."""
+MAX_STRETCHES = 32
+MAX_KEYS = 3_000
+"""How many messages with one word are looked at in a large log; a word that more of them have says little."""
 MAX_TRIGRAMS = 64
 SPEAKER_SHARE = 0.1
 """A name before a colon is a speaker's if this share of the messages begins with it; "Error:" seldom does."""
@@ -154,14 +154,15 @@ def ranked(
 
 
 def _word(connection: sqlite3.Connection, logs: Logs, forms: tuple[str, ...]) -> Word:
-    keys = _keys(connection, forms, logs.span)
-    frequency = len(keys) if len(keys) < MAX_KEYS else max(MAX_KEYS, logs.total // 4)
+    most = WHOLE_MESSAGES if logs.total <= WHOLE_MESSAGES else MAX_KEYS
+    keys = _keys(connection, forms, logs.span, most)
+    frequency = len(keys) if len(keys) < most else max(most, logs.total // 4)
     return Word(forms, frozenset(filter(logs.holds, keys)) if len(logs.logs) > 1 else frozenset(keys), frequency)
 
 
-def _keys(connection: sqlite3.Connection, forms: Iterable[str], span: Span) -> list[int]:
+def _keys(connection: sqlite3.Connection, forms: Iterable[str], span: Span, most: int) -> list[int]:
     match = " OR ".join(f'"{form}"' for form in forms)
-    parameters = {"match": match, "first_key": span[0], "last_key": span[1], "limit": MAX_KEYS}
+    parameters = {"match": match, "first_key": span[0], "last_key": span[1], "limit": most}
     return [key for (key,) in connection.execute(sql("search_words"), parameters)]
 
 
@@ -169,7 +170,7 @@ def _completed(connection: sqlite3.Connection, logs: Logs, word: Word, spans: Se
     """The word with all messages in `spans` that have it, where not all of them were looked at."""
     if word.frequency < MAX_KEYS:
         return word
-    keys = (key for span in spans for key in _keys(connection, word.forms, span))
+    keys = (key for span in spans for key in _keys(connection, word.forms, span, MAX_KEYS))
     return Word(word.forms, frozenset(filter(logs.holds, keys)), word.frequency)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from mnesis.errors import CorruptStoreError, ReadOnlyStoreError, SummaryNotFoundError
 from mnesis.models.message import Message
 from mnesis.models.recall import Search, SearchHit, SearchPage
-from mnesis.search.cursors import Place, page_limit, parse_place
+from mnesis.search.cursors import Place, check_search, parse_place
 from mnesis.search.hits import hit_of, holds_text, page_of
 from mnesis.store.sqlite import fulltext
 from mnesis.store.sqlite.connection import Database
@@ -28,7 +28,7 @@ BATCH_SESSIONS = 64
 
 async def run(database: Database, search: Search, where: str) -> SearchPage:
     """One page of a search, of the log as it stands."""
-    page_limit(search.limit)
+    check_search(search)
     place = parse_place(search)
     if search.query.strip():
         for substrings in _needed(search):

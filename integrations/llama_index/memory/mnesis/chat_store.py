@@ -34,6 +34,7 @@ class MnesisChatStore(AsyncDBChatStore):
 
     database: str = ""
     _engine: Engine | None = PrivateAttr(default=None)
+    _owns_engine: bool = PrivateAttr(default=False)
     _lock: FairLock = PrivateAttr(default_factory=FairLock)
     _open: dict[str, tuple[Attachment, History]] = PrivateAttr(default_factory=dict)
 
@@ -51,7 +52,7 @@ class MnesisChatStore(AsyncDBChatStore):
             raise ConfigurationError("give engine= or db_path=, not both: an engine has its database")
         used = engine or Engine(db_path)
         made = cls(database=name_of(used))
-        made._engine = used
+        made._engine, made._owns_engine = used, engine is None
         return made
 
     async def get_messages(
@@ -143,10 +144,13 @@ class MnesisChatStore(AsyncDBChatStore):
         for attachment, _ in self._open.values():
             await attachment.close()
         self._open.clear()
+        if self._owns_engine and self._engine is not None:
+            await self._engine.close()
 
     def _used_engine(self) -> Engine:
         if self._engine is None:
-            self._engine = engine_named(self.database, must_be_known=False)[0] if self.database else Engine()
+            named = engine_named(self.database, must_be_known=False) if self.database else (Engine(), True)
+            self._engine, self._owns_engine = named
         return self._engine
 
     async def _history(self, key: str) -> History:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from anyio import to_thread
 from llama_index.core.base.llms.types import ChatMessage, TextBlock
@@ -12,6 +14,7 @@ from llama_index.memory.mnesis.messages import KEY, counted, digest, digests, fr
 from llama_index.memory.mnesis.revision import Case, Item, Plan, Shown, Span, plan_revision
 from llama_index.memory.mnesis.view import Insert, View, make_view
 
+from mnesis import sync
 from mnesis.errors import ContextIrreducibleError, StaleContextError
 from mnesis.models.context import ActiveContext
 from mnesis.models.message import Message
@@ -22,6 +25,7 @@ from mnesis.tokens import TokenEstimator, pieces
 
 Tokenizer = Callable[[str], Sequence[object]]
 Count = Callable[[str], int]
+T = TypeVar("T")
 
 REVISION_TRIES = 20
 # Preparing messages of more characters than this, or with media, would hold up the event loop noticeably.
@@ -45,6 +49,7 @@ class History:
         self._context: ActiveContext | None = None
         self._emitted: tuple[ActiveContext, list[Message], int, Insert] | None = None
         self._swept_at: SessionRecord | None = None
+        self._compacting_elsewhere = 0
         self._covered: dict[str, tuple[bytes, ...]] = {}
         self._hashes: dict[int, tuple[bytes, ...]] = {}
         self._system: dict[int, Message] = {}
@@ -55,7 +60,10 @@ class History:
         if not records:
             return []
         last = records[-1]
-        stored = await self.session.append(records, ends_turn=last.role == "assistant" and not last.tool_calls)
+        return await _on_serving_loop(self._added(records, last.role == "assistant" and not last.tool_calls))
+
+    async def _added(self, records: list[Message], ends_turn: bool) -> list[Message]:
+        stored = await self.session.append(records, ends_turn=ends_turn)
         await self._pin((), stored)
         return stored
 
@@ -90,17 +98,18 @@ class History:
             if plan.case == "unchanged" or (not plan.hide and plan.new_from == len(records)):
                 return "unchanged"
             try:
-                stored = await self.session.revise(
-                    hide=plan.hide, messages=records[plan.new_from :], last_seq=context.session.last_seq
-                )
+                await _on_serving_loop(self._revised(plan, records, context.session.last_seq))
             except StaleContextError:
                 continue
-            await self._pin(plan.hide, stored)
             tell_replaced(self.session.id, plan.case)
             return plan.case
         raise StaleContextError(
             f"session {self.session.id!r}: {REVISION_TRIES} times in a row others wrote while its history was being replaced"
         )
+
+    async def _revised(self, plan: Plan, records: list[Message], last_seq: int) -> None:
+        stored = await self.session.revise(hide=plan.hide, messages=records[plan.new_from :], last_seq=last_seq)
+        await self._pin(plan.hide, stored)
 
     async def _prepared(self, messages: Sequence[ChatMessage]) -> list[Message]:
         def prepare() -> list[Message]:
@@ -118,11 +127,17 @@ class History:
         return self._context
 
     async def _compacted(self, context: ActiveContext, reserved_tokens: int) -> ActiveContext:
-        if self._swept_at == context.session:
+        # A synchronous caller must not wait for a compaction that runs in the very loop it holds up.
+        serving = _is_serving_loop()
+        if self._swept_at == context.session or (serving and self._compacting_elsewhere):
             return context
+        self._compacting_elsewhere += not serving
         # The view is made to fit whatever the session could do.
-        with suppress(ContextIrreducibleError, StaleContextError):
-            await self.session.window(reserved_tokens=reserved_tokens)
+        try:
+            with suppress(ContextIrreducibleError, StaleContextError):
+                await self.session.window(reserved_tokens=reserved_tokens)
+        finally:
+            self._compacting_elsewhere -= not serving
         context = await self._read()
         self._swept_at = context.session
         return context
@@ -133,7 +148,10 @@ class History:
     async def _planned(self, context: ActiveContext, wanted: Sequence[bytes], token_limit: int, insert: Insert) -> Plan:
         items = [await self._item(item) for item in context.items]
         current = (context, await self._pinned(context), token_limit, insert)
-        sources = [current] if self._emitted is None or self._emitted == current else [self._emitted, current]
+        seen = self._emitted
+        # What was taken out of the history since a view was handed out cannot be referred to by that view any more.
+        known = seen is not None and seen != current and _taken_out(seen[0]) == _taken_out(context)
+        sources = [seen, current] if seen is not None and known else [current]
         views = [Shown((*self._elements(source), *_newer(source[0], context, items))) for source in sources]
         return plan_revision(items, views, wanted, context.session.last_seq)
 
@@ -178,6 +196,25 @@ class History:
         after = sorted({*kept, *new})
         if after != before:
             await store.update_session(self.session.id, metadata={**record.metadata, KEY: {"system": after}})
+
+
+def _taken_out(context: ActiveContext) -> list[Span]:
+    return [(cover.first_seq, cover.last_seq) for cover in context.covers if cover.summary_id is None]
+
+
+def _is_serving_loop() -> bool:
+    return asyncio.get_running_loop() is sync.background_loop()
+
+
+async def _on_serving_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Do a write on the loop that serves synchronous calls, and to its end, whoever waits for it.
+
+    A write holds the session while it lasts. In the caller's own loop it would stand still as soon as somebody makes a
+    synchronous call there, and that call would wait for it for ever.
+    """
+    if _is_serving_loop():
+        return await work
+    return await asyncio.shield(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, sync.background_loop())))
 
 
 def _pins(record: SessionRecord) -> list[int]:

@@ -137,6 +137,8 @@ def _with_short_turn(layout: _Layout, room: int, count: Count) -> _Layout:
     gone: list[Message] = []
     atoms = _atoms(turn)
     middle = [atom for atom in atoms[:-1] if atom[0].role not in ("user", "system")]
+    if excess > 0 and not (layout.left_out or layout.without_summaries):
+        excess += NOTE_TOKENS + FRAME_TOKENS  # of the note that will say so
     for atom in middle:
         if excess > 0:
             gone += atom
