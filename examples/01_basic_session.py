@@ -1,7 +1,7 @@
 """A first session: send, see what it cost, close, come back later.
 
-    MNESIS_MOCK_LLM=1 uv run python examples/01_basic_session.py
-    ANTHROPIC_API_KEY=… uv run python examples/01_basic_session.py [model]
+MNESIS_MOCK_LLM=1 uv run python examples/01_basic_session.py
+ANTHROPIC_API_KEY=… uv run python examples/01_basic_session.py [model]
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Bring your own client: mnesis keeps the conversation and the context, you make the calls.
 
-    uv run python examples/06_byo_llm.py          # needs no key: the client here is a stand-in
+uv run python examples/06_byo_llm.py          # needs no key: the client here is a stand-in
 """
 
 import asyncio

@@ -117,9 +117,11 @@ async def test_opening_again_keeps_the_system_prompt_unless_another_is_given(db:
             assert session.system_prompt == expected
     async with await MnesisSession.load("x", db_path=db) as session:
         assert session.system_prompt == ""
-    async with MnesisSession.open(model=MODEL, db_path=db, system_prompt="\ud800") as session:
-        async with await MnesisSession.load(session.id, db_path=db) as again:
-            assert again.system_prompt == "\ud800"
+    async with (
+        MnesisSession.open(model=MODEL, db_path=db, system_prompt="\ud800") as session,
+        await MnesisSession.load(session.id, db_path=db) as again,
+    ):
+        assert again.system_prompt == "\ud800"
 
 
 async def test_a_refused_opening_changes_nothing(db: Path) -> None:
