@@ -143,7 +143,8 @@ class MnesisMemory(BaseMemory):
     def get(self, input: Any = None, initial_token_count: int = 0, **kwargs: Any) -> list[ChatMessage]:
         """The view for the next request, at most `token_limit` tokens together with `initial_token_count`.
 
-        `input` and further keywords are accepted for compatibility. Raises ValueError if the initial count alone is over
+        `input` is what automatic recall looks for where the user's message is not stored yet; further keywords are accepted
+        for compatibility. Raises ValueError if the initial count alone is over
         the limit.
         """
         return sync.run(self.aget(input, initial_token_count, **kwargs))
@@ -154,7 +155,10 @@ class MnesisMemory(BaseMemory):
             raise ValueError("Initial token count exceeds token limit")
         history = await self._opened()
         view = await history.view(
-            token_limit=self.token_limit, reserved_tokens=max(initial_token_count, 0), insert=self.summary_insert
+            token_limit=self.token_limit,
+            reserved_tokens=max(initial_token_count, 0),
+            insert=self.summary_insert,
+            question=input if isinstance(input, str) else None,
         )
         return view.messages
 

@@ -8,15 +8,16 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from anyio import to_thread
-from llama_index.core.base.llms.types import ChatMessage, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from llama_index.memory.mnesis.events import tell_replaced
 from llama_index.memory.mnesis.messages import KEY, counted, digest, digests, from_record, to_record
 from llama_index.memory.mnesis.revision import Case, Item, Plan, Shown, Span, plan_revision
-from llama_index.memory.mnesis.view import Insert, View, make_view
+from llama_index.memory.mnesis.view import Element, Insert, View, make_view
 
 from mnesis import sync
 from mnesis.errors import ContextIrreducibleError, StaleContextError
-from mnesis.models.context import ActiveContext
+from mnesis.lookup.automatic import asked_now, recalled
+from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
@@ -48,6 +49,7 @@ class History:
         self._count = count
         self._context: ActiveContext | None = None
         self._emitted: tuple[ActiveContext, list[Message], int, Insert] | None = None
+        self._recalled: tuple[int, Element] | None = None
         self._swept_at: SessionRecord | None = None
         self._compacting_elsewhere = 0
         self._covered: dict[str, tuple[bytes, ...]] = {}
@@ -79,14 +81,50 @@ class History:
             found += [item] if isinstance(item, Message) else await store.covered_messages(self.session.id, item.id)
         return found
 
-    async def view(self, *, token_limit: int, reserved_tokens: int, insert: Insert) -> View:
-        """The view for one request that carries `reserved_tokens` besides. Over the limit the session is compacted first."""
+    async def view(
+        self, *, token_limit: int, reserved_tokens: int, insert: Insert, question: str | None = None
+    ) -> View:
+        """The view for one request that carries `reserved_tokens` besides. Over the limit the session is compacted first.
+
+        With automatic recall, the originals that the newest user message asks for (or `question`, where that is not stored
+        yet) stand right before it; the room for them is kept free."""
         context = await self._read()
         if context.session.context_tokens + reserved_tokens >= self.session.budget.usable_tokens:
             context = await self._compacted(context, reserved_tokens)
         pinned = await self._pinned(context)
-        self._emitted = (context, pinned, token_limit - reserved_tokens, insert)
-        return self._view(*self._emitted)
+        room, recall = token_limit - reserved_tokens, self.session.config.recall
+        for_recall = min(recall.max_tokens, room // 3) if recall.enabled else 0
+        self._emitted = (context, pinned, room - for_recall, insert)
+        view = self._view(*self._emitted)
+        self._recalled = await self._recall(context, view, for_recall, question) if for_recall > 0 else None
+        return self._with_recalled(view)
+
+    async def _recall(
+        self, context: ActiveContext, view: View, room: int, question: str | None
+    ) -> tuple[int, Element] | None:
+        """What the newest question asks for and the view does not show, and its place in the view; None if there is nothing."""
+        seqs = {element.seq for element in view.elements}
+        messages = [item for item in context.items if isinstance(item, Message)]
+        shown = tuple(message for message in messages if message.seq in seqs)
+        window = Window(shown, "", 0, 0, room, omitted=len(messages) - len(shown))
+        newest = asked_now(window)
+        asked = newest.text_content() if newest is not None else question
+        if not asked:
+            return None
+        store, config = self.session.engine.store, self.session.config.recall
+        block = await recalled(store, context, window, asked, config, self._count)
+        if block is None:
+            return None
+        places = [i for i, element in enumerate(view.elements) if newest is not None and element.seq == newest.seq]
+        element = Element(ChatMessage(role=MessageRole.USER, content=block.text_content()), None)
+        return (places[0] if places else len(view.elements)), element
+
+    def _with_recalled(self, view: View) -> View:
+        if self._recalled is None:
+            return view
+        place, element = self._recalled
+        tokens = view.tokens + self._count(element.message.content or "")
+        return View((*view.elements[:place], element, *view.elements[place:]), tokens)
 
     async def replace(self, messages: Sequence[ChatMessage], *, token_limit: int, insert: Insert) -> Case:
         """Make the history these messages; see `plan_revision`. One transaction; what is replaced stays in the log."""
@@ -156,7 +194,10 @@ class History:
         return plan_revision(items, views, wanted, context.session.last_seq)
 
     def _elements(self, source: tuple[ActiveContext, list[Message], int, Insert]) -> Iterable[tuple[bytes, int | None]]:
-        return [(digest(element.message), element.seq) for element in self._view(*source).elements]
+        view = self._view(*source)
+        if source is self._emitted:
+            view = self._with_recalled(view)
+        return [(digest(element.message), element.seq) for element in view.elements]
 
     async def _item(self, item: Summary | Message) -> Item:
         if isinstance(item, Message):
