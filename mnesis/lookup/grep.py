@@ -12,6 +12,7 @@ from typing import Any
 from anyio import to_thread
 
 from mnesis.errors import ConfigurationError
+from mnesis.lookup.patterns import check_pattern
 from mnesis.models.context import Cover
 from mnesis.models.message import Message
 from mnesis.models.recall import GrepGroup, GrepMatch, GrepPage
@@ -20,7 +21,6 @@ from mnesis.search.words import readable
 from mnesis.store.base import Store
 
 PAGE_MESSAGES = 200
-MAX_PATTERN_CHARS = 2_000
 MAX_SHOWN_CHARS = 300
 TIMEOUT_SECONDS = 5.0
 
@@ -66,7 +66,7 @@ class _Run:
                     return
                 if number >= skip:
                     self.matches.append(_match(message, text, start, end))
-        except TimeoutError:
+        except (TimeoutError, MemoryError):
             # The message that takes too long is passed over, or the next page would hang in it again.
             self.stopped_at, self.timed_out = (message.seq + 1, 0), True
 
@@ -85,10 +85,7 @@ async def grep(store: Store, session_id: str, wanted: Grep) -> GrepPage:
     Raises `ConfigurationError` for a pattern that cannot be read, a limit below 1 or a cursor of another search.
     """
     limit = page_limit(wanted.limit)
-    if not isinstance(wanted.pattern, str) or not 0 < len(wanted.pattern) <= MAX_PATTERN_CHARS:
-        raise ConfigurationError(
-            f"a pattern is a string of 1 to {MAX_PATTERN_CHARS:,} characters: {str(wanted.pattern)[:80]!r}"
-        )
+    check_pattern(wanted.pattern)
     if not 0 < wanted.timeout_seconds < float("inf"):
         raise ConfigurationError(f"timeout_seconds is a positive number of seconds, not {wanted.timeout_seconds!r}")
     seq, skip = _parse_cursor(wanted)
@@ -118,7 +115,7 @@ def _compiled(wanted: Grep) -> Callable[[str, float], Iterator[Any]]:
     flags = regex.MULTILINE | (regex.IGNORECASE if wanted.ignore_case else 0)
     try:
         compiled = regex.compile(wanted.pattern, flags)
-    except (regex.error, OverflowError, RecursionError, ValueError) as error:
+    except (regex.error, OverflowError, RecursionError, ValueError, MemoryError) as error:
         raise ConfigurationError(f"the pattern {wanted.pattern[:80]!r} cannot be read: {error}") from error
     return lambda text, seconds: compiled.finditer(text, timeout=seconds, concurrent=True)
 
