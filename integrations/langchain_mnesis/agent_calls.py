@@ -14,6 +14,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.types import Command
 
 from langchain_mnesis.budgets import SMALLEST_TOKENS
+from langchain_mnesis.codec import dump_message
 from langchain_mnesis.records import ORIGIN_KEY, from_record, own_id, shows_whole
 from langchain_mnesis.sessions import Sessions
 from langchain_mnesis.triggers import ContextSize, Size, is_due, keep_tokens
@@ -132,7 +133,7 @@ class AgentCall:
 
     def _is_edited(self, message: BaseMessage) -> bool:
         seen = self.known.get(message.id or "")
-        return seen is not None and seen is not message and seen != message
+        return seen is not None and seen is not message and not _equal(seen, message)
 
     async def _log(self, messages: Sequence[BaseMessage]) -> None:
         new = [message for message in messages if message.id not in self.known or self._is_edited(message)]
@@ -199,6 +200,17 @@ class AgentCall:
             return []
         shown = {own_id(record) for record in window.messages}
         return [m.id for m in self.request.state.get("messages") or [] if m.id is not None and m.id not in shown]
+
+
+def _equal(seen: BaseMessage, message: BaseMessage) -> bool:
+    """Whether a message is still the same after a checkpoint was read back."""
+    try:
+        if seen == message:
+            return True
+    except ValueError:  # an artifact, such as an array, that does not say whether it is equal
+        pass
+    # NaN and objects compared by identity differ from their own copies; as they are stored they do not.
+    return type(seen) is type(message) and dump_message(seen) == dump_message(message)
 
 
 def _named(message: BaseMessage) -> None:

@@ -74,15 +74,18 @@ def dump_message(message: BaseMessage, depth: int = 0) -> dict[str, Any]:
 def load_message(data: dict[str, Any], types: Types | None = None) -> BaseMessage:
     """The message back. `types` are further classes that may be built. Raises ValueError for anything `dump_message` did
     not write (a newer version's, for example)."""
-    allowed = types or {}
     try:
-        kind = CLASSES[data["t"]]
-        fields, extra = load_value(data["f"], allowed), load_value(data.get("x", {}), allowed)
-    except (KeyError, TypeError, AttributeError) as error:
+        return _built(data, types or {})
+    except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"not a stored LangChain message: {str(data)[:120]}") from error
-    own = allowed.get(data.get("c", ""))
+
+
+def _built(data: dict[str, Any], allowed: Types) -> BaseMessage:
+    kind, own = CLASSES[data["t"]], allowed.get(data.get("c", ""))
     if own is not None and issubclass(own, BaseMessage):
         kind = own
+    fields: dict[str, Any] = dict(load_value(data["f"], allowed).items())
+    extra: dict[str, Any] = dict(load_value(data.get("x", {}), allowed).items())
     known = {name: fields.pop(name) for name in list(fields) if name in kind.model_fields}
     made: BaseMessage = build_model(kind, known, {**fields, **extra})
     return made

@@ -119,10 +119,11 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Store messages in one transaction; see `add_messages`."""
-        if not messages:
+        given = list(messages)  # an iterator could be read only once
+        if not given:
             return
         self._snapshot = None
-        await self._sessions.add(self.session_id, messages, keep_failed=self._keep_failed)
+        await self._sessions.add(self.session_id, given, keep_failed=self._keep_failed)
 
     def clear(self) -> None:
         """Begin anew with an empty view. The log keeps everything; `purge()` erases it."""

@@ -9,6 +9,8 @@ from mnesis.errors import ConfigurationError
 from mnesis.models.recall import Search
 
 MAX_LIMIT = 1_000
+MOST = 2**63
+"""What a database holds as a number is less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,16 @@ def check_search(search: Search) -> None:
         raise ConfigurationError(f"a query is a string, not {search.query!r}")
     if search.mode not in ("words", "substring"):
         raise ConfigurationError(f"mode is 'words' or 'substring', not {search.mode!r}")
+    for name, text in (("role", search.role), ("tool", search.tool)):
+        if text is not None and (not isinstance(text, str) or not _is_writable(text)):
+            raise ConfigurationError(f"{name} is a name, not {text!r}")
+    for name, moment in (("after", search.after), ("before", search.before)):
+        if moment is not None and not (isinstance(moment, int | float) and abs(moment) < MOST):
+            raise ConfigurationError(f"{name} is a time in milliseconds since 1970, not {str(moment)[:80]!r}")
+
+
+def _is_writable(text: str) -> bool:
+    return text.encode("utf-8", "replace").decode() == text
 
 
 def _mark(search: Search) -> str:

@@ -27,6 +27,8 @@ HITS = 10
 FENCE_TOKENS = 60
 MORE_TOKENS = 50
 PAGE_MESSAGES = 50
+MAX_WAY_ON_CHARS = 200
+"""A longer line with a cursor is no line of ours."""
 
 _ID = {"type": "string", "description": "An id as it stands in the context: sum_… or msg_…"}
 _CURSOR = {"type": "string", "description": "Where the last result said it goes on."}
@@ -132,7 +134,7 @@ class Desk:
             lines = self._message_page(message, _cursor(cursor), room - FENCE_TOKENS)
         else:
             if self.grant.depth is not None and summary.depth >= self.grant.depth:
-                lines = await self._children(summary)
+                lines = await self._children(summary, _cursor(cursor), room)
             else:
                 lines = await self._originals(summary, _cursor(cursor), room)
         return self._noted("lcm_expand", id, lines, room)
@@ -222,11 +224,20 @@ class Desk:
         lines = [heading(message), text[start:end]]
         return [*lines, f"More of it: cursor={end}"] if end < len(text) else lines
 
-    async def _children(self, summary: Summary) -> list[str]:
+    async def _children(self, summary: Summary, after_seq: int, room: int) -> list[str]:
+        """The summaries it was made of, as many as fit; one in any case, which is cut then."""
         lines = [f"{summary.id} was made of {len(summary.child_ids)} summaries; expand the one you need:"]
+        left = room - FENCE_TOKENS - MORE_TOKENS - self.count(lines[0])
+        last_shown = 0
         for child_id in summary.child_ids:
             child = await self.store.summary(self.session_id, child_id)
-            lines += [f"[{child.id} · messages {child.first_seq}-{child.last_seq}]", child.text]
+            if child.last_seq <= after_seq:
+                continue
+            shown = [f"[{child.id} · messages {child.first_seq}-{child.last_seq}]", child.text]
+            left -= sum(self.count(line) + 1 for line in shown)
+            if left < 0 and last_shown:
+                return [*lines, f"More: cursor={last_shown}"]
+            lines, last_shown = [*lines, *shown], child.last_seq
         return lines
 
     async def _originals(self, summary: Summary, after_seq: int, room: int) -> list[str]:
@@ -242,11 +253,11 @@ class Desk:
             if tokens > left:
                 if lines:
                     return [*lines, f"More: cursor={page[number - 1].seq}"]
-                part = self._message_page(message, 0, room - FENCE_TOKENS)
                 rest = f"The rest of this message: lcm_expand({message.id!r}). More: cursor={message.seq}"
+                part = self._message_page(message, 0, room - FENCE_TOKENS - self.count(rest))
                 return [*part[:2], rest]
             lines.append(shown)
-            left -= tokens
+            left -= tokens + 1
         if len(page) > PAGE_MESSAGES:
             lines.append(f"More: cursor={page[PAGE_MESSAGES - 1].seq}")
         return lines or ["That was all."]
@@ -264,9 +275,7 @@ class Desk:
 
     def _noted(self, tool: str, target: str, lines: Sequence[str], room: int) -> str:
         """The result, fenced and no longer than there is room for."""
-        kept = list(lines)
-        if not self._fit(lines, room):
-            kept = [*self._within(lines, room - FENCE_TOKENS - MORE_TOKENS), "… The rest does not fit; ask for less."]
+        kept = list(lines) if self._fit(lines, room) else self._shortened(lines, room - FENCE_TOKENS)
         result = fenced("From the log of this conversation", kept)
         self.grant.note(tool, target[:200], self.count(result))
         return result
@@ -274,12 +283,23 @@ class Desk:
     def _fit(self, lines: Sequence[str], room: int) -> bool:
         return sum(self.count(line) + 1 for line in lines) <= room - FENCE_TOKENS
 
+    def _shortened(self, lines: Sequence[str], tokens: int) -> list[str]:
+        """The lines as far as they fit. Where the result goes on is never left out."""
+        end = ["… The rest does not fit."]
+        if "cursor=" in lines[-1] and len(lines[-1]) <= MAX_WAY_ON_CHARS:
+            lines, end = lines[:-1], [*end, lines[-1]]
+        return [*self._within(lines, tokens - sum(self.count(line) + 1 for line in end)), *end]
+
     def _within(self, lines: Sequence[str], tokens: int) -> Iterator[str]:
+        """As much as fits, the last of it a piece of a line."""
         for line in lines:
-            tokens -= self.count(line) + 1
-            if tokens < 0:
+            needed = self.count(line) + 1
+            if needed > tokens:
+                if tokens > 1:
+                    yield line[: self._fitting(line, 0, tokens - 1)]
                 return
             yield line
+            tokens -= needed
 
 
 def _summary_details(summary: Summary) -> Iterator[str]:

@@ -93,6 +93,45 @@ async def test_a_pattern_that_cannot_be_read_is_refused(db: Path, pattern: str) 
             await session.grep(pattern)
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(?:(?:(?:a{1000}){1000}){1000}){1000}",
+        "(?:(?:(?:ab){1000}x){1000}y){1000}",
+        "(?:" + "[ab]" * 200 + "){10000}",
+        "(?x)(?:a{1000} # (\n){1000} # )\n{1000}",
+        "a{" + "9" * 900 + "}",
+        "(?R)?a|b",
+        "(a)(?1)",
+        "(?P<x>a)(?&x)",
+        "(?P<x>a)(?P>x)",
+        r"a\\(?0)",
+    ],
+)
+async def test_a_pattern_that_no_time_limit_could_hold_is_refused(db: Path, pattern: str) -> None:
+    async with MnesisSession.open(model=MODEL, db_path=db) as session:
+        with pytest.raises(ConfigurationError, match=r"repeats too much|calls itself"):
+            await session.grep(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\(?0\d+",
+        r"(?:[0-9a-f]{4}:){7}[0-9a-f]{4}",
+        r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12} [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+        r"(?x) \d{4} - \d{2} - \d{2}",
+        "a{5000}",
+        "[ab]{1,100000}",
+        "x" * 1_000,
+    ],
+)
+async def test_patterns_as_people_write_them_are_not_taken_for_such(db: Path, pattern: str) -> None:
+    async with MnesisSession.open(model=MODEL, db_path=db) as session:
+        await session.append([text_message("user", "nothing of that")])
+        assert not (await session.grep(pattern)).timed_out
+
+
 async def test_bad_arguments_are_refused(db: Path) -> None:
     async with MnesisSession.open(model=MODEL, db_path=db) as session:
         for limit in (0, -1):

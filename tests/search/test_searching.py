@@ -325,7 +325,22 @@ async def test_a_damaged_message_is_passed_over_and_the_others_are_found(tmp_pat
     await store.close()
 
 
-@pytest.mark.parametrize("wrong", [{"query": 1}, {"query": None}, {"query": b"x"}, {"query": "x", "mode": "fuzzy"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"query": 1},
+        {"query": None},
+        {"query": b"x"},
+        {"query": "x", "mode": "fuzzy"},
+        {"query": "x", "role": 5},
+        {"query": "x", "tool": ["read"]},
+        {"query": "x", "tool": "\ud800"},
+        {"query": "x", "after": "yesterday"},
+        {"query": "x", "after": 2**70},
+        {"query": "x", "before": -(2**70)},
+        {"query": "x", "before": float("nan")},
+    ],
+)
 async def test_what_is_no_search_is_refused(store: Store, wrong: dict[str, object]) -> None:
     await fill(store, "s", ["hello"])
     with pytest.raises(ConfigurationError):

@@ -180,6 +180,52 @@ async def test_a_condensed_summary_opens_into_its_children_unless_the_grant_goes
         assert chatter(0)[0] in await by_name(session, Grant.unlimited())["lcm_expand"](id=top.id)
 
 
+async def test_children_that_do_not_fit_come_in_pages(tmp_path: Path) -> None:
+    async with MnesisSession.open(
+        model=MODEL,
+        db_path=tmp_path / "c.db",
+        config=small(low_water_fraction=0.05),
+        llm=lambda m: "They numbered drawers, one after the other. " * 12,
+    ) as session:
+        await talk(session, 120)
+        await session.compact()
+        top = next(s for s in reversed(await session.summaries()) if s.kind == "condensed")
+        shown, cursor, pages = "", None, 0
+        while pages < 20:
+            result = await by_name(session, Grant(result_tokens=300))["lcm_expand"](id=top.id, cursor=cursor)
+            assert session._scope.count(result) <= 300
+            shown, cursor, pages = shown + result, cursor_in(result), pages + 1
+            if cursor is None:
+                break
+        assert pages > 1
+        assert all(f"[{child} · messages" in shown for child in top.child_ids)
+
+
+@pytest.mark.parametrize("result_tokens", [200, 250, 330, 400, 2_000])
+@pytest.mark.parametrize("text", ["\U0001f600" * 900, "word " * 3_000, "cursor=" * 2_000, "x"])
+async def test_the_way_on_is_never_cut_off(tmp_path: Path, text: str, result_tokens: int) -> None:
+    config = small(auto=False)
+    async with MnesisSession.open(model=None, db_path=tmp_path / "l.db", config=config) as session:
+        for number in range(12):
+            await session.record(f"{number} needle {text}", f"needle {number} {text}")
+        await session.compact()
+        tools = by_name(session, Grant(tokens=None, result_tokens=result_tokens))
+        summary_id = await summary_of(session)
+        (summary,) = await session.summaries()
+        wanted = {m.id for m in (await session.messages())[: summary.last_seq]}
+        for name, arguments in (("lcm_expand", {"id": summary_id}), ("lcm_grep", {"pattern": "needle"})):
+            shown, cursor = "", None
+            for _ in range(60):
+                result = await tools[name](**arguments, cursor=cursor)
+                assert session._scope.count(result) <= result_tokens
+                lines = result.split("\n")
+                on = re.search(r"More: cursor=(\S+)$", lines[-2])
+                shown, cursor = shown + result, on[1] if on else None
+                if cursor is None:
+                    break
+            assert all(message_id in shown for message_id in wanted), name
+
+
 @pytest.mark.parametrize("cursor", ["x", "-1", "1.5", "٣", "9" * 60])
 async def test_a_cursor_that_is_none_is_refused(session: MnesisSession, cursor: str) -> None:
     with pytest.raises(ConfigurationError, match="cursor"):
