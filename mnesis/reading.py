@@ -21,8 +21,7 @@ async def every_message(
     store: Store, session_id: str, *, after_seq: int = 0, page: int = PAGE
 ) -> AsyncIterator[Message]:
     """The log in order, read a page at a time."""
-    if page < 1:
-        raise ConfigurationError(f"page is the number of messages read at a time and at least 1, not {page}")
+    _check_whole("page", page, least=1)
     while True:
         found = await store.messages(session_id, after_seq=after_seq, limit=page)
         for message in found:
@@ -58,10 +57,10 @@ def _as_message(summary: Summary) -> Message:
 
 async def with_neighbours(store: Store, page: SearchPage, neighbours: int) -> SearchPage:
     """The hits with so many messages on each side of them, which may be hits themselves."""
-    if neighbours < 0:
-        raise ConfigurationError(f"neighbours is how many messages stand on each side of a hit, not {neighbours}")
+    _check_whole("neighbours", neighbours, least=0)
     if not neighbours:
         return page
+    neighbours = min(neighbours, LARGEST_PAGE)
     hits = [replace(hit, neighbours=await _around(store, hit, neighbours)) for hit in page]
     return replace(page, hits=tuple(hits))
 
@@ -76,10 +75,9 @@ async def expand(
     store: Store, session_id: str, summary_id: str, *, cursor: str | None, limit: int, max_tokens: int | None = None
 ) -> Expansion:
     """One page of the originals behind a summary, or the message of this id."""
-    if max_tokens is not None and max_tokens < 1:
-        raise ConfigurationError(f"max_tokens is the room for one page and at least 1, not {max_tokens}")
-    if limit < 1:
-        raise ConfigurationError(f"limit is the number of messages per page and at least 1, not {limit}")
+    if max_tokens is not None:
+        _check_whole("max_tokens", max_tokens, least=1)
+    _check_whole("limit", limit, least=1)
     after_seq = _cursor_seq(cursor)
     limit = min(limit, LARGEST_PAGE)
     try:
@@ -109,11 +107,19 @@ async def expand_children(store: Store, session_id: str, summary_id: str) -> Exp
     return Expansion(summary_id=summary_id, summaries=tuple(children))
 
 
+def _check_whole(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name} is a whole number of at least {least}, not {str(value)[:80]!r}")
+
+
 def _cursor_seq(cursor: str | None) -> int:
     if cursor is None:
         return 0
-    if not isinstance(cursor, str) or not cursor.isascii() or not cursor.isdigit():
-        raise ConfigurationError(f"{cursor!r} is no cursor of this method; pass the next_cursor of the page before")
+    # A seq has at most 18 digits; longer ones would not fit the database.
+    if not isinstance(cursor, str) or not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
+        raise ConfigurationError(
+            f"{str(cursor)[:80]!r} is no cursor of this method; pass the next_cursor of the page before"
+        )
     return int(cursor)
 
 

@@ -15,7 +15,7 @@ from langgraph.types import Command
 
 from langchain_mnesis.budgets import SMALLEST_TOKENS
 from langchain_mnesis.codec import dump_message
-from langchain_mnesis.records import ORIGIN_KEY, from_record, own_id, shows_whole
+from langchain_mnesis.records import ORIGIN_KEY, from_record, lasting, original, own_id, shows_whole
 from langchain_mnesis.sessions import Sessions
 from langchain_mnesis.triggers import ContextSize, Size, is_due, keep_tokens
 from mnesis.models.context import Window
@@ -121,6 +121,8 @@ class AgentCall:
 
     async def _take_back_edited(self, state: Sequence[BaseMessage]) -> None:
         """Take an edited message, and all that follow it, out of the view: they are logged anew, in the state's order."""
+        if not self.known:
+            await self._learn()
         first = next((i for i, m in enumerate(state) if self._is_edited(m)), len(state))
         rest = {message.id for message in state[first:]}
         window = await self._read() if rest else None
@@ -130,6 +132,14 @@ class AgentCall:
         await self.sessions.hide(self.place.session_id, places)
         for name in rest:
             self.known.pop(name or "", None)
+
+    async def _learn(self) -> None:
+        """Know the messages that stand in the view from an earlier process, so that edits made since are seen as such."""
+        window = await self._read()
+        for record in window.messages if window is not None else ():
+            message, name = original(record, self.sessions.types), own_id(record)
+            if message is not None and name is not None and record.extra.get(ORIGIN_KEY):
+                self.known[name] = message
 
     def _is_edited(self, message: BaseMessage) -> bool:
         seen = self.known.get(message.id or "")
@@ -209,8 +219,7 @@ def _equal(seen: BaseMessage, message: BaseMessage) -> bool:
             return True
     except ValueError:  # an artifact, such as an array, that does not say whether it is equal
         pass
-    # NaN and objects compared by identity differ from their own copies; as they are stored they do not.
-    return type(seen) is type(message) and dump_message(seen) == dump_message(message)
+    return type(seen) is type(message) and lasting(dump_message(seen)) == lasting(dump_message(message))
 
 
 def _named(message: BaseMessage) -> None:

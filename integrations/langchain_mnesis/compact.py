@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, overload
 
-from langchain_core.messages import BaseMessage, MessageLikeRepresentation, SystemMessage, convert_to_messages
+from langchain_core.messages import BaseMessage, MessageLikeRepresentation, SystemMessage
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from langchain_mnesis.budgets import SMALLEST_TOKENS, budgeted
 from langchain_mnesis.llm import client_for, model_name
 from langchain_mnesis.records import from_record, shows_whole, to_record
+from langchain_mnesis.shapes import input_messages
 from mnesis import sync
 from mnesis.config import MnesisConfig
 from mnesis.engine import MEMORY, Engine
@@ -60,7 +61,7 @@ def compact_messages(
     a model. `model` names the model whose tokens are counted. Nothing is stored: a list that is too long is summarised
     anew each time; `MnesisMemory` and `MnesisChatMessageHistory` remember.
 
-    Raises `ConfigurationError` for less than 400 tokens, `ContextIrreducibleError` if the system messages leave no room.
+    Raises `ConfigurationError` for less than 400 tokens, `InvalidMessageError` for what is no list of messages, `ContextIrreducibleError` if the system messages leave no room.
     """
     if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < SMALLEST_TOKENS:
         raise ConfigurationError(f"max_tokens is a number of tokens and at least {SMALLEST_TOKENS}, not {max_tokens!r}")
@@ -75,8 +76,7 @@ def compact_messages(
 async def _compacted(
     messages: Messages | Any, *, settings: MnesisConfig, model: str | None, llm: object | None
 ) -> list[BaseMessage]:
-    to_messages = getattr(messages, "to_messages", None)
-    given = to_messages() if to_messages is not None else convert_to_messages(list(messages))
+    given = input_messages(list(messages) if isinstance(messages, Iterator) else messages, None)
     system, said = _without_system(given)
     if not said:
         return given

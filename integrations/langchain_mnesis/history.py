@@ -8,12 +8,15 @@ from typing import Literal
 
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.tools import BaseTool
 
+from langchain_mnesis.recall_tools import session_tools
 from langchain_mnesis.sessions import Sessions, checked_id
 from mnesis import sync
 from mnesis.config import MnesisConfig
 from mnesis.engine import Engine
 from mnesis.errors import ConfigurationError
+from mnesis.lookup.grants import Grant
 
 View = Literal["window", "full"]
 
@@ -124,6 +127,11 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
             return
         self._snapshot = None
         await self._sessions.add(self.session_id, given, keep_failed=self._keep_failed)
+
+    def recall_tools(self, grant: Grant | None = None) -> list[BaseTool]:
+        """`lcm_grep`, `lcm_describe` and `lcm_expand` for this session: give them to a chat model with `bind_tools`, or to an
+        agent. By default only each result is bounded; a `grant` bounds all of them together."""
+        return session_tools(self._sessions, self.session_id, grant)
 
     def clear(self) -> None:
         """Begin anew with an empty view. The log keeps everything; `purge()` erases it."""

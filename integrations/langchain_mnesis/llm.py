@@ -18,6 +18,24 @@ from mnesis.llm.base import Delta, LLMReply, LLMRequest
 SUMMARY_TAGS = ["nostream", "mnesis", "mnesis:summary"]
 """Tags of summary calls. LangGraph leaves what is tagged `nostream` out of its message streams."""
 
+PROVIDERS = {name: name for name in ("anthropic", "azure_ai", "cohere", "deepseek", "groq", "huggingface", "ollama")} | {
+    "azure_openai": "azure",
+    "bedrock": "bedrock",
+    "bedrock_converse": "bedrock",
+    "fireworks": "fireworks_ai",
+    "google_genai": "gemini",
+    "google_vertexai": "vertex_ai",
+    "ibm": "watsonx",
+    "mistralai": "mistral",
+    "nvidia": "nvidia_nim",
+    "openai": "openai",
+    "openrouter": "openrouter",
+    "perplexity": "perplexity",
+    "together": "together_ai",
+    "xai": "xai",
+}
+"""What litellm calls the providers of `init_chat_model`."""
+
 
 class ChatModelClient:
     """A chat model, or any runnable from messages to a message or string, as an `mnesis.llm.base.LLM`.
@@ -66,8 +84,17 @@ class ChatModelClient:
 
 
 def client_for(llm: object | None) -> object | None:
-    """What a session takes as `llm`: runnables wrapped, everything else as it is."""
+    """What a session takes as `llm`: runnables wrapped, LangChain's model strings as litellm's, everything else as it is."""
+    if isinstance(llm, str):
+        return litellm_name(llm)
     return ChatModelClient(llm) if isinstance(llm, Runnable) else llm
+
+
+def litellm_name(model: str) -> str:
+    """A model string of `init_chat_model`, such as "openai:gpt-4o", in litellm's form; any other as it is."""
+    provider, colon, name = model.partition(":")
+    known = PROVIDERS.get(provider) if colon and name else None
+    return f"{known}/{name}" if known is not None else model
 
 
 def model_name(llm: object | None) -> str | None:

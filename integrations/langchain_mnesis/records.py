@@ -15,7 +15,7 @@ from langchain_core.messages.ai import UsageMetadata
 
 from langchain_mnesis.codec import dump_message, load_message, whole
 from langchain_mnesis.parts import parts_of, role_of, usage_of
-from langchain_mnesis.values import Types
+from langchain_mnesis.values import TAG, Types
 from mnesis.ids import new_id, now_ms
 from mnesis.models.message import Message, ToolResultPart
 from mnesis.models.usage import TokenUsage
@@ -64,10 +64,30 @@ def log_id(message: BaseMessage) -> str | None:
     return name
 
 
-def same(stored: Message, message: BaseMessage) -> bool:
-    """Whether a message of the log is exactly this one."""
+def same(stored: Message, message: BaseMessage, *, from_checkpoint: bool = False) -> bool:
+    """Whether a message of the log is exactly this one, or with `from_checkpoint` this one before it was in a checkpoint."""
     wanted = to_record(message, id=stored.id)
-    return (stored.role, stored.parts, stored.extra.get(KEY)) == (wanted.role, wanted.parts, wanted.extra[KEY])
+    if (stored.role, stored.parts) != (wanted.role, wanted.parts):
+        return False
+    data, other = stored.extra.get(KEY), wanted.extra[KEY]
+    return data == other or (from_checkpoint and isinstance(data, dict) and lasting(data) == lasting(other))
+
+
+def lasting(data: dict[str, Any]) -> Any:
+    """A stored message without what checkpoints change: they give tuples back as lists, and some artifacts as other objects."""
+    fields = data.get("f")
+    kept = {name: value for name, value in fields.items() if name != "artifact"} if isinstance(fields, dict) else fields
+    return _with_lists({**data, "f": kept})
+
+
+def _with_lists(data: Any) -> Any:
+    if isinstance(data, list):
+        return [_with_lists(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    return (
+        _with_lists(data["v"]) if data.get(TAG) == "tuple" else {key: _with_lists(item) for key, item in data.items()}
+    )
 
 
 def own_id(record: Message) -> str | None:

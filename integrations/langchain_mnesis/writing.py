@@ -132,12 +132,14 @@ async def _revise(
     gone = {record.id for record in plan.superseded}
     shown = _shown(known.id, (item for item in [*context.items, *plan.fresh] if item.id not in gone))
     if shown is not None:
-        if _is_same(shown, message):
+        if _is_same(shown, message, plan):
             return
         plan.superseded.append(shown)
     revision = _revision_id(known.id, message)
     candidates = [record for record in (known, await _stored(session, revision)) if record is not None]
-    if shown is None and any(_is_summarised(record, context) and _is_same(record, message) for record in candidates):
+    if shown is None and any(
+        _is_summarised(record, context) and _is_same(record, message, plan) for record in candidates
+    ):
         return
     taken = len(candidates) == 2 or any(record.id == revision for record in plan.fresh)
     record = to_record(message, id=revision, origin=plan.origin)
@@ -152,10 +154,10 @@ def _shown(name: str, items: Iterable[object]) -> Message | None:
     return None
 
 
-def _is_same(record: Message, message: BaseMessage) -> bool:
+def _is_same(record: Message, message: BaseMessage, plan: _Plan) -> bool:
     if original(record) is None:  # it came through another door and was read through this one
         return from_record(record)[0] == message
-    return same(record, message)
+    return same(record, message, from_checkpoint=plan.origin is not None)
 
 
 def _revision_id(name: str, message: BaseMessage) -> str:

@@ -9,6 +9,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_mnesis import ChatModelClient, MnesisChatMessageHistory, MnesisMemory
+from langchain_mnesis.llm import client_for
 from mnesis import Engine, MnesisConfig, ModelOverrides, sync
 from mnesis.config import CompactionConfig
 from mnesis.errors import ContextOverflowError, LLMError, LLMTimeoutError
@@ -127,3 +128,19 @@ def test_summaries_are_runs_of_their_own_tagged_and_seen_by_the_models_callbacks
     assert all(run["parent_run_id"] is None and {"mnesis:summary", "nostream"} <= set(run["tags"]) for run in mine.runs)
     assert len(outer.runs) == 25
     assert all(run["parent_run_id"] is not None for run in outer.runs)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("openai:gpt-4o", "openai/gpt-4o"),
+        ("google_genai:gemini-2.5-pro", "gemini/gemini-2.5-pro"),
+        ("bedrock_converse:anthropic.claude-v2:1", "bedrock/anthropic.claude-v2:1"),
+        ("openai/gpt-4o", "openai/gpt-4o"),
+        ("ollama/llama3:8b", "ollama/llama3:8b"),
+        ("ft:gpt-4o:mine", "ft:gpt-4o:mine"),
+        ("openai:", "openai:"),
+    ],
+)
+def test_a_model_string_of_langchain_is_understood(given: str, wanted: str) -> None:
+    assert client_for(given) == wanted

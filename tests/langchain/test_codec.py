@@ -240,7 +240,17 @@ def test_a_value_that_contains_itself_or_is_nested_without_end_is_cut_and_marked
 
 
 @pytest.mark.parametrize(
-    "data", [{}, {"t": "hologram", "f": {}}, {"t": "ai"}, {"t": "ai", "f": {"content": {"$mn": "?"}}}]
+    "data",
+    [
+        {},
+        {"t": "hologram", "f": {}},
+        {"t": "ai"},
+        {"t": "ai", "f": {"content": {"$mn": "?"}}},
+        {"t": "ai", "f": []},
+        {"t": "ai", "f": {}, "x": [1]},
+        {"t": "ai", "f": {}, "c": []},
+        {"t": "ai", "f": {"content": {"$mn": "decimal", "v": "much"}}},
+    ],
 )
 def test_data_of_an_unknown_shape_is_refused(data: dict[str, Any]) -> None:
     with pytest.raises(ValueError):

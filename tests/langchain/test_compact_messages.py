@@ -122,3 +122,15 @@ def test_whatever_the_tool_calls_pairs_stay_whole_and_the_list_fits(
     shown = compact_messages(messages, max_tokens=max_tokens)
     assert_pairs(shown)
     assert tokens(shown) <= max_tokens
+
+
+@pytest.mark.parametrize(
+    "given", ["hello", HumanMessage("hello"), {"messages": ["hello"]}, iter([HumanMessage("hello")]), ("hello",)]
+)
+def test_every_form_of_messages_is_understood(given: Any) -> None:
+    assert said(compact_messages(given, max_tokens=500)) == ["hello"]
+
+
+def test_what_is_no_list_of_messages_is_refused() -> None:
+    with pytest.raises(InvalidMessageError):
+        compact_messages(5, max_tokens=500)  # type: ignore[call-overload]  # refused

@@ -71,7 +71,9 @@ def test_every_way_of_adding_adds(engine: Engine, log: ReadLog) -> None:
     one.add_messages([])
     asyncio.run(one.aadd_messages([AIMessage("d")]))
     asyncio.run(one.aadd_message(HumanMessage("e")))
-    assert log("s") == [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), ("user", "e")]
+    one.add_messages(AIMessage(text) for text in "f")  # type: ignore[arg-type]  # read once, not lost
+    assert [text for _, text in log("s")] == ["a", "b", "c", "d", "e", "f"]
+    assert [role for role, _ in log("s")] == ["user", "assistant", "user", "assistant", "user", "assistant"]
 
 
 def test_messages_are_a_snapshot_until_this_history_writes(engine: Engine) -> None:

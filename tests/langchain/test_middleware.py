@@ -13,7 +13,9 @@ pytest.importorskip("langchain.agents")
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage, ToolMessage
+from langchain_core.tools import tool as as_tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 
 from langchain_mnesis import MnesisMiddleware
@@ -191,6 +193,47 @@ def test_a_message_edited_in_the_state_is_shown_as_edited(engine: Engine, log: R
     ask(asked, "two")
     assert said(model.asked[-1]) == ["better", "answer 1", "two"]
     assert ("user", "one") in log("t")
+
+
+def test_an_edit_made_while_no_process_ran_is_shown_in_its_place(engine: Engine) -> None:
+    model, checkpoints = FakeModel(), InMemorySaver()
+    for place in range(3):
+        asked = create_agent(model, middleware=[MnesisMiddleware(engine=engine)], checkpointer=checkpoints)
+        if place == 2:
+            first = asked.get_state(THREAD).values["messages"][0]
+            asked.update_state(THREAD, {"messages": [HumanMessage("better", id=first.id)]})
+        ask(asked, f"question {place}")
+    assert said(model.asked[-1]) == ["better", "answer 1", "question 1", "answer 2", "question 2"]
+
+
+class Array:
+    """Compares like an array: not as a whole."""
+
+    def __eq__(self, other: object) -> Any:
+        raise ValueError("ambiguous")
+
+    def __repr__(self) -> str:
+        return "Array"
+
+
+@pytest.mark.parametrize("one_process", [True, False])
+@pytest.mark.parametrize("artifact", [(1, (2,)), {"score": float("nan")}, Array()], ids=["tuple", "nan", "array"])
+def test_an_artifact_that_a_checkpoint_changes_is_no_edit(
+    artifact: Any, one_process: bool, engine: Engine, log: ReadLog
+) -> None:
+    @as_tool(response_format="content_and_artifact")
+    def measure(q: str) -> tuple[str, Any]:
+        """Measure."""
+        return "measured", artifact
+
+    model = answering(call("measure", "c1", q="x"), "one", "two", "three")
+    checkpoints = InMemorySaver(serde=JsonPlusSerializer(pickle_fallback=True))
+    middleware = MnesisMiddleware(engine=engine)
+    for text in ("a", "b", "c"):
+        middleware = middleware if one_process else MnesisMiddleware(engine=engine)
+        ask(create_agent(model, [measure], middleware=[middleware], checkpointer=checkpoints), text)
+    assert [text for _, text in log("t")] == ["a", "", "measured", "one", "b", "two", "c", "three"]
+    assert said(model.asked[-1]) == ["a", "", "measured", "one", "b", "two", "c"]
 
 
 def test_a_call_edited_before_its_tool_runs_keeps_its_result(engine: Engine) -> None:

@@ -262,6 +262,31 @@ async def test_the_doctor_sees_an_index_that_differs_and_reindexing_mends_it(tmp
     await store.close()
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "INSERT INTO search_trigrams (search_trigrams) VALUES ('delete-all')",
+        "UPDATE search_state SET words_seq = 1000000000000000",
+        "UPDATE search_state SET trigrams_seq = 101",
+        "DELETE FROM search_rows WHERE key & 0xffffffff = 100",
+    ],
+)
+async def test_the_doctor_looks_at_every_part_of_the_index(tmp_path: Path, harm: str) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    await store.open()
+    await fill(store, "s", [*talk(98), "会議は来週の火曜日です", "\U0001f680 \0 ÄÖÜ ſ İ"])
+    await store.search(Search("harbour", "s"))
+    before = await store.search(Search("HARBOUR", "s", mode="substring"))
+    assert await store.check() == []
+    await store._database.write(lambda c: c.execute(harm) and None)
+    assert [finding.check for finding in await store.check()] == ["search"]
+    await store.reindex()
+    assert await store.check() == []
+    assert await store.search(Search("HARBOUR", "s", mode="substring")) == before
+    assert await store.check() == []
+    await store.close()
+
+
 async def test_an_index_of_other_rules_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SqliteStore(tmp_path / "s.db")
     await store.open()

@@ -185,15 +185,15 @@ async def test_children_that_do_not_fit_come_in_pages(tmp_path: Path) -> None:
         model=MODEL,
         db_path=tmp_path / "c.db",
         config=small(low_water_fraction=0.05),
-        llm=lambda m: "They numbered drawers, one after the other. " * 12,
+        llm=lambda m: " ".join(f"Drawer {n} was numbered." for n in range(30)),
     ) as session:
         await talk(session, 120)
         await session.compact()
         top = next(s for s in reversed(await session.summaries()) if s.kind == "condensed")
         shown, cursor, pages = "", None, 0
         while pages < 20:
-            result = await by_name(session, Grant(result_tokens=300))["lcm_expand"](id=top.id, cursor=cursor)
-            assert session._scope.count(result) <= 300
+            result = await by_name(session, Grant(result_tokens=200))["lcm_expand"](id=top.id, cursor=cursor)
+            assert session._scope.count(result) <= 200
             shown, cursor, pages = shown + result, cursor_in(result), pages + 1
             if cursor is None:
                 break
@@ -209,11 +209,10 @@ async def test_the_way_on_is_never_cut_off(tmp_path: Path, text: str, result_tok
         for number in range(12):
             await session.record(f"{number} needle {text}", f"needle {number} {text}")
         await session.compact()
-        tools = by_name(session, Grant(tokens=None, result_tokens=result_tokens))
-        summary_id = await summary_of(session)
-        (summary,) = await session.summaries()
-        wanted = {m.id for m in (await session.messages())[: summary.last_seq]}
-        for name, arguments in (("lcm_expand", {"id": summary_id}), ("lcm_grep", {"pattern": "needle"})):
+        tools = by_name(session, Grant(tokens=None, result_tokens=result_tokens, depth=None))
+        summary = (await session.summaries())[-1]
+        wanted = {m.id for m in (await session.expand(summary.id)).messages}
+        for name, arguments in (("lcm_expand", {"id": summary.id}), ("lcm_grep", {"pattern": "needle"})):
             shown, cursor = "", None
             for _ in range(60):
                 result = await tools[name](**arguments, cursor=cursor)

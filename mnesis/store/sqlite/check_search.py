@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from mnesis.errors import CorruptStoreError
 from mnesis.models.context import Finding
 from mnesis.models.message import Message
-from mnesis.search.words import indexed
+from mnesis.search.words import indexed, readable
 from mnesis.store.sqlite.connection import Database
-from mnesis.store.sqlite.fulltext import key_of, reach
+from mnesis.store.sqlite.fulltext import key_of, reach, trigrams
 from mnesis.store.sqlite.log import page
 from mnesis.store.sqlite.queries import sql
+from mnesis.store.sqlite.rows import stored_session
 
 PAGE_MESSAGES = 500
 REBUILD = "make the index anew: await Engine(path).reindex()"
@@ -21,38 +24,66 @@ _WORD = re.compile(r"[a-z0-9]{3,}", re.ASCII | re.IGNORECASE)
 
 async def search_findings(database: Database, session_pk: int, session_id: str, where: str) -> list[Finding]:
     """Compare what is indexed of a session with its log; what is not indexed yet is not missing."""
-    until_seq, _ = await database.read(reach, session_pk)
+    ends = await database.read(_ends, session_pk, session_id, where)
     wrong: list[int] = []
     try:
-        for after_seq in range(0, until_seq, PAGE_MESSAGES):
-            last_seq = min(after_seq + PAGE_MESSAGES, until_seq)
-            wrong += await database.read(_wrong, session_pk, session_id, after_seq, last_seq, where)
+        for after_seq in range(0, min(max(ends.words, ends.trigrams), ends.log), PAGE_MESSAGES):
+            wrong += await database.read(_wrong, session_pk, session_id, after_seq, ends, where)
     except CorruptStoreError:
         # A damaged message is a finding of its own.
         return []
+    if max(ends.words, ends.trigrams) > ends.log:
+        wrong.append(ends.log + 1)
     if not wrong:
         return []
     detail = f"session {session_id!r}: {len(wrong)} messages from {wrong[0]} on are not indexed as they are"
     return [Finding("warning", "search", detail, REBUILD)]
 
 
+class _Ends(NamedTuple):
+    """Where a log ends, and how far it is indexed."""
+
+    log: int
+    words: int
+    trigrams: int
+
+
+def _ends(connection: sqlite3.Connection, session_pk: int, session_id: str, where: str) -> _Ends:
+    return _Ends(stored_session(connection, session_id, where).record.last_seq, *reach(connection, session_pk))
+
+
 def _wrong(
-    connection: sqlite3.Connection, session_pk: int, session_id: str, after_seq: int, last_seq: int, where: str
+    connection: sqlite3.Connection, session_pk: int, session_id: str, after_seq: int, ends: _Ends, where: str
 ) -> list[int]:
     """Places whose entry in the index is not what the log says."""
+    last_seq = after_seq + PAGE_MESSAGES
     span = {"first_key": key_of(session_pk, after_seq + 1), "last_key": key_of(session_pk, last_seq)}
     rows = {row[0]: row[1:] for row in connection.execute(sql("check_search_rows"), span)}
-    messages = page(connection, session_id, after_seq, last_seq, None, where)
-    return [m.seq for m in messages if not _agrees(connection, m, key_of(session_pk, m.seq), rows)]
+    return [
+        message.seq
+        for message in page(connection, session_id, after_seq, last_seq, None, where)
+        if (message.seq <= ends.words and not _words_agree(connection, message, key_of(session_pk, message.seq), rows))
+        or (message.seq <= ends.trigrams and not _trigrams_agree(connection, message, key_of(session_pk, message.seq)))
+    ]
 
 
-def _agrees(
+def _words_agree(
     connection: sqlite3.Connection, message: Message, key: int, rows: dict[int, tuple[int, int, str, str, str]]
 ) -> bool:
     found = indexed(message)
     if rows.get(key) != (found.words, message.created_at, message.role, found.speaker, found.tools):
         return False
-    words = _WORD.findall(found.text)
-    samples = {words[0], words[len(words) // 2], words[-1]} if words else set()
-    parameters = ({"match": f'"{word}"', "key": key} for word in samples)
-    return all(connection.execute(sql("check_search_word"), each).fetchone() for each in parameters)
+    samples = (f'"{word}"' for word in _samples(_WORD.findall(found.text)))
+    return _all_found(connection, "check_search_word", samples, key)
+
+
+def _trigrams_agree(connection: sqlite3.Connection, message: Message, key: int) -> bool:
+    return _all_found(connection, "check_search_trigram", _samples(trigrams(readable(message))), key)
+
+
+def _samples(found: Sequence[str]) -> set[str]:
+    return {found[0], found[len(found) // 2], found[-1]} if found else set()
+
+
+def _all_found(connection: sqlite3.Connection, statement: str, samples: Iterable[str], key: int) -> bool:
+    return all(connection.execute(sql(statement), {"match": sample, "key": key}).fetchone() for sample in samples)

@@ -237,7 +237,7 @@ def with_substring(
 ) -> Iterator[int]:
     """Keys of the messages that may hold `search.query` as it stands, newest first; the caller looks for it there."""
     allowed = _allowed(connection, logs, search, behind)
-    wanted = _trigrams(search.query)
+    wanted = trigrams(search.query)
     if wanted:
         parameters = {"match": " AND ".join(wanted), "first_key": logs.span[0], "last_key": logs.span[1], "limit": -1}
         keys: Iterable[int] = (key for (key,) in connection.execute(sql("search_trigrams"), parameters))
@@ -250,7 +250,7 @@ def _folds_as_the_index_does(text: str) -> bool:
     return text.isascii() or (text.isalnum() and text.lower() == text.upper())
 
 
-def _trigrams(text: str) -> list[str]:
+def trigrams(text: str) -> list[str]:
     """Some of the trigrams of a text, quoted; none if it is too short for the index to help."""
     text = text.lower()
     found = dict.fromkeys(text[i : i + 3] for i in range(len(text) - 2))

@@ -401,6 +401,9 @@ WHERE key BETWEEN :first_key AND :last_key ORDER BY key;
 -- check_search_word: whether a message is found by a word
 SELECT 1 FROM search_words WHERE search_words MATCH :match AND rowid = :key;
 
+-- check_search_trigram: whether a message is found by three characters
+SELECT 1 FROM search_trigrams WHERE search_trigrams MATCH :match AND rowid = :key;
+
 -- insert_pin: a message stays as it is; nothing happens if it does already
 INSERT INTO pins (session_pk, seq) VALUES (:session_pk, :seq) ON CONFLICT DO NOTHING;
 
