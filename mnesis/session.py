@@ -388,6 +388,8 @@ class MnesisSession:
         to say next, for automatic recall; by default it looks for the newest message, if that has no answer yet.
         """
         self._check_open()
+        if message is not None and not isinstance(message, str):
+            raise InvalidMessageError(f"message is what the user is going to say, a string, not {message!r}")
         await self._upkeep.make_room(reserved_tokens)
         return await self._scope.window(
             system_prompt=system_prompt, reserved_tokens=reserved_tokens, budget_tokens=budget_tokens, message=message

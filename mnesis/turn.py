@@ -182,7 +182,7 @@ class Turn:
                 budget_tokens=int(window.tokens * OVERFLOW_SHARE),
             )
         except ContextIrreducibleError:
-            raise overflow from None
+            raise overflow from overflow.__cause__
 
     async def _call(self, window: Window) -> LLMReply:
         scope, model = self.scope, self.scope.model
@@ -261,6 +261,8 @@ class Turn:
         triggered = await self.upkeep.nudge()
         runtime = self.scope.runtime
         finished, runtime.finished = runtime.finished, None
+        # One that had to be finished before this turn's request could go out belongs to this turn.
+        waited = finished is not None and finished.trigger == "hard"
         pending = tuple(call for call in message.tool_calls if not self.tools.can_run(call))
         return TurnResult(
             message_id=message.id,
@@ -268,7 +270,7 @@ class Turn:
             finish_reason=_finish_reason(reason or reply.finish_reason),
             tokens=self.usage,
             cost=self.cost,
-            compaction_triggered=triggered or self.compacted is not None,
+            compaction_triggered=triggered or waited or self.compacted is not None,
             compaction_result=self.compacted or finished,
             doom_loop_detected=self.doom_loop,
             tool_calls=pending,

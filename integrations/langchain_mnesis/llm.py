@@ -18,7 +18,9 @@ from mnesis.llm.base import Delta, LLMReply, LLMRequest
 SUMMARY_TAGS = ["nostream", "mnesis", "mnesis:summary"]
 """Tags of summary calls. LangGraph leaves what is tagged `nostream` out of its message streams."""
 
-PROVIDERS = {name: name for name in ("anthropic", "azure_ai", "cohere", "deepseek", "groq", "huggingface", "ollama")} | {
+PROVIDERS = {
+    name: name for name in ("anthropic", "azure_ai", "cohere", "deepseek", "groq", "huggingface", "ollama")
+} | {
     "azure_openai": "azure",
     "bedrock": "bedrock",
     "bedrock_converse": "bedrock",

@@ -13,6 +13,8 @@ from mnesis.models.context import Budget
 SMALLEST_USABLE_SHARE = 0.25
 SCALED_OUTPUT_SHARE = 0.25
 SCALED_HEADROOM_SHARE = 0.125
+SMALLEST_SUMMARIES_TOKENS = 1_024
+SMALLEST_SUMMARIES_SHARE = 0.125
 
 
 class SmallModelWarning(UserWarning):
@@ -34,6 +36,10 @@ def make_budget(model: ModelInfo, config: CompactionConfig, system_tokens: int) 
         output, usable = _scaled(model, config)
     soft = int(usable * config.soft_threshold_fraction)
     low = int(usable * config.low_water_fraction)
+    # In a small window a share of the low-water mark would be too little for any summary worth the name.
+    least = min(SMALLEST_SUMMARIES_TOKENS, int(usable * SMALLEST_SUMMARIES_SHARE), max(soft - system_tokens, 0) // 4)
+    summaries = max(int(low * config.summary_share), least)
+    low = max(low, summaries)
     if system_tokens + low >= soft:
         raise ConfigurationError(_unsatisfiable(model, config, usable, soft, low, system_tokens))
     return Budget(
@@ -42,7 +48,7 @@ def make_budget(model: ModelInfo, config: CompactionConfig, system_tokens: int) 
         usable_tokens=usable,
         soft_tokens=soft,
         low_water_tokens=system_tokens + low,
-        summary_tokens=int(low * config.summary_share),
+        summary_tokens=summaries,
     )
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
 from mnesis.config import RetryConfig
@@ -12,7 +11,7 @@ from mnesis.errors import LLMError, LLMResponseError
 from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest, closing_stream
 
 if TYPE_CHECKING:
-    import stamina
+    import tenacity
 
 OnRetry = Callable[[int, LLMError, float], None]
 """Called before each wait with the number of the failed attempt (from 1), its error, and the wait in seconds."""
@@ -68,18 +67,18 @@ def retry_delay(retry: RetryConfig, attempt: int, error: BaseException) -> float
     return max(delay, asked)
 
 
-def _attempts(retry: RetryConfig, on_retry: OnRetry | None) -> AsyncIterator[stamina.Attempt]:
-    import stamina
+def _attempts(retry: RetryConfig, on_retry: OnRetry | None) -> tenacity.AsyncRetrying:
+    import tenacity
 
-    attempts = itertools.count(1)
+    delay = 0.0
 
-    def wait(error: Exception) -> bool | float:
-        attempt = next(attempts)
-        delay = retry_delay(retry, attempt, error)
-        if delay is None:
-            return False
-        if on_retry is not None and isinstance(error, LLMError):
-            on_retry(attempt, error, delay)
-        return delay
+    def due(state: tenacity.RetryCallState) -> bool:
+        nonlocal delay
+        error = state.outcome.exception() if state.outcome is not None and state.outcome.failed else None
+        wanted = retry_delay(retry, state.attempt_number, error) if error is not None else None
+        delay = wanted or 0.0
+        if wanted is not None and on_retry is not None and isinstance(error, LLMError):
+            on_retry(state.attempt_number, error, delay)
+        return wanted is not None
 
-    return stamina.retry_context(on=wait, attempts=retry.max_retries + 1, timeout=None).__aiter__()
+    return tenacity.AsyncRetrying(retry=due, wait=lambda _: delay, stop=tenacity.stop_never, reraise=True)

@@ -15,7 +15,7 @@ from itertools import islice
 from mnesis.models.message import FilePart, FileRefPart, Message, ReasoningPart, ToolPart, ToolResultPart
 from mnesis.render.chat import part_text
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Goes up when the same message would be indexed otherwise: older indexes are made anew."""
 
 MAX_QUESTION_CHARS = 10_000

@@ -15,6 +15,7 @@ from mnesis.errors import ToolDefinitionError
 from mnesis.intake import as_text
 from mnesis.locks import in_daemon_thread
 from mnesis.models.message import ToolPart, ToolResultPart
+from mnesis.tools.rendering import chat_tools
 from mnesis.tools.schema import from_function, is_async
 from mnesis.tools.spec import ToolSpec
 
@@ -115,8 +116,7 @@ def _described(tool: Any) -> tuple[dict[str, Any], ToolSpec | None]:
         return _from_dict(tool), None
     if not isinstance(tool, ToolSpec):
         tool = _as_spec(tool)
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return {"type": "function", "function": function}, tool
+    return chat_tools([tool])[0], tool
 
 
 def _from_dict(tool: Mapping[str, Any]) -> dict[str, Any]:

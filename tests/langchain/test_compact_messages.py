@@ -10,7 +10,7 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 
 from langchain_mnesis import compact_messages
 from langchain_mnesis.records import to_record
-from mnesis.errors import ConfigurationError, ContextIrreducibleError
+from mnesis.errors import ConfigurationError, ContextIrreducibleError, InvalidMessageError
 from mnesis.tokens import TokenEstimator, message_tokens
 from tests.langchain.chat_fakes import FakeModel, answering, said
 
@@ -125,10 +125,10 @@ def test_whatever_the_tool_calls_pairs_stay_whole_and_the_list_fits(
 
 
 @pytest.mark.parametrize(
-    "given", ["hello", HumanMessage("hello"), {"messages": ["hello"]}, iter([HumanMessage("hello")]), ("hello",)]
+    "form", ["hello", HumanMessage("hello"), {"messages": ["hello"]}, iter([HumanMessage("hello")]), ("hello",)]
 )
-def test_every_form_of_messages_is_understood(given: Any) -> None:
-    assert said(compact_messages(given, max_tokens=500)) == ["hello"]
+def test_every_form_of_messages_is_understood(form: Any) -> None:
+    assert said(compact_messages(form, max_tokens=500)) == ["hello"]
 
 
 def test_what_is_no_list_of_messages_is_refused() -> None:

@@ -287,6 +287,39 @@ async def test_the_doctor_looks_at_every_part_of_the_index(tmp_path: Path, harm:
     await store.close()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "straßeSTRASSE",
+        "café crème",
+        "e\u0301clair",
+        "ſession ﬀoffice",
+        "abcẞdef",
+        "①②abc Ⅷabc",
+        "ab\u212acdefg",
+        "x İstanbul",
+    ],
+)
+async def test_the_doctor_finds_nothing_wrong_with_words_of_any_language(tmp_path: Path, text: str) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    await store.open()
+    await fill(store, "s", [text, f"{text} and {text}"])
+    for mode in ("words", "substring"):
+        await store.search(Search("harbour", "s", mode=mode))  # type: ignore[arg-type]  # one of the two
+    assert await store.check() == []
+    for query in (text, text.lower()):
+        assert len(await store.search(Search(query, "s", mode="substring"))) == 2
+    await store.close()
+
+
+async def test_what_stands_after_a_nul_is_found(store: Store) -> None:
+    await fill(store, "s", ["a\0b zebra crossing", "nothing here"])
+    assert (await ids(store, Search("zebra", "s")))[0] == "s-1"
+    assert await ids(store, Search("zebra", "s", mode="substring")) == ["s-1"]
+    assert await ids(store, Search("b zebra", "s", mode="substring")) == ["s-1"]
+    assert await ids(store, Search("a\0b zebra", "s", mode="substring")) == ["s-1"]
+
+
 async def test_an_index_of_other_rules_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SqliteStore(tmp_path / "s.db")
     await store.open()

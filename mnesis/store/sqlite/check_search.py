@@ -18,8 +18,10 @@ from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import stored_session
 
 PAGE_MESSAGES = 500
+SAMPLED_CHARS = 1_000
 REBUILD = "make the index anew: await Engine(path).reindex()"
-_WORD = re.compile(r"[a-z0-9]{3,}", re.ASCII | re.IGNORECASE)
+_WORD = re.compile(r"(?<![^\x00-/:-@\[-`{-\x7f])[A-Za-z0-9]{3,}(?![^\x00-/:-@\[-`{-\x7f])")
+"""Whole words of ASCII alone. What else belongs to a word beside them ("stra" in "straße") is the index's to say."""
 
 
 async def search_findings(database: Database, session_pk: int, session_id: str, where: str) -> list[Finding]:
@@ -78,7 +80,8 @@ def _words_agree(
 
 
 def _trigrams_agree(connection: sqlite3.Connection, message: Message, key: int) -> bool:
-    return _all_found(connection, "check_search_trigram", _samples(trigrams(readable(message))), key)
+    text = readable(message)[:SAMPLED_CHARS]
+    return _all_found(connection, "check_search_trigram", _samples(trigrams(text)), key)
 
 
 def _samples(found: Sequence[str]) -> set[str]:

@@ -115,7 +115,7 @@ def add_words(connection: sqlite3.Connection, session_pk: int, messages: Iterabl
     for message in messages:
         found, key = indexed(message), key_of(session_pk, message.seq)
         row = (key, found.words, message.created_at, message.role, found.speaker, found.tools)
-        connection.execute(sql("insert_search_words"), (key, found.text))
+        connection.execute(sql("insert_search_words"), (key, _whole(found.text)))
         connection.execute(sql("insert_search_row"), row)
         if found.speaker:
             connection.execute(sql("insert_search_speaker"), (session_pk, found.speaker))
@@ -126,10 +126,15 @@ def add_words(connection: sqlite3.Connection, session_pk: int, messages: Iterabl
 def add_trigrams(connection: sqlite3.Connection, session_pk: int, messages: Iterable[Message], last_seq: int) -> None:
     """Index the next messages of a session, which reach up to `last_seq`, for substrings."""
     for message in messages:
-        text = readable(message).encode("utf-8", "replace").decode()
+        text = _whole(readable(message).encode("utf-8", "replace").decode())
         connection.execute(sql("insert_search_trigrams"), (key_of(session_pk, message.seq), text))
     parameters = {"session_pk": session_pk, "rules": RULES_VERSION, "seq": last_seq}
     connection.execute(sql("set_search_trigrams"), parameters)
+
+
+def _whole(text: str) -> str:
+    """The text as it may be indexed: for the index, a NUL would be its end."""
+    return text.replace("\0", " ")
 
 
 def ranked(
@@ -252,7 +257,8 @@ def _folds_as_the_index_does(text: str) -> bool:
 
 def trigrams(text: str) -> list[str]:
     """Some of the trigrams of a text, quoted; none if it is too short for the index to help."""
-    text = text.lower()
+    # "İ" has two characters in lower case, but not in the index.
+    text = text.lower().replace("i\u0307", "\0")
     found = dict.fromkeys(text[i : i + 3] for i in range(len(text) - 2))
     usable = [trigram for trigram in found if "\0" not in trigram and _folds_as_the_index_does(trigram)]
     step = max(1, len(usable) // MAX_TRIGRAMS)

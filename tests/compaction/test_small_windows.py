@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mnesis import MnesisConfig, MnesisSession
+
+
+@pytest.mark.filterwarnings("ignore:.*too small.*")
+async def test_a_summary_of_ordinary_length_is_taken_in_a_small_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNESIS_MOCK_LLM", "1")
+    config = MnesisConfig(model_overrides={"context_limit": 8_192, "max_output_tokens": 1_024})  # type: ignore[arg-type]  # a dict is accepted
+    async with MnesisSession.open(model="openai/test", db_path=tmp_path / "a.db", config=config) as session:
+        assert session.budget.summary_tokens >= 700
+        for number in range(60):
+            words = f"turn {number} speaks of ferries, tariffs and the weather over the harbour. " * 6
+            await session.record(f"Question about {words}", f"Answer about {words}")
+        await session.compact()
+        found = await session.compactions()
+        assert found
+        assert {result.level_used for result in found} == {1}
