@@ -1,10 +1,44 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 
 from mnesis import MnesisConfig, MnesisSession
+
+WORDS = [
+    "harbour",
+    "ferry",
+    "tariff",
+    "customs",
+    "ledger",
+    "weather",
+    "crane",
+    "pilot",
+    "invoice",
+    "berth",
+    "tide",
+    "fuel",
+    "deck",
+    "cargo",
+    "route",
+    "port",
+    "crew",
+    "signal",
+    "winch",
+    "anchor",
+    "freight",
+    "manifest",
+    "broker",
+    "quay",
+    "buoy",
+    "mooring",
+    "hatch",
+    "lantern",
+    "captain",
+    "storm",
+]
 
 
 @pytest.mark.filterwarnings("ignore:.*too small.*")
@@ -15,9 +49,10 @@ async def test_a_summary_of_ordinary_length_is_taken_in_a_small_window(
     config = MnesisConfig(model_overrides={"context_limit": 8_192, "max_output_tokens": 1_024})  # type: ignore[arg-type]  # a dict is accepted
     async with MnesisSession.open(model="openai/test", db_path=tmp_path / "a.db", config=config) as session:
         assert session.budget.summary_tokens >= 700
+        chance = random.Random(7)
         for number in range(60):
-            words = f"turn {number} speaks of ferries, tariffs and the weather over the harbour. " * 6
-            await session.record(f"Question about {words}", f"Answer about {words}")
+            asked, answered = (" ".join(chance.choices(WORDS, k=70)) for _ in range(2))
+            await session.record(f"Question {number}: {asked}?", f"Answer {number}: {answered}.")
         await session.compact()
         found = await session.compactions()
         assert found
