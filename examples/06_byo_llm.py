@@ -1,9 +1,12 @@
 """Bring your own client: mnesis keeps the conversation and the context, you make the calls.
 
-uv run python examples/06_byo_llm.py          # needs no key: the client here is a stand-in
+MNESIS_MOCK_LLM=1 uv run python examples/06_byo_llm.py        # a stand-in for the client
+ANTHROPIC_API_KEY=… uv run python examples/06_byo_llm.py [model]
 """
 
 import asyncio
+import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,21 @@ from typing import Any
 from mnesis import CompactionConfig, MnesisConfig, MnesisEvent, MnesisSession, TokenUsage
 
 
+class YourClient:
+    """Your SDK, whichever it is: takes chat messages, gives an answer and its usage."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+    def chat(self, messages: list[dict[str, Any]]) -> tuple[str, int, int]:
+        import litellm
+
+        reply = litellm.completion(model=self.model, messages=messages, max_tokens=500)
+        return reply.choices[0].message.content or "…", reply.usage.prompt_tokens, reply.usage.completion_tokens
+
+
 class EchoClient:
-    """Stands in for your SDK: takes chat messages, gives an answer and its usage."""
+    """Stands in for it."""
 
     def chat(self, messages: list[dict[str, Any]]) -> tuple[str, int, int]:
         asked = messages[-1]["content"]
@@ -20,8 +36,8 @@ class EchoClient:
         return answer, sum(len(str(m["content"])) for m in messages) // 4, len(answer) // 4
 
 
-async def main() -> None:
-    client = EchoClient()
+async def main(model: str) -> None:
+    client = EchoClient() if os.environ.get("MNESIS_MOCK_LLM") == "1" else YourClient(model)
     # A small window, so that a compaction can be seen within a few turns.
     config = MnesisConfig(
         compaction=CompactionConfig(compaction_output_budget=1_000),
@@ -50,4 +66,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "anthropic/claude-opus-4-6"))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
+from mnesis.llm.mock_tools import named_calls
+from mnesis.models.message import ToolPart
 from mnesis.models.usage import TokenUsage
 
 ECHO_CHARACTERS = 100
@@ -18,7 +21,12 @@ class MockLLM:
     """Answers without a provider. Chosen by `MNESIS_MOCK_LLM=1` wherever a model would be called."""
 
     async def complete(self, request: LLMRequest) -> LLMReply:
-        """The echo of the newest user message, or for `purpose="summary"` a short frame that quotes its lines."""
+        """The echo of the newest user message, or for `purpose="summary"` a short frame that quotes its lines.
+
+        Tools that a user message names are called first, with what it quotes as arguments."""
+        if calls := _calls(request):
+            usage = estimated_usage(request.messages, "".join(f"{call.tool_name}{call.input}" for call in calls))
+            return LLMReply(tool_calls=calls, usage=usage, finish_reason="tool_calls", model=request.model)
         text = _summary(request) if request.purpose == "summary" else _echo(request)
         return LLMReply(text=text, usage=estimated_usage(request.messages, text), model=request.model)
 
@@ -55,9 +63,23 @@ def _newest_user_text(request: LLMRequest) -> str:
     return message_text(next(users, {}))
 
 
+def _calls(request: LLMRequest) -> tuple[ToolPart, ...]:
+    asked = request.messages[-1] if request.messages else {}
+    if request.purpose == "summary" or asked.get("role") != "user":
+        return ()
+    return named_calls(message_text(asked), request.tools, len(request.messages))
+
+
+def _tool_results(request: LLMRequest) -> list[str]:
+    """What tools gave since the newest user message."""
+    newest = takewhile(lambda message: message.get("role") != "user", reversed(request.messages))
+    return [message_text(message) for message in newest if message.get("role") == "tool"][::-1]
+
+
 def _echo(request: LLMRequest) -> str:
+    results = "".join(f"A tool gave: {text[:ECHO_CHARACTERS]}\n" for text in _tool_results(request))
     return (
-        f"[Mock LLM response to: {_newest_user_text(request)[:ECHO_CHARACTERS]}]\n"
+        f"[Mock LLM response to: {_newest_user_text(request)[:ECHO_CHARACTERS]}]\n{results}"
         "This is a simulated response for demonstration purposes. "
         "Set MNESIS_MOCK_LLM=0 and provide an API key to use a real LLM."
     )

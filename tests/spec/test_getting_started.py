@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -92,22 +91,6 @@ async def test_a_session_is_shared_between_coroutines() -> None:
     async with MnesisSession.open(model=CLAUDE) as session:
         await asyncio.gather(*(session.send(f"question {number}") for number in range(4)))
         assert await roles(session) == "uauauaua"
-
-
-@pytest.mark.parametrize("example", ["01_basic_session.py", "06_byo_llm.py"])
-def test_an_example_runs_without_an_api_key(example: str, tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MNESIS_MOCK_LLM": "1"}
-    ran = subprocess.run(
-        [sys.executable, str(root / "examples" / example)],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.strip()
 
 
 async def test_the_model_is_sent_what_was_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,45 @@
+"""LangChain, chat histories: RunnableWithMessageHistory as you know it, with a history that always fits and is never cut.
+
+MNESIS_MOCK_LLM=1 uv run --extra langchain python examples/08_langchain_history.py
+ANTHROPIC_API_KEY=… uv run --extra langchain-agents --with langchain-anthropic python examples/08_langchain_history.py [model]
+"""
+
+import tempfile
+import warnings
+from pathlib import Path
+
+from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
+from langchain_core.runnables.history import RunnableWithMessageHistory
+from stand_ins import langchain_model
+
+from langchain_mnesis import MnesisChatMessageHistory, history_factory
+from mnesis import Engine, sync
+
+# Newer releases of langchain-core point at agents instead; chains with a history go on working.
+warnings.filterwarnings("ignore", message=".*RunnableWithMessageHistory.*")
+
+
+def main() -> None:
+    model = langchain_model(["Hello Ada, nice to meet you.", "You are Ada, and you live in London."])
+    prompt = ChatPromptTemplate.from_messages(
+        [("system", "You are brief."), MessagesPlaceholder("history"), ("human", "{question}")]
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        engine = Engine(Path(directory) / "chats.db")
+        chat = RunnableWithMessageHistory(
+            prompt | model,
+            get_session_history=history_factory(engine=engine),  # or mnesis_history, for the default database
+            input_messages_key="question",
+            history_messages_key="history",
+        )
+        ada = {"configurable": {"session_id": "ada"}}
+        for question in ("Hello, I am Ada, from London.", "Who am I, and where do I live?"):
+            print(f"Human: {question}\nAI:    {chat.invoke({'question': question}, ada).content}\n")
+
+        history = MnesisChatMessageHistory("ada", engine=engine)
+        print(f"{len(history.messages)} messages in the history; the next process that asks for 'ada' goes on here.")
+        sync.run(engine.close())
+
+
+if __name__ == "__main__":
+    main()

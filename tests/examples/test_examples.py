@@ -1,0 +1,94 @@
+"""Every example runs as its first lines say, and prints what it promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.openai_server import OpenAIServer, Say
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NEEDS = {"08": "langchain_core", "09": "langchain.agents", "10": "llama_index.core", "11": "llama_index.core"}
+# What an example prints without a key: regular expressions, in this order.
+PRINTED = {
+    "01": [r"You:   My name is Alice\.", r"in context: \d+", r"6 messages, 3 turns"],
+    "02": [
+        r"compaction, level 1: ([\d,]+) -> ",
+        r"In the log: 80 messages",
+        r"walnut crate holds part 3743",
+        r"word: True",
+    ],
+    "03": [
+        r"A tool gave: 21:10 to Lisbon",
+        r"wants book_seat\({'city': 'Lisbon'}\)",
+        r"gave: seat 14A",
+        r"10 assistant",
+    ],
+    "06": [r"compacted: [\d,]+ -> [\d,]+", r"turn 30:", r"holds all 60 messages"],
+    "07": [r"Whole: \[Mock LLM response", r"Tokens: \d+", r"Stored all the same: 18\d characters by the assistant"],
+    "08": [r"AI:    You are Ada", r"4 messages in the history"],
+    "09": [
+        r"72 jars on shelf 6\.  \(messages in the agent's state: [1-9]\)",
+        r"log: 24, summaries: [1-9]",
+        r"word: Shelf 1",
+    ],
+    "10": [r"Chat: It leaves at 21:10", r"Chat: You asked about the night train", r"6 messages in the history"],
+    "11": [r"at 21:10", r"Saved: \d+ bytes", r"(calls a tool)", r"tool      21:10 to Lisbon"],
+    "12": [r"'human', 'ai', 'human', 'ai', 'human'", r" 5 user .*From LlamaIndex", r"5 messages created"],
+}
+SCRIPTS = sorted(EXAMPLES.glob("[0-9]*.py"))
+NATIVE = ["01", "02", "03", "06", "07"]
+
+
+def run(script: Path, home: Path, *arguments: str, **environment: str) -> str:
+    ran = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=home,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "Traceback" not in ran.stderr
+    return ran.stdout
+
+
+def script_of(number: str) -> Path:
+    return next(script for script in SCRIPTS if script.name.startswith(number))
+
+
+def test_every_example_is_checked_here() -> None:
+    assert [script.name[:2] for script in SCRIPTS] == sorted(PRINTED)
+
+
+@pytest.mark.parametrize("number", sorted(PRINTED))
+def test_an_example_prints_what_it_promises_without_a_key(number: str, tmp_path: Path) -> None:
+    for module in ("langchain_core", "llama_index.core") if number == "12" else [NEEDS.get(number, "mnesis")]:
+        pytest.importorskip(module)
+    printed = run(script_of(number), tmp_path, MNESIS_MOCK_LLM="1")
+    place = 0
+    for expected in PRINTED[number]:
+        found = re.compile(expected).search(printed, place)
+        assert found, f"{expected!r} not found after character {place} of:\n{printed}"
+        place = found.end()
+    assert not list(tmp_path.rglob("sessions.db")), "an example leaves the user's own database alone"
+
+
+@pytest.mark.parametrize("number", NATIVE)
+def test_an_example_runs_with_a_real_model(number: str, tmp_path: Path) -> None:
+    with OpenAIServer(Say(["A real ", "answer."])) as server:
+        run(script_of(number), tmp_path, "openai/test-model", OPENAI_API_BASE=server.url, OPENAI_API_KEY="sk-test")
+        assert server.requests, "the model was asked"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name[:2])
+def test_an_example_says_how_to_run_it(script: Path) -> None:
+    text = script.read_text("utf-8")
+    assert re.search(rf"MNESIS_MOCK_LLM=1 uv run .*python examples/{script.name}", text)
+    assert re.search(rf"_API_KEY=… uv run .*python examples/{script.name}", text)
