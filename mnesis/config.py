@@ -152,6 +152,9 @@ class FileConfig(_Config):
     exploration_summary_model: str | None = Field(
         default=None, description="Model for summaries of unstructured files. None = structural summaries only"
     )
+    max_file_bytes: int = Field(
+        default=20_000_000_000, ge=1, description="Larger files are refused; one that is taken in is copied whole"
+    )
 
 
 class StoreConfig(_Config):
@@ -164,6 +167,9 @@ class StoreConfig(_Config):
     )
     wal_mode: bool = Field(default=True, description="Use WAL journal mode for better concurrent read performance")
     connection_timeout: float = Field(default=30.0, gt=0, description="Seconds to wait for the database connection")
+    read_only: bool = Field(
+        default=False, description="Never write: no file is made, no schema updated, nothing indexed for searches"
+    )
     durability: Literal["normal", "full"] = Field(
         default="normal",
         description="'normal': a killed process loses nothing, a power cut may lose the last moments;"

@@ -7,11 +7,20 @@ MnesisError
 ├── ContextIrreducibleError       not even an empty conversation fits the window
 ├── ToolDefinitionError           also a ValueError: a tool that cannot be described or called
 ├── RecallRefusedError            a grant does not allow this look into the past
+├── DelegationRefusedError        a sub-agent handed on its work without keeping any
+├── RunMismatchError              also a ValueError: a run id is taken by a run with other inputs or settings
+├── FileError                     also an OSError: a file that cannot be taken in; `path` names it
+│   ├── MissingFileError          also a FileNotFoundError
+│   ├── UnsuitableFileError       no regular file, no permission, too large
+│   └── ChangedFileError          it changed while it was read
 ├── MnesisStoreError
 │   ├── NotFoundError             also a LookupError
 │   │   ├── SessionNotFoundError
 │   │   ├── MessageNotFoundError
-│   │   └── SummaryNotFoundError
+│   │   ├── SummaryNotFoundError
+│   │   ├── RunNotFoundError
+│   │   └── FileNotStoredError    no stored file of this id
+│   ├── DamagedFileError          a stored file is not what was stored
 │   ├── SessionClosedError        the session (or its engine) was closed
 │   ├── DuplicateIDError          an id is taken by something else
 │   ├── StaleContextError         another writer changed the span; nothing was written
@@ -60,6 +69,38 @@ class ToolDefinitionError(MnesisError, ValueError):
 
 class RecallRefusedError(MnesisError):
     """A grant does not allow this look into the past: spent, ended, revoked or out of its scope."""
+
+
+class DelegationRefusedError(MnesisError):
+    """A sub-agent that delegates must say what it hands over and what it keeps; this one did not, or went too deep."""
+
+
+class RunMismatchError(MnesisError, ValueError):
+    """A map run of this id is there with other inputs, template, schema or model. `run_id` holds the id."""
+
+    def __init__(self, message: str, *, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class FileError(MnesisError, OSError):
+    """A file that cannot be taken in. `path` names it; nothing was stored."""
+
+    def __init__(self, message: str, *, path: str | Path) -> None:
+        super().__init__(message)
+        self.path = str(path)
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """There is no file of this name, or it vanished while it was read."""
+
+
+class UnsuitableFileError(FileError):
+    """No regular file, not readable, or larger than what may be taken in."""
+
+
+class ChangedFileError(FileError):
+    """The file changed while it was read; take it in again once it rests."""
 
 
 class ContextIrreducibleError(MnesisError):
@@ -115,6 +156,26 @@ class SummaryNotFoundError(NotFoundError):
     """No summary of this id in this session."""
 
     kind = "Summary"
+
+
+class RunNotFoundError(NotFoundError):
+    """No map run of this id in this database."""
+
+    kind = "Run"
+
+
+class FileNotStoredError(NotFoundError):
+    """No stored file of this id here."""
+
+    kind = "Stored file"
+
+
+class DamagedFileError(MnesisStoreError):
+    """A stored file is not what was stored: its bytes no longer give its id. `path` names it."""
+
+    def __init__(self, message: str, *, path: str | Path) -> None:
+        super().__init__(message)
+        self.path = str(path)
 
 
 class SessionClosedError(MnesisStoreError):

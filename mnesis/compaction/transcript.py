@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from mnesis.compaction.extract import Passage
-from mnesis.models.message import FileRefPart, Message, ReasoningPart, ToolPart, ToolResultPart
+from mnesis.models.message import Message, ReasoningPart, ToolPart, ToolResultPart
 from mnesis.models.summary import Summary
 from mnesis.render.chat import part_text, result_text
 
@@ -67,5 +67,5 @@ def file_ids(items: Iterable[Message | Summary]) -> tuple[str, ...]:
         if isinstance(item, Summary):
             found.update(dict.fromkeys(item.file_ids))
         else:
-            found.update(dict.fromkeys(part.content_id for part in item.parts if isinstance(part, FileRefPart)))
+            found.update(dict.fromkeys(part.content_id for part in item.file_refs))
     return tuple(found)

@@ -101,3 +101,13 @@ class Finding:
 
 
 JsonDict = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FileReference:
+    """A message that refers to a stored file."""
+
+    session_id: str
+    message_id: str
+    seq: int
+    content_id: str

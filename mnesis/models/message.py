@@ -40,6 +40,18 @@ class ReasoningPart(_Value):
     """What a provider wants back verbatim (for example a signature); opaque."""
 
 
+class FileRefPart(_Value):
+    """A file kept outside the message: its id (the SHA-256 of its bytes, in hex) and what is known of it. `path` is what
+    it was called; `token_count` that of the whole content."""
+
+    type: Literal["file_ref"] = "file_ref"
+    content_id: str
+    path: str
+    file_type: str = ""
+    token_count: int = 0
+    exploration_summary: str = ""
+
+
 class ToolStatus(_Value):
     """How far a tool call has come. Times are milliseconds since 1970."""
 
@@ -58,6 +70,8 @@ class ToolPart(_Value):
     raw_input: str | None = None
     """The arguments as the model wrote them, kept only where they are not the JSON object they should be."""
     output: str | None = None
+    output_file: FileRefPart | None = None
+    """Where the whole output is kept, if it was too large for the message; `output` then describes it."""
     error_message: str | None = None
     status: ToolStatus = ToolStatus()
     provider: dict[str, Any] | None = None
@@ -72,7 +86,11 @@ class ToolPart(_Value):
         failed = self.error_message is not None or self.status.state == "error"
         output = self.error_message if self.error_message is not None else self.output
         return ToolResultPart(
-            tool_call_id=self.tool_call_id, tool_name=self.tool_name, output=output or "", is_error=failed
+            tool_call_id=self.tool_call_id,
+            tool_name=self.tool_name,
+            output=output or "",
+            is_error=failed,
+            output_file=self.output_file,
         )
 
 
@@ -84,6 +102,8 @@ class ToolResultPart(_Value):
     tool_name: str = ""
     output: str = ""
     is_error: bool = False
+    output_file: FileRefPart | None = None
+    """Where the whole output is kept, if it was too large for the message; `output` then describes it."""
 
 
 class ImagePart(_Value):
@@ -97,24 +117,16 @@ class ImagePart(_Value):
 
 
 class FilePart(_Value):
-    """A file whose content stands in the message: text, or base64 data."""
+    """A file whose content stands in the message: text, or base64 data.
+
+    `path` instead of both names a file on disk, which is read when the message is sent; it is never stored."""
 
     type: Literal["file"] = "file"
     name: str = "file"
+    path: str | None = None
     text: str | None = None
     data: str | None = Field(default=None, description="base64")
     media_type: str = "text/plain"
-
-
-class FileRefPart(_Value):
-    """A file kept outside the message: its id and what is known of it. `token_count` is that of the whole content."""
-
-    type: Literal["file_ref"] = "file_ref"
-    content_id: str
-    path: str
-    file_type: str = ""
-    token_count: int = 0
-    exploration_summary: str = ""
 
 
 class DataPart(_Value):
@@ -182,6 +194,12 @@ class Message(_Value):
     def tool_results(self) -> list[ToolResultPart]:
         """The tool results this message carries, in order; those that stand in its own calls are not among them."""
         return [part for part in self.parts if isinstance(part, ToolResultPart)]
+
+    @property
+    def file_refs(self) -> list[FileRefPart]:
+        """The stored files this message refers to, in order: its own, and outputs of tools that were moved out."""
+        outputs = (p.output_file if isinstance(p, ToolPart | ToolResultPart) else p for p in self.parts)
+        return [part for part in outputs if isinstance(part, FileRefPart)]
 
     @property
     def provider_id(self) -> str:

@@ -14,14 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from mnesis.models.context import ActiveContext, Cover, Finding, Interruption, Prune
+from mnesis.models.context import ActiveContext, Cover, FileReference, Finding, Interruption, Prune
 from mnesis.models.message import Message
 from mnesis.models.recall import Search, SearchPage
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.models.summary import Summary
+from mnesis.store.runs import RunStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class SessionPage:
     next_cursor: str | None = field(default=None)
 
 
-class Store(Protocol):
+class Store(RunStore, Protocol):
     """A place where sessions are kept. See the module for the rules."""
 
     @property
@@ -190,6 +192,18 @@ class Store(Protocol):
         """Keep a message in the active context as it is, whatever is folded; or no longer. A sweep that would fold it is
         refused with `StaleContextError`. Raises `MessageNotFoundError`, and `StaleContextError` for a message under a
         cover."""
+        ...
+
+    async def file_references(
+        self, *, session_id: str | None = None, content_id: str | None = None
+    ) -> list[FileReference]:
+        """Which messages refer to which stored files, in order of session and `seq`; those of one session, or to one
+        file, if given. Cost depends on what is found, not on the log's length."""
+        ...
+
+    async def backup(self, path: str | Path) -> None:
+        """Write a whole, consistent copy to a new file, private to its user, while others go on writing. Raises
+        `ConfigurationError` if the file exists or this store has nothing to copy, `StoreFullError`."""
         ...
 
     async def check(self, *, session_id: str | None = None) -> list[Finding]:

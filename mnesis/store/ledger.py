@@ -134,3 +134,9 @@ def _snapshot(session: SessionRecord, messages: Sequence[Message]) -> TurnSnapsh
 
 def _later(session: SessionRecord) -> int:
     return max(session.updated_at, now_ms())
+
+
+def file_ids(message: Message) -> list[str]:
+    """Ids of the stored files a message refers to, each once, in their own order. What cannot be an id is left out."""
+    named = {part.content_id for part in message.file_refs}
+    return sorted(name for name in named if name and name.isascii() and name.isprintable())

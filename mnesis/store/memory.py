@@ -8,9 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 
-from mnesis.errors import MessageNotFoundError, MnesisStoreError, SessionNotFoundError, SummaryNotFoundError
-from mnesis.models.context import ActiveContext, Cover, Finding, Interruption, Prune
+from mnesis.errors import (
+    ConfigurationError,
+    MessageNotFoundError,
+    MnesisStoreError,
+    SessionNotFoundError,
+    SummaryNotFoundError,
+)
+from mnesis.models.context import ActiveContext, Cover, FileReference, Finding, Interruption, Prune
 from mnesis.models.message import Message
 from mnesis.models.recall import Search, SearchHit, SearchPage
 from mnesis.models.results import CompactionResult, TurnSnapshot
@@ -24,6 +31,7 @@ from mnesis.store.cursors import format_cursor, parse_cursor
 from mnesis.store.ledger import (
     changed,
     completed,
+    file_ids,
     folded,
     grown,
     opened,
@@ -31,6 +39,7 @@ from mnesis.store.ledger import (
     refuse_repeated_ids,
     with_compactions,
 )
+from mnesis.store.memory_runs import MemoryRuns
 from mnesis.store.spans import (
     Change,
     Span,
@@ -63,12 +72,14 @@ class _Session:
     compactions: list[CompactionResult] = field(default_factory=list)
     interruptions: list[Interruption] = field(default_factory=list)
     pins: set[int] = field(default_factory=set)
+    files: list[FileReference] = field(default_factory=list)
 
 
-class MemoryStore:
+class MemoryStore(MemoryRuns):
     """Sessions in memory. `mnesis.store.base.Store` says what each verb does; `close` keeps them for the next `open`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.RLock()
         self._made = 0
@@ -134,6 +145,8 @@ class MemoryStore:
             first_seq = found.record.last_seq + 1
             found.log.extend(encoded)
             found.places.update((message.id, seq) for seq, message in enumerate(encoded, first_seq))
+            for seq, message in enumerate(append.messages, first_seq):
+                found.files.extend(FileReference(session_id, message.id, seq, name) for name in file_ids(message))
             if snapshot is not None:
                 found.turns.append(snapshot)
             messages = self._messages(found, [(first_seq, after.last_seq)])
@@ -272,6 +285,18 @@ class MemoryStore:
         with self._found(session_id) as found:
             refuse_unpinnable(found.covers, found.record.last_seq, seq, session_id)
             (found.pins.add if pinned else found.pins.discard)(seq)
+
+    async def file_references(
+        self, *, session_id: str | None = None, content_id: str | None = None
+    ) -> list[FileReference]:
+        """See `Store.file_references`."""
+        with self._opened():
+            among = self._sessions.values() if session_id is None else [self._session(session_id)]
+            return [each for found in among for each in found.files if content_id in (None, each.content_id)]
+
+    async def backup(self, path: str | Path) -> None:
+        """Always raises `ConfigurationError`: nothing here is on disk."""
+        raise ConfigurationError("a store in memory has no file to copy; give a db_path to keep sessions on disk")
 
     async def check(self, *, session_id: str | None = None) -> list[Finding]:
         """See `Store.check`."""

@@ -22,7 +22,17 @@ from tests.store.children import Report, start
 GUARDED = ("messages", "summaries", "summary_messages", "summary_children", "turns", "compactions")
 MAY_SCAN = {"sessions_page", "check_sessions", "check_schema", "search_behind", "search_trigrams_behind", "search_logs"}
 MAY_SCAN |= {"search_outdated", "empty_search_rows", "empty_search_speakers", "empty_search_state"}
-SORTS = {"sessions_page", "children_page", "covered_messages", "summaries", "check_summaries", "prunes_in_spans"}
+MAY_SCAN |= {"runs", "check_runs", "file_refs"}
+SORTS = {
+    "sessions_page",
+    "children_page",
+    "covered_messages",
+    "summaries",
+    "check_summaries",
+    "prunes_in_spans",
+    "run_items_abandoned",
+    "run_items_lost",
+}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from mnesis.errors import CorruptStoreError
 from mnesis.models.context import Finding
 from mnesis.store.codec import EncodedMessage, message_is_intact, summary_digest
 from mnesis.store.spans import subtract
+from mnesis.store.sqlite.check_runs import file_findings, run_findings
 from mnesis.store.sqlite.check_search import search_findings
 from mnesis.store.sqlite.connection import Database
 from mnesis.store.sqlite.migrate import migrations
@@ -32,10 +33,12 @@ async def check(database: Database, session_id: str | None) -> list[Finding]:
     findings = await _run(database, _file)
     findings += await _run(database, _schema)
     for session_pk, name in sessions:
-        for part in (_log, _accounts, _summary_hashes, _reach):
+        for part in (_log, _accounts, _summary_hashes, _reach, file_findings):
             findings += await _run(database, part, session_pk, name)
         findings += await _hashes(database, session_pk, name)
         findings += await search_findings(database, session_pk, name, str(database.path))
+    if session_id is None:
+        findings += await _run(database, run_findings, str(database.path))
     return findings
 
 

@@ -6,11 +6,12 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from mnesis.errors import MessageNotFoundError
+from mnesis.models.context import FileReference
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.store.base import Append, Appended
 from mnesis.store.codec import EncodedMessage
-from mnesis.store.ledger import grown, refuse_other_content, with_compactions
+from mnesis.store.ledger import file_ids, grown, refuse_other_content, with_compactions
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
     Row,
@@ -42,6 +43,9 @@ def append(
         sql("insert_message"),
         [message_row(stored.pk, seq, message) for seq, message in enumerate(encoded, first_seq)],
     )
+    files = [(stored.pk, seq, name) for seq, each in enumerate(append.messages, first_seq) for name in file_ids(each)]
+    if files:
+        connection.executemany(sql("insert_file_ref"), files)
     if snapshot is not None:
         connection.execute(sql("insert_turn"), turn_row(stored.pk, snapshot))
     save_accounts(connection, stored.pk, after)
@@ -114,3 +118,21 @@ def turns(connection: sqlite3.Connection, session_id: str, where: str) -> list[T
 def compactions(connection: sqlite3.Connection, session_id: str, where: str) -> list[CompactionResult]:
     """What all sweeps did."""
     return compactions_of(connection, stored_session(connection, session_id, where).pk)
+
+
+def file_references(
+    connection: sqlite3.Connection, session_id: str | None, content_id: str | None, where: str
+) -> list[FileReference]:
+    """Which messages refer to which stored files."""
+    session_pk = None if session_id is None else stored_session(connection, session_id, where).pk
+    statement = {
+        (False, False): "file_refs",
+        (True, False): "file_refs_of_session",
+        (False, True): "file_refs_to_file",
+        (True, True): "file_refs_of_session_to_file",
+    }[session_id is not None, content_id is not None]
+    try:
+        rows = connection.execute(sql(statement), {"session_pk": session_pk, "content_id": content_id}).fetchall()
+    except UnicodeEncodeError:
+        return []
+    return [FileReference(*row) for row in rows]

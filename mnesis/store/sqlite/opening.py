@@ -35,6 +35,8 @@ def open_connection(path: Path, config: StoreConfig) -> sqlite3.Connection:
     Raises `sqlite3.Error` or one of the typed store errors. Where the file or its directory cannot be written the
     connection reads only.
     """
+    if config.read_only:
+        return _open_for_reading(path, config)
     with _creating:
         _make_private_file(path)
         connection = _connect(path, "mode=rw", config)
@@ -44,6 +46,35 @@ def open_connection(path: Path, config: StoreConfig) -> sqlite3.Connection:
         if not is_code(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or _is_writable(path):
             raise
     return _open_unwritable(path, config)
+
+
+def _open_for_reading(path: Path, config: StoreConfig) -> sqlite3.Connection:
+    """A connection that writes nothing, also where it could."""
+    connection = _connect(path, "mode=rw", config)
+    try:
+        _refuse_unreadable(connection, path)
+        _set_pragmas(connection, synchronous="FULL")
+        connection.execute("PRAGMA query_only = ON")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if not is_code(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or _is_writable(path):
+            raise
+        return _open_unwritable(path, config)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _refuse_unreadable(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse what is not ours, and what only an update would make readable."""
+    version = refuse_foreign(connection, path)
+    if version < migrations()[-1].version:
+        raise ReadOnlyStoreError(
+            f"{path} needs an update (schema {version}, this release uses {migrations()[-1].version}) and is opened for"
+            " reading only; run `mnesis migrate`, or open it once with write permission on file and directory",
+            db_path=path,
+        )
 
 
 def busy_timeout_ms(config: StoreConfig) -> int:
@@ -149,13 +180,7 @@ def _open_unwritable(path: Path, config: StoreConfig) -> sqlite3.Connection:
         )
     connection = _connect(path, "immutable=1", config)
     try:
-        version = refuse_foreign(connection, path)
-        if version < migrations()[-1].version:
-            raise ReadOnlyStoreError(
-                f"{path} needs an update (schema {version}) and cannot be written by this process; open it once with"
-                " write permission on file and directory",
-                db_path=path,
-            )
+        _refuse_unreadable(connection, path)
         _set_pragmas(connection, synchronous="FULL")
     except BaseException:
         connection.close()

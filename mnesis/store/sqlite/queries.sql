@@ -415,3 +415,181 @@ SELECT seq FROM pins WHERE session_pk = :session_pk ORDER BY seq;
 
 -- purge_pins: erase its pins
 DELETE FROM pins WHERE session_pk = :session_pk;
+
+-- insert_run: a new run; nothing happens if the id is taken
+INSERT INTO runs (id, kind, fingerprint, model, created_at) VALUES (:id, :kind, :fingerprint, :model, :created_at)
+ON CONFLICT (id) DO NOTHING;
+
+-- run: one run by its id
+SELECT
+    pk, id, kind, fingerprint, model, created_at, total, pending, running, done, failed, attempts, usage_input,
+    usage_output, usage_cache_read, usage_cache_write, usage_total, cost
+FROM runs WHERE id = :id;
+
+-- runs: runs, newest first
+SELECT
+    pk, id, kind, fingerprint, model, created_at, total, pending, running, done, failed, attempts, usage_input,
+    usage_output, usage_cache_read, usage_cache_write, usage_total, cost
+FROM runs ORDER BY pk DESC LIMIT :limit;
+
+-- seal_run: how many inputs there are
+UPDATE runs SET total = :total WHERE pk = :run_pk;
+
+-- move_run: items changed their states, and what that took
+UPDATE runs SET
+    pending = pending + :pending, running = running + :running, done = done + :done, failed = failed + :failed,
+    attempts = attempts + :attempts, usage_input = usage_input + :usage_input,
+    usage_output = usage_output + :usage_output, usage_cache_read = usage_cache_read + :usage_cache_read,
+    usage_cache_write = usage_cache_write + :usage_cache_write, usage_total = usage_total + :usage_total,
+    cost = cost + :cost
+WHERE pk = :run_pk;
+
+-- insert_run_input: what an item is
+INSERT INTO run_inputs (run_pk, item_index, input) VALUES (?, ?, ?);
+
+-- insert_run_item: an item that waits
+INSERT INTO run_items (run_pk, item_index) VALUES (?, ?);
+
+-- run_inputs: the inputs of a stretch
+SELECT input FROM run_inputs
+WHERE run_pk = :run_pk AND item_index BETWEEN :first_index AND :last_index
+ORDER BY item_index;
+
+-- run_items_waiting: pending items, lowest index first
+SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+FROM run_items AS i CROSS JOIN run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
+WHERE i.run_pk = :run_pk AND i.state = 'pending'
+ORDER BY i.item_index
+LIMIT :limit;
+
+-- run_items_abandoned: items whose lease has ended, lowest index first
+SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+FROM run_items AS i INDEXED BY run_items_by_lease
+CROSS JOIN run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
+WHERE i.run_pk = :run_pk AND i.state = 'running' AND i.lease_until <= :now AND i.claims < :max_claims
+ORDER BY i.item_index
+LIMIT :limit;
+
+-- run_items_lost: items whose lease has ended and that may not be claimed again
+SELECT item_index FROM run_items INDEXED BY run_items_by_lease
+WHERE run_pk = :run_pk AND state = 'running' AND lease_until <= :now AND claims >= :max_claims
+ORDER BY item_index;
+
+-- run_items_page: items in order
+SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+FROM run_items AS i CROSS JOIN run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
+WHERE i.run_pk = :run_pk AND i.item_index > :after_index
+ORDER BY i.item_index
+LIMIT :limit;
+
+-- run_items_in_state: items of one state in order
+SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+FROM run_items AS i INDEXED BY run_items_by_state
+CROSS JOIN run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
+WHERE i.run_pk = :run_pk AND i.state = :state AND i.item_index > :after_index
+ORDER BY i.item_index
+LIMIT :limit;
+
+-- claim_run_item: a worker takes an item
+UPDATE run_items SET state = 'running', claims = claims + 1, worker = :worker, lease_until = :lease_until
+WHERE run_pk = :run_pk AND item_index = :item_index;
+
+-- renew_run_item: a worker goes on holding an item
+UPDATE run_items SET lease_until = max(lease_until, :lease_until)
+WHERE run_pk = :run_pk AND item_index = :item_index AND state = 'running' AND worker = :worker;
+
+-- release_run_item: a worker gives an item back
+UPDATE run_items SET state = 'pending', claims = claims - 1, worker = NULL, lease_until = NULL
+WHERE run_pk = :run_pk AND item_index = :item_index AND state = 'running' AND worker = :worker;
+
+-- finish_run_item: what came of an item its worker holds
+UPDATE run_items SET
+    state = :state, attempts = attempts + :attempts, worker = NULL, lease_until = NULL, outcome = :outcome
+WHERE run_pk = :run_pk AND item_index = :item_index AND state = 'running' AND worker = :worker;
+
+-- give_up_run_item: an item that nobody finished fails
+UPDATE run_items SET state = 'failed', worker = NULL, lease_until = NULL, outcome = :outcome
+WHERE run_pk = :run_pk AND item_index = :item_index;
+
+-- retry_failed_items: failed items wait again
+UPDATE run_items SET state = 'pending', claims = 0, outcome = NULL
+WHERE run_pk = :run_pk AND state = 'failed';
+
+-- purge_run_declare: name the run that this transaction erases
+INSERT INTO purging_runs (run_pk) VALUES (:run_pk);
+
+-- purge_run_inputs: erase its inputs
+DELETE FROM run_inputs WHERE run_pk = :run_pk;
+
+-- purge_run_items: erase its items
+DELETE FROM run_items WHERE run_pk = :run_pk;
+
+-- purge_run: erase its name
+DELETE FROM runs WHERE pk = :run_pk;
+
+-- purge_run_done: the declaration goes with the run
+DELETE FROM purging_runs WHERE run_pk = :run_pk;
+
+-- check_runs: every run
+SELECT id FROM runs ORDER BY pk;
+
+-- check_run: what the items of a run say of its counts
+SELECT
+    count(*), coalesce(sum(state = 'pending'), 0), coalesce(sum(state = 'running'), 0),
+    coalesce(sum(state = 'done'), 0), coalesce(sum(state = 'failed'), 0), coalesce(sum(attempts), 0),
+    coalesce(max(item_index) + 1, 0)
+FROM run_items WHERE run_pk = :run_pk;
+
+-- check_run_inputs: how many inputs a run has, and where they end
+SELECT count(*), coalesce(max(item_index) + 1, 0) FROM run_inputs WHERE run_pk = :run_pk;
+
+-- insert_file_ref: a message refers to a stored file
+INSERT INTO file_refs (session_pk, seq, content_id) VALUES (?, ?, ?);
+
+-- file_refs: which messages refer to which stored files
+SELECT s.id, m.id, f.seq, f.content_id
+FROM file_refs AS f
+CROSS JOIN sessions AS s ON s.pk = f.session_pk
+CROSS JOIN messages AS m ON m.session_pk = f.session_pk AND m.seq = f.seq
+ORDER BY f.session_pk, f.seq, f.content_id;
+
+-- file_refs_of_session: the same for one session
+SELECT s.id, m.id, f.seq, f.content_id
+FROM file_refs AS f
+CROSS JOIN sessions AS s ON s.pk = f.session_pk
+CROSS JOIN messages AS m ON m.session_pk = f.session_pk AND m.seq = f.seq
+WHERE f.session_pk = :session_pk
+ORDER BY f.session_pk, f.seq, f.content_id;
+
+-- file_refs_to_file: the same for one file
+SELECT s.id, m.id, f.seq, f.content_id
+FROM file_refs AS f
+CROSS JOIN sessions AS s ON s.pk = f.session_pk
+CROSS JOIN messages AS m ON m.session_pk = f.session_pk AND m.seq = f.seq
+WHERE f.content_id = :content_id
+ORDER BY f.session_pk, f.seq;
+
+-- file_refs_of_session_to_file: the same for one file in one session
+SELECT s.id, m.id, f.seq, f.content_id
+FROM file_refs AS f
+CROSS JOIN sessions AS s ON s.pk = f.session_pk
+CROSS JOIN messages AS m ON m.session_pk = f.session_pk AND m.seq = f.seq
+WHERE f.content_id = :content_id AND f.session_pk = :session_pk
+ORDER BY f.seq;
+
+-- purge_file_refs: erase its references to files
+DELETE FROM file_refs WHERE session_pk = :session_pk;
+
+-- check_file_refs: the references that are kept
+SELECT seq, content_id FROM file_refs WHERE session_pk = :session_pk;
+
+-- check_file_parts: the references that the log holds
+SELECT
+    m.seq,
+    CASE part.value ->> '$.type'
+        WHEN 'file_ref' THEN part.value ->> '$.content_id'
+        ELSE part.value ->> '$.output_file.content_id'
+    END
+FROM messages AS m
+CROSS JOIN json_each(CASE WHEN json_valid(m.parts) AND m.parts LIKE '[%' THEN m.parts ELSE '[]' END) AS part
+WHERE m.session_pk = :session_pk AND instr(m.parts, '"content_id"') > 0 AND part.type = 'object';

@@ -30,6 +30,7 @@ PURGE_STEPS = (
     "purge_hidden_spans",
     "purge_prunes",
     "purge_pins",
+    "purge_file_refs",
     "purge_turns",
     "purge_compactions",
     "purge_interruptions",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
 from mnesis.config import StoreConfig
-from mnesis.models.context import ActiveContext, Finding, Interruption
+from mnesis.models.context import ActiveContext, FileReference, Finding, Interruption
 from mnesis.models.message import Message
 from mnesis.models.recall import Search, SearchPage
 from mnesis.models.results import CompactionResult, TurnSnapshot
@@ -17,10 +19,12 @@ from mnesis.store.codec import encode_message
 from mnesis.store.ledger import refuse_repeated_ids
 from mnesis.store.sqlite import check, log, sessions, sweep
 from mnesis.store.sqlite import search as find
+from mnesis.store.sqlite.backup import back_up
 from mnesis.store.sqlite.connection import Database
+from mnesis.store.sqlite.run_store import SqliteRuns
 
 
-class SqliteStore:
+class SqliteStore(SqliteRuns):
     """Sessions in one SQLite database file. `mnesis.store.base.Store` says what each verb does.
 
     Any number of threads, event loops and processes may use the same file. Open one store per file and process.
@@ -146,6 +150,21 @@ class SqliteStore:
         """See `Store.pin`."""
         await self._database.write(sweep.pin, session_id, seq, pinned, self._where)
 
+    async def file_references(
+        self, *, session_id: str | None = None, content_id: str | None = None
+    ) -> list[FileReference]:
+        """See `Store.file_references`."""
+        return await self._database.read(log.file_references, session_id, content_id, self._where)
+
+    async def backup(self, path: str | Path) -> None:
+        """See `Store.backup`. Whoever is cancelled while waiting leaves a whole copy behind, or none."""
+        await self._database.read(_refuse_nothing)
+        await asyncio.to_thread(back_up, self._database.path, self._config, path)
+
     async def check(self, *, session_id: str | None = None) -> list[Finding]:
         """See `Store.check`."""
         return await check.check(self._database, session_id)
+
+
+def _refuse_nothing(connection: sqlite3.Connection) -> None:
+    """Only an open store gets here."""
