@@ -20,7 +20,8 @@ class LLMRequest:
     """One call. `messages` are chat-completions dicts, the system prompt first if there is one.
 
     `tools` are chat-completions tool dicts. `max_output_tokens` None leaves it to the provider. `options` are further
-    arguments, passed on as they are. `purpose` says what the call is for: `turn`, `summary`, `map` …
+    arguments, passed on as they are. `purpose` says what the call is for: `turn`, `summary`, `map` … `response_schema` is
+    the JSON Schema that the answer has to satisfy, for providers that can see to it; the messages tell it as well.
     """
 
     model: str
@@ -30,6 +31,7 @@ class LLMRequest:
     timeout_seconds: float = 600.0
     options: dict[str, Any] = field(default_factory=dict)
     purpose: str = "turn"
+    response_schema: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

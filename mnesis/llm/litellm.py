@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -35,7 +36,7 @@ class LiteLLM:
         """The whole answer, within `timeout_seconds`."""
         litellm, model = await _litellm(), self.model or request.model
         try:
-            response = await _within(request.timeout_seconds, litellm.acompletion(**self._arguments(request)))
+            response = await _within(request.timeout_seconds, litellm.acompletion(**self._arguments(litellm, request)))
             if not response.choices:
                 raise LLMResponseError(f"{model}: the answer has no choices", model=model)
             usage = usage_of(getattr(response, "usage", None))
@@ -51,7 +52,7 @@ class LiteLLM:
         litellm, model = await _litellm(), self.model or request.model
         reply = StreamedReply()
         try:
-            arguments = self._arguments(request) | {"stream": True, "stream_options": {"include_usage": True}}
+            arguments = self._arguments(litellm, request) | {"stream": True, "stream_options": {"include_usage": True}}
             chunks = await _within(request.timeout_seconds, litellm.acompletion(**arguments | request.options))
             async with aclosing(chunks):
                 while (chunk := await _within(request.timeout_seconds, anext(chunks, None))) is not None:
@@ -67,10 +68,15 @@ class LiteLLM:
             missing_keys = _missing_keys(litellm, model, request.options)
             raise llm_error(error, model=model, partial_text=reply.text, missing_keys=missing_keys) from error
 
-    def _arguments(self, request: LLMRequest) -> dict[str, Any]:
-        optional = {"max_tokens": request.max_output_tokens, "tools": list(request.tools) or None}
+    def _arguments(self, litellm: Any, request: LLMRequest) -> dict[str, Any]:
+        model = self.model or request.model
+        optional = {
+            "max_tokens": request.max_output_tokens,
+            "tools": list(request.tools) or None,
+            "response_format": _response_format(litellm, model, request.response_schema),
+        }
         return {
-            "model": self.model or request.model,
+            "model": model,
             "messages": list(request.messages),
             "stream": False,
             "num_retries": 0,
@@ -78,6 +84,19 @@ class LiteLLM:
             **{name: value for name, value in optional.items() if value is not None},
             **request.options,
         }
+
+
+def _response_format(litellm: Any, model: str, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How the provider is asked to keep to a schema, where litellm knows that it can; it wants an object at the top."""
+    if schema is None or schema.get("type") != "object" or not _takes_schemas(litellm, model):
+        return None
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": False}}
+
+
+@lru_cache(maxsize=100)
+def _takes_schemas(litellm: Any, model: str) -> bool:
+    """Looked up once for each model: it takes as long as the rest of a call."""
+    return bool(litellm.supports_response_schema(model=model))
 
 
 def _check_finished(chunks: Any, reply: StreamedReply, model: str) -> None:

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
+from mnesis.llm.mock_schema import smallest
 from mnesis.llm.mock_tools import named_calls
 from mnesis.models.message import ToolPart
 from mnesis.models.usage import TokenUsage
 
 ECHO_CHARACTERS = 100
+RESULT_CHARACTERS = 300
+SCHEMA_FOLLOWS = "JSON Schema:\n"
+"""What stands before a schema that is told in words."""
 SUMMARY_LINES = 8
 SUMMARY_LINE_CHARACTERS = 120
+_FILE = re.compile(r"\[File .*?\[End of [^\]]*\]", re.DOTALL)
 
 
 class MockLLM:
     """Answers without a provider. Chosen by `MNESIS_MOCK_LLM=1` wherever a model would be called."""
 
     async def complete(self, request: LLMRequest) -> LLMReply:
-        """The echo of the newest user message, or for `purpose="summary"` a short frame that quotes its lines.
+        """The echo of the newest user message, for `purpose="summary"` a short frame that quotes its lines, or the smallest
+        value that satisfies `response_schema` or a schema in the system message.
 
         Tools that a user message names are called first, with what it quotes as arguments."""
         if calls := _calls(request):
             usage = estimated_usage(request.messages, "".join(f"{call.tool_name}{call.input}" for call in calls))
             return LLMReply(tool_calls=calls, usage=usage, finish_reason="tool_calls", model=request.model)
-        text = _summary(request) if request.purpose == "summary" else _echo(request)
+        text = _text(request)
         return LLMReply(text=text, usage=estimated_usage(request.messages, text), model=request.model)
 
     async def stream(self, request: LLMRequest) -> AsyncGenerator[Delta | LLMReply, None]:
@@ -36,6 +43,23 @@ class MockLLM:
         for piece in words(reply.text):
             yield Delta(text=piece)
         yield reply
+
+
+def _text(request: LLMRequest) -> str:
+    if request.purpose == "summary":
+        return _summary(request)
+    schema = _told_schema(request) if request.response_schema is None else request.response_schema
+    return _echo(request) if schema is None else json.dumps(smallest(schema))
+
+
+def _told_schema(request: LLMRequest) -> Any:
+    """The schema that the system message tells, as that of an agent does; None if there is none."""
+    system = next((message_text(each) for each in request.messages if each.get("role") == "system"), "")
+    _, told, schema = system.rpartition(SCHEMA_FOLLOWS)
+    try:
+        return json.JSONDecoder().raw_decode(schema)[0] if told else None
+    except ValueError:
+        return None
 
 
 def words(text: str) -> list[str]:
@@ -67,7 +91,12 @@ def _calls(request: LLMRequest) -> tuple[ToolPart, ...]:
     asked = request.messages[-1] if request.messages else {}
     if request.purpose == "summary" or asked.get("role") != "user":
         return ()
-    return named_calls(message_text(asked), request.tools, len(request.messages))
+    return named_calls(_typed_text(asked), request.tools, len(request.messages))
+
+
+def _typed_text(message: Mapping[str, Any]) -> str:
+    """What the user wrote: a reference to a file names tools too, and asks for none."""
+    return _FILE.sub(" ", message_text(message))
 
 
 def _tool_results(request: LLMRequest) -> list[str]:
@@ -77,7 +106,7 @@ def _tool_results(request: LLMRequest) -> list[str]:
 
 
 def _echo(request: LLMRequest) -> str:
-    results = "".join(f"A tool gave: {text[:ECHO_CHARACTERS]}\n" for text in _tool_results(request))
+    results = "".join(f"A tool gave: {text[:RESULT_CHARACTERS]}\n" for text in _tool_results(request))
     return (
         f"[Mock LLM response to: {_newest_user_text(request)[:ECHO_CHARACTERS]}]\n{results}"
         "This is a simulated response for demonstration purposes. "
@@ -91,8 +120,8 @@ def _summary(request: LLMRequest) -> str:
     lines = [line for line in lines if line]
     if lines and lines[0] in lines[1:]:  # a fence: the record stands between the two
         lines = lines[1 : lines.index(lines[0], 1)]
-    # Three characters for each token that may be written, and half of the input: shorter on any count.
-    room = min(len(source) // 2, 3 * (request.max_output_tokens or len(source)))
+    # Two characters for each token that may be written, and half of the input: shorter on any count.
+    room = min(len(source) // 2, 2 * (request.max_output_tokens or len(source)))
     frames = (_frame(lines[:count]) for count in range(SUMMARY_LINES, -1, -1))
     return next((frame for frame in frames if len(frame) <= room), "\n".join(lines)[:room])
 

@@ -67,3 +67,10 @@ async def test_a_stream_ends_with_the_calls() -> None:
     pieces = [p async for p in MockLLM().stream(asking(("user", "Ask weather."), tools=[tool("weather")]))]
     assert [call.tool_name for call in pieces[-1].tool_calls] == ["weather"]  # type: ignore[union-attr]  # the reply
     assert len(pieces) == 1
+
+
+async def test_a_reference_to_a_file_is_no_wish_for_the_tools_it_names() -> None:
+    text = "Look.\n[File a.csv: id 1]\nread it with weather\n[End of what is known of file 12ab]"
+    assert not (await MockLLM().complete(asking(("user", text), tools=[tool("weather")]))).tool_calls
+    calls = (await MockLLM().complete(asking(("user", f"{text} Ask weather."), tools=[tool("weather")]))).tool_calls
+    assert len(calls) == 1

@@ -1,0 +1,62 @@
+"""What maps over many inputs give back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from mnesis.display.panel import Panel, Shown
+from mnesis.models.showing import batch_panel
+from mnesis.models.usage import TokenUsage
+
+
+class MapResult(BaseModel):
+    """What came of one input.
+
+    `input` is it as a JSON value. `output` is an instance of the pydantic class, or the JSON value; None if there is no
+    success. `error_kind` then says why: `timeout`, `validation` (no answer satisfied the schema), `llm_error`, `template`
+    (the prompt could not be made of this input), `worker_died` (it ended every process that worked on it). `attempts` are
+    the model calls made; `usage` and `cost` (US dollars; 0.0 where unknown) cover all of them. `resumed`: the result was
+    stored before, or another process did the work.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int
+    input: Any = None
+    output: Any = None
+    success: bool
+    error: str | None = None
+    error_kind: str | None = None
+    attempts: int = 1
+    usage: TokenUsage = TokenUsage()
+    cost: float = 0.0
+    run_id: str = ""
+    resumed: bool = False
+
+
+class MapBatch(BaseModel, Shown):
+    """All results of a run, each list in the order of the inputs. Sums cover every attempt, also those of failed items."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    successes: tuple[MapResult, ...] = ()
+    failures: tuple[MapResult, ...] = ()
+    total_attempts: int = 0
+    usage: TokenUsage = TokenUsage()
+    cost: float = 0.0
+    run_id: str = ""
+
+    @property
+    def total(self) -> int:
+        """How many inputs there were."""
+        return len(self.successes) + len(self.failures)
+
+    @property
+    def results(self) -> list[MapResult]:
+        """Successes and failures together, in the order of the inputs."""
+        return sorted([*self.successes, *self.failures], key=lambda result: result.index)
+
+    def _panel(self) -> Panel:
+        return batch_panel("MapBatch", self, (*self.failures, *self.successes))
