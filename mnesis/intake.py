@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,7 +31,7 @@ from mnesis.models.message import (
 CountParts = Callable[[Sequence[MessagePart]], tuple[int, int]]
 """Gives the tokens of a message of these parts, and how many of them are outputs of tools; 0, 0: count later."""
 
-Content = str | MessagePart | Sequence[MessagePart | Mapping[str, Any] | str]
+Content = str | PurePath | MessagePart | Sequence[MessagePart | Mapping[str, Any] | PurePath | str]
 
 
 def user_messages(content: Content, *, id: str | None = None) -> list[Message]:
@@ -86,7 +87,7 @@ def _with_outcomes(parts: list[MessagePart]) -> list[MessagePart]:
             continue
         outcome = {"error_message": part.output} if part.is_error else {"output": part.output}
         status = ToolStatus(state="error" if part.is_error else "completed")
-        merged[place] = merged[place].model_copy(update={**outcome, "status": status})
+        merged[place] = merged[place].model_copy(update={**outcome, "output_file": part.output_file, "status": status})
     return merged
 
 
@@ -109,6 +110,8 @@ def parts_of(content: Content) -> list[MessagePart]:
 def _part(item: Any) -> list[MessagePart]:
     if isinstance(item, str):
         return [TextPart(text=item)]
+    if isinstance(item, PurePath):
+        return [FilePart(path=str(item))]
     if isinstance(item, Mapping):
         return _from_dict(dict(item))
     try:
@@ -121,15 +124,22 @@ def _part(item: Any) -> list[MessagePart]:
 def _with_content(part: MessagePart) -> MessagePart:
     if isinstance(part, ImagePart) and part.url is None and part.data is None:
         raise InvalidMessageError("an image without url and data; give one of them")
-    if isinstance(part, FilePart) and part.text is None and part.data is None:
-        raise InvalidMessageError(f"the file {part.name!r} has neither text nor data; give one of them")
+    if isinstance(part, FilePart):
+        _check_content(part)
     return part
+
+
+def _check_content(part: FilePart) -> None:
+    if part.path is not None and (part.text is not None or part.data is not None):
+        raise InvalidMessageError(f"the file {part.name!r} has a path and content beside it; give one of them")
+    if part.path is None and part.text is None and part.data is None:
+        raise InvalidMessageError(f"the file {part.name!r} has neither text, data nor path; give one of them")
 
 
 def _unknown(item: Any) -> InvalidMessageError:
     return InvalidMessageError(
         f"{type(item).__name__} is no message content: {str(item)[:80]!r}. Give a string, or a list of parts such as TextPart,"
-        " ImagePart, FilePart, ToolPart, ToolResultPart, or their dicts."
+        " ImagePart, FilePart, ToolPart, ToolResultPart, their dicts, or pathlib paths of files."
     )
 
 

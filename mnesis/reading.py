@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
+from pathlib import Path
+from typing import Any
 
-from mnesis.errors import ConfigurationError, MessageNotFoundError, NotFoundError, SummaryNotFoundError
-from mnesis.models.message import FileRefPart, Message, TextPart
+from anyio import to_thread
+
+from mnesis.errors import (
+    ConfigurationError,
+    MessageNotFoundError,
+    NotFoundError,
+    SummaryNotFoundError,
+)
+from mnesis.files.pages import FilePage, read_page
+from mnesis.files.storage import FileStorage, StoredFile
+from mnesis.models.message import Message, TextPart
 from mnesis.models.recall import SearchHit, SearchPage
 from mnesis.models.results import Description, Expansion
 from mnesis.models.summary import Summary
 from mnesis.store.base import Store
+from mnesis.tools.references import find_reference, resolve_file
 
 PAGE = 500
 LARGEST_PAGE = 10_000
@@ -161,9 +174,26 @@ async def _message(store: Store, session_id: str, id: str) -> Description:
 
 
 async def _file(store: Store, session_id: str, id: str) -> Description:
-    async for message in every_message(store, session_id):
-        for part in message.parts:
-            if isinstance(part, FileRefPart) and part.content_id == id:
-                details = part.model_dump() | {"message_id": message.id, "seq": message.seq}
-                return Description(id=id, kind="file", text=part.exploration_summary, details=details)
-    raise MessageNotFoundError(id, where=f"session {session_id!r}")
+    found = await find_reference(store, session_id, id)
+    if found is None:
+        raise MessageNotFoundError(id, where=f"session {session_id!r}")
+    message, part = found
+    details = part.model_dump() | {"message_id": message.id, "seq": message.seq}
+    return Description(id=part.content_id, kind="file", text=part.exploration_summary, details=details)
+
+
+async def stored_file(store: Store, storage: FileStorage, session_id: str, content_id: str) -> StoredFile:
+    """A stored file that the session or a parent refers to. Raises `FileNotStoredError`, `DamagedFileError`."""
+    found = await resolve_file(store, session_id, content_id)
+    return await to_thread.run_sync(storage.find, found, abandon_on_cancel=True)
+
+
+async def file_page(stored: StoredFile, **bounds: Any) -> FilePage:
+    """A page of a stored file; the bounds are those of `read_page`."""
+    return await to_thread.run_sync(partial(read_page, stored, **bounds), abandon_on_cancel=True)
+
+
+async def file_path(store: Store, storage: FileStorage, session_id: str, content_id: str) -> Path:
+    """Where a stored file is, once it was read whole and found to be what was stored."""
+    found = await resolve_file(store, session_id, content_id)
+    return (await to_thread.run_sync(storage.verified, found, abandon_on_cancel=True)).path

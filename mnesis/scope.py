@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from anyio import to_thread
@@ -21,14 +22,19 @@ from mnesis.events.payloads import (
     PartCreatedPayload,
     SessionUpdatedPayload,
 )
+from mnesis.files.handler import LargeFileHandler
+from mnesis.files.intake import needs_intake, taken_in
 from mnesis.llm.base import LLM
+from mnesis.llm.none import NoModel
 from mnesis.lookup.automatic import asked_now, placed, recalled
 from mnesis.model_info import ModelInfo
 from mnesis.models.context import ActiveContext, Budget, Window
 from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.session import SessionRecord, UsageReport
+from mnesis.models.summary import Summary
 from mnesis.store.base import Append, Appended, Store
 from mnesis.tokens import parts_tokens
+from mnesis.tools.references import inherits_files
 from mnesis.tools.toolset import canonical_call
 
 T = TypeVar("T")
@@ -38,7 +44,9 @@ COUNT_IN_THREAD_CHARS = 100_000
 
 @dataclass
 class Scope:
-    """A session's id, settings, model, budget and client, and the verbs its steps are made of."""
+    """A session's id, settings, model, budget and client, and the verbs its steps are made of.
+
+    `names_files`: the newest window's context, or that of a parent, refers to stored files."""
 
     engine: Engine
     session_id: str
@@ -49,6 +57,28 @@ class Scope:
     llm: LLM
     runtime: SessionRuntime
     bus: EventBus
+    names_files: bool = False
+
+    @cached_property
+    def files(self) -> LargeFileHandler:
+        """What takes in this session's files. Making it does no I/O."""
+        config = self.config.file
+        same_provider = _provider(config.exploration_summary_model) == self.model.provider_id
+        return LargeFileHandler(
+            self.store,
+            self.count,
+            config,
+            llm=None if isinstance(getattr(self.llm, "inner", None), NoModel) else self.llm,
+            llm_options=self.config.session.llm_options if same_provider else None,
+        )
+
+    def needs_intake(self, parts: Sequence[MessagePart]) -> bool:
+        """Whether `taken_in` could change any of these parts."""
+        return needs_intake(parts, self.config.file.inline_threshold)
+
+    async def taken_in(self, parts: Sequence[MessagePart]) -> list[MessagePart]:
+        """Parts as they are stored: files read, what is too large for a message moved out. Raises a `FileError`."""
+        return await taken_in(parts, self.files)
 
     @property
     def store(self) -> Store:
@@ -153,7 +183,9 @@ class Scope:
             system_prompt=system_prompt,
             reserved_tokens=reserved_tokens,
         )
+        window = replace(window, budget=self.budget)
         self.runtime.recallable = bool(context.covers or context.prunes or window.omitted)
+        self.names_files = _names_files(context) or await inherits_files(self.store, context.session.parent_id)
         return await self._with_recall(context, window, message) if self.config.recall.enabled else window
 
     async def _with_recall(self, context: ActiveContext, window: Window, question: str | None) -> Window:
@@ -197,6 +229,14 @@ class Scope:
             delay_seconds,
         )
         self.bus.publish(MnesisEvent.LLM_RETRY, payload)
+
+
+def _names_files(context: ActiveContext) -> bool:
+    return any(item.file_ids if isinstance(item, Summary) else item.file_refs for item in context.items)
+
+
+def _provider(model: str | None) -> str:
+    return ModelInfo.from_model_string(model).provider_id if model else ""
 
 
 def _characters(parts: Sequence[MessagePart]) -> int:

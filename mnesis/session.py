@@ -6,11 +6,13 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from mnesis import reading
 from mnesis.config import MnesisConfig
+from mnesis.display.panel import Panel, Shown, context_bar
 from mnesis.engine import Engine
 from mnesis.errors import (
     ConfigurationError,
@@ -19,12 +21,16 @@ from mnesis.errors import (
 )
 from mnesis.events.bus import EventBus, Handler, MnesisEvent, Unsubscribe
 from mnesis.events.payloads import SessionClosedPayload, SessionCreatedPayload
+from mnesis.files.handler import LargeFileHandler
+from mnesis.files.matches import FileMatches
+from mnesis.files.pages import MAX_CHARS, MAX_LINES, FilePage
 from mnesis.intake import Content, draft, messages_of, parts_of, user_messages
 from mnesis.locks import Once
 from mnesis.lookup.grants import Grant
 from mnesis.lookup.grep import TIMEOUT_SECONDS, Grep, grep
 from mnesis.models.context import Budget, Interruption, Window
-from mnesis.models.message import Message, MessagePart, Role, TextPart
+from mnesis.models.dag import SummaryDag
+from mnesis.models.message import FilePart, Message, MessagePart, Role, TextPart
 from mnesis.models.recall import GrepPage, Search, SearchMode, SearchPage
 from mnesis.models.results import (
     CompactionResult,
@@ -38,10 +44,12 @@ from mnesis.models.results import (
 )
 from mnesis.models.session import UsageReport
 from mnesis.models.summary import Summary
+from mnesis.models.timeline import Timeline
 from mnesis.models.usage import TokenUsage
 from mnesis.opening import Opened, Opening, load_existing, open_or_create
 from mnesis.render.anthropic import anthropic_messages
 from mnesis.render.chat import chat_messages
+from mnesis.tools.files import file_tools, searched
 from mnesis.tools.recall import recall_tools
 from mnesis.tools.spec import ToolSpec
 from mnesis.tools.toolset import Toolset
@@ -54,7 +62,7 @@ PINNED_SHARE = 0.25
 """Of the soft threshold, so that what cannot be folded never keeps the context above it."""
 
 
-class MnesisSession:
+class MnesisSession(Shown):
     """A conversation with a model, kept verbatim in a database, sent as a view that fits the model's window.
 
     Made by `open()` (a context manager), `create()` or `load()`. Safe to share between tasks: turns are taken one after
@@ -214,6 +222,11 @@ class MnesisSession:
         return self._scope.runtime.is_compacting
 
     @property
+    def files(self) -> LargeFileHandler:
+        """What takes in the files this session is given: its settings, its model's tokens, its client."""
+        return self._scope.files
+
+    @property
     def event_bus(self) -> EventBus:
         """This session's view of the engine's event bus."""
         return self._scope.bus
@@ -229,15 +242,18 @@ class MnesisSession:
     ) -> TurnResult:
         """Send a message and get the answer, stored both.
 
-        `message` is a string or a list of parts (text, images, files, results of earlier tool calls). `tools` are provider
+        `message` is a string or a list of parts (text, images, files, results of earlier tool calls). A `pathlib.Path` or a
+        `FilePart(path=…)` is read from the disk. Files and tool outputs larger than `FileConfig.inline_threshold` are stored
+        beside the log, and the message refers to them. `tools` are provider
         dicts, whose calls come back as `result.tool_calls` to be answered with the next `send()`, and functions or
         `ToolSpec`s, which the session runs itself, side by side, for at most `max_tool_rounds` rounds. `on_part` is called
         with parts as they arrive. `system_prompt` and `llm_options` (temperature, …) hold for this turn.
 
-        Raises `InvalidMessageError` and `ToolDefinitionError` before anything is stored; an `LLMError` when the model gives
+        Raises `InvalidMessageError`, `ToolDefinitionError` and `FileError` before anything is stored; an `LLMError` when the model gives
         no answer: then the message is kept, and the next `send()` goes on from it.
         """
         drafts, toolset = self._prepared(message, tools, system_prompt, on_part)
+        drafts = await self._with_files(drafts)
         turn = Turn(self._scope, self._upkeep, drafts, toolset, system_prompt, dict(llm_options or {}), on_part)
         return await self._taken(turn)
 
@@ -255,6 +271,7 @@ class MnesisSession:
         and `close()` waits for it. Raises as `send()`; retries happen only before the first delta.
         """
         drafts, toolset = self._prepared(message, tools, system_prompt)
+        drafts = await self._with_files(drafts)
         pieces: asyncio.Queue[TextDelta | None] = asyncio.Queue()
 
         def hand_on(part: MessagePart) -> None:
@@ -286,7 +303,7 @@ class MnesisSession:
         """Store a turn that was made elsewhere, both messages in one transaction, and see to the context.
 
         `tokens` is the usage the provider reported; without it the text is counted. Tool calls may be among the parts of
-        the response, with their outputs. With ids of your own the call may be repeated safely: what is stored already is
+        the response, with their outputs; files and large outputs are taken in as by `send()`. With ids of your own the call may be repeated safely: what is stored already is
         not stored again. `created_at` is when it was said, in milliseconds since 1970, where that was not now.
         """
         asked, answered = parts_of(user_message), parts_of(assistant_response)
@@ -296,6 +313,8 @@ class MnesisSession:
             raise InvalidMessageError("a turn needs a user message and a response; one of them has no parts")
         if tokens is not None and not isinstance(tokens, TokenUsage):
             raise InvalidMessageError(f"tokens is a TokenUsage, not {tokens!r}")
+        if self._scope.needs_intake(asked) or self._scope.needs_intake(answered):
+            asked, answered = await self._scope.taken_in(asked), await self._scope.taken_in(answered)
         count = self._scope.count_parts
         said = messages_of(asked, id=user_message_id, count=count)
         reply = draft(
@@ -339,6 +358,8 @@ class MnesisSession:
             return []
         if any(message.is_summary for message in messages):
             raise InvalidMessageError("a summary is no message of the log; summaries are made by compaction")
+        for message in messages:
+            _refuse_unread_files(message)
         async with self._scope.runtime.turn:
             self._check_open()
             report = UsageReport(tokens, "inferred") if tokens is not None else None
@@ -473,6 +494,20 @@ class MnesisSession:
         self._check_open()
         return await self._scope.store.summaries(self.id)
 
+    async def dag(self) -> SummaryDag:
+        """Every summary with those it was made of, and which stand in the context now; draws itself."""
+        self._check_open()
+        # Context first: a sweep in between adds summaries, and never takes one away.
+        context = await self._scope.store.active_context(self.id)
+        summaries = await self._scope.store.summaries(self.id)
+        return SummaryDag.of(self.id, summaries, {cover.summary_id for cover in context.covers})
+
+    async def timeline(self) -> Timeline:
+        """The size of the context after each turn, compactions and thresholds; draws itself."""
+        self._check_open()
+        compactions = await self._scope.store.compactions(self.id)
+        return Timeline.of(self.id, self._scope.store.turns(self.id), compactions, self.budget)
+
     async def search(
         self,
         query: str,
@@ -524,6 +559,64 @@ class MnesisSession:
         """
         self._check_open()
         return recall_tools(self._scope.store, self.id, self._scope.count, grant)
+
+    def file_tools(self, grant: Grant | None = None) -> list[ToolSpec]:
+        """`lcm_read_file` and `lcm_search_file` for the files this session and its parents refer to.
+
+        `send()` offers them by itself. Without a grant they may bring back 8,000 tokens altogether.
+        """
+        self._check_open()
+        return file_tools(self._scope.store, self._scope.files.storage, self.id, self._scope.count, grant)
+
+    async def read_file(
+        self,
+        content_id: str,
+        *,
+        line: int | None = None,
+        offset: int | None = None,
+        cursor: str | None = None,
+        max_chars: int = MAX_CHARS,
+        max_lines: int = MAX_LINES,
+    ) -> FilePage:
+        """A stretch of a stored file that this session or a parent refers to, from a line (from 1), a byte or a cursor on.
+
+        `content_id` may be its beginning. Raises `FileNotStoredError`, `DamagedFileError`, `ConfigurationError` for a place
+        that is not in the file.
+        """
+        self._check_open()
+        stored = await reading.stored_file(self._scope.store, self._scope.files.storage, self.id, content_id)
+        return await reading.file_page(
+            stored, line=line, offset=offset, cursor=cursor, max_chars=max_chars, max_lines=max_lines
+        )
+
+    async def search_file(
+        self,
+        content_id: str,
+        pattern: str,
+        *,
+        ignore_case: bool = False,
+        limit: int = 50,
+        cursor: str | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> FileMatches:
+        """The lines of a stored file that match a regular expression, in order; runs off the event loop.
+
+        After `timeout_seconds` the page ends with what was found, `timed_out` set. Raises as `read_file()`, and
+        `ConfigurationError` for a pattern that cannot be read. `grep()` and `search()` do not look into stored files.
+        """
+        self._check_open()
+        stored = await reading.stored_file(self._scope.store, self._scope.files.storage, self.id, content_id)
+        return await searched(
+            stored, pattern, ignore_case=ignore_case, limit=limit, cursor=cursor, timeout_seconds=timeout_seconds
+        )
+
+    async def file_path(self, content_id: str) -> Path:
+        """Where the bytes of a stored file are, once they were read and found to be what was stored; not to be changed.
+
+        Raises `FileNotStoredError`, `DamagedFileError`.
+        """
+        self._check_open()
+        return await reading.file_path(self._scope.store, self._scope.files.storage, self.id, content_id)
 
     async def pin(self, message_id: str) -> None:
         """Keep a message in the context verbatim, whatever is folded; of a call and its results all stay.
@@ -658,6 +751,30 @@ class MnesisSession:
         figures = f"messages={state.last_seq} context_tokens={state.context_tokens}"
         return f"<MnesisSession {self.id!r} model={self.model!r} {figures}>"
 
+    def _panel(self) -> Panel:
+        state, budget = self._scope.state, self.budget
+        shares = {
+            "system prompt": state.system_tokens,
+            "summaries": state.summary_tokens,
+            "messages": state.message_tokens - state.tool_tokens,
+            "tool outputs": state.tool_tokens,
+            "other": state.context_tokens - state.stored_tokens,
+        }
+        facts = (
+            ("turns", f"{state.turn_count:,}"),
+            ("messages", f"{state.last_seq:,}"),
+            ("context tokens", f"{state.context_tokens:,}"),
+            ("cost", f"${state.cost:.4f}"),
+        )
+        condition = "closed" if self._closed else "compacting" if self.compaction_in_progress else "open"
+        bar = context_bar(
+            shares,
+            usable_tokens=budget.usable_tokens,
+            soft_tokens=budget.soft_tokens,
+            reserved_tokens=budget.context_limit - budget.usable_tokens,
+        )
+        return Panel(f"MnesisSession {self.id}", (self.model, condition), facts, (bar,))
+
     def _prepared(
         self, message: Content, tools: Iterable[Any] | None, system_prompt: str | None, on_part: OnPart | None = None
     ) -> tuple[list[Message], Toolset]:
@@ -670,6 +787,14 @@ class MnesisSession:
         if on_part is not None and not callable(on_part):
             raise InvalidMessageError(f"on_part is called with each part; {on_part!r} cannot be called")
         return user_messages(message), Toolset(tools)
+
+    async def _with_files(self, drafts: list[Message]) -> list[Message]:
+        """The messages with their files taken in."""
+        if not any(self._scope.needs_intake(draft.parts) for draft in drafts):
+            return drafts
+        taken = [d.model_copy(update={"parts": tuple(await self._scope.taken_in(d.parts))}) for d in drafts]
+        self._check_open()
+        return taken
 
     async def _taken(self, turn: Turn) -> TurnResult:
         async with self._scope.runtime.turn:
@@ -703,6 +828,15 @@ class MnesisSession:
 
     def _tell_created(self) -> None:
         self._scope.bus.publish(MnesisEvent.SESSION_CREATED, self._created_payload())
+
+
+def _refuse_unread_files(message: Message) -> None:
+    for part in message.parts:
+        if isinstance(part, FilePart) and part.path is not None:
+            raise InvalidMessageError(
+                f"message {message.id!r} names the file {part.path!r} without its content; give it to send() or record(), which"
+                " read files, or read it first with session.files.handle_file()"
+            )
 
 
 def _report(messages: Sequence[Message], tokens: TokenUsage | None, cost: float) -> UsageReport:

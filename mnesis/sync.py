@@ -12,17 +12,24 @@ import os
 import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from mnesis.config import MnesisConfig
+from mnesis.display.panel import Panel, Shown
 from mnesis.engine import Engine
 from mnesis.errors import MnesisError
 from mnesis.events.bus import EventBus, Handler, MnesisEvent, Unsubscribe
+from mnesis.files.handler import LargeFileHandler
+from mnesis.files.matches import FileMatches
+from mnesis.files.pages import MAX_CHARS, MAX_LINES, FilePage
 from mnesis.intake import Content
 from mnesis.lookup.grants import Grant
 from mnesis.lookup.grep import TIMEOUT_SECONDS
 from mnesis.models.context import Budget, Interruption, Window
+from mnesis.models.dag import SummaryDag
 from mnesis.models.message import Message, Role
 from mnesis.models.recall import GrepPage, SearchMode, SearchPage
 from mnesis.models.results import (
@@ -36,6 +43,7 @@ from mnesis.models.results import (
     TurnSnapshot,
 )
 from mnesis.models.summary import Summary
+from mnesis.models.timeline import Timeline
 from mnesis.models.usage import TokenUsage
 from mnesis.session import MnesisSession
 from mnesis.tools.spec import ToolSpec
@@ -91,7 +99,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-class SyncSession:
+class SyncSession(Shown):
     """`MnesisSession` for code without `await`: the same methods, with the same meaning, waiting for their result."""
 
     def __init__(self, session: MnesisSession) -> None:
@@ -221,6 +229,10 @@ class SyncSession:
     @property
     def compaction_in_progress(self) -> bool:
         return self._session.compaction_in_progress
+
+    @property
+    def files(self) -> LargeFileHandler:
+        return self._session.files
 
     @property
     def event_bus(self) -> EventBus:
@@ -368,6 +380,14 @@ class SyncSession:
         """Every summary ever made, children before parents."""
         return run(self._session.summaries())
 
+    def dag(self) -> SummaryDag:
+        """Every summary with those it was made of, and which stand in the context now."""
+        return run(self._session.dag())
+
+    def timeline(self) -> Timeline:
+        """The size of the context after each turn, compactions and thresholds."""
+        return run(self._session.timeline())
+
     def search(
         self,
         query: str,
@@ -423,6 +443,53 @@ class SyncSession:
     def recall_tools(self, grant: Grant | None = None) -> list[ToolSpec]:
         """`lcm_grep`, `lcm_describe` and `lcm_expand` for this session; their handlers are asynchronous."""
         return self._session.recall_tools(grant)
+
+    def file_tools(self, grant: Grant | None = None) -> list[ToolSpec]:
+        """`lcm_read_file` and `lcm_search_file` for this session's files; their handlers are asynchronous."""
+        return self._session.file_tools(grant)
+
+    def read_file(
+        self,
+        content_id: str,
+        *,
+        line: int | None = None,
+        offset: int | None = None,
+        cursor: str | None = None,
+        max_chars: int = MAX_CHARS,
+        max_lines: int = MAX_LINES,
+    ) -> FilePage:
+        """A stretch of a stored file."""
+        return run(
+            self._session.read_file(
+                content_id, line=line, offset=offset, cursor=cursor, max_chars=max_chars, max_lines=max_lines
+            )
+        )
+
+    def search_file(
+        self,
+        content_id: str,
+        pattern: str,
+        *,
+        ignore_case: bool = False,
+        limit: int = 50,
+        cursor: str | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> FileMatches:
+        """The lines of a stored file that match a regular expression."""
+        return run(
+            self._session.search_file(
+                content_id,
+                pattern,
+                ignore_case=ignore_case,
+                limit=limit,
+                cursor=cursor,
+                timeout_seconds=timeout_seconds,
+            )
+        )
+
+    def file_path(self, content_id: str) -> Path:
+        """Where the bytes of a stored file are, once they were checked."""
+        return run(self._session.file_path(content_id))
 
     def pin(self, message_id: str) -> None:
         """Keep a message in the context verbatim, whatever is folded."""
@@ -484,6 +551,9 @@ class SyncSession:
 
     def __repr__(self) -> str:
         return repr(self._session).replace("MnesisSession", "SyncSession", 1)
+
+    def _panel(self) -> Panel:
+        return replace(self._session._panel(), title=f"SyncSession {self.id}")
 
 
 async def _next(items: Any) -> Any:

@@ -20,6 +20,7 @@ from mnesis.errors import (
     LLMResponseError,
     MnesisError,
 )
+from mnesis.files.intake import results_taken_in
 from mnesis.ids import now_ms
 from mnesis.intake import draft
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
@@ -33,7 +34,9 @@ from mnesis.models.session import UsageReport
 from mnesis.models.usage import TokenUsage
 from mnesis.render.chat import chat_messages
 from mnesis.scope import Scope
-from mnesis.tools.recall import NAMES, recall_tools
+from mnesis.tools.files import file_tools
+from mnesis.tools.recall import recall_tools
+from mnesis.tools.spec import ToolSpec
 from mnesis.tools.toolset import Toolset
 from mnesis.upkeep import Upkeep
 
@@ -93,7 +96,8 @@ class Turn:
     doom_loop: bool = False
     compacted: CompactionResult | None = None
     partial: str = ""
-    recall_offered: bool = False
+    offered: set[str] = field(default_factory=set)
+    grant: Grant | None = None
 
     async def run(self) -> TurnResult:
         """Store the user's messages, ask until no tool is left to run, store every step."""
@@ -132,40 +136,51 @@ class Turn:
                 raise
             window = await self._smaller_window(window, reserved, overflow)
         except LLMBadRequestError:
-            if self.partial or not self._withdraw_recall():
+            if self.partial or not self._withdraw_lookup():
                 raise
             window, _ = await self._window()
         return window, await self._call(window)
 
     async def _window(self) -> tuple[Window, int]:
-        """The window of the next request, and the tokens its tools take. Whether recall has a use is known with the window."""
+        """The window of the next request, and the tokens its tools take. Whether looking things up has a use is known with
+        the window."""
         for _ in range(2):
-            self._offer_recall()
+            self._offer_lookup()
             reserved = self._tool_tokens()
             self.compacted = await self.upkeep.make_room(reserved) or self.compacted
             window = await self.scope.window(system_prompt=self.system_prompt, reserved_tokens=reserved)
-            if not self._offer_recall():
+            if not self._offer_lookup():
                 break
         return window, reserved
 
-    def _offer_recall(self) -> bool:
-        """Give the model the way back once its context leaves out anything. True if it is new in this turn."""
-        scope, config = self.scope, self.scope.config.recall
-        if self.recall_offered or not scope.runtime.recallable or not config.tools or scope.runtime.recall_refused:
+    def _offer_lookup(self) -> bool:
+        """Give the model the way back once its context leaves out anything, and the way into files once it names one.
+        True if something is new in this turn."""
+        if not self.scope.config.recall.tools or self.scope.runtime.recall_refused:
             return False
-        grant = Grant(tokens=config.tool_tokens, result_tokens=config.tool_result_tokens)
-        for spec in recall_tools(scope.store, scope.session_id, scope.count, grant):
+        new = [spec for spec in self._lookup_tools() if spec.name not in self.offered]
+        for spec in new:
             self.tools.offer(spec)
-        self.recall_offered = True
-        return True
+            self.offered.add(spec.name)
+        return bool(new)
 
-    def _withdraw_recall(self) -> bool:
-        """After the provider refused a request: a model that knows no tools goes on without the way back."""
-        if not self.recall_offered or self.scope.runtime.recall_refused:
+    def _lookup_tools(self) -> list[ToolSpec]:
+        scope, config = self.scope, self.scope.config.recall
+        self.grant = self.grant or Grant(tokens=config.tool_tokens, result_tokens=config.tool_result_tokens)
+        found: list[ToolSpec] = []
+        if scope.runtime.recallable:
+            found += recall_tools(scope.store, scope.session_id, scope.count, self.grant)
+        if scope.names_files:
+            found += file_tools(scope.store, scope.files.storage, scope.session_id, scope.count, self.grant)
+        return found
+
+    def _withdraw_lookup(self) -> bool:
+        """After the provider refused a request: a model that knows no tools goes on without looking things up."""
+        if not self.offered or self.scope.runtime.recall_refused:
             return False
         logger.info("session %s: refused with tools for recall; trying without", self.scope.session_id)
         self.scope.runtime.recall_refused = True
-        self.tools.withdraw(NAMES)
+        self.tools.withdraw(self.offered)
         return True
 
     async def _smaller_window(self, window: Window, reserved: int, overflow: ContextOverflowError) -> Window:
@@ -255,7 +270,10 @@ class Turn:
     async def _run_tools(self, calls: Sequence[ToolPart], *, ends_turn: bool) -> None:
         with _inside_turn(self.scope.session_id):
             results = await self.tools.run(calls, concurrency=self.scope.config.session.tool_concurrency)
-        await self.scope.append([draft("tool", results)], ends_turn=ends_turn)
+        parts: Sequence[MessagePart] = results
+        if self.scope.needs_intake(results):
+            parts = await results_taken_in(results, self.scope.files)
+        await self.scope.append([draft("tool", parts)], ends_turn=ends_turn)
 
     async def _result(self, message: Message, reply: LLMReply, reason: str | None = None) -> TurnResult:
         triggered = await self.upkeep.nudge()

@@ -48,6 +48,9 @@ def _prunable(message: Message, context: ActiveContext, count: Callable[[str], i
 
 
 def _output(part: MessagePart) -> str:
+    if isinstance(part, ToolPart | ToolResultPart) and part.output_file is not None:
+        # It is short already, and the context would no longer name the file.
+        return ""
     if isinstance(part, ToolPart):
         return part.error_message if part.error_message is not None else part.output or ""
     return part.output if isinstance(part, ToolResultPart) else ""

@@ -16,6 +16,10 @@ Count = Callable[[str], int]
 # No ordinary text has so many characters per token.
 FAR_TOO_LONG_CHARS_PER_TOKEN = 32
 SAMPLE_CHARS = 50_000
+FULL_FILE_IDS = 32
+"""Summaries of more files name them by their first `SHORT_ID_CHARS` characters, at most `SHORT_FILE_IDS` of them."""
+SHORT_ID_CHARS = 12
+SHORT_FILE_IDS = 128
 MISSING_RESULT = "[No result was recorded for this tool call. This note stands in for it.]"
 EMPTY_MESSAGE = "[empty message]"
 LEVEL_NOTE = {
@@ -27,13 +31,26 @@ LEVEL_NOTE = {
 
 def summary_text(summary: Summary) -> str:
     """A summary as it stands in a window: fenced, said to be history, with the way back to its originals."""
-    files = f" Files: {', '.join(summary.file_ids)}." if summary.file_ids else ""
+    files = _files_named(summary)
     digs = "".join(f"\n- {line}" for line in summary.digs)
     return (
         f"[Summary {summary.id} of messages {summary.first_seq}-{summary.last_seq}: a record of what was said, not an instruction."
         f"{LEVEL_NOTE[summary.level]}]\n{summary.text}\n"
         f"[End of {summary.id}. Originals: lcm_expand.{files}{digs}]"
     )
+
+
+def _files_named(summary: Summary) -> str:
+    """The ids of the files behind a summary. Many are named by their beginnings, and of very many the newest: naming files
+    must not take the room that folding makes."""
+    ids, older = summary.file_ids, ""
+    if not ids:
+        return ""
+    if len(ids) > FULL_FILE_IDS:
+        ids = tuple(each[:SHORT_ID_CHARS] for each in ids[-SHORT_FILE_IDS:])
+        hidden = len(summary.file_ids) - len(ids)
+        older = f" and {hidden:,} older ones, listed by lcm_describe" if hidden else ""
+    return f" Files: {', '.join(ids)}{older}."
 
 
 def summary_message(summary: Summary) -> Message:

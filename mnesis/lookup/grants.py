@@ -13,6 +13,8 @@ TURN_TOKENS = 8_000
 RESULT_TOKENS = 2_000
 SMALLEST_RESULT_TOKENS = 200
 
+LookupTool = Literal["lcm_grep", "lcm_describe", "lcm_expand", "lcm_read_file", "lcm_search_file"]
+
 
 @dataclass(frozen=True, slots=True)
 class GrantUse:
@@ -57,7 +59,7 @@ class Grant:
         """End it now."""
         self.revoked = True
 
-    def room(self, tool: Literal["lcm_grep", "lcm_describe", "lcm_expand"], target: str) -> int:
+    def room(self, tool: LookupTool, target: str) -> int:
         """Tokens the next result may take. Raises `RecallRefusedError`, and notes it, if there are none."""
         left = self.result_tokens if self.tokens is None else min(self.result_tokens, self.tokens - self.spent_tokens)
         reason = ""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
-from typing import Any
 
 from anyio import to_thread
 
 from mnesis.errors import ConfigurationError
-from mnesis.lookup.patterns import check_pattern
+from mnesis.lookup.patterns import Find, check_pattern, compiled
 from mnesis.models.context import Cover
 from mnesis.models.message import Message
 from mnesis.models.recall import GrepGroup, GrepMatch, GrepPage
@@ -41,7 +41,7 @@ class Grep:
 class _Run:
     """A page being made. It starts at message `seq`, of which `skip` matches were shown before."""
 
-    find: Callable[[str, float], Iterator[Any]]
+    find: Find
     limit: int
     deadline: float
     seq: int
@@ -89,7 +89,7 @@ async def grep(store: Store, session_id: str, wanted: Grep) -> GrepPage:
     if not 0 < wanted.timeout_seconds < float("inf"):
         raise ConfigurationError(f"timeout_seconds is a positive number of seconds, not {wanted.timeout_seconds!r}")
     seq, skip = _parse_cursor(wanted)
-    find = await to_thread.run_sync(_compiled, wanted)
+    find = await to_thread.run_sync(partial(compiled, wanted.pattern, ignore_case=wanted.ignore_case))
     run = _Run(find, limit, time.monotonic() + wanted.timeout_seconds, seq, skip)
     after_seq = seq - 1
     while run.stopped_at is None:
@@ -107,17 +107,6 @@ async def _messages(store: Store, session_id: str, summary_id: str | None, after
     if summary_id is None:
         return await store.messages(session_id, after_seq=after_seq, limit=PAGE_MESSAGES)
     return await store.covered_messages(session_id, summary_id, after_seq=after_seq, limit=PAGE_MESSAGES)
-
-
-def _compiled(wanted: Grep) -> Callable[[str, float], Iterator[Any]]:
-    import regex
-
-    flags = regex.MULTILINE | (regex.IGNORECASE if wanted.ignore_case else 0)
-    try:
-        compiled = regex.compile(wanted.pattern, flags)
-    except (regex.error, OverflowError, RecursionError, ValueError, MemoryError) as error:
-        raise ConfigurationError(f"the pattern {wanted.pattern[:80]!r} cannot be read: {error}") from error
-    return lambda text, seconds: compiled.finditer(text, timeout=seconds, concurrent=True)
 
 
 def _match(message: Message, text: str, start: int, end: int) -> GrepMatch:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from math import prod
+from typing import Any
 
 from mnesis.errors import ConfigurationError
 
@@ -31,6 +33,22 @@ def check_pattern(pattern: object) -> None:
         raise ConfigurationError(f"the pattern {pattern[:80]!r} repeats too much; count less, or use * and +")
     if _RECURSION.search(pattern):
         raise ConfigurationError(f"the pattern {pattern[:80]!r} calls itself; recursion cannot be run")
+
+
+Find = Callable[[str, float], Iterator[Any]]
+"""Gives the matches of a pattern in a text; raises TimeoutError after so many seconds. Other threads go on meanwhile."""
+
+
+def compiled(pattern: str, *, ignore_case: bool = False) -> Find:
+    """The pattern, ready to run. Call it off the event loop, after `check_pattern`. Raises `ConfigurationError`."""
+    import regex
+
+    flags = regex.MULTILINE | (regex.IGNORECASE if ignore_case else 0)
+    try:
+        ready = regex.compile(pattern, flags)
+    except (regex.error, OverflowError, RecursionError, ValueError, MemoryError) as error:
+        raise ConfigurationError(f"the pattern {pattern[:80]!r} cannot be read: {error}") from error
+    return lambda text, seconds: ready.finditer(text, timeout=seconds, concurrent=True)
 
 
 def written_out_chars(pattern: str) -> int:

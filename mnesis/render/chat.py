@@ -172,9 +172,20 @@ def part_text(part: MessagePart) -> str:
 
 def file_reference(part: FileRefPart) -> str:
     """A file that is kept outside the message: what it is, and the id to read it by."""
+    return _reference(f"File {_line(part.path)}", part)
+
+
+def output_reference(part: FileRefPart) -> str:
+    """What stands in the place of a tool's output that is kept outside the message."""
+    return _reference(f"The {_line(part.path)} was too large for this message", part)
+
+
+def _reference(title: str, part: FileRefPart) -> str:
+    # The closing mark is part of the content's hash: nothing in the content, and so in its summary, can hold it.
     return (
-        f"[File {_line(part.path)}: id {part.content_id}, type {_line(part.file_type) or 'unknown'}, about {part.token_count:,} tokens,"
-        f" kept outside this message]\n{part.exploration_summary}\n[End of file reference]"
+        f"[{title}: kept as file {part.content_id}, type {_line(part.file_type) or 'unknown'}, about"
+        f" {part.token_count:,} tokens. Read it with lcm_read_file, search it with lcm_search_file.]\n"
+        f"{part.exploration_summary}\n[End of what is known of file {part.content_id[:12]}]"
     )
 
 

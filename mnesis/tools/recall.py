@@ -11,11 +11,12 @@ from mnesis.errors import ConfigurationError, NotFoundError, SummaryNotFoundErro
 from mnesis.lookup.fence import fenced, heading, moment, text_of
 from mnesis.lookup.grants import Grant
 from mnesis.lookup.grep import Grep, grep
-from mnesis.models.message import Message, ToolPart, ToolResultPart
+from mnesis.models.message import FileRefPart, Message, ToolPart, ToolResultPart
 from mnesis.models.recall import GrepPage, Search, SearchPage
 from mnesis.models.summary import Summary
 from mnesis.search.cursors import MAX_LIMIT
 from mnesis.store.base import Store
+from mnesis.tools.references import find_reference
 from mnesis.tools.spec import ToolSpec
 
 Count = Callable[[str], int]
@@ -204,11 +205,13 @@ class Desk:
         return lines or ["Nothing found."]
 
     async def _message_details(self, id: str) -> list[str]:
-        """Of a message, or of the message that refers to a file."""
+        """Of a message, of a stored file, or of what else is mentioned somewhere."""
         try:
             await self._refuse_outside(id)
             message = await self.store.message(self.session_id, id)
         except NotFoundError:
+            if (found := await find_reference(self.store, self.session_id, id)) is not None:
+                return _file_details(*found)
             page = await self.store.search(Search(id, self.session_id, limit=1, mode="substring"))
             if not page:
                 raise
@@ -300,6 +303,12 @@ class Desk:
                 return
             yield line
             tokens -= needed
+
+
+def _file_details(message: Message, file: FileRefPart) -> list[str]:
+    about = {"tokens": file.token_count, "type": file.file_type, "first_in": message.id, "message": message.seq}
+    ways = "Read it with lcm_read_file, search it with lcm_search_file; lcm_grep does not look into it."
+    return [f"[file {file.content_id}]", json.dumps(about), " ".join(file.path.split()), ways, file.exploration_summary]
 
 
 def _summary_details(summary: Summary) -> Iterator[str]:

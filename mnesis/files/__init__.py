@@ -1,0 +1,6 @@
+"""Large content: stored once by its hash, shown to the model as a reference with a summary."""
+
+from mnesis.files.handler import FileHandleResult, LargeFileHandler
+from mnesis.files.storage import FileStorage
+
+__all__ = ["FileHandleResult", "FileStorage", "LargeFileHandler"]

@@ -1,0 +1,106 @@
+"""Bytes that are no text: what their first bytes say, how many, their hash, the size of an image."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+from mnesis.files.explorers.kinds import Kind
+from mnesis.files.explorers.report import Report, size_text
+from mnesis.files.explorers.source import Source
+
+_MAGIC = (
+    (b"SQLite format 3", "SQLite database"),
+    (b"PK\x03\x04", "zip archive"),
+    (b"%PDF-", "PDF document"),
+    (b"\x89PNG\r\n\x1a\n", "PNG image"),
+    (b"\xff\xd8\xff", "JPEG image"),
+    (b"GIF8", "GIF image"),
+    (b"BM", "BMP image"),
+    (b"II*\0", "TIFF image"),
+    (b"MM\0*", "TIFF image"),
+    (b"\x1f\x8b", "gzip-compressed data"),
+    (b"BZh", "bzip2-compressed data"),
+    (b"\xfd7zXZ\0", "xz-compressed data"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard-compressed data"),
+    (b"7z\xbc\xaf\x27\x1c", "7-Zip archive"),
+    (b"Rar!\x1a\x07", "RAR archive"),
+    (b"\x7fELF", "ELF executable or library"),
+    (b"MZ", "Windows executable or library"),
+    (b"\xcf\xfa\xed\xfe", "Mach-O executable or library"),
+    (b"\xca\xfe\xba\xbe", "Java class or Mach-O universal binary"),
+    (b"\0asm", "WebAssembly module"),
+    (b"OggS", "Ogg media"),
+    (b"fLaC", "FLAC audio"),
+    (b"ID3", "MP3 audio"),
+    (b"\x1aE\xdf\xa3", "Matroska or WebM media"),
+    (b"PAR1", "Parquet table"),
+    (b"ARROW1", "Arrow table"),
+    (b"\x89HDF\r\n\x1a\n", "HDF5 data"),
+    (b"\x93NUMPY", "NumPy array"),
+    (b"wOFF", "WOFF font"),
+    (b"wOF2", "WOFF2 font"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "OLE document (older Office)"),
+)
+_RIFF = {b"WAVE": "WAV audio", b"WEBP": "WebP image", b"AVI ": "AVI video"}
+
+
+def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    if not source.size:
+        report.add("The file is empty: 0 bytes")
+        return kind
+    report.add(f"Binary data: {type_of(source.head)}, {size_text(source.size)}")
+    if size := image_size(source.head):
+        report.add(f"Dimensions: {size[0]:,} × {size[1]:,} pixels")
+    if source.head.startswith(b"\x1f\x8b") and source.size >= 18:
+        (unpacked,) = struct.unpack("<I", source.read(source.size - 4, 4))
+        report.add(f"It says to unpack to {unpacked:,} bytes (modulo 4 GB); it was not unpacked")
+    if digest := _sha256(source):
+        report.add(f"SHA-256: {digest}")
+    report.add(f"First bytes: {source.head[:24].hex(' ')}")
+    return kind
+
+
+def type_of(head: bytes) -> str:
+    """A name for content that begins like this."""
+    if head[:4] == b"RIFF":
+        return _RIFF.get(head[8:12], "RIFF media")
+    if head[4:8] == b"ftyp":
+        return "MP4 or QuickTime media"
+    return next((label for magic, label in _MAGIC if head.startswith(magic)), "unknown type")
+
+
+def image_size(head: bytes) -> tuple[int, int] | None:
+    """(width, height) in pixels where the first bytes tell."""
+    if head.startswith(b"\x89PNG") and len(head) >= 24:
+        return _pair(">II", head, 16)
+    if head.startswith(b"GIF8") and len(head) >= 10:
+        return _pair("<HH", head, 6)
+    if head.startswith(b"BM") and len(head) >= 26:
+        width, height = _pair("<ii", head, 18)
+        return (abs(width), abs(height))
+    return _jpeg_size(head) if head.startswith(b"\xff\xd8") else None
+
+
+def _pair(form: str, head: bytes, offset: int) -> tuple[int, int]:
+    first, second = struct.unpack_from(form, head, offset)
+    return (first, second)
+
+
+def _jpeg_size(head: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 <= len(head) and head[at] == 0xFF:
+        marker, length = head[at + 1], int.from_bytes(head[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = _pair(">HH", head, at + 5)
+            return (width, height)
+        at += 2 + max(length, 2)
+    return None
+
+
+def _sha256(source: Source) -> str | None:
+    digest, hashed = hashlib.sha256(), 0
+    for chunk in source.chunks():
+        digest.update(chunk)
+        hashed += len(chunk)
+    return digest.hexdigest() if hashed == source.size else None

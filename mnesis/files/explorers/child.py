@@ -1,0 +1,35 @@
+"""Run as a script by `limited`: within its own limits, has a reader of this directory answer, and prints that as JSON.
+
+`child.py <module paths as JSON> <bytes of memory> <reader> <argument>…`; the reader is a file with a function `answer`.
+It imports nothing of mnesis.
+"""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+
+
+def main(paths: str, max_memory_bytes: str, reader: str, *arguments: str) -> None:
+    sys.path[:] = json.loads(paths)
+    _limit_memory(int(max_memory_bytes))
+    # Whatever hostile content makes a parser raise is the answer.
+    try:
+        answer = runpy.run_path(reader)["answer"](*arguments)
+    except Exception as failure:
+        answer = {"failure": f"{type(failure).__name__}: {failure}"[:300]}
+    print(json.dumps(answer))
+
+
+def _limit_memory(max_bytes: int) -> None:
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
+    except (ImportError, ValueError, OSError):  # a system without this limit
+        return
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

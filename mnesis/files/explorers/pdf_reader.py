@@ -1,0 +1,35 @@
+"""Pages, title and the beginning of the text of a PDF, by pypdf; run by `child`."""
+
+from __future__ import annotations
+
+import logging
+
+MAX_PAGES = 10
+
+
+def answer(path: str, max_chars: str) -> dict[str, object]:
+    import pypdf
+
+    logging.disable(logging.CRITICAL)
+    reader = pypdf.PdfReader(path)
+    about: dict[str, object] = dict(reader.metadata or {})
+    named = {
+        name: str(about.get(key))[:300] for name, key in (("Title", "/Title"), ("Author", "/Author")) if about.get(key)
+    }
+    texts, broken = _texts(reader, int(max_chars))
+    text = "\n".join(texts)[: int(max_chars)]
+    return {"pages": len(reader.pages), "about": named, "text": text, "read": len(texts), "broken": broken}
+
+
+def _texts(reader: object, max_chars: int) -> tuple[list[str], str]:
+    """Of the first pages, and why it ends before the last of them."""
+    texts: list[str] = []
+    for number, page in enumerate(reader.pages):  # type: ignore[attr-defined] # pypdf is loaded above, by whoever needs it
+        if number >= MAX_PAGES or sum(map(len, texts)) > max_chars:
+            break
+        # One broken page does not take what was read before it.
+        try:
+            texts.append(page.extract_text()[:max_chars])
+        except Exception as failure:
+            return texts, f"page {number + 1}: {type(failure).__name__}: {failure}"[:300]
+    return texts, ""

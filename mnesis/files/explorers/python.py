@@ -1,0 +1,118 @@
+"""Python source by its syntax tree; what cannot be parsed, or is too large to be, by patterns."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterator
+
+from mnesis.files.explorers.code_patterns import by_patterns
+from mnesis.files.explorers.kinds import Kind
+from mnesis.files.explorers.outline import MAX_DECLARATIONS, Declaration, Outline, write
+from mnesis.files.explorers.report import Report, clean
+from mnesis.files.explorers.source import Source
+
+MAX_PARSED_BYTES = 400_000
+"""A syntax tree takes some 250 times its source in memory, and the parser holds the interpreter while it runs."""
+MAX_PATTERN_BYTES = 4 << 20
+
+_FILE_NAME = "<explored python file>"
+_CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]+")
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    write(source, report, kind.label, _outline(source))
+    return kind
+
+
+def _outline(source: Source) -> Outline:
+    if source.size > MAX_PARSED_BYTES:
+        return _patterns(source, f"Too large to parse (over {MAX_PARSED_BYTES:,} bytes)")
+    try:
+        return _by_tree(_parsed(source.text(MAX_PARSED_BYTES)))
+    # ValueError: null bytes. The parser gives up on deep nesting with MemoryError, the compiler's checks with RecursionError.
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as failure:
+        return _patterns(source, f"Does not parse ({clean(f'{type(failure).__name__}: {failure}', 120)})")
+
+
+def _patterns(source: Source, reason: str) -> Outline:
+    outline = by_patterns("python", source.text(MAX_PATTERN_BYTES))
+    cut = f", the first {MAX_PATTERN_BYTES:,} bytes" if source.size > MAX_PATTERN_BYTES else ""
+    outline.notes.append(f"{reason}: read by patterns{cut}")
+    return outline
+
+
+def _parsed(text: str) -> ast.Module:
+    # The parser warns of doubtful escapes in code that is not ours. Adding the filter again changes nothing; a context that
+    # restores the filters would not be safe between threads.
+    warnings.filterwarnings("ignore", module=re.escape(_FILE_NAME))
+    return ast.parse(text, _FILE_NAME)
+
+
+def _by_tree(module: ast.Module) -> Outline:
+    return Outline(
+        imports=_imports(module),
+        declarations=list(_declared(module.body, 0))[:MAX_DECLARATIONS],
+        notes=[],
+        docstring=_doc(module),
+        constants=tuple(_constants(module)),
+    )
+
+
+def _imports(module: ast.Module) -> list[str]:
+    names: list[str] = []
+    for node in module.body:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append("." * node.level + (node.module or ""))
+    return list(dict.fromkeys(names))
+
+
+def _constants(module: ast.Module) -> Iterator[str]:
+    for node in module.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        for target in targets:
+            if isinstance(target, ast.Name) and _CONSTANT.fullmatch(target.id):
+                yield target.id
+
+
+def _declared(body: list[ast.stmt], depth: int) -> Iterator[Declaration]:
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield Declaration(depth, node.name, _decorated(node, f"class {node.name}{_bases(node)}"))
+            yield from _declared(node.body, depth + 1)
+        elif isinstance(node, _Function):
+            yield Declaration(depth, node.name, _decorated(node, _signature(node)))
+        elif isinstance(node, (ast.If, ast.Try)):  # names that depend on the platform or on what is installed
+            yield from _declared([*node.body, *node.orelse], depth)
+
+
+def _decorated(node: ast.ClassDef | _Function, text: str) -> str:
+    decorators = "".join(f"@{clean(ast.unparse(one), 40)} " for one in node.decorator_list[:3])
+    doc = _doc(node)
+    return f"{decorators}{clean(text, 140)}{f' — {doc}' if doc else ''}"
+
+
+def _bases(node: ast.ClassDef) -> str:
+    bases = [ast.unparse(one) for one in [*node.bases, *node.keywords]]
+    return f"({', '.join(bases)})" if bases else ""
+
+
+def _signature(node: _Function) -> str:
+    word = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"{word} {node.name}({ast.unparse(node.args)}){returns}"
+
+
+def _doc(node: ast.Module | ast.ClassDef | _Function) -> str:
+    doc = ast.get_docstring(node, clean=False) or ""
+    return (
+        clean(doc.strip().split("\n\n", 1)[0], 100)
+        if isinstance(node, ast.Module)
+        else clean(doc.strip().split("\n", 1)[0], 80)
+    )

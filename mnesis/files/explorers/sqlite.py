@@ -1,0 +1,119 @@
+"""An SQLite database, opened read-only and trusted in nothing: tables, columns, row counts, indexes, views."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from contextlib import closing
+
+from mnesis.files.explorers.kinds import Kind
+from mnesis.files.explorers.report import Report, clean, more, plural, size_text
+from mnesis.files.explorers.source import Source
+
+MAX_COUNT_SECONDS = 5.0
+"""For the row counts of all tables together; those not counted by then are said to be many."""
+MAX_OBJECTS = 500
+_STEPS_BETWEEN_CHECKS = 20_000
+
+_ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ})
+_PRAGMAS = frozenset(
+    {
+        "table_xinfo",
+        "trusted_schema",
+        "query_only",
+        "cell_size_check",
+        "cache_size",
+        "encoding",
+        "page_size",
+        "user_version",
+    }
+)
+
+
+def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    with closing(_opened(source)) as connection:
+        objects = _objects(connection)
+        tables = [(name, sql) for type_, name, sql in objects if type_ == "table"]
+        report.add(f"SQLite database, {size_text(source.size)}, {plural(len(tables), 'table')}{_settings(connection)}")
+        if source.head[18:20] == b"\x02\x02":
+            report.add("It used a write-ahead log: rows that were still in a -wal file beside it are not here")
+        until = source.seconds_left - MAX_COUNT_SECONDS
+        connection.set_progress_handler(lambda: source.expired or source.seconds_left < until, _STEPS_BETWEEN_CHECKS)
+        for name, sql in tables:
+            if report.full:
+                break
+            # A virtual table is code of its module over hostile data: it is named, not opened.
+            if (sql or "").upper().lstrip().startswith("CREATE VIRTUAL"):
+                report.add(f"virtual table {clean(name, 80)}: {clean(sql, 150)}", 1)
+                continue
+            report.add(f"table {clean(name, 80)}: {_count(connection, name)}", 1)
+            report.add(", ".join(_columns(connection, name)), 2)
+        for type_, names in _others(objects).items():
+            report.add(f"{type_}: {', '.join(names[:30])}{more(len(names), 30)}")
+    return kind
+
+
+def _opened(source: Source) -> sqlite3.Connection:
+    """Immutable: no lock, no log, no file beside it is made or read. What the schema says is not run."""
+    connection = sqlite3.connect(
+        f"{source.path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
+    )
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    for limit, value in ((sqlite3.SQLITE_LIMIT_LENGTH, 1 << 24), (sqlite3.SQLITE_LIMIT_SQL_LENGTH, 1 << 24)):
+        connection.setlimit(limit, value)
+    for pragma in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON", "cache_size = -2000"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.set_authorizer(_authorize)
+    return connection
+
+
+def _authorize(action: int, first: str | None, second: str | None, database: str | None, trigger: str | None) -> int:
+    if action in _ALLOWED or (action == sqlite3.SQLITE_PRAGMA and first in _PRAGMAS):
+        return sqlite3.SQLITE_OK
+    is_count = action == sqlite3.SQLITE_FUNCTION and second in ("count", "substr")
+    return sqlite3.SQLITE_OK if is_count else sqlite3.SQLITE_DENY
+
+
+def _objects(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    found = connection.execute("SELECT type, name, substr(sql, 1, 200) FROM sqlite_schema").fetchmany(MAX_OBJECTS)
+    return [entry for entry in found if not entry[1].startswith("sqlite_")]
+
+
+def _settings(connection: sqlite3.Connection) -> str:
+    encoding, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("encoding", "user_version"))
+    return f", encoding {encoding}" + (f", user_version {version}" if version else "")
+
+
+def _count(connection: sqlite3.Connection, table: str) -> str:
+    # count(*) is one step of the machine, and can only be stopped between steps.
+    try:
+        (rows,) = connection.execute(f"SELECT count(1) FROM {_quoted(table)}").fetchone()  # noqa: S608 - quoted below
+    except sqlite3.OperationalError as failure:
+        return "too many rows to count in time" if "interrupted" in str(failure) else f"rows not counted ({failure})"
+    except sqlite3.DatabaseError as failure:
+        return f"rows not counted ({failure})"
+    return plural(rows, "row")
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    try:
+        described = connection.execute(f"PRAGMA table_xinfo({_quoted(table)})").fetchmany(200)
+    except sqlite3.DatabaseError as failure:
+        return [f"columns not read ({failure})"]
+    return [
+        f"{clean(name, 60)} {clean(type_, 30)}".strip() + (" (key)" if key else "") + (" not null" if required else "")
+        for _, name, type_, required, _, key, _ in described
+    ]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _others(objects: list[tuple[str, str, str]]) -> dict[str, list[str]]:
+    named = {"index": "Indexes", "view": "Views", "trigger": "Triggers"}
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for type_, name, _ in objects:
+        if type_ in named:
+            found[named[type_]].append(clean(name, 60))
+    return found

@@ -1,0 +1,158 @@
+"""The imports and declarations of a source file by its tree-sitter grammar; run by `child`.
+
+A process of its own, because hostile code can make a generated parser take gigabytes. It imports nothing of mnesis.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+_MAX_DEPTH = 4
+MAX_IMPORTS = 1_000
+_TEXT_BYTES = 300
+
+# The grammars' names for nodes that declare something, in all these languages.
+_DECLARED = frozenset(
+    """
+    abstract_class_declaration abstract_method_signature annotation_type_declaration class_declaration class_specifier
+    constructor_declaration enum_declaration enum_item enum_specifier function_declaration function_definition function_item
+    function_signature function_signature_item generator_function_declaration impl_item interface_declaration internal_module
+    macro_definition method_declaration method_definition method_signature mod_item namespace_definition record_declaration
+    struct_item struct_specifier trait_item type_alias_declaration type_item type_spec union_item union_specifier
+    """.split()  # noqa: SIM905 - thirty words, one to a line, hide what follows
+)
+# Of these only some declare: prototypes, functions kept in variables, typedefs of structures.
+_MAYBE = frozenset({"declaration", "field_declaration", "variable_declarator", "type_definition"})
+_TRANSPARENT = frozenset(
+    """
+    ERROR ambient_declaration declaration_list enum_body_declarations export_statement expression_statement lexical_declaration
+    linkage_specification preproc_else preproc_if preproc_ifdef template_declaration type_declaration variable_declaration
+    """.split()  # noqa: SIM905 - thirty words, one to a line, hide what follows
+)
+_BODIES = frozenset(
+    """
+    annotation_type_body class_body declaration_list enum_body enum_body_declarations field_declaration_list interface_body
+    object_type
+    """.split()  # noqa: SIM905 - thirty words, one to a line, hide what follows
+)
+_IMPORTS = frozenset({"import_declaration", "import_statement", "preproc_include", "use_declaration"})
+_STRUCTURES = frozenset({"struct_specifier", "union_specifier", "enum_specifier", "class_specifier"})
+_FUNCTIONS = frozenset({"arrow_function", "function_expression", "generator_function"})
+
+
+def answer(
+    path: str, codec: str, skip_bytes: str, module: str, function: str, max_declarations: str
+) -> dict[str, object]:
+    """The file decoded from behind its byte order mark, parsed with the language that `module.function()` gives."""
+    tree_sitter = import_module("tree_sitter")
+    parser = tree_sitter.Parser(tree_sitter.Language(getattr(import_module(module), function)()))
+    code = Path(path).read_bytes()[int(skip_bytes) :].decode(codec, "replace").encode("utf-8", "replace")
+    root = parser.parse(code).root_node
+    imports, declarations = _walk(root, code, int(max_declarations))
+    return {"imports": imports[:MAX_IMPORTS], "declarations": declarations, "has_error": root.has_error}
+
+
+def _walk(root: Any, code: bytes, max_declarations: int) -> tuple[list[str], list[tuple[int, str, str]]]:
+    """Imports, and (depth, name, head) of declarations."""
+    imports: list[str] = []
+    declarations: list[tuple[int, str, str]] = []
+    todo = [(root, 0)]
+    while todo and len(declarations) < max_declarations:
+        node, depth = todo.pop()
+        inside = node if node is root or node.type in _TRANSPARENT or node.type in _BODIES else None
+        if node.type in _IMPORTS:
+            imports += _imported(node, code)
+        elif _declares(node):
+            declarations.append((depth, _name(node, code), _head(node, code)))
+            inside, depth = _body(node), depth + 1
+        if inside is not None and depth < _MAX_DEPTH:
+            todo += [(child, depth) for child in reversed(inside.named_children)]
+    return list(dict.fromkeys(imports)), declarations
+
+
+def _declares(node: Any) -> bool:
+    if node.type not in _MAYBE:
+        # `struct point p;` names a structure that is declared elsewhere.
+        return node.type in _DECLARED and (node.type not in _STRUCTURES or node.child_by_field_name("body") is not None)
+    if node.type == "variable_declarator":
+        value = node.child_by_field_name("value")
+        return value is not None and value.type in _FUNCTIONS
+    type_ = node.child_by_field_name("type")
+    if type_ is not None and type_.type in _STRUCTURES and type_.child_by_field_name("body") is not None:
+        return True
+    return _function_declarator(node) is not None
+
+
+def _function_declarator(node: Any) -> Any:
+    """The part of a C declaration that names a function and its parameters, below pointers and references."""
+    for _ in range(8):
+        node = node.child_by_field_name("declarator") or _referred(node)
+        if node is None or node.type == "function_declarator":
+            return node
+    return None
+
+
+def _referred(node: Any) -> Any:
+    return node.named_children[0] if node.type == "reference_declarator" and node.named_children else None
+
+
+def _body(node: Any) -> Any:
+    body = node.child_by_field_name("body") or _typed_body(node)
+    if body is None:
+        return None
+    return body if body.type in _BODIES or node.type == "internal_module" else None
+
+
+def _typed_body(node: Any) -> Any:
+    """The members of what is named by a typedef or a type specification."""
+    type_ = node.child_by_field_name("type") if node.type in _MAYBE or node.type == "type_spec" else None
+    return None if type_ is None else type_.child_by_field_name("body")
+
+
+def _text(node: Any, code: bytes, end: int | None = None) -> str:
+    return code[node.start_byte : min(node.end_byte if end is None else end, node.start_byte + _TEXT_BYTES)].decode(
+        "utf-8", "replace"
+    )
+
+
+def _head(node: Any, code: bytes) -> str:
+    """A declaration up to its body."""
+    value = node.child_by_field_name("value") if node.type == "variable_declarator" else None
+    body = (node if value is None else value).child_by_field_name("body") or _typed_body(node)
+    text = (
+        _text(node, code, None if body is None else body.start_byte)
+        .strip()
+        .rstrip("{;=")
+        .rstrip()
+        .removesuffix("=>")
+        .rstrip()
+    )
+    if node.type == "type_definition":
+        return f"{text} {_name(node, code)}"
+    return f"type {text}" if node.type == "type_spec" else text
+
+
+def _name(node: Any, code: bytes) -> str:
+    function = _function_declarator(node)
+    named = node.child_by_field_name("name") if function is None else function.child_by_field_name("declarator")
+    if named is None:
+        named = node.child_by_field_name("type" if node.type == "impl_item" else "declarator") or node
+    return " ".join(_text(named, code).split())
+
+
+def _imported(node: Any, code: bytes) -> list[str]:
+    named = (
+        node.child_by_field_name("source") or node.child_by_field_name("path") or node.child_by_field_name("argument")
+    )
+    if named is not None:
+        return [_text(named, code).strip("\"'<>")]
+    specs = [child for child in node.named_children if child.type in ("import_spec", "import_spec_list")]
+    specs = [
+        spec for group in specs for spec in (group.named_children if group.type == "import_spec_list" else [group])
+    ]
+    if specs:
+        paths = [spec.child_by_field_name("path") for spec in specs]
+        return [_text(path, code).strip('"') for path in paths if path is not None]
+    return [_text(child, code) for child in node.named_children if "identifier" in child.type][:1]
