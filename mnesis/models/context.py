@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from mnesis import plots
+from mnesis.display.panel import Bar, Panel, Shown, context_bar
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
+from mnesis.models.showing import message_table
 from mnesis.models.summary import Summary
+
+if TYPE_CHECKING:
+    from mnesis.plots import Axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +67,12 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Window(Shown):
     """What one request shows: messages in order, each with its token count.
 
     `messages` hold summaries as messages with `is_summary`, pruned outputs as markers, synthetic results for calls
     that have none. `tokens` counts them and the system prompt. `omitted` says how many messages stand behind a marker
-    for want of room (0 unless the context is over its budget).
+    for want of room (0 unless the context is over its budget). `budget` holds the session's marks, where it is known.
     """
 
     messages: tuple[Message, ...]
@@ -75,6 +81,42 @@ class Window:
     tokens: int
     budget_tokens: int
     omitted: int = 0
+    budget: Budget | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def shares(self) -> dict[str, int]:
+        """Tokens by what they are spent on, "other" being what the request carries beside prompt and messages."""
+        said = [message for message in self.messages if not message.is_summary]
+        outputs = sum(message.tool_tokens for message in said)
+        shares = {
+            "system prompt": self.system_tokens,
+            "summaries": sum(message.token_count for message in self.messages if message.is_summary),
+            "messages": sum(message.token_count for message in said) - outputs,
+            "tool outputs": outputs,
+        }
+        return {**shares, "other": self.tokens - sum(shares.values())}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw its gauge with matplotlib. See `mnesis.plots`."""
+        return plots.gauge(self._bar(), ax=ax)
+
+    def _bar(self) -> Bar:
+        """The gauge, in tokens as they are counted here: the budget's marks are the provider's."""
+        if self.budget is None:
+            return context_bar(self.shares, usable_tokens=self.budget_tokens)
+        counted = min(1.0, self.budget_tokens / max(self.budget.usable_tokens, 1))
+        return context_bar(
+            self.shares,
+            usable_tokens=self.budget_tokens,
+            soft_tokens=int(self.budget.soft_tokens * counted),
+            reserved_tokens=int((self.budget.context_limit - self.budget.usable_tokens) * counted),
+        )
+
+    def _panel(self) -> Panel:
+        used = f"{self.tokens:,} of {self.budget_tokens:,}"
+        facts = (("tokens", used), ("messages", f"{len(self.messages):,}"))
+        badges = (f"{self.omitted:,} left out behind a marker",) if self.omitted else ()
+        return Panel("Window", badges, facts, (self._bar(), message_table(self.messages)))
 
 
 @dataclass(frozen=True, slots=True)

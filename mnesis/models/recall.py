@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, overload
 
+from mnesis.display.panel import MAX_ROWS, Panel, Prose, Shown, Table
+from mnesis.display.text import when
 from mnesis.models.message import Message, Role
+from mnesis.models.showing import around, message_table
 
 SearchMode = Literal["words", "substring"]
 
@@ -37,7 +40,7 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchHit:
+class SearchHit(Shown):
     """An original that was found. `score` orders hits of one search and means nothing beyond it.
 
     `excerpt` is the stretch of its text that matches best; `summary_id` the summary that stands for it in the context now
@@ -54,9 +57,19 @@ class SearchHit:
     summary_id: str | None = None
     neighbours: tuple[Message, ...] = ()
 
+    def _panel(self) -> Panel:
+        facts = (
+            ("message", self.message_id),
+            ("session", self.session_id),
+            ("at", when(self.created_at)),
+            ("stands in the context as", self.summary_id or "itself, or is hidden"),
+        )
+        around_it = (message_table(self.neighbours),) if self.neighbours else ()
+        return Panel(f"#{self.seq}", (self.role,), facts, (Prose(self.excerpt), *around_it))
+
 
 @dataclass(frozen=True, slots=True)
-class SearchPage(Sequence[SearchHit]):
+class SearchPage(Shown, Sequence[SearchHit]):
     """Hits, best first. `next_cursor` continues where the page ends, None at the end."""
 
     hits: tuple[SearchHit, ...] = ()
@@ -74,6 +87,16 @@ class SearchPage(Sequence[SearchHit]):
     def __getitem__(self, index: slice) -> tuple[SearchHit, ...]: ...
     def __getitem__(self, index: int | slice) -> SearchHit | tuple[SearchHit, ...]:
         return self.hits[index]
+
+    def _panel(self) -> Panel:
+        rows = [
+            (str(hit.seq), hit.role, when(hit.created_at), hit.excerpt, hit.summary_id or "")
+            for hit in self.hits[:MAX_ROWS]
+        ]
+        columns = ("seq", "role", "at", "excerpt", "folded into")
+        badges = ("more with next_cursor",) if self.next_cursor else ()
+        table = Table(columns, rows, ("seq",), len(self.hits) - len(rows))
+        return Panel("Search hits", badges, (("found", f"{len(self.hits):,}"),), (table,) if rows else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +121,7 @@ class GrepGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class GrepPage:
+class GrepPage(Shown):
     """Matches in order of the log, grouped. `next_cursor` continues, None at the end.
 
     `timed_out`: the time limit ended the search; the cursor continues after the message it was in.
@@ -112,3 +135,14 @@ class GrepPage:
     def matches(self) -> tuple[GrepMatch, ...]:
         """All matches of the page, in order."""
         return tuple(match for group in self.groups for match in group.matches)
+
+    def _panel(self) -> Panel:
+        rows = [
+            (str(match.seq), match.role, around(match.line, match.text), group.summary_id or "")
+            for group in self.groups
+            for match in group.matches
+        ]
+        more = ("more with next_cursor",) if self.next_cursor else ()
+        badges = (*(("ended by the time limit",) if self.timed_out else ()), *more)
+        table = Table(("seq", "role", "line", "folded into"), rows, ("seq",))
+        return Panel("Matches", badges, (("found", f"{len(rows):,}"),), (table,) if rows else ())

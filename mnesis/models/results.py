@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mnesis.display.panel import Panel, Shown, Table
 from mnesis.models.message import FinishReason, Message, ToolPart
+from mnesis.models.showing import message_table, summary_table
 from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
 
@@ -22,7 +24,7 @@ class CompactionAttempt(_Result):
     refused: str = ""
 
 
-class CompactionResult(_Result):
+class CompactionResult(_Result, Shown):
     """What a compaction did. `level_used` is 0 when there was nothing to do, or nothing that would have helped.
 
     `level_used` is the highest level any of its summaries needed; `summary_message_id` the newest summary's id ("" if
@@ -46,6 +48,20 @@ class CompactionResult(_Result):
     cost: float = 0.0
     turn_index: int = 0
     created_at: int = 0
+
+    def _panel(self) -> Panel:
+        facts = (
+            ("context", f"{self.tokens_before:,} → {self.tokens_after:,} tokens"),
+            ("messages folded", f"{self.compacted_message_count:,}"),
+            ("summaries", f"{len(self.summary_ids):,} ({self.summary_token_count:,} tokens)"),
+            ("tool outputs pruned", f"{self.pruned_tool_outputs:,} ({self.pruned_tokens:,} tokens)"),
+            ("took", f"{self.elapsed_ms:,.0f} ms"),
+            ("cost", f"${self.cost:.4f}"),
+        )
+        badges = (f"level {self.level_used}" if self.level_used else "nothing folded", self.trigger)
+        rows = [(str(attempt.level), attempt.refused or "taken") for attempt in self.attempts]
+        attempts = (Table(("level", "outcome"), rows, ("level",)),) if rows else ()
+        return Panel(f"Compaction of {self.session_id}", badges, facts, attempts)
 
 
 class ContextBreakdown(_Result):
@@ -116,7 +132,7 @@ class TurnComplete(_Result):
     result: TurnResult
 
 
-class Expansion(_Result):
+class Expansion(_Result, Shown):
     """One page of what stands behind a summary: its originals, exact and in order, or its child summaries.
 
     `next_cursor` continues where this page ends; None at the end.
@@ -126,6 +142,12 @@ class Expansion(_Result):
     messages: tuple[Message, ...] = ()
     summaries: tuple[Summary, ...] = ()
     next_cursor: str | None = None
+
+    def _panel(self) -> Panel:
+        tables = (message_table(self.messages), summary_table(self.summaries))
+        badges = ("more with next_cursor",) if self.next_cursor else ()
+        facts = (("messages", f"{len(self.messages):,}"), ("summaries", f"{len(self.summaries):,}"))
+        return Panel(f"Behind {self.summary_id}", badges, facts, tuple(table for table in tables if table.rows))
 
 
 class Description(_Result):

@@ -6,8 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from mnesis.display.panel import Panel, Prose, Shown, span
 
-class Summary(BaseModel):
+
+class Summary(BaseModel, Shown):
     """A text that stands for messages `first_seq` to `last_seq` of the log, written once and never changed.
 
     A `leaf` summarises messages, a `condensed` one other summaries (`child_ids`, oldest first). `level` is how it was
@@ -34,3 +36,12 @@ class Summary(BaseModel):
     child_ids: tuple[str, ...] = ()
     model_id: str = ""
     created_at: int = 0
+
+    def _panel(self) -> Panel:
+        facts = (
+            ("messages", f"{self.message_count:,} ({span(self.first_seq, self.last_seq)})"),
+            ("tokens", f"{self.source_tokens:,} → {self.token_count:,}"),
+            ("made of", f"{len(self.child_ids):,} summaries" if self.child_ids else "messages"),
+            ("files", f"{len(self.file_ids):,}"),
+        )
+        return Panel(f"Summary {self.id}", (self.kind, f"level {self.level}"), facts, (Prose(self.text),))
