@@ -73,7 +73,7 @@ class _Shared:
         self.lock = FairLock()
 
 
-_shared: dict[tuple[int, str], _Shared] = {}
+_shared: dict[tuple[int, str, bool], _Shared] = {}
 _guard = threading.Lock()
 
 
@@ -83,7 +83,7 @@ def _acquire(path: str, config: StoreConfig) -> _Shared:
         shared = _Shared(MemoryStore())
         shared.users = 1
         return shared
-    key = (os.getpid(), os.path.realpath(path))
+    key = (os.getpid(), os.path.realpath(path), config.read_only)
     with _guard:
         shared = _shared.get(key) or _Shared(SqliteStore(path, config=config))
         _shared[key] = shared

@@ -5,24 +5,37 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
 import click
 
-from mnesis.cli.screen import note
-from mnesis.errors import ConfigurationError, MnesisError, MnesisStoreError, NotFoundError
+from mnesis.cli.screen import clean, note
+from mnesis.errors import MnesisError, MnesisStoreError, NotFoundError, StoreBusyError
 
-# Name and module of each command. A new command is a module here with a click command called `command`.
+# Name of each command, and where it is: a module here and the name of a click command in it.
 COMMANDS = {
-    "demo": "demo",
-    "ls": "ls",
-    "show": "show",
-    "context": "context",
-    "export": "export",
-    "import": "restore",
-    "doctor": "doctor",
+    "demo": "demo:command",
+    "chat": "chat:command",
+    "ls": "ls:command",
+    "show": "show:command",
+    "context": "context:command",
+    "dag": "dag:command",
+    "timeline": "timeline:command",
+    "search": "search:command",
+    "grep": "grep:command",
+    "expand": "expand:command",
+    "stats": "stats:command",
+    "export": "export:command",
+    "import": "restore:command",
+    "compact": "compact:command",
+    "purge": "purge:command",
+    "doctor": "doctor:command",
+    "backup": "backup:command",
+    "reindex": "upkeep:reindex",
+    "migrate": "upkeep:migrate",
 }
 PROBLEM_FOUND, WRONG_USAGE, STORE_UNUSABLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -34,7 +47,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"mnesis.cli.{COMMANDS[cmd_name]}").command
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f"mnesis.cli.{module}"), name)
         return command
 
     def invoke(self, ctx: click.Context) -> object:
@@ -44,9 +58,15 @@ class _Commands(click.Group):
         except MnesisError as error:
             _tell(error)
             ctx.exit(exit_code(error))
+        except click.UsageError as error:
+            raise click.UsageError(clean(error.format_message()), error.ctx) from error
         except BrokenPipeError:
             _close_quietly()
             ctx.exit(0)
+        except OSError as error:
+            note(f"mnesis: {error}")
+            _close_quietly()
+            ctx.exit(PROBLEM_FOUND)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
 
@@ -72,7 +92,7 @@ def cli() -> None:
 
 def exit_code(error: MnesisError) -> int:
     """The exit code an error means."""
-    if isinstance(error, NotFoundError | ConfigurationError):
+    if isinstance(error, NotFoundError | ValueError):
         return WRONG_USAGE
     return STORE_UNUSABLE if isinstance(error, MnesisStoreError) else PROBLEM_FOUND
 
@@ -86,18 +106,27 @@ class _Notes(logging.Handler):
 
 @contextmanager
 def _log_as_notes() -> Iterator[None]:
+    """While a command runs, what the library logs or warns of becomes notes."""
     logger, handler = logging.getLogger("mnesis"), _Notes(logging.WARNING)
     logger.addHandler(handler)
+    shown, warnings.showwarning = warnings.showwarning, _warn
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        warnings.showwarning = shown
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    note(f"note: {message}")
 
 
 def _tell(error: MnesisError) -> None:
     note(f"mnesis: {error}")
+    if isinstance(error, StoreBusyError):
+        note("to wait longer for it: --timeout SECONDS")
 
 
 def _close_quietly() -> None:
-    """Whoever read our output has gone: nothing more is said, not even by the interpreter when it ends."""
+    """Our output goes nowhere any more: nothing more is said, not even by the interpreter when it ends."""
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # lives until the process ends

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database import db_option, find_session, json_option, reading
-from mnesis.cli.screen import ROLE_STYLES, clean, console, counted, cut, gauge, note, print_json, table
+from mnesis.cli.database import Place, db_option, json_option, reading
+from mnesis.cli.ids import find_session
+from mnesis.cli.screen import ROLE_STYLES, clean, console, counted, cut, gauge, print_json, table
 
 if TYPE_CHECKING:
+    from mnesis.config import MnesisConfig
     from mnesis.models.context import Budget, Window
     from mnesis.models.session import SessionRecord
 
@@ -27,7 +29,11 @@ _SHARES = {
 _FREE = "·"
 
 
-@click.command("context", short_help="Show what the model would be sent.")
+@click.command(
+    "context",
+    short_help="Show what the model would be sent.",
+    epilog="Example: mnesis context sess_1a --messages | jq .[-1]",
+)
 @click.argument("session_id", metavar="ID")
 @click.option("--messages", "as_messages", is_flag=True, help="Print the request's messages as JSON.")
 @click.option("--provider", type=click.Choice(["openai", "anthropic"]), default="openai", show_default=True)
@@ -37,7 +43,7 @@ _FREE = "·"
 @json_option
 @db_option
 def command(
-    session_id: str, as_messages: bool, provider: str, context_limit: int | None, as_json: bool, db: str | None
+    session_id: str, as_messages: bool, provider: str, context_limit: int | None, as_json: bool, db: Place
 ) -> None:
     """Show exactly what the model would be sent with the next message, and a gauge of its window.
 
@@ -51,34 +57,37 @@ def command(
     if as_json:
         print_json(_facts(session, budget, window, shares))
         return
-    _print_gauge(session, budget, window, shares)
-    _print_items(window)
+    print_window(session, budget, window)
 
 
-async def _read(db: str | None, session_id: str, context_limit: int | None) -> tuple[SessionRecord, Budget, Window]:
-    from mnesis.config import MnesisConfig, ModelOverrides
+async def _read(db: Place, session_id: str, context_limit: int | None) -> tuple[SessionRecord, Budget, Window]:
     from mnesis.context.assemble import assemble
+
+    async with reading(db) as store:
+        session = await find_session(store, session_id)
+        active = await store.active_context(session.id)
+    budget, count = session_budget(session, limited(db, context_limit))
+    room = int(budget.usable_tokens / session.calibration)
+    return session, budget, assemble(active, budget_tokens=room, count=count)
+
+
+def limited(db: Place, context_limit: int | None, **groups: Any) -> MnesisConfig:
+    """The configuration of a command that may know the model's window better than the table does."""
+    from mnesis.config import ModelOverrides
+
+    return db.config(model_overrides=ModelOverrides(context_limit=context_limit), **groups)
+
+
+def session_budget(session: SessionRecord, config: MnesisConfig) -> tuple[Budget, Callable[[str], int]]:
+    """The marks of a session under a configuration, and how its model's tokens are counted."""
     from mnesis.context.budget import make_budget
     from mnesis.model_info import ModelInfo
     from mnesis.tokens import TokenEstimator
 
-    config = MnesisConfig(model_overrides=ModelOverrides(context_limit=context_limit))
-    async with reading(db) as store:
-        session = await find_session(store, session_id)
-        active = await store.active_context(session.id)
     model = ModelInfo.from_model_string(session.model, config.model_overrides)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        budget = make_budget(model, config.compaction, session.system_tokens)
-    for warning in caught:
-        note(f"note: {warning.message}")
+    budget = make_budget(model, config.compaction, session.system_tokens)
     counter = TokenEstimator(encoding=model.encoding)
-    room = int(budget.usable_tokens / session.calibration)
-    return (
-        session,
-        budget,
-        assemble(active, budget_tokens=room, count=lambda text: counter.estimate(text, model.model_id)),
-    )
+    return budget, lambda text: counter.estimate(text, model.model_id)
 
 
 def _rendered(window: Window, provider: str) -> object:
@@ -115,6 +124,12 @@ def _facts(session: SessionRecord, budget: Budget, window: Window, shares: dict[
         "free_tokens": max(0, budget.usable_tokens - window.tokens),
         "budget": asdict(budget),
     }
+
+
+def print_window(session: SessionRecord, budget: Budget, window: Window) -> None:
+    """A gauge of a window and a table of what is in it."""
+    _print_gauge(session, budget, window, window_shares(window))
+    _print_items(window)
 
 
 def _print_gauge(session: SessionRecord, budget: Budget, window: Window, shares: dict[str, int]) -> None:

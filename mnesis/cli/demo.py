@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnesis.cli.app import PROBLEM_FOUND
-from mnesis.cli.database import database_path
+from mnesis.cli.database import Place, database_path
 from mnesis.cli.screen import chart, clean, console, counted, note, one_line, print_json
+from mnesis.display.progress import progress
 
 if TYPE_CHECKING:
     from mnesis.demo.replay import DemoReport, Sample, View
@@ -25,7 +25,11 @@ _CHART_WIDTH, _CHART_HEIGHT = 72, 8
 _MARK = "▼"
 
 
-@click.command("demo", short_help="Replay a long conversation, without any model.")
+@click.command(
+    "demo",
+    short_help="Replay a long conversation, without any model.",
+    epilog="Example: mnesis demo --turns 60 --keep demo.db",
+)
 @click.option("--turns", type=click.IntRange(min=1), metavar="N", help="Replay only the first N turns.")
 @click.option("--keep", metavar="PATH", help="Keep the database here, to look into with the other commands.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
@@ -41,8 +45,8 @@ def command(ctx: click.Context, turns: int | None, keep: str | None, as_json: bo
     from mnesis.demo.replay import replay
 
     script = demo_turns()[:turns]
-    with _database(keep) as path, _unlogged(), _progress(len(script)) as on_turn:
-        report = asyncio.run(replay(script, path, on_turn))
+    with _database(keep) as path, _unlogged(), progress("turns", len(script)) as bar:
+        report = asyncio.run(replay(script, path, lambda turn: bar.advance()))
     if as_json:
         print_json(_figures(report))
     else:
@@ -54,7 +58,7 @@ def command(ctx: click.Context, turns: int | None, keep: str | None, as_json: bo
 @contextmanager
 def _database(keep: str | None) -> Iterator[Path]:
     if keep is not None:
-        yield database_path(keep)
+        yield database_path(Place(keep))
         return
     with tempfile.TemporaryDirectory(prefix="mnesis-demo-") as directory:
         yield Path(directory, "demo.db")
@@ -70,20 +74,6 @@ def _unlogged() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-@contextmanager
-def _progress(turns: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda turn: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("turns", total=turns)
-        yield lambda turn: bar.update(task, completed=turn)
 
 
 def _figures(report: DemoReport) -> dict[str, Any]:

@@ -7,15 +7,17 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from mnesis import __version__
-from mnesis.cli.database import db_option, find_session, reading
+from mnesis.cli.database import Place, db_option, reading
+from mnesis.cli.ids import find_session
 from mnesis.cli.portable import FORMAT, FORMAT_VERSION, message_dict, write_line
-from mnesis.cli.screen import counted, note
+from mnesis.cli.screen import note, to_json
+from mnesis.cli.transcripts import html, markdown, redacted
 
 if TYPE_CHECKING:
     from mnesis.models.session import SessionRecord
@@ -25,31 +27,68 @@ if TYPE_CHECKING:
 _PAGE = 500
 
 
-@click.command("export", short_help="Write a session as JSON Lines.")
+@click.command(
+    "export",
+    short_help="Write a session to a file.",
+    epilog="Example: mnesis export sess_1a --format html -o talk.html",
+)
 @click.argument("session_id", metavar="ID")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "openai", "md", "html"]),
+    default="jsonl",
+    show_default=True,
+    help="All there is to bring back; messages for a provider; for reading; for reading, one file.",
+)
+@click.option("--redact", is_flag=True, help="Blank what looks like a key, token or password.")
 @click.option(
     "-o", "--output", metavar="FILE", help="Write here, readable by you alone, instead of to standard output."
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @db_option
-def command(session_id: str, output: str | None, force: bool, db: str | None) -> None:
-    """Write a session as JSON Lines: its settings, every message with all fields, summaries and what they cover,
-    pruned outputs, turns, compactions, interruptions. `mnesis import` brings it back.
+def command(session_id: str, form: str, redact: bool, output: str | None, force: bool, db: Place) -> None:
+    """Write a session. As jsonl: its settings, every message with all fields, summaries and what they cover, pruned
+    outputs, turns, compactions, interruptions; `mnesis import` brings it back. The other formats hold the messages
+    alone: openai as a JSON list for chat completions, md and html for reading. Stored large files are never part of it.
     """
-    written = asyncio.run(_export(session_id, output, force, db))
+    written = asyncio.run(_export(session_id, form, redact, output, force, db))
     if output is not None:
-        note(f"{counted(written, 'line')} written to {output}")
+        note(f"{written:,} bytes written to {output}")
 
 
-async def _export(session_id: str, output: str | None, force: bool, db: str | None) -> int:
+async def _export(session_id: str, form: str, redact: bool, output: str | None, force: bool, db: Place) -> int:
     written = 0
     async with reading(db) as store:
         session = await find_session(store, session_id)
         with _opened(output, force) as file:
-            async for line in _lines(store, session):
-                file.write(f"{write_line(line)}\n")
-                written += 1
+            pieces = _jsonl(store, session, redact) if form == "jsonl" else _transcript(store, session, form, redact)
+            async for piece in pieces:
+                file.write(piece)
+                written += len(piece.encode(errors="replace"))
     return written
+
+
+async def _jsonl(store: Store, session: SessionRecord, redact: bool) -> AsyncIterator[str]:
+    async for line in _lines(store, session):
+        yield f"{write_line(redacted(line) if redact else line)}\n"
+
+
+async def _transcript(store: Store, session: SessionRecord, form: str, redact: bool) -> AsyncIterator[str]:
+    from mnesis.models.message import Message
+    from mnesis.reading import every_message
+
+    messages = [message async for message in every_message(store, session.id)]
+    if redact:
+        session = replace(session, title=redacted(session.title), system_prompt=redacted(session.system_prompt))
+        messages = [Message.model_validate(redacted(message.model_dump())) for message in messages]
+    if form == "openai":
+        from mnesis.render.chat import chat_messages
+
+        yield f"{to_json(chat_messages(messages, session.system_prompt), indent=2)}\n"
+    else:
+        for piece in markdown(session, messages) if form == "md" else html(session, messages):
+            yield piece
 
 
 @contextmanager
@@ -66,7 +105,7 @@ def _opened(output: str | None, force: bool) -> Iterator[TextIO]:
     except (OSError, ValueError) as error:
         raise click.UsageError(f"{output} cannot be written: {error}") from error
     try:
-        with open(descriptor, "w", encoding="ascii", newline="\n") as file:
+        with open(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as file:
             yield file
         os.replace(partial, output)
     except BaseException as error:

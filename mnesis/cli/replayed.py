@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,10 +60,11 @@ def parsed_export(lines: dict[str, list[dict[str, Any]]], new_id: str | None) ->
 
 @dataclass
 class Replay:
-    """One import under way: how far the log has come, and what covers stand."""
+    """One import under way: how far the log has come, and what covers stand. `on_append` hears of so many messages more."""
 
     store: Store
     export: Export
+    on_append: Callable[[int], None] = lambda count: None
     _appended: int = field(default=0, init=False)
     _covers: tuple[Cover, ...] = field(default=(), init=False)
     _told_usage: bool = field(default=False, init=False)
@@ -108,6 +109,7 @@ class Replay:
                 append = Append(group, report=report, ends_turn=end in ends)
                 await self.store.append(self.export.session.id, append)
                 self._appended, self._told_usage = end, True
+                self.on_append(len(group))
 
     def _lifetime(self) -> UsageReport:
         """The whole usage at once; an estimate does not touch the size of the context."""

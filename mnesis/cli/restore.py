@@ -9,18 +9,22 @@ from typing import IO, Any
 
 import click
 
-from mnesis.cli.database import database_path, db_option
+from mnesis.cli.database import Place, database_path, db_option, is_stored, json_option
 from mnesis.cli.portable import FORMAT, FORMAT_VERSION, read_line
-from mnesis.cli.screen import clean, counted, note, one_line
+from mnesis.cli.screen import clean, counted, note, one_line, print_json
+from mnesis.display.progress import progress
 
 KINDS = ("session", "message", "summary", "cover", "prune", "turn", "compaction", "interruption")
 
 
-@click.command("import", short_help="Bring an exported session back.")
+@click.command(
+    "import", short_help="Bring an exported session back.", epilog="Example: mnesis import talk.jsonl --as talk-copy"
+)
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--as", "new_id", metavar="NEW_ID", help="Give the session this id instead of its own.")
+@json_option
 @db_option
-def command(file: str, new_id: str | None, db: str | None) -> None:
+def command(file: str, new_id: str | None, as_json: bool, db: Place) -> None:
     """Bring an exported session back.
 
     Restored exactly: every message (id, place, parts, token counts, reported usage, extra fields), the session's
@@ -34,7 +38,10 @@ def command(file: str, new_id: str | None, db: str | None) -> None:
     with _opened(file) as lines:
         export = _parsed(lines)
     session_id, messages = asyncio.run(_import(export, new_id, db))
-    note(f"session {session_id}: {counted(messages, 'message')} imported")
+    if as_json:
+        print_json({"session_id": session_id, "messages": messages})
+    else:
+        note(f"session {session_id}: {counted(messages, 'message')} imported")
 
 
 @contextmanager
@@ -76,30 +83,27 @@ def _check_head(heads: list[dict[str, Any]]) -> None:
         raise click.UsageError(f"the export has version {found}, this mnesis reads {FORMAT_VERSION}; upgrade mnesis")
 
 
-async def _import(export: dict[str, list[dict[str, Any]]], new_id: str | None, db: str | None) -> tuple[str, int]:
+async def _import(export: dict[str, list[dict[str, Any]]], new_id: str | None, db: Place) -> tuple[str, int]:
     from pydantic import ValidationError
 
     from mnesis.cli.replayed import Replay, parsed_export
     from mnesis.engine import Engine
-    from mnesis.errors import MnesisStoreError, SessionNotFoundError
+    from mnesis.errors import MnesisStoreError
 
     try:
         parsed = parsed_export(export, new_id)
     except (ValidationError, ValueError, TypeError, KeyError) as error:
         raise click.UsageError(f"the export is damaged: {one_line(str(error), 300)}") from error
     session_id = parsed.session.id
-    async with Engine(database_path(db)) as engine:
+    async with Engine(database_path(db), config=db.config()) as engine:
         store = engine.store
-        try:
-            await store.session(session_id)
-        except SessionNotFoundError:
-            pass
-        else:
+        if await is_stored(store, session_id):
             raise click.UsageError(
                 f"session {clean(session_id)!r} is in {store.location} already; give it another id with --as NEW_ID"
             )
         try:
-            await Replay(store, parsed).run()
+            with progress("messages", len(parsed.messages)) as bar:
+                await Replay(store, parsed, bar.advance).run()
         except (MnesisStoreError, ValueError):
             # Half a session is worse than none.
             await store.purge(session_id)

@@ -4,81 +4,155 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database import db_option, find_session, json_option, reading
+from mnesis.cli.database import Place, db_option, json_option, lines_option, reading
+from mnesis.cli.ids import find_message_seq, find_session
 from mnesis.cli.portable import message_dict
-from mnesis.cli.screen import ROLE_STYLES, clean, console, note, one_line, print_json, shortened, when
+from mnesis.cli.screen import ROLE_STYLES, clean, console, note, one_line, print_json, shortened, to_json, when
+from mnesis.errors import CorruptStoreError
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from mnesis.models.context import Interruption
+    from mnesis.models.context import Cover, Interruption
     from mnesis.models.message import Message, MessagePart, ToolPart
     from mnesis.models.session import SessionRecord
+    from mnesis.store.base import Store
 
 _TEXT_CHARS, _OUTPUT_CHARS = 4_000, 1_200
 _EVERYTHING = 1 << 62
 
 
-@click.command("show", short_help="Show a conversation.")
+@dataclass(frozen=True)
+class _Shown:
+    """A stretch of a session's log, and what the context makes of it."""
+
+    session: SessionRecord
+    messages: list[Message]
+    interruptions: list[Interruption]
+    covers: tuple[Cover, ...]
+    pruned: frozenset[tuple[int, int]]
+
+    def stands_for(self, seq: int) -> str | None:
+        """What the context shows in place of a message: "sum_…", "" for nothing; None where it shows the message."""
+        cover = next((c for c in self.covers if c.first_seq <= seq <= c.last_seq), None)
+        return None if cover is None else cover.summary_id or ""
+
+
+@click.command(
+    "show", short_help="Show a conversation.", epilog="Example: mnesis show sess_1a --from 1 -n 50 --raw | less"
+)
 @click.argument("session_id", metavar="ID")
 @click.option("-n", "count", default=20, show_default=True, type=click.IntRange(min=0), help="Messages; 0 for all.")
-@click.option("--from", "first_seq", type=click.IntRange(min=1), metavar="SEQ", help="Start here, not near the end.")
+@click.option(
+    "--from", "first", metavar="SEQ|MESSAGE", help="Start at this place or message id instead of near the end."
+)
 @click.option("--raw", is_flag=True, help="Shorten nothing.")
+@lines_option
 @json_option
 @db_option
-def command(session_id: str, count: int, first_seq: int | None, raw: bool, as_json: bool, db: str | None) -> None:
-    """Show the newest messages of a session, or those from a place on."""
-    session, messages, interruptions = asyncio.run(_read(db, session_id, count, first_seq))
-    if as_json:
-        shown = [asdict(interruption) for interruption in interruptions]
-        print_json({"session_id": session.id, "messages": [message_dict(m) for m in messages], "interruptions": shown})
-        return
+def command(
+    session_id: str, count: int, first: str | None, raw: bool, as_lines: bool, as_json: bool, db: Place
+) -> None:
+    """Show the newest messages of a session, or those from a place on.
+
+    Each message says what the context has in its place, if not the message itself: a summary, a marker for a long
+    output, or nothing. Turns that got no answer are marked where they happened.
+    """
+    shown = asyncio.run(_read(db, session_id, count, first))
+    if as_lines:
+        for message in shown.messages:
+            print(to_json(_message_facts(shown, message)))
+    elif as_json:
+        print_json(
+            {
+                "session_id": shown.session.id,
+                "messages": [_message_facts(shown, message) for message in shown.messages],
+                "interruptions": [asdict(interruption) for interruption in shown.interruptions],
+            }
+        )
+    else:
+        _print(shown, raw)
+
+
+def _print(shown: _Shown, raw: bool) -> None:
     screen = console()
-    for text in _lines(messages, interruptions, raw):
+    for text in _lines(shown, raw):
         screen.print(text)
-    last = messages[-1].seq if messages else 0
-    if last < session.last_seq and messages:
-        note(f"{last} of {session.last_seq} messages; continue with --from {last + 1}")
-    if not messages:
+    last, total = (shown.messages[-1].seq if shown.messages else 0), shown.session.last_seq
+    if 0 < last < total:
+        note(f"{last} of {total} messages; continue with --from {last + 1}")
+    if not shown.messages:
         note("no messages here")
 
 
-async def _read(
-    db: str | None, session_id: str, count: int, first_seq: int | None
-) -> tuple[SessionRecord, list[Message], list[Interruption]]:
+async def _read(db: Place, session_id: str, count: int, first: str | None) -> _Shown:
     async with reading(db) as store:
         session = await find_session(store, session_id)
         wanted = count or session.last_seq or 1
-        after = max(0, session.last_seq - wanted) if first_seq is None else first_seq - 1
+        if first is None:
+            after = max(0, session.last_seq - wanted)
+        else:
+            after = max(0, await find_message_seq(store, session, first) - 1)
         messages = await store.messages(session.id, after_seq=after, limit=wanted)
         last = messages[-1].seq if messages and messages[-1].seq < session.last_seq else _EVERYTHING
         noted = await store.interruptions(session.id)
-    return session, messages, [each for each in noted if after <= each.after_seq <= last]
+        covers, pruned = await _standing(store, session.id)
+    interruptions = [each for each in noted if after <= each.after_seq <= last]
+    return _Shown(session, messages, interruptions, covers, pruned)
 
 
-def _lines(messages: list[Message], interruptions: list[Interruption], raw: bool) -> Iterator[Text]:
-    waiting = sorted(interruptions, key=lambda each: each.after_seq)
-    for message in messages:
+async def _standing(store: Store, session_id: str) -> tuple[tuple[Cover, ...], frozenset[tuple[int, int]]]:
+    """What the context shows otherwise. Damage elsewhere in it must not keep the rest of the log from being shown."""
+    try:
+        context = await store.active_context(session_id)
+    except CorruptStoreError as error:
+        note(f"note: what the context shows is not marked: {error}")
+        return (), frozenset()
+    return context.covers, frozenset(context.prunes)
+
+
+def _message_facts(shown: _Shown, message: Message) -> dict[str, Any]:
+    covering = shown.stands_for(message.seq)
+    return message_dict(message) | {
+        "in_context": covering is None,
+        "summary_id": covering or None,
+        "pruned_parts": sorted(part for seq, part in shown.pruned if seq == message.seq),
+    }
+
+
+def _lines(shown: _Shown, raw: bool) -> Iterator[Text]:
+    waiting = sorted(shown.interruptions, key=lambda each: each.after_seq)
+    for message in shown.messages:
         while waiting and waiting[0].after_seq < message.seq:
             yield _interrupted(waiting.pop(0))
-        yield from _message(message, raw)
+        covering = shown.stands_for(message.seq)
+        pruned = {index for seq, index in shown.pruned if seq == message.seq} if covering is None else set()
+        yield from message_lines(message, raw, covering, pruned)
     yield from map(_interrupted, waiting)
 
 
-def _message(message: Message, raw: bool) -> Iterator[Text]:
+def message_lines(
+    message: Message, raw: bool, covering: str | None = None, pruned: Collection[int] = ()
+) -> Iterator[Text]:
+    """A message for people. `covering` is what the context shows in its place ("" for nothing), `pruned` which of its
+    parts stand there as markers."""
     from rich.text import Text
 
     facts = [f"#{message.seq}", message.role, when(message.created_at), f"{message.token_count:,} tokens"]
     facts += [clean(message.model_id)] if message.model_id else []
+    if covering is not None:
+        facts.append(f"(in {clean(covering)})" if covering else "(out of the context)")
     yield Text("  ".join(facts), style=ROLE_STYLES.get(message.role, ""))
-    for part in message.parts:
+    for index, part in enumerate(message.parts):
         yield _part(part, raw)
+        if index in pruned:
+            yield Text("  (the context shows a marker in place of this output)", style="dim italic")
     yield Text("")
 
 

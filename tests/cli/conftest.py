@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,15 @@ async def record(path: Path, session_id: str, turns: int, *, compact_at: tuple[i
                 await session.compact()
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    """Two sessions: `alpha` with compactions, `alpine` with one turn."""
-    path = tmp_path / "some.db"
+@pytest.fixture(scope="session")
+def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "some.db"
     asyncio.run(record(path, "alpha-session", 14, compact_at=(6, 12)))
     asyncio.run(record(path, "alpine", 1))
     return path
+
+
+@pytest.fixture
+def database(tmp_path: Path, _template: Path) -> Path:
+    """Two sessions: `alpha` with compactions, `alpine` with one turn."""
+    return Path(shutil.copy(_template, tmp_path / "some.db"))

@@ -360,7 +360,7 @@ def test_help_loads_nothing_heavy() -> None:
         "assert 'click' not in sys.modules\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
-        "print('LOADED', [m for m in ('litellm', 'tiktoken', 'rich', 'jinja2', 'jsonschema', 'regex') if m in sys.modules])"
+        "print('LOADED', [m for m in ('litellm', 'tiktoken', 'rich', 'jinja2', 'jsonschema', 'regex', 'pydantic') if m in sys.modules])"
     )
     assert python(code).stdout.splitlines()[-1] == "LOADED []"
 

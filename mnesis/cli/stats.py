@@ -1,0 +1,213 @@
+"""`mnesis stats`: what a database, or a session, amounts to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mnesis.cli.database import Place, db_option, existing_database, json_option, reading
+from mnesis.cli.ids import chosen_sessions
+from mnesis.cli.screen import clean, console, print_json, table
+
+if TYPE_CHECKING:
+    from mnesis.models.run import MapRun
+    from mnesis.models.session import SessionRecord
+    from mnesis.models.summary import Summary
+    from mnesis.models.usage import TokenUsage
+    from mnesis.store.base import Store
+
+_RUNS = 1_000
+
+
+@dataclass
+class _Level:
+    """The summaries of one level: what went in, what came out."""
+
+    summaries: int = 0
+    source_tokens: int = 0
+    tokens: int = 0
+
+    def add(self, summary: Summary, source_tokens: int) -> None:
+        self.summaries += 1
+        self.source_tokens += source_tokens
+        self.tokens += summary.token_count
+
+    def facts(self) -> dict[str, Any]:
+        ratio = round(self.source_tokens / self.tokens, 2) if self.tokens else None
+        return {"summaries": self.summaries, "source_tokens": self.source_tokens, "tokens": self.tokens, "ratio": ratio}
+
+
+@dataclass
+class _Totals:
+    """Sums over sessions."""
+
+    sessions: int = 0
+    messages: int = 0
+    turns: int = 0
+    context_tokens: int = 0
+    cost: float = 0.0
+    usage: TokenUsage = field(default_factory=lambda: _usage())
+    compactions: int = 0
+    pruned_outputs: int = 0
+    compaction_cost: float = 0.0
+    levels: dict[int, _Level] = field(default_factory=dict)
+    failures: Counter[str] = field(default_factory=Counter)
+    cancelled: int = 0
+    file_ids: set[str] = field(default_factory=set)
+
+    async def add(self, store: Store, session: SessionRecord) -> None:
+        """Count one session."""
+        self.sessions += 1
+        self.messages += session.last_seq
+        self.turns += session.turn_count
+        self.context_tokens += session.context_tokens
+        self.cost += session.cost
+        self.usage += session.usage
+        for result in await store.compactions(session.id):
+            self.compactions += 1
+            self.pruned_outputs += result.pruned_tool_outputs
+            self.compaction_cost += result.cost
+        self._add_summaries(await store.summaries(session.id))
+        for call in await store.interruptions(session.id):
+            if call.kind == "failed":
+                self.failures[call.error_type] += 1
+            else:
+                self.cancelled += 1
+        self.file_ids |= {each.content_id for each in await store.file_references(session_id=session.id)}
+
+    def _add_summaries(self, summaries: Sequence[Summary]) -> None:
+        """A condensed summary read its children, not the messages behind them."""
+        tokens = {summary.id: summary.token_count for summary in summaries}
+        for summary in summaries:
+            read = sum(tokens.get(child, 0) for child in summary.child_ids) or summary.source_tokens
+            self.levels.setdefault(summary.level, _Level()).add(summary, read)
+
+    @property
+    def cache_share(self) -> float | None:
+        """The share of all request tokens that came from the provider's cache; None where nothing was reported."""
+        asked = self.usage.input + self.usage.cache_read + self.usage.cache_write
+        return self.usage.cache_read / asked if asked else None
+
+    def facts(self) -> dict[str, Any]:
+        """For programs."""
+        share = self.cache_share
+        return {
+            "sessions": self.sessions,
+            "messages": self.messages,
+            "turns": self.turns,
+            "context_tokens": self.context_tokens,
+            "usage": self.usage.model_dump(),
+            "cache_share": None if share is None else round(share, 4),
+            "cost": self.cost,
+            "compactions": self.compactions,
+            "compaction_cost": self.compaction_cost,
+            "pruned_outputs": self.pruned_outputs,
+            "levels": {str(level): self.levels[level].facts() for level in sorted(self.levels)},
+            "failures": dict(sorted(self.failures.items())),
+            "cancelled": self.cancelled,
+            "stored_files": len(self.file_ids),
+        }
+
+
+@click.command(
+    "stats",
+    short_help="Show totals: tokens, cost, compactions, failures, sizes.",
+    epilog="Example: mnesis stats --json",
+)
+@click.argument("session_id", metavar="[ID]", required=False)
+@json_option
+@db_option
+def command(session_id: str | None, as_json: bool, db: Place) -> None:
+    """Show what a database, or one session, amounts to.
+
+    Usage and cost are lifetime sums, as far as providers reported them. A compaction's ratio is the tokens its summaries
+    stand for by the tokens they take. The cache share is of all tokens sent.
+    """
+    facts = asyncio.run(_facts(db, session_id))
+    if as_json:
+        print_json(facts)
+    else:
+        _print(facts)
+
+
+async def _facts(db: Place, session_id: str | None) -> dict[str, Any]:
+    totals = _Totals()
+    async with reading(db) as store:
+        for session in await chosen_sessions(store, session_id):
+            await totals.add(store, session)
+        facts = totals.facts()
+        if session_id is None:
+            facts["map_runs"] = _run_facts(await store.runs(limit=_RUNS))
+    path = existing_database(db)
+    return facts | {"database": str(path), "database_bytes": _size(path), "wal_bytes": _size(Path(f"{path}-wal"))}
+
+
+def _run_facts(runs: Sequence[MapRun]) -> dict[str, Any]:
+    usage = _usage()
+    for run in runs:
+        usage += run.usage
+    return {
+        "runs": len(runs),
+        "finished": sum(run.is_finished for run in runs),
+        "items": sum(run.stored for run in runs),
+        "done": sum(run.done for run in runs),
+        "failed": sum(run.failed for run in runs),
+        "cost": sum(run.cost for run in runs),
+        "usage": usage.model_dump(),
+    }
+
+
+def _usage() -> TokenUsage:
+    """No usage yet. The models are loaded when there is something to count."""
+    from mnesis.models.usage import TokenUsage
+
+    return TokenUsage()
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _print(facts: dict[str, Any]) -> None:
+    shown = table("what", "amount", right=("amount",), shrinks="what")
+    for name, amount in _rows(facts):
+        shown.add_row(clean(name), amount)
+    console().print(shown)
+
+
+def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in ("sessions", "messages", "turns", "context_tokens"):
+        yield name.replace("_", " "), f"{facts[name]:,}"
+    for name, tokens in facts["usage"].items():
+        yield f"tokens: {name.replace('_', ' ')}", f"{tokens:,}"
+    share = facts["cache_share"]
+    yield "cache share", "-" if share is None else f"{share:.1%}"
+    yield "cost (US dollars)", f"{facts['cost']:,.4f}"
+    yield "compactions", f"{facts['compactions']:,}"
+    for level, made in facts["levels"].items():
+        ratio = "-" if made["ratio"] is None else f"{made['ratio']:,.1f} : 1"
+        yield (
+            f"  level {level}: {made['summaries']:,} summaries, {made['source_tokens']:,} to {made['tokens']:,} tokens",
+            ratio,
+        )
+    yield "outputs shown as markers", f"{facts['pruned_outputs']:,}"
+    yield "calls without an answer", f"{sum(facts['failures'].values()):,}"
+    for name, times in facts["failures"].items():
+        yield f"  {name}", f"{times:,}"
+    yield "calls cancelled", f"{facts['cancelled']:,}"
+    yield "stored files", f"{facts['stored_files']:,}"
+    if runs := facts.get("map_runs"):
+        yield "map runs", f"{runs['runs']:,}"
+        yield f"  items: {runs['done']:,} done, {runs['failed']:,} failed", f"{runs['items']:,}"
+    yield "database", f"{facts['database_bytes'] / 1e6:,.1f} MB"
+    yield "write-ahead log", f"{facts['wal_bytes'] / 1e6:,.1f} MB"
