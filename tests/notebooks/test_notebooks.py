@@ -1,0 +1,85 @@
+"""Every notebook runs whole, without a key and without a network, and shows what it showed when it was written."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("nbclient")
+pytest.importorskip("ipykernel")
+pytest.importorskip("matplotlib")
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+SUBJECTS = ["first", "client", "compaction", "recall", "langchain", "llamaindex", "three", "operators"]
+NEEDS = {"05": ["langchain.agents"], "06": ["llama_index.core"], "07": ["langchain_core", "llama_index.core"]}
+
+
+def load_runner() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("notebooks_execute", FOLDER / "execute.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+runner = load_runner()
+
+
+def loose(text: str) -> str:
+    """A text without its figures: ids are random, and so is how many tokens those take that stand in a summary."""
+    text = re.sub(r"[\[│┤][^\[\n]*[·▁-█▼][^\n]*", "(drawn)", text)
+    return re.sub(r"\s+", " ", re.sub(r"[\d.,]*\d", "#", text))
+
+
+NOTEBOOKS = runner.notebooks()
+
+
+def test_there_is_a_notebook_for_each_subject() -> None:
+    assert len(NOTEBOOKS) == len(SUBJECTS)
+    for path, subject in zip(NOTEBOOKS, SUBJECTS, strict=True):
+        assert subject in path.name
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_shows_again_what_it_showed(path: Path, tmp_path: Path) -> None:
+    for module in NEEDS.get(path.name[:2], []):
+        pytest.importorskip(module)
+    committed = nbformat.read(path, as_version=4)
+    assert [loose(t) for t in runner.texts(runner.executed(path, tmp_path))] == [
+        loose(t) for t in runner.texts(committed)
+    ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_reads_well_where_nobody_runs_it(path: Path) -> None:
+    notebook: Any = nbformat.read(path, as_version=4)
+    assert notebook.cells[0].cell_type == "markdown"
+    assert notebook.cells[0].source.startswith("# ")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run whole, from the top"
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+    shown = "\n".join(runner.texts(notebook))
+    assert not re.search(r"/tmp/|/home/|/root/|0x[0-9a-f]{6}|Warning", shown), "outputs hold no noise"
+    assert path.stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize("beginning", ["01", "03", "04"])
+def test_the_notebooks_about_the_context_have_pictures(beginning: str) -> None:
+    (path,) = runner.notebooks(beginning)
+    assert "image/png" in list(runner.texts(nbformat.read(path, as_version=4)))
+
+
+def test_outputs_lose_what_changes_from_run_to_run() -> None:
+    output = nbformat.v4.new_output(
+        "stream", text="msg_0123456789abc msg_fedcba9876543 msg_0123456789abc 12.5 ms <A object at 0x7f1234>"
+    )
+    cell = nbformat.v4.new_code_cell("1", outputs=[output])
+    cleaned = runner.without_noise(nbformat.v4.new_notebook(cells=[cell]))
+    assert cleaned.cells[0].outputs[0].text == "msg_0001 msg_0002 msg_0001 … ms <A>"
