@@ -21,22 +21,50 @@ if TYPE_CHECKING:
         SessionConfig,
         StoreConfig,
     )
-    from mnesis.engine import Engine
+    from mnesis.engine import (
+        Engine,
+    )
     from mnesis.errors import (
         ConfigurationError,
         ContextIrreducibleError,
+        DelegationRefusedError,
+        FileError,
         InvalidMessageError,
         LLMError,
         MnesisError,
         MnesisStoreError,
+        RunMismatchError,
         SessionClosedError,
         SessionNotFoundError,
         ToolDefinitionError,
     )
-    from mnesis.events.bus import EventBus, MnesisEvent
-    from mnesis.lookup.grants import Grant
-    from mnesis.model_info import ModelInfo
-    from mnesis.models.context import Budget, Window
+    from mnesis.events.bus import (
+        EventBus,
+        MnesisEvent,
+    )
+    from mnesis.files import (
+        FileHandleResult,
+        LargeFileHandler,
+    )
+    from mnesis.lookup.grants import (
+        Grant,
+    )
+    from mnesis.model_info import (
+        ModelInfo,
+    )
+    from mnesis.models.agents import (
+        AgentMapBatch,
+        AgentMapResult,
+        DelegateResult,
+    )
+    from mnesis.models.context import (
+        Budget,
+        Window,
+    )
+    from mnesis.models.map import (
+        MapBatch,
+        MapResult,
+    )
     from mnesis.models.message import (
         DataPart,
         FilePart,
@@ -52,7 +80,11 @@ if TYPE_CHECKING:
         ToolResultPart,
         ToolStatus,
     )
-    from mnesis.models.recall import GrepPage, SearchHit, SearchPage
+    from mnesis.models.recall import (
+        GrepPage,
+        SearchHit,
+        SearchPage,
+    )
     from mnesis.models.results import (
         CompactionResult,
         ContextBreakdown,
@@ -64,13 +96,33 @@ if TYPE_CHECKING:
         TurnResult,
         TurnSnapshot,
     )
-    from mnesis.models.summary import Summary
-    from mnesis.models.usage import TokenUsage
-    from mnesis.session import MnesisSession
-    from mnesis.tokens import TokenEstimator
-    from mnesis.tools.spec import ToolSpec
+    from mnesis.models.summary import (
+        Summary,
+    )
+    from mnesis.models.usage import (
+        TokenUsage,
+    )
+    from mnesis.operators import (
+        AgenticMap,
+        LLMMap,
+        Task,
+        delegate,
+        delegate_all,
+    )
+    from mnesis.session import (
+        MnesisSession,
+    )
+    from mnesis.tokens import (
+        TokenEstimator,
+    )
+    from mnesis.tools.spec import (
+        ToolSpec,
+    )
 
 __all__ = [
+    "AgentMapBatch",
+    "AgentMapResult",
+    "AgenticMap",
     "Budget",
     "CompactionConfig",
     "CompactionResult",
@@ -78,11 +130,15 @@ __all__ = [
     "ContextBreakdown",
     "ContextIrreducibleError",
     "DataPart",
+    "DelegateResult",
+    "DelegationRefusedError",
     "Description",
     "Engine",
     "EventBus",
     "Expansion",
     "FileConfig",
+    "FileError",
+    "FileHandleResult",
     "FilePart",
     "FileRefPart",
     "FinishReason",
@@ -91,6 +147,10 @@ __all__ = [
     "ImagePart",
     "InvalidMessageError",
     "LLMError",
+    "LLMMap",
+    "LargeFileHandler",
+    "MapBatch",
+    "MapResult",
     "Message",
     "MessagePart",
     "MessageWithParts",
@@ -106,6 +166,7 @@ __all__ = [
     "RecallConfig",
     "RecordResult",
     "RetryConfig",
+    "RunMismatchError",
     "SearchHit",
     "SearchPage",
     "SessionClosedError",
@@ -113,6 +174,7 @@ __all__ = [
     "SessionNotFoundError",
     "StoreConfig",
     "Summary",
+    "Task",
     "TextDelta",
     "TextPart",
     "TokenEstimator",
@@ -126,6 +188,8 @@ __all__ = [
     "TurnResult",
     "TurnSnapshot",
     "Window",
+    "delegate",
+    "delegate_all",
 ]
 
 _HOMES = {
@@ -144,18 +208,40 @@ _HOMES = {
     "mnesis.errors": (
         "ConfigurationError",
         "ContextIrreducibleError",
+        "DelegationRefusedError",
+        "FileError",
         "InvalidMessageError",
         "LLMError",
         "MnesisError",
         "MnesisStoreError",
+        "RunMismatchError",
         "SessionClosedError",
         "SessionNotFoundError",
         "ToolDefinitionError",
     ),
-    "mnesis.events.bus": ("EventBus", "MnesisEvent"),
+    "mnesis.events.bus": (
+        "EventBus",
+        "MnesisEvent",
+    ),
+    "mnesis.files": (
+        "FileHandleResult",
+        "LargeFileHandler",
+    ),
     "mnesis.lookup.grants": ("Grant",),
     "mnesis.model_info": ("ModelInfo",),
-    "mnesis.models.context": ("Budget", "Window"),
+    "mnesis.models.agents": (
+        "AgentMapBatch",
+        "AgentMapResult",
+        "DelegateResult",
+    ),
+    "mnesis.models.context": (
+        "Budget",
+        "Window",
+    ),
+    "mnesis.models.map": (
+        "MapBatch",
+        "MapResult",
+    ),
     "mnesis.models.message": (
         "DataPart",
         "FilePart",
@@ -171,7 +257,11 @@ _HOMES = {
         "ToolResultPart",
         "ToolStatus",
     ),
-    "mnesis.models.recall": ("GrepPage", "SearchHit", "SearchPage"),
+    "mnesis.models.recall": (
+        "GrepPage",
+        "SearchHit",
+        "SearchPage",
+    ),
     "mnesis.models.results": (
         "CompactionResult",
         "ContextBreakdown",
@@ -185,6 +275,13 @@ _HOMES = {
     ),
     "mnesis.models.summary": ("Summary",),
     "mnesis.models.usage": ("TokenUsage",),
+    "mnesis.operators": (
+        "AgenticMap",
+        "LLMMap",
+        "Task",
+        "delegate",
+        "delegate_all",
+    ),
     "mnesis.session": ("MnesisSession",),
     "mnesis.tokens": ("TokenEstimator",),
     "mnesis.tools.spec": ("ToolSpec",),

@@ -16,16 +16,19 @@ PACKAGE = Path(mnesis.__file__).parent
 SOLE_USERS = {
     "litellm": ("llm/litellm.py",),
     "aiosqlite": ("store/sqlite/",),
-    # The command line names the library's version; it never opens a database with it.
-    "sqlite3": ("store/sqlite/", "cli/environment.py"),
+    # The command line names the library's version; it never opens a database with it. Explorers look into users' files.
+    "sqlite3": ("store/sqlite/", "cli/environment.py", "files/explorers/sqlite.py"),
     "tiktoken": ("tokens.py",),
     "click": ("cli/",),
-    "rich": ("cli/",),
+    "rich": ("cli/", "display/"),
+    "jinja2": ("operators/template.py",),
+    "tree_sitter": ("files/explorers/",),
+    "pypdf": ("files/explorers/",),
     "langchain": (),
     "langchain_core": (),
     "langgraph": (),
     "llama_index": (),
-    "matplotlib": (),
+    "matplotlib": ("plots.py",),
     "pickle": (),
     "marshal": (),
     "shelve": (),

@@ -1,39 +1,45 @@
-"""What the README shows is run, as a newcomer would run it."""
+"""What the README shows is run, block by block, as a newcomer would run it."""
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+from tests.docs.pages import ROOT, python_blocks
+from tests.docs.test_docs_blocks import run_page, skip_without_packages
+
+README = ROOT / "README.md"
+BLOCKS = python_blocks(README)
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_a_block_of_the_readme_runs(number: int, tmp_path: Path) -> None:
-    for package in ("langchain_core", "llama_index.core"):
-        if f"from {package}" in BLOCKS[number]:
-            pytest.importorskip(package)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MNESIS_MOCK_LLM": "1"}
-    ran = subprocess.run(
-        [sys.executable, "-c", BLOCKS[number]],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def test_a_block_of_the_readme_runs_by_itself(number: int, tmp_path: Path) -> None:
+    skip_without_packages(BLOCKS[number].text)
+    ran = run_page(README, tmp_path, number)
     assert ran.returncode == 0, ran.stderr
     assert "Traceback" not in ran.stderr
+    assert "1 blocks were run" in ran.stderr
 
 
-def test_the_readme_has_blocks_and_names_the_two_commands() -> None:
+def test_the_first_block_shows_its_real_output(tmp_path: Path) -> None:
+    ran = run_page(README, tmp_path, 0, mock="0")
+    assert ran.returncode == 0, ran.stderr
+    assert BLOCKS[0].output is not None
+    assert "before:" in BLOCKS[0].output
+    assert "after:" in BLOCKS[0].output
+
+
+def test_the_readme_has_what_a_newcomer_looks_for() -> None:
     text = README.read_text("utf-8")
-    assert len(BLOCKS) >= 2
-    assert "pip install uv && uv run mnesis demo" in text
-    assert "pip install uv && uv run pytest" in text
+    assert len(BLOCKS) >= 5
+    for wanted in (
+        "pip install uv && uv run mnesis demo",
+        "pip install uv && uv run pytest",
+        "docs/pictures/session.svg",
+        "python docs/pictures/draw.py",
+        "session.record(",
+        "langchain_mnesis",
+        "llama_index.memory.mnesis",
+    ):
+        assert wanted in text

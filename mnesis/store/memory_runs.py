@@ -142,7 +142,8 @@ class MemoryRuns:
             held = [index for index in indexes if found.holds(worker, index)]
             for index in held:
                 item = found.items[index]
-                found.items[index] = replace(item, lease_until=max(item.lease_until or 0, now + lease_ms))
+                longest = max(item.lease_until or 0, now + lease_ms)
+                found.items[index] = replace(item, lease_until=longest if lease_ms else now)
             return held
 
     async def release_items(self, run_id: str, worker: str, indexes: Sequence[int]) -> None:

@@ -40,7 +40,8 @@ class RunStore(Protocol):
     async def renew_items(
         self, run_id: str, worker: str, indexes: Sequence[int], *, now: int, lease_ms: int
     ) -> list[int]:
-        """Prolong the leases of items this worker still holds; the indexes it still holds."""
+        """Prolong the leases of items this worker still holds; the indexes it still holds. `lease_ms=0` ends them at `now`,
+        for a worker that is known to be dead."""
         ...
 
     async def release_items(self, run_id: str, worker: str, indexes: Sequence[int]) -> None:

@@ -29,6 +29,8 @@ PRINTED = {
         r"gave: seat 14A",
         r"10 assistant",
     ],
+    "04": [r"'# Hives", r"as a csv:", r"20,000 rows, 3 columns", r"4713: ?\S*", r"4711,white,\d+", r"the same: True"],
+    "05": [r"40 results, 0 failures; some were", r"Verdict\(", r"white: 1 turn", r"success: True; .* session: 1"],
     "06": [r"compacted: [\d,]+ -> [\d,]+", r"turn 30:", r"holds all 60 messages"],
     "07": [r"Whole: \[Mock LLM response", r"Tokens: \d+", r"Stored all the same: 18\d characters by the assistant"],
     "08": [r"AI:    You are Ada", r"4 messages in the history"],

@@ -494,8 +494,8 @@ LIMIT :limit;
 UPDATE run_items SET state = 'running', claims = claims + 1, worker = :worker, lease_until = :lease_until
 WHERE run_pk = :run_pk AND item_index = :item_index;
 
--- renew_run_item: a worker goes on holding an item
-UPDATE run_items SET lease_until = max(lease_until, :lease_until)
+-- renew_run_item: a worker goes on holding an item, or is known to be gone
+UPDATE run_items SET lease_until = CASE WHEN :ended THEN :lease_until ELSE max(lease_until, :lease_until) END
 WHERE run_pk = :run_pk AND item_index = :item_index AND state = 'running' AND worker = :worker;
 
 -- release_run_item: a worker gives an item back

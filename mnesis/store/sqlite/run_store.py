@@ -42,7 +42,7 @@ class SqliteRuns:
     ) -> list[int]:
         """See `RunStore.renew_items`."""
         check_texts(run_id, worker)
-        return await self._database.write(runs.renew, run_id, worker, indexes, now + lease_ms, self._where)
+        return await self._database.write(runs.renew, run_id, worker, indexes, now, lease_ms, self._where)
 
     async def release_items(self, run_id: str, worker: str, indexes: Sequence[int]) -> None:
         """See `RunStore.release_items`."""

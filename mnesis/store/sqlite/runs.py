@@ -85,11 +85,17 @@ def claim(
 
 
 def renew(
-    connection: sqlite3.Connection, run_id: str, worker: str, indexes: Iterable[int], lease_until: int, where: str
+    connection: sqlite3.Connection,
+    run_id: str,
+    worker: str,
+    indexes: Iterable[int],
+    now: int,
+    lease_ms: int,
+    where: str,
 ) -> list[int]:
-    """Prolong leases."""
+    """Prolong leases, or end them."""
     run_pk, _ = _stored(connection, run_id, where)
-    held = {"run_pk": run_pk, "worker": worker, "lease_until": lease_until}
+    held = {"run_pk": run_pk, "worker": worker, "lease_until": now + lease_ms, "ended": lease_ms == 0}
     return [index for index in indexes if _changed(connection, "renew_run_item", held | {"item_index": index})]
 
 

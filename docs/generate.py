@@ -1,0 +1,220 @@
+"""Writes the parts of the documentation that the code knows better: `python docs/generate.py`.
+
+A part stands between `<!-- generated: name -->` and `<!-- end of generated -->` in a page. Everything here is
+deterministic; the tests compare what the pages hold with what would be written now.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import types
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+DOCS = Path(__file__).parent
+PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end of generated -->)", re.DOTALL)
+FURTHER_MODULES = (
+    "mnesis.sync",
+    "mnesis.tools",
+    "mnesis.files",
+    "mnesis.operators",
+    "mnesis.llm.base",
+    "mnesis.testing",
+    "mnesis.errors",
+)
+SIGNS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "at least {} character"}
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def config_tables() -> str:
+    """Every class of `mnesis.config` with its fields, in the order of `MnesisConfig`."""
+    config = importlib.import_module("mnesis.config")
+    classes = [
+        cls
+        for cls in vars(config).values()
+        if inspect.isclass(cls) and cls.__module__ == config.__name__ and not cls.__name__.startswith("_")
+    ]
+    return "".join(f"\n### {cls.__name__}\n\n{_summary(cls)}\n\n{_fields(cls)}" for cls in classes) + "\n"
+
+
+def _fields(cls: Any) -> str:
+    rows = [
+        (f"`{name}`", f"`{_type(field.annotation)}`", f"`{_default(field)}`", _range(field), _meaning(field))
+        for name, field in cls.model_fields.items()
+    ]
+    return table(("field", "type", "default", "range", "meaning"), rows)
+
+
+def _type(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is type(None):
+        return "None"
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_type, arguments))
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    if origin is not None and origin is not dict and arguments and not inspect.isclass(origin):
+        return _type(arguments[0])
+    if getattr(annotation, "__name__", "") == "Callable" or "Callable" in str(annotation):
+        return "callable"
+    return "dict" if origin is dict else str(getattr(annotation, "__name__", annotation))
+
+
+def _default(field: Any) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if hasattr(type(value), "model_fields"):
+        return f"{type(value).__name__}()"
+    if isinstance(value, Path):
+        return str(value).replace(str(Path.home()), "~", 1)
+    return f"{value:_}" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
+
+
+def _meaning(field: Any) -> str:
+    """A field's description; a group of settings is described by its class."""
+    kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if hasattr(kind, "model_fields")]
+    return field.description or (_summary(kinds[0]) if kinds else "")
+
+
+def _range(field: Any) -> str:
+    bounds = [
+        SIGNS[key].format(f"{bound:,}" if isinstance(bound, int) else bound)
+        for mark in field.metadata
+        for key in SIGNS
+        if (bound := getattr(mark, key, None)) is not None
+    ]
+    return ", ".join(bounds)
+
+
+def _summary(thing: Any) -> str:
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
+
+
+def event_table() -> str:
+    """Every event with the fields of its payload."""
+    from mnesis.events import payloads
+    from mnesis.events.bus import MnesisEvent
+
+    rows = []
+    for event in MnesisEvent:
+        payload = getattr(payloads, f"{event.name.title().replace('_', '')}Payload")
+        fields = ", ".join(f"`{name}`" for name in payload.__dataclass_fields__)
+        # A dataclass without a docstring gets its signature for one.
+        said = "" if payload.__doc__.startswith(f"{payload.__name__}(") else inspect.getdoc(payload)
+        rows.append((f"`{event.name}`", f"`{event.value}`", fields, " ".join(said.split())))
+    return table(("event", "`str(event)`", "payload", "notes"), rows)
+
+
+def schema_table() -> str:
+    """The schema's versions."""
+    from mnesis.store.sqlite.migrate import migrations
+
+    rows = [(str(each.version), _first_comment(each.sql)) for each in migrations()]
+    return table(("schema", "what it brought"), rows)
+
+
+def _first_comment(sql: str) -> str:
+    lines = [line.removeprefix("--").strip() for line in sql.splitlines() if line.startswith("--")]
+    return lines[0].rstrip(".") if lines else ""
+
+
+def example_table() -> str:
+    """Every example with the first sentence of its docstring."""
+    rows = [(f"`{path.name}`", _first_sentence(path)) for path in sorted((DOCS.parent / "examples").glob("[0-9]*.py"))]
+    return table(("file", "what it shows"), rows)
+
+
+def _first_sentence(path: Path) -> str:
+    text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    return text.splitlines()[0].rstrip(".") if text else ""
+
+
+def notebook_table() -> str:
+    """Every notebook with its title."""
+    rows = [(f"`{path.name}`", _title(path)) for path in sorted((DOCS.parent / "notebooks").glob("[0-9]*.ipynb"))]
+    return table(("notebook", "title"), rows)
+
+
+def _title(path: Path) -> str:
+    first = json.loads(path.read_text("utf-8"))["cells"][0]["source"]
+    return "".join(first).splitlines()[0].lstrip("# ")
+
+
+def api_core() -> str:
+    """Every public name of `mnesis`, where it lives."""
+    import mnesis
+
+    return "".join(f"\n::: {mnesis._HOME[name]}.{name}\n" for name in mnesis.__all__)
+
+
+def api_langchain() -> str:
+    """Every public name of `langchain_mnesis`."""
+    return _api_of("langchain_mnesis")
+
+
+def api_llamaindex() -> str:
+    """Every public name of `llama_index.memory.mnesis`."""
+    return _api_of("llama_index.memory.mnesis")
+
+
+def api_further() -> str:
+    """Modules with public names, as far as they are not names of `mnesis` already."""
+    import mnesis
+
+    return "".join(_api_of(name, without=mnesis.__all__) for name in FURTHER_MODULES)
+
+
+def _api_of(module: str, without: Collection[str] = ()) -> str:
+    loaded = importlib.import_module(module)
+    names = getattr(loaded, "__all__", None) or [
+        name
+        for name, value in vars(loaded).items()
+        if not name.startswith("_") and getattr(value, "__module__", "") == module and inspect.isclass(value)
+    ]
+    heading = f"\n## `{module}`\n"
+    things = [getattr(loaded, name) for name in names if name not in without]
+    entries = "".join(f"\n::: {thing.__module__}.{thing.__qualname__}\n" for thing in things)
+    return heading + entries if entries else ""
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "config": config_tables,
+    "events": event_table,
+    "schema": schema_table,
+    "examples": example_table,
+    "notebooks": notebook_table,
+    "api-core": api_core,
+    "api-further": api_further,
+    "api-langchain": api_langchain,
+    "api-llamaindex": api_llamaindex,
+}
+
+
+def written(text: str) -> str:
+    """A page with its generated parts as they are now."""
+    return PART.sub(lambda match: f"{match[1]}\n{PARTS[match[2]]().strip()}\n\n{match[3]}", text)
+
+
+def stale_pages() -> Iterator[tuple[Path, str]]:
+    """Pages whose generated parts differ from the code, and what they should be."""
+    for page in sorted(DOCS.rglob("*.md")):
+        text = page.read_text("utf-8")
+        if (new := written(text)) != text:
+            yield page, new
+
+
+if __name__ == "__main__":
+    for page, text in stale_pages():
+        page.write_text(text, "utf-8")
+        print(page)

@@ -1,0 +1,85 @@
+"""The site is built strictly, needs no network to be read, and has every page in its navigation."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import DOCS, PAGES, ROOT
+
+pytest.importorskip("mkdocs")
+pytest.importorskip("material")
+pytest.importorskip("mkdocstrings")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("site")
+    # Whatever would go out goes nowhere.
+    environment = {
+        **os.environ,
+        "NO_COLOR": "1",
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+    }
+    # Not --quiet: that would hide the warnings that are to be errors.
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(target)]
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return target
+
+
+class Assets(HTMLParser):
+    """Everything a browser fetches by itself when it shows a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag in ("script", "img", "iframe", "source", "object", "embed"):
+            self.found += [given[name] for name in ("src", "srcset", "data") if given.get(name)]
+        if tag == "link" and given.get("rel") in ("stylesheet", "icon", "preload", "preconnect", "modulepreload"):
+            self.found.append(given.get("href", ""))
+
+
+def test_every_page_is_built_and_fetches_nothing_from_elsewhere(site: Path) -> None:
+    for page in PAGES:
+        html = site / page.relative_to(DOCS).with_suffix(".html")
+        assets = Assets()
+        assets.feed(html.read_text("utf-8"))
+        assert assets.found
+        assert [asset for asset in assets.found if re.match(r"(\w+:)?//", asset)] == []
+
+
+def test_stylesheets_fetch_nothing_from_elsewhere(site: Path) -> None:
+    for sheet in site.rglob("*.css"):
+        assert re.findall(r"url\(\s*[\"']?(?:https?:)?//", sheet.read_text("utf-8")) == []
+
+
+def test_what_draws_and_generates_is_no_part_of_the_site(site: Path) -> None:
+    assert list(site.rglob("*.py")) == []
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = set(re.findall(r"^ +- .*: ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M))
+    assert listed == {page.relative_to(DOCS).as_posix() for page in PAGES}
+
+
+def test_the_reference_shows_what_docstrings_say(site: Path) -> None:
+    text = (site / "api.html").read_text("utf-8")
+    assert "A conversation with a model, kept verbatim in a database" in text
+    assert "context_for_next_turn" in text
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text("utf-8"))
+    assert len(links) > 10
+    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []

@@ -1,0 +1,113 @@
+"""What the documentation says about the code is what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import DOCS, PAGES, ROOT
+
+PACKAGES = [ROOT / "mnesis", ROOT / "integrations"]
+
+
+def load(path: Path) -> object:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def generate() -> object:
+    return load(DOCS / "generate.py")
+
+
+def test_generated_tables_are_what_the_code_says(generate) -> None:
+    pytest.importorskip("langchain.agents")
+    pytest.importorskip("llama_index.core")
+    stale = [page.name for page, _ in generate.stale_pages()]
+    assert stale == [], "run python docs/generate.py"
+
+
+def test_every_generated_part_has_its_place(generate) -> None:
+    placed = [name for page in PAGES for _, name, _ in generate.PART.findall(page.read_text("utf-8"))]
+    assert sorted(placed) == sorted(generate.PARTS)
+
+
+def test_a_setting_that_changes_is_noticed(generate) -> None:
+    page = DOCS / "configuration.md"
+    text = page.read_text("utf-8")
+    changed = text.replace("| `0.6` | ≥ 0.1, ≤ 0.95 |", "| `0.5` | ≥ 0.1, ≤ 0.95 |")
+    assert changed != text
+    assert generate.written(changed) == text
+
+
+def test_every_field_of_every_setting_is_described() -> None:
+    from mnesis import MnesisConfig
+
+    text = (DOCS / "configuration.md").read_text("utf-8")
+    for group in type(MnesisConfig()).model_fields.values():
+        fields = getattr(group.annotation, "model_fields", {})
+        assert [name for name in fields if f"| `{name}` |" not in text] == []
+        assert [name for name, field in fields.items() if not field.description] == []
+
+
+def test_every_environment_variable_is_documented() -> None:
+    text = (DOCS / "configuration.md").read_text("utf-8")
+    sources = [path.read_text("utf-8") for package in PACKAGES for path in package.rglob("*.py")]
+    named = {name for source in sources for name in re.findall(r"[\"'`](MNESIS_[A-Z_]+)\b", source)}
+    assert "MNESIS_MOCK_LLM" in named
+    assert sorted(name for name in named if f"`{name}`" not in text) == []
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    import mnesis
+
+    text = (DOCS / "api.md").read_text("utf-8")
+    assert [name for name in mnesis.__all__ if not re.search(rf"^::: mnesis\.\S*\.{name}$", text, re.M)] == []
+
+
+def test_tests_that_the_pages_name_exist() -> None:
+    for page in (DOCS / "reliability.md", DOCS / "architecture.md"):
+        path = None
+        for name in re.findall(r"`(tests/[\w/.]+|test_\w+)`", page.read_text("utf-8")):
+            if name.startswith("tests/"):
+                path = ROOT / name
+                assert path.exists(), name
+            else:
+                assert path is not None
+                assert f"def {name}(" in path.read_text("utf-8"), f"{name} is not in {path}"
+
+
+def test_every_promise_of_the_page_on_reliability_names_a_test() -> None:
+    rows = re.findall(r"^\| (?!---)(.*) \|$", (DOCS / "reliability.md").read_text("utf-8"), re.M)
+    promises = [row for row in rows if not row.startswith("promise |")]
+    assert len(promises) > 30
+    assert [row for row in promises if "`tests/" not in row] == []
+
+
+def test_the_providers_variables_are_those_that_litellm_wants() -> None:
+    rows = re.findall(r"^\| [\w ]+ \| `([^`]+/[^`]+)` \| (.*) \|$", (DOCS / "providers.md").read_text("utf-8"), re.M)
+    assert len(rows) > 8
+    said = {model: set(re.findall(r"`(\w+)`", variables)) for model, variables in rows}
+    code = (
+        "import json, sys, litellm\n"
+        "print(json.dumps({m: litellm.validate_environment(model=m)['missing_keys'] for m in json.loads(sys.argv[1])}))"
+    )
+    environment = {"PATH": os.environ["PATH"], "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    command = [sys.executable, "-c", code, json.dumps(list(said))]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=True)
+    wanted = json.loads(ran.stdout.splitlines()[-1])
+    # Where several keys would do, the page names one of them.
+    assert {model: names for model, names in said.items() if not names or not names <= set(wanted[model])} == {}
+    one_will_do = {"gemini/gemini-2.5-pro"}
+    assert {m for m in said if m not in one_will_do and said[m] != set(wanted[m])} == set()
