@@ -27,6 +27,25 @@ FURTHER_MODULES = (
     "mnesis.testing",
     "mnesis.errors",
 )
+# What methods give and take, as far as it is none of these already.
+FURTHER_NAMES = (
+    "mnesis.models.context.Interruption",
+    "mnesis.models.dag.SummaryDag",
+    "mnesis.models.dag.SummaryNode",
+    "mnesis.models.timeline.Timeline",
+    "mnesis.models.timeline.TimelineTurn",
+    "mnesis.models.recall.GrepGroup",
+    "mnesis.models.recall.GrepMatch",
+    "mnesis.models.results.CompactionAttempt",
+    "mnesis.models.session.SessionRecord",
+    "mnesis.store.base.SessionPage",
+    "mnesis.store.base.Store",
+    "mnesis.files.pages.FilePage",
+    "mnesis.files.matches.FileMatch",
+    "mnesis.files.matches.FileMatches",
+    "mnesis.lookup.grants.GrantUse",
+    "mnesis.context.budget.SmallModelWarning",
+)
 SIGNS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "at least {} character"}
 
 
@@ -151,11 +170,15 @@ def _title(path: Path) -> str:
     return "".join(first).splitlines()[0].lstrip("# ")
 
 
+# Classes whose methods stand in a base class of their own.
+INHERITED = {"MnesisSession": "    options:\n      inherited_members: true\n"}
+
+
 def api_core() -> str:
     """Every public name of `mnesis`, where it lives."""
     import mnesis
 
-    return "".join(f"\n::: {mnesis._HOME[name]}.{name}\n" for name in mnesis.__all__)
+    return "".join(f"\n::: {mnesis._HOME[name]}.{name}\n{INHERITED.get(name, '')}" for name in mnesis.__all__)
 
 
 def api_langchain() -> str:
@@ -169,10 +192,11 @@ def api_llamaindex() -> str:
 
 
 def api_further() -> str:
-    """Modules with public names, as far as they are not names of `mnesis` already."""
+    """Modules with public names, as far as they are not names of `mnesis` already, and what methods give."""
     import mnesis
 
-    return "".join(_api_of(name, without=mnesis.__all__) for name in FURTHER_MODULES)
+    modules = "".join(_api_of(name, without=mnesis.__all__) for name in FURTHER_MODULES)
+    return modules + "\n## What methods give\n" + "".join(f"\n::: {name}\n" for name in FURTHER_NAMES)
 
 
 def _api_of(module: str, without: Collection[str] = ()) -> str:
@@ -180,7 +204,9 @@ def _api_of(module: str, without: Collection[str] = ()) -> str:
     names = getattr(loaded, "__all__", None) or [
         name
         for name, value in vars(loaded).items()
-        if not name.startswith("_") and getattr(value, "__module__", "") == module and inspect.isclass(value)
+        if not name.startswith("_")
+        and getattr(value, "__module__", "") == module
+        and (inspect.isclass(value) or inspect.isfunction(value))
     ]
     heading = f"\n## `{module}`\n"
     things = [getattr(loaded, name) for name in names if name not in without]

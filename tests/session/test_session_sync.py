@@ -20,7 +20,7 @@ ASYNC_ONLY = {"__aenter__", "__aexit__"}
 
 
 def public(cls: type) -> set[str]:
-    return {name for name in vars(cls) if not name.startswith("_")}
+    return {name for name in dir(cls) if not name.startswith("_")}
 
 
 def test_it_has_every_method_and_property_of_the_asynchronous_session() -> None:
