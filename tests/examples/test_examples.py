@@ -44,6 +44,8 @@ PRINTED = {
     "12": [r"'human', 'ai', 'human', 'ai', 'human'", r" 5 user .*From LlamaIndex", r"5 messages created"],
 }
 SCRIPTS = sorted(EXAMPLES.glob("[0-9]*.py"))
+# The example with a client of its own imports litellm itself, which would look for prices on the network.
+OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 NATIVE = ["01", "02", "03", "06", "07"]
 
 
@@ -85,7 +87,14 @@ def test_an_example_prints_what_it_promises_without_a_key(number: str, tmp_path:
 @pytest.mark.parametrize("number", NATIVE)
 def test_an_example_runs_with_a_real_model(number: str, tmp_path: Path) -> None:
     with OpenAIServer(Say(["A real ", "answer."])) as server:
-        run(script_of(number), tmp_path, "openai/test-model", OPENAI_API_BASE=server.url, OPENAI_API_KEY="sk-test")
+        run(
+            script_of(number),
+            tmp_path,
+            "openai/test-model",
+            OPENAI_API_BASE=server.url,
+            OPENAI_API_KEY="sk-test",
+            **OFFLINE,
+        )
         assert server.requests, "the model was asked"
 
 

@@ -31,7 +31,8 @@ _PRAGMAS = frozenset(
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
-    with closing(_opened(source)) as connection:
+    with closing(_connected(source)) as connection:
+        _restrict(connection)
         objects = _objects(connection)
         tables = [(name, sql) for type_, name, sql in objects if type_ == "table"]
         report.add(f"SQLite database, {size_text(source.size)}, {plural(len(tables), 'table')}{_settings(connection)}")
@@ -53,18 +54,19 @@ def explore(source: Source, report: Report, kind: Kind) -> Kind:
     return kind
 
 
-def _opened(source: Source) -> sqlite3.Connection:
-    """Immutable: no lock, no log, no file beside it is made or read. What the schema says is not run."""
-    connection = sqlite3.connect(
-        f"{source.path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
-    )
+def _connected(source: Source) -> sqlite3.Connection:
+    """Immutable: no lock, no log, no file beside it is made or read."""
+    return sqlite3.connect(f"{source.path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+
+
+def _restrict(connection: sqlite3.Connection) -> None:
+    """What the schema says is not run."""
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     for limit, value in ((sqlite3.SQLITE_LIMIT_LENGTH, 1 << 24), (sqlite3.SQLITE_LIMIT_SQL_LENGTH, 1 << 24)):
         connection.setlimit(limit, value)
     for pragma in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON", "cache_size = -2000"):
         connection.execute(f"PRAGMA {pragma}")
     connection.set_authorizer(_authorize)
-    return connection
 
 
 def _authorize(action: int, first: str | None, second: str | None, database: str | None, trigger: str | None) -> int:
