@@ -126,6 +126,17 @@ def test_a_view_fits_unless_what_must_stay_does_not(history: list[ChatMessage], 
     memory.close()
 
 
+def test_instructions_keep_their_order_when_only_the_later_one_is_folded() -> None:
+    engine = Engine(":memory:")
+    memory = MnesisMemory.from_defaults(engine=engine, token_limit=20)
+    first, second = system("rule word word word "), system("rule word word word word ")
+    work = [calls("a", "b"), result("a", "word "), result("b", "word " * 25)]
+    memory.put_messages([user("word " * 28), first, user("word " * 60), assistant("word " * 60), second, *work, *work])
+    sync.run(engine.finish())
+    assert [message for message in memory.get(initial_token_count=5) if message in (first, second)] == [first, second]
+    memory.close()
+
+
 def test_a_history_that_fits_is_returned_as_it_is(make_memory: MakeMemory) -> None:
     memory = make_memory(token_limit=5_000)
     said = [system("be brief"), user("a"), calls("1"), result("1"), assistant("b"), user("c"), user("d")]

@@ -89,7 +89,11 @@ def make_view(
 
 def _laid_out(messages: Sequence[Message], pinned: Sequence[Message]) -> _Layout:
     summaries = [message for message in messages if message.is_summary]
-    said = [message for message in messages if not message.is_summary]
+    # A fold may take an instruction that was given after one that stands: together they keep their order.
+    last_folded = max((message.seq for message in pinned), default=0)
+    overtaken = [m for m in messages if m.role == "system" and not m.is_summary and m.seq < last_folded]
+    pinned = sorted([*pinned, *overtaken], key=lambda message: message.seq)
+    said = [message for message in messages if not message.is_summary and message not in overtaken]
     starts = turn_starts([message for message in said if message.role != "system"])
     if not starts:
         return _Layout(pinned, summaries, (), [said] if said else [])
