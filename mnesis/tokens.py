@@ -53,8 +53,8 @@ takes quadratic time on long runs of one kind. A cut adds at most a token or two
 
 MESSAGE_OVERHEAD = 4
 TOOL_OVERHEAD = 8
-FILE_OVERHEAD = 12
-FILE_REF_OVERHEAD = 55
+FILE_OVERHEAD = 36
+FILE_REF_OVERHEAD = 58
 IMAGE_TOKENS = 1_200
 """Per image, whatever its size: OpenAI counts 765 to 1,105 for a full-size one, Anthropic about 1,600."""
 BASE64_CHARS_PER_TOKEN = 6

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mnesis import __version__
+from mnesis.cli.carried import file_lines
 from mnesis.cli.database import Place, db_option, reading
+from mnesis.cli.files import file_storage, storage_option
 from mnesis.cli.ids import find_session
 from mnesis.cli.portable import FORMAT, FORMAT_VERSION, message_dict, write_line
 from mnesis.cli.screen import note, to_json
 from mnesis.cli.transcripts import html, markdown, redacted
 
 if TYPE_CHECKING:
+    from mnesis.files.storage import FileStorage
     from mnesis.models.session import SessionRecord
     from mnesis.models.summary import Summary
     from mnesis.store.base import Store
@@ -42,36 +45,59 @@ _PAGE = 500
     help="All there is to bring back; messages for a provider; for reading; for reading, one file.",
 )
 @click.option("--redact", is_flag=True, help="Blank what looks like a key, token or password.")
+@click.option("--with-files", is_flag=True, help="Carry the stored large files along, whole; for jsonl.")
+@storage_option
 @click.option(
     "-o", "--output", metavar="FILE", help="Write here, readable by you alone, instead of to standard output."
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @db_option
-def command(session_id: str, form: str, redact: bool, output: str | None, force: bool, db: Place) -> None:
+def command(
+    session_id: str,
+    form: str,
+    redact: bool,
+    with_files: bool,
+    storage: str | None,
+    output: str | None,
+    force: bool,
+    db: Place,
+) -> None:
     """Write a session. As jsonl: its settings, every message with all fields, summaries and what they cover, pruned
     outputs, turns, compactions, interruptions; `mnesis import` brings it back. The other formats hold the messages
-    alone: openai as a JSON list for chat completions, md and html for reading. Stored large files are never part of it.
+    alone: openai as a JSON list for chat completions, md and html for reading. Stored large files stay where they are;
+    --with-files puts them into jsonl, so that `mnesis import` stores them where it runs.
     """
-    written = asyncio.run(_export(session_id, form, redact, output, force, db))
+    if with_files and (redact or form != "jsonl"):
+        raise click.UsageError("--with-files is for --format jsonl without --redact: files are carried as they are")
+    files = file_storage(storage) if with_files else None
+    written = asyncio.run(_export(session_id, form, redact, files, output, force, db))
     if output is not None:
         note(f"{written:,} bytes written to {output}")
 
 
-async def _export(session_id: str, form: str, redact: bool, output: str | None, force: bool, db: Place) -> int:
+async def _export(
+    session_id: str, form: str, redact: bool, files: FileStorage | None, output: str | None, force: bool, db: Place
+) -> int:
     written = 0
     async with reading(db) as store:
         session = await find_session(store, session_id)
         with _opened(output, force) as file:
-            pieces = _jsonl(store, session, redact) if form == "jsonl" else _transcript(store, session, form, redact)
+            pieces = _transcript(store, session, form, redact)
+            if form == "jsonl":
+                pieces = _jsonl(store, session, redact, files)
             async for piece in pieces:
                 file.write(piece)
                 written += len(piece.encode(errors="replace"))
     return written
 
 
-async def _jsonl(store: Store, session: SessionRecord, redact: bool) -> AsyncIterator[str]:
+async def _jsonl(store: Store, session: SessionRecord, redact: bool, files: FileStorage | None) -> AsyncIterator[str]:
     async for line in _lines(store, session):
         yield f"{write_line(redacted(line) if redact else line)}\n"
+    if files is not None:
+        named = dict.fromkeys(found.content_id for found in await store.file_references(session_id=session.id))
+        for line in file_lines(files, named):
+            yield f"{write_line(line)}\n"
 
 
 async def _transcript(store: Store, session: SessionRecord, form: str, redact: bool) -> AsyncIterator[str]:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from itertools import groupby
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from mnesis.cli.carried import keep
 from mnesis.cli.database import Place, database_path, db_option, is_stored, json_option
+from mnesis.cli.files import file_storage, storage_option
 from mnesis.cli.portable import FORMAT, FORMAT_VERSION, read_line
 from mnesis.cli.screen import clean, counted, note, one_line, print_json
 from mnesis.display.progress import progress
+
+if TYPE_CHECKING:
+    from mnesis.files.storage import FileStorage
 
 KINDS = ("session", "message", "summary", "cover", "prune", "turn", "compaction", "interruption")
 
@@ -22,21 +28,22 @@ KINDS = ("session", "message", "summary", "cover", "prune", "turn", "compaction"
 )
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--as", "new_id", metavar="NEW_ID", help="Give the session this id instead of its own.")
+@storage_option
 @json_option
 @db_option
-def command(file: str, new_id: str | None, as_json: bool, db: Place) -> None:
+def command(file: str, new_id: str | None, storage: str | None, as_json: bool, db: Place) -> None:
     """Bring an exported session back.
 
     Restored exactly: every message (id, place, parts, token counts, reported usage, extra fields), the session's
     settings, summaries with their originals and children, what stands in the context now, lifetime usage and cost,
-    interruptions. Taken anew: the times of compactions and of last use, and the token figures of past turns, which are
-    the stored counts without what providers reported. Pruned outputs inside folded spans come back unpruned. The link
-    to a parent session is kept where the parent is there.
+    interruptions, stored files that were exported with it. Taken anew: the times of compactions and of last use, and
+    the token figures of past turns, which are the stored counts without what providers reported. Pruned outputs inside
+    folded spans come back unpruned. The link to a parent session is kept where the parent is there.
 
     A session of the same id must not be there.
     """
     with _opened(file) as lines:
-        export = _parsed(lines)
+        export = _parsed(lines, file_storage(storage))
     session_id, messages = asyncio.run(_import(export, new_id, db))
     if as_json:
         print_json({"session_id": session_id, "messages": messages})
@@ -55,9 +62,26 @@ def _opened(file: str) -> Iterator[IO[str]]:
         raise click.UsageError(f"{file} is no export of mnesis: it is not text") from error
 
 
-def _parsed(lines: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """The lines by kind."""
+def _parsed(lines: Iterable[str], storage: FileStorage) -> dict[str, list[dict[str, Any]]]:
+    """The lines by kind; stored files among them are stored here as they come."""
     found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    for file_id, values in groupby(_values(lines), _file_id):
+        if file_id is not None:
+            keep(storage, file_id, values)
+        else:
+            for value in values:
+                found[value["kind"]].append(value)
+    if not found["session"]:
+        raise click.UsageError("this file is empty; it is no export of mnesis")
+    return found
+
+
+def _file_id(value: dict[str, Any]) -> str | None:
+    return str(value.get("id")) if value["kind"] == "file" else None
+
+
+def _values(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """What the lines hold; the first is that of a session."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -65,21 +89,18 @@ def _parsed(lines: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
             value = read_line(line)
         except (ValueError, RecursionError) as error:
             raise click.UsageError(f"line {number} cannot be read: {clean(str(error))}") from error
-        if value["kind"] not in found:
+        if value["kind"] not in (*KINDS, "file"):
             raise click.UsageError(f"line {number} is of the unknown kind {clean(value['kind'])!r}")
-        found[value["kind"]].append(value)
         if number == 1:
-            _check_head(found["session"])
-    if not found["session"]:
-        raise click.UsageError("this file is empty; it is no export of mnesis")
-    return found
+            _check_head(value)
+        yield value
 
 
-def _check_head(heads: list[dict[str, Any]]) -> None:
-    if not heads or heads[0].get("format") != FORMAT:
+def _check_head(head: dict[str, Any]) -> None:
+    if head["kind"] != "session" or head.get("format") != FORMAT:
         raise click.UsageError("the first line names no session; this is no export of mnesis")
-    if heads[0].get("version") != FORMAT_VERSION:
-        found = clean(str(heads[0].get("version")))
+    if head.get("version") != FORMAT_VERSION:
+        found = clean(str(head.get("version")))
         raise click.UsageError(f"the export has version {found}, this mnesis reads {FORMAT_VERSION}; upgrade mnesis")
 
 
@@ -88,7 +109,6 @@ async def _import(export: dict[str, list[dict[str, Any]]], new_id: str | None, d
 
     from mnesis.cli.replayed import Replay, parsed_export
     from mnesis.engine import Engine
-    from mnesis.errors import MnesisStoreError
 
     try:
         parsed = parsed_export(export, new_id)
@@ -101,11 +121,6 @@ async def _import(export: dict[str, list[dict[str, Any]]], new_id: str | None, d
             raise click.UsageError(
                 f"session {clean(session_id)!r} is in {store.location} already; give it another id with --as NEW_ID"
             )
-        try:
-            with progress("messages", len(parsed.messages)) as bar:
-                await Replay(store, parsed, bar.advance).run()
-        except (MnesisStoreError, ValueError):
-            # Half a session is worse than none.
-            await store.purge(session_id)
-            raise
+        with progress("messages", len(parsed.messages)) as bar:
+            await Replay(store, parsed, bar.advance).run()
     return session_id, len(parsed.messages)

@@ -98,12 +98,16 @@ class LargeFileHandler:
     ) -> FileHandleResult:
         """Take in a file from the disk, or `content` under that name.
 
-        Raises `MissingFileError`, `UnsuitableFileError` (no regular file, no permission, too large), `ChangedFileError` (it
-        would not stay the same while it was read), `FileError` (it cannot be stored). Then nothing was stored.
+        Raises `MissingFileError`, `UnsuitableFileError` (no regular file, no permission, too large, no text or bytes),
+        `ChangedFileError` (it would not stay the same while it was read), `FileError` (it cannot be stored). Then nothing
+        was stored.
         """
-        name = os.fspath(path)
+        name = os.fspath(path) if isinstance(path, os.PathLike) else path
         if not isinstance(name, str) or not name:
             raise UnsuitableFileError(f"{name!r} is no path; give the name of a file", path=str(name))
+        if not isinstance(content, str | bytes | None):
+            given = type(content).__name__
+            raise UnsuitableFileError(f"the content of {name!r} is text or bytes, not {given}", path=name)
         text, stored = await _in_thread(partial(self._settled, name, content))
         if stored is None:
             return FileHandleResult(path=name, inline_content=text)

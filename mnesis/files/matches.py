@@ -86,7 +86,9 @@ class _Search:
     def _look_into(self, block: str) -> str | None:
         """Note what matches; the cursor if the page is full."""
         line, counted, line_end = self.line, 0, -1
-        for number, found in enumerate(self.find(block, max(self.until - time.monotonic(), self.block_seconds))):
+        # `$` stands before a line feed alone. Two of them are as long as the end of a line they stand for here.
+        searched = block.replace("\r\n", "\n\n")
+        for number, found in enumerate(self.find(searched, max(self.until - time.monotonic(), self.block_seconds))):
             if found.end() == found.start() or found.start() < line_end:
                 continue
             end = block.find("\n", found.start())

@@ -51,11 +51,26 @@ class FileStorage:
 
     def add(self, content: bytes, name: str = "content") -> StoredFile:
         """Store these bytes. Raises `FileError` if they cannot be written; `name` is for its message."""
-        return self._add([content], name)
+        return self.add_pieces([content], name)
 
     def add_file(self, path: str) -> StoredFile:
         """Store a copy of a file, in bounded memory. Raises a `FileError`; then nothing was stored."""
-        return until_stable(lambda: self._add(chunks_of(path, self.max_file_bytes), path))
+        return until_stable(lambda: self.add_pieces(chunks_of(path, self.max_file_bytes), path))
+
+    def add_pieces(self, pieces: Iterable[bytes], name: str) -> StoredFile:
+        """Store content that comes in pieces. Raises as `add`, and what `pieces` raises; then nothing was stored."""
+        try:
+            with self._incoming() as (file, temporary):
+                content_id, size = _copied(pieces, file)
+                return self._settled(temporary, content_id, size)
+        except FileError:
+            raise
+        except OSError as error:
+            raise FileError(
+                f"{name!r} cannot be stored in {str(self.directory)!r}: {error.strerror or error}; nothing was stored."
+                " Free space, or set FileConfig.storage_dir to a directory that can be written",
+                path=name,
+            ) from error
 
     def find(self, content_id: str) -> StoredFile:
         """A stored file whose size is right. Raises `FileNotStoredError`, `DamagedFileError`."""
@@ -117,20 +132,6 @@ class FileStorage:
             file.flush()
             os.replace(temporary, path)
 
-    def _add(self, chunks: Iterable[bytes], name: str) -> StoredFile:
-        try:
-            with self._incoming() as (file, temporary):
-                content_id, size = _copied(chunks, file)
-                return self._settled(temporary, content_id, size)
-        except FileError:
-            raise
-        except OSError as error:
-            raise FileError(
-                f"{name!r} cannot be stored in {str(self.directory)!r}: {error.strerror or error}; nothing was stored."
-                " Free space, or set FileConfig.storage_dir to a directory that can be written",
-                path=name,
-            ) from error
-
     def _settled(self, temporary: Path, content_id: str, size: int) -> StoredFile:
         """Give a complete file its id. One that is there is replaced by the same bytes: if it was damaged, it is not now."""
         path = self.path_of(content_id)
@@ -145,9 +146,7 @@ class FileStorage:
     def _incoming(self) -> Iterator[tuple[BinaryIO, Path]]:
         """A new private file, and its passing name; it is gone afterwards unless it was moved."""
         incoming = self.directory / "incoming"
-        if not incoming.is_dir():
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            incoming.mkdir(mode=0o700, exist_ok=True)
+        _make_private_directory(incoming)
         _remove_leftovers(incoming)
         descriptor, name = tempfile.mkstemp(dir=incoming)
         try:
@@ -189,6 +188,13 @@ def _copied(chunks: Iterable[bytes], file: BinaryIO) -> tuple[str, int]:
     file.flush()
     os.fsync(file.fileno())
     return digest.hexdigest(), size
+
+
+def _make_private_directory(directory: Path) -> None:
+    """Whatever is missing of the path is made for its user alone; what is there stays as it is."""
+    if not directory.is_dir():
+        _make_private_directory(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -20,7 +20,7 @@ def explored(storage: FileStorage, stored: StoredFile, name: str) -> Exploration
     """The structural summary of a stored file. Blocking. Raises OSError if the file cannot be read."""
     kept = load(storage, stored, name)
     if kept is None:
-        kept = explore(stored.path, name, max_chars=MAX_CHARS)
+        kept = explore(stored.path, name, max_chars=MAX_CHARS, sha256=stored.content_id)
         save(storage, stored, name, kept)
     return kept
 

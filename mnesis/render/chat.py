@@ -7,6 +7,7 @@ is the next message, and nothing may stand between the two.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ from mnesis.models.message import (
 
 EMPTY = "[empty message]"
 NAMELESS = "tool"
+MARK_CHARS = 16
+"""Of the hash that closes a file: more than anybody could try out until content holds the beginning of its own hash."""
 
 
 def chat_messages(messages: Iterable[Message], system_prompt: str = "") -> list[dict[str, Any]]:
@@ -160,7 +163,7 @@ def part_text(part: MessagePart) -> str:
         case TextPart() | DataPart():
             return part.text
         case FilePart(text=str() as text):
-            return f"[File {_line(part.name)}]\n{text}\n[End of file]"
+            return _file_text(part.name, text)
         case FilePart() | ImagePart():
             return f"[{part.type} {_line(getattr(part, 'name', '') or part.media_type)}]"
         case FileRefPart():
@@ -168,6 +171,12 @@ def part_text(part: MessagePart) -> str:
         case ToolResultPart():
             return result_text(part)
     return ""
+
+
+def _file_text(name: str, text: str) -> str:
+    # The mark is a hash of what it closes: nothing in there can hold it.
+    mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:MARK_CHARS]
+    return f"[File {_line(name)}, to mark {mark}]\n{text}\n[End of file, mark {mark}]"
 
 
 def file_reference(part: FileRefPart) -> str:
@@ -185,7 +194,7 @@ def _reference(title: str, part: FileRefPart) -> str:
     return (
         f"[{title}: kept as file {part.content_id}, type {_line(part.file_type) or 'unknown'}, about"
         f" {part.token_count:,} tokens. Read it with lcm_read_file, search it with lcm_search_file.]\n"
-        f"{part.exploration_summary}\n[End of what is known of file {part.content_id[:12]}]"
+        f"{part.exploration_summary}\n[End of what is known of file {part.content_id[:MARK_CHARS]}]"
     )
 
 

@@ -223,3 +223,18 @@ def test_code_too_large_for_its_grammar_is_read_by_patterns() -> None:
     text = text_of("a.rs", "fn seen() {}\n" + "// filler\n" * (code.MAX_PARSED_BYTES // 10))
     assert "Read by patterns: it has more than 1,048,576 bytes" in text
     assert "fn seen()" in text
+
+
+def test_aliases_constants_typedefs_and_functions_kept_in_fields_are_declarations(tmp_path: Path) -> None:
+    for name, source, shown in (
+        ("a.c", "typedef int (*callback)(int);\ntypedef int number;\n", ["typedef int (*callback)(int)", "typedef int number"]),
+        ("a.cpp", "using Names = std::vector<int>;\n", ["using Names = std::vector<int>"]),
+        ("a.go", "package m\ntype Short = string\n", ["type Short = string"]),
+        ("a.rs", "extern crate near;\npub const LIMIT: u8 = 3;\nstatic ON: bool = true;\n", ["pub const LIMIT: u8 = 3", "static ON: bool = true"]),
+        ("a.ts", "class A { run = (x: number) => x; }\ndeclare module 'm' { export function far(): void }\n", ["run = (x: number)", "module 'm'", "function far(): void"]),
+        ("a.js", "export * from './near';\nclass A { #run = (x) => x; }\n", ["#run = (x)"]),
+    ):  # fmt: skip
+        text = text_of(name, source)
+        assert "patterns" not in text
+        assert [line.strip() for line in text.split("\n")[-len(shown) :]] == shown
+        assert ("Imports: " in text) == ("near" in source)

@@ -63,7 +63,7 @@ def test_names_with_newlines_and_controls_stay_on_their_line() -> None:
     hostile = 'id,"two\nlines\x1b[31m\u202egnp",x\n1,2,3\n'
     text = text_of("a\nb\x00.csv", hostile)
     assert is_clean(text)
-    assert "two lines·[31m·gnp: integer, 2 to 2" in text
+    assert "two lines·[31m·gnp: integer, 2, 1 different" in text
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,15 @@ def test_rows_of_other_widths_and_unreadable_fields_are_told() -> None:
 def test_old_line_ends_are_rows_too() -> None:
     assert rows_of(text_of("a.csv", "a,b\r1,2\r3,4\r")) == 2
     assert rows_of(text_of("a.csv", "a,b\r\n1,2\r\n3,4\r\n")) == 2
+
+
+def test_names_above_numbers_are_a_header_even_if_one_stands_there_twice() -> None:
+    text = text_of("a.csv", "id,value,value\n1,2,3\n4,5,6\n")
+    assert "2 rows, 3 columns" in text
+    assert "the first row names the columns" in text
+
+
+def test_a_column_of_one_value_has_no_range() -> None:
+    text = text_of("a.csv", "n,day\n7,2026-01-02\n7,2026-01-02\nx,\n")
+    assert column(text, "n") == "mostly integer (1 other), 7, 2 different"
+    assert column(text, "day") == "date, 2026-01-02, 1 empty, 1 different"

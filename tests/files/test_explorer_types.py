@@ -261,3 +261,40 @@ def test_level_words_are_counted_across_the_pieces_a_file_is_read_in() -> None:
     lines = line * (CHUNK_BYTES // len(line))
     start = lines + b"-" * (CHUNK_BYTES - len(lines) - 2)
     assert "Level words: ERROR 1," in text_of("a.log", start + b"ERROR" + b"\n" + line)
+
+
+def test_python_shows_what_depends_on_the_platform_or_on_what_is_installed() -> None:
+    text = text_of(
+        "a.py",
+        "from . import near\nif TYPE_CHECKING:\n    import typed\ntry:\n    import fast\nexcept ImportError:\n"
+        "    import slow\n    def fallback(): ...\nelse:\n    def first(): ...\nfinally:\n    def last(): ...\n"
+        "with quiet():\n    def held(): ...\n",
+    )
+    assert "Imports: .near, typed, fast, slow" in text
+    for name in ("fallback", "first", "last", "held"):
+        assert f"  def {name}()" in text.split("\n")
+
+
+def test_a_large_json_document_says_how_many_members_it_has_in_all() -> None:
+    records = [{"id": n, "said": '\\"[{,' * (n % 4), "tags": [n, [{}]]} for n in range(120_000)]
+    text = text_of("a.json", json.dumps(records))
+    assert "what follows describes the first 4.0 MB" in text
+    assert "The whole: array of 120,000 items" in text
+    named = json.dumps({f"key {n}": "\\" * (n % 5) for n in range(300_000)}, indent=1)
+    assert "The whole: object of 300,000 keys" in text_of("a.json", named)
+    assert "The whole" not in text_of("a.json", json.dumps(records)[:-1])
+
+
+def test_what_the_limit_cuts_in_two_counts_for_no_range() -> None:
+    text = text_of("a.json", json.dumps(["x" * 70] * 70_000))
+    assert "each item: string, 70 characters, such as" in text
+
+
+def test_first_lines_are_not_counted_against_the_part_they_were_taken_from() -> None:
+    text = text_of("a.txt", "a line of it\n" * 2_000)
+    assert "2,000 lines" in text.split("\n")[0]
+    assert "First lines:\n" in text
+
+
+def test_a_hash_that_is_known_already_is_not_made_again() -> None:
+    assert f"SHA-256: {'ab' * 32}" in explored("a.bin", b"\0" * 100, sha256="ab" * 32).text

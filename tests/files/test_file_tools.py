@@ -340,3 +340,15 @@ def test_the_synchronous_session_reads_and_searches_too(tmp_path: Path) -> None:
 
 async def test_all_tools_of_files_are_read_only(session: MnesisSession) -> None:
     assert all(spec.read_only for spec in session.file_tools())
+
+
+async def test_the_end_of_a_line_is_found_however_it_is_written(session: MnesisSession) -> None:
+    lines = ["first", "", "second ä", "third"]
+    for end in ("\n", "\r\n"):
+        for codec in ("utf-8", "utf-16"):
+            file_id = await with_content(session, (end.join(lines * 300) + end).encode(codec))
+            for number, line in ((1, "first"), (3, "second ä"), (4, "third")):
+                page = await session.search_file(file_id, f"^{line}$", limit=2)
+                assert [(match.line, match.text) for match in page.matches] == [(number, line), (number + 4, line)]
+                at = await session.read_file(file_id, offset=page.matches[1].offset, max_lines=1)
+                assert at.text == line + end

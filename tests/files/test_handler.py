@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mnesis import FileConfig, FileRefPart, MnesisSession, TokenEstimator
-from mnesis.errors import LLMTimeoutError
+from mnesis.errors import LLMTimeoutError, UnsuitableFileError
 from mnesis.files import FileHandleResult, LargeFileHandler, model_summary
 from mnesis.files.sizes import exceeds, may_exceed
 from mnesis.testing import ScriptedLLM
@@ -247,3 +247,11 @@ async def test_cancelling_leaves_nothing_half_done(tmp_path: Path, handler: Larg
     file = (await handler.handle_file(path)).file_ref
     assert file is not None
     assert handler.storage.check([file.content_id]) == []
+
+
+@pytest.mark.parametrize("content", [5, ["a"], memoryview(b"x"), bytearray(b"x"), object()])
+async def test_content_that_is_neither_text_nor_bytes_is_refused_by_name(
+    content: Any, handler: LargeFileHandler
+) -> None:
+    with pytest.raises(UnsuitableFileError, match=r"content of 'a\.txt' is text or bytes, not "):
+        await handler.handle_file("a.txt", content=content)

@@ -96,13 +96,14 @@ def test_bytes_that_no_text_can_hold_are_told_apart(storage: FileStorage) -> Non
     assert storage.add(b"\xff" * 4_000).content_id != storage.add(b"\xfe" * 4_000).content_id
 
 
-def test_only_the_user_may_look_in(storage: FileStorage) -> None:
+def test_only_the_user_may_look_in(tmp_path: Path) -> None:
+    storage = FileStorage(tmp_path / "not" / "there" / "kept")
     before = os.umask(0)
     try:
         stored = storage.add(b"secret")
     finally:
         os.umask(before)
-    for path in [storage.directory, *storage.directory.rglob("*")]:
+    for path in [tmp_path / "not", *(tmp_path / "not").rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
     assert stored.path.parent.name == stored.content_id[:2]
 

@@ -15,21 +15,23 @@ from mnesis.files.explorers.source import Source
 
 __all__ = ["VERSION", "Exploration", "explore"]
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same content may give another summary; part of every key under which summaries are kept."""
 
 
-def explore(path: Path, name: str, *, max_chars: int = 4_000, deadline_seconds: float = 30.0) -> Exploration:
+def explore(
+    path: Path, name: str, *, max_chars: int = 4_000, deadline_seconds: float = 30.0, sha256: str = ""
+) -> Exploration:
     """Says what is in a regular file. Blocking: call it off the event loop.
 
     name: what the user called it; only the part that tells its type is used, and it is not repeated in the summary.
     max_chars: the longest summary. deadline_seconds: counting stops then, and the summary says how far it came; a summary
-    takes a little longer in all, never without bound.
+    takes a little longer in all, never without bound. sha256: of the file in hex, where it is known already.
 
     Raises OSError when the file cannot be read. Content raises nothing: what no explorer can read is described as plain
     text or as bytes, with the reason.
     """
-    source = Source(path, deadline_seconds)
+    source = Source(path, deadline_seconds, sha256)
     kind = kind_of(source, name)
     try:
         return _explored(source, kind, max_chars)

@@ -55,7 +55,7 @@ def explore(source: Source, report: Report, kind: Kind) -> Kind:
     if source.head.startswith(b"\x1f\x8b") and source.size >= 18:
         (unpacked,) = struct.unpack("<I", source.read(source.size - 4, 4))
         report.add(f"It says to unpack to {unpacked:,} bytes (modulo 4 GB); it was not unpacked")
-    if digest := _sha256(source):
+    if digest := source.sha256 or _sha256(source):
         report.add(f"SHA-256: {digest}")
     report.add(f"First bytes: {source.head[:24].hex(' ')}")
     return kind

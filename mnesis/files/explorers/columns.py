@@ -89,7 +89,7 @@ class Column:
         if "text" in kinds and kinds["text"] * 2 > kinds.total():
             return "text"
         named, count = kinds.most_common(1)[0]
-        return f"mostly {named} ({kinds.total() - count:,} others)"
+        return f"mostly {named} ({plural(kinds.total() - count, 'other')})"
 
     def describe(self) -> str:
         """`name: integer, 1 to 90, 3 empty, 80 different`."""
@@ -102,12 +102,13 @@ class Column:
 
     def _range(self) -> str:
         if self._low <= self._high and not self.type.startswith("text"):
-            return f"{self._low} to {self._high}"
+            return f"{self._low} to {self._high}" if self._low < self._high else f"{self._low}"
         if self._dates and "date" in self.type:
-            return f"{self._dates[0]} to {self._dates[-1]}"
+            low, high = self._dates[0], self._dates[-1]
+            return f"{low} to {high}" if low < high else low
         if self._lengths and self.type == "text":
-            low, high = self._lengths[0], self._lengths[-1]
-            return plural(low, "character") if low == high else f"{low:,} to {high:,} characters"
+            shortest, longest = self._lengths[0], self._lengths[-1]
+            return plural(longest, "character") if shortest == longest else f"{shortest:,} to {longest:,} characters"
         return ""
 
     def _values(self) -> str:
@@ -125,10 +126,18 @@ def _ends(values: list[_Ordered]) -> list[_Ordered]:
 
 
 def looks_like_header(first: list[str], rest: list[list[str]]) -> bool:
-    """Names stand alone: no numbers or dates, none twice. One that recurs in its column is a value."""
+    """Names are no values: no numbers or dates. Above such values they are names even if one stands there twice; above words
+    they are if they stand alone, and none recurs in its column."""
     names = [cell.strip() for cell in first]
-    if any(_NUMBER.fullmatch(name) or _DATE.fullmatch(name) or name.lower() in _BOOLEANS for name in names if name):
+    if not any(names) or any(_is_value(name) for name in names if name):
         return False
-    if len(set(names)) < len(names) or not any(names):
-        return False
-    return not any(cell == name for row in rest for cell, name in zip(row, names, strict=False) if name)
+    if any(all(map(_is_value, filter(None, cells))) and any(cells) for cells in zip(*rest, strict=False)):
+        return True
+    return len(set(names)) == len(names) and not any(
+        cell == name for row in rest for cell, name in zip(row, names, strict=False) if name
+    )
+
+
+def _is_value(cell: str) -> bool:
+    """Whether this is a number, a date or a boolean, as names of columns are not."""
+    return bool(_NUMBER.fullmatch(cell) or _DATE.fullmatch(cell)) or cell.lower() in _BOOLEANS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mnesis.files.explorers import shapes
 from mnesis.files.explorers.kinds import Kind
+from mnesis.files.explorers.members import members
 from mnesis.files.explorers.report import Report, plural, size_text
 from mnesis.files.explorers.source import Source
 
@@ -13,14 +14,16 @@ MAX_BYTES = 4 << 20
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
     collector = shapes.Collector()
-    collector.feed(source.text(MAX_BYTES))
     is_cut = source.size > MAX_BYTES
+    collector.feed(source.text(MAX_BYTES), is_cut=is_cut)
     if not collector.root.kinds:
         raise ValueError("there is no JSON value in it")
     if not collector.deepest and collector.strange:
         raise ValueError("its words are not JSON's")
     part = f"; what follows describes the first {size_text(MAX_BYTES)}" if is_cut else ""
     report.add(f"{kind.label}, {size_text(source.size)}, nested {plural(collector.deepest, 'level')} deep{part}")
+    if is_cut and (whole := members(source)):
+        report.add(f"The whole: {whole}")
     if collector.is_open and not is_cut:
         report.add("It ends inside a value: cut off, or not JSON")
     if collector.strange and not is_cut:

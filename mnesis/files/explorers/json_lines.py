@@ -66,7 +66,7 @@ def _pass(source: Source, reading: _Reading) -> int:
 def _feed(reading: _Reading, lines: list[str], *, is_cut: bool = False) -> None:
     for line in filter(str.strip, lines):
         if is_cut or _is_json(line):
-            reading.collector.feed(line)
+            reading.collector.feed(line, is_cut=is_cut)
             reading.records += 1
         else:
             reading.broken += 1

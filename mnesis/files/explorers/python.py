@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from mnesis.files.explorers.code_patterns import by_patterns
 from mnesis.files.explorers.kinds import Kind
@@ -61,13 +61,24 @@ def _by_tree(module: ast.Module) -> Outline:
     )
 
 
+def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Those of a block, and of the blocks in it that depend on the platform or on what is installed."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If | ast.Try | ast.TryStar | ast.With):
+            handlers = getattr(node, "handlers", ())
+            yield from _statements([*node.body, *(each for handler in handlers for each in handler.body)])
+            yield from _statements([*getattr(node, "orelse", ()), *getattr(node, "finalbody", ())])
+
+
 def _imports(module: ast.Module) -> list[str]:
     names: list[str] = []
-    for node in module.body:
+    for node in _statements(module.body):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            names.append("." * node.level + (node.module or ""))
+            dots = "." * node.level
+            names += [dots + node.module] if node.module else [dots + alias.name for alias in node.names]
     return list(dict.fromkeys(names))
 
 
@@ -82,14 +93,12 @@ def _constants(module: ast.Module) -> Iterator[str]:
 
 
 def _declared(body: list[ast.stmt], depth: int) -> Iterator[Declaration]:
-    for node in body:
+    for node in _statements(body):
         if isinstance(node, ast.ClassDef):
             yield Declaration(depth, node.name, _decorated(node, f"class {node.name}{_bases(node)}"))
             yield from _declared(node.body, depth + 1)
         elif isinstance(node, _Function):
             yield Declaration(depth, node.name, _decorated(node, _signature(node)))
-        elif isinstance(node, (ast.If, ast.Try)):  # names that depend on the platform or on what is installed
-            yield from _declared([*node.body, *node.orelse], depth)
 
 
 def _decorated(node: ast.ClassDef | _Function, text: str) -> str:

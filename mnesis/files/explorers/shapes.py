@@ -61,12 +61,15 @@ class Collector:
         self.strange = 0
         """Words that JSON does not know."""
 
-    def feed(self, text: str) -> None:
-        """One text; sets `is_open` when it ends inside a value."""
+    def feed(self, text: str, *, is_cut: bool = False) -> None:
+        """One text; sets `is_open` when it ends inside a value. `is_cut`: more of it follows that is not read, so what its
+        end divides is not counted."""
         stack: list[_Frame] = []
         self._below = 0
         for found in _TOKEN.finditer(text):
             kind = found.lastgroup
+            if is_cut and stack and kind != "mark" and found.end() == len(text):
+                break
             if kind == "mark":
                 self._mark(found["mark"], stack)
             elif kind == "string" and stack and stack[-1].is_object and stack[-1].key is None:

@@ -25,11 +25,13 @@ _CONTROLS = bytes(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 27})
 class Source:
     """A regular file and the moment until which it may be read.
 
-    encoding: a codec's name, or None for content that is no text. mark: the bytes of a byte order mark.
+    encoding: a codec's name, or None for content that is no text. mark: the bytes of a byte order mark. sha256: in hex, if
+    it is known.
     """
 
-    def __init__(self, path: Path, deadline_seconds: float) -> None:
+    def __init__(self, path: Path, deadline_seconds: float, sha256: str = "") -> None:
         self.path = path
+        self.sha256 = sha256
         self.size = path.stat().st_size
         self._scanned = 0
         self._until = time.monotonic() + deadline_seconds

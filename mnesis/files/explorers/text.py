@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from mnesis.files.explorers.kinds import KINDS, Kind
 from mnesis.files.explorers.report import Report, clean, plural, size_text
@@ -59,7 +60,7 @@ def explore(source: Source, report: Report, kind: Kind) -> Kind:
     report.add(f"Encoding: {source.encoding_note}")
     if is_log:
         _log_facts(source, report, counted)
-    report.section("First lines:", _shown(source.text(4096)), 8 if is_log else 15)
+    report.section("First lines:", islice(_shown(source.text(4096)), 8 if is_log else 15), 15)
     if source.size > 8192:
         report.section("Last lines:", list(_shown(source.tail_text(4096)))[1:][-5:], 5)
     _shapes(report, counted)

@@ -16,15 +16,17 @@ _TEXT_BYTES = 300
 # The grammars' names for nodes that declare something, in all these languages.
 _DECLARED = frozenset(
     """
-    abstract_class_declaration abstract_method_signature annotation_type_declaration class_declaration class_specifier
-    constructor_declaration enum_declaration enum_item enum_specifier function_declaration function_definition function_item
-    function_signature function_signature_item generator_function_declaration impl_item interface_declaration internal_module
-    macro_definition method_declaration method_definition method_signature mod_item namespace_definition record_declaration
-    struct_item struct_specifier trait_item type_alias_declaration type_item type_spec union_item union_specifier
+    abstract_class_declaration abstract_method_signature alias_declaration annotation_type_declaration class_declaration
+    class_specifier const_item constructor_declaration enum_declaration enum_item enum_specifier function_declaration
+    function_definition function_item function_signature function_signature_item generator_function_declaration impl_item
+    interface_declaration internal_module macro_definition method_declaration method_definition method_signature mod_item module
+    namespace_definition record_declaration static_item struct_item struct_specifier trait_item type_alias
+    type_alias_declaration type_definition type_item type_spec union_item union_specifier
     """.split()  # noqa: SIM905 - thirty words, one to a line, hide what follows
 )
-# Of these only some declare: prototypes, functions kept in variables, typedefs of structures.
-_MAYBE = frozenset({"declaration", "field_declaration", "variable_declarator", "type_definition"})
+# Of these only some declare: prototypes, functions kept in variables and fields.
+_MEMBERS = frozenset({"field_definition", "public_field_definition", "variable_declarator"})
+_MAYBE = frozenset({"declaration", "field_declaration"}) | _MEMBERS
 _TRANSPARENT = frozenset(
     """
     ERROR ambient_declaration declaration_list enum_body_declarations export_statement expression_statement lexical_declaration
@@ -37,7 +39,9 @@ _BODIES = frozenset(
     object_type
     """.split()  # noqa: SIM905 - thirty words, one to a line, hide what follows
 )
-_IMPORTS = frozenset({"import_declaration", "import_statement", "preproc_include", "use_declaration"})
+_IMPORTS = frozenset(
+    {"extern_crate_declaration", "import_declaration", "import_statement", "preproc_include", "use_declaration"}
+)
 _STRUCTURES = frozenset({"struct_specifier", "union_specifier", "enum_specifier", "class_specifier"})
 _FUNCTIONS = frozenset({"arrow_function", "function_expression", "generator_function"})
 
@@ -62,7 +66,7 @@ def _walk(root: Any, code: bytes, max_declarations: int) -> tuple[list[str], lis
     while todo and len(declarations) < max_declarations:
         node, depth = todo.pop()
         inside = node if node is root or node.type in _TRANSPARENT or node.type in _BODIES else None
-        if node.type in _IMPORTS:
+        if node.type in _IMPORTS or (node.type == "export_statement" and node.child_by_field_name("source")):
             imports += _imported(node, code)
         elif _declares(node):
             declarations.append((depth, _name(node, code), _head(node, code)))
@@ -76,7 +80,7 @@ def _declares(node: Any) -> bool:
     if node.type not in _MAYBE:
         # `struct point p;` names a structure that is declared elsewhere.
         return node.type in _DECLARED and (node.type not in _STRUCTURES or node.child_by_field_name("body") is not None)
-    if node.type == "variable_declarator":
+    if node.type in _MEMBERS:
         value = node.child_by_field_name("value")
         return value is not None and value.type in _FUNCTIONS
     type_ = node.child_by_field_name("type")
@@ -102,12 +106,16 @@ def _body(node: Any) -> Any:
     body = node.child_by_field_name("body") or _typed_body(node)
     if body is None:
         return None
-    return body if body.type in _BODIES or node.type == "internal_module" else None
+    return body if body.type in _BODIES or node.type in ("internal_module", "module") else None
 
 
 def _typed_body(node: Any) -> Any:
     """The members of what is named by a typedef or a type specification."""
-    type_ = node.child_by_field_name("type") if node.type in _MAYBE or node.type == "type_spec" else None
+    type_ = (
+        node.child_by_field_name("type")
+        if node.type in ("field_declaration", "declaration", "type_definition", "type_spec")
+        else None
+    )
     return None if type_ is None else type_.child_by_field_name("body")
 
 
@@ -119,7 +127,7 @@ def _text(node: Any, code: bytes, end: int | None = None) -> str:
 
 def _head(node: Any, code: bytes) -> str:
     """A declaration up to its body."""
-    value = node.child_by_field_name("value") if node.type == "variable_declarator" else None
+    value = node.child_by_field_name("value") if node.type in _MEMBERS else None
     body = (node if value is None else value).child_by_field_name("body") or _typed_body(node)
     text = (
         _text(node, code, None if body is None else body.start_byte)
@@ -129,16 +137,17 @@ def _head(node: Any, code: bytes) -> str:
         .removesuffix("=>")
         .rstrip()
     )
-    if node.type == "type_definition":
+    if node.type == "type_definition" and body is not None:
         return f"{text} {_name(node, code)}"
-    return f"type {text}" if node.type == "type_spec" else text
+    return f"type {text}" if node.type in ("type_alias", "type_spec") else text
 
 
 def _name(node: Any, code: bytes) -> str:
     function = _function_declarator(node)
     named = node.child_by_field_name("name") if function is None else function.child_by_field_name("declarator")
     if named is None:
-        named = node.child_by_field_name("type" if node.type == "impl_item" else "declarator") or node
+        field = {"field_definition": "property", "impl_item": "type"}.get(node.type, "declarator")
+        named = node.child_by_field_name(field) or node
     return " ".join(_text(named, code).split())
 
 
