@@ -157,7 +157,11 @@ class Engine:
                 await self.store.close()
 
     async def __aenter__(self) -> Engine:
-        return await self.open()
+        try:
+            return await self.open()
+        except BaseException:
+            await self.close()
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Sequence
+
+# What stands for the marks and drawings of the commands where an output cannot hold them.
+_PLAIN = dict(zip("✓✗←→–…·“”▼┤│└├─▁▂▃▄▅▆▇█", '+x<>-~.""v||`|-__:::###', strict=True))
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """The error handler `mnesis` of output in a small character set: something alike, else a question mark."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(character, "?") for character in error.object[error.start : error.end]), error.end
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -15,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from mnesis.cli.app import cli
 
+    codecs.register_error("mnesis", _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="mnesis")
     cli.main(args=None if arguments is None else list(arguments), prog_name="mnesis")

@@ -29,6 +29,8 @@ def command(file: str, as_json: bool, db: Place) -> None:
     not part of it.
     """
     source, target = existing_database(db), Path(file).expanduser()
+    if not _is_utf8(str(target.absolute())):
+        raise click.UsageError(f"{target} is no UTF-8, which SQLite asks of a copy's name; choose another")
     if os.path.lexists(target):
         raise click.UsageError(f"{target} is there already; nothing is ever replaced, choose another name")
     if not target.parent.is_dir():
@@ -40,6 +42,14 @@ def command(file: str, as_json: bool, db: Place) -> None:
         print_json({"database": str(source), "file": str(target), "bytes": size})
     else:
         note(f"{size / 1e6:,.1f} MB written to {target}")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_if_no_room(source: Path, target: Path) -> None:

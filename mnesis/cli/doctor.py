@@ -61,8 +61,8 @@ def command(
     """Examine this environment and the database: versions, permissions, every stored hash, edge and count.
 
     With ID only that session is examined. --deep also reads every stored file that messages refer to. Nothing is
-    changed. Every finding says what to do. Exit code 1 if there is
-    an error (warnings alone are 0), 3 if the database cannot be used at all.
+    changed. Every finding says what to do. Exit code 1 if there is an error (warnings alone are 0), 3 if the database
+    cannot be used at all.
     """
     from mnesis.cli.environment import environment_findings
 
@@ -140,7 +140,8 @@ async def _checked(db: Place, session_id: str | None) -> list[Finding]:
 
     async with reading(db) as store:
         chosen = (await find_session(store, session_id)).id if session_id is not None else None
-        found = await store.check(session_id=chosen)
+        with progress("checking"):
+            found = await store.check(session_id=chosen)
         place = f"session {chosen}" if chosen is not None else str(database_path(db))
     if any(finding.severity != "ok" for finding in found):
         return found

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mnesis.cli.database import Place, db_option, json_option, lines_option, reading
-from mnesis.cli.ids import chosen_sessions, find_item
+from mnesis.cli.ids import Found, chosen_sessions, find_item
 from mnesis.cli.portable import message_dict
 from mnesis.cli.screen import clean, console, note, one_line, print_json, to_json
 from mnesis.cli.show import message_lines
@@ -23,17 +24,50 @@ if TYPE_CHECKING:
     from mnesis.store.base import Store
 
 _PREVIEW_CHARS = 200
+_EVERYTHING = 1 << 62
 
 
 @dataclass
 class _Opened:
-    """What an id stands for: a page of messages, or summaries with how far below it they are."""
+    """What an id stands for: messages from `first_seq` on, `count` of them (0: all), or the summaries `below` it.
 
-    session_id: str
-    id: str
-    messages: list[Message] = field(default_factory=list)
-    summaries: list[tuple[int, Summary]] = field(default_factory=list)
+    `next_seq` is where the messages go on, known once they were read.
+    """
+
+    store: Store
+    found: Found
+    below: int
+    count: int
+    first_seq: int
     next_seq: int | None = None
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """The messages, read a page at a time."""
+        from mnesis.reading import PAGE, expand
+
+        left = self.count or _EVERYTHING
+        cursor: str | None = str(self.first_seq - 1)
+        while cursor is not None and left and not self.below:
+            limit = min(left, PAGE)
+            page = await expand(self.store, self.found.session_id, self.found.id, cursor=cursor, limit=limit)
+            for message in page.messages:
+                yield message
+            left, cursor = left - len(page.messages), page.next_cursor
+            self.next_seq = int(cursor) + 1 if cursor is not None else None
+
+    async def summaries(self) -> AsyncIterator[tuple[int, Summary]]:
+        """The summaries, each with how far below it is."""
+        if self.below and self.found.kind == "summary":
+            summary = await self.store.summary(self.found.session_id, self.found.id)
+            async for each in _below(self.store, summary, 1, self.below):
+                yield each
+
+    async def rows(self) -> AsyncIterator[dict[str, Any]]:
+        """For programs."""
+        async for message in self.messages():
+            yield message_dict(message)
+        async for steps, summary in self.summaries():
+            yield summary.model_dump() | {"below": steps}
 
 
 @click.command(
@@ -60,42 +94,54 @@ def command(
     Ids may be shortened. Summaries are looked for first; with --session only in that session.
     """
     below = depth or (1 if children else 0)
-    opened = asyncio.run(_read(db, id, session_id, below, count, first_seq or 1))
-    rows = [message_dict(message) for message in opened.messages]
-    rows += [summary.model_dump() | {"below": steps} for steps, summary in opened.summaries]
-    if as_json:
-        names = {"session_id": opened.session_id, "id": opened.id}
-        print_json(names | {"summaries" if below else "messages": rows, "next_seq": opened.next_seq})
-    elif as_lines:
-        for row in rows:
-            print(to_json(row))
-    else:
-        _print(opened, raw)
+    printed = _print_document if as_json else _print_lines if as_lines else partial(_print, raw=raw)
+    asyncio.run(_expand(db, id, session_id, below, count, first_seq or 1, printed))
+
+
+async def _expand(
+    db: Place,
+    id: str,
+    session_id: str | None,
+    below: int,
+    count: int,
+    first_seq: int,
+    printed: Callable[[_Opened], Awaitable[int]],
+) -> None:
+    async with reading(db) as store:
+        found = await find_item(store, id, await chosen_sessions(store, session_id))
+        opened = _Opened(store, found, below, count, first_seq)
+        rows = await printed(opened)
     if opened.next_seq is not None:
         note(f"there is more; continue with --from {opened.next_seq}")
-    if below and not opened.summaries:
+    if opened.below and not rows:
         note("it was made of messages, not of summaries; leave out --children and --depth to see them")
 
 
-async def _read(db: Place, id: str, session_id: str | None, below: int, count: int, first_seq: int) -> _Opened:
-    from mnesis.reading import LARGEST_PAGE, expand
+async def _print_document(opened: _Opened) -> int:
+    rows = [row async for row in opened.rows()]
+    names = {"session_id": opened.found.session_id, "id": opened.found.id}
+    print_json(names | {"summaries" if opened.below else "messages": rows, "next_seq": opened.next_seq})
+    return len(rows)
 
-    async with reading(db) as store:
-        found = await find_item(store, id, await chosen_sessions(store, session_id))
-        opened = _Opened(found.session_id, found.id)
-        if below:
-            if found.kind == "summary":
-                summary = await store.summary(found.session_id, found.id)
-                opened.summaries = [each async for each in _below(store, summary, 1, below)]
-            return opened
-        cursor: str | None = str(first_seq - 1)
-        while cursor is not None and (not count or len(opened.messages) < count):
-            limit = count - len(opened.messages) if count else LARGEST_PAGE
-            page = await expand(store, found.session_id, found.id, cursor=cursor, limit=limit)
-            opened.messages += page.messages
-            cursor = page.next_cursor
-        opened.next_seq = int(cursor) + 1 if cursor is not None else None
-    return opened
+
+async def _print_lines(opened: _Opened) -> int:
+    rows = 0
+    async for row in opened.rows():
+        print(to_json(row))
+        rows += 1
+    return rows
+
+
+async def _print(opened: _Opened, *, raw: bool) -> int:
+    screen, rows = console(), 0
+    async for message in opened.messages():
+        for line in message_lines(message, raw):
+            screen.print(line)
+        rows += 1
+    async for steps, summary in opened.summaries():
+        screen.print(summary_lines(steps, summary, raw))
+        rows += 1
+    return rows
 
 
 async def _below(store: Store, summary: Summary, steps: int, most: int) -> AsyncIterator[tuple[int, Summary]]:
@@ -106,15 +152,6 @@ async def _below(store: Store, summary: Summary, steps: int, most: int) -> Async
         if steps < most:
             async for each in _below(store, child, steps + 1, most):
                 yield each
-
-
-def _print(opened: _Opened, raw: bool) -> None:
-    screen = console()
-    for message in opened.messages:
-        for line in message_lines(message, raw):
-            screen.print(line)
-    for steps, summary in opened.summaries:
-        screen.print(summary_lines(steps, summary, raw))
 
 
 def summary_lines(steps: int, summary: Summary, raw: bool) -> Text:

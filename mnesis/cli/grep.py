@@ -176,10 +176,20 @@ def _print_group(screen: Console, session_id: str, summary_id: str | None, hits:
 
     covered = f"covered by {clean(summary_id)}" if summary_id else "not covered by a summary"
     screen.print(Text(f"{clean(session_id)}  {covered}  {len(hits):,}", style="bold"))
+    printed: GrepMatch | None = None
     for hit in hits:
+        if printed is not None and _same_line(printed, hit.match):
+            continue
+        printed = hit.match
         for line in hit.before:
             screen.print(Text("        ").append_text(cut(line, _LINE_CHARS)), style="dim")
         head = (f"  #{hit.match.seq} {hit.match.role}: ", ROLE_STYLES.get(hit.match.role, ""))
         screen.print(Text.assemble(head, cut(hit.match.line, _LINE_CHARS)))
         for line in hit.after:
             screen.print(Text("        ").append_text(cut(line, _LINE_CHARS)), style="dim")
+
+
+def _same_line(first: GrepMatch, match: GrepMatch) -> bool:
+    """Whether a match stands on the line that was printed for the first match on it."""
+    lines = (first.message_id, first.line), (match.message_id, match.line)
+    return lines[0] == lines[1] and match.start - first.start < len(first.line)

@@ -37,8 +37,7 @@ async def find_session(store: Store, text: str) -> SessionRecord:
     try:
         return await store.session(text)
     except SessionNotFoundError:
-        # An empty id would begin every other one; it comes from a variable that is not set.
-        matches = [session async for session in all_sessions(store) if text and session.id.startswith(text)]
+        matches = [session async for session in all_sessions(store) if _begins(session.id, text)]
         if not matches:
             raise
     if len(matches) > 1:
@@ -84,7 +83,7 @@ async def find_message_seq(store: Store, session: SessionRecord, text: str) -> i
 
 async def _summaries(store: Store, session: SessionRecord, text: str) -> AsyncIterator[Found]:
     for summary in await store.summaries(session.id):
-        if summary.id.startswith(text):
+        if _begins(summary.id, text):
             yield Found(session.id, summary.id, "summary")
 
 
@@ -97,8 +96,13 @@ async def _messages(store: Store, session: SessionRecord, text: str) -> AsyncIte
     while page := await store.messages(session.id, after_seq=after, limit=_PAGE):
         after = page[-1].seq
         for message in page:
-            if message.id.startswith(text):
+            if _begins(message.id, text):
                 yield Found(session.id, message.id, "message")
+
+
+def _begins(id: str, text: str) -> bool:
+    """Whether `text` is the beginning of an id. An empty one begins none: it comes from a variable that is not set."""
+    return bool(text) and id.startswith(text)
 
 
 def _ambiguous(text: str, names: Sequence[str]) -> click.UsageError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,11 +71,25 @@ class Replay:
     _told_usage: bool = field(default=False, init=False)
 
     async def run(self) -> None:
-        """Everything, in order. Raises what the store raises, and `MnesisStoreError` if another log came out."""
-        export, session = self.export, self.export.session
+        """Everything, in order, or nothing. Raises what the store raises, and `MnesisStoreError` if the session is there
+        already or another log came out."""
+        session = self.export.session
         settings = {name: getattr(session, name) for name in _SETTINGS}
         fresh = SessionRecord(**settings, parent_id=await self._parent(), context_tokens=session.system_tokens)
-        await self.store.create_session(fresh)
+        _, made = await self.store.create_session(fresh)
+        if not made:
+            raise MnesisStoreError(
+                f"session {session.id!r} was made by somebody else just now; import it under another id"
+            )
+        try:
+            await self._fill()
+        except BaseException:  # also Ctrl-C: half a session is worse than none
+            with suppress(MnesisStoreError):
+                await self.store.purge(session.id)
+            raise
+
+    async def _fill(self) -> None:
+        export, session = self.export, self.export.session
         for result, made in _sweeps(export):
             await self._append_until(self._reach(result, made))
             await self._compact(made, result, export.prunes if result is export.compactions[-1] else ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +38,27 @@ def to_json(value: Any, indent: int | None = None) -> str:
 def console() -> Console:
     """Standard output; colours only on a terminal and unless NO_COLOR is set; markup in content means nothing."""
     from rich.console import Console
+    from rich.text import Text
 
     class Rim(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # rich would end the process with 1; the command decides
 
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Rim(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        def print(self, *objects: Any, **options: Any) -> None:
+            if not self.is_terminal and len(objects) == 1 and isinstance(objects[0], Text):
+                self.file.write(f"{objects[0].plain}\n")  # as it is, and many times as fast as a layout
+            else:
+                super().print(*objects, **options)
+
+    return Rim(
+        file=sys.stdout,
+        width=None if sys.stdout.isatty() else PIPE_WIDTH,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",  # without a system not even bold
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+    )
 
 
 def table(*columns: str, right: tuple[str, ...], shrinks: str) -> Table:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,17 +27,28 @@ if TYPE_CHECKING:
 
 _TEXT_CHARS, _OUTPUT_CHARS = 4_000, 1_200
 _EVERYTHING = 1 << 62
+_PAGE = 500
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """A stretch of a session's log, and what the context makes of it."""
+class _Stretch:
+    """The messages of a session's log from `after` + 1 to `until`, and what the context makes of them."""
 
+    store: Store
     session: SessionRecord
-    messages: list[Message]
+    after: int
+    until: int
     interruptions: list[Interruption]
     covers: tuple[Cover, ...]
     pruned: frozenset[tuple[int, int]]
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """The messages, read a page at a time."""
+        after = self.after
+        while page := await self.store.messages(self.session.id, after_seq=after, until_seq=self.until, limit=_PAGE):
+            after = page[-1].seq
+            for message in page:
+                yield message
 
     def stands_for(self, seq: int) -> str | None:
         """What the context shows in place of a message: "sum_…", "" for nothing; None where it shows the message."""
@@ -64,47 +76,51 @@ def command(
     Each message says what the context has in its place, if not the message itself: a summary, a marker for a long
     output, or nothing. Turns that got no answer are marked where they happened.
     """
-    shown = asyncio.run(_read(db, session_id, count, first))
-    if as_lines:
-        for message in shown.messages:
-            print(to_json(_message_facts(shown, message)))
-    elif as_json:
-        print_json(
-            {
-                "session_id": shown.session.id,
-                "messages": [_message_facts(shown, message) for message in shown.messages],
-                "interruptions": [asdict(interruption) for interruption in shown.interruptions],
-            }
-        )
-    else:
-        _print(shown, raw)
+    printed = _print_lines if as_lines else _print_document if as_json else partial(_print, raw=raw)
+    asyncio.run(_show(db, session_id, count, first, printed))
 
 
-def _print(shown: _Shown, raw: bool) -> None:
-    screen = console()
-    for text in _lines(shown, raw):
-        screen.print(text)
-    last, total = (shown.messages[-1].seq if shown.messages else 0), shown.session.last_seq
-    if 0 < last < total:
-        note(f"{last} of {total} messages; continue with --from {last + 1}")
-    if not shown.messages:
-        note("no messages here")
-
-
-async def _read(db: Place, session_id: str, count: int, first: str | None) -> _Shown:
+async def _show(
+    db: Place, session_id: str, count: int, first: str | None, printed: Callable[[_Stretch], Awaitable[None]]
+) -> None:
     async with reading(db) as store:
-        session = await find_session(store, session_id)
-        wanted = count or session.last_seq or 1
-        if first is None:
-            after = max(0, session.last_seq - wanted)
-        else:
-            after = max(0, await find_message_seq(store, session, first) - 1)
-        messages = await store.messages(session.id, after_seq=after, limit=wanted)
-        last = messages[-1].seq if messages and messages[-1].seq < session.last_seq else _EVERYTHING
-        noted = await store.interruptions(session.id)
-        covers, pruned = await _standing(store, session.id)
-    interruptions = [each for each in noted if after <= each.after_seq <= last]
-    return _Shown(session, messages, interruptions, covers, pruned)
+        await printed(await _stretch(store, await find_session(store, session_id), count, first))
+
+
+async def _stretch(store: Store, session: SessionRecord, count: int, first: str | None) -> _Stretch:
+    last_seq = session.last_seq
+    wanted = min(count or last_seq, last_seq)
+    after = last_seq - wanted if first is None else max(0, await find_message_seq(store, session, first) - 1)
+    until = min(last_seq, after + wanted)
+    noted = await store.interruptions(session.id)
+    reach = until if until < last_seq else _EVERYTHING
+    interruptions = sorted((i for i in noted if after <= i.after_seq <= reach), key=lambda each: each.after_seq)
+    return _Stretch(store, session, after, until, interruptions, *await _standing(store, session.id))
+
+
+async def _print_lines(shown: _Stretch) -> None:
+    async for message in shown.messages():
+        print(to_json(_message_facts(shown, message)))
+
+
+async def _print_document(shown: _Stretch) -> None:
+    print_json(
+        {
+            "session_id": shown.session.id,
+            "messages": [_message_facts(shown, message) async for message in shown.messages()],
+            "interruptions": [asdict(interruption) for interruption in shown.interruptions],
+        }
+    )
+
+
+async def _print(shown: _Stretch, *, raw: bool) -> None:
+    screen = console()
+    async for text in _lines(shown, raw):
+        screen.print(text)
+    if shown.after >= shown.until:
+        note("no messages here")
+    elif shown.until < shown.session.last_seq:
+        note(f"{shown.until} of {shown.session.last_seq} messages; continue with --from {shown.until + 1}")
 
 
 async def _standing(store: Store, session_id: str) -> tuple[tuple[Cover, ...], frozenset[tuple[int, int]]]:
@@ -117,7 +133,7 @@ async def _standing(store: Store, session_id: str) -> tuple[tuple[Cover, ...], f
     return context.covers, frozenset(context.prunes)
 
 
-def _message_facts(shown: _Shown, message: Message) -> dict[str, Any]:
+def _message_facts(shown: _Stretch, message: Message) -> dict[str, Any]:
     covering = shown.stands_for(message.seq)
     return message_dict(message) | {
         "in_context": covering is None,
@@ -126,15 +142,17 @@ def _message_facts(shown: _Shown, message: Message) -> dict[str, Any]:
     }
 
 
-def _lines(shown: _Shown, raw: bool) -> Iterator[Text]:
-    waiting = sorted(shown.interruptions, key=lambda each: each.after_seq)
-    for message in shown.messages:
+async def _lines(shown: _Stretch, raw: bool) -> AsyncIterator[Text]:
+    waiting = list(shown.interruptions)
+    async for message in shown.messages():
         while waiting and waiting[0].after_seq < message.seq:
             yield _interrupted(waiting.pop(0))
         covering = shown.stands_for(message.seq)
         pruned = {index for seq, index in shown.pruned if seq == message.seq} if covering is None else set()
-        yield from message_lines(message, raw, covering, pruned)
-    yield from map(_interrupted, waiting)
+        for text in message_lines(message, raw, covering, pruned):
+            yield text
+    for interruption in waiting:
+        yield _interrupted(interruption)
 
 
 def message_lines(

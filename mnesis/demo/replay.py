@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,7 +125,7 @@ async def replay(turns: Sequence[DemoTurn], db_path: Path, on_turn: Callable[[in
             _fits(largest, session.budget),
             *_same_log(turns, await session.messages()),
             await _all_reachable(session),
-            _fact_found(report.found),
+            *_fact_found(turns, report.found),
             await _intact(engine, session.id),
         ]
     report.elapsed_seconds = time.monotonic() - started
@@ -264,9 +264,12 @@ async def _all_reachable(session: MnesisSession) -> Check:
     return Check(name, reached == set(log), f"{len(reached):,} of {len(log):,}")
 
 
-def _fact_found(found: Found | None) -> Check:
+def _fact_found(turns: Sequence[DemoTurn], found: Found | None) -> Iterator[Check]:
+    """Whether the fact was found, where it was said at all."""
+    if not any(EARLY_FACT_WORD in turn.user for turn in turns):
+        return
     held = found is not None and EARLY_FACT in found.text
-    return Check("a fact of turn 3 is found again", held, f"in message {found.seq}" if found else "not found")
+    yield Check("a fact of turn 3 is found again", held, f"in message {found.seq}" if found else "not found")
 
 
 async def _intact(engine: Engine, session_id: str) -> Check:

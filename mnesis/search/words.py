@@ -84,10 +84,15 @@ def _part(part: object) -> str:
 
 def indexed(message: Message) -> Indexed:
     """What to keep of a message for searching."""
-    said = readable(message).encode("utf-8", "replace").decode()
+    said = _storable(readable(message))
     parts = (part for part in message.parts if isinstance(part, ToolPart | ToolResultPart))
     names = {part.tool_name for part in parts if part.tool_name}
-    return Indexed(searchable(said), len(_WORD.findall(said)), speaker(message), "\n".join(sorted(names)))
+    return Indexed(searchable(said), len(_WORD.findall(said)), speaker(message), _storable("\n".join(sorted(names))))
+
+
+def _storable(text: str) -> str:
+    """Lone surrogates, which a database cannot hold, become question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def searchable(text: str) -> str:

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,7 @@ from mnesis.models.context import Interruption
 from mnesis.models.message import Message, TextPart
 from mnesis.models.session import UsageReport
 from mnesis.store.base import Append
+from mnesis.store.sqlite.store import SqliteStore
 from tests.cli.conftest import Run, record, small_window
 
 HOSTILE = "[/red]\x1b[2J\x1b]0;owned\x07 [bold]\u202egnirts\x9b31m\x7f <script>"
@@ -99,6 +101,39 @@ def test_show_starts_where_it_is_told_and_says_how_to_go_on(run: Run, database: 
     assert "#1  user" in shown.stdout
     assert "#4" not in shown.stdout
     assert "--from 4" in shown.stderr
+
+
+def test_a_pipe_gets_lines_as_they_were_said(run: Run, tmp_path: Path) -> None:
+    """Tabs stay tabs, and no line is broken, filled up or cut."""
+    said, path = "\tif x:\t# tab  \n" + "long " * 200 + "\n  end", tmp_path / "tabs.db"
+
+    async def tabbed() -> None:
+        async with (
+            Engine(path, llm=NoModel()) as engine,
+            MnesisSession.open(model="demo/none", session_id="s", engine=engine) as session,
+        ):
+            await session.record(said, "ok")
+
+    asyncio.run(tabbed())
+    assert f"\n{said}\n" in run("show", "s", "--db", path).stdout
+
+
+def test_show_reads_a_long_log_a_page_at_a_time(run: Run, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is that of a page, whatever the length of the log."""
+    pages: list[int] = []
+    whole = run("show", "alpha", "-n", 0, "--jsonl", "--db", database).stdout
+    read = SqliteStore.messages
+
+    async def counted(*arguments: Any, **options: Any) -> list[Message]:
+        page = await read(*arguments, **options)
+        pages.append(len(page))
+        return page
+
+    monkeypatch.setattr(SqliteStore, "messages", counted)
+    monkeypatch.setattr("mnesis.cli.show._PAGE", 5)
+    assert run("show", "alpha", "-n", 10**30, "--jsonl", "--db", database).stdout == whole
+    assert max(pages) == 5
+    assert sum(pages) == 28
 
 
 def test_show_has_tool_calls_shortened_and_raw_ones_whole(run: Run, database: Path) -> None:
@@ -314,9 +349,7 @@ def test_colours_come_only_on_a_terminal_and_not_with_no_color(database: Path) -
         f"import pty,sys; sys.exit(pty.spawn([sys.executable,'-m','mnesis.cli','ls','--db',{str(database)!r}]) >> 8)"
     )
     assert "\x1b[" in python(command, TERM="xterm-256color").stdout
-    assert "\x1b[" not in python(command, TERM="xterm-256color", NO_COLOR="1").stdout.replace("\x1b[1m", "").replace(
-        "\x1b[0m", ""
-    )
+    assert "\x1b[" not in python(command, TERM="xterm-256color", NO_COLOR="1").stdout
 
 
 def test_a_reader_that_leaves_early_is_no_error(database: Path) -> None:

@@ -91,9 +91,11 @@ def test_a_mock_of_a_model_is_not_passed_off_as_none(run: Run) -> None:
     assert "no model is called" not in result.stdout
 
 
-def test_three_turns_are_enough_and_two_lack_the_fact(run: Run) -> None:
-    assert run("demo", "--turns", 3).exit_code == 0
-    assert run("demo", "--turns", 2).exit_code == 1
+def test_the_fact_is_looked_for_once_it_was_said(run: Run) -> None:
+    for turns, said in ((1, False), (2, False), (3, True)):
+        result = run("demo", "--turns", turns)
+        assert result.exit_code == 0
+        assert ("a fact of turn 3 is found again" in result.stdout) == said
 
 
 def test_a_terminal_gets_a_progress_bar(tmp_path: Path) -> None:

@@ -374,6 +374,13 @@ def test_odd_ids_are_wrong_usage(run: Run, database: Path, value: str) -> None:
         assert (result.exit_code, isinstance(result.exception, SystemExit)) in ((2, True), (0, False)), arguments
 
 
+def test_an_empty_id_of_a_summary_or_message_begins_none(run: Run, database: Path) -> None:
+    for arguments in (("expand", ""), ("show", "alpha", "--from", "")):
+        result = run(*arguments, "--db", database)
+        assert result.exit_code == 2
+        assert "not found: ''" in result.stderr
+
+
 def test_odd_paths_are_refused_without_a_traceback(run: Run) -> None:
     for path in ("~no-such-user/x.db", "a\0b", "x" * 5_000, ""):
         result = run("ls", "--db", path)
@@ -416,6 +423,20 @@ def test_no_command_loads_litellm_before_a_model_is_called(database: Path, tmp_p
     environment = os.environ | {"MNESIS_DB": str(database)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert done.stdout.splitlines()[-1:] == ["LOADED []"], done.stderr
+
+
+def test_where_an_output_cannot_hold_the_marks_something_alike_stands_for_them(database: Path) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "mnesis.cli", "doctor", "--db", str(database)]
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert b"\n+ content: " in done.stdout
+    assert done.stderr == b""
+    tree = subprocess.run(
+        [*command[:3], "dag", "alpha", *command[4:]], capture_output=True, check=False, env=environment
+    )
+    assert b" > " in tree.stdout
+    assert b"?" not in tree.stdout.replace(b"pump 1?", b"")
+    assert all(byte < 128 for byte in done.stdout + tree.stdout)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")

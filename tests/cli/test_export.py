@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from mnesis import Engine, MnesisSession, TokenUsage
 from mnesis.cli import export
 from mnesis.cli.portable import message_dict, message_from, read_line, write_line
-from mnesis.cli.replayed import Replay, parsed_export
+from mnesis.cli.replayed import Export, Replay, parsed_export
 from mnesis.cli.restore import KINDS
-from mnesis.errors import CorruptStoreError, MnesisStoreError
+from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError
 from mnesis.llm.none import NoModel
 from mnesis.models.context import Interruption, Prune
 from mnesis.models.message import DataPart, FilePart, Message, ReasoningPart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.results import CompactionResult
+from mnesis.models.session import SessionRecord
 from mnesis.store.base import Compaction
 from mnesis.store.memory import MemoryStore
 from tests.cli.conftest import Run, small_window
@@ -302,3 +303,45 @@ def test_an_import_that_fails_half_way_leaves_nothing(run: Run, database: Path, 
     assert result.exit_code != 0
     assert isinstance(result.exception, SystemExit), result.exception
     assert json.loads(run("ls", "--json", "--db", other).stdout) == []
+
+
+class _Refusing(MemoryStore):
+    """Makes no session; purging one would be a fault."""
+
+    async def create_session(self, session: SessionRecord) -> tuple[SessionRecord, bool]:
+        raise ReadOnlyStoreError("cannot be written", db_path="some.db")
+
+    async def purge(self, session_id: str) -> None:
+        raise AssertionError(f"purge of {session_id}")
+
+
+@pytest.fixture
+def exported(run: Run, database: Path) -> Export:
+    text = run("export", "alpha-session", "--db", database).stdout
+    return parsed_export({kind: lines_of(text, kind) for kind in KINDS}, None)
+
+
+async def test_an_import_that_cannot_begin_says_why_and_erases_nothing(exported: Export) -> None:
+    with pytest.raises(ReadOnlyStoreError):
+        await Replay(_Refusing(), exported).run()
+
+
+async def test_an_import_never_touches_a_session_that_somebody_made_meanwhile(exported: Export) -> None:
+    store = MemoryStore()
+    await store.open()
+    await store.create_session(exported.session)
+    with pytest.raises(MnesisStoreError, match="just now"):
+        await Replay(store, exported).run()
+    assert (await store.session("alpha-session")).id == "alpha-session"
+
+
+async def test_an_import_that_is_broken_off_leaves_nothing(exported: Export) -> None:
+    store = MemoryStore()
+    await store.open()
+
+    def broken_off(count: int) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await Replay(store, exported, broken_off).run()
+    assert not (await store.sessions()).sessions

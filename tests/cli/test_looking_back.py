@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
-from mnesis import Engine, MnesisSession
+from mnesis import Engine, MnesisSession, reading
 from mnesis.cli import expand, search
 from mnesis.llm.none import NoModel
 from mnesis.models.context import Prune
@@ -20,7 +20,7 @@ from mnesis.models.recall import SearchMode
 from mnesis.models.results import CompactionResult
 from mnesis.models.summary import Summary
 from mnesis.store.base import Compaction
-from tests.cli.conftest import Run, record, small_window
+from tests.cli.conftest import Run, record, small_window, tool_call
 
 
 async def said(path: Path, session_id: str, *texts: str, **fields: Any) -> None:
@@ -131,6 +131,30 @@ def test_grep_shows_the_lines_around_a_match(run: Run, tmp_path: Path) -> None:
     assert (edge["before"], edge["after"]) == ([], ["two", "three", "four", "five"])
 
 
+def test_search_finds_around_a_tool_whose_name_no_database_can_hold(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "odd.db"
+
+    async def called() -> None:
+        async with (
+            Engine(path, llm=NoModel()) as engine,
+            MnesisSession.open(model="demo/none", session_id="s", engine=engine) as session,
+        ):
+            await session.record("a frog", [tool_call("lone \ud800 name", "a toad", "call_1")])
+
+    asyncio.run(called())
+    assert document(run, "search", "frog", "--json", "--db", path)["hits"][0]["seq"] == 1
+    assert document(run, "search", "toad", "--mode", "substring", "--json", "--db", path)["hits"][0]["seq"] == 2
+    assert run("doctor", "--db", path).exit_code == 0
+
+
+def test_grep_prints_a_line_once_however_often_the_pattern_stands_on_it(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "g.db"
+    asyncio.run(said(path, "s", "a frog, a frog\na frog, a frog\nno toad"))
+    result = run("grep", "frog", "s", "--db", path)
+    assert result.stdout.count("#1 user: a frog, a frog\n") == 2
+    assert len(document(run, "grep", "frog", "s", "--json", "--db", path)["matches"]) == 4
+
+
 def test_grep_says_when_it_did_not_see_everything_and_goes_on_from_there(run: Run, database: Path) -> None:
     pattern = ("grep", "Question", "alpha", "-n", 9, "--db", database)
     first = document(run, *pattern, "--json")
@@ -175,6 +199,28 @@ def test_expand_gives_every_original_behind_a_summary(run: Run, database: Path) 
     then = document(run, "expand", summary.id, "-n", 2, "--from", first["next_seq"], "--json", "--db", database)
     assert [m["seq"] for m in first["messages"] + then["messages"]] == [1, 2, 3, 4]
     assert "Question 1 about pump 1?" in run("expand", summary.id, "--db", database).stdout
+
+
+def test_expand_reads_a_long_stretch_a_page_at_a_time(
+    run: Run, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its memory is that of a page, however much stands behind the summary."""
+    top = document(run, "dag", "alpha", "--json", "--db", database)["summaries"][0]
+    whole = run("expand", top["id"], "-n", 0, "--jsonl", "--db", database).stdout
+    pages: list[int] = []
+
+    async def counted(*arguments: Any, **options: Any) -> Any:
+        page = await reading.expand_whole(*arguments, **options)
+        pages.append(len(page.messages))
+        return page
+
+    monkeypatch.setattr(reading, "expand_whole", reading.expand, raising=False)
+    monkeypatch.setattr(reading, "expand", counted)
+    monkeypatch.setattr(reading, "PAGE", 5)
+    assert run("expand", top["id"], "-n", 0, "--jsonl", "--db", database).stdout == whole
+    assert max(pages) == 5
+    assert sum(pages) == top["message_count"]
+    assert run("expand", top["id"], "-n", 7, "--jsonl", "--db", database).stdout.splitlines() == whole.splitlines()[:7]
 
 
 def test_expand_takes_the_beginning_of_a_message_id_too(run: Run, database: Path) -> None:

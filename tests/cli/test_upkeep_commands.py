@@ -115,6 +115,12 @@ def test_a_backup_replaces_nothing_and_makes_no_directories(run: Run, database: 
     assert not (tmp_path / "no").exists()
 
 
+def test_a_backup_whose_name_sqlite_cannot_take_is_wrong_usage(run: Run, database: Path, tmp_path: Path) -> None:
+    result = run("backup", f"{tmp_path}/\udcff.db", "--db", database)
+    assert (result.exit_code, isinstance(result.exception, SystemExit)) == (2, True), result.output
+    assert "UTF-8" in result.stderr
+
+
 def test_a_backup_without_room_is_refused_before_it_begins(
     run: Run, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

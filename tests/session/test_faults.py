@@ -580,8 +580,8 @@ async def test_a_turn_reads_no_more_of_a_long_log_than_of_a_short_one(db: Path) 
 
         store.active_context = counted  # type: ignore[method-assign]  # to see what is read
         sizes = []
-        for start in range(0, 240, 60):
-            await talk(session, 60, first=start)
+        for start in range(0, 240, 10):
+            await talk(session, 10, first=start)
             await until(lambda: not session.compaction_in_progress)
             sizes.append(len((await session.window()).messages))
         assert max(read) < 60

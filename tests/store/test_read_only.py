@@ -87,3 +87,15 @@ async def test_readers_see_what_a_writer_of_the_same_process_commits(tmp_path: P
         assert (await reader.store.session("s")).last_seq == 4
         with pytest.raises(ReadOnlyStoreError):
             await reader.store.purge("s")
+
+
+async def test_an_engine_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> None:
+    path, first = tmp_path / "old.db", migrations()[0]
+    connection = sqlite3.connect(path)
+    connection.executescript(first.sql)
+    connection.execute(f"PRAGMA user_version = {first.version}")
+    connection.close()
+    engine = Engine(path, config=MnesisConfig(store=READING))
+    with pytest.raises(ReadOnlyStoreError):
+        await engine.__aenter__()
+    assert engine.closed

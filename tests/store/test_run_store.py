@@ -277,6 +277,12 @@ async def test_a_database_without_references_gets_them_from_its_messages(store: 
     await migrated.close()
 
 
+async def test_a_backup_refuses_a_name_that_is_no_utf8(store: SqliteStore, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="UTF-8"):
+        await store.backup(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.db"))
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
 async def test_a_backup_is_whole_private_and_replaces_nothing(store: SqliteStore, tmp_path: Path) -> None:
     await begun(store)
     log = await conversation(store, 20)

@@ -46,6 +46,8 @@ def _copy(path: Path, config: StoreConfig, unfinished: Path, target: Path) -> No
         connection.execute("PRAGMA query_only = OFF")  # it also forbids writing to the copy
         try:
             connection.execute("VACUUM INTO ?", (str(unfinished),))
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(f"SQLite takes names in UTF-8 only; {str(target)!a} is none") from error
         except sqlite3.Error as error:
             raise translated(error, target) from error
 
