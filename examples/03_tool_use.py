@@ -16,9 +16,8 @@ DEPARTURES = {"Lisbon": "21:10", "Porto": "08:35"}
 
 def next_train(city: str) -> str:
     """When the next train to a city leaves."""
-    return (
-        f"{DEPARTURES[city]} to {city}"  # an unknown city: the KeyError is the tool's answer, the model may do better
-    )
+    # An unknown city is a KeyError: the model is told, and may do better.
+    return f"{DEPARTURES[city]} to {city}"
 
 
 # A tool described to the model, but run by you: its calls come back as result.tool_calls.

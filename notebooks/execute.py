@@ -45,7 +45,11 @@ def executed(path: Path, home: Path) -> Any:
     environment = {**os.environ, "HOME": str(home), "MNESIS_MOCK_LLM": "1", "IPYTHONDIR": str(home / "ipython")}
     environment.pop("MNESIS_DB", None)
     client = NotebookClient(
-        notebook, timeout=TIMEOUT_SECONDS, kernel_name="python3", resources={"metadata": {"path": str(directory)}}
+        notebook,
+        timeout=TIMEOUT_SECONDS,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(directory)}},
+        coalesce_streams=True,  # how many pieces a kernel sends its output in is a matter of time
     )
     client.execute(env=environment)
     return without_noise(notebook)

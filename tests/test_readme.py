@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +32,20 @@ def test_the_first_block_shows_its_real_output(tmp_path: Path) -> None:
     assert BLOCKS[0].output is not None
     assert "before:" in BLOCKS[0].output
     assert "after:" in BLOCKS[0].output
+
+
+def test_with_a_model_the_compaction_brings_the_context_down(tmp_path: Path) -> None:
+    script = tmp_path / "real.py"
+    script.write_text(next(block.text for block in BLOCKS if "session.send(" in block.text), "utf-8")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MNESIS_MOCK_LLM": "1"}
+    ran = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
+    )
+    shown = re.findall(r"(\d+) messages, (\d+) tokens", ran.stdout)
+    assert len(shown) == 2, ran.stderr
+    (messages, tokens), (messages_after, tokens_after) = shown
+    assert int(messages_after) < int(messages)
+    assert int(tokens_after) < int(tokens)
 
 
 def test_the_readme_has_what_a_newcomer_looks_for() -> None:

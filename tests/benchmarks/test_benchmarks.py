@@ -49,6 +49,12 @@ def test_the_cache_benchmark_prints_peers_and_engine_for_both_workloads() -> Non
         assert all(row["million_cost"] < rows["trimmed each turn"]["million_cost"] for row in engines)
 
 
+def test_the_search_benchmark_prints_a_row_for_each_size() -> None:
+    rows = run("benchmarks.search")
+    assert [row["messages"] for row in rows] == [100, 1_000]
+    assert all(row["index_share"] > 0 and row["search_ms_median"] <= row["search_ms_95"] for row in rows)
+
+
 def test_a_common_prefix_is_reused_and_its_loss_is_a_break() -> None:
     score = Score()
     first, second = Segment("a", 3_000), Segment("b", 5_000)

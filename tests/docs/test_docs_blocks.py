@@ -56,6 +56,9 @@ def test_no_block_escapes_being_run(page: Path) -> None:
     assert {block.language for block in blocks(page)} <= KNOWN_LANGUAGES
     assert len(re.findall(r"^\s*(?:```|~~~)\s*py", text, re.M)) == len(python_blocks(page))
     assert "<!-- not run" not in text
+    assert not [
+        b.line for b in blocks(page) if b.language != "python" and re.search(r"^(from|import) \w", b.text, re.M)
+    ]
 
 
 @pytest.mark.parametrize(("page", "module"), RUN_ELSEWHERE.items())

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from mnesis.cli.app import cli
-from tests.docs.pages import PAGES, ROOT, blocks
+from tests.docs.pages import DOCS, PAGES, ROOT, blocks
 
 BEGINNING = re.compile(r"^(?:[A-Z_]+=\S+\s+)*(?:pip install uv &&\s+)?(?:uv run\s+)?")
 
@@ -62,6 +62,13 @@ def test_a_script_or_module_exists(where: str, words: list[str]) -> None:
 def test_every_other_line_is_a_known_program() -> None:
     known = {"mnesis", "python", "pip", "uv", "pytest", "mkdocs", ".ci/run", "sqlite3", "cat", "cd", "export"}
     assert [where for where, words in SHOWN if words[0] not in known] == []
+
+
+def test_every_figure_on_performance_has_the_command_that_gives_it() -> None:
+    text = (DOCS / "performance.md").read_text("utf-8")
+    sections = [section for section in text.split("\n## ") if "\n|---" in section]
+    assert len(sections) >= 6
+    assert [section.splitlines()[0] for section in sections if "uv run python -m benchmarks." not in section] == []
 
 
 def test_commands_are_found() -> None:

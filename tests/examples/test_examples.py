@@ -13,7 +13,13 @@ import pytest
 from tests.support.openai_server import OpenAIServer, Say
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NEEDS = {"08": "langchain_core", "09": "langchain.agents", "10": "llama_index.core", "11": "llama_index.core"}
+NEEDS = {
+    "08": ["langchain_core"],
+    "09": ["langchain.agents"],
+    "10": ["llama_index.core"],
+    "11": ["llama_index.core"],
+    "12": ["langchain_core", "llama_index.core"],
+}
 # What an example prints without a key: regular expressions, in this order.
 PRINTED = {
     "01": [r"You:   My name is Alice\.", r"in context: \d+", r"6 messages, 3 turns"],
@@ -46,7 +52,11 @@ PRINTED = {
 SCRIPTS = sorted(EXAMPLES.glob("[0-9]*.py"))
 # The example with a client of its own imports litellm itself, which would look for prices on the network.
 OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-NATIVE = ["01", "02", "03", "06", "07"]
+# Those whose model is called by mnesis or litellm, and what the model answers there.
+NATIVE = {
+    **{number: ["A real ", "answer."] for number in ("01", "02", "03", "04", "06", "07", "12")},
+    "05": ['{"satisfied": true, "reason": "as expected"}'],
+}
 
 
 def run(script: Path, home: Path, *arguments: str, **environment: str) -> str:
@@ -67,14 +77,18 @@ def script_of(number: str) -> Path:
     return next(script for script in SCRIPTS if script.name.startswith(number))
 
 
+def skip_without_packages(number: str) -> None:
+    for module in NEEDS.get(number, []):
+        pytest.importorskip(module)
+
+
 def test_every_example_is_checked_here() -> None:
     assert [script.name[:2] for script in SCRIPTS] == sorted(PRINTED)
 
 
 @pytest.mark.parametrize("number", sorted(PRINTED))
 def test_an_example_prints_what_it_promises_without_a_key(number: str, tmp_path: Path) -> None:
-    for module in ("langchain_core", "llama_index.core") if number == "12" else [NEEDS.get(number, "mnesis")]:
-        pytest.importorskip(module)
+    skip_without_packages(number)
     printed = run(script_of(number), tmp_path, MNESIS_MOCK_LLM="1")
     place = 0
     for expected in PRINTED[number]:
@@ -84,10 +98,11 @@ def test_an_example_prints_what_it_promises_without_a_key(number: str, tmp_path:
     assert not list(tmp_path.rglob("sessions.db")), "an example leaves the user's own database alone"
 
 
-@pytest.mark.parametrize("number", NATIVE)
+@pytest.mark.parametrize("number", sorted(NATIVE))
 def test_an_example_runs_with_a_real_model(number: str, tmp_path: Path) -> None:
-    with OpenAIServer(Say(["A real ", "answer."])) as server:
-        run(
+    skip_without_packages(number)
+    with OpenAIServer(Say(NATIVE[number])) as server:
+        printed = run(
             script_of(number),
             tmp_path,
             "openai/test-model",
@@ -96,6 +111,7 @@ def test_an_example_runs_with_a_real_model(number: str, tmp_path: Path) -> None:
             **OFFLINE,
         )
         assert server.requests, "the model was asked"
+    assert "Mock" not in printed
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name[:2])

@@ -24,7 +24,8 @@ def test_the_blocks_of_the_page_run_as_they_stand(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MNESIS_DB", str(tmp_path / "default.db"))
     written(tmp_path / "old.db", {"ada": [HumanMessage("from before")]})
-    namespace: dict[str, Any] = {"model": FakeModel()}
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", lambda name: FakeModel())
+    namespace: dict[str, Any] = {}
     blocks = [code for skipped, code in BLOCK.findall(PAGE.read_text()) if not skipped]
     assert len(blocks) >= 8
     default = mnesis_history("ada").engine
