@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from mnesis.display.panel import Panel, Shown
-from mnesis.models.showing import batch_panel
+from mnesis.models.map import Batch
 from mnesis.models.usage import TokenUsage
 
 
@@ -33,7 +31,7 @@ class _AgentResult(BaseModel):
     cost: float = 0.0
     turns: int = 0
     attempts: int = 1
-    intermediate_outputs: tuple[str, ...] = ()
+    intermediate_outputs: list[str] = []
 
 
 class AgentMapResult(_AgentResult):
@@ -60,36 +58,5 @@ class DelegateResult(_AgentResult):
     usage: TokenUsage = TokenUsage()
 
 
-class AgentMapBatch(BaseModel, Shown):
-    """A whole run of `AgenticMap`: successes and failures, each in order of the inputs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    successes: tuple[AgentMapResult, ...] = ()
-    failures: tuple[AgentMapResult, ...] = ()
-    run_id: str = ""
-
-    @property
-    def results(self) -> list[AgentMapResult]:
-        """All of them, in order of the inputs."""
-        return sorted((*self.successes, *self.failures), key=lambda result: result.index)
-
-    @property
-    def total(self) -> int:
-        return len(self.successes) + len(self.failures)
-
-    @property
-    def total_attempts(self) -> int:
-        return sum(result.attempts for result in (*self.successes, *self.failures))
-
-    @property
-    def usage(self) -> TokenUsage:
-        """The sum over all items."""
-        return reduce(TokenUsage.__add__, (result.token_usage for result in self.results), TokenUsage())
-
-    @property
-    def cost(self) -> float:
-        return sum(result.cost for result in self.results)
-
-    def _panel(self) -> Panel:
-        return batch_panel("AgentMapBatch", self, (*self.failures, *self.successes))
+class AgentMapBatch(Batch[AgentMapResult]):
+    """All results of a run of `AgenticMap`."""

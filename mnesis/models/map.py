@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,7 +24,7 @@ class MapResult(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    index: int
+    index: int = 0
     input: Any = None
     output: Any = None
     success: bool
@@ -36,17 +37,33 @@ class MapResult(BaseModel):
     resumed: bool = False
 
 
-class MapBatch(BaseModel, Shown):
+Result = TypeVar("Result")
+
+
+class Batch(BaseModel, Shown, Generic[Result]):
     """All results of a run, each list in the order of the inputs. Sums cover every attempt, also those of failed items."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    successes: tuple[MapResult, ...] = ()
-    failures: tuple[MapResult, ...] = ()
+    successes: list[Result] = []
+    failures: list[Result] = []
     total_attempts: int = 0
     usage: TokenUsage = TokenUsage()
     cost: float = 0.0
     run_id: str = ""
+
+    @classmethod
+    def of(cls, results: Iterable[Any], run_id: str) -> Self:
+        """The batch of these results, which may come in any order."""
+        found = sorted(results, key=lambda result: result.index)
+        return cls(
+            successes=[result for result in found if result.success],
+            failures=[result for result in found if not result.success],
+            total_attempts=sum(result.attempts for result in found),
+            usage=sum((result.usage for result in found), TokenUsage()),
+            cost=sum(result.cost for result in found),
+            run_id=found[0].run_id if found else run_id,
+        )
 
     @property
     def total(self) -> int:
@@ -54,9 +71,14 @@ class MapBatch(BaseModel, Shown):
         return len(self.successes) + len(self.failures)
 
     @property
-    def results(self) -> list[MapResult]:
+    def results(self) -> list[Result]:
         """Successes and failures together, in the order of the inputs."""
-        return sorted([*self.successes, *self.failures], key=lambda result: result.index)
+        found: list[Any] = [*self.successes, *self.failures]
+        return sorted(found, key=lambda result: result.index)
 
     def _panel(self) -> Panel:
-        return batch_panel("MapBatch", self, (*self.failures, *self.successes))
+        return batch_panel(type(self).__name__, self, [*self.failures, *self.successes])
+
+
+class MapBatch(Batch[MapResult]):
+    """All results of a run of `LLMMap`."""

@@ -12,7 +12,6 @@ from typing import Any
 from mnesis.errors import (
     ConfigurationError,
     ContextIrreducibleError,
-    LLMAuthenticationError,
     LLMError,
     LLMTimeoutError,
     ToolDefinitionError,
@@ -21,9 +20,9 @@ from mnesis.events.bus import MnesisEvent
 from mnesis.models.message import FinishReason
 from mnesis.models.results import TurnResult
 from mnesis.models.usage import TokenUsage
-from mnesis.operators.llm_map import NOT_FOUND
+from mnesis.operators.llm_map import meets_all
 from mnesis.operators.progress import AGENT_PROMPT, INTERRUPTED, Agent, End, Progress, Say, Stop, StopTest
-from mnesis.operators.runner import check_seconds, check_whole
+from mnesis.operators.runner import check_seconds, check_text, check_whole, checked_options
 from mnesis.operators.schema import OutputSchema
 from mnesis.session import MnesisSession
 from mnesis.tools.toolset import Toolset
@@ -58,7 +57,7 @@ class Worked:
             "cost": self.cost,
             "turns": self.turns,
             "attempts": self.attempts,
-            "intermediate_outputs": self.texts[:-1],
+            "intermediate_outputs": list(self.texts[:-1]),
         }
 
 
@@ -110,7 +109,7 @@ async def _worked(session: MnesisSession, progress: Progress, prompt: str) -> En
     except LLMTimeoutError as error:
         return _failed(progress, "timeout", str(error))
     except LLMError as error:
-        if isinstance(error, LLMAuthenticationError) or error.status_code == NOT_FOUND:
+        if meets_all(error):
             raise
         return _failed(progress, "llm_error", _described(error))
     except ContextIrreducibleError as error:
@@ -172,6 +171,7 @@ def make_agent(
     """The agent these settings describe. Raises `ConfigurationError` and `ToolDefinitionError` before anything runs."""
     check_whole("max_turns", max_turns, 1, MANY)
     check_whole("max_retries", max_retries, 0, MANY)
+    check_text("continuation_message", continuation_message)
     if timeout_seconds is not None:
         check_seconds("timeout_seconds", timeout_seconds)
     return Agent(
@@ -183,7 +183,7 @@ def make_agent(
         max_retries=max_retries,
         timeout_seconds=timeout_seconds,
         system_prompt=AGENT_PROMPT if system_prompt is None else system_prompt,
-        llm_options=dict(llm_options or {}),
+        llm_options=checked_options(llm_options),
     )
 
 

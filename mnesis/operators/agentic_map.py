@@ -55,7 +55,7 @@ class AgenticMap:
         engine: Engine | None = None,
         llm: object | None = None,
     ) -> None:
-        self._operators = operator_config(engine.config if config is None and engine is not None else config)
+        self._operators = operator_config(config, engine)
         whole = config if isinstance(config, MnesisConfig) else None
         self._config, self._bus, self._model, self._engine, self._llm = whole, event_bus, model, engine, llm
 
@@ -153,12 +153,7 @@ class AgenticMap:
     async def run_all(self, inputs: Inputs, agent_prompt_template: str, **settings: Any) -> AgentMapBatch:
         """`run()`, with all results in one batch. `settings` are those of `run()`; raises as it does."""
         async with aclosing(self.run(inputs, agent_prompt_template, **settings)) as results:
-            found = sorted([result async for result in results], key=lambda result: result.index)
-        return AgentMapBatch(
-            successes=tuple(result for result in found if result.success),
-            failures=tuple(result for result in found if not result.success),
-            run_id=found[0].run_id if found else str(settings.get("run_id") or ""),
-        )
+            return AgentMapBatch.of([result async for result in results], settings.get("run_id") or "")
 
 
 @dataclass(frozen=True, slots=True)

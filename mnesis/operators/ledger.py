@@ -14,7 +14,7 @@ from mnesis.ids import now_ms
 from mnesis.models.run import ItemOutcome, RunItem, RunSpec
 from mnesis.models.usage import TokenUsage
 from mnesis.operators.sources import Source, json_text
-from mnesis.operators.workers import is_dead, new_worker
+from mnesis.operators.workers import is_dead, new_worker, retire
 from mnesis.store.runs import RunStore
 
 AHEAD_ITEMS = 2_048
@@ -60,6 +60,7 @@ class Ledger(Protocol):
     async def look(self) -> None: ...
     async def renew(self, indexes: Sequence[int]) -> list[int]: ...
     async def release(self, indexes: Sequence[int]) -> None: ...
+    def close(self) -> None: ...
 
 
 class PassingLedger:
@@ -119,6 +120,8 @@ class PassingLedger:
         return list(indexes)
 
     async def release(self, indexes: Sequence[int]) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class StoredLedger:
@@ -236,6 +239,9 @@ class StoredLedger:
 
     async def release(self, indexes: Sequence[int]) -> None:
         await self._store.release_items(self._id, self.worker, indexes)
+
+    def close(self) -> None:
+        retire(self.worker)
 
 
 class Indexes:

@@ -33,7 +33,9 @@ from mnesis.operators.runner import (
     Order,
     Slots,
     check_seconds,
+    check_text,
     check_whole,
+    checked_options,
 )
 from mnesis.operators.schema import RETRY_GUIDANCE, InvalidOutputError, OutputSchema
 from mnesis.operators.sources import Inputs
@@ -49,7 +51,7 @@ PLACES = frozenset({"api_base", "api_key", "base_url", "extra_headers", "headers
 class LLMMap:
     """Asks a model about every input, many at a time, and checks each answer.
 
-    `config` are the limits (a `MnesisConfig` gives its `operators`). With `engine` every item's state is in its database:
+    `config` are the limits (a `MnesisConfig` gives its `operators`; without any the engine's count). With `engine` every item's state is in its database:
     a run that was killed goes on under its `run_id`, and several processes may share it. `model` is a litellm model
     string; `llm` a client, as for `Engine`, else the engine's own. Events go to `event_bus`, else to `engine.events`. One
     LLMMap may run several maps at once.
@@ -63,10 +65,8 @@ class LLMMap:
         engine: Engine | None = None,
         llm: object | None = None,
     ) -> None:
-        self.config = operator_config(config)
+        self.config = operator_config(config, engine)
         self.model, self._bus, self._engine = model, event_bus, engine
-        if engine is not None and not isinstance(engine, Engine):
-            raise ConfigurationError(f"engine is an Engine, not {engine!r:.100}")
         self._has_llm = llm is not None or (engine is not None and engine.has_own_llm)
         self._llm = engine.llm if llm is None and engine is not None else resolve(llm)
 
@@ -149,20 +149,15 @@ class LLMMap:
     ) -> MapBatch:
         """All results at once. Takes what `run` takes, and raises what it raises."""
         async with aclosing(self.run(inputs, prompt_template, output_schema, **options)) as running:
-            results = [result async for result in running]
-        results.sort(key=lambda result: result.index)
-        return MapBatch(
-            successes=tuple(result for result in results if result.success),
-            failures=tuple(result for result in results if not result.success),
-            total_attempts=sum(result.attempts for result in results),
-            usage=sum((result.usage for result in results), TokenUsage()),
-            cost=sum(result.cost for result in results),
-            run_id=results[0].run_id if results else str(options.get("run_id") or ""),
-        )
+            return MapBatch.of([result async for result in running], options.get("run_id") or "")
 
 
-def operator_config(config: OperatorConfig | MnesisConfig | None) -> OperatorConfig:
-    """The limits of maps in what a user gave. Raises `ConfigurationError` for anything else."""
+def operator_config(config: OperatorConfig | MnesisConfig | None, engine: Engine | None) -> OperatorConfig:
+    """The limits of maps in what a user gave, else those of the engine. Raises `ConfigurationError` for anything else."""
+    if engine is not None and not isinstance(engine, Engine):
+        raise ConfigurationError(f"engine is an Engine, not {engine!r:.100}")
+    if config is None and engine is not None:
+        return engine.config.operators
     if isinstance(config, MnesisConfig):
         return config.operators
     if config is None or isinstance(config, OperatorConfig):
@@ -212,6 +207,9 @@ class _Call:
 
     def __post_init__(self) -> None:
         check_seconds("timeout_secs", self.timeout_seconds)
+        check_text("model", self.model)
+        check_text("system_prompt", self.system_prompt)
+        check_text("retry_guidance", self.guidance)
 
     @property
     def fingerprint(self) -> str:
@@ -290,10 +288,15 @@ class _Spent:
 
 def _failed_call(error: LLMError, spent: _Spent) -> Outcome:
     """The outcome of a call that is not repeated; what every other item would meet too is raised."""
-    if isinstance(error, LLMAuthenticationError) or error.status_code == NOT_FOUND:
+    if meets_all(error):
         raise error
     kind = "timeout" if isinstance(error, LLMTimeoutError) else "llm_error"
     return spent.failed(kind, f"{type(error).__name__}: {error}")
+
+
+def meets_all(error: LLMError) -> bool:
+    """Whether every other item would meet this error too: a wrong key, an unknown model."""
+    return isinstance(error, LLMAuthenticationError) or error.status_code == NOT_FOUND
 
 
 def _retrying(retry: RetryConfig | None, max_retries: int) -> RetryConfig:
@@ -304,4 +307,4 @@ def _retrying(retry: RetryConfig | None, max_retries: int) -> RetryConfig:
 
 
 def _options(temperature: float | None, llm_options: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {**({} if temperature is None else {"temperature": temperature}), **(llm_options or {})}
+    return {**({} if temperature is None else {"temperature": temperature}), **checked_options(llm_options)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from mnesis.errors import ConfigurationError
 from mnesis.operators.ledger import Finished
 from mnesis.operators.sources import json_text
-from mnesis.operators.workers import is_dead, new_worker
+from mnesis.operators.workers import is_dead, new_worker, retire
 
 
 class ResultsFile:
@@ -21,15 +21,24 @@ class ResultsFile:
 
     def __init__(self, path: str | os.PathLike[str], inputs: Path | None) -> None:
         self._path = Path(path).expanduser()
-        if self._path.is_dir() or not self._path.parent.is_dir():
-            raise ConfigurationError(f"output_path={str(path)!r} is a directory, or lies in none; name a file in one")
-        if self._path.exists() and not self._path.is_file():
-            raise ConfigurationError(f"output_path={str(path)!r} is no regular file")
-        if inputs is not None and inputs.resolve() == self._path.resolve():
-            raise ConfigurationError(f"output_path={str(path)!r} is the file that the inputs come from")
-        self._part = self._path.with_name(f".{self._path.name}.{new_worker()}.part")
+        try:
+            wrong = _unfit(self._path, inputs)
+        except (OSError, ValueError) as error:
+            wrong = f"cannot be written: {error}"
+        if wrong:
+            raise ConfigurationError(f"output_path={str(path)!r} {wrong}")
+        self._worker = new_worker()
+        self._part = self._path.with_name(f".{self._path.name}.{self._worker}.part")
         self._file: int | None = None
         self._buffer = bytearray()
+
+    def begin(self) -> None:
+        """Open the hidden file. Raises `ConfigurationError` where none can be written."""
+        self._remove_left_behind()
+        try:
+            self._file = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"output_path={str(self._path)!r} cannot be written: {error}") from error
 
     def write(self, finished: Finished) -> None:
         """Add the line of an item."""
@@ -60,13 +69,13 @@ class ResultsFile:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        with suppress(FileNotFoundError):
+        with suppress(OSError, ValueError):  # most often it was never there, or has its final name
             self._part.unlink()
+        retire(self._worker)
 
     def _flush(self) -> int:
         if self._file is None:
-            self._remove_left_behind()
-            self._file = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            raise ValueError("begin() was not called")
         view = memoryview(bytes(self._buffer))
         while view:
             view = view[os.write(self._file, view) :]
@@ -79,3 +88,14 @@ class ResultsFile:
         for path in self._path.parent.glob(f"{glob.escape(start)}*.part"):
             if is_dead(path.name.removeprefix(start).removesuffix(".part")):
                 path.unlink(missing_ok=True)
+
+
+def _unfit(path: Path, inputs: Path | None) -> str:
+    """What speaks against this place for a file, "" if nothing does."""
+    if path.is_dir() or not path.parent.is_dir():
+        return "is a directory, or lies in none; name a file in one"
+    if path.exists() and not path.is_file():
+        return "is no regular file"
+    if inputs is not None and inputs.resolve() == path.resolve():
+        return "is the file that the inputs come from"
+    return ""

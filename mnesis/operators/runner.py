@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -119,6 +119,19 @@ def check_seconds(name: str, value: object, *, least: float = 0.001) -> None:
         raise ConfigurationError(f"{name} is a number of seconds of at least {least:g}, not {value!r}")
 
 
+def check_text(name: str, value: object) -> None:
+    """Raises `ConfigurationError` unless `value` is a text."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} is a text, not {value!r:.100}")
+
+
+def checked_options(llm_options: object) -> dict[str, Any]:
+    """Options of model calls as a dict of their own. Raises `ConfigurationError` for what is no mapping."""
+    if not isinstance(llm_options, Mapping | None):
+        raise ConfigurationError(f"llm_options are a dict of arguments of the model call, not {llm_options!r:.100}")
+    return dict(llm_options or {})
+
+
 class MapRunner:
     """One run. With an engine its items live in that engine's database, else nowhere.
 
@@ -139,6 +152,8 @@ class MapRunner:
             raise ConfigurationError(
                 "run_id and retry_failed need a database to keep the run in: give engine=Engine('work.db')"
             )
+        if not isinstance(bus, EventBus | None):
+            raise ConfigurationError(f"event_bus is an EventBus, not {bus!r:.100}")
         self.run_id = settings.run_id or new_id("run")
         self._settings, self._work, self._engine = settings, work, engine
         self._source = Source(inputs)
@@ -151,9 +166,11 @@ class MapRunner:
 
         Raises `RunMismatchError` if the run id is taken by another run, and whatever the work raised.
         """
-        pump = _Pump(await self._ledger(), self._work, self._settings, self._kept)
-        self._publish(MnesisEvent.MAP_STARTED, total=pump.ledger.total)
         try:
+            if self._file is not None:
+                self._file.begin()
+            pump = _Pump(await self._ledger(), self._work, self._settings, self._kept)
+            self._publish(MnesisEvent.MAP_STARTED, total=pump.ledger.total)
             with shown(self._settings.progress) as self._shown:
                 async with aclosing(pump.batches()) as batches:
                     async for batch in batches:
@@ -348,7 +365,9 @@ class _Pump:
             if held := {*self._tasks, *(item.index for item in claimed)}:
                 await self.ledger.release(list(held))
         except MnesisStoreError as error:
-            logger.warning("items of a map stay claimed until their leases end: %s", error)
+            logger.warning("items of a map stay claimed until somebody takes them over: %s", error)
+        finally:
+            self.ledger.close()
 
 
 _ending: set[asyncio.Task[None]] = set()

@@ -13,9 +13,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticUserError
 
 from mnesis.errors import ConfigurationError, MnesisError
+from mnesis.lookup.patterns import MAX_WRITTEN_OUT_CHARS, written_out_chars
+from mnesis.operators.effort import TooMuchError, limited, step
 
 MAX_ERRORS = 10
 MAX_ERROR_CHARACTERS = 300
+MAX_REFERENCES = 200_000
+"""References followed while one answer is checked."""
+MAX_SECONDS = 2.0
+"""Computing time for the check of one answer, and for one pattern in it."""
 MAX_STARTS = 32
 """Places in an answer at which JSON is looked for."""
 
@@ -92,10 +98,13 @@ class OutputSchema:
 
     def _checked(self, value: Any) -> Any:
         try:
-            found = islice(self._validator.iter_errors(value), MAX_ERRORS)
-            errors = [f"{error.json_path}: {error.message}" for error in found]
+            with limited(MAX_REFERENCES, MAX_SECONDS):
+                found = islice(self._validator.iter_errors(value), MAX_ERRORS)
+                errors = [f"{error.json_path}: {error.message}" for error in found]
         except RecursionError as error:
             raise InvalidOutputError("the value is nested too deep to be checked") from error
+        except (TooMuchError, TimeoutError) as error:
+            raise InvalidOutputError(f"checking it takes too long ({error}); the schema may be at fault") from error
         if errors:
             raise InvalidOutputError(_told(errors))
         return value
@@ -138,8 +147,10 @@ def _validator(schema: dict[str, Any]) -> Any:
             )
         resource = Resource.from_contents(schema, default_specification=jsonschema.DRAFT202012)
         resolver = REGISTRY.resolver_with_root(resource)
-        for reference in _references(schema):
+        for reference in _texts_of(schema, "$ref", "$dynamicRef"):
             resolver.lookup(reference)
+        for pattern in _texts_of(schema, "pattern"):
+            _refuse_large_pattern(pattern)
     except exceptions.SchemaError as error:
         raise ConfigurationError(
             f"output_schema is no JSON Schema: at {error.json_path}: {error.message:.300}"
@@ -150,19 +161,49 @@ def _validator(schema: dict[str, Any]) -> Any:
         ) from error
     except RecursionError as error:
         raise ConfigurationError("output_schema is nested too deep") from error
-    return kind(schema, registry=REGISTRY)
+    return validators.extend(kind, _bounded(kind.VALIDATORS))(schema, registry=REGISTRY)
 
 
-def _references(schema: Any) -> Iterator[str]:
+def _bounded(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords with which a short schema can take any time: references, which are counted, and patterns, which have
+    so many seconds."""
+
+    def counted(follow: Any) -> Any:
+        def followed(*arguments: Any) -> Any:
+            step()
+            return follow(*arguments)
+
+        return followed
+
+    def pattern(validator: Any, expression: str, value: Any, schema: Any) -> Iterator[Any]:
+        import regex
+        from jsonschema.exceptions import ValidationError as Mismatch  # type: ignore[import-untyped]  # as above
+
+        if isinstance(value, str) and not regex.search(expression, value, timeout=MAX_SECONDS):
+            yield Mismatch(f"{value!r} does not match {expression!r}")
+
+    references = {name: counted(keywords[name]) for name in ("$ref", "$dynamicRef") if name in keywords}
+    return {**references, "pattern": pattern}
+
+
+def _texts_of(schema: Any, *keywords: str) -> Iterator[str]:
+    """What these keywords say, wherever they stand in a schema."""
     if isinstance(schema, dict):
         for name, value in schema.items():
-            if name in ("$ref", "$dynamicRef") and isinstance(value, str):
+            if name in keywords and isinstance(value, str):
                 yield value
             elif name not in _DATA:
-                yield from _references(value)
+                yield from _texts_of(value, *keywords)
     elif isinstance(schema, list):
         for value in schema:
-            yield from _references(value)
+            yield from _texts_of(value, *keywords)
+
+
+def _refuse_large_pattern(pattern: str) -> None:
+    if written_out_chars(pattern) > MAX_WRITTEN_OUT_CHARS:
+        raise ConfigurationError(
+            f"output_schema: the pattern {pattern:.80} repeats too much; count less, or use * and +"
+        )
 
 
 def _json_values(text: str) -> Iterator[Any]:

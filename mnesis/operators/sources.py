@@ -108,7 +108,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _line_text(line: bytes, number: int, path: Path) -> str:
     try:
-        return json_text(json.loads(line.removeprefix(b"\xef\xbb\xbf")))
+        return json_text(json.loads(line.removeprefix(b"\xef\xbb\xbf").decode()))
     except (ValueError, RecursionError) as error:
         raise UnsuitableFileError(f"{path}, line {number}: no JSON value ({error!s:.200})", path=path) from error
 

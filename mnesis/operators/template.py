@@ -12,6 +12,7 @@ from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
 from mnesis.errors import ConfigurationError, MnesisError
+from mnesis.operators.effort import TooMuchError, check_time, limited, step
 
 if TYPE_CHECKING:
     from jinja2 import nodes
@@ -23,11 +24,15 @@ MAX_SIZE = 10_000_000
 """Characters and elements of a value while it is worked on."""
 MAX_STEPS = 200_000
 """Rounds of loops and calls of functions while one prompt is made."""
+MAX_SECONDS = 2.0
+"""Computing time of one prompt."""
 MAX_RANGE = 100_000
+MAX_BITS = 100_000
+MAX_WRAPPED = 100_000
+"""Characters that are wrapped into lines: the time for that grows with the square of a word's length."""
 MAX_ARGUMENT = 1_000_000
 """Largest number given to a filter or function: as a width or a count it decides how much memory is used."""
 
-STEPS = "_mnesis_steps"
 _WIDE_FORMAT = re.compile(r"\d{7}|%[^%a-zA-Z]*\*|\{[^{}]+\{")
 """A width of many digits, or one that comes as an argument."""
 _DUNDER = re.compile(r"__\w+__")
@@ -62,13 +67,16 @@ class Template:
 
         pieces, length = [], 0
         try:
-            for piece in self._compiled.generate({"item": item, STEPS: _Steps()}):
-                length += len(piece)
-                if length > MAX_PROMPT_CHARACTERS:
-                    raise TooLargeError(f"the prompt is longer than {MAX_PROMPT_CHARACTERS} characters")
-                pieces.append(piece)
+            with limited(MAX_STEPS, MAX_SECONDS):
+                for piece in self._compiled.generate({"item": item}):
+                    length += len(piece)
+                    if length > MAX_PROMPT_CHARACTERS:
+                        raise TooLargeError(f"the prompt is longer than {MAX_PROMPT_CHARACTERS} characters")
+                    pieces.append(piece)
         except TemplateError:
             raise
+        except TooMuchError as error:
+            raise TooLargeError(f"the template takes {error} for one prompt") from error
         except JinjaError as error:
             raise TemplateError(f"{type(error).__name__}: {error!s:.500}") from error
         except (
@@ -83,18 +91,6 @@ class Template:
             # What the functions and operators of a template can fail with on data they do not suit.
             raise TemplateError(f"{type(error).__name__}: {error!s:.500}") from error
         return "".join(pieces)
-
-
-class _Steps:
-    """What one rendering may still do."""
-
-    def __init__(self) -> None:
-        self.left = MAX_STEPS
-
-    def take(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise TooLargeError(f"more than {MAX_STEPS} rounds of loops and calls of functions")
 
 
 def _compiled(source: str) -> Any:
@@ -136,7 +132,7 @@ def _refuse_name(name: object, line: int) -> None:
 
 
 def _bounded_tree(tree: nodes.Template) -> nodes.Template:
-    """The template with its loops counted and the texts it puts together weighed."""
+    """The template with its loops counted and the values it puts together weighed."""
     from jinja2 import nodes
     from jinja2.visitor import NodeTransformer
 
@@ -154,6 +150,16 @@ def _bounded_tree(tree: nodes.Template) -> nodes.Template:
             self.generic_visit(node)
             return through("_joined", nodes.List(node.nodes, lineno=node.lineno, environment=tree.environment))
 
+        def visit_List(self, node: nodes.List | nodes.Dict) -> nodes.Node:  # noqa: N802 - as above
+            self.generic_visit(node)
+            return through("_weighed", node)
+
+        visit_Dict = visit_List  # noqa: N815 - as above
+
+        def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802 - as above
+            self.generic_visit(node)
+            return through("_weighed", node) if node.ctx == "load" else node
+
         def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.Node:  # noqa: N802 - as above
             self.generic_visit(node)
             inner: Any = node.filter
@@ -168,7 +174,7 @@ def _bounded_tree(tree: nodes.Template) -> nodes.Template:
 
 @lru_cache(maxsize=1)
 def _environment() -> ImmutableSandboxedEnvironment:
-    from jinja2 import StrictUndefined, pass_context
+    from jinja2 import StrictUndefined
     from jinja2.runtime import Context
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -180,24 +186,24 @@ def _environment() -> ImmutableSandboxedEnvironment:
             return super().call_binop(context, operator, left, right)
 
         def call(self, context: Context, function: Any, /, *arguments: Any, **named: Any) -> Any:
-            context[STEPS].take()
+            step()
+            arguments = tuple(_tallied(value) for value in arguments)
             _refuse_large_call(function, [*arguments, *named.values()])
             return _weighed(super().call(context, function, *arguments, **named))
-
-    @pass_context
-    def counted(context: Context, values: Iterable[Any]) -> Iterator[Any]:
-        steps: _Steps = context[STEPS]
-        for value in values:
-            steps.take()
-            yield value
 
     environment = Environment(
         undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_weighed, cache_size=0
     )
     environment.filters = {name: _bounded(name, function) for name, function in environment.filters.items()}
-    environment.filters |= {"_counted": counted, "_joined": _joined, "_weighed": _weighed}
+    environment.filters |= {"_counted": _counted, "_joined": _joined, "_weighed": _weighed}
     environment.globals = {"range": _range, "dict": dict, "namespace": environment.globals["namespace"]}
     return environment
+
+
+def _counted(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        step()
+        yield value
 
 
 def _range(*bounds: int) -> range:
@@ -213,31 +219,40 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)  # also takes over the marks that tell Jinja what to pass
     def bounded(*arguments: Any, **named: Any) -> Any:
-        _refuse_large_operands(name, [_weighed(value) for value in (*arguments, *named.values())])
-        tallied = [_tallied(value) if isinstance(value, Iterator) else value for value in arguments]
+        check_time()
+        tallied = [_tallied(value) for value in arguments]
+        _refuse_large_operands(name, [_weighed(value) for value in (*tallied, *named.values())])
         return _weighed(function(*tallied, **named))
 
     return bounded
 
 
-def _tallied(values: Iterator[Any]) -> Iterator[Any]:
-    """The values of a generator, as long as all of them together stay within bounds."""
-    left = MAX_SIZE
+def _tallied(values: Any) -> Any:
+    """A generator's values as a list, as long as all of them together stay within bounds; anything else as it is."""
+    if not isinstance(values, Iterator):
+        return values
+    kept, left = [], MAX_SIZE
     for value in values:
         left -= 10 + (len(value) if isinstance(value, str | bytes | list | tuple | dict) else 0)
         if left < 0:
             raise TooLargeError("a sequence too large to be worked on")
-        yield value
+        kept.append(value)
+    return kept
 
 
 def _refuse_large_call(function: Any, arguments: list[Any]) -> None:
     method = getattr(function, "__wrapped__", function)  # the sandbox wraps str.format
     owner = getattr(method, "__self__", None)
+    if isinstance(owner, str | bytes) and method.__name__ in _UNBOUNDED:
+        raise TooLargeError(f"{method.__name__} is not for templates: its time or size has no bounds")
     operands = [owner, *arguments] if isinstance(owner, str | bytes | int) else arguments
     _refuse_large_operands(getattr(method, "__name__", ""), operands)
 
 
 def _refuse_large_operands(name: str, operands: list[Any]) -> None:
+    longest = max((len(operand) for operand in operands if isinstance(operand, str)), default=0)
+    if name in _ELEMENTWISE and longest > MAX_SIZE // 10:
+        raise TooLargeError(f"{name} of {longest} characters one by one: {MAX_SIZE // 10} is the most")
     if name not in _SIZED:
         return
     for operand in operands:
@@ -249,6 +264,10 @@ def _refuse_large_operands(name: str, operands: list[Any]) -> None:
     sizes = sorted(
         (len(operand) for operand in operands if isinstance(operand, str | bytes | list | tuple)), reverse=True
     )
+    if name == "wordwrap" and sizes and sizes[0] > MAX_WRAPPED:
+        raise TooLargeError(f"wordwrap of {sizes[0]} characters: {MAX_WRAPPED} is the most")
+    if name == "sum" and len(sizes) > 1 and not isinstance(operands[-1], str):
+        raise TooLargeError("sum of lists: only numbers are added up")
     if name in ("replace", "join") and len(sizes) > 1 and sizes[0] * sizes[1] > 10 * MAX_SIZE:
         raise TooLargeError(f"{name} of {sizes[0]} by {sizes[1]} characters or elements")
 
@@ -266,6 +285,7 @@ _SIZED = frozenset(
         "replace",
         "rjust",
         "slice",
+        "sum",
         "to_bytes",
         "truncate",
         "wordwrap",
@@ -273,7 +293,28 @@ _SIZED = frozenset(
     ]
 )
 """Filters and methods whose operands decide how much they make."""
-_HARMLESS_NUMBERS = frozenset({"format", "format_map", "join", "replace"})
+_ELEMENTWISE = frozenset(
+    [
+        "batch",
+        "groupby",
+        "list",
+        "map",
+        "max",
+        "min",
+        "reject",
+        "rejectattr",
+        "select",
+        "selectattr",
+        "slice",
+        "sort",
+        "sum",
+        "unique",
+    ]
+)
+"""Filters that make a value of each character of a text."""
+_UNBOUNDED = frozenset({"decode", "encode", "translate"})
+"""Methods of texts that a prompt has no use for and that can take any time or size."""
+_HARMLESS_NUMBERS = frozenset({"format", "format_map", "join", "replace", "sum"})
 """Those of them that write numbers as they are; a width that comes as a number is found in the format."""
 
 
@@ -283,8 +324,8 @@ def _refuse_large_operation(operator: str, left: Any, right: Any) -> None:
     too_large = (
         (operator == "+" and sum(sized) > MAX_SIZE)
         or (operator == "*" and sized and numbers and sized[0] * numbers[0] > MAX_SIZE)
-        or (operator == "*" and sum(number.bit_length() for number in numbers) > MAX_RANGE)
-        or (operator == "**" and len(numbers) == 2 and numbers[0].bit_length() * numbers[1] > MAX_RANGE)
+        or (operator == "*" and sum(number.bit_length() for number in numbers) > MAX_BITS)
+        or (operator == "**" and len(numbers) == 2 and numbers[0].bit_length() * numbers[1] > MAX_BITS)
         or (operator == "%" and isinstance(left, str) and (_WIDE_FORMAT.search(left) or "*" in left))
     )
     if too_large:
@@ -305,6 +346,8 @@ def _weighed(value: Any) -> Any:
         if len(value) > MAX_SIZE:
             raise TooLargeError(f"a text of {len(value)} characters")
         return value
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise TooLargeError(f"a number of {value.bit_length()} bits")
     if isinstance(value, list | tuple | dict):
         left, waiting = MAX_SIZE // 10, [value]
         while waiting:

@@ -12,22 +12,33 @@ import secrets
 from functools import cache
 from pathlib import Path
 
+_at_work: set[str] = set()
+
 
 def new_worker() -> str:
-    """A name for a worker of this process: place, process id, start of the process, something random."""
+    """A name for a worker of this process: place, process id, start of the process, something random. `retire` it."""
     pid = os.getpid()
-    return f"{_place()}-{pid}-{_started(pid) or 0}-{secrets.token_hex(4)}"
+    worker = f"{_place()}-{pid}-{_started(pid) or 0}-{secrets.token_hex(4)}"
+    _at_work.add(worker)
+    return worker
+
+
+def retire(worker: str) -> None:
+    """It works no more, whatever it still holds."""
+    _at_work.discard(worker)
 
 
 def is_dead(worker: str | None) -> bool:
-    """Whether that worker is known to have died: a process of this machine that is gone."""
+    """Whether that worker is known to be gone: its process on this machine, or within this process its run."""
     try:
         place, pid, started, _ = (worker or "").split("-")
         number, start = int(pid), int(started)
     except ValueError:
         return False
-    if place != _place() or number == os.getpid():
+    if place != _place():
         return False
+    if number == os.getpid() and start == (_started(number) or 0):
+        return worker not in _at_work
     return not _runs(number) or (start > 0 and _started(number) != start)
 
 

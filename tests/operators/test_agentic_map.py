@@ -71,7 +71,7 @@ async def test_every_item_gets_a_session_of_its_own(engine: Engine) -> None:
     assert [(r.index, r.input, r.success, r.turns, r.attempts) for r in batch.results] == [
         (n, x, True, 1, 1) for n, x in enumerate("abc")
     ]
-    assert (batch.total, len(batch.successes), batch.failures, batch.total_attempts) == (3, 3, (), 3)
+    assert (batch.total, len(batch.successes), batch.failures, batch.total_attempts) == (3, 3, [], 3)
     stored = {record.id: record for record in await sessions(engine)}
     assert len({r.session_id for r in batch.results}) == 3
     for result in batch.results:
@@ -194,7 +194,7 @@ async def test_continuation_stop_and_turns_reach_the_agent(engine: Engine) -> No
     agents = AgenticMap(engine=engine, model=MODEL, llm=ScriptedLLM(answer))
     settings = {"stop": "DONE", "continuation_message": "keep on"}
     (result,) = (await agents.run_all(["a"], "{{ item }}", **settings)).results
-    assert (result.output_text, result.turns, result.intermediate_outputs) == ("DONE", 3, ("thinking", "thinking"))
+    assert (result.output_text, result.turns, result.intermediate_outputs) == ("DONE", 3, ["thinking", "thinking"])
     (result,) = (await agents.run_all(["a"], "{{ item }}", max_turns=2, **settings)).results
     assert (result.success, result.error_kind, result.turns) == (False, "max_turns", 2)
 
@@ -325,6 +325,8 @@ async def test_inputs_and_outputs_may_be_jsonl_files(engine: Engine, tmp_path: P
         ({"max_turns": 0}, ConfigurationError, "max_turns"),
         ({"max_retries": -1}, ConfigurationError, "max_retries"),
         ({"timeout_seconds": -1}, ConfigurationError, "timeout_seconds"),
+        ({"continuation_message": 5}, ConfigurationError, "continuation_message"),
+        ({"llm_options": 5}, ConfigurationError, "llm_options"),
         ({"output_schema": {"type": "no such type"}}, ConfigurationError, None),
         ({"output_schema": 3}, ConfigurationError, None),
         ({"agent_prompt_template": "no placeholder"}, ConfigurationError, "item"),

@@ -66,7 +66,7 @@ async def resumed(engine: Engine, script: Any, **settings: Any) -> tuple[Any, Sc
 async def test_turns_that_were_made_are_not_made_again(engine: Engine) -> None:
     await cut_short(engine, ["first"], requests=2, stop="DONE")
     result, llm = await resumed(engine, ["second", "third DONE"], stop="DONE")
-    assert (result.success, result.turns, result.intermediate_outputs) == (True, 3, ("first", "second"))
+    assert (result.success, result.turns, result.intermediate_outputs) == (True, 3, ["first", "second"])
     told = said(llm.requests[0])
     assert told[:2] == [("user", "Do a"), ("assistant", "first")]
     assert "interrupted" in told[-1][1]

@@ -61,7 +61,7 @@ LOOK = ToolSpec(
 async def test_an_answer_that_was_cut_off_is_continued_and_put_together(engine: Engine) -> None:
     result, told = await at_work(engine, [cut("It was the best "), cut("of "), "times."])
     assert (result.text, result.output, result.turns) == ("It was the best of times.", "It was the best of times.", 3)
-    assert result.intermediate_outputs == ("It was the best ", "of ")
+    assert result.intermediate_outputs == ["It was the best ", "of "]
     assert told[0] == "the task"
     assert "cut off" in told[1]
 
@@ -74,7 +74,7 @@ async def test_the_continuation_message_is_the_users_own_where_given(engine: Eng
 async def test_an_agent_goes_on_until_its_answer_holds_a_stop_text(engine: Engine) -> None:
     result, told = await at_work(engine, ["first", "second", "third DONE"], stop=["DONE", "FINISHED"])
     assert (result.text, result.turns, len(told)) == ("third DONE", 3, 3)
-    assert result.intermediate_outputs == ("first", "second")
+    assert result.intermediate_outputs == ["first", "second"]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -118,7 +118,7 @@ async def test_tools_run_inside_a_turn_and_a_turn_that_used_up_its_rounds_goes_o
     script = [call(1, "looking"), call(2, "still"), call(3, "more"), "found"]
     result, told = await at_work(engine, script, tools=[LOOK], config=config)
     assert (result.success, result.text, result.turns, len(told)) == (True, "found", 2, 2)
-    assert result.intermediate_outputs == ("still",)
+    assert result.intermediate_outputs == ["still"]
 
 
 async def test_an_agent_that_makes_the_same_call_over_and_over_is_stopped(engine: Engine) -> None:

@@ -287,9 +287,13 @@ async def test_a_fault_in_the_callers_own_code_ends_the_other_tasks_before_it_is
     def broken(result: Any) -> bool:
         raise ZeroDivisionError
 
+    both_at_work = asyncio.Event()
+
     async def answer(request: LLMRequest) -> str:
         if "slow" in str(request.messages[-1]["content"]):
+            both_at_work.set()
             await asyncio.Event().wait()
+        await both_at_work.wait()
         return "x"
 
     with EventRecorder(engine.events) as recorder:

@@ -6,16 +6,19 @@ import asyncio
 import gc
 import json
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from mnesis.config import MnesisConfig, OperatorConfig, RetryConfig
+from mnesis.engine import Engine
 from mnesis.errors import ConfigurationError, LLMAuthenticationError, LLMError, LLMRateLimitError, LLMServerError
 from mnesis.events.bus import EventBus, MnesisEvent
 from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.models.usage import TokenUsage
+from mnesis.operators.agentic_map import AgenticMap
 from mnesis.operators.llm_map import LLMMap
 from mnesis.testing import EventRecorder, ScriptedLLM
 from tests.support.openai_server import OpenAIServer, Say, error
@@ -166,6 +169,7 @@ async def test_data_is_never_a_template() -> None:
         *[("max_retries", value) for value in (-1, 21, True, 1.5)],
         *[("timeout_secs", value) for value in (0, -1, "1", float("nan"), True)],
         ("order", "random"),
+        *[(name, 5) for name in ("model", "system_prompt", "retry_guidance", "llm_options")],
         ("run_id", "r"),
         ("retry_failed", True),
         ("progress", 3),
@@ -318,6 +322,25 @@ async def test_progress_is_a_bar_on_a_terminal(
     output, errors = capfd.readouterr()
     assert output == ""
     assert "2/2" in errors
+
+
+async def test_the_limits_of_the_engine_count_where_none_are_given(tmp_path: Path) -> None:
+    config = MnesisConfig(operators=OperatorConfig(max_retries=0))
+    async with Engine(tmp_path / "work.db", config=config, llm=ScriptedLLM("no json")) as engine:
+        of_engine = await LLMMap(engine=engine).run_all([1], "{{ item }}", Number)
+        own = await LLMMap(OperatorConfig(max_retries=2), engine=engine).run_all([1], "{{ item }}", Number)
+        assert (of_engine.total_attempts, own.total_attempts) == (1, 3)
+
+
+def test_what_is_no_bus_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="event_bus is an EventBus"):
+        LLMMap(llm=ScriptedLLM(), event_bus=5).run([1], "{{ item }}", Number)  # type: ignore[arg-type]  # on purpose
+
+
+@pytest.mark.parametrize("kind", [LLMMap, AgenticMap])
+def test_what_is_no_engine_is_refused(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match="engine is an Engine"):
+        kind(engine="work.db")
 
 
 async def test_no_inputs_are_a_run_without_results() -> None:

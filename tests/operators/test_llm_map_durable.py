@@ -221,6 +221,21 @@ async def test_items_of_a_process_that_is_gone_are_taken_over_before_their_lease
     assert [result.output.n for result in batch.results] == [0, 1, 2, 3]
 
 
+async def test_items_of_a_run_whose_engine_was_closed_under_it_are_taken_over_before_their_leases_end(
+    tmp_path: Path,
+) -> None:
+    held, settings = Held(), {"run_id": "r", "lease_seconds": 10**6, "concurrency": 2}
+    async with Engine(tmp_path / "work.db", llm=held.client) as engine:
+        left = LLMMap(engine=engine).run(range(9), "{{ item }}", Number, **settings)
+        running = asyncio.ensure_future(anext(left))
+        await held.asked.wait()
+    running.cancel()
+    await asyncio.wait({running})
+    async with Engine(tmp_path / "work.db", llm=ScriptedLLM(echo)) as engine, asyncio.timeout(30):
+        batch = await LLMMap(engine=engine).run_all(range(9), "{{ item }}", Number, **settings)
+    assert [result.output.n for result in batch.results] == list(range(9))
+
+
 async def test_leases_are_prolonged_while_a_call_is_under_way(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     llm, renewed = Held(), asyncio.Event()
     renew = engine.store.renew_items

@@ -138,6 +138,14 @@ async def test_a_run_that_ends_early_leaves_no_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["n" * 250 + ".jsonl", "a\0.jsonl", "none/a.jsonl"])
+async def test_a_file_that_cannot_be_written_is_refused_before_any_call(tmp_path: Path, name: str) -> None:
+    llm = ScriptedLLM("{}")
+    with pytest.raises(ConfigurationError, match="output_path"):
+        await LLMMap(model="m", llm=llm).run_all([1], "{{ item }}", OK, output_path=tmp_path / name)
+    assert (llm.requests, os.listdir(tmp_path)) == ([], [])
+
+
 async def test_the_file_of_the_inputs_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text("1\n")

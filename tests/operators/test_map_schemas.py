@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Callable
 from datetime import date
 from typing import Any, Literal
@@ -126,6 +127,24 @@ def test_what_is_wrong_with_an_answer_is_told(answer: str, told: str) -> None:
         OutputSchema(OBJECT).parse(answer)
     assert told in str(caught.value)
     assert len(str(caught.value)) < 5_000
+
+
+DOUBLING = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)} | {"d40": {"type": "integer"}}
+
+
+@pytest.mark.parametrize(
+    "schema", [{"$defs": DOUBLING, "$ref": "#/$defs/d0"}, {"type": "string", "pattern": "^(a|a)*(a|a)*(a|a)*$"}]
+)
+def test_a_check_without_end_is_stopped(schema: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnesis.operators.schema.MAX_SECONDS", 0.1)
+    answer = 3 if "$ref" in schema else "a" * 60 + "b"
+    with pytest.raises(InvalidOutputError, match="too long"):
+        OutputSchema(schema).parse(json.dumps(answer))
+
+
+def test_a_pattern_too_large_to_be_run_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="repeats too much"):
+        OutputSchema({"properties": {"a": {"pattern": "((a{1000}){1000}){1000}"}}})
 
 
 def test_what_is_told_about_an_answer_stays_short() -> None:

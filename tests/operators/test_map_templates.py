@@ -108,6 +108,19 @@ BOMBS = [
     "{% set x = [item] %}" + "{% set x = [x, x] %}" * DOUBLED + "{{ x }}",
     "{% set x = [item] %}" + "{% set x = [x, x] %}" * DOUBLED + "{{ x|tojson }}",
     "{% set x = [item] %}" + "{% set x = [x, x] %}" * DOUBLED + "{{ x ~ 1 }}",
+    "{% set x, y = [], [] %}" + "{% set x = [x, x] %}{% set y = [y, y] %}" * DOUBLED + "{{ x == y }}{{ item }}",
+    "{% set x, y = (), () %}" + "{% set x = (x, x) %}{% set y = (y, y) %}" * DOUBLED + "{{ x == y }}{{ item }}",
+    "{% set x, y = {}, {} %}"
+    + "{% set x = {1: x, 2: x} %}{% set y = {1: y, 2: y} %}" * DOUBLED
+    + "{{ x == y ~ item }}",
+    "{{ ('a' * 1000000).join(range(100000)|map('string')) }}{{ item }}",
+    "{{ range(100000)|map('string')|join('a' * 1000000) }}{{ item }}",
+    "{{ ('a' * 1000000).translate({97: 'b' * 1000000}) }}{{ item }}",
+    "{{ (item * 3000000).encode('punycode') }}",
+    "{{ (item * 3000000)|wordwrap(1) }}",
+    "{{ ([[0]] * 300000)|sum(start=[]) }}{{ item }}",
+    "{{ (item * 3000000)|groupby(1) }}",
+    "{% set n = ('f' * 9000000)|int(base=16) %}{{ n // (n // 2 ** 90000) }}{{ item }}",
     "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}{{ item }}",
     "{% for x in [1, 2] recursive %}{% if loop.depth < 40 %}{{ loop([1, 2]) }}{% endif %}{% endfor %}{{ item }}",
 ]
@@ -119,6 +132,15 @@ def test_templates_that_would_take_all_time_or_memory_are_stopped(source: str) -
     with pytest.raises(TooLargeError):
         template.render("abc")
     assert time.process_time() - started < 30
+
+
+def test_computing_without_end_is_stopped_whatever_each_step_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnesis.operators.template.MAX_SECONDS", 0.05)
+    loop = "{% set x = 'a' * 9000000 %}{% for i in range(100000) %}{% if 'b' in x %}{% endif %}{% endfor %}{{ item }}"
+    filters = "{% set x = item * 3000000 %}" + "{% set y = x|upper %}" * 3_000 + "{{ y }}"
+    for source in (loop, filters):
+        with pytest.raises(TooLargeError, match="seconds"):
+            Template(source).render("abc")
 
 
 def test_a_prompt_has_a_longest_length() -> None:
