@@ -32,6 +32,8 @@ class Payload(Mapping[str, Any]):
 
 @dataclass(frozen=True, eq=False)
 class SessionCreatedPayload(Payload):
+    """A session was stored for the first time. `parent_id` names the session it is a sub-agent of."""
+
     session_id: str
     model: str
     parent_id: str | None = None
@@ -48,16 +50,22 @@ class SessionUpdatedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class SessionClosedPayload(Payload):
+    """A session object was closed; the session itself stays."""
+
     session_id: str
 
 
 @dataclass(frozen=True, eq=False)
 class SessionDeletedPayload(Payload):
+    """A session and everything that belongs to it was erased."""
+
     session_id: str
 
 
 @dataclass(frozen=True, eq=False)
 class MessageCreatedPayload(Payload):
+    """A message was stored; `seq` is its place in the log, `token_count` what it takes."""
+
     session_id: str
     message_id: str
     role: str
@@ -79,6 +87,8 @@ class MessageUpdatedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class PartCreatedPayload(Payload):
+    """A part of a message was stored."""
+
     session_id: str
     message_id: str
     part_index: int
@@ -106,6 +116,8 @@ class CompactionTriggeredPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class CompactionCompletedPayload(Payload):
+    """A sweep was committed. `level_used` is 1 to 3 (0: only tool outputs became markers), `result` the whole account of it."""
+
     session_id: str
     summary_message_id: str
     level_used: int
@@ -122,6 +134,8 @@ class CompactionCompletedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class CompactionFailedPayload(Payload):
+    """A sweep was given up; the context is as it was."""
+
     session_id: str
     error: str
     error_type: str
@@ -129,6 +143,8 @@ class CompactionFailedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class PruneCompletedPayload(Payload):
+    """Old tool outputs became markers, and so many tokens left the context."""
+
     session_id: str
     pruned_count: int
     pruned_tokens: int
@@ -157,6 +173,8 @@ class DoomLoopDetectedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class MapStartedPayload(Payload):
+    """A map began. `total` is None until all inputs are known; `type` is llm or agentic."""
+
     total: int | None
     model: str
     type: str
@@ -165,6 +183,8 @@ class MapStartedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class MapItemCompletedPayload(Payload):
+    """An item is finished, `completed` of them so far."""
+
     completed: int
     total: int | None
     success: bool
@@ -173,6 +193,8 @@ class MapItemCompletedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class MapCompletedPayload(Payload):
+    """All items of a map are finished."""
+
     total: int | None
     completed: int
     run_id: str = ""
