@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from mnesis.files.explorers import code
 from mnesis.files.explorers.code_patterns import by_patterns
 from mnesis.files.explorers.source import Source
 from tests.files.explored import explored, text_of
+
+needs_grammars = pytest.mark.skipif(find_spec("tree_sitter") is None, reason="needs mnesis[files]")
 
 SAMPLES = {
     "a.js": (
@@ -169,6 +172,7 @@ def paths(outline: code.Outline) -> list[str]:
     return found
 
 
+@needs_grammars
 @pytest.mark.parametrize("name", SAMPLES)
 def test_grammar_and_patterns_find_the_same(name: str, tmp_path: Path) -> None:
     content, imports, declared = SAMPLES[name]
@@ -182,6 +186,7 @@ def test_grammar_and_patterns_find_the_same(name: str, tmp_path: Path) -> None:
     assert (approximate.imports, paths(approximate)) == (imports, declared)
 
 
+@needs_grammars
 def test_heads_are_shown_as_written_without_bodies() -> None:
     assert "  class Foo extends Bar\n    constructor(a)\n    async run(b, c)\n  function top(a, b)" in text_of(
         "a.js", SAMPLES["a.js"][0]
@@ -200,12 +205,14 @@ def test_without_grammars_patterns_are_used_and_named(monkeypatch: pytest.Monkey
     assert "  func main()" in text
 
 
+@needs_grammars
 def test_code_with_errors_is_read_and_told() -> None:
     text = text_of("a.go", "package x\nfunc ok() {}\nfunc broken( {{{\n")
     assert "syntax errors" in text
     assert "func ok()" in text
 
 
+@needs_grammars
 def test_code_that_makes_its_parser_grow_without_end_is_read_by_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "MAX_PARSE_SECONDS", 25.0)  # memory ends it, not time
     text = text_of("A.java", "a<" * 300_000 + "\nclass Seen {\n")
@@ -213,6 +220,7 @@ def test_code_that_makes_its_parser_grow_without_end_is_read_by_patterns(monkeyp
     assert "class Seen" in text
 
 
+@needs_grammars
 def test_code_whose_errors_leave_nothing_to_the_grammar_is_read_by_patterns() -> None:
     text = text_of("A.java", "class Seen {\n" + "a<" * 300)
     assert "Read by patterns: with its syntax errors" in text
@@ -225,6 +233,7 @@ def test_code_too_large_for_its_grammar_is_read_by_patterns() -> None:
     assert "fn seen()" in text
 
 
+@needs_grammars
 def test_aliases_constants_typedefs_and_functions_kept_in_fields_are_declarations(tmp_path: Path) -> None:
     for name, source, shown in (
         ("a.c", "typedef int (*callback)(int);\ntypedef int number;\n", ["typedef int (*callback)(int)", "typedef int number"]),

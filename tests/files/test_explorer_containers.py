@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import pypdf
 import pytest
 
 from mnesis.files.explorers import explore, pdf, sqlite
@@ -160,6 +159,7 @@ def portable_document(text: str) -> bytes:
 
 
 def test_a_pdf_shows_pages_title_and_text() -> None:
+    pytest.importorskip("pypdf")
     found = explored("report", portable_document("Words on a page"))
     assert (found.file_type, found.is_prose) == ("pdf", True)
     assert "1 page" in found.text
@@ -181,6 +181,7 @@ def test_a_pdf_that_is_cut_off_says_so() -> None:
 
 
 def test_an_empty_page_is_no_failure() -> None:
+    pypdf = pytest.importorskip("pypdf")
     writer, written = pypdf.PdfWriter(), io.BytesIO()
     writer.add_blank_page(100, 100)
     writer.write(written)
