@@ -142,7 +142,8 @@ def _with_markers(shown: Sequence[Entry], gone: set[int], count: markers.Count) 
 
 
 def _marker(run: Sequence[Entry], count: markers.Count) -> Entry:
-    first, last = run[0].message, run[-1]
+    # What answers no call stands behind the results that do, whatever its place in the log.
+    first, last_seq = min((e.message for e in run), key=lambda m: m.seq), max(e.last_seq for e in run)
     # A call's synthetic results share its seq and are no messages of the log.
     number = sum(span_end - start + 1 for start, span_end in {(e.message.seq, e.last_seq) for e in run})
     message = Message(
@@ -150,10 +151,10 @@ def _marker(run: Sequence[Entry], count: markers.Count) -> Entry:
         session_id=first.session_id,
         seq=first.seq,
         role="user",
-        parts=(TextPart(text=markers.omitted_span(first.seq, last.last_seq, number)),),
+        parts=(TextPart(text=markers.omitted_span(first.seq, last_seq, number)),),
     )
     tokens, _ = message_tokens(message, count)
-    return Entry(message.model_copy(update={"token_count": tokens}), run[0].atom, last.last_seq)
+    return Entry(message.model_copy(update={"token_count": tokens}), run[0].atom, last_seq)
 
 
 def _evenly_cut(shown: list[Entry], room: int, count: markers.Count, asked: int) -> list[Entry]:

@@ -160,6 +160,17 @@ def test_signed_reasoning_larger_than_the_window_makes_room() -> None:
     assert "done" in str(chat_messages(window.messages))
 
 
+def test_a_marker_names_a_result_that_stands_before_an_empty_message_of_a_tool() -> None:
+    call = Message(id="draft", role="assistant", parts=(ToolPart(tool_name="look", tool_call_id="a"),))
+    result = Message(id="draft", role="tool", parts=(ToolResultPart(tool_call_id="a"),))
+    old = [said("user", f"t{number}") for number in range(30)]
+    new = [said("user", "new " * 150), said("assistant", "x")]
+    context = context_of(numbered([*old, call, Message(id="draft", role="tool"), result, *new]))
+    window = window_of(context, 300)
+    assert window.omitted == 33
+    check_complete(context, window)
+
+
 def test_a_thousand_tiny_messages_fit() -> None:
     log = numbered([said(("user", "assistant")[i % 2], f"t{i}") for i in range(1_000)])
     window = window_of(context_of(log), 1_000)
