@@ -126,20 +126,24 @@ def test_an_interrupt_breaks_off_an_answer_and_the_chat_goes_on(tmp_path: Path) 
         command = [sys.executable, "-m", "mnesis.cli", "chat", "talk", "--model", "openai/test-model"]
         command += ["--context-limit", "30000", "--db", str(tmp_path / "a.db")]
         environment = os.environ | served(server)
-        child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
-        assert child.stdin is not None
-        assert child.stderr is not None
-        child.stdin.write("hello\n")
-        child.stdin.flush()
-        until(server.requests, child)
-        child.send_signal(signal.SIGINT)
-        while "broken off" not in (line := child.stderr.readline()):
-            assert line or child.poll() is None, "it ended"
-        out, err = child.communicate("again\n", timeout=60)
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        # Whoever runs the tests in the background may ignore interrupts, and a child would inherit that.
+        with subprocess.Popen(command, **pipes, text=True, env=environment, preexec_fn=heed_interrupts) as child:
+            assert child.stdin is not None
+            assert child.stderr is not None
+            child.stdin.write("hello\n")
+            child.stdin.flush()
+            until(server.requests, child)
+            child.send_signal(signal.SIGINT)
+            while "broken off" not in (line := child.stderr.readline()):
+                assert line or child.poll() is None, "it ended"
+            out, err = child.communicate("again\n", timeout=60)
     assert (child.returncode, out) == (0, "Back again.\n"), err
     assert [m.role for m in log(tmp_path / "a.db", "talk")] == ["user", "user", "assistant"]
+
+
+def heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(requests: list[Any], child: subprocess.Popen[str]) -> None:
