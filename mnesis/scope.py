@@ -46,7 +46,8 @@ COUNT_IN_THREAD_CHARS = 100_000
 class Scope:
     """A session's id, settings, model, budget and client, and the verbs its steps are made of.
 
-    `names_files`: the newest window's context, or that of a parent, refers to stored files."""
+    `names_files`: the newest window's context, or a parent, refers to stored files; `inherits_files`: a parent does, which
+    stays so and is asked no more."""
 
     engine: Engine
     session_id: str
@@ -58,6 +59,7 @@ class Scope:
     runtime: SessionRuntime
     bus: EventBus
     names_files: bool = False
+    inherits_files: bool = False
 
     @cached_property
     def files(self) -> LargeFileHandler:
@@ -185,7 +187,8 @@ class Scope:
         )
         window = replace(window, budget=self.budget)
         self.runtime.recallable = bool(context.covers or context.prunes or window.omitted)
-        self.names_files = _names_files(context) or await inherits_files(self.store, context.session.parent_id)
+        self.inherits_files = self.inherits_files or await inherits_files(self.store, context.session.parent_id)
+        self.names_files = self.inherits_files or _names_files(context)
         return await self._with_recall(context, window, message) if self.config.recall.enabled else window
 
     async def _with_recall(self, context: ActiveContext, window: Window, question: str | None) -> Window:

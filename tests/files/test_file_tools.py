@@ -352,3 +352,24 @@ async def test_the_end_of_a_line_is_found_however_it_is_written(session: MnesisS
                 assert [(match.line, match.text) for match in page.matches] == [(number, line), (number + 4, line)]
                 at = await session.read_file(file_id, offset=page.matches[1].offset, max_lines=1)
                 assert at.text == line + end
+
+
+async def test_a_child_asks_once_whether_its_parents_name_files(
+    session: MnesisSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await with_content(session, "line\n" * 2_000)
+    child = await MnesisSession.create(
+        model=MODEL, engine=session.engine, config=configured(tmp_path), parent_id=session.id
+    )
+    await child.window()
+    asked: list[object] = []
+
+    async def counted(**which: Any) -> list[Any]:
+        asked.append(which)
+        return []
+
+    monkeypatch.setattr(child.engine.store, "file_references", counted)
+    for _ in range(3):
+        await child.window()
+    await child.close()
+    assert asked == []
