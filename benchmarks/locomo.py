@@ -43,7 +43,7 @@ from mnesis.compaction.transcript import passages
 from mnesis.config import ModelOverrides, RecallConfig
 from mnesis.models.message import text_message
 from mnesis.models.summary import Summary
-from mnesis.search.words import STOP_WORDS, readable
+from mnesis.search.analysis import STOP_WORDS, readable
 from mnesis.tokens import TokenEstimator
 
 CATEGORIES = {4: "single-hop", 1: "multi-hop", 2: "temporal", 3: "open-domain", 5: "adversarial"}

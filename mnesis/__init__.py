@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         SessionConfig,
         StoreConfig,
     )
-    from mnesis.engine import (
+    from mnesis.engine.engine import (
         Engine,
     )
     from mnesis.errors import (
@@ -45,12 +45,6 @@ if TYPE_CHECKING:
     from mnesis.files import (
         FileHandleResult,
         LargeFileHandler,
-    )
-    from mnesis.lookup.grants import (
-        Grant,
-    )
-    from mnesis.model_info import (
-        ModelInfo,
     )
     from mnesis.models.agents import (
         AgentMapBatch,
@@ -80,11 +74,6 @@ if TYPE_CHECKING:
         ToolResultPart,
         ToolStatus,
     )
-    from mnesis.models.recall import (
-        GrepPage,
-        SearchHit,
-        SearchPage,
-    )
     from mnesis.models.results import (
         CompactionResult,
         ContextBreakdown,
@@ -96,8 +85,16 @@ if TYPE_CHECKING:
         TurnResult,
         TurnSnapshot,
     )
+    from mnesis.models.search import (
+        GrepPage,
+        SearchHit,
+        SearchPage,
+    )
     from mnesis.models.summary import (
         Summary,
+    )
+    from mnesis.models.tool import (
+        ToolSpec,
     )
     from mnesis.models.usage import (
         TokenUsage,
@@ -109,14 +106,17 @@ if TYPE_CHECKING:
         delegate,
         delegate_all,
     )
-    from mnesis.session import (
+    from mnesis.recall.grants import (
+        Grant,
+    )
+    from mnesis.session.session import (
         MnesisSession,
     )
-    from mnesis.tokens import (
+    from mnesis.tokens.estimator import (
         TokenEstimator,
     )
-    from mnesis.tools.spec import (
-        ToolSpec,
+    from mnesis.tokens.model_info import (
+        ModelInfo,
     )
 
 __all__ = [
@@ -204,7 +204,7 @@ _HOMES = {
         "SessionConfig",
         "StoreConfig",
     ),
-    "mnesis.engine": ("Engine",),
+    "mnesis.engine.engine": ("Engine",),
     "mnesis.errors": (
         "ConfigurationError",
         "ContextIrreducibleError",
@@ -227,8 +227,8 @@ _HOMES = {
         "FileHandleResult",
         "LargeFileHandler",
     ),
-    "mnesis.lookup.grants": ("Grant",),
-    "mnesis.model_info": ("ModelInfo",),
+    "mnesis.recall.grants": ("Grant",),
+    "mnesis.tokens.model_info": ("ModelInfo",),
     "mnesis.models.agents": (
         "AgentMapBatch",
         "AgentMapResult",
@@ -257,7 +257,7 @@ _HOMES = {
         "ToolResultPart",
         "ToolStatus",
     ),
-    "mnesis.models.recall": (
+    "mnesis.models.search": (
         "GrepPage",
         "SearchHit",
         "SearchPage",
@@ -282,9 +282,9 @@ _HOMES = {
         "delegate",
         "delegate_all",
     ),
-    "mnesis.session": ("MnesisSession",),
-    "mnesis.tokens": ("TokenEstimator",),
-    "mnesis.tools.spec": ("ToolSpec",),
+    "mnesis.session.session": ("MnesisSession",),
+    "mnesis.tokens.estimator": ("TokenEstimator",),
+    "mnesis.models.tool": ("ToolSpec",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

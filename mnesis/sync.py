@@ -19,19 +19,16 @@ from typing import Any, Literal, TypeVar
 
 from mnesis.config import MnesisConfig
 from mnesis.display.panel import Panel, Shown
-from mnesis.engine import Engine
+from mnesis.engine.engine import Engine
 from mnesis.errors import MnesisError
 from mnesis.events.bus import EventBus, Handler, MnesisEvent, Unsubscribe
+from mnesis.files.grep import FileMatches
 from mnesis.files.handler import LargeFileHandler
-from mnesis.files.matches import FileMatches
-from mnesis.files.pages import MAX_CHARS, MAX_LINES, FilePage
-from mnesis.intake import Content
-from mnesis.lookup.grants import Grant
-from mnesis.lookup.grep import TIMEOUT_SECONDS
+from mnesis.files.paging import MAX_CHARS, MAX_LINES, FilePage
+from mnesis.formats.parse import Content
 from mnesis.models.context import Budget, Interruption, Window
 from mnesis.models.dag import SummaryDag
 from mnesis.models.message import Message, Role
-from mnesis.models.recall import GrepPage, SearchMode, SearchPage
 from mnesis.models.results import (
     CompactionResult,
     Description,
@@ -42,12 +39,15 @@ from mnesis.models.results import (
     TurnResult,
     TurnSnapshot,
 )
+from mnesis.models.search import GrepPage, SearchMode, SearchPage
 from mnesis.models.summary import Summary
 from mnesis.models.timeline import Timeline
+from mnesis.models.tool import ToolSpec
 from mnesis.models.usage import TokenUsage
-from mnesis.session import MnesisSession
-from mnesis.tools.spec import ToolSpec
-from mnesis.turn import OnPart
+from mnesis.recall.grants import Grant
+from mnesis.recall.grep import TIMEOUT_SECONDS
+from mnesis.session.session import MnesisSession
+from mnesis.session.turn import OnPart
 
 T = TypeVar("T")
 

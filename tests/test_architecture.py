@@ -17,8 +17,8 @@ SOLE_USERS = {
     "litellm": ("llm/litellm.py",),
     "aiosqlite": ("store/sqlite/",),
     # The command line names the library's version; it never opens a database with it. Explorers look into users' files.
-    "sqlite3": ("store/sqlite/", "cli/environment.py", "files/explorers/sqlite.py"),
-    "tiktoken": ("tokens.py",),
+    "sqlite3": ("store/sqlite/", "cli/doctor_environment.py", "files/explorers/sqlite.py"),
+    "tiktoken": ("tokens/estimator.py",),
     "click": ("cli/",),
     "rich": ("cli/", "display/"),
     "jinja2": ("operators/template.py",),
@@ -28,7 +28,7 @@ SOLE_USERS = {
     "langchain_core": (),
     "langgraph": (),
     "llama_index": (),
-    "matplotlib": ("plots.py",),
+    "matplotlib": ("display/plots.py",),
     "pickle": (),
     "marshal": (),
     "shelve": (),
@@ -51,7 +51,7 @@ def test_a_library_is_used_only_where_it_belongs(library: str) -> None:
 
 
 def test_the_session_knows_no_sql_and_no_provider() -> None:
-    text = (PACKAGE / "session.py").read_text("utf-8")
+    text = (PACKAGE / "session/session.py").read_text("utf-8")
     for word in ("SELECT ", "INSERT ", "sqlite", '"tool_calls"', '"content"', "max_retries"):
         assert word not in text
 

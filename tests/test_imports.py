@@ -51,7 +51,7 @@ def probe(*modules: str) -> dict[str, Any]:
 
 EVERY_ROOM = (
     "mnesis", "mnesis.events", "mnesis.testing", "mnesis.sync", "mnesis.store.sqlite", "mnesis.llm.litellm", "mnesis.llm.retry",
-    "mnesis.compaction.engine", "mnesis.tokens", "mnesis.tools", "mnesis.testing.store_suite",
+    "mnesis.compaction.sweep", "mnesis.tokens", "mnesis.tools", "mnesis.testing.store_suite",
 )  # fmt: skip
 
 

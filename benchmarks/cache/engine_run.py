@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from benchmarks.cache.score import Score, Segment
 from benchmarks.cache.workload import Piece, Workload
 from mnesis import CompactionConfig, Engine, MnesisConfig, MnesisSession, TokenUsage
+from mnesis.formats.openai import chat_message
 from mnesis.ids import new_id
 from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, ToolResultPart
-from mnesis.render.chat import chat_message
 from mnesis.tokens import TokenEstimator
 
 # Each counts as one token wherever it stands, with tiktoken's tables and without.

@@ -13,14 +13,14 @@ try:
 except ImportError as error:
     raise ImportError('langchain_mnesis needs langchain-core: pip install "mnesis[langchain]"') from error
 
-from langchain_mnesis.codec import dump_message, load_message
+from langchain_mnesis.chat_model import ChatModelClient
 from langchain_mnesis.compact import compact_messages
-from langchain_mnesis.factory import HistoryFactory, config_specs, history_factory, mnesis_history
 from langchain_mnesis.history import MnesisChatMessageHistory
-from langchain_mnesis.importing import aimport_sql_history, import_sql_history
-from langchain_mnesis.llm import ChatModelClient
+from langchain_mnesis.history_factory import HistoryFactory, config_specs, history_factory, mnesis_history
+from langchain_mnesis.import_sql_history import aimport_sql_history, import_sql_history
 from langchain_mnesis.memory import MnesisMemory
-from langchain_mnesis.values import Unserialisable
+from langchain_mnesis.messages.serialize import dump_message, load_message
+from langchain_mnesis.messages.values import Unserialisable
 
 if TYPE_CHECKING:
     from langchain_mnesis.middleware import MnesisMiddleware

@@ -10,16 +10,16 @@ from langchain_core.messages import BaseMessage, MessageLikeRepresentation, Syst
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from langchain_mnesis.budgets import SMALLEST_TOKENS, budgeted
-from langchain_mnesis.llm import client_for, model_name
-from langchain_mnesis.records import from_record, shows_whole, to_record
-from langchain_mnesis.shapes import input_messages
+from langchain_mnesis.chat_model import client_for, model_name
+from langchain_mnesis.messages.convert import from_record, shows_whole, to_record
+from langchain_mnesis.runnable_io import input_messages
 from mnesis import sync
 from mnesis.config import MnesisConfig
-from mnesis.engine import MEMORY, Engine
+from mnesis.engine.engine import MEMORY, Engine
 from mnesis.errors import ConfigurationError
-from mnesis.llm.none import NoModel
+from mnesis.llm.no_model import NoModel
 from mnesis.models.message import Message
-from mnesis.session import MnesisSession
+from mnesis.session.session import MnesisSession
 
 Messages = Iterable[MessageLikeRepresentation]
 

@@ -10,13 +10,13 @@ from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.tools import BaseTool
 
-from langchain_mnesis.recall_tools import session_tools
+from langchain_mnesis.session_tools import session_tools
 from langchain_mnesis.sessions import Sessions, checked_id
 from mnesis import sync
 from mnesis.config import MnesisConfig
-from mnesis.engine import Engine
+from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
-from mnesis.lookup.grants import Grant
+from mnesis.recall.grants import Grant
 
 View = Literal["window", "full"]
 

@@ -11,13 +11,13 @@ from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackMa
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig, patch_config
 from langchain_core.runnables.base import RunnableLike, coerce_to_runnable
 
-from langchain_mnesis.factory import config_specs, session_name
+from langchain_mnesis.history_factory import config_specs, session_name
+from langchain_mnesis.runnable_io import Gathered
+from langchain_mnesis.runnable_turn import MemoryTurn, Shape
 from langchain_mnesis.sessions import Sessions
-from langchain_mnesis.shapes import Gathered
-from langchain_mnesis.turns import MemoryTurn, Shape
 from mnesis import sync
 from mnesis.config import MnesisConfig
-from mnesis.engine import Engine
+from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 
 DEFAULT_KEYS = ("session_id", "thread_id")

@@ -25,14 +25,14 @@ except ImportError as error:
 from langchain_core.messages import BaseMessage
 from langchain_core.tools import BaseTool
 
-from langchain_mnesis.agent_calls import SESSION_FIELD, AgentCall, Place, Rules, ToolCounter
-from langchain_mnesis.llm import is_overflow, model_name
-from langchain_mnesis.recall import agent_tools
+from langchain_mnesis.agent_call import SESSION_FIELD, AgentCall, Place, Rules, ToolCounter
+from langchain_mnesis.agent_tools import agent_tools
+from langchain_mnesis.chat_model import is_overflow, model_name
 from langchain_mnesis.sessions import Sessions, checked_id
 from langchain_mnesis.triggers import ContextSize, Trigger, checked_keep, clauses
 from mnesis import sync
 from mnesis.config import MnesisConfig
-from mnesis.engine import Engine
+from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 from mnesis.ids import new_id
 

@@ -10,18 +10,18 @@ from typing import TypeVar
 
 from langchain_core.messages import BaseMessage
 
+from langchain_mnesis.append import hide, write
 from langchain_mnesis.budgets import SMALLEST_TOKENS, budgeted
-from langchain_mnesis.llm import client_for, model_name
-from langchain_mnesis.records import from_record
-from langchain_mnesis.values import types_by_name
-from langchain_mnesis.writing import hide, write
+from langchain_mnesis.chat_model import client_for, model_name
+from langchain_mnesis.messages.convert import from_record
+from langchain_mnesis.messages.values import types_by_name
 from mnesis.config import MnesisConfig
-from mnesis.engine import Engine
+from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError, MnesisStoreError, SessionClosedError, SessionNotFoundError
-from mnesis.llm.none import NoModel
+from mnesis.llm.no_model import NoModel
 from mnesis.models.context import Window
 from mnesis.models.message import Message
-from mnesis.session import MnesisSession
+from mnesis.session.session import MnesisSession
 
 T = TypeVar("T")
 MAX_OPEN = 1_000

@@ -12,7 +12,7 @@ from importlib import import_module
 
 import click
 
-from mnesis.cli.screen import clean, note
+from mnesis.cli.output import clean, note
 from mnesis.errors import MnesisError, MnesisStoreError, NotFoundError, StoreBusyError
 
 # Name of each command, and where it is: a module here and the name of a click command in it.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from mnesis.cli.database import Place, db_option, existing_database, json_option, reading
-from mnesis.cli.screen import note, print_json
+from mnesis.cli.database_option import Place, db_option, existing_database, json_option, reading
+from mnesis.cli.output import note, print_json
 from mnesis.errors import StoreFullError
 
 

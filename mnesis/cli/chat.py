@@ -15,9 +15,9 @@ import click
 from mnesis.cli.app import PROBLEM_FOUND
 from mnesis.cli.compact import compaction_line
 from mnesis.cli.context import limited, print_window
-from mnesis.cli.database import NoDatabaseError, Place, database_path, db_option, writing
-from mnesis.cli.ids import find_session
-from mnesis.cli.screen import clean, console, gauge, note, to_json
+from mnesis.cli.database_option import NoDatabaseError, Place, database_path, db_option, writing
+from mnesis.cli.id_lookup import find_session
+from mnesis.cli.output import clean, console, gauge, note, to_json
 from mnesis.cli.search import hit_line
 from mnesis.errors import MnesisError, SessionNotFoundError
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnesis.cli.context import limited, session_budget
-from mnesis.cli.database import Place, db_option, existing_database, json_option, reading
-from mnesis.cli.ids import find_session
-from mnesis.cli.screen import clean, counted, print_json
+from mnesis.cli.database_option import Place, db_option, existing_database, json_option, reading
+from mnesis.cli.id_lookup import find_session
+from mnesis.cli.output import clean, counted, print_json
 
 if TYPE_CHECKING:
-    from mnesis.compaction.engine import SweepPlan
+    from mnesis.compaction.sweep import SweepPlan
     from mnesis.models.results import CompactionResult
     from mnesis.models.session import SessionRecord
 
@@ -55,7 +55,7 @@ def command(
 
 
 async def _planned(db: Place, session_id: str, context_limit: int | None) -> tuple[SessionRecord, SweepPlan]:
-    from mnesis.compaction.engine import plan_sweep
+    from mnesis.compaction.sweep import plan_sweep
 
     async with reading(db) as store:
         session = await find_session(store, session_id)
@@ -97,8 +97,8 @@ def _tell_plan(session: SessionRecord, plan: SweepPlan) -> None:
 
 async def _compacted(db: Place, session_id: str, model: str | None, context_limit: int | None) -> CompactionResult:
     from mnesis.config import CompactionConfig
-    from mnesis.engine import Engine
-    from mnesis.session import MnesisSession
+    from mnesis.engine.engine import Engine
+    from mnesis.session.session import MnesisSession
 
     config = limited(db, context_limit, compaction=CompactionConfig(auto=False, compaction_model=model))
     async with Engine(existing_database(db), config=config) as engine:

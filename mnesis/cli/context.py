@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database import Place, db_option, json_option, reading
-from mnesis.cli.ids import find_session
-from mnesis.cli.screen import ROLE_STYLES, clean, console, counted, cut, gauge, print_json, table
+from mnesis.cli.database_option import Place, db_option, json_option, reading
+from mnesis.cli.id_lookup import find_session
+from mnesis.cli.output import ROLE_STYLES, clean, console, counted, cut, gauge, print_json, table
 
 if TYPE_CHECKING:
     from mnesis.config import MnesisConfig
@@ -81,8 +81,8 @@ def limited(db: Place, context_limit: int | None, **groups: Any) -> MnesisConfig
 def session_budget(session: SessionRecord, config: MnesisConfig) -> tuple[Budget, Callable[[str], int]]:
     """The marks of a session under a configuration, and how its model's tokens are counted."""
     from mnesis.context.budget import make_budget
-    from mnesis.model_info import ModelInfo
-    from mnesis.tokens import TokenEstimator
+    from mnesis.tokens.estimator import TokenEstimator
+    from mnesis.tokens.model_info import ModelInfo
 
     model = ModelInfo.from_model_string(session.model, config.model_overrides)
     budget = make_budget(model, config.compaction, session.system_tokens)
@@ -92,10 +92,10 @@ def session_budget(session: SessionRecord, config: MnesisConfig) -> tuple[Budget
 
 def _rendered(window: Window, provider: str) -> object:
     if provider == "anthropic":
-        from mnesis.render.anthropic import anthropic_messages
+        from mnesis.formats.anthropic import anthropic_messages
 
         return {"system": window.system_prompt, "messages": anthropic_messages(window.messages)}
-    from mnesis.render.chat import chat_messages
+    from mnesis.formats.openai import chat_messages
 
     return chat_messages(window.messages, window.system_prompt)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database import Place, db_option, json_option, reading
-from mnesis.cli.ids import find_session
-from mnesis.cli.screen import clean, console, note, print_json
+from mnesis.cli.database_option import Place, db_option, json_option, reading
+from mnesis.cli.id_lookup import find_session
+from mnesis.cli.output import clean, console, note, print_json
 
 if TYPE_CHECKING:
     from mnesis.models.dag import SummaryDag, SummaryNode

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnesis.cli.app import PROBLEM_FOUND
-from mnesis.cli.database import Place, database_path
-from mnesis.cli.screen import chart, clean, console, counted, note, one_line, print_json
-from mnesis.display.progress import progress
+from mnesis.cli.database_option import Place, database_path
+from mnesis.cli.output import chart, clean, console, counted, note, one_line, print_json
+from mnesis.display.progress_bar import progress
 
 if TYPE_CHECKING:
     from mnesis.demo.replay import DemoReport, Sample, View

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mnesis.cli.app import PROBLEM_FOUND, STORE_UNUSABLE
-from mnesis.cli.database import (
+from mnesis.cli.database_option import (
     NoDatabaseError,
     Place,
     database_path,
@@ -19,10 +19,10 @@ from mnesis.cli.database import (
     json_option,
     reading,
 )
-from mnesis.cli.files import file_storage, storage_option
-from mnesis.cli.ids import find_session
-from mnesis.cli.screen import clean, console, counted, print_json
-from mnesis.display.progress import progress
+from mnesis.cli.id_lookup import find_session
+from mnesis.cli.output import clean, console, counted, print_json
+from mnesis.cli.storage_option import file_storage, storage_option
+from mnesis.display.progress_bar import progress
 from mnesis.errors import (
     CorruptStoreError,
     MnesisStoreError,
@@ -64,7 +64,7 @@ def command(
     changed. Every finding says what to do. Exit code 1 if there is an error (warnings alone are 0), 3 if the database
     cannot be used at all.
     """
-    from mnesis.cli.environment import environment_findings
+    from mnesis.cli.doctor_environment import environment_findings
 
     findings = list(environment_findings())
     usable, found = _database_findings(db, session_id)
@@ -83,7 +83,7 @@ def command(
 
 def _database_findings(db: Place, session_id: str | None) -> tuple[bool, list[Finding]]:
     """Whether the database can be used, and what was found."""
-    from mnesis.cli.environment import file_findings
+    from mnesis.cli.doctor_environment import file_findings
     from mnesis.models.context import Finding
 
     try:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database import Place, db_option, json_option, lines_option, reading
-from mnesis.cli.ids import Found, chosen_sessions, find_item
-from mnesis.cli.portable import message_dict
-from mnesis.cli.screen import clean, console, note, one_line, print_json, to_json
+from mnesis.cli.database_option import Place, db_option, json_option, lines_option, reading
+from mnesis.cli.export_format import message_dict
+from mnesis.cli.id_lookup import Found, chosen_sessions, find_item
+from mnesis.cli.output import clean, console, note, one_line, print_json, to_json
 from mnesis.cli.show import message_lines
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class _Opened:
 
     async def messages(self) -> AsyncIterator[Message]:
         """The messages, read a page at a time."""
-        from mnesis.reading import PAGE, expand
+        from mnesis.recall.expand import PAGE, expand
 
         left = self.count or _EVERYTHING
         cursor: str | None = str(self.first_seq - 1)

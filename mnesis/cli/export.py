@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mnesis import __version__
-from mnesis.cli.carried import file_lines
-from mnesis.cli.database import Place, db_option, reading
-from mnesis.cli.files import file_storage, storage_option
-from mnesis.cli.ids import find_session
-from mnesis.cli.portable import FORMAT, FORMAT_VERSION, message_dict, write_line
-from mnesis.cli.screen import note, to_json
+from mnesis.cli.database_option import Place, db_option, reading
+from mnesis.cli.export_files import file_lines
+from mnesis.cli.export_format import FORMAT, FORMAT_VERSION, message_dict, write_line
+from mnesis.cli.id_lookup import find_session
+from mnesis.cli.output import note, to_json
+from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.cli.transcripts import html, markdown, redacted
 
 if TYPE_CHECKING:
@@ -102,14 +102,14 @@ async def _jsonl(store: Store, session: SessionRecord, redact: bool, files: File
 
 async def _transcript(store: Store, session: SessionRecord, form: str, redact: bool) -> AsyncIterator[str]:
     from mnesis.models.message import Message
-    from mnesis.reading import every_message
+    from mnesis.recall.expand import every_message
 
     messages = [message async for message in every_message(store, session.id)]
     if redact:
         session = replace(session, title=redacted(session.title), system_prompt=redacted(session.system_prompt))
         messages = [Message.model_validate(redacted(message.model_dump())) for message in messages]
     if form == "openai":
-        from mnesis.render.chat import chat_messages
+        from mnesis.formats.openai import chat_messages
 
         yield f"{to_json(chat_messages(messages, session.system_prompt), indent=2)}\n"
     else:

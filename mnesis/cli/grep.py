@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database import Place, db_option, json_option, lines_option, reading
-from mnesis.cli.ids import chosen_sessions
-from mnesis.cli.screen import ROLE_STYLES, clean, console, counted, cut, note, print_json, to_json
+from mnesis.cli.database_option import Place, db_option, json_option, lines_option, reading
+from mnesis.cli.id_lookup import chosen_sessions
+from mnesis.cli.output import ROLE_STYLES, clean, console, counted, cut, note, print_json, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mnesis.lookup.grep import Grep
-    from mnesis.models.recall import GrepMatch
+    from mnesis.models.search import GrepMatch
     from mnesis.models.session import SessionRecord
+    from mnesis.recall.grep import Grep
     from mnesis.store.base import Store
 
 _LINE_CHARS = 300
@@ -88,7 +88,7 @@ def command(
 
     Looks at the logs themselves: folded messages are found like all others. Exit code 0 also when nothing is found.
     """
-    from mnesis.lookup.grep import Grep
+    from mnesis.recall.grep import Grep
 
     if literal and regular:
         raise click.UsageError("-F and -E contradict each other; give one of them")
@@ -140,7 +140,7 @@ async def _found(db: Place, session_id: str | None, wanted: Grep, context: int) 
 
 
 async def _search(store: Store, session: SessionRecord, wanted: Grep, context: int, outcome: _Outcome) -> None:
-    from mnesis.lookup.grep import grep
+    from mnesis.recall.grep import grep
 
     page = await grep(store, session.id, wanted)
     for group in page.groups:
@@ -156,7 +156,7 @@ async def _around(
     store: Store, session_id: str, match: GrepMatch, lines: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The lines before and after the ones a match stands on, each cut to a printable length."""
-    from mnesis.search.words import readable
+    from mnesis.search.analysis import readable
 
     text = readable(await store.message(session_id, match.message_id))
     line_start, line_end = text.rfind("\n", 0, match.start) + 1, text.find("\n", match.end)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database import Place, all_sessions, db_option, json_option, lines_option, reading
-from mnesis.cli.moments import MOMENT
-from mnesis.cli.screen import clean, console, counted, cut, note, print_json, table, to_json, when
+from mnesis.cli.database_option import Place, all_sessions, db_option, json_option, lines_option, reading
+from mnesis.cli.output import clean, console, counted, cut, note, print_json, table, to_json, when
+from mnesis.cli.time_option import MOMENT
 
 if TYPE_CHECKING:
     from mnesis.models.session import SessionRecord

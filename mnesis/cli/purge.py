@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database import Place, db_option, json_option, reading, writing
-from mnesis.cli.files import file_storage, storage_option
-from mnesis.cli.ids import find_session
-from mnesis.cli.screen import clean, counted, note, print_json
+from mnesis.cli.database_option import Place, db_option, json_option, reading, writing
+from mnesis.cli.id_lookup import find_session
+from mnesis.cli.output import clean, counted, note, print_json
+from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.errors import FileNotStoredError
 
 if TYPE_CHECKING:

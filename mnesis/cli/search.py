@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database import Place, db_option, json_option, lines_option, reading, writing
-from mnesis.cli.ids import find_session
-from mnesis.cli.moments import MOMENT
-from mnesis.cli.screen import ROLE_STYLES, clean, console, note, one_line, print_json, to_json, when
+from mnesis.cli.database_option import Place, db_option, json_option, lines_option, reading, writing
+from mnesis.cli.id_lookup import find_session
+from mnesis.cli.output import ROLE_STYLES, clean, console, note, one_line, print_json, to_json, when
+from mnesis.cli.time_option import MOMENT
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from mnesis.models.recall import SearchHit, SearchPage
+    from mnesis.models.search import SearchHit, SearchPage
 
 # Written out, so that showing the help loads no models.
 MODES, ROLES = ("words", "substring"), ("system", "user", "assistant", "tool")
@@ -69,7 +69,7 @@ def command(session_id: str | None, as_lines: bool, as_json: bool, db: Place, **
 
 
 async def _found(db: Place, session_id: str | None, wanted: dict[str, Any]) -> SearchPage:
-    from mnesis.models.recall import Search
+    from mnesis.models.search import Search
 
     async with reading(db) as store:
         if session_id is not None:

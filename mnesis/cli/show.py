@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database import Place, db_option, json_option, lines_option, reading
-from mnesis.cli.ids import find_message_seq, find_session
-from mnesis.cli.portable import message_dict
-from mnesis.cli.screen import ROLE_STYLES, clean, console, note, one_line, print_json, shortened, to_json, when
+from mnesis.cli.database_option import Place, db_option, json_option, lines_option, reading
+from mnesis.cli.export_format import message_dict
+from mnesis.cli.id_lookup import find_message_seq, find_session
+from mnesis.cli.output import ROLE_STYLES, clean, console, note, one_line, print_json, shortened, to_json, when
 from mnesis.errors import CorruptStoreError
 
 if TYPE_CHECKING:

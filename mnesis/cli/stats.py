@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database import Place, db_option, existing_database, json_option, reading
-from mnesis.cli.ids import chosen_sessions
-from mnesis.cli.screen import clean, console, print_json, table
+from mnesis.cli.database_option import Place, db_option, existing_database, json_option, reading
+from mnesis.cli.id_lookup import chosen_sessions
+from mnesis.cli.output import clean, console, print_json, table
 
 if TYPE_CHECKING:
     from mnesis.models.run import MapRun

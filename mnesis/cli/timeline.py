@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from mnesis.cli.context import limited, session_budget
-from mnesis.cli.database import Place, db_option, json_option, lines_option, reading
-from mnesis.cli.ids import find_session
-from mnesis.cli.screen import console, note, print_json, to_json
+from mnesis.cli.database_option import Place, db_option, json_option, lines_option, reading
+from mnesis.cli.id_lookup import find_session
+from mnesis.cli.output import console, note, print_json, to_json
 
 if TYPE_CHECKING:
     from mnesis.models.timeline import Timeline

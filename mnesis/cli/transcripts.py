@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from mnesis.cli.screen import clean, when
+from mnesis.cli.output import clean, when
 from mnesis.llm.redact import redact
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mnesis.compaction.wording import NOISE, features, is_code, shorten, split_units
+from mnesis.compaction.sentences import NOISE, features, is_code, shorten, split_units
 
 Count = Callable[[str], int]
 

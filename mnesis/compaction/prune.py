@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mnesis.compaction.select import FRESH_TURNS, turn_starts, visible_tokens
+from mnesis.compaction.fold import FRESH_TURNS, turn_starts, visible_tokens
 from mnesis.config import CompactionConfig
 from mnesis.context.markers import pruned_output
 from mnesis.models.context import ActiveContext, Prune

@@ -15,17 +15,17 @@ from importlib import resources
 
 from anyio import to_thread
 
+from mnesis.compaction.acceptance import refusal
 from mnesis.compaction.extract import Passage, extract
-from mnesis.compaction.quality import refusal
 from mnesis.compaction.transcript import plain_text
 from mnesis.config import RetryConfig
 from mnesis.errors import LLMAuthenticationError
+from mnesis.formats.openai import sendable
 from mnesis.llm.base import LLM, LLMRequest
 from mnesis.llm.retry import OnRetry, complete_with_retry
 from mnesis.models.results import CompactionAttempt
 from mnesis.models.usage import TokenUsage
-from mnesis.render.chat import sendable
-from mnesis.tokens import pieces as text_pieces
+from mnesis.tokens.estimator import pieces as text_pieces
 
 logger = logging.getLogger(__name__)
 

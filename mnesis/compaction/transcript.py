@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Sequence
 
 from mnesis.compaction.extract import Passage
+from mnesis.formats.openai import part_text, result_text
 from mnesis.models.message import Message, ReasoningPart, ToolPart, ToolResultPart
 from mnesis.models.summary import Summary
-from mnesis.render.chat import part_text, result_text
 
 SPEAKERS = {"user": "User", "assistant": "Assistant", "tool": "Tool", "system": "System"}
 

@@ -18,8 +18,9 @@ from dataclasses import replace
 from itertools import groupby
 
 from mnesis.context import markers
-from mnesis.context.view import Entry, entries
+from mnesis.context.repair import Entry, entries
 from mnesis.errors import ContextIrreducibleError
+from mnesis.formats.openai import arguments_text, text_of
 from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import (
     DataPart,
@@ -33,8 +34,7 @@ from mnesis.models.message import (
     ToolPart,
     ToolResultPart,
 )
-from mnesis.render.chat import arguments_text, text_of
-from mnesis.tokens import message_tokens
+from mnesis.tokens.estimator import message_tokens
 
 LARGE_SHARE = 0.5
 EXCERPT_SHARE = 0.25

@@ -6,8 +6,8 @@ import warnings
 
 from mnesis.config import CompactionConfig
 from mnesis.errors import ConfigurationError
-from mnesis.model_info import ModelInfo
 from mnesis.models.context import Budget
+from mnesis.tokens.model_info import ModelInfo
 
 # Below this share of the window, reserving the configured amounts would leave no conversation worth the name.
 SMALLEST_USABLE_SHARE = 0.25

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from mnesis.config import CompactionConfig, MnesisConfig, ModelOverrides
 from mnesis.demo.conversation import EARLY_FACT, EARLY_FACT_WORD, SYSTEM_PROMPT, DemoTurn
-from mnesis.engine import Engine
-from mnesis.llm.none import NoModel
+from mnesis.engine.engine import Engine
+from mnesis.llm.no_model import NoModel
 from mnesis.models.context import Budget, Window
 from mnesis.models.message import Message, MessagePart, TextPart
 from mnesis.models.results import CompactionResult
-from mnesis.session import MnesisSession
+from mnesis.session.session import MnesisSession
 
 MODEL = "demo/no-model"
 CONTEXT_LIMIT_TOKENS = 24_000

@@ -12,15 +12,15 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from mnesis.config import FileConfig
 from mnesis.errors import UnsuitableFileError
-from mnesis.files.disk import chunks_of, size_of, until_stable
 from mnesis.files.explorers import Exploration
-from mnesis.files.model_summary import Summariser
-from mnesis.files.sizes import MAX_BYTES_PER_TOKEN, exceeds, file_tokens, plain_text
+from mnesis.files.llm_summary import Summariser
+from mnesis.files.source_file import chunks_of, size_of, until_stable
 from mnesis.files.storage import FileStorage, StoredFile
-from mnesis.files.summaries import explored, load, save
+from mnesis.files.summary_cache import explored, load, save
+from mnesis.files.token_size import MAX_BYTES_PER_TOKEN, exceeds, file_tokens, plain_text
 from mnesis.llm.resolve import resolve
 from mnesis.models.message import FileRefPart
-from mnesis.tokens import TokenEstimator
+from mnesis.tokens.estimator import TokenEstimator
 
 T = TypeVar("T")
 Count = Callable[[str], int]

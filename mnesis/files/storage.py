@@ -3,7 +3,7 @@
     storage_dir/incoming/…          being written; nothing here has an id yet
     storage_dir/ab/ab12….           the bytes
     storage_dir/ab/ab12….size       how many there are
-    storage_dir/ab/ab12….<key>.json what is known of them (`mnesis.files.summaries`)
+    storage_dir/ab/ab12….<key>.json what is known of them (`mnesis.files.summary_cache`)
 
 A file gets its id when it is complete and on the disk, by one rename, so several processes may store at once and a
 process that dies leaves nothing under an id that is not whole. Everything here blocks; call it off the event loop.
@@ -24,7 +24,7 @@ from typing import BinaryIO
 
 from mnesis.config import FileConfig
 from mnesis.errors import DamagedFileError, FileError, FileNotStoredError
-from mnesis.files.disk import CHUNK_BYTES, chunks_of, until_stable
+from mnesis.files.source_file import CHUNK_BYTES, chunks_of, until_stable
 from mnesis.models.context import Finding
 
 _ID = re.compile(r"[0-9a-f]{64}")

@@ -15,8 +15,8 @@ import anyio.to_thread
 
 from mnesis.errors import LLMConnectionError, LLMError, LLMResponseError
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
-from mnesis.llm.failures import llm_error
-from mnesis.llm.replies import StreamedReply, usage_of, whole_reply
+from mnesis.llm.litellm_errors import llm_error
+from mnesis.llm.litellm_replies import StreamedReply, usage_of, whole_reply
 
 LOCAL_COST_MAP = "LITELLM_LOCAL_MODEL_COST_MAP"
 

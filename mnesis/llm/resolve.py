@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from mnesis.errors import ConfigurationError, LLMError, LLMResponseError
 from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest, closing_stream
-from mnesis.llm.callable import CallableLLM
+from mnesis.llm.function import CallableLLM
 from mnesis.llm.litellm import LiteLLM
 from mnesis.llm.mock import MockLLM
 from mnesis.llm.redact import redact

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from mnesis import plots
+from mnesis.display import plots
 from mnesis.display.panel import Bar, Panel, Shown, context_bar
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
-from mnesis.models.showing import message_table
 from mnesis.models.summary import Summary
+from mnesis.models.tables import message_table
 
 if TYPE_CHECKING:
-    from mnesis.plots import Axes
+    from mnesis.display.plots import Axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Window(Shown):
         return {**shares, "other": self.tokens - sum(shares.values())}
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw its gauge with matplotlib. See `mnesis.plots`."""
+        """Draw its gauge with matplotlib. See `mnesis.display.plots`."""
         return plots.gauge(self._bar(), ax=ax)
 
     def _bar(self) -> Bar:

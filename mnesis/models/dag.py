@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
-from mnesis import plots
+from mnesis.display import plots
 from mnesis.display.panel import Node, Panel, Shown, Tree, span
 from mnesis.display.text import one_line
-from mnesis.models.showing import PREVIEW_CHARS
 from mnesis.models.summary import Summary
+from mnesis.models.tables import PREVIEW_CHARS
 
 if TYPE_CHECKING:
-    from mnesis.plots import Axes
+    from mnesis.display.plots import Axes
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -97,7 +97,7 @@ class SummaryDag(Shown, Sequence[SummaryNode]):
         return "\n".join(["digraph summaries {", "  node [shape=box];", *drawn, *arrows, "}", ""])
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw it with matplotlib: each summary over the messages it stands for. See `mnesis.plots`."""
+        """Draw it with matplotlib: each summary over the messages it stands for. See `mnesis.display.plots`."""
         boxes = {
             n.summary.id: (n.summary.first_seq, n.summary.last_seq, n.summary.depth, n.in_context) for n in self.nodes
         }

@@ -8,7 +8,7 @@ from typing import Any, Generic, Self, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from mnesis.display.panel import Panel, Shown
-from mnesis.models.showing import batch_panel
+from mnesis.models.tables import batch_panel
 from mnesis.models.usage import TokenUsage
 
 

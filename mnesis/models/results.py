@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mnesis.display.panel import Panel, Shown, Table
 from mnesis.models.message import FinishReason, Message, ToolPart
-from mnesis.models.showing import message_table, summary_table
 from mnesis.models.summary import Summary
+from mnesis.models.tables import message_table, summary_table
 from mnesis.models.usage import TokenUsage
 
 

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, overload
 
-from mnesis import plots
+from mnesis.display import plots
 from mnesis.display.panel import Chart, Panel, Shown, Table
 from mnesis.models.context import Budget
 from mnesis.models.results import CompactionResult, TurnSnapshot
 
 if TYPE_CHECKING:
-    from mnesis.plots import Axes
+    from mnesis.display.plots import Axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Timeline(Shown, Sequence[TimelineTurn]):
         return out.getvalue()
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw it with matplotlib: context tokens over turns, thresholds, compactions. See `mnesis.plots`."""
+        """Draw it with matplotlib: context tokens over turns, thresholds, compactions. See `mnesis.display.plots`."""
         sizes = [(turn.turn, turn.context_tokens) for turn in self.turns]
         drops = [(t.turn, t.tokens_before or 0, t.tokens_after or 0) for t in self.compacted]
         return plots.sawtooth(sizes, drops, self.budget.soft_tokens, self.budget.usable_tokens, ax=ax)

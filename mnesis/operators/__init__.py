@@ -3,7 +3,7 @@
 from mnesis.operators.agentic_map import AgenticMap
 from mnesis.operators.delegation import Task, delegate, delegate_all
 from mnesis.operators.llm_map import LLMMap
-from mnesis.operators.operator_tools import (
+from mnesis.operators.tools import (
     agentic_map_tool,
     delegate_all_tool,
     delegate_tool,

@@ -10,18 +10,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mnesis.config import MnesisConfig, OperatorConfig
-from mnesis.engine import Engine
+from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError, SessionNotFoundError
 from mnesis.events.bus import EventBus
 from mnesis.ids import new_id
 from mnesis.models.agents import AgentMapBatch, AgentMapResult
-from mnesis.operators.agent import Worked, has_failed, make_agent, tool_names, work
-from mnesis.operators.bar import Progress
-from mnesis.operators.ledger import Finished, Outcome
+from mnesis.operators.agent_run import Worked, has_failed, make_agent, tool_names, work
+from mnesis.operators.agent_steps import MAX_TURNS, Agent, Stop
+from mnesis.operators.child_sessions import MAX_DEPTH, Origin, Wanted, opened
+from mnesis.operators.inputs import Inputs, json_text
+from mnesis.operators.item_queue import Finished, Outcome
 from mnesis.operators.llm_map import PLACES, operator_config
-from mnesis.operators.origin import MAX_DEPTH, Origin, Wanted, opened
-from mnesis.operators.progress import MAX_TURNS, Agent, Stop
-from mnesis.operators.runner import (
+from mnesis.operators.map_progress import Progress
+from mnesis.operators.map_runner import (
     LEASE_SECONDS,
     MAX_CLAIMS,
     Item,
@@ -32,9 +33,8 @@ from mnesis.operators.runner import (
     check_whole,
 )
 from mnesis.operators.schema import OutputSchema
-from mnesis.operators.sources import Inputs, json_text
 from mnesis.operators.template import Template, TemplateError
-from mnesis.session import MnesisSession
+from mnesis.session.session import MnesisSession
 
 MAX_CONCURRENCY = 32
 

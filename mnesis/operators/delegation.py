@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mnesis.config import MnesisConfig
-from mnesis.engine import Engine
+from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError, DelegationRefusedError
-from mnesis.lookup.grants import Grant
 from mnesis.models.agents import DelegateResult
-from mnesis.operators.agent import make_agent, work
-from mnesis.operators.origin import MAX_DEPTH, Origin, Wanted, current_station, opened
-from mnesis.operators.progress import MAX_TURNS, Agent, Stop
-from mnesis.session import MnesisSession
-from mnesis.tools.spec import ToolSpec
+from mnesis.models.tool import ToolSpec
+from mnesis.operators.agent_run import make_agent, work
+from mnesis.operators.agent_steps import MAX_TURNS, Agent, Stop
+from mnesis.operators.child_sessions import MAX_DEPTH, Origin, Wanted, current_station, opened
+from mnesis.recall.grants import Grant
+from mnesis.session.session import MnesisSession
 
 NOTHING = frozenset({"none", "nothing", "nothing at all", "n/a", "na", "no", "null", "nil", "-", "0", "no work"})
 EVERYTHING = frozenset({"everything", "all", "all of it", "it all", "the whole task", "the entire task", "all work"})

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mnesis.config import MnesisConfig, OperatorConfig, RetryConfig
-from mnesis.engine import Engine
+from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError, LLMAuthenticationError, LLMError, LLMTimeoutError
 from mnesis.events.bus import EventBus
 from mnesis.llm.base import LLM, LLMReply, LLMRequest
@@ -22,9 +22,10 @@ from mnesis.llm.resolve import mock_is_on, resolve
 from mnesis.llm.retry import retry_delay
 from mnesis.models.map import MapBatch, MapResult
 from mnesis.models.usage import TokenUsage
-from mnesis.operators.bar import Progress
-from mnesis.operators.ledger import Finished, Outcome
-from mnesis.operators.runner import (
+from mnesis.operators.inputs import Inputs
+from mnesis.operators.item_queue import Finished, Outcome
+from mnesis.operators.map_progress import Progress
+from mnesis.operators.map_runner import (
     LEASE_SECONDS,
     MAX_CLAIMS,
     Item,
@@ -38,7 +39,6 @@ from mnesis.operators.runner import (
     checked_options,
 )
 from mnesis.operators.schema import RETRY_GUIDANCE, InvalidOutputError, OutputSchema
-from mnesis.operators.sources import Inputs
 from mnesis.operators.template import Template, TemplateError
 
 TIMEOUT_SECONDS = 60.0

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticUserError
 
 from mnesis.errors import ConfigurationError, MnesisError
-from mnesis.lookup.patterns import MAX_WRITTEN_OUT_CHARS, written_out_chars
-from mnesis.operators.effort import TooMuchError, limited, step
+from mnesis.operators.compute_limits import TooMuchError, limited, step
+from mnesis.recall.regex import MAX_WRITTEN_OUT_CHARS, written_out_chars
 
 MAX_ERRORS = 10
 MAX_ERROR_CHARACTERS = 300

@@ -12,7 +12,7 @@ from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
 from mnesis.errors import ConfigurationError, MnesisError
-from mnesis.operators.effort import TooMuchError, check_time, limited, step
+from mnesis.operators.compute_limits import TooMuchError, check_time, limited, step
 
 if TYPE_CHECKING:
     from jinja2 import nodes

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from mnesis.models.run import RunItem
-from mnesis.tokens import TokenEstimator
+from mnesis.tokens.estimator import TokenEstimator
 
 NOTE_TOKENS = 100
 LONGEST_TOKEN_CHARACTERS = 16

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from itertools import islice
 
 from mnesis.models.message import Message
-from mnesis.models.recall import Search, SearchHit, SearchPage
-from mnesis.search.cursors import Place, format_place, page_limit
-from mnesis.search.excerpts import MAX_CHARS, excerpt
-from mnesis.search.words import question_words, readable
+from mnesis.models.search import Search, SearchHit, SearchPage
+from mnesis.search.analysis import question_words, readable
+from mnesis.search.pagination import Place, format_place, page_limit
+from mnesis.search.snippets import MAX_CHARS, excerpt
 
 
 def page_of(found: Iterable[SearchHit], search: Search, place: Place, last_seq: int) -> SearchPage:

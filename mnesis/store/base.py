@@ -19,11 +19,11 @@ from typing import Protocol
 
 from mnesis.models.context import ActiveContext, Cover, FileReference, Finding, Interruption, Prune
 from mnesis.models.message import Message
-from mnesis.models.recall import Search, SearchPage
 from mnesis.models.results import CompactionResult, TurnSnapshot
+from mnesis.models.search import Search, SearchPage
 from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.models.summary import Summary
-from mnesis.store.runs import RunStore
+from mnesis.store.run_store import RunStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,13 @@ from mnesis.errors import (
 )
 from mnesis.models.context import ActiveContext, Cover, FileReference, Finding, Interruption, Prune
 from mnesis.models.message import Message
-from mnesis.models.recall import Search, SearchHit, SearchPage
 from mnesis.models.results import CompactionResult, TurnSnapshot
+from mnesis.models.search import Search, SearchHit, SearchPage
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
-from mnesis.search.cursors import Place, check_search, parse_place
 from mnesis.search.hits import hit_of, holds_text, page_of
-from mnesis.store.base import Append, Appended, Compaction, SessionPage
-from mnesis.store.codec import EncodedMessage, decode_message, encode_message, from_json, message_is_intact, to_json
-from mnesis.store.cursors import format_cursor, parse_cursor
-from mnesis.store.ledger import (
+from mnesis.search.pagination import Place, check_search, parse_place
+from mnesis.store.accounting import (
     changed,
     completed,
     file_ids,
@@ -39,8 +36,9 @@ from mnesis.store.ledger import (
     refuse_repeated_ids,
     with_compactions,
 )
-from mnesis.store.memory_runs import MemoryRuns
-from mnesis.store.spans import (
+from mnesis.store.base import Append, Appended, Compaction, SessionPage
+from mnesis.store.codec import EncodedMessage, decode_message, encode_message, from_json, message_is_intact, to_json
+from mnesis.store.covers import (
     Change,
     Span,
     checked_change,
@@ -53,8 +51,10 @@ from mnesis.store.spans import (
     refuse_unpinnable,
     visible,
 )
+from mnesis.store.memory_index import VolatileIndex
+from mnesis.store.memory_runs import MemoryRuns
+from mnesis.store.session_cursor import format_cursor, parse_cursor
 from mnesis.store.sqlite.fulltext import Log, Logs, seq_of
-from mnesis.store.sqlite.volatile import VolatileIndex
 
 
 @dataclass(slots=True)

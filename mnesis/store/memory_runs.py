@@ -10,7 +10,7 @@ from itertools import islice
 
 from mnesis.errors import RunNotFoundError
 from mnesis.models.run import ItemOutcome, ItemState, MapRun, RunItem, RunSpec
-from mnesis.store.run_rules import (
+from mnesis.store.run_validation import (
     Moved,
     check_spec,
     check_texts,
@@ -70,7 +70,7 @@ class _Run:
 
 
 class MemoryRuns:
-    """`mnesis.store.runs.RunStore` says what each verb does."""
+    """`mnesis.store.run_store.RunStore` says what each verb does."""
 
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}

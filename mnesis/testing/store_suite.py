@@ -48,8 +48,8 @@ from mnesis.models.message import (
     ToolStatus,
     text_message,
 )
-from mnesis.models.recall import Search, SearchMode
 from mnesis.models.results import CompactionResult
+from mnesis.models.search import Search, SearchMode
 from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage

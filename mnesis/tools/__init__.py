@@ -1,6 +1,6 @@
 """Framework-neutral tools."""
 
-from mnesis.tools.rendering import anthropic_tools, chat_tools
-from mnesis.tools.spec import ToolSpec
+from mnesis.formats.tool_schemas import anthropic_tools, chat_tools
+from mnesis.models.tool import ToolSpec
 
 __all__ = ["ToolSpec", "anthropic_tools", "chat_tools"]

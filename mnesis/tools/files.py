@@ -9,17 +9,17 @@ from functools import partial
 from anyio import to_thread
 
 from mnesis.errors import ConfigurationError
-from mnesis.files.matches import FileMatches, search_file
-from mnesis.files.pages import FilePage, read_page
+from mnesis.files.grep import FileMatches, search_file
+from mnesis.files.paging import FilePage, read_page
 from mnesis.files.storage import FileStorage, StoredFile
-from mnesis.lookup.fence import fenced
-from mnesis.lookup.grants import Grant, LookupTool
-from mnesis.lookup.patterns import check_pattern, compiled
-from mnesis.search.cursors import page_limit
+from mnesis.models.tool import ToolSpec
+from mnesis.recall.fence import fenced
+from mnesis.recall.grants import Grant, LookupTool
+from mnesis.recall.regex import check_pattern, compiled
+from mnesis.recall.stored_files import resolve_file
+from mnesis.search.pagination import page_limit
 from mnesis.store.base import Store
 from mnesis.tools.recall import FENCE_TOKENS, MORE_TOKENS, Count
-from mnesis.tools.references import resolve_file
-from mnesis.tools.spec import ToolSpec
 
 NAMES = ("lcm_read_file", "lcm_search_file")
 SEARCH_SECONDS = 5.0

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnesis.errors import ConfigurationError, NotFoundError, SummaryNotFoundError
-from mnesis.lookup.fence import fenced, heading, moment, text_of
-from mnesis.lookup.grants import Grant
-from mnesis.lookup.grep import Grep, grep
 from mnesis.models.message import FileRefPart, Message, ToolPart, ToolResultPart
-from mnesis.models.recall import GrepPage, Search, SearchPage
+from mnesis.models.search import GrepPage, Search, SearchPage
 from mnesis.models.summary import Summary
-from mnesis.search.cursors import MAX_LIMIT
+from mnesis.models.tool import ToolSpec
+from mnesis.recall.fence import fenced, heading, moment, text_of
+from mnesis.recall.grants import Grant
+from mnesis.recall.grep import Grep, grep
+from mnesis.recall.stored_files import find_reference
+from mnesis.search.pagination import MAX_LIMIT
 from mnesis.store.base import Store
-from mnesis.tools.references import find_reference
-from mnesis.tools.spec import ToolSpec
 
 Count = Callable[[str], int]
 

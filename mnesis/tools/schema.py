@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from mnesis.errors import ToolDefinitionError
-from mnesis.tools.spec import ToolSpec
+from mnesis.models.tool import ToolSpec
 
 NAME = re.compile(r"[^a-zA-Z0-9_-]")
 

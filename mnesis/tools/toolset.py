@@ -11,13 +11,13 @@ from typing import Any
 
 from anyio import CapacityLimiter, create_task_group
 
+from mnesis.concurrency import in_daemon_thread
 from mnesis.errors import ToolDefinitionError
-from mnesis.intake import as_text
-from mnesis.locks import in_daemon_thread
+from mnesis.formats.parse import as_text
+from mnesis.formats.tool_schemas import chat_tools
 from mnesis.models.message import ToolPart, ToolResultPart
-from mnesis.tools.rendering import chat_tools
+from mnesis.models.tool import ToolSpec
 from mnesis.tools.schema import from_function, is_async
-from mnesis.tools.spec import ToolSpec
 
 logger = logging.getLogger(__name__)
 

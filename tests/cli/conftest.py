@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from mnesis import Engine, MnesisConfig, MnesisSession
 from mnesis.cli.app import cli
 from mnesis.config import CompactionConfig, ModelOverrides
-from mnesis.llm.none import NoModel
+from mnesis.llm.no_model import NoModel
 from mnesis.models.message import MessagePart, TextPart, ToolPart, ToolStatus
 
 Run = Callable[..., Result]

@@ -25,7 +25,7 @@ from mnesis.errors import (
     SessionNotFoundError,
     StoreBusyError,
 )
-from mnesis.llm.none import NoModel
+from mnesis.llm.no_model import NoModel
 from mnesis.models.context import Interruption
 from mnesis.models.message import Message, TextPart
 from mnesis.models.session import UsageReport

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mnesis import MnesisSession
-from mnesis.cli.screen import chart
+from mnesis.cli.output import chart
 from mnesis.demo import replay as replay_module
 from mnesis.demo.conversation import EARLY_FACT, EARLY_FACT_WORD, demo_turns
 from mnesis.demo.replay import DemoReport, replay

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mnesis.cli import doctor, environment
-from mnesis.cli.environment import file_findings, litellm_finding, python_finding, sqlite_finding
+from mnesis.cli import doctor, doctor_environment
+from mnesis.cli.doctor_environment import file_findings, litellm_finding, python_finding, sqlite_finding
 from mnesis.models.context import Finding
 from tests.cli.conftest import Run, record
 
@@ -69,7 +69,7 @@ def test_a_large_write_ahead_log_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "a.db").touch(mode=0o600)
     with open(tmp_path / "a.db-wal", "wb") as file:
         os.fchmod(file.fileno(), 0o600)
-        file.truncate(environment.LARGE_WAL_BYTES + 1)
+        file.truncate(doctor_environment.LARGE_WAL_BYTES + 1)
     (finding,) = file_findings(tmp_path / "a.db")
     assert (finding.severity, finding.check) == ("warning", "wal size")
     assert finding.fix

@@ -20,11 +20,11 @@ from click.testing import CliRunner
 
 from mnesis import Engine, MnesisSession
 from mnesis.cli.app import COMMANDS, cli
-from mnesis.cli.database import Place
+from mnesis.cli.database_option import Place
 from mnesis.cli.reference import reference
 from mnesis.config import CompactionConfig, MnesisConfig, ModelOverrides
 from mnesis.ids import new_id
-from mnesis.llm.none import NoModel
+from mnesis.llm.no_model import NoModel
 from mnesis.models.context import Interruption
 from mnesis.models.message import DataPart, FileRefPart, Message, ReasoningPart, TextPart, ToolPart, ToolStatus
 from tests.cli.conftest import Run

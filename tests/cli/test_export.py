@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from mnesis import Engine, MnesisSession, TokenUsage
 from mnesis.cli import export
-from mnesis.cli.portable import message_dict, message_from, read_line, write_line
-from mnesis.cli.replayed import Export, Replay, parsed_export
-from mnesis.cli.restore import KINDS
+from mnesis.cli.export_format import message_dict, message_from, read_line, write_line
+from mnesis.cli.import_replay import Export, Replay, parsed_export
+from mnesis.cli.import_session import KINDS
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError
-from mnesis.llm.none import NoModel
+from mnesis.llm.no_model import NoModel
 from mnesis.models.context import Interruption, Prune
 from mnesis.models.message import DataPart, FilePart, Message, ReasoningPart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.results import CompactionResult

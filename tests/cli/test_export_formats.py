@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from mnesis import Engine, MnesisSession
-from mnesis.llm.none import NoModel
+from mnesis.formats.openai import chat_messages
+from mnesis.llm.no_model import NoModel
 from mnesis.models.message import FileRefPart, Message, ReasoningPart, TextPart
-from mnesis.render.chat import chat_messages
 from tests.cli.conftest import Run, small_window, tool_call
 
 ALLOWED = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "article", "pre", "details", "summary"}

@@ -11,14 +11,15 @@ from typing import Any, get_args
 
 import pytest
 
-from mnesis import Engine, MnesisSession, reading
+from mnesis import Engine, MnesisSession
 from mnesis.cli import expand, search
-from mnesis.llm.none import NoModel
+from mnesis.llm.no_model import NoModel
 from mnesis.models.context import Prune
 from mnesis.models.message import Message, Role, TextPart
-from mnesis.models.recall import SearchMode
 from mnesis.models.results import CompactionResult
+from mnesis.models.search import SearchMode
 from mnesis.models.summary import Summary
+from mnesis.recall import expand as recall_expand
 from mnesis.store.base import Compaction
 from tests.cli.conftest import Run, record, small_window, tool_call
 
@@ -210,13 +211,13 @@ def test_expand_reads_a_long_stretch_a_page_at_a_time(
     pages: list[int] = []
 
     async def counted(*arguments: Any, **options: Any) -> Any:
-        page = await reading.expand_whole(*arguments, **options)
+        page = await recall_expand.expand_whole(*arguments, **options)
         pages.append(len(page.messages))
         return page
 
-    monkeypatch.setattr(reading, "expand_whole", reading.expand, raising=False)
-    monkeypatch.setattr(reading, "expand", counted)
-    monkeypatch.setattr(reading, "PAGE", 5)
+    monkeypatch.setattr(recall_expand, "expand_whole", recall_expand.expand, raising=False)
+    monkeypatch.setattr(recall_expand, "expand", counted)
+    monkeypatch.setattr(recall_expand, "PAGE", 5)
     assert run("expand", top["id"], "-n", 0, "--jsonl", "--db", database).stdout == whole
     assert max(pages) == 5
     assert sum(pages) == top["message_count"]

@@ -7,7 +7,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnesis.cli.screen import clean, gauge, one_line, shortened, to_json, when
+from mnesis.cli.output import clean, gauge, one_line, shortened, to_json, when
 
 BIDI = "\u202e\u2066\u200f\u061c"
 

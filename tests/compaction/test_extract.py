@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mnesis.compaction import extract as extract_module
 from mnesis.compaction.extract import Passage, extract
-from mnesis.compaction.wording import MAX_UNIT_CHARS, shorten, split_units
+from mnesis.compaction.sentences import MAX_UNIT_CHARS, shorten, split_units
 from mnesis.tokens import TokenEstimator
 
 _estimator = TokenEstimator()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mnesis.compaction.fold import turn_starts, visible_tokens
 from mnesis.compaction.prune import plan_prune
-from mnesis.compaction.select import turn_starts, visible_tokens
 from mnesis.config import CompactionConfig
 from mnesis.context.assemble import assemble
 from mnesis.models.context import ActiveContext, Prune

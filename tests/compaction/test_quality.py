@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnesis.compaction.quality import refusal
+from mnesis.compaction.acceptance import refusal
 
 SOURCE = "\n\n".join(
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mnesis.compaction.select import FoldPlan, Run, chunks, plan_fold, turn_starts, visible_tokens
+from mnesis.compaction.fold import FoldPlan, Run, chunks, plan_fold, turn_starts, visible_tokens
 from mnesis.models.context import ActiveContext, Budget, Prune
 from mnesis.models.message import Message, ToolPart, ToolResultPart
 from tests.support.histories import context_of, contexts, histories, numbered, said, summary_of, turns

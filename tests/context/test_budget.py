@@ -12,7 +12,7 @@ from mnesis.compaction.policy import urgency
 from mnesis.config import CompactionConfig
 from mnesis.context.budget import SmallModelWarning, make_budget
 from mnesis.errors import ConfigurationError
-from mnesis.model_info import ModelInfo
+from mnesis.tokens.model_info import ModelInfo
 
 
 def model(context_limit: int, max_output_tokens: int) -> ModelInfo:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from mnesis.context.assemble import MARKER_TOKENS, SMALLEST_EXCERPT_TOKENS, SMALLEST_ROOM_TOKENS, assemble
 from mnesis.context.markers import excerpt, left_out, omitted_span
 from mnesis.errors import ContextIrreducibleError
+from mnesis.formats.anthropic import anthropic_messages
+from mnesis.formats.openai import chat_messages, sendable
 from mnesis.ids import new_id
 from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import (
@@ -25,8 +27,6 @@ from mnesis.models.message import (
     ToolResultPart,
 )
 from mnesis.models.summary import Summary
-from mnesis.render.anthropic import anthropic_messages
-from mnesis.render.chat import chat_messages, sendable
 from mnesis.tokens import TokenEstimator
 from tests.support.histories import (
     chat_tokens,

@@ -13,7 +13,6 @@ from mnesis.models.context import Budget, Window
 from mnesis.models.dag import SummaryDag
 from mnesis.models.map import MapBatch, MapResult
 from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
-from mnesis.models.recall import GrepGroup, GrepMatch, GrepPage, SearchHit, SearchPage
 from mnesis.models.results import (
     CompactionAttempt,
     CompactionResult,
@@ -21,6 +20,7 @@ from mnesis.models.results import (
     Expansion,
     TurnSnapshot,
 )
+from mnesis.models.search import GrepGroup, GrepMatch, GrepPage, SearchHit, SearchPage
 from mnesis.models.summary import Summary
 from mnesis.models.timeline import Timeline
 

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.figure import Figure
 
-from mnesis import plots
+from mnesis.display import plots
 from tests.display.displayed import compaction, dag_of, timeline_of, window
 
 
@@ -96,7 +96,7 @@ def test_without_matplotlib_the_error_names_the_command(monkeypatch: pytest.Monk
 
 def test_neither_matplotlib_nor_rich_is_loaded_before_something_is_drawn() -> None:
     code = (
-        "import sys, mnesis.session, mnesis.sync, mnesis.plots, mnesis.models.dag, mnesis.display.progress\n"
+        "import sys, mnesis.session, mnesis.sync, mnesis.display.plots, mnesis.models.dag, mnesis.display.progress_bar\n"
         "print([name for name in ('matplotlib', 'rich', 'IPython', 'tqdm') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from mnesis.display.progress import progress
+from mnesis.display.progress_bar import progress
 
 WORK = """
-from mnesis.display.progress import progress
+from mnesis.display.progress_bar import progress
 with progress("reading [bold]all[/bold]", 3) as bar:
     for number in range(3):
         print(number)

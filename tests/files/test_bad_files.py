@@ -18,8 +18,8 @@ import pytest
 
 from mnesis import FileConfig
 from mnesis.errors import ChangedFileError, FileError, MissingFileError, UnsuitableFileError
-from mnesis.files import LargeFileHandler, disk
-from mnesis.files.disk import chunks_of
+from mnesis.files import LargeFileHandler, source_file
+from mnesis.files.source_file import chunks_of
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 20.0
@@ -123,7 +123,7 @@ async def test_a_file_without_permission_is_refused(tmp_path: Path, handler: Lar
 async def test_any_other_name_is_taken_and_stays_on_one_line_for_the_model(
     name: str, tmp_path: Path, handler: LargeFileHandler
 ) -> None:
-    from mnesis.render.chat import file_reference
+    from mnesis.formats.openai import file_reference
 
     (tmp_path / name).write_text("many words in here " * 500)
     result = await handler.handle_file(tmp_path / name)
@@ -161,13 +161,13 @@ async def test_a_file_that_changes_once_is_read_again_and_one_that_never_rests_i
     path = tmp_path / "growing.log"
     path.write_bytes(b"x" * size)
     for module in ("mnesis.files.storage", "mnesis.files.handler"):
-        monkeypatch.setattr(f"{module}.chunks_of", rewriting(path, disk.ATTEMPTS - 1))
+        monkeypatch.setattr(f"{module}.chunks_of", rewriting(path, source_file.ATTEMPTS - 1))
     result = await handler.handle_file(path)
     taken = result.inline_content.encode() if result.is_inline else handler.storage.read(result.file_ref.content_id)  # type: ignore[union-attr]
     assert taken == path.read_bytes()
     before = len(list(handler.storage.directory.rglob("*.size")))
     for module in ("mnesis.files.storage", "mnesis.files.handler"):
-        monkeypatch.setattr(f"{module}.chunks_of", rewriting(path, disk.ATTEMPTS))
+        monkeypatch.setattr(f"{module}.chunks_of", rewriting(path, source_file.ATTEMPTS))
     with pytest.raises(ChangedFileError, match=r"growing\.log"):
         await handler.handle_file(path)
     assert len(list(handler.storage.directory.rglob("*.size"))) == before
@@ -219,8 +219,8 @@ HANDLE = """
 import asyncio, resource, sys, json
 from mnesis import FileConfig
 from mnesis.files import LargeFileHandler
-from mnesis.files.matches import search_file
-from mnesis.files.pages import read_page
+from mnesis.files.grep import search_file
+from mnesis.files.paging import read_page
 async def main():
     handler = LargeFileHandler(config=FileConfig(storage_dir=sys.argv[1]))
     await handler.handle_file("warm.txt", content="warm " * 20_000)

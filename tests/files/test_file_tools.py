@@ -260,7 +260,7 @@ async def test_binary_content_is_shown_in_hex(session: MnesisSession) -> None:
 async def test_a_search_finds_every_line_in_order_with_its_number_and_goes_on_from_its_cursor(
     session: MnesisSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnesis.files.matches.BLOCK_BYTES", 1_000)
+    monkeypatch.setattr("mnesis.files.grep.BLOCK_BYTES", 1_000)
     lines = [f"line {number} {'needle needle' if number % 7 == 0 else 'hay'} ä𝄞" for number in range(1, 1_000)]
     expected = [(number, lines[number - 1]) for number in range(7, 1_000, 7)]
     for encoded in ("\n".join(lines).encode(), b"\xff\xfe" + "\n".join(lines).encode("utf-16-le")):

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mnesis import MnesisSession, TextPart
-from mnesis.cli import carried
+from mnesis.cli import export_files
 from mnesis.cli.app import cli
 from mnesis.files import FileStorage
 from mnesis.testing import ScriptedLLM
@@ -26,7 +26,7 @@ def run(*arguments: object) -> Result:
 @pytest.fixture
 def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An export that carries a log and a binary file, each in several lines."""
-    monkeypatch.setattr(carried, "PIECE_BYTES", 3_000)
+    monkeypatch.setattr(export_files, "PIECE_BYTES", 3_000)
 
     async def recorded() -> None:
         (tmp_path / "a.log").write_text(LOG)

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from mnesis import FileConfig, FileRefPart, MnesisSession, TokenEstimator
 from mnesis.errors import LLMTimeoutError, UnsuitableFileError
-from mnesis.files import FileHandleResult, LargeFileHandler, model_summary
-from mnesis.files.sizes import exceeds, may_exceed
+from mnesis.files import FileHandleResult, LargeFileHandler, llm_summary
+from mnesis.files.token_size import exceeds, may_exceed
 from mnesis.testing import ScriptedLLM
 
 REFERENCE = FileRefPart(content_id="ab", path="p")
@@ -119,16 +119,16 @@ async def test_the_same_bytes_under_two_names_are_two_explorations_of_one_file(h
 async def test_an_exploration_is_made_once_and_made_again_when_what_was_kept_is_damaged(
     handler: LargeFileHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mnesis.files import summaries
+    from mnesis.files import summary_cache
 
     made_for: list[str] = []
-    explore = summaries.explore
+    explore = summary_cache.explore
 
     def noted(path: Path, name: str, **named: Any) -> Any:
         made_for.append(name)
         return explore(path, name, **named)
 
-    monkeypatch.setattr(summaries, "explore", noted)
+    monkeypatch.setattr(summary_cache, "explore", noted)
     first = (await handler.handle_file("n.txt", content=PROSE)).file_ref
     assert (await handler.handle_file("m.TXT", content=PROSE)).file_ref.exploration_summary == first.exploration_summary  # type: ignore[union-attr]
     assert made_for == ["n.txt"]
@@ -199,7 +199,7 @@ async def test_a_model_sums_up_prose_once_and_structure_stays_beside_it(tmp_path
 async def test_a_failing_summary_model_leaves_the_structural_summary_says_so_once_and_is_asked_again_for_the_next_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_summary, "_said_of", set())
+    monkeypatch.setattr(llm_summary, "_said_of", set())
     plain = (await made(tmp_path).handle_file("story.txt", content=PROSE)).file_ref
     llm = ScriptedLLM([LLMTimeoutError("too slow"), LLMTimeoutError("too slow"), "", "Now it works."])
     handler = made(tmp_path, exploration_summary_model="test/broken", llm=llm)

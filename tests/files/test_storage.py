@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mnesis.errors import DamagedFileError, FileError, FileNotStoredError
 from mnesis.files import FileStorage
-from mnesis.files.pages import read_page
+from mnesis.files.paging import read_page
 from mnesis.files.storage import LEFTOVER_SECONDS
 
 ROOT = Path(__file__).parents[2]

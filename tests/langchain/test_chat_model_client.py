@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_mnesis import ChatModelClient, MnesisChatMessageHistory, MnesisMemory
-from langchain_mnesis.llm import client_for
+from langchain_mnesis.chat_model import client_for
 from mnesis import Engine, MnesisConfig, ModelOverrides, sync
 from mnesis.config import CompactionConfig
 from mnesis.errors import ContextOverflowError, LLMError, LLMTimeoutError

@@ -32,7 +32,7 @@ from langchain_core.messages import (
 from pydantic import BaseModel
 
 from langchain_mnesis import Unserialisable, dump_message, load_message
-from langchain_mnesis.values import dump_value, load_value, types_by_name
+from langchain_mnesis.messages.values import dump_value, load_value, types_by_name
 from mnesis.store.codec import check_json
 
 

@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 
 from langchain_mnesis import compact_messages
-from langchain_mnesis.records import to_record
+from langchain_mnesis.messages.convert import to_record
 from mnesis.errors import ConfigurationError, ContextIrreducibleError, InvalidMessageError
 from mnesis.tokens import TokenEstimator, message_tokens
 from tests.langchain.chat_fakes import FakeModel, answering, said

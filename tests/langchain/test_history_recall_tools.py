@@ -4,7 +4,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_mnesis import MnesisChatMessageHistory
 from mnesis import Engine
-from mnesis.lookup.grants import Grant
+from mnesis.recall.grants import Grant
 
 FACT = "The locker code of the customs office is KX-4471."
 

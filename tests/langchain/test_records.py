@@ -13,7 +13,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from langchain_mnesis.records import from_record, to_record
+from langchain_mnesis.messages.convert import from_record, to_record
 from mnesis.models.message import (
     DataPart,
     FilePart,

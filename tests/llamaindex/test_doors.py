@@ -27,8 +27,8 @@ from llama_index.memory.mnesis import (
 
 from mnesis import Engine, MnesisSession
 from mnesis.errors import InvalidMessageError, ToolDefinitionError
+from mnesis.models.tool import ToolSpec
 from mnesis.testing import ScriptedLLM
-from mnesis.tools.spec import ToolSpec
 from tests.llamaindex.support import AgentLLM, assistant, calls, result, system, turns, user
 
 

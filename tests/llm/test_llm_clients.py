@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mnesis.errors import ConfigurationError, LLMError, LLMRateLimitError, LLMResponseError, LLMTimeoutError
 from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest
-from mnesis.llm.callable import CallableLLM
+from mnesis.llm.function import CallableLLM
 from mnesis.llm.litellm import LiteLLM
 from mnesis.llm.mock import MockLLM, words
 from mnesis.llm.resolve import SwitchedLLM, resolve
@@ -207,7 +207,7 @@ def test_resolving_twice_changes_nothing() -> None:
     assert resolve(once) is once
 
 
-@pytest.mark.parametrize("wrong", ["", "  ", 7, object(), ScriptedLLM, str], ids=repr)
+@pytest.mark.parametrize("wrong", ["", "  ", 7, object(), ScriptedLLM, str], ids=["empty", "blank", "number", "object", "class", "type"])
 def test_anything_else_is_refused_with_what_would_do(wrong: object) -> None:
     with pytest.raises(ConfigurationError, match="model string"):
         resolve(wrong)

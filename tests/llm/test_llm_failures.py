@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnesis.errors import LLMBadRequestError, LLMError, LLMRateLimitError, LLMServerError, LLMTimeoutError
-from mnesis.llm.failures import causes, llm_error, retry_after_seconds
+from mnesis.llm.litellm_errors import causes, llm_error, retry_after_seconds
+from mnesis.llm.litellm_replies import tool_part
 from mnesis.llm.redact import redact
-from mnesis.llm.replies import tool_part
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

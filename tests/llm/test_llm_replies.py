@@ -6,7 +6,7 @@ from types import SimpleNamespace as Shape
 from typing import Any
 
 from mnesis.llm.base import Delta
-from mnesis.llm.replies import StreamedReply, usage_of
+from mnesis.llm.litellm_replies import StreamedReply, usage_of
 from mnesis.models.usage import TokenUsage
 
 

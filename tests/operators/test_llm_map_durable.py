@@ -24,9 +24,9 @@ from mnesis.events.bus import MnesisEvent
 from mnesis.ids import now_ms
 from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.models.usage import TokenUsage
-from mnesis.operators.ledger import AHEAD_ITEMS
+from mnesis.operators.item_queue import AHEAD_ITEMS
 from mnesis.operators.llm_map import LLMMap
-from mnesis.operators.workers import is_dead, new_worker
+from mnesis.operators.worker_ids import is_dead, new_worker
 from mnesis.testing import EventRecorder, ScriptedLLM
 from tests.support.openai_server import Exchange, OpenAIServer, Say
 
@@ -210,7 +210,7 @@ async def test_items_of_a_process_that_is_gone_are_taken_over_before_their_lease
     mapper = LLMMap(engine=engine, llm=ScriptedLLM(echo))
     async with aclosing(mapper.run(range(4), "{{ item }}", Number, run_id="r", concurrency=1)) as running:
         await anext(running)
-    code = "from mnesis.operators.workers import new_worker; print(new_worker())"
+    code = "from mnesis.operators.worker_ids import new_worker; print(new_worker())"
     command = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     gone = (await command.communicate())[0].decode().strip()
     held = await engine.store.claim_items("r", gone, limit=4, now=now_ms(), lease_ms=10**9, max_claims=3)

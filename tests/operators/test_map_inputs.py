@@ -17,8 +17,8 @@ from pydantic import BaseModel
 
 from mnesis.engine import Engine
 from mnesis.errors import ConfigurationError, LLMAuthenticationError, MissingFileError, UnsuitableFileError
+from mnesis.operators.inputs import MAX_LINE_BYTES, Source
 from mnesis.operators.llm_map import LLMMap
-from mnesis.operators.sources import MAX_LINE_BYTES, Source
 from mnesis.testing import ScriptedLLM
 
 OK = {"type": "object"}

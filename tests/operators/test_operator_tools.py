@@ -14,7 +14,7 @@ from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.models.message import ToolPart
 from mnesis.operators.agentic_map import AgenticMap
 from mnesis.operators.llm_map import LLMMap
-from mnesis.operators.operator_tools import (
+from mnesis.operators.tools import (
     agentic_map_tool,
     delegate_all_tool,
     delegate_tool,

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mnesis.context.assemble import assemble
+from mnesis.formats.anthropic import anthropic_messages
+from mnesis.formats.openai import chat_messages
 from mnesis.models.context import ActiveContext, Prune
 from mnesis.models.message import FileRefPart, Message, ReasoningPart, TextPart, ToolPart, ToolResultPart
-from mnesis.render.anthropic import anthropic_messages
-from mnesis.render.chat import chat_messages
 from tests.support.histories import (
     check_anthropic,
     check_chat,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnesis.search.dates import fit, named_dates
-from mnesis.search.excerpts import MAX_CHARS, excerpt
-from mnesis.search.rank import Row, Word, rank
+from mnesis.search.ranking import Row, Word, rank
+from mnesis.search.snippets import MAX_CHARS, excerpt
 
 DAY = 86_400_000
 

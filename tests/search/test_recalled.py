@@ -11,8 +11,8 @@ from mnesis import ConfigurationError, InvalidMessageError, MnesisConfig, Mnesis
 from mnesis.config import RecallConfig
 from mnesis.errors import StaleContextError
 from mnesis.models.message import Message, ToolPart, ToolResultPart, text_message
-from mnesis.models.recall import Search, SearchPage
-from mnesis.search.words import readable
+from mnesis.models.search import Search, SearchPage
+from mnesis.search.analysis import readable
 from mnesis.testing import ScriptedLLM
 from tests.session.support import MODEL, calls, chatter, small, talk
 

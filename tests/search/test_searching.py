@@ -11,7 +11,7 @@ import pytest
 from mnesis.errors import ConfigurationError, ReadOnlyStoreError, SessionNotFoundError, SummaryNotFoundError
 from mnesis.models.context import Cover
 from mnesis.models.message import Message, ToolPart, ToolResultPart, text_message
-from mnesis.models.recall import Search, SearchHit
+from mnesis.models.search import Search, SearchHit
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnesis.models.message import FilePart, FileRefPart, ImagePart, Message, ToolPart, ToolResultPart, text_message
-from mnesis.search.words import MAX_QUESTION_WORDS, indexed, question_words, readable, searchable, speaker
+from mnesis.search.analysis import MAX_QUESTION_WORDS, indexed, question_words, readable, searchable, speaker
 
 
 def looked_for(question: str) -> list[str]:

@@ -511,7 +511,7 @@ async def test_a_loaded_session_goes_on_counting_where_it_was(db: Path) -> None:
 
 async def test_order_does_not_depend_on_the_clock(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10_000_000, 0, -3_600_000 // 100))
-    monkeypatch.setattr("mnesis.intake.now_ms", lambda: next(clock))
+    monkeypatch.setattr("mnesis.formats.parse.now_ms", lambda: next(clock))
     async with opened(db) as session:
         await talk(session, 6)
         texts = [message.text_content() for message in await session.messages()]

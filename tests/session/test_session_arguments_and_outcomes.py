@@ -11,7 +11,7 @@ import pytest
 
 from mnesis import CompactionConfig, ConfigurationError, InvalidMessageError, MnesisConfig, MnesisSession
 from mnesis.errors import ContextOverflowError
-from mnesis.intake import draft
+from mnesis.formats.parse import draft
 from mnesis.models.message import TextPart
 from mnesis.testing import ScriptedLLM
 

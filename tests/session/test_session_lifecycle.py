@@ -83,7 +83,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=str)
+@pytest.mark.parametrize("wrong", WRONG, ids=range(len(WRONG)))
 async def test_a_wrong_argument_is_a_typed_error_and_nothing_stays_open_or_stored(
     wrong: dict[str, Any], db: Path
 ) -> None:

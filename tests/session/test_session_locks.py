@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from mnesis.locks import FairLock
+from mnesis.concurrency import FairLock
 
 
 async def test_it_is_given_in_the_order_it_was_asked_for() -> None:

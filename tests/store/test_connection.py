@@ -18,7 +18,7 @@ from mnesis.models.context import Cover
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
-from mnesis.store.sqlite.connection import MAX_BATCH
+from mnesis.store.sqlite.database import MAX_BATCH
 from mnesis.testing.store_suite import condensed, conversation, leaf, refuses, said, sweep, turn
 
 STEPS = 60
@@ -277,7 +277,7 @@ async def test_closing_waits_for_what_was_asked_before(store: SqliteStore) -> No
 
 
 def test_no_transaction_is_split_by_an_await() -> None:
-    import mnesis.store.sqlite.connection as module
+    import mnesis.store.sqlite.database as module
 
     assert not inspect.iscoroutinefunction(module._transaction)
 

@@ -28,7 +28,7 @@ from mnesis.errors import (
 )
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
-from mnesis.store.sqlite import SqliteStore, opening
+from mnesis.store.sqlite import SqliteStore, connect
 from mnesis.store.sqlite.migrate import migrations
 from mnesis.testing.store_suite import conversation, refuses, said, turn
 from tests.store.children import Report, patch, read_bytes, start
@@ -247,8 +247,8 @@ async def test_a_database_that_may_not_be_written_refuses_writes(
 ) -> None:
     path = tmp_path / "s.db"
     await filled(path)
-    connect = opening._connect
-    monkeypatch.setattr(opening, "_connect", lambda path, query, config: connect(path, "mode=ro", config))
+    original = connect._connect
+    monkeypatch.setattr(connect, "_connect", lambda path, query, config: original(path, "mode=ro", config))
     store = SqliteStore(path)
     await store.open()
     assert len(await store.messages("s")) == 6

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnesis.compaction.engine import Sweep, Trigger
 from mnesis.compaction.summarize import Writer
+from mnesis.compaction.sweep import Sweep, Trigger
 from mnesis.config import CompactionConfig, RetryConfig
 from mnesis.context.assemble import assemble
+from mnesis.formats.openai import chat_messages
 from mnesis.ids import new_id
 from mnesis.llm.base import LLMRequest
 from mnesis.models.context import ActiveContext, Budget
@@ -18,7 +19,6 @@ from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
-from mnesis.render.chat import chat_messages
 from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore
 from mnesis.testing import ScriptedLLM

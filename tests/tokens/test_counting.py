@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnesis import tokens
-from mnesis.tokens import TokenEstimator, encoding_of, heuristic_tokens, pieces
+from mnesis.tokens.estimator import TokenEstimator, encoding_of, heuristic_tokens, pieces
 
 _random = random.Random(11)
 NAMES = ["cargo", "index", "reader", "session", "billing", "parser", "cache", "router"]
@@ -239,7 +239,7 @@ def test_the_tables_are_found_without_importing_the_packages_that_carry_them() -
     code = """
         import os, sys
         before = dict(os.environ)
-        from mnesis.tokens import TokenEstimator
+        from mnesis.tokens.estimator import TokenEstimator
         assert "tiktoken" not in sys.modules
         print(TokenEstimator().estimate("hello world", "gpt-4o"), TokenEstimator().is_exact("gpt-4o"),
               "litellm" in sys.modules, "llama_index.core" in sys.modules, dict(os.environ) == before)

@@ -20,7 +20,7 @@ from mnesis.models.message import (
     ToolStatus,
     text_message,
 )
-from mnesis.tokens import (
+from mnesis.tokens.estimator import (
     FILE_OVERHEAD,
     FILE_REF_OVERHEAD,
     IMAGE_TOKENS,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mnesis import model_info
 from mnesis.config import ModelOverrides
 from mnesis.errors import ConfigurationError
-from mnesis.model_info import ModelInfo
+from mnesis.tokens import model_info
+from mnesis.tokens.model_info import ModelInfo
 
 
 @pytest.fixture
@@ -128,9 +128,7 @@ def test_among_several_providers_of_a_name_the_smallest_window_counts(
 
 
 def test_limits_are_read_without_importing_litellm() -> None:
-    code = (
-        "import sys; from mnesis.model_info import ModelInfo; print(ModelInfo.from_model_string('gpt-4').context_limit,"
-    )
+    code = "import sys; from mnesis.tokens.model_info import ModelInfo; print(ModelInfo.from_model_string('gpt-4').context_limit,"
     code += " 'litellm' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=dict(os.environ)

@@ -14,8 +14,8 @@ from mnesis import ConfigurationError, MnesisSession, ToolSpec
 from mnesis.config import RecallConfig
 from mnesis.errors import LLMBadRequestError, MessageNotFoundError, NotFoundError, RecallRefusedError
 from mnesis.llm.base import LLMReply, LLMRequest
-from mnesis.lookup.grants import Grant
 from mnesis.models.message import text_message
+from mnesis.recall.grants import Grant
 from mnesis.testing import ScriptedLLM
 from tests.session.support import MODEL, calls, chatter, small, talk
 

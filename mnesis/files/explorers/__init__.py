@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from mnesis.files.explorers.kinds import Kind, kind_of
+from mnesis.files.explorers.detect import Kind, kind_of
 from mnesis.files.explorers.report import Exploration, Report, clean
 from mnesis.files.explorers.source import Source
 

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mnesis.files.explorers.kinds import Kind
+from mnesis.files.explorers.detect import Kind
 from mnesis.files.explorers.report import Report, clean, plural, size_text
 from mnesis.files.explorers.source import Source
 

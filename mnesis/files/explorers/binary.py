@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 
-from mnesis.files.explorers.kinds import Kind
+from mnesis.files.explorers.detect import Kind
 from mnesis.files.explorers.report import Report, size_text
 from mnesis.files.explorers.source import Source
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from mnesis.files.explorers.code_patterns import by_patterns
-from mnesis.files.explorers.kinds import Kind
-from mnesis.files.explorers.limited import NoAnswerError, ask
+from mnesis.files.explorers.detect import Kind
 from mnesis.files.explorers.outline import MAX_DECLARATIONS, Declaration, Outline, write
 from mnesis.files.explorers.report import Report
+from mnesis.files.explorers.sandbox import NoAnswerError, ask
 from mnesis.files.explorers.source import Source
 
 MAX_PARSED_BYTES = 1 << 20

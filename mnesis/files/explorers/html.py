@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from mnesis.files.explorers.kinds import Kind
+from mnesis.files.explorers.detect import Kind
 from mnesis.files.explorers.report import Report, clean, plural, size_text
 from mnesis.files.explorers.source import Source
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mnesis.files.explorers import shapes
-from mnesis.files.explorers.kinds import Kind
-from mnesis.files.explorers.members import members
+from mnesis.files.explorers import json_shape
+from mnesis.files.explorers.detect import Kind
+from mnesis.files.explorers.json_members import members
 from mnesis.files.explorers.report import Report, plural, size_text
 from mnesis.files.explorers.source import Source
 
@@ -13,7 +13,7 @@ MAX_BYTES = 4 << 20
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
-    collector = shapes.Collector()
+    collector = json_shape.Collector()
     is_cut = source.size > MAX_BYTES
     collector.feed(source.text(MAX_BYTES), is_cut=is_cut)
     if not collector.root.kinds:
@@ -32,10 +32,10 @@ def explore(source: Source, report: Report, kind: Kind) -> Kind:
     return kind
 
 
-def add_shape(report: Report, collector: shapes.Collector, name: str) -> None:
-    if collector.deepest > shapes.MAX_DEPTH:
-        report.add(f"Shape of the first {shapes.MAX_DEPTH} levels:")
-    for indent, line in shapes.describe(collector.root, name, collector.root.kinds.total()):
+def add_shape(report: Report, collector: json_shape.Collector, name: str) -> None:
+    if collector.deepest > json_shape.MAX_DEPTH:
+        report.add(f"Shape of the first {json_shape.MAX_DEPTH} levels:")
+    for indent, line in json_shape.describe(collector.root, name, collector.root.kinds.total()):
         report.add(line, indent)
         if report.full:
             return

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from mnesis.files.explorers import shapes
+from mnesis.files.explorers import json_shape
+from mnesis.files.explorers.detect import Kind
 from mnesis.files.explorers.json_document import add_shape
-from mnesis.files.explorers.kinds import Kind
 from mnesis.files.explorers.report import Report, plural, size_text
 from mnesis.files.explorers.source import CHUNK_BYTES, Source
 
@@ -20,13 +20,13 @@ _MAX_CHECKED_CHARS = 1 << 18
 
 @dataclass(slots=True)
 class _Reading:
-    collector: shapes.Collector
+    collector: json_shape.Collector
     records: int = 0
     broken: int = 0
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
-    reading = _Reading(shapes.Collector())
+    reading = _Reading(json_shape.Collector())
     exact = source.size <= EXACT_BYTES
     if exact:
         _feed(reading, source.text(EXACT_BYTES).split("\n"))

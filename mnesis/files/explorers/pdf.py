@@ -6,9 +6,9 @@ import re
 from importlib.util import find_spec
 from typing import Any
 
-from mnesis.files.explorers.kinds import Kind
-from mnesis.files.explorers.limited import NoAnswerError, ask
+from mnesis.files.explorers.detect import Kind
 from mnesis.files.explorers.report import Report, clean, plural, size_text
+from mnesis.files.explorers.sandbox import NoAnswerError, ask
 from mnesis.files.explorers.source import Source
 
 MAX_BYTES = 200 << 20

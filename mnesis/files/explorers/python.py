@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 
 from mnesis.files.explorers.code_patterns import by_patterns
-from mnesis.files.explorers.kinds import Kind
+from mnesis.files.explorers.detect import Kind
 from mnesis.files.explorers.outline import MAX_DECLARATIONS, Declaration, Outline, write
 from mnesis.files.explorers.report import Report, clean
 from mnesis.files.explorers.source import Source

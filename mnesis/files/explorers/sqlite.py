@@ -6,7 +6,7 @@ import sqlite3
 from collections import defaultdict
 from contextlib import closing
 
-from mnesis.files.explorers.kinds import Kind
+from mnesis.files.explorers.detect import Kind
 from mnesis.files.explorers.report import Report, clean, more, plural, size_text
 from mnesis.files.explorers.source import Source
 

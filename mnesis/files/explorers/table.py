@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from mnesis.files.explorers.columns import Column, looks_like_header
-from mnesis.files.explorers.kinds import Kind
+from mnesis.files.explorers.detect import Kind
 from mnesis.files.explorers.report import Report, clean, plural, size_text
 from mnesis.files.explorers.source import CHUNK_BYTES, Source
 

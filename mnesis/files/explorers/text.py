@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from mnesis.files.explorers.kinds import KINDS, Kind
+from mnesis.files.explorers.detect import KINDS, Kind
 from mnesis.files.explorers.report import Report, clean, plural, size_text
 from mnesis.files.explorers.source import CHUNK_BYTES, Source
 

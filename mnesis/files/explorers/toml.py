@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 
-from mnesis.files.explorers.kinds import Kind
+from mnesis.files.explorers.detect import Kind
 from mnesis.files.explorers.report import Report, clean, plural, size_text
 from mnesis.files.explorers.source import Source
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnesis.files.explorers.kinds import Kind
+from mnesis.files.explorers.detect import Kind
 from mnesis.files.explorers.report import Report, clean, plural, size_text
 from mnesis.files.explorers.source import Source
 

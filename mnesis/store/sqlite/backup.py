@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from mnesis.config import StoreConfig
 from mnesis.errors import ConfigurationError, MnesisStoreError, StoreFullError
-from mnesis.store.sqlite.faults import translated
-from mnesis.store.sqlite.opening import open_connection
+from mnesis.store.sqlite.connect import open_connection
+from mnesis.store.sqlite.translate_errors import translated
 
 
 def back_up(path: Path, config: StoreConfig, to: str | Path) -> None:

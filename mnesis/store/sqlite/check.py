@@ -10,13 +10,13 @@ from typing import Any, Concatenate, ParamSpec
 from mnesis.errors import CorruptStoreError
 from mnesis.models.context import Finding
 from mnesis.store.codec import EncodedMessage, message_is_intact, summary_digest
-from mnesis.store.spans import subtract
+from mnesis.store.covers import subtract
+from mnesis.store.sqlite.check_reachability import Graph, reach_findings
 from mnesis.store.sqlite.check_runs import file_findings, run_findings
 from mnesis.store.sqlite.check_search import search_findings
-from mnesis.store.sqlite.connection import Database
+from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.migrate import migrations
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.reach import Graph, reach_findings
 from mnesis.store.sqlite.rows import prunes_in, stored_session
 
 P = ParamSpec("P")

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from mnesis.errors import CorruptStoreError
 from mnesis.models.context import Finding
 from mnesis.models.message import Message
-from mnesis.search.words import indexed, readable
-from mnesis.store.sqlite.connection import Database
+from mnesis.search.analysis import indexed, readable
+from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.fulltext import key_of, reach, trigrams
 from mnesis.store.sqlite.log import page
 from mnesis.store.sqlite.queries import sql

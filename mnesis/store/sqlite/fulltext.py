@@ -15,10 +15,10 @@ from functools import cached_property
 from itertools import pairwise
 
 from mnesis.models.message import Message
-from mnesis.models.recall import Search
+from mnesis.models.search import Search
+from mnesis.search.analysis import RULES_VERSION, indexed, question_words, readable
 from mnesis.search.dates import named_dates
-from mnesis.search.rank import Row, Word, inverse_frequency, rank
-from mnesis.search.words import RULES_VERSION, indexed, question_words, readable
+from mnesis.search.ranking import Row, Word, inverse_frequency, rank
 from mnesis.store.sqlite.queries import sql
 
 SEQ_BITS = 32

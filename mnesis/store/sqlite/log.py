@@ -9,9 +9,9 @@ from mnesis.errors import MessageNotFoundError
 from mnesis.models.context import FileReference
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
+from mnesis.store.accounting import file_ids, grown, refuse_other_content, with_compactions
 from mnesis.store.base import Append, Appended
 from mnesis.store.codec import EncodedMessage
-from mnesis.store.ledger import file_ids, grown, refuse_other_content, with_compactions
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
     Row,

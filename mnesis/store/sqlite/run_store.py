@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mnesis.models.run import ItemOutcome, ItemState, MapRun, RunItem, RunSpec
-from mnesis.store.run_rules import check_spec, check_texts
+from mnesis.store.run_validation import check_spec, check_texts
 from mnesis.store.sqlite import runs
-from mnesis.store.sqlite.connection import Database
+from mnesis.store.sqlite.database import Database
 
 
 class SqliteRuns:
-    """`mnesis.store.runs.RunStore` says what each verb does."""
+    """`mnesis.store.run_store.RunStore` says what each verb does."""
 
     _database: Database
     _where: str

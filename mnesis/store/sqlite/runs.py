@@ -9,7 +9,7 @@ from typing import Any
 from mnesis.errors import RunNotFoundError
 from mnesis.models.run import ItemOutcome, ItemState, MapRun, RunItem, RunSpec
 from mnesis.models.usage import TokenUsage
-from mnesis.store.run_rules import (
+from mnesis.store.run_validation import (
     Moved,
     finished,
     refuse_misplaced,

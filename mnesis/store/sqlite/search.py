@@ -8,15 +8,15 @@ from collections.abc import Iterator
 
 from mnesis.errors import CorruptStoreError, ReadOnlyStoreError, SummaryNotFoundError
 from mnesis.models.message import Message
-from mnesis.models.recall import Search, SearchHit, SearchPage
-from mnesis.search.cursors import Place, check_search, parse_place
+from mnesis.models.search import Search, SearchHit, SearchPage
 from mnesis.search.hits import hit_of, holds_text, page_of
+from mnesis.search.pagination import Place, check_search, parse_place
 from mnesis.store.sqlite import fulltext
-from mnesis.store.sqlite.connection import Database
+from mnesis.store.sqlite.context import summary
+from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.fulltext import Log, Logs, seq_of
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import message_from_row, stored_session
-from mnesis.store.sqlite.sweep import summary
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from dataclasses import asdict
 
 from mnesis.models.context import Interruption
 from mnesis.models.session import SessionRecord
+from mnesis.store.accounting import changed, opened
 from mnesis.store.base import SessionPage
 from mnesis.store.codec import to_json
-from mnesis.store.cursors import format_cursor, parse_cursor
-from mnesis.store.ledger import changed, opened
+from mnesis.store.session_cursor import format_cursor, parse_cursor
 from mnesis.store.sqlite.fulltext import empty
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (

@@ -10,17 +10,17 @@ from pathlib import Path
 from mnesis.config import StoreConfig
 from mnesis.models.context import ActiveContext, FileReference, Finding, Interruption
 from mnesis.models.message import Message
-from mnesis.models.recall import Search, SearchPage
 from mnesis.models.results import CompactionResult, TurnSnapshot
+from mnesis.models.search import Search, SearchPage
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
+from mnesis.store.accounting import refuse_repeated_ids
 from mnesis.store.base import Append, Appended, Compaction, SessionPage
 from mnesis.store.codec import encode_message
-from mnesis.store.ledger import refuse_repeated_ids
-from mnesis.store.sqlite import check, log, sessions, sweep
+from mnesis.store.sqlite import check, context, log, sessions
 from mnesis.store.sqlite import search as find
 from mnesis.store.sqlite.backup import back_up
-from mnesis.store.sqlite.connection import Database
+from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.run_store import SqliteRuns
 
 
@@ -85,15 +85,15 @@ class SqliteStore(SqliteRuns):
 
     async def active_context(self, session_id: str) -> ActiveContext:
         """See `Store.active_context`."""
-        return await self._database.read(sweep.active_context, session_id, self._where)
+        return await self._database.read(context.active_context, session_id, self._where)
 
     async def compact(self, session_id: str, compaction: Compaction) -> SessionRecord:
         """See `Store.compact`."""
-        return await self._database.write(sweep.compact, session_id, compaction, self._where)
+        return await self._database.write(context.compact, session_id, compaction, self._where)
 
     async def hide(self, session_id: str, first_seq: int, last_seq: int) -> SessionRecord:
         """See `Store.hide`."""
-        return await self._database.write(sweep.hide, session_id, first_seq, last_seq, self._where)
+        return await self._database.write(context.hide, session_id, first_seq, last_seq, self._where)
 
     async def revise(
         self, session_id: str, hide: Sequence[tuple[int, int]], append: Append, *, last_seq: int
@@ -101,21 +101,23 @@ class SqliteStore(SqliteRuns):
         """See `Store.revise`."""
         refuse_repeated_ids(append.messages)
         encoded = [encode_message(message) for message in append.messages]
-        return await self._database.write(sweep.revise, session_id, hide, append, encoded, last_seq, self._where)
+        return await self._database.write(context.revise, session_id, hide, append, encoded, last_seq, self._where)
 
     async def summary(self, session_id: str, summary_id: str) -> Summary:
         """See `Store.summary`."""
-        return await self._database.read(sweep.summary, session_id, summary_id, self._where)
+        return await self._database.read(context.summary, session_id, summary_id, self._where)
 
     async def summaries(self, session_id: str) -> list[Summary]:
         """See `Store.summaries`."""
-        return await self._database.read(sweep.summaries, session_id, self._where)
+        return await self._database.read(context.summaries, session_id, self._where)
 
     async def covered_messages(
         self, session_id: str, summary_id: str, *, after_seq: int = 0, limit: int | None = None
     ) -> list[Message]:
         """See `Store.covered_messages`."""
-        return await self._database.read(sweep.covered_messages, session_id, summary_id, after_seq, limit, self._where)
+        return await self._database.read(
+            context.covered_messages, session_id, summary_id, after_seq, limit, self._where
+        )
 
     def turns(self, session_id: str) -> list[TurnSnapshot]:
         """See `Store.turns`."""
@@ -148,7 +150,7 @@ class SqliteStore(SqliteRuns):
 
     async def pin(self, session_id: str, seq: int, pinned: bool = True) -> None:
         """See `Store.pin`."""
-        await self._database.write(sweep.pin, session_id, seq, pinned, self._where)
+        await self._database.write(context.pin, session_id, seq, pinned, self._where)
 
     async def file_references(
         self, *, session_id: str | None = None, content_id: str | None = None

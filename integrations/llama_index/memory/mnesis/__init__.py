@@ -8,7 +8,7 @@ except ImportError as error:
 from llama_index.memory.mnesis.base import MnesisMemory
 from llama_index.memory.mnesis.chat_store import MnesisChatStore
 from llama_index.memory.mnesis.events import MnesisCompacted, MnesisHistoryReplaced, MnesisSessionEvent
-from llama_index.memory.mnesis.simple_store import read_simple_chat_store, write_simple_chat_store
+from llama_index.memory.mnesis.import_simple_store import read_simple_chat_store, write_simple_chat_store
 from llama_index.memory.mnesis.tools import function_tools
 
 __all__ = [

@@ -13,23 +13,23 @@ from llama_index.core.memory.types import DEFAULT_CHAT_STORE_KEY, BaseMemory
 from llama_index.core.storage.chat_store import BaseChatStore
 from llama_index.core.tools import FunctionTool
 from llama_index.core.utils import get_tokenizer
-from llama_index.memory.mnesis.attach import Attachment, engine_named, name_of
+from llama_index.memory.mnesis.attachment import Attachment, engine_named, name_of
 from llama_index.memory.mnesis.history import History, counter
+from llama_index.memory.mnesis.llm import context_window
 from llama_index.memory.mnesis.messages import from_record
-from llama_index.memory.mnesis.model import context_window
 from llama_index.memory.mnesis.tools import function_tools
 from llama_index.memory.mnesis.view import Insert
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
 from mnesis import sync
 from mnesis.config import MnesisConfig
-from mnesis.engine import Engine
+from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 from mnesis.events.bus import EventBus
 from mnesis.ids import new_id
-from mnesis.lookup.grants import Grant
 from mnesis.models.results import CompactionResult
-from mnesis.session import MnesisSession
+from mnesis.recall.grants import Grant
+from mnesis.session.session import MnesisSession
 
 DEFAULT_TOKEN_LIMIT = 30_000
 TOKEN_LIMIT_RATIO = 0.75

@@ -8,14 +8,14 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
-from llama_index.memory.mnesis.attach import Attachment, engine_named, name_of
+from llama_index.memory.mnesis.attachment import Attachment, engine_named, name_of
 from llama_index.memory.mnesis.history import History, counter
 from llama_index.memory.mnesis.messages import from_record
 from pydantic import ConfigDict, PrivateAttr
 
-from mnesis.engine import Engine
+from mnesis.concurrency import FairLock
+from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError, StaleContextError
-from mnesis.locks import FairLock
 from mnesis.models.message import Message
 
 KEY = "llama_index_archive"

@@ -9,7 +9,7 @@ from llama_index_instrumentation.base import BaseEvent
 from pydantic import Field
 
 from mnesis.events.bus import MnesisEvent
-from mnesis.session import MnesisSession
+from mnesis.session.session import MnesisSession
 
 DISPATCHER = "llama_index.memory.mnesis"
 _dispatcher = get_dispatcher(DISPATCHER)

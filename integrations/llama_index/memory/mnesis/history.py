@@ -16,13 +16,13 @@ from llama_index.memory.mnesis.view import Element, Insert, View, make_view
 
 from mnesis import sync
 from mnesis.errors import ContextIrreducibleError, StaleContextError
-from mnesis.lookup.automatic import asked_now, recalled
 from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
-from mnesis.session import MnesisSession
-from mnesis.tokens import TokenEstimator, pieces
+from mnesis.recall.automatic import asked_now, recalled
+from mnesis.session.session import MnesisSession
+from mnesis.tokens.estimator import TokenEstimator, pieces
 
 Tokenizer = Callable[[str], Sequence[object]]
 Count = Callable[[str], int]

@@ -32,6 +32,7 @@ from llama_index.memory.mnesis.blocks import (
 )
 
 from mnesis.errors import InvalidMessageError
+from mnesis.formats.openai import arguments_text
 from mnesis.ids import new_id, now_ms
 from mnesis.models.message import (
     DataPart,
@@ -46,8 +47,7 @@ from mnesis.models.message import (
     ToolPart,
     ToolResultPart,
 )
-from mnesis.render.chat import arguments_text
-from mnesis.tokens import message_tokens
+from mnesis.tokens.estimator import message_tokens
 
 KEY = "llama_index"
 MEDIA_TOKENS = {"audio": 256, "video": 2_048}

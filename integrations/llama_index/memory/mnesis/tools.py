@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from mnesis import sync
 from mnesis.errors import ToolDefinitionError
-from mnesis.tools.spec import ToolSpec
+from mnesis.models.tool import ToolSpec
 
 
 def function_tools(specs: Iterable[ToolSpec]) -> list[FunctionTool]:

@@ -16,13 +16,13 @@ from typing import Any, Literal
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from llama_index.memory.mnesis.messages import from_record, shown
 
-from mnesis.compaction.select import turn_starts
+from mnesis.compaction.fold import turn_starts
 from mnesis.context import markers
 from mnesis.context.assemble import assemble, shortened
+from mnesis.formats.openai import text_of
 from mnesis.models.context import ActiveContext
 from mnesis.models.message import Message, ToolPart, ToolResultPart
-from mnesis.render.chat import text_of
-from mnesis.tokens import message_tokens
+from mnesis.tokens.estimator import message_tokens
 
 Insert = Literal["system", "user"]
 Count = Callable[[str], int]

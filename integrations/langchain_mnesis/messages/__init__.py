@@ -1,0 +1,1 @@
+"""LangChain messages as mnesis stores them, exactly, and back."""

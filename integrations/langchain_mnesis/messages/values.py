@@ -1,0 +1,254 @@
+"""Python values as JSON and back, exactly, without building anything that stored data names.
+
+JSON's own values stay as they are. Everything else becomes `{"$mn": kind, "v": …}`; a dict that has such a key itself is
+written as pairs, so that no user data can pass for a tag. Objects of other classes (pydantic models, dataclasses, enums)
+come back as what they were only if the reader lists their class; otherwise as their plain values. What cannot be written
+at all is kept as an `Unserialisable`, which says what it was.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import dataclasses
+import enum
+import math
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from functools import cache, partial
+from typing import Any
+from uuid import UUID
+
+from langchain_core.documents import Document
+from langchain_core.messages import BaseMessage
+from pydantic import BaseModel
+
+TAG = "$mn"
+MAX_DEPTH = 60
+"""Containers inside containers that are written. The store takes 200 levels, and a container can take three of them."""
+MAX_REPR_CHARS = 1_000
+_NO_DEFAULT = object()
+_JSON_INTEGERS = range(-(2**63), 2**63)
+
+Types = dict[str, type]
+"""Classes a reader allows, by the name they are stored under."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unserialisable:
+    """Stands for a value that could not be stored: the name of its class and the beginning of its repr."""
+
+    type_name: str
+    text: str
+
+
+def types_by_name(types: Iterable[type]) -> Types:
+    """Classes by the name they are stored under."""
+    return {type_name(kind): kind for kind in types}
+
+
+def type_name(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def dump_value(value: Any, depth: int = 0) -> Any:
+    """The JSON form of any value. Never raises."""
+    if value is None or type(value) in (str, bool):
+        return value
+    if depth > MAX_DEPTH:
+        return _opaque(value)
+    if type(value) is int:
+        return value if value in _JSON_INTEGERS else _tag("int", hex(value))
+    if type(value) is float:
+        return value if math.isfinite(value) else _tag("float", repr(value))
+    if isinstance(value, dict):
+        return _dump_dict(value, depth)
+    if type(value) is list:
+        return [dump_value(item, depth + 1) for item in value]
+    for kind, name, dump in _SCALARS:
+        if type(value) is kind:
+            return _tag(name, dump(value))
+    return _dump_object(value, depth)
+
+
+def load_value(data: Any, types: Types) -> Any:
+    """The value back. Raises ValueError for what `dump_value` never writes."""
+    if isinstance(data, list):
+        return [load_value(item, types) for item in data]
+    if not isinstance(data, dict):
+        return data
+    if TAG not in data:
+        return {key: load_value(item, types) for key, item in data.items()}
+    load = _LOADERS.get(data[TAG])
+    if load is None:
+        raise ValueError(f"unknown kind of stored value: {data[TAG]!r}")
+    return load(data, types)
+
+
+def dump_model(value: BaseModel, depth: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a model that differ from their defaults, and its extra fields, both as JSON."""
+    defaults = _defaults(type(value))
+    fields = {
+        name: dump_value(item, depth + 1)
+        for name, item in value.__dict__.items()
+        if name in defaults and not _is_default(defaults[name], item)
+    }
+    extra = value.__pydantic_extra__ or {}
+    return fields, {name: dump_value(item, depth + 1) for name, item in extra.items()}
+
+
+def build_model(kind: type[BaseModel], fields: dict[str, Any], extra: dict[str, Any]) -> Any:
+    """A model with exactly these values: nothing is validated, so nothing is changed."""
+    missing = {name: make() for name, make in _makers(kind) if name not in fields}
+    made = kind.model_construct(_fields_set=set(fields), **missing, **fields)
+    if extra:
+        object.__setattr__(made, "__pydantic_extra__", dict(extra))
+    return made
+
+
+@cache
+def _makers(kind: type[BaseModel]) -> list[tuple[str, Callable[[], Any]]]:
+    """What gives each field its default. Pydantic works this out anew at every construction, at ten times the cost."""
+    return [(name, _maker(default)) for name, default in _defaults(kind).items() if default is not _NO_DEFAULT]
+
+
+def _maker(default: Any) -> Callable[[], Any]:
+    return partial(copy.deepcopy, default) if default else partial(copy.copy, default)
+
+
+@cache
+def _defaults(kind: type[BaseModel]) -> dict[str, Any]:
+    return {name: _default(field) for name, field in kind.model_fields.items()}
+
+
+def _default(field: Any) -> Any:
+    if field.is_required() or field.default_factory_takes_validated_data:
+        return _NO_DEFAULT
+    return field.get_default(call_default_factory=True)
+
+
+def _is_default(default: Any, value: Any) -> bool:
+    if value is default:
+        return True
+    # Only empty containers and plain values are compared: comparing other objects may cost anything, or raise.
+    plain = type(value) in (str, int, bool) or (type(value) in (list, dict) and not value)
+    return plain and type(default) is type(value) and bool(default == value)
+
+
+def _tag(kind: str, value: Any, **more: Any) -> dict[str, Any]:
+    return {TAG: kind, "v": value, **more}
+
+
+def _opaque(value: Any) -> dict[str, Any]:
+    if isinstance(value, Unserialisable):
+        return _tag("opaque", value.text, type=value.type_name)
+    try:
+        text = repr(value)[:MAX_REPR_CHARS]
+    except Exception as error:  # a repr is the user's code and may fail in any way; the value is marked all the same
+        text = f"<repr failed: {type(error).__name__}>"
+    return _tag("opaque", text, type=type_name(type(value)))
+
+
+def _dump_dict(value: dict[Any, Any], depth: int) -> Any:
+    if TAG not in value and all(type(key) is str for key in value):
+        return {key: dump_value(item, depth + 1) for key, item in value.items()}
+    pairs = [[dump_value(key, depth + 1), dump_value(item, depth + 1)] for key, item in value.items()]
+    return _tag("dict", pairs)
+
+
+def _dump_object(value: Any, depth: int) -> Any:
+    if isinstance(value, enum.Enum):
+        return _tag("enum", dump_value(value.value, depth + 1), type=type_name(type(value)))
+    if isinstance(value, BaseMessage):
+        from langchain_mnesis.messages.serialize import dump_message
+
+        return _tag("message", dump_message(value, depth + 1))
+    if isinstance(value, BaseModel):
+        fields, extra = dump_model(value, depth)
+        kind = "document" if type(value) is Document else "model"
+        return _tag(kind, fields, type=type_name(type(value)), **({"extra": extra} if extra else {}))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type | Unserialisable):
+        fields = {f.name: dump_value(getattr(value, f.name, None), depth + 1) for f in dataclasses.fields(value)}
+        return _tag("dataclass", fields, type=type_name(type(value)))
+    for kinds, name in _SEQUENCES:
+        if isinstance(value, kinds):
+            return _tag(name, [dump_value(item, depth + 1) for item in value])
+    for base in (str, int, float):
+        if isinstance(value, base):
+            return dump_value(base(value), depth)
+    return [dump_value(item, depth + 1) for item in value] if isinstance(value, list) else _opaque(value)
+
+
+_SEQUENCES: tuple[tuple[type[Collection[Any]], str], ...] = ((tuple, "tuple"), (set, "set"), (frozenset, "frozenset"))
+
+_SCALARS: tuple[tuple[type, str, Callable[[Any], Any]], ...] = (
+    (bytes, "bytes", lambda v: base64.b64encode(v).decode()),
+    (bytearray, "bytearray", lambda v: base64.b64encode(v).decode()),
+    (datetime, "datetime", lambda v: v.isoformat()),
+    (date, "date", lambda v: v.isoformat()),
+    (time, "time", lambda v: v.isoformat()),
+    (timedelta, "timedelta", lambda v: [v.days, v.seconds, v.microseconds]),
+    (UUID, "uuid", str),
+    (Decimal, "decimal", str),
+    (complex, "complex", lambda v: [dump_value(v.real), dump_value(v.imag)]),
+)
+
+
+def _load_model(data: dict[str, Any], types: Types) -> Any:
+    fields, extra = load_value(data["v"], types), load_value(data.get("extra", {}), types)
+    kind = types.get(data["type"])
+    if kind is None or not issubclass(kind, BaseModel):
+        return {**fields, **extra}
+    return build_model(kind, fields, extra)
+
+
+def _load_dataclass(data: dict[str, Any], types: Types) -> Any:
+    fields, kind = load_value(data["v"], types), types.get(data["type"])
+    if kind is None or not dataclasses.is_dataclass(kind):
+        return fields
+    made = object.__new__(kind)
+    for name, value in fields.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def _load_enum(data: dict[str, Any], types: Types) -> Any:
+    value, kind = load_value(data["v"], types), types.get(data["type"])
+    return kind(value) if kind is not None and issubclass(kind, enum.Enum) else value
+
+
+def _load_message(data: dict[str, Any], types: Types) -> Any:
+    from langchain_mnesis.messages.serialize import load_message
+
+    return load_message(data["v"], types)
+
+
+def _load_document(data: dict[str, Any], types: Types) -> Any:
+    return build_model(Document, load_value(data["v"], types), load_value(data.get("extra", {}), types))
+
+
+_LOADERS: dict[str, Callable[[dict[str, Any], Types], Any]] = {
+    "int": lambda d, _: int(d["v"], 16),
+    "float": lambda d, _: float(d["v"]),
+    "bytes": lambda d, _: base64.b64decode(d["v"]),
+    "bytearray": lambda d, _: bytearray(base64.b64decode(d["v"])),
+    "datetime": lambda d, _: datetime.fromisoformat(d["v"]),
+    "date": lambda d, _: date.fromisoformat(d["v"]),
+    "time": lambda d, _: time.fromisoformat(d["v"]),
+    "timedelta": lambda d, _: timedelta(*d["v"]),
+    "uuid": lambda d, _: UUID(d["v"]),
+    "decimal": lambda d, _: Decimal(d["v"]),
+    "complex": lambda d, types: complex(*load_value(d["v"], types)),
+    "tuple": lambda d, types: tuple(load_value(d["v"], types)),
+    "set": lambda d, types: set(load_value(d["v"], types)),
+    "frozenset": lambda d, types: frozenset(load_value(d["v"], types)),
+    "dict": lambda d, types: {load_value(k, types): load_value(v, types) for k, v in d["v"]},
+    "opaque": lambda d, _: Unserialisable(d["type"], d["v"]),
+    "model": _load_model,
+    "dataclass": _load_dataclass,
+    "enum": _load_enum,
+    "message": _load_message,
+    "document": _load_document,
+}

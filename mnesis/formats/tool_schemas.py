@@ -1,0 +1,21 @@
+"""Tools in the shapes of providers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mnesis.models.tool import ToolSpec
+
+
+def chat_tools(tools: Iterable[ToolSpec]) -> list[dict[str, Any]]:
+    """The `tools` of a chat-completions request."""
+    return [
+        {"type": "function", "function": {"name": t.name, "description": t.description, "parameters": t.parameters}}
+        for t in tools
+    ]
+
+
+def anthropic_tools(tools: Iterable[ToolSpec]) -> list[dict[str, Any]]:
+    """The `tools` of a request to Anthropic."""
+    return [{"name": t.name, "description": t.description, "input_schema": t.parameters} for t in tools]

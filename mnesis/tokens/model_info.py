@@ -1,0 +1,204 @@
+"""What is known of a model: its window, how much an answer may take, how its tokens are counted.
+
+The figures come from the cost map in litellm's wheel, read as a file: litellm is not imported and nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from mnesis.config import ModelOverrides
+from mnesis.errors import ConfigurationError
+from mnesis.models.session import NO_MODEL
+from mnesis.tokens.estimator import EncodingName, encoding_of, package_directories
+
+logger = logging.getLogger(__name__)
+
+UNKNOWN_CONTEXT_LIMIT = 32_768
+UNKNOWN_MAX_OUTPUT_TOKENS = 4_096
+MAX_RESERVED_OUTPUT_TOKENS = 32_000
+
+_COST_MAP = "model_prices_and_context_window_backup.json"
+_TEXT_MODES = ("chat", "completion", "responses", None)
+_SUFFIX = re.compile(r"(?:[:@].*|-v\d+(?::\d+)?|-\d{8}|-\d{4}-\d{2}-\d{2}|-latest)$")
+_FINE_TUNED = re.compile(r"^ft:|(?<=/)ft:")
+_VENDOR = re.compile(r"^(?:[a-z][a-z-]*\.)+(?=[a-z])")
+# Published limits of models that the cost map no longer lists but people still name.
+_RETIRED = {
+    "gemini-1-5-pro": (2_097_152, 8_192, "gemini"),
+    "gemini-1-5-flash": (1_048_576, 8_192, "gemini"),
+    "claude-3-opus": (200_000, 4_096, "anthropic"),
+    "claude-3-5-sonnet": (200_000, 8_192, "anthropic"),
+    "claude-3-sonnet": (200_000, 4_096, "anthropic"),
+}
+_MAKERS = {"o200k_base": "openai", "cl100k_base": "openai", "claude_heuristic": "anthropic"}
+
+
+class ModelInfo(BaseModel):
+    """Limits of a model, in its own tokens.
+
+    `context_limit` is what a request may take. `max_output_tokens` is what is reserved and asked for per answer, not
+    all the model could give: at most 32,000 and at most a quarter of the window, unless overridden. `known` is False
+    where the limits are a cautious guess. `provider_id` is "" where nothing names a provider.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model_id: str
+    provider_id: str = ""
+    context_limit: int = UNKNOWN_CONTEXT_LIMIT
+    max_output_tokens: int = UNKNOWN_MAX_OUTPUT_TOKENS
+    encoding: EncodingName = "unknown"
+    known: bool = False
+
+    @classmethod
+    def from_model_string(cls, model: str, overrides: ModelOverrides | None = None) -> ModelInfo:
+        """What is known of `model` (as litellm takes it), `overrides` first.
+
+        Raises `ConfigurationError` for a blank model string, and for overrides that leave no room for a request.
+        """
+        model = model.strip()
+        if not model:
+            raise ConfigurationError("the model string is empty; give one such as 'openai/gpt-4o' or 'ollama/llama3'")
+        overrides = overrides or ModelOverrides()
+        limits = _find(model)
+        if limits is None and overrides.context_limit is None and model != NO_MODEL:
+            _warn_unknown(model)
+        context_limit = overrides.context_limit or (limits.context if limits else UNKNOWN_CONTEXT_LIMIT)
+        info = cls(
+            model_id=model,
+            provider_id=_provider(model),
+            context_limit=context_limit,
+            max_output_tokens=overrides.max_output_tokens or _reserved_output(limits, context_limit),
+            encoding=overrides.encoding or encoding_of(model),
+            known=limits is not None or overrides.context_limit is not None,
+        )
+        _refuse_if_no_room(info, overrides)
+        return info
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    context: int
+    output: int
+    provider: str
+
+
+def _provider(model: str) -> str:
+    if "/" in model:
+        return model.split("/", 1)[0]
+    listed = _listed(model)
+    return listed.provider if listed else _MAKERS.get(encoding_of(model), "")
+
+
+def _reserved_output(limits: _Limits | None, context_limit: int) -> int:
+    possible = limits.output if limits else UNKNOWN_MAX_OUTPUT_TOKENS
+    return max(1, min(possible, MAX_RESERVED_OUTPUT_TOKENS, context_limit // 4))
+
+
+def _refuse_if_no_room(info: ModelInfo, overrides: ModelOverrides) -> None:
+    if info.max_output_tokens < info.context_limit:
+        return
+    source = "model_overrides" if overrides.context_limit is not None else f"the limit of {info.model_id}"
+    raise ConfigurationError(
+        f"model_overrides.max_output_tokens ({info.max_output_tokens:,}) must be below context_limit"
+        f" ({info.context_limit:,}, from {source}), or nothing is left for the request; lower the first or set"
+        " model_overrides.context_limit higher"
+    )
+
+
+@functools.cache
+def _warn_unknown(model: str) -> None:
+    logger.warning(
+        "the limits of model %r are not known: assuming a window of %s tokens and answers of %s;"
+        " set MnesisConfig.model_overrides (context_limit, max_output_tokens) to what it really has",
+        model,
+        f"{UNKNOWN_CONTEXT_LIMIT:,}",
+        f"{UNKNOWN_MAX_OUTPUT_TOKENS:,}",
+    )
+
+
+def _find(model: str) -> _Limits | None:
+    return _listed(model) or _limits_tables()[1].get(_plain_name(model))
+
+
+def _listed(model: str) -> _Limits | None:
+    exact, _ = _limits_tables()
+    return next((exact[name] for name in _candidates(model) if name in exact), None)
+
+
+def _candidates(model: str) -> Iterator[str]:
+    """The names `model` may have in the cost map, most specific first."""
+    segments = _base_model(model).split("/")
+    paths = ["/".join(segments[start:]) for start in range(len(segments))]
+    if len(segments) > 2:
+        paths.insert(1, f"{segments[0]}/{segments[-1]}")
+    yield from paths
+    yield from (_without_suffixes(path) for path in paths)
+
+
+def _base_model(model: str) -> str:
+    """In lower case; a fine-tuned model (`ft:gpt-4o:acme::x`) has the limits of what it was made from."""
+    return _FINE_TUNED.sub("", model.lower())
+
+
+def _plain_name(model: str) -> str:
+    """The model's name alone, `4.5` written `4-5`: no provider, region, vendor, version, tag or date."""
+    name = _without_suffixes(_base_model(model).rsplit("/", 1)[-1])
+    return _VENDOR.sub("", name).replace(".", "-")
+
+
+def _without_suffixes(name: str) -> str:
+    shorter = _SUFFIX.sub("", name)
+    return name if shorter in ("", name) else _without_suffixes(shorter)
+
+
+@functools.cache
+def _limits_tables() -> tuple[dict[str, _Limits], dict[str, _Limits]]:
+    """Limits by full name, and by plain name: there the smallest that any provider of a model of that name gives."""
+    exact: dict[str, _Limits] = {}
+    by_name: dict[str, _Limits] = {}
+    for key, entry in _cost_map().items():
+        limits = _entry_limits(entry)
+        if limits is None:
+            continue
+        exact.setdefault(key.lower(), limits)
+        name = _plain_name(key)
+        by_name[name] = min(by_name.get(name, limits), limits, key=lambda each: each.context)
+    for name, (context, output, provider) in _RETIRED.items():
+        by_name.setdefault(name, _Limits(context, output, provider))
+    return exact, by_name
+
+
+def _cost_map() -> dict[str, Any]:
+    for directory in package_directories("litellm"):
+        try:
+            data = json.loads((directory / _COST_MAP).read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(data, dict):
+            return data
+    logger.warning("the limits of models are not known: no readable %s is installed with litellm", _COST_MAP)
+    return {}
+
+
+def _entry_limits(entry: Any) -> _Limits | None:
+    if not isinstance(entry, dict) or entry.get("mode") not in _TEXT_MODES:
+        return None
+    context = _positive(entry.get("max_input_tokens")) or _positive(entry.get("max_tokens"))
+    if context is None:
+        return None
+    output = _positive(entry.get("max_output_tokens")) or UNKNOWN_MAX_OUTPUT_TOKENS
+    return _Limits(context, output, str(entry.get("litellm_provider") or ""))
+
+
+def _positive(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and value >= 1 else None
