@@ -30,7 +30,7 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 
 from benchmarks.tables import table
 from langchain_mnesis import MnesisChatMessageHistory, MnesisMemory, MnesisMiddleware, history_factory
-from mnesis import CompactionConfig, Engine, MnesisConfig, sync
+from mnesis import CompactionConfig, Engine, MnesisConfig, concurrency
 
 WINDOW = 20
 SESSION = {"configurable": {"session_id": "s"}}
@@ -127,7 +127,7 @@ def mnesis_rows(directory: Path, messages: int, repeats: int) -> dict[str, str]:
         "mnesis: MnesisMemory turn": timed(fresh(turns(memory)), 10),
         "mnesis: middleware, one model call": timed(fresh(middleware_call(engine, history)), 10),
     }
-    sync.run(engine.close())
+    concurrency.run(engine.close())
     return rows
 
 

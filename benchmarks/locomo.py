@@ -41,9 +41,10 @@ from mnesis import CompactionConfig, MnesisConfig, MnesisSession
 from mnesis.compaction.extract import extract
 from mnesis.compaction.transcript import passages
 from mnesis.config import ModelOverrides, RecallConfig
+from mnesis.formats.text import readable
 from mnesis.models.message import text_message
 from mnesis.models.summary import Summary
-from mnesis.search.analysis import STOP_WORDS, readable
+from mnesis.search.analysis import STOP_WORDS
 from mnesis.tokens import TokenEstimator
 
 CATEGORIES = {4: "single-hop", 1: "multi-hop", 2: "temporal", 3: "open-domain", 5: "adversarial"}

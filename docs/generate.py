@@ -29,7 +29,7 @@ FURTHER_MODULES = (
 )
 # What methods give and take, as far as it is none of these already.
 FURTHER_NAMES = (
-    "mnesis.models.context.Interruption",
+    "mnesis.models.session.Interruption",
     "mnesis.models.dag.SummaryDag",
     "mnesis.models.dag.SummaryNode",
     "mnesis.models.timeline.Timeline",

@@ -13,7 +13,7 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 from stand_ins import langchain_model
 
 from langchain_mnesis import MnesisChatMessageHistory, history_factory
-from mnesis import Engine, sync
+from mnesis import Engine, concurrency
 
 # Newer releases of langchain-core point at agents instead; chains with a history go on working.
 warnings.filterwarnings("ignore", message=".*RunnableWithMessageHistory.*")
@@ -38,7 +38,7 @@ def main() -> None:
 
         history = MnesisChatMessageHistory("ada", engine=engine)
         print(f"{len(history.messages)} messages in the history; the next process that asks for 'ada' goes on here.")
-        sync.run(engine.close())
+        concurrency.run(engine.close())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -11,6 +12,8 @@ from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
+
+from mnesis.errors import MnesisError
 
 T = TypeVar("T")
 
@@ -135,3 +138,63 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
         future.set_exception(RuntimeError(f"the function raised {error!r}"))
     else:
         future.set_exception(error)
+
+
+class _LoopThread:
+    """An event loop running in a daemon thread."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="mnesis-sync", daemon=True)
+        self.thread.start()
+
+
+_guard = threading.Lock()
+
+_running: _LoopThread | None = None
+
+
+def background_loop() -> asyncio.AbstractEventLoop:
+    """The loop that serves synchronous calls; started at the first one, anew in a forked child."""
+    return _loop_thread().loop
+
+
+def _loop_thread() -> _LoopThread:
+    global _running
+    with _guard:
+        if _running is None or _running.pid != os.getpid():
+            _running = _LoopThread()
+        return _running
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the background loop and wait for it. An interrupt (Ctrl-C) cancels it.
+
+    Raises `MnesisError` when called from that loop's own thread.
+    """
+    serving = _loop_thread()
+    if threading.current_thread() is serving.thread:
+        work.close()
+        raise MnesisError(
+            "a synchronous mnesis call was made from the thread that serves such calls (for example from an event"
+            " handler or a tool of a synchronous session) and would wait for itself; use the async method there"
+        )
+    future = asyncio.run_coroutine_threadsafe(work, serving.loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+_ending: set[asyncio.Task[None]] = set()
+
+
+async def _carried_through(work: Coroutine[Any, Any, None]) -> None:
+    """Run to its end what must not be cut short by a second cancellation."""
+    task = asyncio.create_task(work)
+    _ending.add(task)
+    task.add_done_callback(_ending.discard)
+    with suppress(asyncio.CancelledError):
+        await asyncio.shield(task)

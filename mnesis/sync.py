@@ -7,26 +7,25 @@ themselves. The thread is a daemon: a process that never closes anything still e
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
+from mnesis.concurrency import run
 from mnesis.config import MnesisConfig
-from mnesis.display.panel import Panel, Shown
+from mnesis.display.panel import Panel
+from mnesis.display.shown import Shown
 from mnesis.engine.engine import Engine
-from mnesis.errors import MnesisError
 from mnesis.events.bus import EventBus, Handler, MnesisEvent, Unsubscribe
 from mnesis.files.grep import FileMatches
 from mnesis.files.handler import LargeFileHandler
 from mnesis.files.paging import MAX_CHARS, MAX_LINES, FilePage
 from mnesis.formats.parse import Content
-from mnesis.models.context import Budget, Interruption, Window
+from mnesis.models.context import Budget, Window
 from mnesis.models.dag import SummaryDag
 from mnesis.models.message import Message, Role
 from mnesis.models.results import (
@@ -40,6 +39,7 @@ from mnesis.models.results import (
     TurnSnapshot,
 )
 from mnesis.models.search import GrepPage, SearchMode, SearchPage
+from mnesis.models.session import Interruption
 from mnesis.models.summary import Summary
 from mnesis.models.timeline import Timeline
 from mnesis.models.tool import ToolSpec
@@ -50,53 +50,6 @@ from mnesis.session.session import MnesisSession
 from mnesis.session.turn import OnPart
 
 T = TypeVar("T")
-
-
-class _LoopThread:
-    """An event loop running in a daemon thread."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, name="mnesis-sync", daemon=True)
-        self.thread.start()
-
-
-_guard = threading.Lock()
-_running: _LoopThread | None = None
-
-
-def background_loop() -> asyncio.AbstractEventLoop:
-    """The loop that serves synchronous calls; started at the first one, anew in a forked child."""
-    return _loop_thread().loop
-
-
-def _loop_thread() -> _LoopThread:
-    global _running
-    with _guard:
-        if _running is None or _running.pid != os.getpid():
-            _running = _LoopThread()
-        return _running
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the background loop and wait for it. An interrupt (Ctrl-C) cancels it.
-
-    Raises `MnesisError` when called from that loop's own thread.
-    """
-    serving = _loop_thread()
-    if threading.current_thread() is serving.thread:
-        work.close()
-        raise MnesisError(
-            "a synchronous mnesis call was made from the thread that serves such calls (for example from an event"
-            " handler or a tool of a synchronous session) and would wait for itself; use the async method there"
-        )
-    future = asyncio.run_coroutine_threadsafe(work, serving.loop)
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
 
 
 class SyncSession(Shown):

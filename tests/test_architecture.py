@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ SOLE_USERS = {
     "litellm": ("llm/litellm.py",),
     "aiosqlite": ("store/sqlite/",),
     # The command line names the library's version; it never opens a database with it. Explorers look into users' files.
-    "sqlite3": ("store/sqlite/", "cli/doctor_environment.py", "files/explorers/sqlite.py"),
-    "tiktoken": ("tokens/estimator.py",),
+    "sqlite3": ("store/sqlite/", "store/memory_index.py", "cli/doctor_environment.py", "files/explorers/sqlite.py"),
+    "tiktoken": ("tokens/",),
     "click": ("cli/",),
     "rich": ("cli/", "display/"),
     "jinja2": ("operators/template.py",),
@@ -61,3 +62,33 @@ def test_arrows_between_the_rooms_point_down() -> None:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"]
     outcome = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True, timeout=100, check=False)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+ROOT = PACKAGE.parent
+SOURCE_ROOTS = (ROOT / "mnesis", ROOT / "integrations" / "langchain_mnesis", ROOT / "integrations" / "llama_index")
+
+
+def import_graph() -> dict[str, set[str]]:
+    """The modules of every package and what each imports, inside functions too."""
+    modules = {}
+    for path in (path for root in SOURCE_ROOTS for path in root.rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix().removeprefix("integrations/").removesuffix(".py")
+        modules[name.removesuffix("/__init__").replace("/", ".")] = path
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        targets: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                targets.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                full = [f"{node.module}.{alias.name}" for alias in node.names]
+                targets.update(name if name in modules else node.module for name in full)
+        graph[module] = (targets & modules.keys()) - {module}
+    return graph
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    try:
+        TopologicalSorter(import_graph()).prepare()
+    except CycleError as error:
+        pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")

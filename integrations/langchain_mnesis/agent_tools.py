@@ -9,7 +9,7 @@ from langchain.tools import ToolRuntime
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
 from langchain_mnesis.sessions import Sessions
-from mnesis import sync
+from mnesis import concurrency
 from mnesis.errors import MnesisError
 from mnesis.store.memory import MemoryStore
 from mnesis.tools.recall import recall_tools
@@ -54,13 +54,13 @@ def agent_tools(sessions: Sessions, session_of: SessionOf) -> list[BaseTool]:
         summary_id: str | None = None,
         cursor: str | None = None,
     ) -> str:
-        return sync.run(grep(pattern, runtime, mode, summary_id, cursor))
+        return concurrency.run(grep(pattern, runtime, mode, summary_id, cursor))
 
     def describe_sync(id: str, runtime: ToolRuntime) -> str:
-        return sync.run(describe(id, runtime))
+        return concurrency.run(describe(id, runtime))
 
     def expand_sync(id: str, runtime: ToolRuntime, cursor: str | None = None) -> str:
-        return sync.run(expand(id, runtime, cursor))
+        return concurrency.run(expand(id, runtime, cursor))
 
     # What the tools are for is said once, by the engine.
     said = {tool.name: tool.description for tool in recall_tools(MemoryStore(), "any", len)}

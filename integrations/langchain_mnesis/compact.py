@@ -13,9 +13,10 @@ from langchain_mnesis.budgets import SMALLEST_TOKENS, budgeted
 from langchain_mnesis.chat_model import client_for, model_name
 from langchain_mnesis.messages.convert import from_record, shows_whole, to_record
 from langchain_mnesis.runnable_io import input_messages
-from mnesis import sync
+from mnesis import concurrency
 from mnesis.config import MnesisConfig
-from mnesis.engine.engine import MEMORY, Engine
+from mnesis.engine.engine import Engine
+from mnesis.engine.registry import MEMORY
 from mnesis.errors import ConfigurationError
 from mnesis.llm.no_model import NoModel
 from mnesis.models.message import Message
@@ -69,8 +70,8 @@ def compact_messages(
     settings = budgeted(config or MnesisConfig(), usable_tokens=max_tokens, keep_tokens=keep)
     work = partial(_compacted, settings=settings, model=model or model_name(llm), llm=llm)
     if messages is None:
-        return RunnableLambda(lambda given: sync.run(work(given)), afunc=work, name="compact_messages")
-    return sync.run(work(messages))
+        return RunnableLambda(lambda given: concurrency.run(work(given)), afunc=work, name="compact_messages")
+    return concurrency.run(work(messages))
 
 
 async def _compacted(

@@ -12,7 +12,7 @@ from langchain_core.tools import BaseTool
 
 from langchain_mnesis.session_tools import session_tools
 from langchain_mnesis.sessions import Sessions, checked_id
-from mnesis import sync
+from mnesis import concurrency
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
@@ -83,11 +83,11 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
     @property
     def messages(self) -> list[BaseMessage]:
         """The messages, as a list of the caller's own. Setting it replaces the view; the log keeps what was there."""
-        return sync.run(self.aget_messages())
+        return concurrency.run(self.aget_messages())
 
     @messages.setter
     def messages(self, messages: Sequence[BaseMessage]) -> None:
-        sync.run(self._replace(list(messages)))
+        concurrency.run(self._replace(list(messages)))
 
     async def aget_messages(self) -> list[BaseMessage]:
         """The messages; see `messages`."""
@@ -106,7 +106,7 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
         one's place in the view. A `RemoveMessage` takes a message out of the view. Raises `InvalidMessageError` for what
         is no message, and the store's errors.
         """
-        sync.run(self.aadd_messages(messages))
+        concurrency.run(self.aadd_messages(messages))
 
     def add_user_message(self, message: HumanMessage | str) -> None:
         """Store what the user said."""
@@ -135,7 +135,7 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
 
     def clear(self) -> None:
         """Begin anew with an empty view. The log keeps everything; `purge()` erases it."""
-        sync.run(self.aclear())
+        concurrency.run(self.aclear())
 
     async def aclear(self) -> None:
         """Begin anew with an empty view; see `clear`."""
@@ -144,7 +144,7 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
 
     def purge(self) -> None:
         """Erase the session and everything that belongs to it, for good."""
-        sync.run(self.apurge())
+        concurrency.run(self.apurge())
 
     async def apurge(self) -> None:
         """Erase the session; see `purge`."""

@@ -15,7 +15,7 @@ from langchain_core.messages import BaseMessage, messages_from_dict
 
 from langchain_mnesis.messages.convert import to_record
 from langchain_mnesis.sessions import Sessions
-from mnesis import sync
+from mnesis import concurrency
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError, InvalidMessageError
 from mnesis.ids import new_id
@@ -37,7 +37,7 @@ def import_sql_history(
     The file is only read. Messages keep their order and ids. Doing it again copies only what came since. Raises
     `ConfigurationError` if there is no such file or table, `InvalidMessageError` naming the row that holds no message.
     """
-    return sync.run(aimport_sql_history(database, engine=engine, db_path=db_path, table_name=table_name))
+    return concurrency.run(aimport_sql_history(database, engine=engine, db_path=db_path, table_name=table_name))
 
 
 async def aimport_sql_history(

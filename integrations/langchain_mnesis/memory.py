@@ -15,7 +15,7 @@ from langchain_mnesis.history_factory import config_specs, session_name
 from langchain_mnesis.runnable_io import Gathered
 from langchain_mnesis.runnable_turn import MemoryTurn, Shape
 from langchain_mnesis.sessions import Sessions
-from mnesis import sync
+from mnesis import concurrency
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
@@ -108,13 +108,13 @@ class MnesisMemory(Runnable[Any, Any]):
         self, input: Any, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Any:
         turn = self._turn(config)
-        prepared = sync.run(turn.begin(input))
+        prepared = concurrency.run(turn.begin(input))
         try:
             output = self.bound.invoke(prepared, patch_config(config, callbacks=run_manager.get_child()), **kwargs)
         except BaseException as error:
-            sync.run(turn.interrupted(error))
+            concurrency.run(turn.interrupted(error))
             raise
-        sync.run(turn.finish(output))
+        concurrency.run(turn.finish(output))
         return output
 
     async def _ainvoke(
@@ -136,15 +136,15 @@ class MnesisMemory(Runnable[Any, Any]):
         self, inputs: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Iterator[Any]:
         turn, gathered = self._turn(config), Gathered()
-        prepared = sync.run(turn.begin(next(inputs)))
+        prepared = concurrency.run(turn.begin(next(inputs)))
         try:
             for piece in self.bound.stream(prepared, patch_config(config, callbacks=run_manager.get_child()), **kwargs):
                 gathered.add(piece)
                 yield piece
         except BaseException as error:
-            sync.run(turn.interrupted(error, gathered))
+            concurrency.run(turn.interrupted(error, gathered))
             raise
-        sync.run(turn.finish_stream(gathered))
+        concurrency.run(turn.finish_stream(gathered))
 
     async def _astream(
         self,

@@ -30,7 +30,7 @@ from langchain_mnesis.agent_tools import agent_tools
 from langchain_mnesis.chat_model import is_overflow, model_name
 from langchain_mnesis.sessions import Sessions, checked_id
 from langchain_mnesis.triggers import ContextSize, Trigger, checked_keep, clauses
-from mnesis import sync
+from mnesis import concurrency
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
@@ -101,14 +101,14 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
     ) -> Response:
         """Log what is new, call the model with what fits, log its answer."""
         call = self._call(request)
-        prepared = sync.run(call.prepare())
+        prepared = concurrency.run(call.prepare())
         try:
             response = handler(prepared)
         except Exception as error:
             if not is_overflow(error):
                 raise
-            response = handler(sync.run(call.prepare_smaller()))
-        return sync.run(call.finish(response))
+            response = handler(concurrency.run(call.prepare_smaller()))
+        return concurrency.run(call.finish(response))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]

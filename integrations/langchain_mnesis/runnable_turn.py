@@ -12,7 +12,7 @@ from langchain_mnesis.runnable_io import Gathered, input_messages, output_messag
 from langchain_mnesis.sessions import Sessions
 from mnesis.errors import MnesisStoreError
 from mnesis.ids import now_ms
-from mnesis.models.context import Interruption
+from mnesis.models.session import Interruption
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
 from langchain_mnesis.sessions import Sessions
-from mnesis import sync
+from mnesis import concurrency
 from mnesis.errors import MnesisError
 from mnesis.models.tool import ToolSpec
 from mnesis.recall.grants import Grant
@@ -36,7 +36,7 @@ def session_tools(sessions: Sessions, session_id: str, grant: Grant | None = Non
             return await look(spec.name, arguments)
 
         def plain(**arguments: Any) -> str:
-            return sync.run(look(spec.name, arguments))
+            return concurrency.run(look(spec.name, arguments))
 
         return StructuredTool(
             name=spec.name,

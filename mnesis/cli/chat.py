@@ -163,7 +163,7 @@ class _Chat:
         note(f"[{bar}] {tokens:,} of {usable:,} tokens ({tokens / usable:.0%})")
 
     def _show_context(self) -> None:
-        from mnesis.sync import run
+        from mnesis.concurrency import run
 
         record = run(self.session.engine.store.session(self.session.id))
         print_window(record, self.session.budget, self.session.window())

@@ -13,7 +13,7 @@ from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import clean, counted, print_json
 
 if TYPE_CHECKING:
-    from mnesis.compaction.sweep import SweepPlan
+    from mnesis.compaction.plan import SweepPlan
     from mnesis.models.results import CompactionResult
     from mnesis.models.session import SessionRecord
 
@@ -55,7 +55,7 @@ def command(
 
 
 async def _planned(db: Place, session_id: str, context_limit: int | None) -> tuple[SessionRecord, SweepPlan]:
-    from mnesis.compaction.sweep import plan_sweep
+    from mnesis.compaction.plan import plan_sweep
 
     async with reading(db) as store:
         session = await find_session(store, session_id)

@@ -35,7 +35,7 @@ from mnesis.errors import (
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from mnesis.models.context import Finding
+    from mnesis.models.finding import Finding
 
 _FIXES = {
     CorruptStoreError: "keep this file as it is and work on with your last good copy of it",
@@ -84,7 +84,7 @@ def command(
 def _database_findings(db: Place, session_id: str | None) -> tuple[bool, list[Finding]]:
     """Whether the database can be used, and what was found."""
     from mnesis.cli.doctor_environment import file_findings
-    from mnesis.models.context import Finding
+    from mnesis.models.finding import Finding
 
     try:
         path = existing_database(db)
@@ -105,7 +105,7 @@ def _database_findings(db: Place, session_id: str | None) -> tuple[bool, list[Fi
 
 def _stored_file_findings(db: Place, session_id: str | None, storage: str | None) -> list[Finding]:
     """What is wrong with the files that messages refer to."""
-    from mnesis.models.context import Finding
+    from mnesis.models.finding import Finding
 
     try:
         ids = asyncio.run(_referenced(db, session_id))
@@ -136,7 +136,7 @@ def _fix(error: MnesisStoreError) -> str:
 
 
 async def _checked(db: Place, session_id: str | None) -> list[Finding]:
-    from mnesis.models.context import Finding
+    from mnesis.models.finding import Finding
 
     async with reading(db) as store:
         chosen = (await find_session(store, session_id)).id if session_id is not None else None

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mnesis.models.context import Finding
+from mnesis.models.finding import Finding
 
 OLDEST_PYTHON = (3, 11)
 # A rare race of two connections can corrupt a database in WAL mode; https://www.sqlite.org/wal.html#walresetbug

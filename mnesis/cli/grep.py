@@ -156,7 +156,7 @@ async def _around(
     store: Store, session_id: str, match: GrepMatch, lines: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The lines before and after the ones a match stands on, each cut to a printable length."""
-    from mnesis.search.analysis import readable
+    from mnesis.formats.text import readable
 
     text = readable(await store.message(session_id, match.message_id))
     line_start, line_end = text.rfind("\n", 0, match.start) + 1, text.find("\n", match.end)

@@ -9,10 +9,10 @@ from typing import Any
 
 from mnesis.cli.export_format import message_from
 from mnesis.errors import MnesisStoreError, SessionNotFoundError
-from mnesis.models.context import Cover, Interruption, Prune
+from mnesis.models.context import Cover, Prune
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
-from mnesis.models.session import SessionRecord, UsageReport
+from mnesis.models.session import Interruption, SessionRecord, UsageReport
 from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
 from mnesis.store.base import Append, Compaction, Store

@@ -20,9 +20,9 @@ from mnesis.errors import CorruptStoreError
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from mnesis.models.context import Cover, Interruption
+    from mnesis.models.context import Cover
     from mnesis.models.message import Message, MessagePart, ToolPart
-    from mnesis.models.session import SessionRecord
+    from mnesis.models.session import Interruption, SessionRecord
     from mnesis.store.base import Store
 
 _TEXT_CHARS, _OUTPUT_CHARS = 4_000, 1_200

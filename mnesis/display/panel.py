@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    pass
 
 MAX_ROWS = 50
 MAX_NODES = 200
@@ -98,41 +98,6 @@ class Panel:
     badges: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     blocks: tuple[Block, ...] = field(default=())
-
-
-class Shown:
-    """A value that shows itself in notebooks and consoles: subclasses say what in `_panel()`.
-
-    Showing reads nothing but the value itself, never runs what the content says, and stays below 100 kB.
-    """
-
-    __slots__ = ()
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        # IPython takes the first class that has either this or a `__repr__` of its own, as dataclasses do.
-        cls._repr_pretty_ = Shown._repr_pretty_  # type: ignore[method-assign]  # the same method, at hand in each class
-
-    def _panel(self) -> Panel:
-        raise NotImplementedError
-
-    def _repr_html_(self) -> str:
-        """For notebooks."""
-        from mnesis.display.html import page
-
-        return page(self._panel())
-
-    def __rich__(self) -> RenderableType:
-        """For `rich` consoles."""
-        from mnesis.display.console import renderable
-
-        return renderable(self._panel())
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """For what notebooks keep beside the HTML, and for interactive shells."""
-        from mnesis.display.console import plain
-
-        printer.text(plain(self._panel()))
 
 
 def context_bar(

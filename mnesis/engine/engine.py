@@ -8,98 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-import weakref
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mnesis.concurrency import FairLock, Once
-from mnesis.config import MnesisConfig, StoreConfig
+from mnesis.concurrency import Once
+from mnesis.config import MnesisConfig
+from mnesis.engine.registry import MEMORY, _acquire, _guard, _release
+from mnesis.engine.session_state import SessionRuntime
 from mnesis.errors import MnesisStoreError
 from mnesis.events.bus import EventBus, MnesisEvent
 from mnesis.events.payloads import SessionDeletedPayload
 from mnesis.llm.base import LLM
 from mnesis.llm.resolve import resolve
-from mnesis.models.message import Message, Role
-from mnesis.models.results import CompactionResult
+from mnesis.models.message import Role
 from mnesis.models.search import Search, SearchMode, SearchPage
-from mnesis.models.session import SessionRecord
 from mnesis.store.base import SessionPage, Store
-from mnesis.store.memory import MemoryStore
-from mnesis.store.sqlite import SqliteStore
-
-MEMORY = ":memory:"
-
-
-@dataclass
-class SessionRuntime:
-    """What every object that has one session open in this process shares.
-
-    `turn` lets one turn through at a time, `compaction` one sweep. `state` is the newest known state. `finished` is the
-    newest compaction that no turn has reported yet. `recallable`: the context leaves something out; `recall_refused`: the model takes no tools. `recalled` is what was
-    placed before the newest message, under what it was found for: it stays the same for all requests of a turn.
-    """
-
-    turn: FairLock = field(default_factory=FairLock)
-    compaction: FairLock = field(default_factory=FairLock)
-    state: SessionRecord | None = None
-    background: asyncio.Task[None] | None = None
-    finished: CompactionResult | None = None
-    last_call: str = ""
-    repeated_calls: int = 0
-    recallable: bool = False
-    recall_refused: bool = False
-    recalled: tuple[object, Message | None] = (None, None)
-
-    @property
-    def is_compacting(self) -> bool:
-        """Whether a sweep is running, or about to; not one whose loop was closed under it."""
-        task = self.background
-        waiting = task is not None and not task.done() and not task.get_loop().is_closed()
-        return waiting or self.compaction.locked()
-
-
-class _Shared:
-    """The one store and bus of a database in this process, and how many engines use them."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.bus = EventBus()
-        self.users = 0
-        self.runtimes: weakref.WeakValueDictionary[str, SessionRuntime] = weakref.WeakValueDictionary()
-        self.lock = FairLock()
-
-
-_shared: dict[tuple[int, str, bool], _Shared] = {}
-_guard = threading.Lock()
-
-
-def _acquire(path: str, config: StoreConfig) -> _Shared:
-    """The shared parts of a database. The process id is part of the key: a forked child makes its own."""
-    if path == MEMORY:
-        shared = _Shared(MemoryStore())
-        shared.users = 1
-        return shared
-    key = (os.getpid(), os.path.realpath(path), config.read_only)
-    with _guard:
-        shared = _shared.get(key) or _Shared(SqliteStore(path, config=config))
-        _shared[key] = shared
-        shared.users += 1
-        return shared
-
-
-def _release(shared: _Shared) -> bool:
-    """Give the shared parts back; True if nobody uses them any more."""
-    with _guard:
-        shared.users -= 1
-        if shared.users > 0:
-            return False
-        for key in [key for key, value in _shared.items() if value is shared]:
-            del _shared[key]
-        return True
 
 
 class Engine:

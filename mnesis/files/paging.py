@@ -12,6 +12,7 @@ from functools import cached_property
 from mnesis.errors import ConfigurationError
 from mnesis.files.explorers.source import CHUNK_BYTES, Source
 from mnesis.files.storage import StoredFile
+from mnesis.validation import check_integer
 
 MAX_CHARS = 20_000
 MAX_LINES = 2_000
@@ -174,8 +175,10 @@ def _place(content: Content, line: int | None, offset: int | None, cursor: str |
         at, number = _parsed(cursor)
         return _inside(content, at), number
     if offset is not None:
-        return content.aligned(_inside(content, _whole("offset", offset, 0))), 0
-    line = _whole("line", 1 if line is None else line, 1)
+        check_integer("offset", offset, least=0)
+        return content.aligned(_inside(content, offset)), 0
+    line = 1 if line is None else line
+    check_integer("line", line, least=1)
     if content.is_binary and line > 1:
         raise ConfigurationError("this file is binary and has no lines; give an offset in bytes")
     return content.line_start(line), line
@@ -192,12 +195,6 @@ def _inside(content: Content, offset: int) -> int:
     if offset > content.size:
         raise ConfigurationError(f"byte {offset:,} is past the end: the file has {content.size:,} bytes")
     return offset
-
-
-def _whole(name: str, value: object, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name} is a whole number of at least {least}, not {str(value)[:80]!r}")
-    return value
 
 
 def hex_lines(chunk: bytes, offset: int) -> str:

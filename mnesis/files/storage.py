@@ -25,7 +25,7 @@ from typing import BinaryIO
 from mnesis.config import FileConfig
 from mnesis.errors import DamagedFileError, FileError, FileNotStoredError
 from mnesis.files.source_file import CHUNK_BYTES, chunks_of, until_stable
-from mnesis.models.context import Finding
+from mnesis.models.finding import Finding
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _ZEROS = bytes(CHUNK_BYTES)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mnesis.display import plots
-from mnesis.display.panel import Bar, Panel, Shown, context_bar
+from mnesis.display.panel import Bar, Panel, context_bar
+from mnesis.display.shown import Shown
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
@@ -119,37 +120,4 @@ class Window(Shown):
         return Panel("Window", badges, facts, (self._bar(), message_table(self.messages)))
 
 
-@dataclass(frozen=True, slots=True)
-class Interruption:
-    """A model call that gave no answer: when, after which message, why, and what had arrived (never sent back)."""
-
-    after_seq: int
-    kind: Literal["failed", "cancelled"]
-    error_type: str
-    error: str
-    partial_text: str
-    created_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something an integrity check found. `fix` says what to do."""
-
-    severity: Literal["ok", "warning", "error"]
-    check: str
-    detail: str
-    fix: str = ""
-    ids: tuple[str, ...] = field(default=())
-
-
 JsonDict = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class FileReference:
-    """A message that refers to a stored file."""
-
-    session_id: str
-    message_id: str
-    seq: int
-    content_id: str

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
 from mnesis.display import plots
-from mnesis.display.panel import Node, Panel, Shown, Tree, span
+from mnesis.display.panel import Node, Panel, Tree, span
+from mnesis.display.shown import Shown
 from mnesis.display.text import one_line
 from mnesis.models.summary import Summary
 from mnesis.models.tables import PREVIEW_CHARS

@@ -7,7 +7,8 @@ from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from mnesis.display.panel import Panel, Shown
+from mnesis.display.panel import Panel
+from mnesis.display.shown import Shown
 from mnesis.models.tables import batch_panel
 from mnesis.models.usage import TokenUsage
 

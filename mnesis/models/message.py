@@ -7,6 +7,7 @@ log is append-only.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -214,3 +215,13 @@ MessageWithParts = Message
 def text_message(role: Role, text: str, **fields: Any) -> Message:
     """A message of one text part."""
     return Message(id=fields.pop("id", None) or new_id("msg"), role=role, parts=(TextPart(text=text),), **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class FileReference:
+    """A message that refers to a stored file."""
+
+    session_id: str
+    message_id: str
+    seq: int
+    content_id: str

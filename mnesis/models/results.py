@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mnesis.display.panel import Panel, Shown, Table
+from mnesis.display.panel import Panel, Table
+from mnesis.display.shown import Shown
 from mnesis.models.message import FinishReason, Message, ToolPart
 from mnesis.models.summary import Summary
 from mnesis.models.tables import message_table, summary_table

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, overload
 
-from mnesis.display.panel import MAX_ROWS, Panel, Prose, Shown, Table
+from mnesis.display.panel import MAX_ROWS, Panel, Prose, Table
+from mnesis.display.shown import Shown
 from mnesis.display.text import when
 from mnesis.models.message import Message, Role
 from mnesis.models.tables import around, message_table

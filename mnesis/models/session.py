@@ -124,3 +124,15 @@ def _is_whole_request(input_tokens: int, before: SessionRecord, window_estimate:
 def counted_anew(state: SessionRecord) -> SessionRecord:
     """The state after a fold: the context is what the stored counts say, until the next report."""
     return replace(state, context_tokens=state.stored_tokens, last_request_tokens=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """A model call that gave no answer: when, after which message, why, and what had arrived (never sent back)."""
+
+    after_seq: int
+    kind: Literal["failed", "cancelled"]
+    error_type: str
+    error: str
+    partial_text: str
+    created_at: int

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mnesis.display.panel import Panel, Prose, Shown, span
+from mnesis.display.panel import Panel, Prose, span
+from mnesis.display.shown import Shown
 
 
 class Summary(BaseModel, Shown):

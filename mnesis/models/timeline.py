@@ -9,7 +9,8 @@ from io import StringIO
 from typing import TYPE_CHECKING, overload
 
 from mnesis.display import plots
-from mnesis.display.panel import Chart, Panel, Shown, Table
+from mnesis.display.panel import Chart, Panel, Table
+from mnesis.display.shown import Shown
 from mnesis.models.context import Budget
 from mnesis.models.results import CompactionResult, TurnSnapshot
 

@@ -22,10 +22,11 @@ from mnesis.models.results import TurnResult
 from mnesis.models.usage import TokenUsage
 from mnesis.operators.agent_steps import AGENT_PROMPT, INTERRUPTED, Agent, End, Progress, Say, Stop, StopTest
 from mnesis.operators.llm_map import meets_all
-from mnesis.operators.map_runner import check_seconds, check_text, check_whole, checked_options
+from mnesis.operators.map_runner import checked_options
 from mnesis.operators.schema import OutputSchema
 from mnesis.session.session import MnesisSession
 from mnesis.tools.toolset import Toolset
+from mnesis.validation import check_integer, check_seconds, check_string
 
 logger = logging.getLogger(__name__)
 
@@ -169,9 +170,9 @@ def make_agent(
     llm_options: Mapping[str, Any] | None,
 ) -> Agent:
     """The agent these settings describe. Raises `ConfigurationError` and `ToolDefinitionError` before anything runs."""
-    check_whole("max_turns", max_turns, 1, MANY)
-    check_whole("max_retries", max_retries, 0, MANY)
-    check_text("continuation_message", continuation_message)
+    check_integer("max_turns", max_turns, least=1, most=MANY)
+    check_integer("max_retries", max_retries, least=0, most=MANY)
+    check_string("continuation_message", continuation_message)
     if timeout_seconds is not None:
         check_seconds("timeout_seconds", timeout_seconds)
     return Agent(

@@ -22,19 +22,13 @@ from mnesis.operators.inputs import Inputs, json_text
 from mnesis.operators.item_queue import Finished, Outcome
 from mnesis.operators.llm_map import PLACES, operator_config
 from mnesis.operators.map_progress import Progress
-from mnesis.operators.map_runner import (
-    LEASE_SECONDS,
-    MAX_CLAIMS,
-    Item,
-    MapRunner,
-    MapSettings,
-    Order,
-    Slots,
-    check_whole,
-)
+from mnesis.operators.map_runner import MapRunner
+from mnesis.operators.map_settings import LEASE_SECONDS, MAX_CLAIMS, MapSettings, Order
+from mnesis.operators.scheduler import Item, Slots
 from mnesis.operators.schema import OutputSchema
 from mnesis.operators.template import Template, TemplateError
 from mnesis.session.session import MnesisSession
+from mnesis.validation import check_integer
 
 MAX_CONCURRENCY = 32
 
@@ -109,9 +103,9 @@ class AgenticMap:
         unknown parent, `DelegationRefusedError` past `max_depth`, `RunMismatchError` for a run id of another run, and
         `FileError`s. A refused API key or an unknown model ends the run with that `LLMError`; its items stay pending.
         """
-        check_whole("max_retries", max_retries := _or(max_retries, self._operators.max_retries), 0, 100)
+        check_integer("max_retries", max_retries := _or(max_retries, self._operators.max_retries), least=0, most=100)
         concurrency = _or(concurrency, self._operators.agentic_map_concurrency)
-        check_whole("concurrency", concurrency, 1, MAX_CONCURRENCY)
+        check_integer("concurrency", concurrency, least=1, most=MAX_CONCURRENCY)
         worker = make_agent(
             tools=tools,
             read_only=read_only,

@@ -9,12 +9,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 from mnesis.config import MnesisConfig
-from mnesis.engine.engine import MEMORY, Engine
+from mnesis.engine.engine import Engine
+from mnesis.engine.registry import MEMORY
 from mnesis.errors import ConfigurationError, DelegationRefusedError, SessionNotFoundError
 from mnesis.llm.resolve import mock_is_on
 from mnesis.models.session import NO_MODEL
 from mnesis.session.session import MnesisSession
 from mnesis.store.base import Store
+from mnesis.validation import check_integer
 
 MAX_DEPTH = 3
 """How many sub-agents may stand below one another: the sub-agent of a top-level session has depth 1."""
@@ -202,8 +204,7 @@ def _same_file(one: str | os.PathLike[str], other: str) -> bool:
 
 
 def _refuse_wrong(wanted: Wanted) -> None:
-    if isinstance(wanted.max_depth, bool) or not isinstance(wanted.max_depth, int) or wanted.max_depth < 1:
-        raise ConfigurationError(f"max_depth is a whole number of at least 1, not {wanted.max_depth!r}")
+    check_integer("max_depth", wanted.max_depth, least=1)
     for name, what, kinds in _KINDS:
         value = getattr(wanted, name)
         if value is not None and not isinstance(value, kinds):

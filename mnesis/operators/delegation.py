@@ -23,6 +23,7 @@ from mnesis.operators.agent_steps import MAX_TURNS, Agent, Stop
 from mnesis.operators.child_sessions import MAX_DEPTH, Origin, Wanted, current_station, opened
 from mnesis.recall.grants import Grant
 from mnesis.session.session import MnesisSession
+from mnesis.validation import check_integer
 
 NOTHING = frozenset({"none", "nothing", "nothing at all", "n/a", "na", "no", "null", "nil", "-", "0", "no work"})
 EVERYTHING = frozenset({"everything", "all", "all of it", "it all", "the whole task", "the entire task", "all work"})
@@ -129,8 +130,7 @@ async def delegate_all(
     A task that fails does not end the others. The words of the guard are not asked for, the depth limit holds. All tasks
     are checked before the first one starts; raises as `delegate`. Cancelling ends them all and closes their sessions.
     """
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise ConfigurationError(f"concurrency is a whole number of at least 1, not {concurrency!r}")
+    check_integer("concurrency", concurrency, least=1)
     planned = []
     common = tuple(tools or ())
     for task in _tasks(tasks):

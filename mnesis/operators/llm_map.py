@@ -25,21 +25,12 @@ from mnesis.models.usage import TokenUsage
 from mnesis.operators.inputs import Inputs
 from mnesis.operators.item_queue import Finished, Outcome
 from mnesis.operators.map_progress import Progress
-from mnesis.operators.map_runner import (
-    LEASE_SECONDS,
-    MAX_CLAIMS,
-    Item,
-    MapRunner,
-    MapSettings,
-    Order,
-    Slots,
-    check_seconds,
-    check_text,
-    check_whole,
-    checked_options,
-)
+from mnesis.operators.map_runner import MapRunner, checked_options
+from mnesis.operators.map_settings import LEASE_SECONDS, MAX_CLAIMS, MapSettings, Order
+from mnesis.operators.scheduler import Item, Slots
 from mnesis.operators.schema import RETRY_GUIDANCE, InvalidOutputError, OutputSchema
 from mnesis.operators.template import Template, TemplateError
+from mnesis.validation import check_integer, check_seconds, check_string
 
 TIMEOUT_SECONDS = 60.0
 MAX_RETRIES = 20
@@ -207,9 +198,9 @@ class _Call:
 
     def __post_init__(self) -> None:
         check_seconds("timeout_secs", self.timeout_seconds)
-        check_text("model", self.model)
-        check_text("system_prompt", self.system_prompt)
-        check_text("retry_guidance", self.guidance)
+        check_string("model", self.model)
+        check_string("system_prompt", self.system_prompt)
+        check_string("retry_guidance", self.guidance)
 
     @property
     def fingerprint(self) -> str:
@@ -300,7 +291,7 @@ def meets_all(error: LLMError) -> bool:
 
 
 def _retrying(retry: RetryConfig | None, max_retries: int) -> RetryConfig:
-    check_whole("max_retries", max_retries, 0, MAX_RETRIES)
+    check_integer("max_retries", max_retries, least=0, most=MAX_RETRIES)
     if retry is not None and not isinstance(retry, RetryConfig):
         raise ConfigurationError(f"retry is a RetryConfig, not {retry!r:.100}")
     return (retry or RetryConfig()).model_copy(update={"max_retries": max_retries})

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from mnesis.config import RecallConfig
 from mnesis.context.markers import Count, excerpt
+from mnesis.formats.text import readable
 from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import Message, TextPart
 from mnesis.models.search import Search
 from mnesis.recall.fence import fenced, heading, text_of
-from mnesis.search.analysis import STOP_WORDS, question_words, readable
+from mnesis.search.analysis import STOP_WORDS, question_words
 from mnesis.store.base import Store
 
 CANDIDATES = 40

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from functools import partial
 from itertools import accumulate
-from pathlib import Path
-from typing import Any
-
-from anyio import to_thread
 
 from mnesis.errors import (
     ConfigurationError,
@@ -17,14 +12,13 @@ from mnesis.errors import (
     NotFoundError,
     SummaryNotFoundError,
 )
-from mnesis.files.paging import FilePage, read_page
-from mnesis.files.storage import FileStorage, StoredFile
 from mnesis.models.message import Message, TextPart
 from mnesis.models.results import Description, Expansion
 from mnesis.models.search import SearchHit, SearchPage
 from mnesis.models.summary import Summary
-from mnesis.recall.stored_files import find_reference, resolve_file
+from mnesis.recall.stored_files import find_reference
 from mnesis.store.base import Store
+from mnesis.validation import check_integer
 
 PAGE = 500
 LARGEST_PAGE = 10_000
@@ -34,7 +28,7 @@ async def every_message(
     store: Store, session_id: str, *, after_seq: int = 0, page: int = PAGE
 ) -> AsyncIterator[Message]:
     """The log in order, read a page at a time."""
-    _check_whole("page", page, least=1)
+    check_integer("page", page, least=1)
     while True:
         found = await store.messages(session_id, after_seq=after_seq, limit=page)
         for message in found:
@@ -70,7 +64,7 @@ def _as_message(summary: Summary) -> Message:
 
 async def with_neighbours(store: Store, page: SearchPage, neighbours: int) -> SearchPage:
     """The hits with so many messages on each side of them, which may be hits themselves."""
-    _check_whole("neighbours", neighbours, least=0)
+    check_integer("neighbours", neighbours, least=0)
     if not neighbours:
         return page
     neighbours = min(neighbours, LARGEST_PAGE)
@@ -89,8 +83,8 @@ async def expand(
 ) -> Expansion:
     """One page of the originals behind a summary, or the message of this id."""
     if max_tokens is not None:
-        _check_whole("max_tokens", max_tokens, least=1)
-    _check_whole("limit", limit, least=1)
+        check_integer("max_tokens", max_tokens, least=1)
+    check_integer("limit", limit, least=1)
     after_seq = _cursor_seq(cursor)
     limit = min(limit, LARGEST_PAGE)
     try:
@@ -118,11 +112,6 @@ async def expand_children(store: Store, session_id: str, summary_id: str) -> Exp
     summary = await store.summary(session_id, summary_id)
     children = [await store.summary(session_id, child) for child in summary.child_ids]
     return Expansion(summary_id=summary_id, summaries=tuple(children))
-
-
-def _check_whole(name: str, value: object, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name} is a whole number of at least {least}, not {str(value)[:80]!r}")
 
 
 def _cursor_seq(cursor: str | None) -> int:
@@ -180,20 +169,3 @@ async def _file(store: Store, session_id: str, id: str) -> Description:
     message, part = found
     details = part.model_dump() | {"message_id": message.id, "seq": message.seq}
     return Description(id=part.content_id, kind="file", text=part.exploration_summary, details=details)
-
-
-async def stored_file(store: Store, storage: FileStorage, session_id: str, content_id: str) -> StoredFile:
-    """A stored file that the session or a parent refers to. Raises `FileNotStoredError`, `DamagedFileError`."""
-    found = await resolve_file(store, session_id, content_id)
-    return await to_thread.run_sync(storage.find, found, abandon_on_cancel=True)
-
-
-async def file_page(stored: StoredFile, **bounds: Any) -> FilePage:
-    """A page of a stored file; the bounds are those of `read_page`."""
-    return await to_thread.run_sync(partial(read_page, stored, **bounds), abandon_on_cancel=True)
-
-
-async def file_path(store: Store, storage: FileStorage, session_id: str, content_id: str) -> Path:
-    """Where a stored file is, once it was read whole and found to be what was stored."""
-    found = await resolve_file(store, session_id, content_id)
-    return (await to_thread.run_sync(storage.verified, found, abandon_on_cancel=True)).path

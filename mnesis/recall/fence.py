@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from mnesis.formats.text import readable
 from mnesis.models.message import Message
-from mnesis.search.analysis import readable
 
 
 def fenced(title: str, lines: Iterable[str]) -> str:

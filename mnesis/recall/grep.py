@@ -12,11 +12,11 @@ from itertools import groupby
 from anyio import to_thread
 
 from mnesis.errors import ConfigurationError
+from mnesis.formats.text import readable
 from mnesis.models.context import Cover
 from mnesis.models.message import Message
 from mnesis.models.search import GrepGroup, GrepMatch, GrepPage
 from mnesis.recall.regex import Find, check_pattern, compiled
-from mnesis.search.analysis import readable
 from mnesis.search.pagination import page_limit
 from mnesis.store.base import Store
 

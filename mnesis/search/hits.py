@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
+from mnesis.formats.text import readable
 from mnesis.models.message import Message
 from mnesis.models.search import Search, SearchHit, SearchPage
-from mnesis.search.analysis import question_words, readable
+from mnesis.search.analysis import question_words
 from mnesis.search.pagination import Place, format_place, page_limit
 from mnesis.search.snippets import MAX_CHARS, excerpt
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from mnesis.errors import ConfigurationError
 from mnesis.models.search import Search
+from mnesis.validation import check_integer
 
 MAX_LIMIT = 1_000
 MOST = 2**63
@@ -44,8 +45,7 @@ def format_place(search: Search, place: Place) -> str:
 
 def page_limit(limit: int) -> int:
     """How many hits a page holds: at least 1, at most `MAX_LIMIT`. Raises `ConfigurationError` below 1."""
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise ConfigurationError(f"limit is the number of results per page and at least 1, not {limit!r}")
+    check_integer("limit", limit, least=1)
     return min(limit, MAX_LIMIT)
 
 

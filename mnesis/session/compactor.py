@@ -6,9 +6,10 @@ import functools
 import logging
 from dataclasses import dataclass, field
 
+from mnesis.compaction.plan import Trigger, plan_sweep
 from mnesis.compaction.policy import urgency
 from mnesis.compaction.summarize import Writer
-from mnesis.compaction.sweep import Sweep, Trigger, plan_sweep
+from mnesis.compaction.sweep import Sweep
 from mnesis.events.bus import MnesisEvent
 from mnesis.events.payloads import (
     CompactionCompletedPayload,

@@ -12,7 +12,8 @@ from anyio import to_thread
 
 from mnesis.config import MnesisConfig
 from mnesis.context.assemble import assemble
-from mnesis.engine.engine import Engine, SessionRuntime
+from mnesis.engine.engine import Engine
+from mnesis.engine.session_state import SessionRuntime
 from mnesis.errors import LLMError
 from mnesis.events.bus import EventBus, MnesisEvent
 from mnesis.events.payloads import (
@@ -32,10 +33,10 @@ from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.models.summary import Summary
 from mnesis.recall.automatic import asked_now, placed, recalled
 from mnesis.recall.stored_files import inherits_files
+from mnesis.session.doom_loop import canonical_call
 from mnesis.store.base import Append, Appended, Store
 from mnesis.tokens.estimator import parts_tokens
 from mnesis.tokens.model_info import ModelInfo
-from mnesis.tools.toolset import canonical_call
 
 T = TypeVar("T")
 # Counting more than this many characters at once would hold up the event loop noticeably.

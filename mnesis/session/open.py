@@ -13,7 +13,8 @@ from anyio import to_thread
 from mnesis.compaction.summarize import Count
 from mnesis.config import MnesisConfig, ModelOverrides
 from mnesis.context.budget import make_budget
-from mnesis.engine.engine import MEMORY, Engine
+from mnesis.engine.engine import Engine
+from mnesis.engine.registry import MEMORY
 from mnesis.errors import ConfigurationError, SessionNotFoundError
 from mnesis.events.bus import MnesisEvent
 from mnesis.events.payloads import SessionUpdatedPayload

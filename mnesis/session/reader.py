@@ -12,7 +12,7 @@ from mnesis.events.bus import EventBus
 from mnesis.files.grep import FileMatches
 from mnesis.files.handler import LargeFileHandler
 from mnesis.files.paging import MAX_CHARS, MAX_LINES, FilePage
-from mnesis.models.context import Budget, Interruption
+from mnesis.models.context import Budget
 from mnesis.models.dag import SummaryDag
 from mnesis.models.message import Message, Role
 from mnesis.models.results import (
@@ -22,15 +22,17 @@ from mnesis.models.results import (
     TurnSnapshot,
 )
 from mnesis.models.search import GrepPage, Search, SearchMode, SearchPage
+from mnesis.models.session import Interruption
 from mnesis.models.summary import Summary
 from mnesis.models.timeline import Timeline
 from mnesis.models.tool import ToolSpec
 from mnesis.models.usage import TokenUsage
-from mnesis.recall import expand
+from mnesis.recall import expand, stored_files
 from mnesis.recall.grants import Grant
 from mnesis.recall.grep import TIMEOUT_SECONDS, Grep, grep
+from mnesis.recall.stored_files import searched
 from mnesis.session.core import Scope
-from mnesis.tools.files import file_tools, searched
+from mnesis.tools.files import file_tools
 from mnesis.tools.recall import recall_tools
 
 
@@ -238,8 +240,8 @@ class Lookback:
         that is not in the file.
         """
         self._check_open()
-        stored = await expand.stored_file(self._scope.store, self._scope.files.storage, self.id, content_id)
-        return await expand.file_page(
+        stored = await stored_files.stored_file(self._scope.store, self._scope.files.storage, self.id, content_id)
+        return await stored_files.file_page(
             stored, line=line, offset=offset, cursor=cursor, max_chars=max_chars, max_lines=max_lines
         )
 
@@ -259,7 +261,7 @@ class Lookback:
         `ConfigurationError` for a pattern that cannot be read. `grep()` and `search()` do not look into stored files.
         """
         self._check_open()
-        stored = await expand.stored_file(self._scope.store, self._scope.files.storage, self.id, content_id)
+        stored = await stored_files.stored_file(self._scope.store, self._scope.files.storage, self.id, content_id)
         return await searched(
             stored, pattern, ignore_case=ignore_case, limit=limit, cursor=cursor, timeout_seconds=timeout_seconds
         )
@@ -270,7 +272,7 @@ class Lookback:
         Raises `FileNotStoredError`, `DamagedFileError`.
         """
         self._check_open()
-        return await expand.file_path(self._scope.store, self._scope.files.storage, self.id, content_id)
+        return await stored_files.file_path(self._scope.store, self._scope.files.storage, self.id, content_id)
 
     async def expand(
         self,

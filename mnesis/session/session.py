@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from mnesis.concurrency import Once
 from mnesis.config import MnesisConfig
-from mnesis.display.panel import Panel, Shown, context_bar
+from mnesis.display.panel import Panel, context_bar
+from mnesis.display.shown import Shown
 from mnesis.engine.engine import Engine
 from mnesis.errors import (
     ConfigurationError,

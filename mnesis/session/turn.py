@@ -27,10 +27,10 @@ from mnesis.ids import now_ms
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
 from mnesis.llm.redact import redact
 from mnesis.llm.retry import complete_with_retry, stream_with_retry
-from mnesis.models.context import Interruption, Window
+from mnesis.models.context import Window
 from mnesis.models.message import FinishReason, Message, MessagePart, ReasoningPart, TextPart, ToolPart
 from mnesis.models.results import CompactionResult, TurnResult
-from mnesis.models.session import UsageReport
+from mnesis.models.session import Interruption, UsageReport
 from mnesis.models.tool import ToolSpec
 from mnesis.models.usage import TokenUsage
 from mnesis.recall.grants import Grant

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from mnesis.models.context import ActiveContext, Cover, FileReference, Finding, Interruption, Prune
-from mnesis.models.message import Message
+from mnesis.models.context import ActiveContext, Cover, Prune
+from mnesis.models.finding import Finding
+from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.search import Search, SearchPage
-from mnesis.models.session import SessionRecord, UsageReport
+from mnesis.models.session import Interruption, SessionRecord, UsageReport
 from mnesis.models.summary import Summary
 from mnesis.store.run_store import RunStore
 

@@ -17,11 +17,12 @@ from mnesis.errors import (
     SessionNotFoundError,
     SummaryNotFoundError,
 )
-from mnesis.models.context import ActiveContext, Cover, FileReference, Finding, Interruption, Prune
-from mnesis.models.message import Message
+from mnesis.models.context import ActiveContext, Cover, Prune
+from mnesis.models.finding import Finding
+from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.search import Search, SearchHit, SearchPage
-from mnesis.models.session import SessionRecord
+from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.search.hits import hit_of, holds_text, page_of
 from mnesis.search.pagination import Place, check_search, parse_place

@@ -33,7 +33,7 @@ from mnesis.errors import (
     StaleContextError,
     SummaryNotFoundError,
 )
-from mnesis.models.context import Cover, Interruption, Prune
+from mnesis.models.context import Cover, Prune
 from mnesis.models.message import (
     DataPart,
     FilePart,
@@ -50,7 +50,7 @@ from mnesis.models.message import (
 )
 from mnesis.models.results import CompactionResult
 from mnesis.models.search import Search, SearchMode
-from mnesis.models.session import SessionRecord, UsageReport
+from mnesis.models.session import Interruption, SessionRecord, UsageReport
 from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
 from mnesis.store.base import Append, Compaction, Store

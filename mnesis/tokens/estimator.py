@@ -7,20 +7,10 @@ SHA-256, and never downloaded. A count never raises, whatever the string holds, 
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
-import importlib.util
 import json
-import logging
 import math
-import os
-import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mnesis.models.message import (
     DataPart,
@@ -34,13 +24,12 @@ from mnesis.models.message import (
     ToolPart,
     ToolResultPart,
 )
+from mnesis.tokens.encodings import _TABLES, EncodingName, _loaded, _table_of, encoding_of
+from mnesis.tokens.heuristic import heuristic_tokens
 
 if TYPE_CHECKING:
     import tiktoken
 
-logger = logging.getLogger(__name__)
-
-EncodingName = Literal["cl100k_base", "o200k_base", "claude_heuristic", "unknown"]
 
 CLAUDE_MARGIN = 1.2
 """Factor on `o200k_base` for Claude, whose current tokenizers are not published. A safety margin, not a measurement:
@@ -61,52 +50,6 @@ BASE64_CHARS_PER_TOKEN = 6
 MIN_BASE64_FILE_TOKENS = 300
 """A file sent as base64 is read by the provider (a PDF by its pages), not as text. Six characters are 4.5 bytes: about
 what a text document of that size counts; a guess for everything else."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """A published tiktoken encoding: where it comes from, what its file hashes to, how text is split before merging."""
-
-    url: str
-    sha256: str
-    pattern: str
-
-
-_TABLES = {
-    "cl100k_base": _Table(
-        url="https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken",
-        sha256="223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
-        pattern=r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"
-        r"|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
-    ),
-    "o200k_base": _Table(
-        url="https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken",
-        sha256="446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
-        pattern=r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-        r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-        r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    ),
-}
-
-_VARIANT = (
-    r"(?:[-.:](?:turbo|mini|nano|pro|max|chat|codex|audio|realtime|search|vision|preview|latest|instruct|deep|research"
-    r"|transcribe|tts|low|medium|high|free|online|\d[\d.k]*b?))*$"
-)
-_O200K_MODEL = re.compile(r"(?:gpt-(?:4o|4\.\d|[5-9]|oss)|chatgpt(?:-4o)?|o[1-9]|codex)" + _VARIANT)
-_CL100K_MODEL = re.compile(r"(?:gpt-4|gpt-3\.5|gpt-35)" + _VARIANT)
-_CLAUDE_MODEL = re.compile(r"(?:[a-z-]+\.)*claude(?:[-.:@]|$)")
-
-
-def encoding_of(model: str) -> EncodingName:
-    """How text for `model` is counted, from its name: provider prefixes and date suffixes do not matter."""
-    name = model.strip().lower().rsplit("/", 1)[-1]
-    if name.startswith("ft:"):
-        name = name.split(":")[1]
-    if _O200K_MODEL.match(name):
-        return "o200k_base"
-    if _CL100K_MODEL.match(name):
-        return "cl100k_base"
-    return "claude_heuristic" if _CLAUDE_MODEL.match(name) else "unknown"
 
 
 class TokenEstimator:
@@ -198,61 +141,6 @@ def _file_content_tokens(part: FilePart, count: Callable[[str], int]) -> int:
     return max(MIN_BASE64_FILE_TOKENS, len(part.data) // BASE64_CHARS_PER_TOKEN)
 
 
-def package_directories(package: str) -> list[Path]:
-    """Where the top-level `package` is installed; empty if it is not. Nothing is imported."""
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        return []
-    return [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
-
-
-def _table_of(encoding: EncodingName) -> str:
-    return encoding if encoding in _TABLES else "o200k_base"
-
-
-@functools.cache
-def _loaded(name: str) -> tiktoken.Encoding | None:
-    """The encoding, or None where its table is not on this disk. One attempt per process, failures included."""
-    table = _TABLES[name]
-    data = _table_bytes(table)
-    if data is None:
-        logger.info("no table of %s on this disk: tokens are estimated from the characters", name)
-        return None
-    try:
-        import tiktoken
-    except ImportError:
-        return None
-    ranks = {
-        base64.b64decode(token): int(rank) for token, _, rank in (line.partition(b" ") for line in data.splitlines())
-    }
-    # Special tokens are left out on purpose: `<|endoftext|>` in a text is text.
-    return tiktoken.Encoding(name, pat_str=table.pattern, mergeable_ranks=ranks, special_tokens={})
-
-
-def _table_bytes(table: _Table) -> bytes | None:
-    # tiktoken names the files of its cache by the SHA-1 of their address.
-    file_name = hashlib.sha1(table.url.encode(), usedforsecurity=False).hexdigest()
-    for directory in _table_directories():
-        try:
-            data = (directory / file_name).read_bytes()
-        except OSError:
-            continue
-        if hashlib.sha256(data).hexdigest() == table.sha256:
-            return data
-        logger.warning("%s is not the table it should be and is left alone", directory / file_name)
-    return None
-
-
-def _table_directories() -> Iterator[Path]:
-    for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
-        if os.environ.get(variable):
-            yield Path(os.environ[variable])
-    yield from (place / "litellm_core_utils" / "tokenizers" for place in package_directories("litellm"))
-    yield from (place / "core" / "_static" / "tiktoken_cache" for place in package_directories("llama_index"))
-    yield Path(tempfile.gettempdir(), "data-gym-cache")
-
-
 def _encoded_tokens(text: str, encoding: tiktoken.Encoding) -> int:
     if len(text) <= PIECE_CHARS:
         return len(encoding.encode_ordinary(text))
@@ -269,61 +157,3 @@ def pieces(text: str, limit: int = PIECE_CHARS) -> Iterator[str]:
         yield text[start:end]
         start = end
     yield text[start:]
-
-
-_RUN = re.compile(
-    r"(?P<repeat>(.)\2{15,})"
-    r"|(?P<hex>[0-9a-f]{32,}|[0-9A-F]{32,})"
-    r"|(?P<blob>[A-Za-z0-9+/_=-]{40,})"
-    r"|(?P<word>[A-Za-z\u00c0-\u024f]+(?:'(?:[sdmt]|ll|ve|re)\b)?)"
-    r"|(?P<digits>\ ?[0-9]+)"
-    r"|(?P<mark>[!-/:-@\[-`{-~]+[\r\n]*)"
-    r"|(?P<break>[ \t]*[\r\n]+)"
-    r"|(?P<space>[^\S\r\n]+)"
-    r"|(?P<thai>[\u0e00-\u0eff]+)"
-    r"|(?P<letters>[\u0250-\u0fff]+)"
-    r"|(?P<cjk>[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+)"
-    r"|(?P<hangul>[\uac00-\ud7af]+)"
-    r"|(?P<punctuation>[\u2010-\u203f\u3000-\u303f\uff00-\uff20])"
-    r"|(?P<other>.)",
-    re.DOTALL,
-)
-
-
-def heuristic_tokens(text: str) -> int:
-    """An estimate of the `o200k_base` count from runs of like characters.
-
-    The factors are fitted to prose in eleven languages, source code, markup, logs, tables and encoded data; the
-    estimate stays within about a fifth of the true count on such texts.
-    """
-    return math.ceil(sum(_RUN_TOKENS[run.lastgroup or "other"](run.group()) for run in _RUN.finditer(text)))
-
-
-def _repeat_tokens(run: str) -> float:
-    if not run[0].isascii():
-        return len(run) * 0.7
-    return 1 + len(run) / (8 if run[0].isalnum() else 64)
-
-
-def _blob_tokens(run: str) -> float:
-    encoded = any(c.isdigit() for c in run) and not run.islower() and not run.isupper()
-    return len(run) * (0.7 if encoded else 0.35)
-
-
-_RUN_TOKENS: dict[str, Callable[[str], float]] = {
-    "repeat": _repeat_tokens,
-    "hex": lambda run: len(run) * 0.57,
-    "blob": _blob_tokens,
-    "word": lambda run: max(1.0, len(run) / 6.2),
-    # A space before a word is part of it; before digits it is a token of its own.
-    "digits": lambda run: math.ceil(len(run.lstrip()) / 3) + (run[0] == " "),
-    "mark": lambda run: 0.8 + (len(run) - 1) / 6,
-    "break": lambda run: 1 + len(run) / 80,
-    "space": lambda run: 0 if len(run) == 1 else 1 + len(run) / 80,
-    "thai": lambda run: len(run) * 0.4,
-    "letters": lambda run: max(1.0, len(run) * 0.3),
-    "cjk": lambda run: len(run) * 0.72,
-    "hangul": lambda run: len(run) * 0.65,
-    "punctuation": lambda run: 0.9,
-    "other": lambda run: 1.5,
-}

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from mnesis.config import ModelOverrides
 from mnesis.errors import ConfigurationError
 from mnesis.models.session import NO_MODEL
-from mnesis.tokens.estimator import EncodingName, encoding_of, package_directories
+from mnesis.tokens.encodings import EncodingName, encoding_of, package_directories
 
 logger = logging.getLogger(__name__)
 

@@ -8,22 +8,17 @@ from functools import partial
 
 from anyio import to_thread
 
-from mnesis.errors import ConfigurationError
-from mnesis.files.grep import FileMatches, search_file
+from mnesis.files.grep import FileMatches
 from mnesis.files.paging import FilePage, read_page
 from mnesis.files.storage import FileStorage, StoredFile
 from mnesis.models.tool import ToolSpec
 from mnesis.recall.fence import fenced
 from mnesis.recall.grants import Grant, LookupTool
-from mnesis.recall.regex import check_pattern, compiled
-from mnesis.recall.stored_files import resolve_file
-from mnesis.search.pagination import page_limit
+from mnesis.recall.stored_files import resolve_file, searched
 from mnesis.store.base import Store
 from mnesis.tools.recall import FENCE_TOKENS, MORE_TOKENS, Count
 
 NAMES = ("lcm_read_file", "lcm_search_file")
-SEARCH_SECONDS = 5.0
-MATCHES = 50
 CHARS_PER_TOKEN = 4
 SMALLEST_PAGE_CHARS = 80
 
@@ -170,29 +165,3 @@ def _page_lines(page: FilePage) -> list[str]:
     head = f"{page.content_id[:12]}, {kind}{where}bytes {page.offset:,} to {page.end:,} of {page.size_bytes:,}:"
     body = page.text.removesuffix("\n") if page.text else "That was all."
     return [head, body, f"More: cursor={page.next_cursor}"] if page.next_cursor else [head, body]
-
-
-async def searched(
-    stored: StoredFile,
-    pattern: str,
-    *,
-    ignore_case: bool = False,
-    limit: int = MATCHES,
-    cursor: str | None = None,
-    timeout_seconds: float = SEARCH_SECONDS,
-) -> FileMatches:
-    """A page of the lines of a stored file that match, found off the event loop. Raises `ConfigurationError`."""
-    check_pattern(pattern)
-    if not 0 < timeout_seconds < float("inf"):
-        raise ConfigurationError(f"timeout_seconds is a positive number of seconds, not {timeout_seconds!r}")
-    find = await to_thread.run_sync(partial(compiled, pattern, ignore_case=ignore_case))
-    search = partial(
-        search_file,
-        stored,
-        find,
-        asked=(pattern, ignore_case),
-        limit=page_limit(limit),
-        cursor=cursor,
-        timeout_seconds=timeout_seconds,
-    )
-    return await to_thread.run_sync(search, abandon_on_cancel=True)

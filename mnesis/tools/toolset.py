@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -165,9 +164,3 @@ def _being_cancelled() -> bool:
 
 def _failed(call: ToolPart, message: str) -> ToolResultPart:
     return ToolResultPart(tool_call_id=call.tool_call_id, tool_name=call.tool_name, output=message, is_error=True)
-
-
-def canonical_call(call: ToolPart) -> str:
-    """What makes two calls the same: tool and arguments."""
-    arguments = call.raw_input if call.raw_input is not None else json.dumps(call.input, sort_keys=True, default=str)
-    return f"{call.tool_name}({arguments})"

@@ -26,9 +26,8 @@ from mnesis.errors import (
     StoreBusyError,
 )
 from mnesis.llm.no_model import NoModel
-from mnesis.models.context import Interruption
 from mnesis.models.message import Message, TextPart
-from mnesis.models.session import UsageReport
+from mnesis.models.session import Interruption, UsageReport
 from mnesis.store.base import Append
 from mnesis.store.sqlite.store import SqliteStore
 from tests.cli.conftest import Run, record, small_window

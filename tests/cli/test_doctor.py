@@ -12,7 +12,7 @@ import pytest
 
 from mnesis.cli import doctor, doctor_environment
 from mnesis.cli.doctor_environment import file_findings, litellm_finding, python_finding, sqlite_finding
-from mnesis.models.context import Finding
+from mnesis.models.finding import Finding
 from tests.cli.conftest import Run, record
 
 

@@ -25,8 +25,8 @@ from mnesis.cli.reference import reference
 from mnesis.config import CompactionConfig, MnesisConfig, ModelOverrides
 from mnesis.ids import new_id
 from mnesis.llm.no_model import NoModel
-from mnesis.models.context import Interruption
 from mnesis.models.message import DataPart, FileRefPart, Message, ReasoningPart, TextPart, ToolPart, ToolStatus
+from mnesis.models.session import Interruption
 from tests.cli.conftest import Run
 
 HOSTILE = "[/red]\x1b[2J\x1b]0;owned\x07 [bold]\u202egnirts\u2066\x9b31m\x7f\r\x08 <script>alert(1)</script>"

@@ -20,10 +20,10 @@ from mnesis.cli.import_replay import Export, Replay, parsed_export
 from mnesis.cli.import_session import KINDS
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError
 from mnesis.llm.no_model import NoModel
-from mnesis.models.context import Interruption, Prune
+from mnesis.models.context import Prune
 from mnesis.models.message import DataPart, FilePart, Message, ReasoningPart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.results import CompactionResult
-from mnesis.models.session import SessionRecord
+from mnesis.models.session import Interruption, SessionRecord
 from mnesis.store.base import Compaction
 from mnesis.store.memory import MemoryStore
 from tests.cli.conftest import Run, small_window

@@ -19,9 +19,9 @@ import pytest
 from mnesis import Engine, MnesisSession, TokenUsage
 from mnesis.cli import backup
 from mnesis.files.storage import FileStorage
-from mnesis.models.context import Interruption
 from mnesis.models.message import FileRefPart, Message
 from mnesis.models.run import ItemOutcome, RunSpec
+from mnesis.models.session import Interruption
 from mnesis.store.sqlite.migrate import migrations
 from tests.cli.conftest import Run, record, small_window
 from tests.support.openai_server import OpenAIServer, Say

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mnesis.compaction.sweep import SweepPlan, plan_sweep
+from mnesis.compaction.plan import SweepPlan, plan_sweep
 from mnesis.config import CompactionConfig
 from mnesis.errors import LLMConnectionError, StaleContextError
 from mnesis.llm.base import LLMRequest

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("langchain_core")
 
-from mnesis import Engine, sync
+from mnesis import Engine, concurrency, sync
 
 ReadLog = Callable[[str], list[tuple[str, str]]]
 
@@ -16,7 +16,7 @@ ReadLog = Callable[[str], list[tuple[str, str]]]
 def engine(tmp_path: Path) -> Iterator[Engine]:
     made = Engine(tmp_path / "sessions.db")
     yield made
-    sync.run(made.close())
+    concurrency.run(made.close())
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ pytest.importorskip("langchain.agents")
 from langchain_core.messages import HumanMessage
 
 from langchain_mnesis import mnesis_history
-from mnesis import sync
+from mnesis import concurrency
 from tests.langchain.chat_fakes import FakeModel
 from tests.langchain.test_importing import written
 
@@ -33,6 +33,6 @@ def test_the_blocks_of_the_page_run_as_they_stand(tmp_path: Path, monkeypatch: p
         for code in blocks:
             exec(compile(code, str(PAGE), "exec"), namespace)
     finally:
-        sync.run(default.close())
-        sync.run(namespace["engine"].close())
+        concurrency.run(default.close())
+        concurrency.run(namespace["engine"].close())
     assert namespace["answer"].content == "answer 2"

@@ -19,7 +19,7 @@ from langchain_core.messages import (
 )
 
 from langchain_mnesis import MnesisChatMessageHistory, history_factory, mnesis_history
-from mnesis import Engine, MnesisConfig, ModelOverrides, sync
+from mnesis import Engine, MnesisConfig, ModelOverrides, concurrency
 from mnesis.config import CompactionConfig
 from mnesis.errors import ConfigurationError, InvalidMessageError, MnesisStoreError, StoreFullError
 from mnesis.store.sqlite import SqliteStore
@@ -60,7 +60,7 @@ def test_a_session_that_does_not_exist_is_empty_and_reading_does_not_make_it(eng
     assert one.messages == []
     one.clear()
     one.purge()
-    assert sync.run(engine.sessions()).sessions == ()
+    assert concurrency.run(engine.sessions()).sessions == ()
 
 
 def test_every_way_of_adding_adds(engine: Engine, log: ReadLog) -> None:
@@ -349,7 +349,7 @@ def test_the_default_database_is_the_one_the_environment_names_at_the_call(
         one.add_user_message(name)
         assert said(mnesis_history("s").messages) == [name]
         assert mnesis_history("s").engine is one.engine
-        sync.run(one.engine.close())
+        concurrency.run(one.engine.close())
     assert {"one.db", "two.db"} <= {path.name for path in tmp_path.iterdir()}
 
 
@@ -359,4 +359,4 @@ def test_a_process_that_closes_nothing_exits_with_everything_stored(tmp_path: Pa
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
     engine = Engine(tmp_path / "s.db")
     assert said(history(engine).messages) == ["kept"]
-    sync.run(engine.close())
+    concurrency.run(engine.close())

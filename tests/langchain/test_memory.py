@@ -12,9 +12,9 @@ from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
 
 from langchain_mnesis import MnesisMemory
 from langchain_mnesis.sessions import Sessions
-from mnesis import Engine, sync
+from mnesis import Engine, concurrency, sync
 from mnesis.errors import ConfigurationError, InvalidMessageError, StoreFullError
-from mnesis.models.context import Interruption
+from mnesis.models.session import Interruption
 from mnesis.store.sqlite import SqliteStore
 from tests.langchain.chat_fakes import FakeModel, answering, named, said
 from tests.langchain.conftest import ReadLog
@@ -243,7 +243,7 @@ def test_a_call_without_a_session_is_refused(config: Any, engine: Engine) -> Non
 def test_an_input_without_messages_is_refused_before_anything_is_stored(value: Any, engine: Engine) -> None:
     with pytest.raises(InvalidMessageError):
         MnesisMemory(FakeModel(), engine=engine).invoke(value, named("s"))
-    assert sync.run(engine.sessions()).sessions == ()
+    assert concurrency.run(engine.sessions()).sessions == ()
 
 
 def test_its_run_is_traced_with_the_runs_inside_it(engine: Engine) -> None:

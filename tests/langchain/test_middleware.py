@@ -19,7 +19,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 
 from langchain_mnesis import MnesisMiddleware
-from mnesis import Engine, MnesisConfig, ModelOverrides, sync
+from mnesis import Engine, MnesisConfig, ModelOverrides, concurrency, sync
 from mnesis.config import CompactionConfig
 from mnesis.errors import ConfigurationError, StoreFullError
 from mnesis.store.sqlite import SqliteStore
@@ -330,7 +330,7 @@ def test_a_sub_agent_has_a_session_of_its_own_below_the_outer_one(engine: Engine
         ),
         "x",
     )
-    found = {record.id: record for record in sync.run(engine.sessions()).sessions}
+    found = {record.id: record for record in concurrency.run(engine.sessions()).sessions}
     below = [record for name, record in found.items() if name.startswith("t|tools:")]
     assert [record.last_seq for record in below] == [2, 2]
     assert {record.parent_id for record in below} == {"t"}
@@ -343,7 +343,7 @@ def test_without_a_thread_each_run_has_a_session_of_its_own(engine: Engine) -> N
     ask(asked, "one", None)
     ask(asked, "two", None)
     assert said(model.asked[-1]) == ["two"]
-    assert sorted(record.last_seq for record in sync.run(engine.sessions()).sessions) == [2, 4]
+    assert sorted(record.last_seq for record in concurrency.run(engine.sessions()).sessions) == [2, 4]
 
 
 def test_a_session_may_be_named(engine: Engine, log: ReadLog) -> None:

@@ -4,7 +4,7 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_mnesis import MnesisChatMessageHistory, MnesisMemory
-from mnesis import CompactionConfig, Engine, MnesisConfig, MnesisEvent, MnesisSession, sync
+from mnesis import CompactionConfig, Engine, MnesisConfig, MnesisEvent, MnesisSession, concurrency, sync
 from mnesis.testing import ScriptedLLM
 from tests.langchain.chat_fakes import FakeModel, answering, named, said
 
@@ -84,8 +84,8 @@ def test_two_objects_and_the_native_door_share_one_engines_store(engine: Engine)
     by_path.add_user_message("again")
     assert heard.count("message.created") == 2
     assert len(sync.SyncSession.load("s", engine=other).messages()) == 2
-    sync.run(by_path.engine.close())
-    sync.run(other.close())
+    concurrency.run(by_path.engine.close())
+    concurrency.run(other.close())
 
 
 async def test_a_window_leaves_room_for_what_else_a_request_carries(engine: Engine) -> None:

@@ -12,7 +12,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
 from langchain_mnesis import config_specs, history_factory, mnesis_history
-from mnesis import Engine, sync
+from mnesis import Engine, concurrency
 from mnesis.errors import ConfigurationError
 from tests.langchain.chat_fakes import FakeModel, answering, named, said
 
@@ -69,7 +69,7 @@ def factory(request: pytest.FixtureRequest, engine: Engine, monkeypatch: pytest.
         return
     monkeypatch.setenv("MNESIS_DB", engine.path)
     yield mnesis_history
-    sync.run(mnesis_history("s").engine.close())
+    concurrency.run(mnesis_history("s").engine.close())
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -49,8 +49,8 @@ def memory(make_memory: MakeMemory) -> MnesisMemory:
 
 @pytest.fixture
 def engine(db: Path) -> Iterator[Engine]:
-    from mnesis import sync
+    from mnesis import concurrency
 
     made = Engine(db)
     yield made
-    sync.run(made.close())
+    concurrency.run(made.close())

@@ -10,7 +10,7 @@ pytest.importorskip("llama_index.core")
 from llama_index.core.llms import ChatMessage
 from llama_index.memory.mnesis import MnesisMemory
 
-from mnesis import Engine, MnesisConfig, RecallConfig, sync
+from mnesis import Engine, MnesisConfig, RecallConfig, concurrency
 
 FACT = "The locker code of the customs office is KX-4471."
 QUESTION = "What is the locker code of the customs office?"
@@ -21,7 +21,7 @@ def engines() -> Iterator[list[Engine]]:
     made: list[Engine] = []
     yield made
     for engine in made:
-        sync.run(engine.close())
+        concurrency.run(engine.close())
 
 
 def talked(db: Path, engines: list[Engine], *, enabled: bool = True) -> MnesisMemory:

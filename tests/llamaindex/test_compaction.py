@@ -15,7 +15,7 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.memory.mnesis import MnesisCompacted, MnesisMemory, MnesisSessionEvent
 from llama_index.memory.mnesis.events import DISPATCHER
 
-from mnesis import Engine, MnesisEvent, sync
+from mnesis import Engine, MnesisEvent, concurrency
 from mnesis.models.results import CompactionResult
 from mnesis.testing import ScriptedLLM
 from tests.llamaindex.conftest import MakeMemory
@@ -29,7 +29,7 @@ async def compactions(memory: MnesisMemory) -> list[CompactionResult]:
 def levels(memory: MnesisMemory) -> set[int]:
     """How the summaries were made, once everything but the newest turns is folded."""
     memory.compact()
-    return {result.level_used for result in sync.run(compactions(memory))}
+    return {result.level_used for result in concurrency.run(compactions(memory))}
 
 
 def test_a_synchronous_caller_has_its_summaries_written_off_the_serving_loop(make_memory: MakeMemory) -> None:
@@ -118,7 +118,7 @@ def test_compactions_reach_the_bus_and_the_instrumentation(make_memory: MakeMemo
     finally:
         dispatcher.event_handlers = before
     folded = [event for event in seen if isinstance(event, MnesisCompacted)]
-    done = sync.run(compactions(memory))
+    done = concurrency.run(compactions(memory))
     assert told == [memory.session_id] * len(done)
     assert [(e.session_id, e.tokens_before, e.tokens_after, e.level_used) for e in folded] == [
         (memory.session_id, each.tokens_before, each.tokens_after, 3) for each in done
@@ -134,5 +134,5 @@ def test_a_background_fold_that_its_loop_does_not_live_to_see_is_taken_up_later(
     for start in range(0, len(said), 2):
         asyncio.run(memory.aput_messages(said[start : start + 2]))
     assert memory.get_all() == said
-    sync.run(memory.acompact())
+    concurrency.run(memory.acompact())
     assert memory.get_all() == said

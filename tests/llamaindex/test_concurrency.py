@@ -14,7 +14,7 @@ pytest.importorskip("llama_index.core")
 
 from llama_index.memory.mnesis import MnesisMemory
 
-from mnesis import Engine, sync
+from mnesis import Engine, concurrency
 from mnesis.errors import MnesisError
 from tests.llamaindex.conftest import MakeMemory
 from tests.llamaindex.support import turns, user
@@ -85,7 +85,7 @@ def test_a_call_from_the_serving_thread_raises_instead_of_waiting_for_itself(mem
         memory.put(user("b"))
 
     with pytest.raises(MnesisError, match="wait for itself"):
-        sync.run(inside())
+        concurrency.run(inside())
     assert memory.get_all() == [user("a")]
 
 

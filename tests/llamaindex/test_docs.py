@@ -14,7 +14,7 @@ pytest.importorskip("llama_index.core")
 from llama_index.core.llms import mock
 from llama_index.core.memory import Memory
 
-from mnesis import sync
+from mnesis import concurrency
 
 PAGE = Path(__file__).parents[2] / "docs" / "llamaindex.md"
 BLOCK = re.compile(r"(<!-- needs [^>]*-->\n)?```python\n(.*?)```", re.DOTALL)
@@ -35,4 +35,4 @@ def test_the_blocks_of_the_page_run_as_they_stand(tmp_path: Path, monkeypatch: p
             if name in namespace:
                 namespace[name].close()
         if "engine" in namespace:
-            sync.run(namespace["engine"].close())
+            concurrency.run(namespace["engine"].close())

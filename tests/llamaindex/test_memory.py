@@ -19,7 +19,7 @@ from llama_index.core.memory import BaseMemory, ChatMemoryBuffer
 from llama_index.core.storage.chat_store import SimpleChatStore
 from llama_index.memory.mnesis import MnesisMemory
 
-from mnesis import Engine, MnesisConfig, sync
+from mnesis import Engine, MnesisConfig, concurrency
 from mnesis.errors import ConfigurationError, MnesisStoreError, SessionClosedError, SessionNotFoundError
 from tests.llamaindex.conftest import MakeMemory
 from tests.llamaindex.support import SummaryLLM, assistant, calls, result, turns, user
@@ -158,13 +158,13 @@ def test_an_existing_native_session_keeps_its_model_and_prompt(engine: Engine, m
     async def begun() -> None:
         await MnesisSession.create(model="openai/gpt-4o", system_prompt="Be kind.", session_id="n", engine=engine)
 
-    sync.run(begun())
+    concurrency.run(begun())
     memory = make_memory(session_id="n", engine=engine)
     memory.put(user("hi"))
-    session = sync.run(memory.asession())
+    session = concurrency.run(memory.asession())
     assert (session.model, session.system_prompt) == ("openai/gpt-4o", "Be kind.")
     assert memory.get() == [user("hi")]
-    assert sync.run(make_memory(session_id="new", engine=engine).asession()).system_prompt == ""
+    assert concurrency.run(make_memory(session_id="new", engine=engine).asession()).system_prompt == ""
 
 
 @pytest.mark.parametrize("limit", [1, 100, 333, 1_000, 100_000])
@@ -175,7 +175,7 @@ def test_a_native_session_with_a_long_prompt_can_be_opened_with_any_limit(
     from mnesis import MnesisSession
 
     prompt = "Be kind and thorough. " * 2_000
-    sync.run(MnesisSession.create(model="openai/gpt-4o", system_prompt=prompt, session_id="n", engine=engine))
+    concurrency.run(MnesisSession.create(model="openai/gpt-4o", system_prompt=prompt, session_id="n", engine=engine))
     memory = make_memory(session_id="n", engine=engine, token_limit=limit)
     memory.put_messages(turns(3))
     assert memory.get()[-1] == turns(3)[-1]
@@ -225,7 +225,7 @@ def test_a_pointer_to_a_session_that_is_gone_is_an_error(memory: MnesisMemory, e
     memory.put(user("a"))
     pointer = memory.to_dict()
     memory.close()
-    sync.run(engine.purge("s"))
+    concurrency.run(engine.purge("s"))
     again = MnesisMemory.from_dict(pointer, engine=engine)
     with pytest.raises(SessionNotFoundError, match="'s'"):
         again.get()
@@ -251,7 +251,7 @@ def test_a_memory_in_memory_is_found_again_in_its_process() -> None:
     del memory
     again = MnesisMemory.from_dict(pointer)
     assert again.get() == [user("a")]
-    sync.run(engine.close())
+    concurrency.run(engine.close())
 
 
 def test_a_memory_can_be_made_by_its_fields(db: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_memory_can_be_made_by_its_fields(db: Path) -> None:
 def test_settings_of_a_config_are_kept(db: Path) -> None:
     config = MnesisConfig(store={"durability": "full"})  # type: ignore[arg-type]  # pydantic takes the dict
     memory = MnesisMemory.from_defaults(db_path=db, config=config)
-    assert sync.run(memory.asession()).config.store.durability == "full"
+    assert concurrency.run(memory.asession()).config.store.durability == "full"
     memory.close()
 
 

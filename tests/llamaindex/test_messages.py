@@ -33,7 +33,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.memory.mnesis import MnesisMemory
 from llama_index.memory.mnesis.messages import counted, digest, from_record, to_record
 
-from mnesis import sync
+from mnesis import concurrency
 from mnesis.errors import InvalidMessageError
 from mnesis.models.message import ImagePart, ReasoningPart, ToolPart
 from mnesis.store.codec import decode_message, encode_message
@@ -326,7 +326,7 @@ def test_messages_of_other_doors_come_back_as_llama_index_messages(memory: Mnesi
         )
         await session.record("hi", [TextPart(text="let me see"), call])
 
-    sync.run(recorded())
+    concurrency.run(recorded())
     asked, called, answered = memory.get()
     assert (asked.role, asked.content) == (MessageRole.USER, "hi")
     assert called.blocks[1] == ToolCallBlock(tool_call_id="1", tool_name="look", tool_kwargs={"q": 1})

@@ -15,7 +15,7 @@ from llama_index.memory.mnesis import MnesisMemory
 from llama_index.memory.mnesis.messages import to_record
 from llama_index.memory.mnesis.view import BEGINNING
 
-from mnesis import Engine, sync
+from mnesis import Engine, concurrency
 from mnesis.models.message import ToolPart
 from tests.llamaindex.conftest import MakeMemory
 from tests.llamaindex.support import assistant, calls, old_calls, result, system, text_of, turns, user
@@ -79,7 +79,7 @@ def test_a_view_keeps_its_promises(history: list[ChatMessage], limit: int, inser
     memory.put_messages(history)
     if compacted:
         memory.compact()
-    sync.run(engine.finish())  # a fold in the background may change what the next view is
+    concurrency.run(engine.finish())  # a fold in the background may change what the next view is
     reserved = limit // 4
     view = memory.get(initial_token_count=reserved)
 
@@ -120,7 +120,7 @@ def test_a_view_fits_unless_what_must_stay_does_not(history: list[ChatMessage], 
         rules = sum(record.token_count for record in records if record.role == "system")
         return view.tokens, rules + records[-1].token_count
 
-    tokens, must_stay = sync.run(made())
+    tokens, must_stay = concurrency.run(made())
     # The newest user message, shortened, and calls that belong to the newest result are what cannot be left out.
     assert tokens + reserved <= limit or tokens <= must_stay + 260
     memory.close()
@@ -132,7 +132,7 @@ def test_instructions_keep_their_order_when_only_the_later_one_is_folded() -> No
     first, second = system("rule word word word "), system("rule word word word word ")
     work = [calls("a", "b"), result("a", "word "), result("b", "word " * 25)]
     memory.put_messages([user("word " * 28), first, user("word " * 60), assistant("word " * 60), second, *work, *work])
-    sync.run(engine.finish())
+    concurrency.run(engine.finish())
     assert [message for message in memory.get(initial_token_count=5) if message in (first, second)] == [first, second]
     memory.close()
 

@@ -207,7 +207,9 @@ def test_resolving_twice_changes_nothing() -> None:
     assert resolve(once) is once
 
 
-@pytest.mark.parametrize("wrong", ["", "  ", 7, object(), ScriptedLLM, str], ids=["empty", "blank", "number", "object", "class", "type"])
+@pytest.mark.parametrize(
+    "wrong", ["", "  ", 7, object(), ScriptedLLM, str], ids=["empty", "blank", "number", "object", "class", "type"]
+)
 def test_anything_else_is_refused_with_what_would_do(wrong: object) -> None:
     with pytest.raises(ConfigurationError, match="model string"):
         resolve(wrong)

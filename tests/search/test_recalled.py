@@ -10,9 +10,9 @@ import pytest
 from mnesis import ConfigurationError, InvalidMessageError, MnesisConfig, MnesisSession
 from mnesis.config import RecallConfig
 from mnesis.errors import StaleContextError
+from mnesis.formats.text import readable
 from mnesis.models.message import Message, ToolPart, ToolResultPart, text_message
 from mnesis.models.search import Search, SearchPage
-from mnesis.search.analysis import readable
 from mnesis.testing import ScriptedLLM
 from tests.session.support import MODEL, calls, chatter, small, talk
 

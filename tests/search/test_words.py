@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mnesis.formats.text import readable
 from mnesis.models.message import FilePart, FileRefPart, ImagePart, Message, ToolPart, ToolResultPart, text_message
-from mnesis.search.analysis import MAX_QUESTION_WORDS, indexed, question_words, readable, searchable, speaker
+from mnesis.search.analysis import MAX_QUESTION_WORDS, indexed, question_words, searchable, speaker
 
 
 def looked_for(question: str) -> list[str]:

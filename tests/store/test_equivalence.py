@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mnesis.errors import MnesisError
-from mnesis.models.context import Cover, Interruption, Prune
+from mnesis.models.context import Cover, Prune
 from mnesis.models.message import Message, TextPart
-from mnesis.models.session import SessionRecord, UsageReport
+from mnesis.models.session import Interruption, SessionRecord, UsageReport
 from mnesis.models.usage import TokenUsage
 from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore

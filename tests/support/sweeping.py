@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mnesis.compaction.plan import Trigger
 from mnesis.compaction.summarize import Writer
-from mnesis.compaction.sweep import Sweep, Trigger
+from mnesis.compaction.sweep import Sweep
 from mnesis.config import CompactionConfig, RetryConfig
 from mnesis.context.assemble import assemble
 from mnesis.formats.openai import chat_messages

@@ -18,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnesis import tokens
-from mnesis.tokens.estimator import TokenEstimator, encoding_of, heuristic_tokens, pieces
+from mnesis.tokens.encodings import encoding_of
+from mnesis.tokens.estimator import TokenEstimator, pieces
+from mnesis.tokens.heuristic import heuristic_tokens
 
 _random = random.Random(11)
 NAMES = ["cargo", "index", "reader", "session", "billing", "parser", "cache", "router"]

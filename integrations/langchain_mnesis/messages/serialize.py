@@ -28,7 +28,14 @@ from langchain_core.messages import (
     ToolMessageChunk,
 )
 
-from langchain_mnesis.messages.values import Types, build_model, dump_model, load_value, type_name
+from langchain_mnesis.messages.values import (
+    Types,
+    build_model,
+    dump_model,
+    load_value,
+    register_message_codec,
+    type_name,
+)
 
 CLASSES: dict[str, type[BaseMessage]] = {
     "base": BaseMessage,
@@ -104,3 +111,6 @@ def whole(message: BaseMessage) -> BaseMessage:
 @cache
 def _listed(kind: type[BaseMessage]) -> type[BaseMessage]:
     return next(base for base in kind.__mro__ if base in _NAMES)
+
+
+register_message_codec(dump_message, load_message)

@@ -151,6 +151,14 @@ def _opaque(value: Any) -> dict[str, Any]:
     return _tag("opaque", text, type=type_name(type(value)))
 
 
+_message_codec: list[Any] = []
+
+
+def register_message_codec(dump: Callable[[BaseMessage, int], Any], load: Callable[[Any, Types], Any]) -> None:
+    """Set how messages inside values are dumped and loaded. The module of messages calls it; it builds on this one."""
+    _message_codec[:] = [dump, load]
+
+
 def _dump_dict(value: dict[Any, Any], depth: int) -> Any:
     if TAG not in value and all(type(key) is str for key in value):
         return {key: dump_value(item, depth + 1) for key, item in value.items()}
@@ -162,9 +170,7 @@ def _dump_object(value: Any, depth: int) -> Any:
     if isinstance(value, enum.Enum):
         return _tag("enum", dump_value(value.value, depth + 1), type=type_name(type(value)))
     if isinstance(value, BaseMessage):
-        from langchain_mnesis.messages.serialize import dump_message
-
-        return _tag("message", dump_message(value, depth + 1))
+        return _tag("message", _message_codec[0](value, depth + 1))
     if isinstance(value, BaseModel):
         fields, extra = dump_model(value, depth)
         kind = "document" if type(value) is Document else "model"
@@ -220,9 +226,7 @@ def _load_enum(data: dict[str, Any], types: Types) -> Any:
 
 
 def _load_message(data: dict[str, Any], types: Types) -> Any:
-    from langchain_mnesis.messages.serialize import load_message
-
-    return load_message(data["v"], types)
+    return _message_codec[1](data["v"], types)
 
 
 def _load_document(data: dict[str, Any], types: Types) -> Any:

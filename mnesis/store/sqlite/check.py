@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, ParamSpec
 
 from mnesis.errors import CorruptStoreError
-from mnesis.models.context import Finding
+from mnesis.models.finding import Finding
 from mnesis.store.codec import EncodedMessage, message_is_intact, summary_digest
 from mnesis.store.covers import subtract
 from mnesis.store.sqlite.check_reachability import Graph, reach_findings

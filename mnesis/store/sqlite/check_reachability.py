@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from mnesis.models.context import Finding
+from mnesis.models.finding import Finding
 from mnesis.store.covers import Span, contains
 
 FIX = "restore the database from a backup; the messages themselves are in the log"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from mnesis.models.context import Finding
+from mnesis.models.finding import Finding
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.runs import miscounted
 

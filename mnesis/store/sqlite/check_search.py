@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mnesis.errors import CorruptStoreError
-from mnesis.models.context import Finding
+from mnesis.formats.text import readable
+from mnesis.models.finding import Finding
 from mnesis.models.message import Message
-from mnesis.search.analysis import indexed, readable
+from mnesis.search.analysis import indexed
 from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.fulltext import key_of, reach, trigrams
 from mnesis.store.sqlite.log import page

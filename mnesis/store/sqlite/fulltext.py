@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+from mnesis.formats.text import readable
 from mnesis.models.message import Message
 from mnesis.models.search import Search
-from mnesis.search.analysis import RULES_VERSION, indexed, question_words, readable
+from mnesis.search.analysis import RULES_VERSION, indexed, question_words
 from mnesis.search.dates import named_dates
 from mnesis.search.ranking import Row, Word, inverse_frequency, rank
 from mnesis.store.sqlite.queries import sql

@@ -6,8 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from mnesis.errors import MessageNotFoundError
-from mnesis.models.context import FileReference
-from mnesis.models.message import Message
+from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.store.accounting import file_ids, grown, refuse_other_content, with_compactions
 from mnesis.store.base import Append, Appended

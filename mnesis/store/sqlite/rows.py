@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnesis.errors import SessionNotFoundError
-from mnesis.models.context import Cover, Interruption, Prune
+from mnesis.models.context import Cover, Prune
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult, ContextBreakdown, TurnSnapshot
-from mnesis.models.session import SessionRecord
+from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
 from mnesis.store.codec import EncodedMessage, decode_message, decode_summary, from_json, to_json

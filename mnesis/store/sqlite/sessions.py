@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import asdict
 
-from mnesis.models.context import Interruption
-from mnesis.models.session import SessionRecord
+from mnesis.models.session import Interruption, SessionRecord
 from mnesis.store.accounting import changed, opened
 from mnesis.store.base import SessionPage
 from mnesis.store.codec import to_json

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnesis.config import StoreConfig
-from mnesis.models.context import ActiveContext, FileReference, Finding, Interruption
-from mnesis.models.message import Message
+from mnesis.models.context import ActiveContext
+from mnesis.models.finding import Finding
+from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.search import Search, SearchPage
-from mnesis.models.session import SessionRecord
+from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.store.accounting import refuse_repeated_ids
 from mnesis.store.base import Append, Appended, Compaction, SessionPage

@@ -13,7 +13,8 @@ from llama_index.memory.mnesis.llm import client_for
 
 from mnesis.concurrency import FairLock
 from mnesis.config import CompactionConfig, MnesisConfig, ModelOverrides
-from mnesis.engine.engine import MEMORY, Engine
+from mnesis.engine.engine import Engine
+from mnesis.engine.registry import MEMORY
 from mnesis.errors import ConfigurationError, SessionClosedError, SessionNotFoundError
 from mnesis.session.session import MnesisSession
 

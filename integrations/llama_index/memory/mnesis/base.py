@@ -21,7 +21,7 @@ from llama_index.memory.mnesis.tools import function_tools
 from llama_index.memory.mnesis.view import Insert
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
-from mnesis import sync
+from mnesis import concurrency
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
@@ -116,7 +116,7 @@ class MnesisMemory(BaseMemory):
         )
         made._attach(used, owns_engine=engine is None)
         if chat_store is not None:
-            sync.run(made._import(chat_store.get_messages(chat_store_key or DEFAULT_CHAT_STORE_KEY)))
+            concurrency.run(made._import(chat_store.get_messages(chat_store_key or DEFAULT_CHAT_STORE_KEY)))
         if chat_history:
             made.set(chat_history)
         return made
@@ -147,7 +147,7 @@ class MnesisMemory(BaseMemory):
         for compatibility. Raises ValueError if the initial count alone is over
         the limit.
         """
-        return sync.run(self.aget(input, initial_token_count, **kwargs))
+        return concurrency.run(self.aget(input, initial_token_count, **kwargs))
 
     async def aget(self, input: Any = None, initial_token_count: int = 0, **kwargs: Any) -> list[ChatMessage]:
         """See `get`."""
@@ -164,7 +164,7 @@ class MnesisMemory(BaseMemory):
 
     def get_all(self, **kwargs: Any) -> list[ChatMessage]:
         """Every message since the last `reset()`, as it was put in. Further keywords are accepted for compatibility."""
-        return sync.run(self.aget_all(**kwargs))
+        return concurrency.run(self.aget_all(**kwargs))
 
     async def aget_all(self, **kwargs: Any) -> list[ChatMessage]:
         """See `get_all`."""
@@ -172,7 +172,7 @@ class MnesisMemory(BaseMemory):
 
     def put(self, message: ChatMessage) -> None:
         """Store a message."""
-        sync.run(self.aput_messages([message]))
+        concurrency.run(self.aput_messages([message]))
 
     async def aput(self, message: ChatMessage) -> None:
         """Store a message."""
@@ -180,7 +180,7 @@ class MnesisMemory(BaseMemory):
 
     def put_messages(self, messages: list[ChatMessage]) -> None:
         """Store messages in one transaction."""
-        sync.run(self.aput_messages(messages))
+        concurrency.run(self.aput_messages(messages))
 
     async def aput_messages(self, messages: list[ChatMessage]) -> None:
         """Store messages in one transaction."""
@@ -188,7 +188,7 @@ class MnesisMemory(BaseMemory):
 
     def set(self, messages: list[ChatMessage]) -> None:
         """Make these messages the history. What they repeat is not stored again; what they leave out stays in the log."""
-        sync.run(self.aset(messages))
+        concurrency.run(self.aset(messages))
 
     async def aset(self, messages: list[ChatMessage]) -> None:
         """See `set`."""
@@ -197,7 +197,7 @@ class MnesisMemory(BaseMemory):
 
     def reset(self, **kwargs: Any) -> None:
         """Begin with an empty history; the log keeps everything. Further keywords are accepted for compatibility."""
-        sync.run(self.areset(**kwargs))
+        concurrency.run(self.areset(**kwargs))
 
     async def areset(self, **kwargs: Any) -> None:
         """See `reset`."""
@@ -205,7 +205,7 @@ class MnesisMemory(BaseMemory):
 
     def history(self, *, include_superseded: bool = True) -> list[ChatMessage]:
         """The log: also what `reset()` and `set()` took out of the history, unless `include_superseded` is False."""
-        return sync.run(self.ahistory(include_superseded=include_superseded))
+        return concurrency.run(self.ahistory(include_superseded=include_superseded))
 
     async def ahistory(self, *, include_superseded: bool = True) -> list[ChatMessage]:
         """See `history`."""
@@ -216,7 +216,7 @@ class MnesisMemory(BaseMemory):
 
     def compact(self) -> CompactionResult:
         """Fold everything but the two newest turns now."""
-        return sync.run(self.acompact())
+        return concurrency.run(self.acompact())
 
     async def acompact(self) -> CompactionResult:
         """See `compact`."""
@@ -227,7 +227,7 @@ class MnesisMemory(BaseMemory):
 
         By default there is no end to what they may bring back altogether, only to each result; a `grant` sets both.
         """
-        return sync.run(self.arecall_tools(grant))
+        return concurrency.run(self.arecall_tools(grant))
 
     async def arecall_tools(self, grant: Grant | None = None) -> list[FunctionTool]:
         """See `recall_tools`."""
@@ -236,7 +236,7 @@ class MnesisMemory(BaseMemory):
 
     def close(self) -> None:
         """Wait for what runs in the background and let go of the database. Quiet when closed already."""
-        sync.run(self.aclose())
+        concurrency.run(self.aclose())
 
     async def aclose(self) -> None:
         """See `close`."""

@@ -14,7 +14,7 @@ from llama_index.memory.mnesis.messages import KEY, counted, digest, digests, fr
 from llama_index.memory.mnesis.revision import Case, Item, Plan, Shown, Span, plan_revision
 from llama_index.memory.mnesis.view import Element, Insert, View, make_view
 
-from mnesis import sync
+from mnesis import concurrency
 from mnesis.errors import ContextIrreducibleError, StaleContextError
 from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import Message
@@ -244,7 +244,7 @@ def _taken_out(context: ActiveContext) -> list[Span]:
 
 
 def _is_serving_loop() -> bool:
-    return asyncio.get_running_loop() is sync.background_loop()
+    return asyncio.get_running_loop() is concurrency.background_loop()
 
 
 async def _on_serving_loop(work: Coroutine[Any, Any, T]) -> T:
@@ -255,7 +255,9 @@ async def _on_serving_loop(work: Coroutine[Any, Any, T]) -> T:
     """
     if _is_serving_loop():
         return await work
-    return await asyncio.shield(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, sync.background_loop())))
+    return await asyncio.shield(
+        asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, concurrency.background_loop()))
+    )
 
 
 def _pins(record: SessionRecord) -> list[int]:

@@ -10,7 +10,7 @@ from anyio import to_thread
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.llm import LLM
 
-from mnesis import sync
+from mnesis import concurrency
 from mnesis.engine.engine import Engine
 from mnesis.errors import LLMError
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
@@ -45,7 +45,7 @@ class ChatModelClient:
         yield reply
 
     async def _answer(self, messages: Sequence[ChatMessage]) -> Any:
-        if asyncio.get_running_loop() is sync.background_loop():
+        if asyncio.get_running_loop() is concurrency.background_loop():
             return await to_thread.run_sync(self._llm.chat, messages, abandon_on_cancel=True)
         return await self._llm.achat(messages)
 

@@ -10,7 +10,7 @@ from anyio import to_thread
 from llama_index.core.tools import FunctionTool, ToolMetadata
 from pydantic import BaseModel
 
-from mnesis import sync
+from mnesis import concurrency
 from mnesis.errors import ToolDefinitionError
 from mnesis.models.tool import ToolSpec
 
@@ -51,6 +51,6 @@ def _asynchronous(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 def _synchronous(handler: Callable[..., Any]) -> Callable[..., Any]:
     def call(**arguments: Any) -> Any:
-        return sync.run(_asynchronous(handler)(**arguments))
+        return concurrency.run(_asynchronous(handler)(**arguments))
 
     return call
