@@ -84,14 +84,14 @@ class FairLock:
             turn.set_result(None)
 
 
-class Once:
+class RunOnce:
     """Work that is done once, to its end, whoever of those that wait for it is cancelled meanwhile."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._work = work
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self) -> asyncio.Task[None]:
+    def start(self) -> asyncio.Task[None]:
         """Begin the work, unless it was begun already. What a loop that was closed or cancelled left undone begins anew."""
         task = self._task
         undone = task is not None and (task.cancelled() or (not task.done() and task.get_loop().is_closed()))
@@ -99,9 +99,9 @@ class Once:
             task = self._task = asyncio.get_running_loop().create_task(self._work())
         return task
 
-    async def done(self) -> None:
+    async def wait(self) -> None:
         """Begin the work, or wait for its end where it was begun. In another loop than that it returns at once."""
-        task = self.begin()
+        task = self.start()
         if task.get_loop() is asyncio.get_running_loop():
             await asyncio.shield(task)
 
@@ -191,7 +191,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 _ending: set[asyncio.Task[None]] = set()
 
 
-async def _carried_through(work: Coroutine[Any, Any, None]) -> None:
+async def run_to_completion(work: Coroutine[Any, Any, None]) -> None:
     """Run to its end what must not be cut short by a second cancellation."""
     task = asyncio.create_task(work)
     _ending.add(task)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mnesis.concurrency import Once
+from mnesis.concurrency import RunOnce
 from mnesis.config import MnesisConfig
 from mnesis.engine.registry import MEMORY, _acquire, _guard, _release
 from mnesis.engine.session_state import SessionRuntime
@@ -45,7 +45,7 @@ class Engine:
         self.path = _path_text(db, self.config)
         self._shared = _acquire(self.path, self.config.store)
         self._closed = False
-        self._end = Once(self._close)
+        self._end = RunOnce(self._close)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -73,7 +73,7 @@ class Engine:
     async def close(self) -> None:
         """Wait for work of this engine, then release the database if nobody else uses it. Quiet when closed already."""
         self._closed = True
-        await self._end.done()
+        await self._end.wait()
 
     async def _close(self) -> None:
         await self.finish()

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from mnesis.concurrency import _carried_through
+from mnesis.concurrency import run_to_completion
 from mnesis.errors import MnesisStoreError
 from mnesis.models.run import RunItem
 from mnesis.operators.item_queue import Finished, Ledger, Outcome
@@ -87,7 +87,7 @@ class _Pump:
                 yield batch
             await pump
         finally:
-            await _carried_through(self._stop(pump, feeder, heart))
+            await run_to_completion(self._stop(pump, feeder, heart))
 
     async def _next(self, pump: asyncio.Task[None]) -> list[Finished] | None:
         if not self._queue.empty():

@@ -24,7 +24,7 @@ from mnesis.models.context import ActiveContext
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
 from mnesis.models.session import NO_MODEL
-from mnesis.session.core import Scope
+from mnesis.session.core import SessionCore
 from mnesis.store.base import Compaction
 from mnesis.tokens.model_info import ModelInfo
 
@@ -38,7 +38,7 @@ READABLE_SHARE = 0.75
 class Upkeep:
     """The compactions of one opened session."""
 
-    scope: Scope
+    scope: SessionCore
     _has_key: bool = field(default=True, init=False)
 
     async def nudge(self, trigger: Trigger = "soft") -> bool:

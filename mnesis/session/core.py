@@ -44,7 +44,7 @@ COUNT_IN_THREAD_CHARS = 100_000
 
 
 @dataclass
-class Scope:
+class SessionCore:
     """A session's id, settings, model, budget and client, and the verbs its steps are made of.
 
     `names_files`: the newest window's context, or a parent, refers to stored files; `inherits_files`: a parent does, which

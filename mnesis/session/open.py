@@ -24,7 +24,7 @@ from mnesis.llm.no_model import NoModel
 from mnesis.llm.resolve import resolve
 from mnesis.models.context import Budget
 from mnesis.models.session import NO_MODEL, SessionRecord
-from mnesis.session.core import Scope
+from mnesis.session.core import SessionCore
 from mnesis.tokens.estimator import TokenEstimator
 from mnesis.tokens.model_info import ModelInfo
 
@@ -51,7 +51,7 @@ class Opening:
 class Opened:
     """An opened session; whether its engine was made for it, and whether the session was created now."""
 
-    scope: Scope
+    scope: SessionCore
     owns_engine: bool
     created: bool
 
@@ -197,10 +197,10 @@ async def _brought_up_to_date(engine: Engine, record: SessionRecord, settled: _S
     return record
 
 
-def _scope(engine: Engine, record: SessionRecord, settled: _Settled) -> Scope:
+def _scope(engine: Engine, record: SessionRecord, settled: _Settled) -> SessionCore:
     runtime = engine.runtime(record.id)
     runtime.state = record
-    return Scope(
+    return SessionCore(
         engine=engine,
         session_id=record.id,
         config=settled.settings,

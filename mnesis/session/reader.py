@@ -31,7 +31,7 @@ from mnesis.recall import expand, stored_files
 from mnesis.recall.grants import Grant
 from mnesis.recall.grep import TIMEOUT_SECONDS, Grep, grep
 from mnesis.recall.stored_files import searched
-from mnesis.session.core import Scope
+from mnesis.session.core import SessionCore
 from mnesis.tools.files import file_tools
 from mnesis.tools.recall import recall_tools
 
@@ -39,7 +39,7 @@ from mnesis.tools.recall import recall_tools
 class Lookback:
     """The reading half of `MnesisSession`. Every method raises `SessionClosedError` once the session is closed."""
 
-    _scope: Scope
+    _scope: SessionCore
     _closed: bool
 
     @property

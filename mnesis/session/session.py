@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal
 
-from mnesis.concurrency import Once
+from mnesis.concurrency import RunOnce
 from mnesis.config import MnesisConfig
 from mnesis.display.panel import Panel, context_bar
 from mnesis.display.shown import Shown
@@ -59,7 +59,7 @@ class MnesisSession(Lookback, Shown):
         self._owns_engine = opened.owns_engine
         self._created = opened.created
         self._closed = False
-        self._end = Once(self._close)
+        self._end = RunOnce(self._close)
         self._turns: set[asyncio.Task[TurnResult]] = set()
 
     @classmethod
@@ -444,9 +444,9 @@ class MnesisSession(Lookback, Shown):
         refuse_from_inside(self.id)
         if self._scope.bus.is_handling():
             # Closing waits for handlers, so a handler must not wait for closing.
-            self._end.begin()
+            self._end.start()
             return
-        await self._end.done()
+        await self._end.wait()
 
     async def _close(self) -> None:
         # Handlers that are under way may still look into the session they hear of.

@@ -35,7 +35,7 @@ from mnesis.models.tool import ToolSpec
 from mnesis.models.usage import TokenUsage
 from mnesis.recall.grants import Grant
 from mnesis.session.compactor import Upkeep
-from mnesis.session.core import Scope
+from mnesis.session.core import SessionCore
 from mnesis.tools.files import file_tools
 from mnesis.tools.recall import recall_tools
 from mnesis.tools.toolset import Toolset
@@ -84,7 +84,7 @@ def _inside_turn(session_id: str) -> Iterator[None]:
 class Turn:
     """A turn being made. `drafts` are the checked messages of the user; `run()` does it once."""
 
-    scope: Scope
+    scope: SessionCore
     upkeep: Upkeep
     drafts: Sequence[Message]
     tools: Toolset
