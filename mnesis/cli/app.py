@@ -29,13 +29,13 @@ COMMANDS = {
     "expand": "expand:command",
     "stats": "stats:command",
     "export": "export:command",
-    "import": "restore:command",
+    "import": "import_session:command",
     "compact": "compact:command",
     "purge": "purge:command",
     "doctor": "doctor:command",
     "backup": "backup:command",
-    "reindex": "upkeep:reindex",
-    "migrate": "upkeep:migrate",
+    "reindex": "maintenance:reindex",
+    "migrate": "maintenance:migrate",
 }
 PROBLEM_FOUND, WRONG_USAGE, STORE_UNUSABLE, INTERRUPTED = 1, 2, 3, 130
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnesis import tokens
+from mnesis.tokens import encodings
 from mnesis.tokens.encodings import encoding_of
 from mnesis.tokens.estimator import TokenEstimator, pieces
 from mnesis.tokens.heuristic import heuristic_tokens
@@ -93,7 +93,7 @@ def test_the_heuristic_stays_close_to_the_real_count_on(kind: str) -> None:
 def test_counts_are_those_of_tiktoken_itself(model: str, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import tiktoken
 
-    (directory,) = [place / "litellm_core_utils" / "tokenizers" for place in tokens.package_directories("litellm")]
+    (directory,) = [place / "litellm_core_utils" / "tokenizers" for place in encodings.package_directories("litellm")]
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(directory))
     reference = tiktoken.get_encoding(encoding)
     for text in [*SAMPLES.values(), "don't  stop\n\n\tI'LL 12345 naïve"]:
@@ -190,7 +190,7 @@ def test_pieces_are_the_text_and_never_longer_than_the_limit(text: str, limit: i
 
 def test_cutting_a_long_text_into_pieces_adds_next_to_nothing() -> None:
     text = SAMPLES["English"] * 200
-    whole = len(tokens._loaded("o200k_base").encode_ordinary(text))
+    whole = len(encodings._loaded("o200k_base").encode_ordinary(text))
     assert whole <= TokenEstimator().estimate(text, "gpt-4o") <= whole * 1.01
 
 
@@ -225,14 +225,16 @@ def _in_a_child(code: str, **environment: str) -> str:
 def test_without_tables_counts_are_estimated_after_one_look_and_no_network(tmp_path: Path) -> None:
     code = """
         from mnesis import tokens
+        from mnesis.tokens import encodings
+        from mnesis.tokens.heuristic import heuristic_tokens
         looks = []
         def nowhere():
             looks.append(1)
             return iter(())
-        tokens._table_directories = nowhere
+        encodings._table_directories = nowhere
         estimator = tokens.TokenEstimator()
         counts = {estimator.estimate("hello there " * n, "gpt-4o") for n in (5, 5, 5)}
-        print(len(looks), estimator.is_exact("gpt-4o"), counts == {tokens.heuristic_tokens("hello there " * 5)})
+        print(len(looks), estimator.is_exact("gpt-4o"), counts == {heuristic_tokens("hello there " * 5)})
     """
     assert _in_a_child(code) == "1 False True"
 
@@ -250,8 +252,8 @@ def test_the_tables_are_found_without_importing_the_packages_that_carry_them() -
 
 
 def test_a_users_own_cache_is_used_and_a_damaged_file_in_it_left_alone(tmp_path: Path) -> None:
-    source = next(iter(tokens.package_directories("litellm"))) / "litellm_core_utils" / "tokenizers"
-    names = {hashlib.sha1(table.url.encode()).hexdigest(): name for name, table in tokens._TABLES.items()}
+    source = next(iter(encodings.package_directories("litellm"))) / "litellm_core_utils" / "tokenizers"
+    names = {hashlib.sha1(table.url.encode()).hexdigest(): name for name, table in encodings._TABLES.items()}
     for file_name, name in names.items():
         if name == "o200k_base":
             shutil.copy(source / file_name, tmp_path / file_name)
@@ -259,8 +261,9 @@ def test_a_users_own_cache_is_used_and_a_damaged_file_in_it_left_alone(tmp_path:
             (tmp_path / file_name).write_bytes(b"damaged")
     code = """
         from mnesis import tokens
-        tokens.package_directories = lambda package: []
-        tokens.tempfile.gettempdir = lambda: "/nonexistent"
+        from mnesis.tokens import encodings
+        encodings.package_directories = lambda package: []
+        encodings.tempfile.gettempdir = lambda: "/nonexistent"
         print(tokens.TokenEstimator().is_exact("gpt-4o"), tokens.TokenEstimator().is_exact("gpt-4"))
     """
     assert _in_a_child(code, TIKTOKEN_CACHE_DIR=str(tmp_path)) == "True False"

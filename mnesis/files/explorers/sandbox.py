@@ -13,7 +13,7 @@ from mnesis.files.explorers.source import Source
 MAX_MEMORY_BYTES = 512 << 20
 """Address space of the child, which is more than what it uses. Where there is no such limit, the time is the only one."""
 
-_CHILD = Path(__file__).with_name("child.py")
+_CHILD = Path(__file__).with_name("sandbox_child.py")
 
 
 class NoAnswerError(Exception):

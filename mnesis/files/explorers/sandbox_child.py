@@ -1,6 +1,6 @@
 """Run as a script by `limited`: within its own limits, has a reader of this directory answer, and prints that as JSON.
 
-`child.py <module paths as JSON> <bytes of memory> <reader> <argument>…`; the reader is a file with a function `answer`.
+`sandbox_child.py <module paths as JSON> <bytes of memory> <reader> <argument>…`; the reader is a file with a function `answer`.
 It imports nothing of mnesis.
 """
 
