@@ -1,1 +1,1 @@
-"""What mnesis costs, measured: `python -m benchmarks.store` and `python -m benchmarks.cache`. See README.md."""
+"""Benchmarks of mnesis, such as `python -m benchmarks.store`. See README.md."""

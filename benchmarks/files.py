@@ -1,7 +1,7 @@
-"""What exploring a file costs: `python -m benchmarks.files [--quick] [--json]`. See README.md.
+"""Cost of exploring a file: `python -m benchmarks.files [--quick] [--json]`. See README.md.
 
-Each file is made in a temporary directory, read line by line in text mode, and explored, in turn, each time in a process of
-its own; medians are compared. Peak memory is that of the exploring process.
+Each file is generated in a temporary directory, then alternately read line by line in text mode and explored, each time in
+its own process. Medians are compared. Peak memory is that of the exploring process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from statistics import median
 
-from benchmarks.tables import table
+from benchmarks.tables import format_table
 
 ROUNDS = 3
 _MEGABYTE = 1 << 20
@@ -32,14 +32,14 @@ def read(path):
         for line in file:
             pass
 
-def explored(path):
+def run_explore(path):
     explore(path, sys.argv[3], deadline_seconds=600)
 
-if sys.argv[1] == "explored":
+if sys.argv[1] == "explore":
     from mnesis.files.explorers import explore
-begun = time.perf_counter()
-{"read": read, "explored": explored}[sys.argv[1]](Path(sys.argv[2]))
-seconds = time.perf_counter() - begun
+started = time.perf_counter()
+{"read": read, "explore": run_explore}[sys.argv[1]](Path(sys.argv[2]))
+seconds = time.perf_counter() - started
 status = Path("/proc/self/status")
 peak = re.search(r"VmHWM:\\s+(\\d+)", status.read_text()) if status.exists() else None
 print(json.dumps([seconds, int(peak[1]) / 1024 if peak else 0.0]))
@@ -48,7 +48,7 @@ print(json.dumps([seconds, int(peak[1]) / 1024 if peak else 0.0]))
 
 @dataclass(frozen=True)
 class Row:
-    """speed: of exploring over reading line by line. peak_mb: 0 where the system does not tell."""
+    """One result. `speed` is exploring relative to reading line by line. `peak_mb` is 0 if the system does not report it."""
 
     file: str
     size_mb: float
@@ -62,9 +62,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="64 MB instead of 1 GB")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    asked = parser.parse_args()
-    rows = list(_rows(64 if asked.quick else 1024))
-    print(json.dumps([asdict(row) for row in rows], indent=2) if asked.json else _table(rows))
+    options = parser.parse_args()
+    rows = list(_rows(64 if options.quick else 1024))
+    print(json.dumps([asdict(row) for row in rows], indent=2) if options.json else _table(rows))
 
 
 def _rows(megabytes: int) -> Iterator[Row]:
@@ -73,32 +73,34 @@ def _rows(megabytes: int) -> Iterator[Row]:
     for name, size in sizes.items():
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory, "content")
-            _write(path, _MAKERS[name], int(size * _MEGABYTE))
-            yield _measured(path, name)
+            _write(path, _GENERATORS[name], int(size * _MEGABYTE))
+            yield _measure(path, name)
 
 
-def _measured(path: Path, name: str) -> Row:
+def _measure(path: Path, name: str) -> Row:
     reads, explorations, peaks = [], [], []
     for _ in range(ROUNDS):
-        reads.append(_timed("read", path, name)[0])
-        seconds, peak = _timed("explored", path, name)
+        reads.append(_run_child("read", path, name)[0])
+        seconds, peak = _run_child("explore", path, name)
         explorations.append(seconds)
         peaks.append(peak)
-    read, explored = median(reads), median(explorations)
-    return Row(name, path.stat().st_size / _MEGABYTE, read, explored, read / explored, max(peaks))
-
-
-def _timed(what: str, path: Path, name: str) -> tuple[float, float]:
-    """(seconds, peak memory in MB) of a new process."""
-    run = subprocess.run(
-        [sys.executable, "-c", _CHILD, what, str(path), name], capture_output=True, text=True, check=True
+    read_seconds, explore_seconds = median(reads), median(explorations)
+    return Row(
+        name, path.stat().st_size / _MEGABYTE, read_seconds, explore_seconds, read_seconds / explore_seconds, max(peaks)
     )
-    seconds, peak = json.loads(run.stdout)
+
+
+def _run_child(action: str, path: Path, name: str) -> tuple[float, float]:
+    """Run an action in a new process. Returns the seconds and the peak memory in MB."""
+    completed = subprocess.run(
+        [sys.executable, "-c", _CHILD, action, str(path), name], capture_output=True, text=True, check=True
+    )
+    seconds, peak = json.loads(completed.stdout)
     return seconds, peak
 
 
 def _write(path: Path, make: Callable[[], str], size: int) -> None:
-    """The same block again and again; its first line may be a head that comes once, see `_MAKERS`."""
+    """Write the same block repeatedly, after a header that is written once (the text before the form feed)."""
     head, _, block = make().partition("\f")
     content = block.encode()
     with path.open("wb") as file:
@@ -173,7 +175,7 @@ def _python() -> str:
     )
 
 
-_MAKERS: dict[str, Callable[[], str]] = {
+_GENERATORS: dict[str, Callable[[], str]] = {
     "table.csv": lambda: _csv(quoted=False),
     "quoted.csv": lambda: _csv(quoted=True),
     "server.log": _log,
@@ -199,7 +201,7 @@ def _table(rows: list[Row]) -> str:
         ]
         for row in rows
     ]
-    return table(head, cells)
+    return format_table(head, cells)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What memory costs in LangChain: `python -m benchmarks.langchain` (about three minutes; `--full` adds 50,000 messages).
+"""Cost of memory in LangChain: `python -m benchmarks.langchain` (about three minutes; `--full` adds 50,000 messages).
 
-Side by side in one run: mnesis, `InMemoryChatMessageHistory`, `SQLChatMessageHistory` on SQLite (where langchain-community
-is installed) and LangGraph's `AsyncSqliteSaver`. Messages are 200 and 800 characters. N is the number of messages kept; the
-mnesis log has N of which 20 are in the window, the others hand out everything they keep. Cells are milliseconds, `wall
-(cpu)`, medians. mnesis writes with WAL and synchronous NORMAL, the SQL history with SQLite's defaults.
+One run compares mnesis, `InMemoryChatMessageHistory`, `SQLChatMessageHistory` on SQLite (if langchain-community is installed)
+and LangGraph's `AsyncSqliteSaver`. Messages are 200 and 800 characters. N is the number of stored messages; the mnesis log
+has N, of which 20 are in the window, and the others return everything they store. Cells are medians in milliseconds, `wall
+(cpu)`. mnesis writes with WAL and synchronous NORMAL, the SQL history with SQLite's defaults.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
-from benchmarks.tables import table
+from benchmarks.tables import format_table
 from langchain_mnesis import MnesisChatMessageHistory, MnesisMemory, MnesisMiddleware, history_factory
 from mnesis import CompactionConfig, Engine, MnesisConfig, concurrency
 
-WINDOW = 20
+WINDOW_MESSAGES = 20
 SESSION = {"configurable": {"session_id": "s"}}
-RECORDED_ONLY = MnesisConfig(compaction=CompactionConfig(auto=False))
+NO_COMPACTION = MnesisConfig(compaction=CompactionConfig(auto=False))
 PROMPT = ChatPromptTemplate.from_messages([MessagesPlaceholder("history"), ("human", "{question}")])
 USAGE = {"input_tokens": 900, "output_tokens": 200, "total_tokens": 1100}
 AGENT_TURNS = 200
@@ -42,37 +42,37 @@ AGENT_TURNS = 200
 _numbers = count()
 
 
-def question() -> HumanMessage:
+def new_question() -> HumanMessage:
     return HumanMessage(f"{next(_numbers)} question {'word ' * 40}"[:200])
 
 
-def answer() -> AIMessage:
+def new_answer() -> AIMessage:
     number = next(_numbers)
     text = f"{number} answer {'word ' * 160}"[:800]
     return AIMessage(text, id=f"run-{number}", usage_metadata=USAGE, response_metadata={"model_name": "fake"})
 
 
-def pairs(messages: int) -> list[BaseMessage]:
-    return [message for _ in range(messages // 2) for message in (question(), answer())]
+def make_messages(count: int) -> list[BaseMessage]:
+    return [message for _ in range(count // 2) for message in (new_question(), new_answer())]
 
 
 class Model(GenericFakeChatModel):
-    """Answers at once."""
+    """A chat model that answers immediately."""
 
     def bind_tools(self, tools: Any, **kwargs: Any) -> Model:
         return self
 
 
-def model() -> Model:
+def make_model() -> Model:
     def answers() -> Iterator[AIMessage]:
         while True:
-            yield answer()
+            yield new_answer()
 
     return Model(messages=answers())
 
 
-def timed(work: Callable[[], object], repeats: int) -> str:
-    """Median wall and CPU time of one call, after one that does not count."""
+def time_call(work: Callable[[], object], repeats: int) -> str:
+    """Return the median wall and CPU time of one call, after one warm-up call."""
     work()
     walls, cpus = [], []
     for _ in range(repeats):
@@ -83,49 +83,49 @@ def timed(work: Callable[[], object], repeats: int) -> str:
     return f"{median(walls) * 1e3:.2f} ({median(cpus) * 1e3:.2f})"
 
 
-def filled(history: Any, messages: int) -> Any:
-    for start in range(0, messages, 500):
-        history.add_messages(pairs(min(500, messages - start)))
+def fill(history: Any, count: int) -> Any:
+    for start in range(0, count, 500):
+        history.add_messages(make_messages(min(500, count - start)))
     return history
 
 
-def turns(chain: Any) -> Callable[[], object]:
-    return lambda: chain.invoke({"question": question().content}, SESSION)
+def make_turn(chain: Any) -> Callable[[], object]:
+    return lambda: chain.invoke({"question": new_question().content}, SESSION)
 
 
-def with_history(factory: Any) -> Any:
+def make_chain(factory: Any) -> Any:
     return RunnableWithMessageHistory(
-        PROMPT | model(), factory, input_messages_key="question", history_messages_key="history"
+        PROMPT | make_model(), factory, input_messages_key="question", history_messages_key="history"
     )
 
 
 def mnesis_rows(directory: Path, messages: int, repeats: int) -> dict[str, str]:
-    engine = Engine(directory / f"mnesis{messages}.db", config=RECORDED_ONLY)
+    engine = Engine(directory / f"mnesis{messages}.db", config=NO_COMPACTION)
     history = MnesisChatMessageHistory("s", engine=engine)
-    filled(history, messages - WINDOW)
+    fill(history, messages - WINDOW_MESSAGES)
     history.clear()
-    filled(history, WINDOW)
+    fill(history, WINDOW_MESSAGES)
     factory = history_factory(engine=engine)
     memory = MnesisMemory(
-        PROMPT | model(), engine=engine, input_messages_key="question", history_messages_key="history"
+        PROMPT | make_model(), engine=engine, input_messages_key="question", history_messages_key="history"
     )
 
     def read() -> None:
         history.refresh()
         _ = history.messages
 
-    def fresh(work: Callable[[], object]) -> Callable[[], object]:
-        """Turns make the window longer; begin each row with 20 messages."""
+    def with_reset_history(work: Callable[[], object]) -> Callable[[], object]:
+        """Reset the history to 20 messages, because turns make the window longer."""
         history.clear()
-        filled(history, WINDOW)
+        fill(history, WINDOW_MESSAGES)
         return work
 
     rows = {
-        "mnesis: read the window": timed(read, repeats),
-        "mnesis: append two": timed(lambda: history.add_messages(pairs(2)), repeats),
-        "mnesis: RunnableWithMessageHistory turn": timed(fresh(turns(with_history(factory))), 10),
-        "mnesis: MnesisMemory turn": timed(fresh(turns(memory)), 10),
-        "mnesis: middleware, one model call": timed(fresh(middleware_call(engine, history)), 10),
+        "mnesis: read the window": time_call(read, repeats),
+        "mnesis: append two": time_call(lambda: history.add_messages(make_messages(2)), repeats),
+        "mnesis: RunnableWithMessageHistory turn": time_call(with_reset_history(make_turn(make_chain(factory))), 10),
+        "mnesis: MnesisMemory turn": time_call(with_reset_history(make_turn(memory)), 10),
+        "mnesis: middleware, one model call": time_call(with_reset_history(middleware_call(engine, history)), 10),
     }
     concurrency.run(engine.close())
     return rows
@@ -137,12 +137,12 @@ def middleware_call(engine: Engine, history: MnesisChatMessageHistory) -> Callab
     middleware = MnesisMiddleware(engine=engine, session_id="s", recall_tools=False)
     state: list[Any] = []
     runtime: Any = SimpleNamespace(execution_info=None)
-    fake = model()
+    fake = make_model()
 
     def once() -> None:
-        state.append(HumanMessage(question().content, id=f"q{next(_numbers)}"))
+        state.append(HumanMessage(new_question().content, id=f"q{next(_numbers)}"))
         request = ModelRequest(model=fake, messages=list(state), state={"messages": state}, runtime=runtime)
-        reply = answer()
+        reply = new_answer()
         middleware.wrap_model_call(request, lambda _: ModelResponse(result=[reply]))
         state.append(reply)
 
@@ -150,8 +150,8 @@ def middleware_call(engine: Engine, history: MnesisChatMessageHistory) -> Callab
 
 
 def memory_rows(messages: int, repeats: int) -> dict[str, str]:
-    history = filled(InMemoryChatMessageHistory(), messages)
-    return {"in memory: RunnableWithMessageHistory turn": timed(turns(with_history(lambda _: history)), repeats)}
+    history = fill(InMemoryChatMessageHistory(), messages)
+    return {"in memory: RunnableWithMessageHistory turn": time_call(make_turn(make_chain(lambda _: history)), repeats)}
 
 
 def sql_rows(directory: Path, messages: int, repeats: int) -> dict[str, str]:
@@ -160,11 +160,11 @@ def sql_rows(directory: Path, messages: int, repeats: int) -> dict[str, str]:
     except ImportError:
         return {}
     address = f"sqlite:///{directory / f'sql{messages}.db'}"
-    history = filled(SQLChatMessageHistory("s", connection=address), messages)
+    history = fill(SQLChatMessageHistory("s", connection=address), messages)
     return {
-        "SQL: read": timed(lambda: history.messages, repeats),
-        "SQL: append two": timed(lambda: history.add_messages(pairs(2)), repeats),
-        "SQL: RunnableWithMessageHistory turn": timed(turns(with_history(lambda _: history)), repeats),
+        "SQL: read": time_call(lambda: history.messages, repeats),
+        "SQL: append two": time_call(lambda: history.add_messages(make_messages(2)), repeats),
+        "SQL: RunnableWithMessageHistory turn": time_call(make_turn(make_chain(lambda _: history)), repeats),
     }
 
 
@@ -173,25 +173,25 @@ async def saver_rows(directory: Path, messages: int, repeats: int) -> dict[str, 
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
     async with AsyncSqliteSaver.from_conn_string(str(directory / f"saver{messages}.db")) as saver:
-        kept = pairs(messages)
+        stored_messages = make_messages(messages)
         config: Any = {"configurable": {"thread_id": "s", "checkpoint_ns": ""}}
 
         async def put() -> None:
             checkpoint = empty_checkpoint()
-            checkpoint["channel_values"] = {"messages": kept}
+            checkpoint["channel_values"] = {"messages": stored_messages}
             await saver.aput(config, checkpoint, {}, {})
 
         async def get() -> None:
             await saver.aget_tuple(config)
 
         return {
-            "AsyncSqliteSaver: put a checkpoint": await timed_async(put, repeats),
-            "AsyncSqliteSaver: read the newest": await timed_async(get, repeats),
+            "AsyncSqliteSaver: put a checkpoint": await time_async_call(put, repeats),
+            "AsyncSqliteSaver: read the newest": await time_async_call(get, repeats),
         }
 
 
-async def timed_async(work: Callable[[], Awaitable[object]], repeats: int) -> str:
-    """`timed`, on the running loop."""
+async def time_async_call(work: Callable[[], Awaitable[object]], repeats: int) -> str:
+    """Measure like `time_call`, on the running loop."""
     await work()
     walls, cpus = [], []
     for _ in range(repeats):
@@ -203,15 +203,15 @@ async def timed_async(work: Callable[[], Awaitable[object]], repeats: int) -> st
 
 
 async def checkpoint_megabytes(directory: Path, name: str, middleware: list[Any]) -> float:
-    """The checkpoint database after 200 turns of an agent without tools."""
+    """Return the size of the checkpoint database after 200 turns of an agent without tools."""
     from langchain.agents import create_agent
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
     path = directory / f"{name}.db"
     async with AsyncSqliteSaver.from_conn_string(str(path)) as saver:
-        agent = create_agent(model(), [], middleware=middleware, checkpointer=saver)
+        agent = create_agent(make_model(), [], middleware=middleware, checkpointer=saver)
         for _ in range(AGENT_TURNS):
-            await agent.ainvoke({"messages": [question()]}, {"configurable": {"thread_id": "t"}})
+            await agent.ainvoke({"messages": [new_question()]}, {"configurable": {"thread_id": "t"}})
         await saver.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return path.stat().st_size / 1e6
 
@@ -225,20 +225,18 @@ async def growth_rows(directory: Path) -> list[list[str]]:
         trimmed = await checkpoint_megabytes(directory, "trimmed", [trimming])
         log = (await engine.store.session("t")).last_seq
     rows = [["no middleware", f"{bare:.1f}", "in the state"], ["state='trim'", f"{trimmed:.1f}", f"{log} in the log"]]
-    return [[name, megabytes, kept] for name, megabytes, kept in rows]
+    return [[name, megabytes, location] for name, megabytes, location in rows]
 
 
-def import_line() -> str:
-    """How long an idle import takes in a process of its own, and whether it loads langgraph."""
+def measure_import() -> str:
+    """Measure the import in a new process, and whether it loads langgraph."""
     code = (
         "import time, sys\nimport langchain_core.chat_history, langchain_core.prompts\nt = time.perf_counter()\n"
         "import langchain_mnesis\nprint(f'{(time.perf_counter() - t) * 1e3:.0f} ms', 'langgraph' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    took, loads = done.stdout.rsplit(maxsplit=1)
-    return (
-        f"import langchain_mnesis, after langchain_core: {took}; loads langgraph: {'yes' if loads == 'True' else 'no'}"
-    )
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    duration, loads = completed.stdout.rsplit(maxsplit=1)
+    return f"import langchain_mnesis, after langchain_core: {duration}; loads langgraph: {'yes' if loads == 'True' else 'no'}"
 
 
 def main() -> None:
@@ -253,25 +251,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for messages in sizes:
-            peers = 3 if messages >= 10_000 else 10
+            peer_repeats = 3 if messages >= 10_000 else 10
             columns.append(
                 mnesis_rows(directory, messages, 50)
-                | memory_rows(messages, peers)
-                | sql_rows(directory, messages, peers)
-                | asyncio.run(saver_rows(directory, messages, peers))
+                | memory_rows(messages, peer_repeats)
+                | sql_rows(directory, messages, peer_repeats)
+                | asyncio.run(saver_rows(directory, messages, peer_repeats))
             )
         names = list(columns[0])
         rows = [[name, *(column[name] for column in columns)] for name in names]
-        print(table(["ms wall (cpu)", *(f"N={messages:,}" for messages in sizes)], rows))
+        print(format_table(["ms wall (cpu)", *(f"N={messages:,}" for messages in sizes)], rows))
         if not options.quick:
             print()
             print(
-                table(
+                format_table(
                     [f"{AGENT_TURNS} agent turns", "MB of checkpoints", "messages"], asyncio.run(growth_rows(directory))
                 )
             )
     print()
-    print(import_line())
+    print(measure_import())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How close maps come to what a model server allows, and what memory they take. See README.md."""
+"""Throughput of maps compared with what a model server allows, and their memory. See README.md."""
 
 from __future__ import annotations
 
@@ -13,48 +13,51 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import table
+from benchmarks.tables import format_table
 from mnesis.engine import Engine
 from mnesis.llm.base import LLM, LLMReply, LLMRequest
 from mnesis.llm.litellm import LiteLLM
 from mnesis.models.usage import TokenUsage
 from mnesis.operators.llm_map import LLMMap
 
-ANSWER_SECONDS = 0.02
+RESPONSE_SECONDS = 0.02
 CONCURRENCY = 16
 SCHEMA = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
 TEMPLATE = "Label this text: {{ item.text }}"
 MODEL = "openai/benchmark"
-BODY = json.dumps(
+RESPONSE_BODY = json.dumps(
     {
         "id": "x", "object": "chat.completion", "created": 1, "model": "benchmark",
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": '{"label": "a"}'}}],
         "usage": {"prompt_tokens": 50, "completion_tokens": 5, "total_tokens": 55},
     }
 ).encode()  # fmt: skip
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+RESPONSE = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(RESPONSE_BODY)
+    + RESPONSE_BODY
+)
 
 
 async def serve() -> None:
-    """Answer every request after ANSWER_SECONDS; the port is told on stdout."""
+    """Answer every request after RESPONSE_SECONDS. Prints the port on stdout."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
                 await reader.readexactly(int(length.partition(b":")[2]))
-                await asyncio.sleep(ANSWER_SECONDS)
-                writer.write(ANSWER)
+                await asyncio.sleep(RESPONSE_SECONDS)
+                writer.write(RESPONSE)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(handle_connection, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 class LightClient:
-    """A client of few lines: a pool of open connections, a request, an answer."""
+    """A minimal HTTP client with a pool of open connections."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -76,83 +79,94 @@ class LightClient:
 
 
 class InstantClient(LightClient):
-    """Answers without a server, where only memory counts."""
+    """A client that answers without a server, for measuring memory."""
 
     async def complete(self, request: LLMRequest) -> LLMReply:
         await asyncio.sleep(0)
         return LLMReply(text='{"label": "a"}')
 
 
-def item(number: int) -> dict[str, Any]:
+def make_item(number: int) -> dict[str, Any]:
     return {"id": number, "text": f"text number {number}, " * 10}
 
 
-async def floor(items: int, client: LLM, options: dict[str, Any]) -> float:
-    """Seconds of the same calls with nothing but a semaphore around them."""
+async def time_floor(items: int, client: LLM, options: dict[str, Any]) -> float:
+    """Return the seconds of the same calls with only a semaphore around them."""
     slots = asyncio.Semaphore(CONCURRENCY)
 
     async def call(number: int) -> None:
         async with slots:
-            messages = [{"role": "user", "content": f"Label this text: {item(number)['text']}"}]
+            messages = [{"role": "user", "content": f"Label this text: {make_item(number)['text']}"}]
             json.loads((await client.complete(LLMRequest(MODEL, messages, options=options))).text)
 
-    return await timed(lambda: asyncio.gather(*(call(number) for number in range(items))))
+    return await time_work(lambda: asyncio.gather(*(call(number) for number in range(items))))
 
 
-async def mapped(items: int, client: LLM, options: dict[str, Any], folder: str | None) -> float:
-    """Seconds of a map; in a database if there is a folder for it."""
+async def time_map(items: int, client: LLM, options: dict[str, Any], folder: str | None) -> float:
+    """Return the seconds of a map. The map is durable if `folder` is given."""
     engine = Engine(Path(folder) / f"{time.time_ns()}.db") if folder else None
 
     async def work() -> None:
         mapper = LLMMap(engine=engine, llm=client, model=MODEL)
         running = mapper.run(
-            (item(number) for number in range(items)), TEMPLATE, SCHEMA, concurrency=CONCURRENCY, llm_options=options
+            (make_item(number) for number in range(items)),
+            TEMPLATE,
+            SCHEMA,
+            concurrency=CONCURRENCY,
+            llm_options=options,
         )
         done = [result.success async for result in running]
         assert done == [True] * items
 
     try:
-        return await timed(work)
+        return await time_work(work)
     finally:
         if engine:
             await engine.close()
 
 
-async def timed(work: Callable[[], Awaitable[Any]]) -> float:
+async def time_work(work: Callable[[], Awaitable[Any]]) -> float:
     started = time.perf_counter()
     await work()
     return time.perf_counter() - started
 
 
-async def throughput(port: int, items: int, folder: str) -> list[dict[str, Any]]:
+async def measure_throughput(port: int, items: int, folder: str) -> list[dict[str, Any]]:
     rows = []
     options = {"api_base": f"http://127.0.0.1:{port}/v1", "api_key": "none"}
     for name, client, share in (("light client", LightClient(port), 1), ("litellm", LiteLLM(), 5)):
-        count, ideal = items // share, items // share * ANSWER_SECONDS / CONCURRENCY
-        await floor(CONCURRENCY * 2, client, options)
-        bare = await floor(count, client, options)
-        for kind, place in (("nothing stored", None), ("durable", folder)):
-            seconds = await mapped(count, client, options, place)
+        count, ideal = items // share, items // share * RESPONSE_SECONDS / CONCURRENCY
+        await time_floor(CONCURRENCY * 2, client, options)
+        floor_seconds = await time_floor(count, client, options)
+        for kind, database_folder in (("nothing stored", None), ("durable", folder)):
+            seconds = await time_map(count, client, options, database_folder)
             rows.append(
                 {
                     "map": f"{name}, {kind}",
                     "items": count,
                     "seconds": seconds,
                     "of_ideal": ideal / seconds,
-                    "of_floor": bare / seconds,
+                    "of_floor": floor_seconds / seconds,
                 }
             )
         rows.insert(
-            -2, {"map": f"{name}, floor", "items": count, "seconds": bare, "of_ideal": ideal / bare, "of_floor": 1.0}
+            -2,
+            {
+                "map": f"{name}, floor",
+                "items": count,
+                "seconds": floor_seconds,
+                "of_ideal": ideal / floor_seconds,
+                "of_floor": 1.0,
+            },
         )
     return rows
 
 
-async def remember(items: int, folder: str) -> None:
-    """A durable map from file to file; its peak memory in MB on stdout (Linux: the peak since this program began)."""
+async def print_peak_memory(items: int, folder: str) -> None:
+    """Run a durable map from file to file and print the peak memory in MB (Linux: since the process started)."""
     source = Path(folder) / f"{items}.jsonl"
     with source.open("w") as file:
-        file.writelines(json.dumps(item(number)) + "\n" for number in range(items))
+        file.writelines(json.dumps(make_item(number)) + "\n" for number in range(items))
     async with Engine(Path(folder) / f"memory{items}.db") as engine:
         mapper = LLMMap(engine=engine, llm=InstantClient(0), model=MODEL)
         async for _ in mapper.run(source, TEMPLATE, SCHEMA, output_path=Path(folder) / f"{items}.out.jsonl"):
@@ -161,29 +175,29 @@ async def remember(items: int, folder: str) -> None:
     print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 
 
-def memory(items: int, folder: str) -> list[dict[str, Any]]:
+def measure_memory(items: int, folder: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for count in (items, items * 10) if sys.platform == "linux" else ():
         command = [sys.executable, "-m", "benchmarks.operators", "--remember", str(count), "--folder", folder]
-        told = subprocess.run(command, capture_output=True, text=True, check=True)
-        rows.append({"map": "memory, JSONL in and out", "items": count, "peak_mb": float(told.stdout)})
+        completed = subprocess.run(command, capture_output=True, text=True, check=True)
+        rows.append({"map": "memory, JSONL in and out", "items": count, "peak_mb": float(completed.stdout)})
     return rows
 
 
-async def measured(items: int) -> list[dict[str, Any]]:
+async def measure(items: int) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "benchmarks.operators", "--serve"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220 - nothing else runs yet
     assert server.stdout is not None
     try:
         with tempfile.TemporaryDirectory() as folder:
-            rows = await throughput(int(server.stdout.readline()), items, folder)
-            return rows + memory(items // 2, folder)
+            rows = await measure_throughput(int(server.stdout.readline()), items, folder)
+            return rows + measure_memory(items // 2, folder)
     finally:
         server.kill()
         server.wait()
 
 
-def shown(row: dict[str, Any]) -> list[str]:
+def row_cells(row: dict[str, Any]) -> list[str]:
     if "peak_mb" in row:
         return [row["map"], f"{row['items']:,}", "", "", "", f"{row['peak_mb']:.0f}"]
     return [
@@ -203,15 +217,15 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--remember", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    if chosen.serve:
+    options = parser.parse_args()
+    if options.serve:
         asyncio.run(serve())
-    elif chosen.remember:
-        asyncio.run(remember(chosen.remember, chosen.folder))
+    elif options.remember:
+        asyncio.run(print_peak_memory(options.remember, options.folder))
     else:
-        rows = asyncio.run(measured(500 if chosen.quick else 10_000))
+        rows = asyncio.run(measure(500 if options.quick else 10_000))
         head = ("map", "items", "seconds", "of ideal", "of floor", "peak MB")
-        print(json.dumps(rows) if chosen.json else table(head, [shown(row) for row in rows]))
+        print(json.dumps(rows) if options.json else format_table(head, [row_cells(row) for row in rows]))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""What searching costs as a log grows: making the index, its size, and a question.
+"""Cost of search as a log grows: building the index, its size, and one question.
 
     uv run python -m benchmarks.search
 
-Messages are 30 words each, drawn by Zipf's law from a vocabulary of 20,000. A question is six words of one of them, none of
-the hundred most frequent, as a question's stop words are left out. Times are of the machine; what is of interest is how
-they grow.
+Messages are 30 words each, drawn by Zipf's law from a vocabulary of 20,000. A question is six words of one message, without the
+hundred most frequent words, because stop words are ignored. Times depend on the machine; their growth is of interest.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.tables import table
+from benchmarks.tables import format_table
 from mnesis import Engine, MnesisSession
 from mnesis.models.message import Message, Role, text_message
 
@@ -28,50 +27,50 @@ SIZES = (1_000, 10_000, 100_000)
 QUICK_SIZES = (100, 1_000)
 WORDS_PER_MESSAGE = 30
 WORDS_PER_QUESTION = 6
-VOCABULARY = 20_000
+VOCABULARY_WORDS = 20_000
 STOP_WORDS = 100
 QUESTIONS = 200
-MESSAGES_AT_ONCE = 500
+BATCH_MESSAGES = 500
 
 
-def texts(count: int, seed: int = 1) -> list[list[int]]:
-    """The words of so many messages, as their ranks in the vocabulary; the same every time."""
+def make_messages(count: int, seed: int = 1) -> list[list[int]]:
+    """Return the words of `count` messages as ranks in the vocabulary. The same seed gives the same messages."""
     rng = random.Random(seed)
-    weights = list(itertools.accumulate(1 / (rank + 1) for rank in range(VOCABULARY)))
-    return [rng.choices(range(VOCABULARY), cum_weights=weights, k=WORDS_PER_MESSAGE) for _ in range(count)]
+    weights = list(itertools.accumulate(1 / (rank + 1) for rank in range(VOCABULARY_WORDS)))
+    return [rng.choices(range(VOCABULARY_WORDS), cum_weights=weights, k=WORDS_PER_MESSAGE) for _ in range(count)]
 
 
-def questions(messages: list[list[int]], seed: int = 2) -> Iterator[str]:
-    """Words of messages drawn at random."""
+def make_questions(messages: list[list[int]], seed: int = 2) -> Iterator[str]:
+    """Yield questions: words of random messages."""
     rng = random.Random(seed)
     while True:
-        telling = [rank for rank in rng.choice(messages) if rank >= STOP_WORDS]
-        yield spelled(rng.sample(telling, min(WORDS_PER_QUESTION, len(telling))))
+        content_words = [rank for rank in rng.choice(messages) if rank >= STOP_WORDS]
+        yield spell(rng.sample(content_words, min(WORDS_PER_QUESTION, len(content_words))))
 
 
-def spelled(ranks: list[int]) -> str:
-    """Made-up words, one for each rank."""
+def spell(ranks: list[int]) -> str:
+    """Return made-up words, one per rank."""
     return " ".join(f"w{rank:x}x" for rank in ranks)
 
 
 def _message(number: int, ranks: list[int]) -> Message:
     role: Role = "assistant" if number % 2 else "user"
-    return text_message(role, spelled(ranks), id=f"m{number}", token_count=2 * WORDS_PER_MESSAGE)
+    return text_message(role, spell(ranks), id=f"m{number}", token_count=2 * WORDS_PER_MESSAGE)
 
 
-async def fill(path: Path, said: list[list[int]]) -> None:
-    """A database with one session of these messages."""
+async def create_log(path: Path, messages: list[list[int]]) -> None:
+    """Create a database with one session of these messages."""
     async with Engine(path) as engine, MnesisSession.open(model=None, session_id="log", engine=engine) as session:
-        for start in range(0, len(said), MESSAGES_AT_ONCE):
-            stretch = enumerate(said[start : start + MESSAGES_AT_ONCE], start)
-            await session.append([_message(number, ranks) for number, ranks in stretch])
+        for start in range(0, len(messages), BATCH_MESSAGES):
+            batch = enumerate(messages[start : start + BATCH_MESSAGES], start)
+            await session.append([_message(number, ranks) for number, ranks in batch])
 
 
-async def ask(path: Path, said: list[list[int]]) -> list[float]:
-    """Seconds of each search; the first one makes the index."""
+async def time_searches(path: Path, messages: list[list[int]]) -> list[float]:
+    """Return the seconds of each search. The first one builds the index."""
     seconds = []
     async with Engine(path) as engine, MnesisSession.open(model=None, session_id="log", engine=engine) as session:
-        for question in itertools.islice(questions(said), QUESTIONS + 1):
+        for question in itertools.islice(make_questions(messages), QUESTIONS + 1):
             started = time.perf_counter()
             await session.search(question)
             seconds.append(time.perf_counter() - started)
@@ -79,11 +78,11 @@ async def ask(path: Path, said: list[list[int]]) -> list[float]:
 
 
 def measure(path: Path, count: int) -> dict[str, float]:
-    """The figures of a log of so many messages."""
-    said = texts(count)
-    asyncio.run(fill(path, said))
+    """Measure a log of `count` messages."""
+    messages = make_messages(count)
+    asyncio.run(create_log(path, messages))
     log_bytes = path.stat().st_size
-    indexing, *searches = asyncio.run(ask(path, said))
+    indexing, *searches = asyncio.run(time_searches(path, messages))
     return {
         "messages": count,
         "indexing_seconds": indexing,
@@ -94,7 +93,7 @@ def measure(path: Path, count: int) -> dict[str, float]:
 
 
 def run(sizes: tuple[int, ...]) -> list[dict[str, float]]:
-    """The figures of logs of these sizes."""
+    """Measure logs of these sizes."""
     with tempfile.TemporaryDirectory() as directory:
         return [measure(Path(directory) / f"{count}.db", count) for count in sizes]
 
@@ -103,14 +102,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true", help="a smoke run whose figures mean little")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    given = parser.parse_args()
-    rows = run(QUICK_SIZES if given.quick else SIZES)
-    if given.json:
+    options = parser.parse_args()
+    rows = run(QUICK_SIZES if options.quick else SIZES)
+    if options.json:
         print(json.dumps(rows))
         return
     head = ("messages", "indexing once, s", "index / database", "search, ms (median)", "ms (95 of 100)")
     print(
-        table(
+        format_table(
             head,
             [
                 (

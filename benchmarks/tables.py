@@ -1,16 +1,16 @@
-"""Tables for terminals, in plain text."""
+"""Plain-text tables for terminals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The rows under their heads, each column as wide as it needs, the first to the left and the others to the right."""
+def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Format rows under a header. The first column is left-aligned, the others right-aligned."""
     lines = [head, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    ruled = [head, ["-" * width for width in widths], *rows]
-    return "\n".join(_line(cells, widths) for cells in ruled)
+    lines_with_rule = [head, ["-" * width for width in widths], *rows]
+    return "\n".join(_line(cells, widths) for cells in lines_with_rule)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

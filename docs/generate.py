@@ -1,7 +1,7 @@
-"""Writes the parts of the documentation that the code knows better: `python docs/generate.py`.
+"""Generator of the documentation's parts that come from the code: `python docs/generate.py`.
 
-A part stands between `<!-- generated: name -->` and `<!-- end of generated -->` in a page. Everything here is
-deterministic; the tests compare what the pages hold with what would be written now.
+A part is between `<!-- generated: name -->` and `<!-- end of generated -->` in a page. docs/cli.md is generated as a whole.
+The output is deterministic; the tests compare the pages with it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from mnesis.cli.reference import command_reference
+
 DOCS = Path(__file__).parent
 PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end of generated -->)", re.DOTALL)
-FURTHER_MODULES = (
+EXTRA_MODULES = (
     "mnesis.sync",
     "mnesis.tools",
     "mnesis.files",
@@ -27,8 +29,8 @@ FURTHER_MODULES = (
     "mnesis.testing",
     "mnesis.errors",
 )
-# What methods give and take, as far as it is none of these already.
-FURTHER_NAMES = (
+# Types of arguments and results that the modules above do not export.
+EXTRA_NAMES = (
     "mnesis.models.session.Interruption",
     "mnesis.models.dag.SummaryDag",
     "mnesis.models.dag.SummaryNode",
@@ -46,44 +48,44 @@ FURTHER_NAMES = (
     "mnesis.recall.grants.GrantUse",
     "mnesis.context.budget.SmallModelWarning",
 )
-SIGNS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "at least {} character"}
+BOUND_SIGNS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "at least {} character"}
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table."""
+def markdown_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Render a Markdown table."""
     lines = [head, tuple("---" for _ in head), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 def config_tables() -> str:
-    """Every class of `mnesis.config` with its fields, in the order of `MnesisConfig`."""
+    """Render every class of `mnesis.config` with its fields, in the order of the module."""
     config = importlib.import_module("mnesis.config")
     classes = [
         cls
         for cls in vars(config).values()
         if inspect.isclass(cls) and cls.__module__ == config.__name__ and not cls.__name__.startswith("_")
     ]
-    return "".join(f"\n### {cls.__name__}\n\n{_summary(cls)}\n\n{_fields(cls)}" for cls in classes) + "\n"
+    return "".join(f"\n### {cls.__name__}\n\n{_first_paragraph(cls)}\n\n{_fields(cls)}" for cls in classes) + "\n"
 
 
 def _fields(cls: Any) -> str:
     rows = [
-        (f"`{name}`", f"`{_type(field.annotation)}`", f"`{_default(field)}`", _range(field), _meaning(field))
+        (f"`{name}`", f"`{_type_name(field.annotation)}`", f"`{_default(field)}`", _bounds(field), _meaning(field))
         for name, field in cls.model_fields.items()
     ]
-    return table(("field", "type", "default", "range", "meaning"), rows)
+    return markdown_table(("field", "type", "default", "range", "meaning"), rows)
 
 
-def _type(annotation: Any) -> str:
+def _type_name(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is type(None):
         return "None"
     if origin in (Union, types.UnionType):
-        return " or ".join(map(_type, arguments))
+        return " or ".join(map(_type_name, arguments))
     if origin is Literal:
         return " or ".join(map(repr, arguments))
     if origin is not None and origin is not dict and arguments and not inspect.isclass(origin):
-        return _type(arguments[0])
+        return _type_name(arguments[0])
     if getattr(annotation, "__name__", "") == "Callable" or "Callable" in str(annotation):
         return "callable"
     return "dict" if origin is dict else str(getattr(annotation, "__name__", annotation))
@@ -101,27 +103,27 @@ def _default(field: Any) -> str:
 
 
 def _meaning(field: Any) -> str:
-    """A field's description; a group of settings is described by its class."""
+    """Return a field's description. A group of settings is described by its class."""
     kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if hasattr(kind, "model_fields")]
-    return field.description or (_summary(kinds[0]) if kinds else "")
+    return field.description or (_first_paragraph(kinds[0]) if kinds else "")
 
 
-def _range(field: Any) -> str:
+def _bounds(field: Any) -> str:
     bounds = [
-        SIGNS[key].format(f"{bound:,}" if isinstance(bound, int) else bound)
+        BOUND_SIGNS[key].format(f"{bound:,}" if isinstance(bound, int) else bound)
         for mark in field.metadata
-        for key in SIGNS
+        for key in BOUND_SIGNS
         if (bound := getattr(mark, key, None)) is not None
     ]
     return ", ".join(bounds)
 
 
-def _summary(thing: Any) -> str:
+def _first_paragraph(thing: Any) -> str:
     return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
 
 
 def event_table() -> str:
-    """Every event with the fields of its payload."""
+    """Render every event with the fields of its payload."""
     from mnesis.events import payloads
     from mnesis.events.bus import MnesisEvent
 
@@ -129,18 +131,18 @@ def event_table() -> str:
     for event in MnesisEvent:
         payload = getattr(payloads, f"{event.name.title().replace('_', '')}Payload")
         fields = ", ".join(f"`{name}`" for name in payload.__dataclass_fields__)
-        # A dataclass without a docstring gets its signature for one.
-        said = "" if payload.__doc__.startswith(f"{payload.__name__}(") else inspect.getdoc(payload)
-        rows.append((f"`{event.name}`", f"`{event.value}`", fields, " ".join(said.split())))
-    return table(("event", "`str(event)`", "payload", "notes"), rows)
+        # A dataclass without a docstring has its signature as docstring.
+        notes = "" if payload.__doc__.startswith(f"{payload.__name__}(") else inspect.getdoc(payload)
+        rows.append((f"`{event.name}`", f"`{event.value}`", fields, " ".join(notes.split())))
+    return markdown_table(("event", "`str(event)`", "payload", "notes"), rows)
 
 
 def schema_table() -> str:
-    """The schema's versions."""
+    """Render the versions of the database schema."""
     from mnesis.store.sqlite.migrate import migrations
 
     rows = [(str(each.version), _first_comment(each.sql)) for each in migrations()]
-    return table(("schema", "what it brought"), rows)
+    return markdown_table(("schema", "what it brought"), rows)
 
 
 def _first_comment(sql: str) -> str:
@@ -149,9 +151,9 @@ def _first_comment(sql: str) -> str:
 
 
 def example_table() -> str:
-    """Every example with the first sentence of its docstring."""
+    """Render every example with the first line of its docstring."""
     rows = [(f"`{path.name}`", _first_sentence(path)) for path in sorted((DOCS.parent / "examples").glob("[0-9]*.py"))]
-    return table(("file", "what it shows"), rows)
+    return markdown_table(("file", "what it shows"), rows)
 
 
 def _first_sentence(path: Path) -> str:
@@ -160,9 +162,9 @@ def _first_sentence(path: Path) -> str:
 
 
 def notebook_table() -> str:
-    """Every notebook with its title."""
+    """Render every notebook with its title."""
     rows = [(f"`{path.name}`", _title(path)) for path in sorted((DOCS.parent / "notebooks").glob("[0-9]*.ipynb"))]
-    return table(("notebook", "title"), rows)
+    return markdown_table(("notebook", "title"), rows)
 
 
 def _title(path: Path) -> str:
@@ -170,36 +172,36 @@ def _title(path: Path) -> str:
     return "".join(first).splitlines()[0].lstrip("# ")
 
 
-# Classes whose methods stand in a base class of their own.
+# Classes with public methods in a base class.
 INHERITED = {"MnesisSession": "    options:\n      inherited_members: true\n"}
 
 
 def api_core() -> str:
-    """Every public name of `mnesis`, where it lives."""
+    """Render every public name of `mnesis`, by the module that defines it."""
     import mnesis
 
-    return "".join(f"\n::: {mnesis._HOME[name]}.{name}\n{INHERITED.get(name, '')}" for name in mnesis.__all__)
+    return "".join(f"\n::: {mnesis._MODULES[name]}.{name}\n{INHERITED.get(name, '')}" for name in mnesis.__all__)
 
 
 def api_langchain() -> str:
-    """Every public name of `langchain_mnesis`."""
-    return _api_of("langchain_mnesis")
+    """Render every public name of `langchain_mnesis`."""
+    return _module_api("langchain_mnesis")
 
 
 def api_llamaindex() -> str:
-    """Every public name of `llama_index.memory.mnesis`."""
-    return _api_of("llama_index.memory.mnesis")
+    """Render every public name of `llama_index.memory.mnesis`."""
+    return _module_api("llama_index.memory.mnesis")
 
 
-def api_further() -> str:
-    """Modules with public names, as far as they are not names of `mnesis` already, and what methods give."""
+def api_extra() -> str:
+    """Render the public names of further modules that `mnesis` does not export, and the types that methods return."""
     import mnesis
 
-    modules = "".join(_api_of(name, without=mnesis.__all__) for name in FURTHER_MODULES)
-    return modules + "\n## What methods give\n" + "".join(f"\n::: {name}\n" for name in FURTHER_NAMES)
+    modules = "".join(_module_api(name, without=mnesis.__all__) for name in EXTRA_MODULES)
+    return modules + "\n## What methods give\n" + "".join(f"\n::: {name}\n" for name in EXTRA_NAMES)
 
 
-def _api_of(module: str, without: Collection[str] = ()) -> str:
+def _module_api(module: str, without: Collection[str] = ()) -> str:
     loaded = importlib.import_module(module)
     names = getattr(loaded, "__all__", None) or [
         name
@@ -221,22 +223,23 @@ PARTS: dict[str, Callable[[], str]] = {
     "examples": example_table,
     "notebooks": notebook_table,
     "api-core": api_core,
-    "api-further": api_further,
+    "api-further": api_extra,
     "api-langchain": api_langchain,
     "api-llamaindex": api_llamaindex,
 }
 
 
-def written(text: str) -> str:
-    """A page with its generated parts as they are now."""
+def render_parts(text: str) -> str:
+    """Return a page with its generated parts updated."""
     return PART.sub(lambda match: f"{match[1]}\n{PARTS[match[2]]().strip()}\n\n{match[3]}", text)
 
 
 def stale_pages() -> Iterator[tuple[Path, str]]:
-    """Pages whose generated parts differ from the code, and what they should be."""
+    """Yield the pages that differ from the code, each with its new text."""
     for page in sorted(DOCS.rglob("*.md")):
         text = page.read_text("utf-8")
-        if (new := written(text)) != text:
+        new = command_reference() if page == DOCS / "cli.md" else render_parts(text)
+        if new != text:
             yield page, new
 
 

@@ -1,4 +1,4 @@
-"""A first session: send, see what it cost, close, come back later.
+"""A first session: send messages, see their token usage, close, and load the session again.
 
 MNESIS_MOCK_LLM=1 uv run python examples/01_basic_session.py
 ANTHROPIC_API_KEY=… uv run python examples/01_basic_session.py [model]

@@ -1,4 +1,4 @@
-"""Tools: functions that the session runs itself, and calls that you answer.
+"""Tools: functions that the session runs, and calls that you answer yourself.
 
 MNESIS_MOCK_LLM=1 uv run python examples/03_tool_use.py
 ANTHROPIC_API_KEY=… uv run python examples/03_tool_use.py [model]
@@ -16,7 +16,7 @@ DEPARTURES = {"Lisbon": "21:10", "Porto": "08:35"}
 
 def next_train(city: str) -> str:
     """When the next train to a city leaves."""
-    # An unknown city is a KeyError: the model is told, and may do better.
+    # An unknown city raises a KeyError, which is reported to the model.
     return f"{DEPARTURES[city]} to {city}"
 
 
@@ -46,7 +46,7 @@ async def main(model: str) -> None:
                 result = await session.send([answer], tools=[BOOK_SEAT])
             print(f"{result.text}\n")
 
-            print("3. A turn with a tool, made elsewhere and recorded")
+            print("3. A turn with a tool call from elsewhere, recorded")
             await session.record(
                 "And back from Porto?",
                 [

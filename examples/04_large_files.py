@@ -1,4 +1,4 @@
-"""Large files: a stored copy and an exploration in the message, the whole file within reach of the model.
+"""Large files: the message holds a reference and a summary, and the model can read the whole stored file.
 
 MNESIS_MOCK_LLM=1 uv run python examples/04_large_files.py
 ANTHROPIC_API_KEY=… uv run python examples/04_large_files.py [model]
@@ -15,7 +15,7 @@ ROWS = 20_000
 
 
 def write_readings(path: Path) -> None:
-    """A table too large for any message."""
+    """Write a table that is too large for a message."""
     with path.open("w") as file:
         file.write("day,hive,grams\n")
         for day in range(ROWS):
@@ -33,22 +33,22 @@ async def main(model: str) -> None:
         async with MnesisSession.open(model=model, db_path=folder / "files.db", config=config) as session:
             await session.send(["What is in these files?", note, readings])
             small, reference = (await session.messages())[0].parts[1:]
-            print(f"{note.name} stands in the message: {small.text!r}")
+            print(f"{note.name} is inline in the message: {small.text!r}")
             print(
                 f"{readings.name} is stored outside it, {reference.token_count:,} tokens, as a {reference.file_type}:\n"
             )
             print(reference.exploration_summary)
 
-            print("\nThe model reads and searches it with tools that send() offers and runs:")
+            print("\nThe model reads and searches it with tools that send() provides:")
             question = f"Please use lcm_search_file for '{reference.content_id}' and '^4711,'."
             result = await session.send(question)
             print(result.text[:400])
 
-            print("\nAnd so can you:")
+            print("\nYou can read it too:")
             page = await session.read_file(reference.content_id, line=4_713, max_lines=1)
             print(page.text)
             path = await session.file_path(reference.content_id)
-            print(f"Byte for byte the same: {path.read_bytes() == readings.read_bytes()}")
+            print(f"Identical bytes: {path.read_bytes() == readings.read_bytes()}")
 
 
 if __name__ == "__main__":

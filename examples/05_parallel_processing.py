@@ -1,4 +1,4 @@
-"""Parallel processing: one question for many inputs, agents side by side, a task handed on. A run that ends early goes on.
+"""Parallel processing: one prompt for many inputs, parallel agents, a delegated task. An interrupted run resumes.
 
 MNESIS_MOCK_LLM=1 uv run python examples/05_parallel_processing.py
 ANTHROPIC_API_KEY=… uv run python examples/05_parallel_processing.py [model]
@@ -44,7 +44,7 @@ async def main(model: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
         engine = Engine(Path(directory) / "runs.db")
 
-        print("LLMMap: every input on its own, each answer checked against a schema")
+        print("LLMMap: one call per input, each answer checked against a schema")
         reviews = LLMMap(OperatorConfig(llm_map_concurrency=8), model=model, engine=engine)
         done = 0
         async for result in reviews.run(REVIEWS, "Is the customer satisfied? {{ item }}", Verdict, run_id="reviews"):
@@ -58,13 +58,13 @@ async def main(model: str) -> None:
         )
         print(f"  the first: {batch.results[0].output!r}")
 
-        print("AgenticMap: a whole session with tools for every input")
+        print("AgenticMap: a session with tools for every input")
         agents = AgenticMap(model=model, engine=engine)
         counts = await agents.run_all(list(STOCK), "Use count_jars for '{{ item }}'.", tools=[COUNT_JARS])
         for result in sorted(counts.successes, key=lambda each: each.index):
             print(f"  {result.input}: {result.turns} turn, {result.token_usage.effective_total()} tokens")
 
-        print("delegate: a task for a sub-agent, in a session of its own")
+        print("delegate: a task for a sub-agent in its own session")
         async with MnesisSession.open(model=model, session_id="boss", engine=engine) as boss:
             answer = await delegate("Use count_jars for 'blue' and tell me.", session=boss, tools=[COUNT_JARS])
             children = (await engine.sessions(parent_id="boss")).sessions

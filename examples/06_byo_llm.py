@@ -1,6 +1,6 @@
-"""Bring your own client: mnesis keeps the conversation and the context, you make the calls.
+"""Bring your own client: mnesis manages the conversation and the context, and you call the model.
 
-MNESIS_MOCK_LLM=1 uv run python examples/06_byo_llm.py        # a stand-in for the client
+MNESIS_MOCK_LLM=1 uv run python examples/06_byo_llm.py        # with a mock client
 ANTHROPIC_API_KEY=… uv run python examples/06_byo_llm.py [model]
 """
 
@@ -15,7 +15,7 @@ from mnesis import CompactionConfig, MnesisConfig, MnesisEvent, MnesisSession, T
 
 
 class YourClient:
-    """Your SDK, whichever it is: takes chat messages, gives an answer and its usage."""
+    """Any SDK that takes chat messages and returns an answer with its usage."""
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -28,23 +28,23 @@ class YourClient:
 
 
 class EchoClient:
-    """Stands in for it."""
+    """A mock of the client that needs no key."""
 
     def chat(self, messages: list[dict[str, Any]]) -> tuple[str, int, int]:
         asked = messages[-1]["content"]
-        answer = f"You said: {asked} " + "This answer goes on for a while. " * 12
+        answer = f"You said: {asked} " + "This answer is longer than it has to be. " * 12
         return answer, sum(len(str(m["content"])) for m in messages) // 4, len(answer) // 4
 
 
 async def main(model: str) -> None:
     client = EchoClient() if os.environ.get("MNESIS_MOCK_LLM") == "1" else YourClient(model)
-    # A small window, so that a compaction can be seen within a few turns.
+    # A small window, so that a few turns trigger a compaction.
     config = MnesisConfig(
         compaction=CompactionConfig(compaction_output_budget=1_000),
         model_overrides={"context_limit": 6_000, "max_output_tokens": 1_000},
     )
     with tempfile.TemporaryDirectory() as directory:
-        # model=None: this session is only recorded, and compacted without a model.
+        # model=None: the session only records turns, and compacts without a model.
         async with MnesisSession.open(model=None, db_path=Path(directory) / "chat.db", config=config) as session:
             session.subscribe(
                 MnesisEvent.COMPACTION_COMPLETED,

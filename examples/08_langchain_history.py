@@ -1,4 +1,4 @@
-"""LangChain, chat histories: RunnableWithMessageHistory as you know it, with a history that always fits and is never cut.
+"""LangChain, chat histories: RunnableWithMessageHistory with a history that always fits the window and loses nothing.
 
 MNESIS_MOCK_LLM=1 uv run --extra langchain python examples/08_langchain_history.py
 ANTHROPIC_API_KEY=… uv run --extra langchain-agents --with langchain-anthropic python examples/08_langchain_history.py [model]
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables.history import RunnableWithMessageHistory
-from stand_ins import langchain_model
+from mock_models import langchain_model
 
 from langchain_mnesis import MnesisChatMessageHistory, history_factory
 from mnesis import Engine, concurrency
 
-# Newer releases of langchain-core point at agents instead; chains with a history go on working.
+# Newer releases of langchain-core recommend agents instead; chains with a history still work.
 warnings.filterwarnings("ignore", message=".*RunnableWithMessageHistory.*")
 
 
@@ -37,7 +37,7 @@ def main() -> None:
             print(f"Human: {question}\nAI:    {chat.invoke({'question': question}, ada).content}\n")
 
         history = MnesisChatMessageHistory("ada", engine=engine)
-        print(f"{len(history.messages)} messages in the history; the next process that asks for 'ada' goes on here.")
+        print(f"{len(history.messages)} messages in the history; another process that uses 'ada' continues it.")
         concurrency.run(engine.close())
 
 

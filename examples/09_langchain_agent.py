@@ -1,4 +1,4 @@
-"""LangChain, agents: middleware that compacts what create_agent sends, and keeps everything in a log.
+"""LangChain, agents: middleware that compacts what create_agent sends and stores everything in a log.
 
 MNESIS_MOCK_LLM=1 uv run --extra langchain-agents python examples/09_langchain_agent.py
 ANTHROPIC_API_KEY=… uv run --extra langchain-agents --with langchain-anthropic python examples/09_langchain_agent.py [model]
@@ -11,7 +11,7 @@ from pathlib import Path
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
-from stand_ins import langchain_model
+from mock_models import langchain_model
 
 from langchain_mnesis import MnesisMiddleware
 from mnesis import Engine, MnesisSession
@@ -25,7 +25,7 @@ def count_shelf(number: int) -> str:
 
 
 def script() -> list[AIMessage | str]:
-    """What the stand-in says: a call and an answer for each shelf."""
+    """Return the mock model's replies: a call and an answer for each shelf."""
     lines: list[AIMessage | str] = []
     for number in range(1, SHELVES + 1):
         call = {"name": "count_shelf", "args": {"number": number}, "id": f"call-{number}"}
@@ -37,7 +37,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         engine = Engine(Path(directory) / "agents.db")
         memory = MnesisMiddleware(
-            None,  # summaries as extracts, made without a model; give a chat model to have them written
+            None,  # summaries are extracts, without a model; pass a chat model to have it write them
             trigger=("tokens", 800),
             keep=("messages", 4),
             state="trim",
@@ -55,7 +55,7 @@ async def main() -> None:
         session = await MnesisSession.load("stock-taking", engine=engine)
         print(f"Messages in the log: {len(await session.messages())}, summaries: {len(await session.summaries())}")
         first = (await session.search("shelf 1", role="tool", limit=1))[0]
-        print(f"Still there word for word: {(await session.message(first.message_id)).tool_results[0].output[:24]}…")
+        print(f"Stored verbatim: {(await session.message(first.message_id)).tool_results[0].output[:24]}…")
         await session.close()
         await engine.close()
 

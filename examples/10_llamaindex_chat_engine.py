@@ -1,4 +1,4 @@
-"""LlamaIndex, chat engines: MnesisMemory where ChatMemoryBuffer stood.
+"""LlamaIndex, chat engines: MnesisMemory in place of ChatMemoryBuffer.
 
 MNESIS_MOCK_LLM=1 uv run --extra llama-index python examples/10_llamaindex_chat_engine.py
 OPENAI_API_KEY=… uv run --extra llama-index --with llama-index-llms-openai python examples/10_llamaindex_chat_engine.py [model]
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llama_index.core import Document, MockEmbedding, VectorStoreIndex
 from llama_index.memory.mnesis import MnesisMemory
-from stand_ins import llamaindex_model
+from mock_models import llamaindex_model
 
 TIMETABLE = ["The night train to Lisbon leaves at 21:10.", "Dogs travel free on weekdays."]
 ANSWERS = ["It leaves at 21:10.", "Yes: on weekdays dogs travel free.", "You asked about the night train to Lisbon."]
@@ -29,7 +29,7 @@ def main() -> None:
             print(f"You:  {question}\nChat: {chat.chat(question)}\n")
         memory.close()
 
-        # Another process would do the same: name the session and go on.
+        # Another process would do the same: use the same session_id to continue.
         memory = MnesisMemory.from_defaults(session_id="ada", db_path=database, token_limit=3_000)
         chat = index.as_chat_engine(chat_mode="context", llm=model, memory=memory)
         question = "What did I ask first?"

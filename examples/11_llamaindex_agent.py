@@ -1,4 +1,4 @@
-"""LlamaIndex, agents: a memory that keeps tool calls with their results, across a restart.
+"""LlamaIndex, agents: a memory that keeps tool calls with their results across a restart.
 
 MNESIS_MOCK_LLM=1 uv run --extra llama-index python examples/11_llamaindex_agent.py
 OPENAI_API_KEY=… uv run --extra llama-index --with llama-index-llms-openai python examples/11_llamaindex_agent.py [model]
@@ -13,7 +13,7 @@ from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 from llama_index.core.workflow import Context
 from llama_index.memory.mnesis import MnesisMemory
-from stand_ins import llamaindex_model
+from mock_models import llamaindex_model
 
 
 def departures(city: str) -> str:
@@ -22,7 +22,7 @@ def departures(city: str) -> str:
 
 
 def script() -> list[ChatMessage | str]:
-    """What the stand-in says in one run: a call, then an answer."""
+    """Return the mock model's replies in one run: a call, then an answer."""
     call = ToolCallBlock(tool_call_id="call-1", tool_name="departures", tool_kwargs={"city": "Lisbon"})
     return [ChatMessage(role="assistant", blocks=[call]), "The train to Lisbon leaves at 21:10."]
 
@@ -46,7 +46,7 @@ async def main() -> None:
         print(await agent.run("Are you sure?", ctx=context))
         saved = json.dumps(context.to_dict())
         await memory.aclose()
-        print(f"\nSaved: {len(saved)} bytes, a pointer and no copy of the history")
+        print(f"\nSaved: {len(saved)} bytes, with a reference to the history instead of a copy")
 
         agent = make_agent()
         context = Context.from_dict(agent, json.loads(saved))

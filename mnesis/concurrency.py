@@ -1,4 +1,9 @@
-"""What concerns several event loops and threads: a lock, an ending carried through once, a user's function in a thread."""
+"""Tools for several event loops and threads: a fair lock, shutdown that runs once, user code in a thread, the background loop.
+
+One event loop in a daemon thread serves all synchronous calls of the process. `run()` works from plain threads, within a
+running event loop (a notebook) and from several threads at once. A process that closes nothing still exits. A forked child
+starts its own loop.
+"""
 
 from __future__ import annotations
 
@@ -19,34 +24,37 @@ T = TypeVar("T")
 
 
 class FairLock:
-    """Mutual exclusion between tasks, also of different loops. `asyncio.Lock` belongs to one loop and is not enough."""
+    """A first-come, first-served lock between tasks of any event loops. An `asyncio.Lock` belongs to one loop.
+
+    It skips holders and waiters whose event loop was closed: they would never release it.
+    """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._held = False
-        self._holder: asyncio.AbstractEventLoop | None = None
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._holder_loop: asyncio.AbstractEventLoop | None = None
+        self._waiters: deque[asyncio.Future[None]] = deque()
 
     def locked(self) -> bool:
-        """Whether somebody holds it."""
+        """Return whether a task holds the lock."""
         return self._held and not self._is_abandoned()
 
     def _is_abandoned(self) -> bool:
-        """Whether the holder's loop was closed under it: that task never goes on, and never releases."""
-        return self._holder is not None and self._holder.is_closed()
+        """Return whether the holder's event loop was closed, so that the holder never releases the lock."""
+        return self._holder_loop is not None and self._holder_loop.is_closed()
 
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
         with self._guard:
             if not self._held or self._is_abandoned():
-                self._held, self._holder = True, loop
+                self._held, self._holder_loop = True, loop
                 return
-            turn: asyncio.Future[None] = loop.create_future()
-            self._waiting.append(turn)
+            waiter: asyncio.Future[None] = loop.create_future()
+            self._waiters.append(waiter)
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            self._give_up(turn)
+            self._give_up(waiter)
             raise
 
     async def __aexit__(
@@ -54,94 +62,106 @@ class FairLock:
     ) -> None:
         self._release()
 
-    def _give_up(self, turn: asyncio.Future[None]) -> None:
+    def _give_up(self, waiter: asyncio.Future[None]) -> None:
         with self._guard:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
                 return
-        # Granted already: pass it on, unless the grant is still on its way and will see the cancellation itself.
-        if not turn.cancelled():
+        # The lock was granted already: pass it on, unless the grant is still on its way and will see the cancellation.
+        if not waiter.cancelled():
             self._release()
 
     def _release(self) -> None:
         while True:
             with self._guard:
-                if not self._waiting:
-                    self._held, self._holder = False, None
+                if not self._waiters:
+                    self._held, self._holder_loop = False, None
                     return
-                turn = self._waiting.popleft()
+                waiter = self._waiters.popleft()
             try:
-                turn.get_loop().call_soon_threadsafe(self._grant, turn)
-            except RuntimeError:  # that loop is closed; its task will never come
+                waiter.get_loop().call_soon_threadsafe(self._grant, waiter)
+            except RuntimeError:  # the loop is closed, so its task will never run
                 continue
             return
 
-    def _grant(self, turn: asyncio.Future[None]) -> None:
-        if turn.done():
+    def _grant(self, waiter: asyncio.Future[None]) -> None:
+        if waiter.done():
             self._release()
         else:
-            self._holder = turn.get_loop()
-            turn.set_result(None)
+            self._holder_loop = waiter.get_loop()
+            waiter.set_result(None)
 
 
 class RunOnce:
-    """Work that is done once, to its end, whoever of those that wait for it is cancelled meanwhile."""
+    """A coroutine function that runs once, to completion, even if a caller that waits for it is cancelled."""
 
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._work = work
+    def __init__(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._function = function
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:
-        """Begin the work, unless it was begun already. What a loop that was closed or cancelled left undone begins anew."""
+        """Start the function unless it was started. A run that a closed loop or a cancellation ended starts again."""
         task = self._task
-        undone = task is not None and (task.cancelled() or (not task.done() and task.get_loop().is_closed()))
-        if task is None or undone:
-            task = self._task = asyncio.get_running_loop().create_task(self._work())
+        is_abandoned = task is not None and (task.cancelled() or (not task.done() and task.get_loop().is_closed()))
+        if task is None or is_abandoned:
+            task = self._task = asyncio.get_running_loop().create_task(self._function())
         return task
 
     async def wait(self) -> None:
-        """Begin the work, or wait for its end where it was begun. In another loop than that it returns at once."""
+        """Start the function, or wait for the run that was started. Returns at once if it runs in another loop."""
         task = self.start()
         if task.get_loop() is asyncio.get_running_loop():
             await asyncio.shield(task)
 
 
-async def in_daemon_thread(function: Callable[[], T]) -> T:
-    """The outcome of a plain function of the user's, run in a thread of its own, with the caller's context.
+_unfinished: set[asyncio.Task[None]] = set()
 
-    Whoever is cancelled while waiting does not wait for the thread, and a function that never returns does not keep the
-    process from exiting: pools of worker threads, joined at exit, would.
+
+async def run_to_completion(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine. Cancelling the caller ends its wait without an error; the coroutine continues in the background."""
+    task = asyncio.create_task(coroutine)
+    _unfinished.add(task)
+    task.add_done_callback(_unfinished.discard)
+    with suppress(asyncio.CancelledError):
+        await asyncio.shield(task)
+
+
+async def run_in_daemon_thread(function: Callable[[], T]) -> T:
+    """Run a function of the user in a new daemon thread, with the caller's context, and return its result.
+
+    Cancelling the caller does not wait for the thread. A function that never returns does not keep the process from
+    exiting; a pool of worker threads, which is joined at exit, would.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
     context = contextvars.copy_context()
 
-    def run() -> None:
+    def run_function() -> None:
         try:
-            settle = partial(_settle, future, context.run(function), None)
+            resolve = partial(_resolve_future, future, context.run(function), None)
         except BaseException as error:
-            settle = partial(_settle, future, None, error)
-        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
-            loop.call_soon_threadsafe(settle)
+            resolve = partial(_resolve_future, future, None, error)
+        with suppress(RuntimeError):  # the loop was closed, so nothing waits for the result
+            loop.call_soon_threadsafe(resolve)
 
-    threading.Thread(target=run, name="mnesis-user-function", daemon=True).start()
+    threading.Thread(target=run_function, name="mnesis-user-function", daemon=True).start()
     return await future
 
 
-def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+def _resolve_future(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
     if future.done():
         return
     if error is None:
         future.set_result(result)
     elif isinstance(error, StopIteration):
-        # A future cannot carry it.
+        # A future cannot hold a StopIteration.
         future.set_exception(RuntimeError(f"the function raised {error!r}"))
     else:
         future.set_exception(error)
 
 
 class _LoopThread:
-    """An event loop running in a daemon thread."""
+    """An event loop that runs in a daemon thread."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -152,49 +172,37 @@ class _LoopThread:
 
 _guard = threading.Lock()
 
-_running: _LoopThread | None = None
+_background: _LoopThread | None = None
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
-    """The loop that serves synchronous calls; started at the first one, anew in a forked child."""
+    """Return the event loop that serves synchronous calls. It starts at the first call, and again in a forked child."""
     return _loop_thread().loop
 
 
 def _loop_thread() -> _LoopThread:
-    global _running
+    global _background
     with _guard:
-        if _running is None or _running.pid != os.getpid():
-            _running = _LoopThread()
-        return _running
+        if _background is None or _background.pid != os.getpid():
+            _background = _LoopThread()
+        return _background
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the background loop and wait for it. An interrupt (Ctrl-C) cancels it.
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the background loop and return its result. An interrupt (Ctrl-C) cancels it.
 
-    Raises `MnesisError` when called from that loop's own thread.
+    Raises `MnesisError` if called from the thread of that loop, which would wait for itself.
     """
-    serving = _loop_thread()
-    if threading.current_thread() is serving.thread:
-        work.close()
+    background = _loop_thread()
+    if threading.current_thread() is background.thread:
+        coroutine.close()
         raise MnesisError(
             "a synchronous mnesis call was made from the thread that serves such calls (for example from an event"
             " handler or a tool of a synchronous session) and would wait for itself; use the async method there"
         )
-    future = asyncio.run_coroutine_threadsafe(work, serving.loop)
+    future = asyncio.run_coroutine_threadsafe(coroutine, background.loop)
     try:
         return future.result()
     except BaseException:
         future.cancel()
         raise
-
-
-_ending: set[asyncio.Task[None]] = set()
-
-
-async def run_to_completion(work: Coroutine[Any, Any, None]) -> None:
-    """Run to its end what must not be cut short by a second cancellation."""
-    task = asyncio.create_task(work)
-    _ending.add(task)
-    task.add_done_callback(_ending.discard)
-    with suppress(asyncio.CancelledError):
-        await asyncio.shield(task)

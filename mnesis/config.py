@@ -1,8 +1,8 @@
-"""Configuration: frozen, typed, and checked when it is made.
+"""Every setting, frozen, typed and validated when it is created.
 
-A wrong type, a number out of range, an unknown field or two settings that cannot both hold are refused with a
-`pydantic.ValidationError` (a `ValueError`) whose text names the field, the value and what to do. Whether the settings fit
-a *model* is checked when a session is opened (`mnesis.context.budget`).
+A wrong type, a value out of range, an unknown field or a contradiction raises `pydantic.ValidationError` (a `ValueError`),
+which names the field, the value and what to do. Whether the settings fit a *model* is checked when a session is opened
+(`mnesis.context.budget`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Config(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_unknown_fields(cls, data: Any) -> Any:
+    def _reject_unknown_fields(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
             for name in data:
                 if name not in cls.model_fields:
@@ -35,20 +35,20 @@ class _Config(BaseModel):
         return data
 
 
-def _expanded_path(value: object) -> object:
+def _expand_path(value: object) -> object:
     if isinstance(value, str | os.PathLike):
         text = os.fspath(value)
         if not text:
-            raise ValueError("an empty path; give the path of a file, or leave the field out")
+            raise ValueError("the path is empty; pass the path of a file, or omit the field")
         return Path(text).expanduser() if isinstance(text, str) else text
     return value
 
 
-UserPath = Annotated[Path, BeforeValidator(_expanded_path)]
+UserPath = Annotated[Path, BeforeValidator(_expand_path)]
 
 
 class CompactionConfig(_Config):
-    """When and how the active context is compacted. Token counts are in the session model's tokens."""
+    """When and how the active context is compacted. Token counts are in tokens of the session's model."""
 
     auto: bool = Field(default=True, description="Auto-trigger compaction on overflow")
     compaction_output_budget: int = Field(
@@ -68,8 +68,8 @@ class CompactionConfig(_Config):
     )
     compaction_options: dict[str, Any] | None = Field(
         default=None,
-        description="Further arguments of each summariser call (api_base, temperature, …). None = the session's"
-        " llm_options where the provider is the same",
+        description="Additional arguments for each summariser call (api_base, temperature, …). None = the session's"
+        " llm_options if the provider is the same",
     )
     level2_enabled: bool = Field(default=True, description="Attempt Level 2 compression before falling back to Level 3")
     compaction_prompt: str | None = Field(
@@ -93,36 +93,38 @@ class CompactionConfig(_Config):
         default=0.1,
         ge=0.02,
         le=0.9,
-        description="Fraction of usable context that a compaction brings the context down to",
+        description="Fraction of usable context to which a compaction reduces the context",
     )
     fresh_tail_fraction: float | None = Field(
         default=None,
         gt=0.0,
         le=0.9,
-        description="Fraction of usable context that the two newest user turns may take before a compaction cuts them too,"
-        " between tool steps. None = they are kept whole as long as they fit. Set it for agents with very long turns",
+        description="Fraction of usable context that the two newest user turns may take before a compaction folds parts of them"
+        " too, between tool steps. None = both are kept whole as long as they fit. Set it for agents with very long turns",
     )
-    summary_share: float = Field(
+    summary_fraction: float = Field(
         default=0.4,
         gt=0.0,
         lt=1.0,
-        description="Share of the low-water mark that summaries may take before they are condensed",
+        description="Fraction of the low-water mark that summaries may take before they are condensed",
     )
     timeout_seconds: float = Field(
-        default=120.0, gt=0, description="Time limit of one summariser call; past it the next level is tried"
+        default=120.0,
+        gt=0,
+        description="Time limit of one summariser call in seconds; after it, the next level is tried",
     )
 
     @field_validator("compaction_model")
     @classmethod
-    def _model_is_named(cls, value: Any) -> Any:
+    def _check_model_name(cls, value: Any) -> Any:
         if isinstance(value, str) and not value.strip():
             raise ValueError(
-                "an empty compaction_model; name a model, give a callable, or None for the session's model"
+                "compaction_model is empty; pass the name of a model, a callable, or None for the session's model"
             )
         return value
 
     @model_validator(mode="after")
-    def _can_be_satisfied(self) -> CompactionConfig:
+    def _check_thresholds(self) -> CompactionConfig:
         if self.prune and self.prune_minimum_tokens >= self.prune_protect_tokens > 0:
             raise ValueError(
                 f"prune_minimum_tokens ({self.prune_minimum_tokens:,}) must be below prune_protect_tokens"
@@ -131,13 +133,13 @@ class CompactionConfig(_Config):
         if self.low_water_fraction >= self.soft_threshold_fraction:
             raise ValueError(
                 f"low_water_fraction ({self.low_water_fraction}) must be below soft_threshold_fraction"
-                f" ({self.soft_threshold_fraction}), or every compaction would call for the next; lower the first"
+                f" ({self.soft_threshold_fraction}), or every compaction would trigger the next; lower the first"
             )
         return self
 
 
 class FileConfig(_Config):
-    """How large files are handled."""
+    """How large files and large tool outputs are stored."""
 
     inline_threshold: int = Field(
         default=10_000,
@@ -153,7 +155,7 @@ class FileConfig(_Config):
         default=None, description="Model for summaries of unstructured files. None = structural summaries only"
     )
     max_file_bytes: int = Field(
-        default=20_000_000_000, ge=1, description="Larger files are refused; one that is taken in is copied whole"
+        default=20_000_000_000, ge=1, description="Maximum size of a file, which is copied when it is imported"
     )
 
 
@@ -167,13 +169,11 @@ class StoreConfig(_Config):
     )
     wal_mode: bool = Field(default=True, description="Use WAL journal mode for better concurrent read performance")
     connection_timeout: float = Field(default=30.0, gt=0, description="Seconds to wait for the database connection")
-    read_only: bool = Field(
-        default=False, description="Never write: no file is made, no schema updated, nothing indexed for searches"
-    )
+    read_only: bool = Field(default=False, description="Never write: create no file, upgrade no schema, index nothing")
     durability: Literal["normal", "full"] = Field(
         default="normal",
-        description="'normal': a killed process loses nothing, a power cut may lose the last moments;"
-        " 'full': every acknowledged turn is on the disk",
+        description="'normal': a killed process loses nothing, a power failure may lose the newest writes;"
+        " 'full': every acknowledged write is on disk",
     )
 
 
@@ -192,17 +192,21 @@ class OperatorConfig(_Config):
 
 
 class RetryConfig(_Config):
-    """Retries of a failed model call: rate limits, time-outs, broken connections and server errors, nothing else."""
+    """Retries of model calls that fail with a rate limit, a time-out, a lost connection or a server error."""
 
-    max_retries: int = Field(default=0, ge=0, le=20, description="Attempts after the first")
-    base_delay: float = Field(default=1.0, ge=0, description="Seconds before the first retry; doubled each time")
-    max_delay: float = Field(
-        default=60.0, ge=0, description="Longest wait in seconds, a provider's Retry-After included"
+    max_retries: int = Field(default=0, ge=0, le=20, description="Maximum number of attempts after the first")
+    base_delay: float = Field(
+        default=1.0, ge=0, description="Seconds before the first retry; doubled for each further retry"
     )
-    jitter: bool = Field(default=True, description="Vary the waits, so that many clients do not return at once")
+    max_delay: float = Field(
+        default=60.0, ge=0, description="Maximum wait in seconds; a longer Retry-After ends the retries"
+    )
+    jitter: bool = Field(
+        default=True, description="Randomise the waits, so that many clients do not retry at the same time"
+    )
 
     @model_validator(mode="after")
-    def _delays_in_order(self) -> RetryConfig:
+    def _check_delays(self) -> RetryConfig:
         if self.base_delay > self.max_delay:
             raise ValueError(
                 f"base_delay ({self.base_delay}) is above max_delay ({self.max_delay}); lower the first or raise the second"
@@ -217,51 +221,55 @@ class SessionConfig(_Config):
         default=3, ge=2, le=10, description="Consecutive identical tool calls before DOOM_LOOP_DETECTED fires"
     )
     retry: RetryConfig = Field(default=RetryConfig(), description="Retries of failed model calls")
-    max_tool_rounds: int = Field(
-        default=25, ge=1, le=1_000, description="Model calls in one send() that may be followed by running tools"
+    max_tool_rounds: int = Field(default=25, ge=1, le=1_000, description="Maximum number of model calls in one send()")
+    tool_concurrency: int = Field(
+        default=8, ge=1, le=64, description="Maximum number of tool calls of one reply that run at the same time"
     )
-    tool_concurrency: int = Field(default=8, ge=1, le=64, description="Tool calls of one reply run at the same time")
     request_timeout_seconds: float = Field(
         default=600.0,
         gt=0,
-        description="Time limit of one model call; while streaming, of each wait for the next piece",
+        description="Time limit of one model call in seconds; while streaming, of the wait for each chunk",
     )
     llm_options: dict[str, Any] = Field(
         default_factory=dict,
-        description="Further arguments of each model call, passed on as they are (temperature, api_base, …)",
+        description="Additional arguments for each model call, passed unchanged (temperature, api_base, …)",
     )
 
 
 class RecallConfig(_Config):
-    """The way back to originals: the tools a model gets for it, and recall without being asked. In the model's tokens."""
+    """How original messages are brought back: recall tools for the model, and automatic recall. In the model's tokens."""
 
     enabled: bool = Field(
-        default=False, description="Place the originals that the newest message asks for right before it"
+        default=False, description="Automatic recall: insert the originals that match the newest message before it"
     )
-    max_tokens: int = Field(default=1_500, ge=100, description="Tokens that recalled originals may take")
-    max_messages: int = Field(default=12, ge=1, le=100, description="Originals recalled at most")
+    max_tokens: int = Field(default=1_500, ge=100, description="Maximum number of tokens of the recalled originals")
+    max_messages: int = Field(default=12, ge=1, le=100, description="Maximum number of recalled originals")
     tools: bool = Field(
         default=True,
-        description="Give the model lcm_grep, lcm_describe and lcm_expand once its context leaves out anything",
+        description="Offer lcm_grep, lcm_describe and lcm_expand to the model once its context omits anything",
     )
     tool_tokens: int = Field(
-        default=8_000, ge=200, description="Tokens that all results of these tools may take in one turn"
+        default=8_000, ge=200, description="Maximum number of tokens of all results of these tools in one turn"
     )
-    tool_result_tokens: int = Field(default=2_000, ge=200, description="Tokens that one result may take")
+    tool_result_tokens: int = Field(default=2_000, ge=200, description="Maximum number of tokens of one result")
 
 
 class ModelOverrides(_Config):
-    """What is known better than the built-in table about the session's model."""
+    """Properties of the session's model, where they differ from the built-in table."""
 
-    context_limit: int | None = Field(default=None, ge=256, description="Tokens of the model's window, in and out")
-    max_output_tokens: int | None = Field(default=None, ge=1, description="Tokens reserved and asked for per answer")
+    context_limit: int | None = Field(
+        default=None, ge=256, description="Context window of the model in tokens, input and output"
+    )
+    max_output_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens reserved for each reply, and requested from the provider"
+    )
     encoding: Literal["cl100k_base", "o200k_base", "claude_heuristic", "unknown"] | None = Field(
-        default=None, description="Tokenizer to count with"
+        default=None, description="Encoding used to count tokens"
     )
 
 
 class MnesisConfig(_Config):
-    """Everything that can be set. Each group has sensible defaults."""
+    """All settings, in groups. Every field has a default."""
 
     compaction: CompactionConfig = CompactionConfig()
     file: FileConfig = Field(default_factory=FileConfig)
@@ -273,5 +281,5 @@ class MnesisConfig(_Config):
 
     @field_validator("model_overrides", mode="before")
     @classmethod
-    def _overrides_from_dict(cls, value: Any) -> Any:
+    def _parse_overrides(cls, value: Any) -> Any:
         return ModelOverrides(**value) if isinstance(value, Mapping) else value

@@ -1,49 +1,50 @@
-"""Every error mnesis raises on purpose.
+"""Every exception that mnesis raises on purpose, as one tree.
 
 ```
 MnesisError
-├── ConfigurationError            also a ValueError: a setting that cannot work
-├── InvalidMessageError           also a ValueError: input refused before anything was stored
-├── ContextIrreducibleError       not even an empty conversation fits the window
-├── ToolDefinitionError           also a ValueError: a tool that cannot be described or called
-├── RecallRefusedError            a grant does not allow this look into the past
-├── DelegationRefusedError        a sub-agent handed on its work without keeping any
-├── RunMismatchError              also a ValueError: a run id is taken by a run with other inputs or settings
-├── FileError                     also an OSError: a file that cannot be taken in; `path` names it
+├── ConfigurationError            also a ValueError: a setting or an argument is invalid
+├── InvalidMessageError           also a ValueError: a message is invalid; nothing was stored
+├── ContextIrreducibleError       what every request must contain is larger than the window
+├── ToolDefinitionError           also a ValueError: a tool cannot be described or called
+├── RecallDeniedError             a grant does not allow this recall
+├── DelegationDeniedError         a sub-agent tried to hand on all of its work, or too deep
+├── RunMismatchError              also a ValueError: the run id belongs to a run with other inputs or settings
+├── FileError                     also an OSError: a file cannot be imported; `path` names it
 │   ├── MissingFileError          also a FileNotFoundError
-│   ├── UnsuitableFileError       no regular file, no permission, too large
-│   └── ChangedFileError          it changed while it was read
+│   ├── UnsuitableFileError       not a regular file, not readable, or too large
+│   └── ChangedFileError          the file changed while it was read
 ├── MnesisStoreError
 │   ├── NotFoundError             also a LookupError
 │   │   ├── SessionNotFoundError
 │   │   ├── MessageNotFoundError
 │   │   ├── SummaryNotFoundError
 │   │   ├── RunNotFoundError
-│   │   └── FileNotStoredError    no stored file of this id
-│   ├── DamagedFileError          a stored file is not what was stored
+│   │   └── FileNotStoredError    no stored file has this id
+│   ├── DamagedFileError          the content of a stored file no longer matches its id
 │   ├── SessionClosedError        the session (or its engine) was closed
-│   ├── DuplicateIDError          an id is taken by something else
-│   ├── StaleContextError         another writer changed the span; nothing was written
-│   ├── StoreBusyError            another writer held the database for too long
-│   ├── StoreFullError            no space left
-│   ├── ReadOnlyStoreError        the database cannot be written
-│   ├── CorruptStoreError         the file is damaged, or is no database of ours
-│   ├── SchemaTooNewError         written by a newer mnesis
+│   ├── DuplicateIDError          the id is already used for other content
+│   ├── StaleContextError         another writer changed the context; nothing was written
+│   ├── StoreBusyError            another writer locked the database for too long
+│   ├── StoreFullError            no disk space is left
+│   ├── ReadOnlyStoreError        the database is not writable
+│   ├── CorruptStoreError         the file is damaged, or is not a mnesis database
+│   ├── SchemaTooNewError         the database was written by a newer mnesis
 │   ├── StoreReplacedError        the file was moved or replaced while open
-│   └── ForkedStoreError          used in a child process that inherited it
+│   ├── ForkedStoreError          used in a child process that inherited it
+│   └── StoreThreadError          the database's thread ended unexpectedly
 └── LLMError
-    ├── LLMAuthenticationError    no key, or a wrong one
-    ├── LLMBadRequestError        the provider refuses the request
+    ├── LLMAuthenticationError    the API key is missing or wrong
+    ├── LLMBadRequestError        the provider rejected the request
     │   └── ContextOverflowError  … because it is too long
     ├── LLMRateLimitError         retryable
     ├── LLMTimeoutError           retryable
     ├── LLMConnectionError        retryable
     ├── LLMServerError            retryable
-    └── LLMResponseError          an answer that is no answer
+    └── LLMResponseError          the reply has no usable content
 ```
 
-Messages say what happened, with which ids and numbers, and what to do. Where another exception was the cause it is
-chained. Secrets that providers repeat in their messages are blanked before they reach an error.
+A message says what happened, with ids and numbers, and what to do. A causing exception is chained. Secrets that
+providers repeat in their messages are redacted.
 """
 
 from __future__ import annotations
@@ -52,31 +53,31 @@ from pathlib import Path
 
 
 class MnesisError(Exception):
-    """Root of every error raised on purpose by this library."""
+    """The base class of every error that mnesis raises on purpose."""
 
 
 class ConfigurationError(MnesisError, ValueError):
-    """A setting, or a combination of settings, that cannot work. Names field, value and remedy."""
+    """A setting, an argument or a combination of them is invalid. The message names field, value and remedy."""
 
 
 class InvalidMessageError(MnesisError, ValueError):
-    """A message or part that cannot be stored. Nothing of the call was stored."""
+    """A message or part is invalid and cannot be stored. Nothing from the call was stored."""
 
 
 class ToolDefinitionError(MnesisError, ValueError):
-    """A tool given to `send()` that cannot be described to a model or called."""
+    """A tool passed to `send()` cannot be described to a model, or cannot be called."""
 
 
-class RecallRefusedError(MnesisError):
-    """A grant does not allow this look into the past: spent, ended, revoked or out of its scope."""
+class RecallDeniedError(MnesisError):
+    """A grant does not allow this recall: it is used up, expired or revoked, or does not cover the target."""
 
 
-class DelegationRefusedError(MnesisError):
-    """A sub-agent that delegates must say what it hands over and what it keeps; this one did not, or went too deep."""
+class DelegationDeniedError(MnesisError):
+    """A sub-agent delegated without saying what it hands over and what it keeps, or exceeded the depth limit."""
 
 
 class RunMismatchError(MnesisError, ValueError):
-    """A map run of this id is there with other inputs, template, schema or model. `run_id` holds the id."""
+    """A map run with this id exists, with other inputs or another template, schema or model. `run_id` is its id."""
 
     def __init__(self, message: str, *, run_id: str) -> None:
         super().__init__(message)
@@ -84,7 +85,7 @@ class RunMismatchError(MnesisError, ValueError):
 
 
 class FileError(MnesisError, OSError):
-    """A file that cannot be taken in. `path` names it; nothing was stored."""
+    """A file cannot be imported. `path` names it; nothing was stored."""
 
     def __init__(self, message: str, *, path: str | Path) -> None:
         super().__init__(message)
@@ -92,19 +93,19 @@ class FileError(MnesisError, OSError):
 
 
 class MissingFileError(FileError, FileNotFoundError):
-    """There is no file of this name, or it vanished while it was read."""
+    """The file does not exist, or it was deleted while it was read."""
 
 
 class UnsuitableFileError(FileError):
-    """No regular file, not readable, or larger than what may be taken in."""
+    """The file is not a regular file, is not readable, or is larger than the limit."""
 
 
 class ChangedFileError(FileError):
-    """The file changed while it was read; take it in again once it rests."""
+    """The file changed while it was read. Import it again when nothing writes to it."""
 
 
 class ContextIrreducibleError(MnesisError):
-    """What must stay in every request is larger than the window."""
+    """What every request must contain is larger than the window."""
 
     def __init__(self, message: str, *, required_tokens: int, usable_tokens: int) -> None:
         super().__init__(message)
@@ -113,65 +114,72 @@ class ContextIrreducibleError(MnesisError):
 
 
 class MnesisStoreError(MnesisError):
-    """The database could not do what was asked."""
+    """The base class of errors of the database."""
 
 
 class NotFoundError(MnesisStoreError, LookupError):
-    """An id that is not there. `id` holds it."""
+    """Nothing has this id. `id` holds it; `location` names the database, if known."""
 
     kind = "object"
 
-    def __init__(self, id: str, *, where: str | None = None) -> None:
-        place = f" in {where}" if where else ""
-        super().__init__(f"{self.kind} not found: {id!r}{place}")
+    def __init__(self, id: str, *, location: str | None = None) -> None:
+        super().__init__(id)
         self.id = id
-        self.where = where
+        self.location = location
+
+    def __str__(self) -> str:
+        place = f" in {self.location}" if self.location else ""
+        return f"{self.kind} not found: {self.id!r}{place}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_not_found, (type(self), self.id, self.where)
+        return _rebuild_not_found, (type(self), self.id, self.location)
 
 
-def _rebuild_not_found(cls: type[NotFoundError], id: str, where: str | None) -> NotFoundError:
-    return cls(id, where=where)
+def _rebuild_not_found(cls: type[NotFoundError], id: str, location: str | None) -> NotFoundError:
+    return cls(id, location=location)
 
 
 class SessionNotFoundError(NotFoundError):
-    """No session of this id in this database. `session_id` and `db_path` hold both."""
+    """The database has no session with this id. `session_id` and `db_path` name both."""
 
     kind = "Session"
 
-    def __init__(self, id: str, *, where: str | None = None) -> None:
-        super().__init__(id, where=where)
+    def __init__(self, id: str, *, location: str | None = None) -> None:
+        super().__init__(id, location=location)
         self.session_id = id
-        self.db_path = where
+
+    @property
+    def db_path(self) -> str | None:
+        """The same as `location`."""
+        return self.location
 
 
 class MessageNotFoundError(NotFoundError):
-    """No message of this id in this session."""
+    """The session has no message with this id."""
 
     kind = "Message"
 
 
 class SummaryNotFoundError(NotFoundError):
-    """No summary of this id in this session."""
+    """The session has no summary with this id."""
 
     kind = "Summary"
 
 
 class RunNotFoundError(NotFoundError):
-    """No map run of this id in this database."""
+    """The database has no map run with this id."""
 
     kind = "Run"
 
 
 class FileNotStoredError(NotFoundError):
-    """No stored file of this id here."""
+    """No stored file has this id, or the session does not refer to it."""
 
     kind = "Stored file"
 
 
 class DamagedFileError(MnesisStoreError):
-    """A stored file is not what was stored: its bytes no longer give its id. `path` names it."""
+    """A stored file is damaged: its content no longer matches its id, a hash. `path` names it."""
 
     def __init__(self, message: str, *, path: str | Path) -> None:
         super().__init__(message)
@@ -179,7 +187,7 @@ class DamagedFileError(MnesisStoreError):
 
 
 class SessionClosedError(MnesisStoreError):
-    """The session was closed. Open it again with `MnesisSession.load(id)`."""
+    """The session is closed. Open it again with `MnesisSession.load(session_id)`."""
 
     def __init__(self, session_id: str) -> None:
         super().__init__(f"session {session_id!r} is closed; open it again with MnesisSession.load({session_id!r})")
@@ -190,63 +198,67 @@ class SessionClosedError(MnesisStoreError):
 
 
 class DuplicateIDError(MnesisStoreError):
-    """An id is already taken by something with other content. `id` holds it."""
+    """The id is already used for other content. `id` holds it."""
 
     def __init__(self, id: str, message: str | None = None) -> None:
-        super().__init__(message or f"id {id!r} is already taken by other content; ids are never reused")
+        super().__init__(message or f"id {id!r} is already used for other content; use a new id")
         self.id = id
 
 
 class StaleContextError(MnesisStoreError):
-    """The span of the active context that was read is no longer there. Nothing was written; read again."""
+    """The active context changed after it was read. Nothing was written; read it again and retry."""
 
 
-class _FileError(MnesisStoreError):
-    """A store error about one database file, in `db_path`."""
+class _DatabaseFileError(MnesisStoreError):
+    """The base class of errors about one database file. `db_path` names it."""
 
     def __init__(self, message: str, *, db_path: str | Path) -> None:
         super().__init__(message)
         self.db_path = str(db_path)
 
 
-class StoreBusyError(_FileError):
-    """Another writer held the database longer than `connection_timeout` seconds. Safe to repeat."""
+class StoreBusyError(_DatabaseFileError):
+    """Another writer locked the database for longer than `connection_timeout` seconds. The call can be repeated."""
 
 
-class StoreFullError(_FileError):
-    """No space left where the database lives. Nothing of the call was stored; reads go on working."""
+class StoreFullError(_DatabaseFileError):
+    """No disk space is left for the database. Nothing from the call was stored; reads still work."""
 
 
-class ReadOnlyStoreError(_FileError):
-    """The database, or its directory, cannot be written by this process."""
+class ReadOnlyStoreError(_DatabaseFileError):
+    """This process cannot write to the database or its directory."""
 
 
-class CorruptStoreError(_FileError):
-    """The file is damaged or is no mnesis database. It was not changed."""
+class CorruptStoreError(_DatabaseFileError):
+    """The file is damaged, or is not a mnesis database. It was not changed."""
 
 
-class SchemaTooNewError(_FileError):
-    """The database was written by a newer mnesis. It was not changed."""
+class SchemaTooNewError(_DatabaseFileError):
+    """The database was written by a newer version of mnesis. It was not changed."""
 
-    def __init__(self, message: str, *, db_path: str | Path, found: int, supported: int) -> None:
+    def __init__(self, message: str, *, db_path: str | Path, found_version: int, supported_version: int) -> None:
         super().__init__(message, db_path=db_path)
-        self.found = found
-        self.supported = supported
+        self.found_version = found_version
+        self.supported_version = supported_version
 
 
-class StoreReplacedError(_FileError):
-    """The database file was moved, deleted or replaced while open; a write would be lost."""
+class StoreReplacedError(_DatabaseFileError):
+    """The database file was moved, deleted or replaced while it was open. A write would be lost."""
 
 
-class ForkedStoreError(_FileError):
-    """The store was opened before `os.fork()` and is used in the child. Open it again there."""
+class ForkedStoreError(_DatabaseFileError):
+    """The store was opened before `os.fork()` and used in the child process. Open it again in the child."""
+
+
+class StoreThreadError(_DatabaseFileError):
+    """The thread that runs the database's transactions ended unexpectedly. Close the store and open it again."""
 
 
 class LLMError(MnesisError):
-    """A model call failed. Nothing was stored as the model's answer; the user's message is kept.
+    """A model call failed. No reply was stored; the user's message is kept.
 
-    `model`; `status_code` where the provider gave one; `retryable`; `retry_after_seconds` as asked for by the provider;
-    `partial_text`, what had arrived before the failure ("" if nothing).
+    `status_code` and `retry_after_seconds` are what the provider reported, or None. `partial_text` is the text that arrived
+    before the failure. `retryable` says whether the same request may succeed later.
     """
 
     retryable = False
@@ -268,11 +280,11 @@ class LLMError(MnesisError):
 
 
 class LLMAuthenticationError(LLMError):
-    """No API key, or one the provider does not accept."""
+    """The API key is missing, or the provider does not accept it."""
 
 
 class LLMBadRequestError(LLMError):
-    """The provider refuses the request as it is."""
+    """The provider rejected the request as invalid."""
 
 
 class ContextOverflowError(LLMBadRequestError):
@@ -280,28 +292,28 @@ class ContextOverflowError(LLMBadRequestError):
 
 
 class LLMRateLimitError(LLMError):
-    """Too many requests; `retry_after_seconds` where the provider said when."""
+    """The provider received too many requests. `retry_after_seconds` is the wait it asks for, if any."""
 
     retryable = True
 
 
 class LLMTimeoutError(LLMError):
-    """No answer within the time limit."""
+    """The provider did not reply within the time limit."""
 
     retryable = True
 
 
 class LLMConnectionError(LLMError):
-    """The provider could not be reached, or the connection broke."""
+    """The provider could not be reached, or the connection was lost."""
 
     retryable = True
 
 
 class LLMServerError(LLMError):
-    """The provider failed (5xx)."""
+    """The provider failed with a server error (5xx)."""
 
     retryable = True
 
 
 class LLMResponseError(LLMError):
-    """The provider's answer has no content that could be an answer."""
+    """The provider's reply has no usable content."""

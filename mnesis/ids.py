@@ -1,6 +1,6 @@
-"""New ids: a prefix that says the kind, the time in milliseconds, 64 random bits. Ids name things; they never order them.
+"""New ids, and the wall clock.
 
-The time comes first only so that new ids fall close together in an index.
+Ids identify things; they never order them. The time in an id only keeps new ids close together in an index.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import time
 
 
 def new_id(prefix: str) -> str:
-    """A fresh id such as `msg_19a9f3c5d2e7b1…`. Prefixes in use: sess, msg."""
+    """Return a new id such as `msg_19a9f3c5d2e7b1…`: the prefix, the time in milliseconds and 64 random bits."""
     return f"{prefix}_{now_ms():x}{os.urandom(8).hex()}"
 
 
 SHORT_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base 32: five bits per character, without i, l, o and u, which are easy to misread."""
 
 
 def short_id(prefix: str) -> str:
-    """A short random id such as `sum_7f3k9q2m4x` (50 random bits) for things a model reads: every character costs tokens.
+    """Return a short random id such as `sum_7f3k9q2m4x`, for ids that a model reads: every character costs tokens.
 
-    Nobody can guess it before it is made, so text written earlier cannot imitate it."""
+    Its 50 random bits cannot be guessed, so text that was written earlier cannot contain it."""
     return f"{prefix}_{''.join(secrets.choice(SHORT_ALPHABET) for _ in range(10))}"
 
 
 def now_ms() -> int:
-    """Wall clock in milliseconds since 1970. For people; order is `seq`."""
+    """Return the wall clock in milliseconds since 1970. It is for display only; `seq` gives the order."""
     return time.time_ns() // 1_000_000

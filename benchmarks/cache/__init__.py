@@ -1,1 +1,1 @@
-"""What a strategy for the context does to a provider's prompt cache, and what that costs."""
+"""Effect of context strategies on a provider's prompt cache, and their cost."""

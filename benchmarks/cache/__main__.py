@@ -1,4 +1,4 @@
-"""`python -m benchmarks.cache`: the real engine's requests and three other strategies before a prefix cache."""
+"""`python -m benchmarks.cache`: requests of the real engine and of three other strategies against a prefix cache."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from itertools import product
 
 from benchmarks.cache.engine_run import Settings
 from benchmarks.cache.peers import PEERS
-from benchmarks.cache.play import Result, engine_result, peer_result
+from benchmarks.cache.run_strategy import Result, measure_engine, measure_peer
 from benchmarks.cache.workload import WORKLOADS, Workload
-from benchmarks.tables import table
+from benchmarks.tables import format_table
 from mnesis import CompactionConfig
 
-# With the default soft threshold, the largest windows whose requests stay about within what the peers may send: a fold
-# lands some requests after the threshold, and an agent's outputs are large.
+# With the default soft threshold, the largest windows whose requests stay about within the peers' limit: a fold completes
+# some requests after the threshold, and an agent's outputs are large.
 USABLE_TOKENS = {"agent": 120_000, "chat": 36_000}
-# The other engine rows have exactly the peers' room as their hard threshold, which no request passes; the last one also
-# cuts turns that are longer than a tenth of it.
+# The other engine rows have exactly the peers' limit as their hard threshold, which no request exceeds. The last one also cuts
+# turns that are longer than a tenth of it.
 HIGH_SOFT_FRACTION = 0.8
 FRESH_TAIL_FRACTION = 0.1
 SWEEP_LOW = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40)
@@ -47,7 +47,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cache", description=__doc__)
     parser.add_argument("--workload", choices=sorted(WORKLOADS), help="only this one")
     parser.add_argument("--seeds", type=int, default=5, help="conversations per row")
-    parser.add_argument("--lag", type=int, default=1, help="requests that go out while a background fold is under way")
+    parser.add_argument("--lag", type=int, default=1, help="requests that are sent while a background fold runs")
     parser.add_argument("--usable", type=int, help="usable tokens of the engine's model")
     parser.add_argument("--low", type=float, help="low_water_fraction")
     parser.add_argument("--fresh", type=float, help="fresh_tail_fraction")
@@ -72,9 +72,9 @@ async def _report(options: argparse.Namespace) -> dict[str, list[dict[str, objec
 async def _rows(workload: Workload, options: argparse.Namespace) -> list[Result]:
     turns = QUICK_TURNS[workload.name] if options.quick else None
     seeds = range(1 if options.quick else options.seeds)
-    peers = [] if options.sweep else [await peer_result(workload, kind, seeds, turns) for kind in PEERS]
+    peers = [] if options.sweep else [await measure_peer(workload, kind, seeds, turns) for kind in PEERS]
     engines = [
-        await engine_result(workload, settings, _label(workload, settings), seeds, turns)
+        await measure_engine(workload, settings, _label(workload, settings), seeds, turns)
         for settings in _settings(workload, options)
     ]
     return [*peers, *engines]
@@ -111,7 +111,7 @@ def _print(workload: Workload, results: list[Result], options: argparse.Namespac
         f"\n{workload.name}: {first.requests:.0f} requests, peers' largest request {workload.request_tokens:,} tokens,"
         f" a fold lands {options.lag} request(s) late; {AIMS[workload.name]}\n"
     )
-    print(table(HEAD, [_cells(result) for result in results]))
+    print(format_table(HEAD, [_cells(result) for result in results]))
 
 
 def _cells(result: Result) -> list[str]:

@@ -1,1 +1,1 @@
-"""What the store and the session cost, as ratios to a floor measured in the same run."""
+"""Cost of the store and the session, as ratios to a floor measured in the same run."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.store`: what sessions cost, as ratios to a floor measured in the same run."""
+"""`python -m benchmarks.store`: cost of sessions, as ratios to a floor measured in the same run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.store import children, sessions
-from benchmarks.store.fill import fill
-from benchmarks.store.rows import HEAD, Row
-from benchmarks.tables import table
+from benchmarks.store import process_rows, session_rows
+from benchmarks.store.benchmark_row import HEAD, Row
+from benchmarks.store.long_session import create_long_session
+from benchmarks.tables import format_table
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is done."""
+    """Numbers of messages and rounds."""
 
     long: int = 50_000
     middle: int = 500
@@ -40,14 +40,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run with little data; its ratios mean little")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args()
-    rows = asyncio.run(_measured(QUICK if options.quick else Size()))
+    rows = asyncio.run(_measure(QUICK if options.quick else Size()))
     if options.json:
         print(json.dumps([{**asdict(row), "value": row.value, "ok": row.ok} for row in rows], indent=1))
     else:
-        print(table(HEAD, [row.cells() for row in rows]))
+        print(format_table(HEAD, [row.cells() for row in rows]))
 
 
-async def _measured(size: Size) -> list[Row]:
+async def _measure(size: Size) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="mnesis-benchmark-") as directory:
         rows = []
         async for row in _rows(size, Path(directory)):
@@ -57,21 +57,23 @@ async def _measured(size: Size) -> list[Row]:
 
 
 async def _rows(size: Size, directory: Path) -> AsyncIterator[Row]:
-    """Rows that only read a session come before those that write to it, folds before more turns: their windows are equal."""
-    long = await fill(directory / "long.db", size.long)
-    middle = await fill(directory / "middle.db", size.middle)
-    short = await fill(directory / "short.db", size.short)
-    yield children.file_size(long)
-    yield await sessions.record_against_floor(directory, size.rounds)
-    yield await sessions.context_when_long(long, middle, size.rounds)
-    yield await sessions.load_when_long(long, middle, size.heavy_rounds)
-    yield await sessions.fold_when_long(long, middle, size.fold_rounds)
-    yield await sessions.record_when_long(long, short, size.rounds)
-    yield await sessions.many_sessions(directory, max(size.heavy_rounds // 5, 2), size.turns_each)
-    memory = children.memory(long, await fill(directory / "empty.db", 0), max(size.child_rounds // 2, 1))
+    """Yield the rows. Reads come before writes and folds before more turns, so that the compared windows are equal."""
+    long = await create_long_session(directory / "long.db", size.long)
+    middle = await create_long_session(directory / "middle.db", size.middle)
+    short = await create_long_session(directory / "short.db", size.short)
+    yield process_rows.measure_file_size(long)
+    yield await session_rows.record_against_floor(directory, size.rounds)
+    yield await session_rows.context_when_long(long, middle, size.rounds)
+    yield await session_rows.load_when_long(long, middle, size.heavy_rounds)
+    yield await session_rows.fold_when_long(long, middle, size.fold_rounds)
+    yield await session_rows.record_when_long(long, short, size.rounds)
+    yield await session_rows.many_sessions(directory, max(size.heavy_rounds // 5, 2), size.turns_each)
+    memory = process_rows.measure_memory(
+        long, await create_long_session(directory / "empty.db", 0), max(size.child_rounds // 2, 1)
+    )
     if memory is not None:
         yield memory
-    yield children.import_time(size.child_rounds)
+    yield process_rows.measure_import_time(size.child_rounds)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The floor: what a turn costs when nothing is done but write its rows.
+"""The floor: the cost of a turn if only its rows are written.
 
 One plain function on the thread of an aiosqlite connection, BEGIN IMMEDIATE to COMMIT, WAL with synchronous NORMAL: two
 message rows, one turn row, one update of the session's row, with the columns and keys of the real tables. Nothing is
@@ -17,7 +17,7 @@ from typing import Any
 
 import aiosqlite
 
-from benchmarks.store.material import Turn
+from benchmarks.store.sample_turns import Turn
 
 _SCHEMA = """
 CREATE TABLE accounts (
@@ -50,14 +50,14 @@ _UPDATE_ACCOUNTS = (
 
 
 class Floor:
-    """A database of bare rows with as many sessions as wanted, numbered from 1."""
+    """A database of bare rows, with sessions numbered from 1."""
 
     def __init__(self, connection: aiosqlite.Connection, sessions: int) -> None:
         self._connection = connection
         self._turns = [0] * (sessions + 1)
 
     async def write(self, session_pk: int, turn: Turn) -> None:
-        """One turn: one hop, one transaction."""
+        """Write one turn: one hop to the thread, one transaction."""
         number = self._turns[session_pk]
         self._turns[session_pk] += 1
         execute: Any = self._connection._execute
@@ -67,8 +67,19 @@ class Floor:
         connection = self._connection._conn
         connection.execute("BEGIN IMMEDIATE")
         seq, tokens, digest = 2 * number + 1, 200 * number, os.urandom(32)
-        asked = (session_pk, seq, f"msg_{seq:026d}", "user", 50, 0, _NOW_MS, digest, None, turn.asked)
-        reply = (session_pk, seq + 1, f"msg_{seq + 1:026d}", "assistant", 150, 0, _NOW_MS, digest, _META, turn.answered)
+        asked = (session_pk, seq, f"msg_{seq:026d}", "user", 50, 0, _NOW_MS, digest, None, turn.user_text)
+        reply = (
+            session_pk,
+            seq + 1,
+            f"msg_{seq + 1:026d}",
+            "assistant",
+            150,
+            0,
+            _NOW_MS,
+            digest,
+            _META,
+            turn.assistant_text,
+        )
         connection.executemany(_INSERT_MESSAGE, [asked, reply])
         snapshot = (session_pk, number, seq + 1, "assistant", 10, 0, tokens, 0, tokens, _NOW_MS)
         connection.execute(_INSERT_TURN, snapshot)
@@ -80,7 +91,7 @@ class Floor:
 
 @asynccontextmanager
 async def open_floor(path: Path, sessions: int = 1) -> AsyncIterator[Floor]:
-    """A new database at `path`."""
+    """Create a database at `path` and open it."""
     _create(path, sessions)
     async with aiosqlite.connect(path, isolation_level=None) as connection:
         await connection.execute("PRAGMA synchronous = NORMAL")

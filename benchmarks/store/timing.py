@@ -1,4 +1,4 @@
-"""Timing of things that take turns, so that whatever else the machine does falls on all of them alike."""
+"""Interleaved timing of several pieces of work, so that other load on the machine affects all of them equally."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Awaitable, Callable, Sequence
 from statistics import median
 from time import perf_counter
 
-Timed = Callable[[], Awaitable[float]]
-"""Does something once; returns the seconds that count."""
+TimedWork = Callable[[], Awaitable[float]]
+"""Does the work once and returns the measured seconds."""
 
 
-async def medians(works: Sequence[Timed], rounds: int, warm_ups: int = 3) -> list[float]:
-    """The median seconds of each, done A B A B …, after some rounds that do not count."""
-    taken: list[list[float]] = [[] for _ in works]
+async def median_seconds(works: Sequence[TimedWork], rounds: int, warm_ups: int = 3) -> list[float]:
+    """Return the median seconds of each work, run A B A B …, after `warm_ups` rounds that are not counted."""
+    samples: list[list[float]] = [[] for _ in works]
     for number in range(rounds + warm_ups):
         for place, work in enumerate(works):
             seconds = await work()
             if number >= warm_ups:
-                taken[place].append(seconds)
-    return [median(seconds) for seconds in taken]
+                samples[place].append(seconds)
+    return [median(seconds) for seconds in samples]
 
 
-async def seconds_of(work: Awaitable[object]) -> float:
-    """How long it takes."""
+async def time_work(work: Awaitable[object]) -> float:
+    """Await `work` and return its seconds."""
     started = perf_counter()
     await work
     return perf_counter() - started

@@ -1,6 +1,6 @@
-"""The picture of the README: a whole session, drawn from what the engine reports.
+"""The picture in the README: a whole session, drawn from the engine's own measurements.
 
-`python docs/pictures/draw.py` replays the conversation of `mnesis demo` (no model, no key), writes what it measured to
+`python docs/pictures/draw.py` replays the conversation of `mnesis demo` (no model, no key), writes the measurements to
 session.csv and draws session.svg from that file.
 """
 
@@ -16,43 +16,45 @@ from mnesis import MnesisSession
 from mnesis.demo.conversation import demo_turns
 from mnesis.demo.replay import demo_config, replay
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 COLUMNS = ("turn", "context_tokens", "after_compaction", "tokens_said_so_far", "soft_tokens", "usable_tokens")
 
 
-def measured() -> list[tuple[int, ...]]:
-    """One row per turn: tokens in the context, tokens after the turn's compaction (the same if there was none), tokens
-    of everything said so far, and the two marks."""
+def measure_session() -> list[tuple[int, ...]]:
+    """Replay the conversation and return one row per turn, with the columns `COLUMNS`.
+
+    The tokens after compaction equal the context tokens if the turn had no compaction.
+    """
     with tempfile.TemporaryDirectory() as directory:
-        return asyncio.run(_measured(Path(directory) / "demo.db"))
+        return asyncio.run(_measure(Path(directory) / "demo.db"))
 
 
-async def _measured(database: Path) -> list[tuple[int, ...]]:
+async def _measure(database: Path) -> list[tuple[int, ...]]:
     report = await replay(demo_turns(), database, lambda turn: None)
     async with await MnesisSession.load(report.session_id, config=demo_config(), db_path=database) as session:
         counts = [message.token_count for message in await session.messages()]
     budget, rows = report.budget, []
     for sample in report.samples:
-        said = sum(counts[: 2 * sample.turn])
+        total_tokens = sum(counts[: 2 * sample.turn])
         after = sample.settled_tokens if sample.compactions else sample.context_tokens
-        rows.append((sample.turn, sample.context_tokens, after, said, budget.soft_tokens, budget.usable_tokens))
+        rows.append((sample.turn, sample.context_tokens, after, total_tokens, budget.soft_tokens, budget.usable_tokens))
     return rows
 
 
-def stored() -> list[tuple[int, ...]]:
-    """What session.csv holds."""
-    with (HERE / "session.csv").open(encoding="utf-8", newline="") as file:
+def load_rows() -> list[tuple[int, ...]]:
+    """Read session.csv."""
+    with (FOLDER / "session.csv").open(encoding="utf-8", newline="") as file:
         return [tuple(map(int, row)) for row in list(csv.reader(file))[1:]]
 
 
-def store(rows: list[tuple[int, ...]]) -> None:
+def save_rows(rows: list[tuple[int, ...]]) -> None:
     """Write session.csv."""
-    with (HERE / "session.csv").open("w", encoding="utf-8", newline="") as file:
+    with (FOLDER / "session.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
 
 
 def draw(rows: list[tuple[int, ...]], target: Path) -> None:
-    """Draw the session; the same rows give the same file."""
+    """Draw the session. The same rows give the same file."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -65,8 +67,8 @@ def draw(rows: list[tuple[int, ...]], target: Path) -> None:
 def _plot(axes: Any, rows: list[tuple[int, ...]]) -> None:
     points = [(turn, tokens) for turn, before, after, *_ in rows for tokens in dict.fromkeys((before, after))]
     folds = [(turn, before) for turn, before, after, *_ in rows if after < before]
-    end, _, _, said, soft, usable = rows[-1]
-    label = f"everything said so far, {said:,} at the end"
+    end, _, _, total_tokens, soft, usable = rows[-1]
+    label = f"whole conversation, {total_tokens:,} at the end"
     axes.plot(*zip(*((row[0], row[3]) for row in rows), strict=True), color="#9aa4b2", label=label)
     axes.plot(*zip(*points, strict=True), color="#2563eb", label="in the context")
     axes.scatter(*zip(*folds, strict=True), color="#dc2626", zorder=3, s=22, label="compaction")
@@ -83,5 +85,5 @@ def _plot(axes: Any, rows: list[tuple[int, ...]]) -> None:
 
 
 if __name__ == "__main__":
-    store(measured())
-    draw(stored(), HERE / "session.svg")
+    save_rows(measure_session())
+    draw(load_rows(), FOLDER / "session.svg")

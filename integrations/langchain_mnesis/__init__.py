@@ -1,7 +1,7 @@
-"""mnesis for LangChain: histories, a memory runnable, a trimming runnable and agent middleware on one engine.
+"""mnesis for LangChain: chat histories, a memory runnable, a trimming runnable and agent middleware on one engine.
 
-Needs `pip install "mnesis[langchain]"`; `MnesisMiddleware` needs `pip install "mnesis[langchain-agents]"` and is loaded,
-with langchain and langgraph, at its first use.
+Requires `pip install "mnesis[langchain]"`. `MnesisMiddleware` requires `pip install "mnesis[langchain-agents]"`; it is
+loaded on first use, together with langchain and langgraph.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 try:
-    import langchain_core  # noqa: F401  # asks whether the extra is installed
+    import langchain_core  # noqa: F401  # checks that the extra is installed
 except ImportError as error:
     raise ImportError('langchain_mnesis needs langchain-core: pip install "mnesis[langchain]"') from error
 

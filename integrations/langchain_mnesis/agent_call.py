@@ -1,4 +1,4 @@
-"""One model call of an agent: log what is new, show what fits, log the answer, trim the state."""
+"""One model call of an agent: log new messages, send the window, log the reply, trim the state."""
 
 from __future__ import annotations
 
@@ -13,27 +13,38 @@ from langchain_core.messages import BaseMessage, RemoveMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.types import Command
 
-from langchain_mnesis.budgets import SMALLEST_TOKENS
-from langchain_mnesis.messages.convert import ORIGIN_KEY, from_record, lasting, original, own_id, shows_whole
+from langchain_mnesis.budgets import MIN_BUDGET_TOKENS
+from langchain_mnesis.messages.convert import (
+    ORIGIN_KEY,
+    checkpoint_stable_form,
+    from_record,
+    is_unchanged,
+    langchain_id,
+    original,
+)
 from langchain_mnesis.messages.serialize import dump_message
 from langchain_mnesis.sessions import Sessions
-from langchain_mnesis.triggers import ContextSize, Size, is_due, keep_tokens
+from langchain_mnesis.triggers import ContextMeasure, ContextSize, is_due, keep_tokens
 from mnesis.models.context import Window
 from mnesis.models.message import Message
 from mnesis.tokens.estimator import TokenEstimator
 
 SESSION_FIELD = "mnesis_session"
-"""The private field of an agent's state that names the session where there is no thread."""
-SWEEPS_PER_CALL = 2
-OVERFLOW_SHARE = 0.5
-"""What a request may take of the one before, after the provider found that one too long."""
+"""The private field of an agent's state that holds the session id if the run has no thread."""
+MAX_SWEEPS_PER_CALL = 2
+"""If two compactions do not satisfy the trigger, a further one rarely does, and each may cost model calls."""
+OVERFLOW_BUDGET_FRACTION = 0.5
+"""The size of a repeated request relative to the one that the provider rejected as too long."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The session of an agent's run. `parent_id` is that of the run it is part of; `is_new` says that its name must be kept
-    in the state, because nothing else tells it. `state_id` names the state whose messages are logged, where it lasts: of
-    these messages the view follows the state, whatever else writes into the session."""
+class SessionRef:
+    """The session of an agent's run.
+
+    `parent_id` is the session of the enclosing run. `is_new` means that the session id must be written to the state,
+    because it cannot be derived from the run. `state_id` identifies a persistent state whose messages are logged: the
+    view follows that state for its own messages, regardless of what others write to the session.
+    """
 
     session_id: str
     state_id: str | None = None
@@ -42,201 +53,207 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """When to compact, how much to keep, whether the state is trimmed."""
+class CompactionRules:
+    """When to compact, how much to keep, and whether to trim the state."""
 
-    due: Sequence[dict[str, float]]
+    triggers: Sequence[dict[str, float]]
     keep: ContextSize
-    trims: bool
+    trims_state: bool
 
 
 @dataclass
 class AgentCall:
-    """The state of one call. `known` are the messages of this session that are logged, by id."""
+    """The progress of one model call. `known` holds the logged messages of the session by id."""
 
     sessions: Sessions
-    place: Place
-    rules: Rules
+    session_ref: SessionRef
+    rules: CompactionRules
     request: ModelRequest[Any]
     known: dict[str, BaseMessage]
     tool_tokens: int = 0
     window: Window | None = None
-    before: list[BaseMessage] = field(default_factory=list)
-    after: list[BaseMessage] = field(default_factory=list)
+    transient_before: list[BaseMessage] = field(default_factory=list)
+    transient_after: list[BaseMessage] = field(default_factory=list)
 
     async def prepare(self) -> ModelRequest[Any]:
-        """Log the state's new messages and give the request its window. The state is never read as a whole again by the
-        model: what it lost to trimming stands in the window all the same."""
-        state = self._state_messages()
-        self._set_aside(state)
-        session = await self.sessions.session(self.place.session_id, parent_id=self.place.parent_id)
-        await self._take_back_edited(state)
-        await self._log(state)
-        self.window = await self._in_step(state)
-        for _ in range(SWEEPS_PER_CALL):
-            if not is_due(self.rules.due, self._size(session.context_tokens)):
+        """Log the state's new messages and return the request with the session's window.
+
+        The window replaces the state's messages, so it also contains messages that were trimmed from the state.
+        """
+        state_messages = self._state_messages()
+        self._split_transient(state_messages)
+        session = await self.sessions.find_or_create(self.session_ref.session_id, parent_id=self.session_ref.parent_id)
+        await self._supersede_edited(state_messages)
+        await self._log_new(state_messages)
+        self.window = await self._sync_with_state(state_messages)
+        for _ in range(MAX_SWEEPS_PER_CALL):
+            if not is_due(self.rules.triggers, self._measure(session.context_tokens)):
                 break
-            before = self.window
-            await self.sessions.compact(self.place.session_id, keep_tokens=self._keep_tokens())
-            self.window = await self._read()
-            if before is not None and self.window is not None and self.window.tokens >= before.tokens:
+            previous_window = self.window
+            await self.sessions.compact(self.session_ref.session_id, keep_tokens=self._keep_tokens())
+            self.window = await self._read_window()
+            if previous_window is not None and self.window is not None and self.window.tokens >= previous_window.tokens:
                 break
-        return self._shown()
+        return self._request_with_window()
 
     async def prepare_smaller(self) -> ModelRequest[Any]:
-        """The request again, after a harder compaction."""
+        """Compact further and return a smaller request."""
         window = self.window
         if window is not None:
-            tokens = int(window.tokens * OVERFLOW_SHARE)
-            smallest = window.system_tokens + self.tool_tokens + SMALLEST_TOKENS
-            await self.sessions.compact(self.place.session_id, keep_tokens=tokens // 2)
-            self.window = await self._read(budget_tokens=max(tokens, smallest))
-        return self._shown()
+            tokens = int(window.tokens * OVERFLOW_BUDGET_FRACTION)
+            min_tokens = window.system_tokens + self.tool_tokens + MIN_BUDGET_TOKENS
+            await self.sessions.compact(self.session_ref.session_id, keep_tokens=tokens // 2)
+            self.window = await self._read_window(budget_tokens=max(tokens, min_tokens))
+        return self._request_with_window()
 
     async def finish(self, response: ModelResponse[Any]) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
-        """Log the answer; the response, with what is to leave the state."""
+        """Log the reply and return the response with the updates of the state."""
         for message in response.result:
-            _named(message)
-        await self._log(response.result)
+            _ensure_id(message)
+        await self._log_new(response.result)
         update: dict[str, Any] = {}
-        if self.place.is_new:
-            update[SESSION_FIELD] = self.place.session_id
-        if self.rules.trims and (gone := self._gone()):
-            update["messages"] = [RemoveMessage(id=name) for name in gone]
+        if self.session_ref.is_new:
+            update[SESSION_FIELD] = self.session_ref.session_id
+        if self.rules.trims_state and (trimmed_ids := self._ids_to_trim()):
+            update["messages"] = [RemoveMessage(id=message_id) for message_id in trimmed_ids]
         return ExtendedModelResponse(response, Command(update=update)) if update else response
 
     def _state_messages(self) -> list[BaseMessage]:
-        found: list[BaseMessage] = list(self.request.state.get("messages") or self.request.messages)
-        for message in found:
-            _named(message)
-        return found
+        messages: list[BaseMessage] = list(self.request.state.get("messages") or self.request.messages)
+        for message in messages:
+            _ensure_id(message)
+        return messages
 
-    def _set_aside(self, state: Sequence[BaseMessage]) -> None:
-        """Messages that are in the request but not in the state belong to this call alone: sent, never logged."""
-        ids = {message.id for message in state}
-        places = [place for place, message in enumerate(self.request.messages) if message.id in ids]
-        first = places[0] if places else 0
-        self.before = [m for m in self.request.messages[:first] if m.id not in ids]
-        self.after = [m for m in self.request.messages[first:] if m.id not in ids]
+    def _split_transient(self, state_messages: Sequence[BaseMessage]) -> None:
+        """Separate the messages that are in the request but not in the state. They are sent but never logged."""
+        ids = {message.id for message in state_messages}
+        positions = [index for index, message in enumerate(self.request.messages) if message.id in ids]
+        first = positions[0] if positions else 0
+        self.transient_before = [m for m in self.request.messages[:first] if m.id not in ids]
+        self.transient_after = [m for m in self.request.messages[first:] if m.id not in ids]
 
-    async def _take_back_edited(self, state: Sequence[BaseMessage]) -> None:
-        """Take an edited message, and all that follow it, out of the view: they are logged anew, in the state's order."""
+    async def _supersede_edited(self, state_messages: Sequence[BaseMessage]) -> None:
+        """Hide the first edited message and all that follow it. They are logged again, in the order of the state."""
         if not self.known:
-            await self._learn()
-        first = next((i for i, m in enumerate(state) if self._is_edited(m)), len(state))
-        rest = {message.id for message in state[first:]}
-        window = await self._read() if rest else None
+            await self._load_known()
+        first_edited = next((i for i, m in enumerate(state_messages) if self._is_edited(m)), len(state_messages))
+        superseded_ids = {message.id for message in state_messages[first_edited:]}
+        window = await self._read_window() if superseded_ids else None
         if window is None:
             return
-        places = [r.seq for r in window.messages if own_id(r) in rest and r.extra.get(ORIGIN_KEY)]
-        await self.sessions.hide(self.place.session_id, places)
-        for name in rest:
-            self.known.pop(name or "", None)
+        seqs = [r.seq for r in window.messages if langchain_id(r) in superseded_ids and r.extra.get(ORIGIN_KEY)]
+        await self.sessions.hide(self.session_ref.session_id, seqs)
+        for message_id in superseded_ids:
+            self.known.pop(message_id or "", None)
 
-    async def _learn(self) -> None:
-        """Know the messages that stand in the view from an earlier process, so that edits made since are seen as such."""
-        window = await self._read()
+    async def _load_known(self) -> None:
+        """Load the messages that an earlier process logged, so that later edits are detected."""
+        window = await self._read_window()
         for record in window.messages if window is not None else ():
-            message, name = original(record, self.sessions.types), own_id(record)
-            if message is not None and name is not None and record.extra.get(ORIGIN_KEY):
-                self.known[name] = message
+            message, message_id = original(record, self.sessions.types), langchain_id(record)
+            if message is not None and message_id is not None and record.extra.get(ORIGIN_KEY):
+                self.known[message_id] = message
 
     def _is_edited(self, message: BaseMessage) -> bool:
-        seen = self.known.get(message.id or "")
-        return seen is not None and seen is not message and not _equal(seen, message)
+        known_message = self.known.get(message.id or "")
+        return known_message is not None and known_message is not message and not _is_equal(known_message, message)
 
-    async def _log(self, messages: Sequence[BaseMessage]) -> None:
-        new = [message for message in messages if message.id not in self.known or self._is_edited(message)]
-        if new:
-            await self.sessions.add(self.place.session_id, new, origin=self.place.state_id)
+    async def _log_new(self, messages: Sequence[BaseMessage]) -> None:
+        new_messages = [message for message in messages if message.id not in self.known or self._is_edited(message)]
+        if new_messages:
+            await self.sessions.add(self.session_ref.session_id, new_messages, origin=self.session_ref.state_id)
         self.known.update({m.id: m for m in messages if m.id is not None})
 
-    async def _in_step(self, state: Sequence[BaseMessage]) -> Window | None:
-        """The window, without messages of this state that it has lost (deleted, or rewound to an earlier point)."""
-        window, origin = await self._read(), self.place.state_id
+    async def _sync_with_state(self, state_messages: Sequence[BaseMessage]) -> Window | None:
+        """Hide messages that the state no longer has (deleted, or rewound to an earlier point). Return the window."""
+        window, origin = await self._read_window(), self.session_ref.state_id
         if window is None or origin is None:
             return window
-        ids = {message.id for message in state}
-        mine = [record for record in window.messages if record.extra.get(ORIGIN_KEY) == origin]
-        lost = [record for record in mine if own_id(record) not in ids]
-        if not lost:
+        ids = {message.id for message in state_messages}
+        own_records = [record for record in window.messages if record.extra.get(ORIGIN_KEY) == origin]
+        removed_records = [record for record in own_records if langchain_id(record) not in ids]
+        if not removed_records:
             return window
-        await self.sessions.hide(self.place.session_id, [record.seq for record in lost])
-        for record in lost:
-            self.known.pop(own_id(record) or "", None)
-        return await self._read()
+        await self.sessions.hide(self.session_ref.session_id, [record.seq for record in removed_records])
+        for record in removed_records:
+            self.known.pop(langchain_id(record) or "", None)
+        return await self._read_window()
 
-    async def _read(self, budget_tokens: int | None = None) -> Window | None:
+    async def _read_window(self, budget_tokens: int | None = None) -> Window | None:
         return await self.sessions.window(
-            self.place.session_id,
+            self.session_ref.session_id,
             system_prompt=str(self.request.system_message.text) if self.request.system_message else "",
             reserved_tokens=self.tool_tokens,
             budget_tokens=budget_tokens,
         )
 
-    def _size(self, reported_tokens: int) -> Size:
+    def _measure(self, reported_tokens: int) -> ContextMeasure:
         window = self.window
         if window is None:
-            return Size(0, 0, 1)
-        return Size(max(window.tokens, reported_tokens), len(window.messages), self._limit_tokens(window))
+            return ContextMeasure(0, 0, 1)
+        return ContextMeasure(max(window.tokens, reported_tokens), len(window.messages), self._limit_tokens(window))
 
     def _keep_tokens(self) -> int:
         window = self.window
-        counts = [record.token_count for record in window.messages] if window is not None else []
-        return keep_tokens(self.rules.keep, counts, self._limit_tokens(window) if window is not None else 1)
+        token_counts = [record.token_count for record in window.messages] if window is not None else []
+        return keep_tokens(self.rules.keep, token_counts, self._limit_tokens(window) if window is not None else 1)
 
     def _limit_tokens(self, window: Window) -> int:
         profile = getattr(self.request.model, "profile", None)
         limit = profile.get("max_input_tokens") if isinstance(profile, dict) else None
         return limit if isinstance(limit, int) and limit > 0 else window.budget_tokens
 
-    def _shown(self) -> ModelRequest[Any]:
+    def _request_with_window(self) -> ModelRequest[Any]:
         records = self.window.messages if self.window is not None else ()
-        shown = [message for record in records for message in self._as_messages(record)]
-        messages: list[Any] = [*self.before, *shown, *self.after]
+        window_messages = [message for record in records for message in self._to_langchain(record)]
+        messages: list[Any] = [*self.transient_before, *window_messages, *self.transient_after]
         return self.request.override(messages=messages)
 
-    def _as_messages(self, record: Message) -> list[BaseMessage]:
+    def _to_langchain(self, record: Message) -> list[BaseMessage]:
         message = self.known.get(record.id)
-        if message is not None and shows_whole(record, message):
+        if message is not None and is_unchanged(record, message):
             return [message]
         return from_record(record, self.sessions.types, keep_chunks=False)
 
-    def _gone(self) -> list[str]:
-        """The messages of the state that a summary stands for in the window. A window that leaves messages out for want of
-        room tells nothing: they may be shown again."""
+    def _ids_to_trim(self) -> list[str]:
+        """Return the ids of state messages that a summary replaces in the window.
+
+        Returns nothing if the window omits messages to save space, because a later window may show them again.
+        """
         window = self.window
         if window is None or window.omitted:
             return []
-        shown = {own_id(record) for record in window.messages}
-        return [m.id for m in self.request.state.get("messages") or [] if m.id is not None and m.id not in shown]
+        window_ids = {langchain_id(record) for record in window.messages}
+        return [m.id for m in self.request.state.get("messages") or [] if m.id is not None and m.id not in window_ids]
 
 
-def _equal(seen: BaseMessage, message: BaseMessage) -> bool:
-    """Whether a message is still the same after a checkpoint was read back."""
+def _is_equal(known_message: BaseMessage, message: BaseMessage) -> bool:
+    """Return whether two messages are equal, ignoring what a checkpoint changes."""
     try:
-        if seen == message:
+        if known_message == message:
             return True
-    except ValueError:  # an artifact, such as an array, that does not say whether it is equal
+    except ValueError:  # an artifact, such as an array, that has no single truth value when compared
         pass
-    return type(seen) is type(message) and lasting(dump_message(seen)) == lasting(dump_message(message))
+    return type(known_message) is type(message) and checkpoint_stable_form(
+        dump_message(known_message)
+    ) == checkpoint_stable_form(dump_message(message))
 
 
-def _named(message: BaseMessage) -> None:
-    """Give a message the id that LangGraph would give it later, so that it is known by one id from the beginning."""
+def _ensure_id(message: BaseMessage) -> None:
+    """Set a missing message id now, so that LangGraph does not set another one later."""
     if message.id is None:
         message.id = str(uuid.uuid4())
 
 
 @dataclass
-class ToolCounter:
-    """Counts the tokens of tool definitions, once as long as the tools stay the same."""
+class ToolTokenCounter:
+    """Counts the tokens of tool definitions. The count is cached until the tools change."""
 
     tools: Sequence[Any] = ()
     tokens: int = 0
 
     def __call__(self, tools: Sequence[Any]) -> int:
-        """Tokens of the definitions of `tools`."""
+        """Return the number of tokens of the definitions of `tools`."""
         if len(tools) != len(self.tools) or any(a is not b for a, b in zip(tools, self.tools, strict=True)):
             text = json.dumps([convert_to_openai_tool(tool) for tool in tools], default=str)
             self.tools, self.tokens = list(tools), TokenEstimator().estimate(text)

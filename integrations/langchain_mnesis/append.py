@@ -1,7 +1,8 @@
-"""Putting LangChain messages into a log: new ones appended, known ones left alone, edited ones superseded.
+"""Storing LangChain messages in a log: new ones are appended, known ones skipped, edited ones superseded.
 
-A message is known by its id; one without an id is always new. A known id with other content is a new revision: it is
-appended, and the one it replaces leaves the view (the log keeps both). Removals are edits of the view alone.
+A message is identified by its id; a message without an id is always new. A known id with different content is a new
+revision: it is appended, and the earlier version is hidden from the view. The log keeps both. A removal only changes
+the view.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from itertools import groupby
 
 from langchain_core.messages import AIMessage, BaseMessage, RemoveMessage
 
-from langchain_mnesis.messages.convert import from_record, log_id, original, own_id, payload, same, to_record
+from langchain_mnesis.messages.convert import (
+    from_record,
+    is_same_message,
+    langchain_id,
+    log_id,
+    original,
+    payload,
+    to_record,
+)
 from mnesis.errors import (
     ConfigurationError,
     DuplicateIDError,
@@ -23,25 +32,31 @@ from mnesis.errors import (
     StaleContextError,
 )
 from mnesis.ids import new_id
-from mnesis.models.context import ActiveContext
+from mnesis.models.context import ActiveContext, find_cover
 from mnesis.models.message import Message
 from mnesis.models.usage import TokenUsage
 from mnesis.session.session import MnesisSession
 
 REMOVE_ALL = "__remove_all__"
 """The id of LangGraph's message that removes all others."""
-ATTEMPTS = 5
+MAX_ATTEMPTS = 5
+"""Attempts to append while other writers store messages with the same ids. Each one plans from the current log."""
 
 
-async def write(session: MnesisSession, messages: Sequence[BaseMessage], origin: str | None = None) -> list[Message]:
-    """Store messages in order, those between two removals in one transaction. Returns what was appended. `origin` is noted
-    with each.
+async def store_messages(
+    session: MnesisSession, messages: Sequence[BaseMessage], origin: str | None = None
+) -> list[Message]:
+    """Store messages in order and return those that were appended.
 
-    Raises `InvalidMessageError` for what is no message, and the store's errors.
+    Messages between two removals are stored in one transaction. `origin` is stored with each message.
+
+    Raises `InvalidMessageError` if a value is not a LangChain message, and the store's errors.
     """
     for message in messages:
         if not isinstance(message, BaseMessage):
-            raise InvalidMessageError(f"{type(message).__name__} is no LangChain message: {str(message)[:80]!r}")
+            raise InvalidMessageError(
+                f"{str(message)[:80]!r} ({type(message).__name__}) is not a LangChain message; pass BaseMessage objects"
+            )
     stored: list[Message] = []
     for removals, group in groupby(messages, key=lambda message: isinstance(message, RemoveMessage)):
         if removals:
@@ -52,45 +67,47 @@ async def write(session: MnesisSession, messages: Sequence[BaseMessage], origin:
 
 
 @dataclass
-class _Plan:
-    """What an append is going to do: records to store, and those, stored or fresh, that leave the view for them."""
+class _AppendPlan:
+    """The records that an append will store, and the records, stored or new, that it will hide."""
 
     origin: str | None = None
-    fresh: list[Message] = field(default_factory=list)
+    new_records: list[Message] = field(default_factory=list)
     superseded: list[Message] = field(default_factory=list)
 
 
 async def _append(session: MnesisSession, messages: Sequence[BaseMessage], origin: str | None) -> list[Message]:
-    for attempt in range(ATTEMPTS):
-        plan = await _planned(session, messages, origin)
+    for attempt in range(MAX_ATTEMPTS):
+        plan = await _plan_append(session, messages, origin)
         try:
-            stored = await session.append(plan.fresh, tokens=_usage(plan.fresh), ends_turn=_ends_turn(messages))
-        except DuplicateIDError:  # another writer stored one of them since the plan was made
-            if attempt == ATTEMPTS - 1:
+            stored = await session.append(
+                plan.new_records, tokens=_last_usage(plan.new_records), ends_turn=_ends_turn(messages)
+            )
+        except DuplicateIDError:  # another writer stored one of the messages after the plan was made
+            if attempt == MAX_ATTEMPTS - 1:
                 raise
             continue
-        await hide(session, _places(plan.superseded, stored))
+        await hide_seqs(session, _seqs(plan.superseded, stored))
         await _pin_instructions(session, stored)
         return stored
     return []
 
 
 async def _pin_instructions(session: MnesisSession, stored: Iterable[Message]) -> None:
-    """System messages are instructions: they stay in the view as they are, as far as there is room for pinned messages."""
+    """Pin system messages, which are instructions, as far as the limit for pinned messages allows."""
     for record in stored:
         if record.role == "system":
             try:
                 await session.pin(record.id)
-            except (ConfigurationError, StaleContextError):  # no room for more pins, or folded already
+            except (ConfigurationError, StaleContextError):  # the pins are at their limit, or the message is folded
                 return
 
 
-def _places(superseded: Iterable[Message], stored: Iterable[Message]) -> list[int]:
-    fresh = {record.id: record.seq for record in stored}
-    return [record.seq or fresh[record.id] for record in superseded]
+def _seqs(superseded: Iterable[Message], stored: Iterable[Message]) -> list[int]:
+    new_seqs = {record.id: record.seq for record in stored}
+    return [record.seq or new_seqs[record.id] for record in superseded]
 
 
-def _usage(records: Sequence[Message]) -> TokenUsage | None:
+def _last_usage(records: Sequence[Message]) -> TokenUsage | None:
     return next((record.tokens for record in reversed(records) if record.tokens is not None), None)
 
 
@@ -99,91 +116,92 @@ def _ends_turn(messages: Sequence[BaseMessage]) -> bool:
     return isinstance(last, AIMessage) and not last.tool_calls
 
 
-async def _planned(session: MnesisSession, messages: Sequence[BaseMessage], origin: str | None) -> _Plan:
-    plan, context = _Plan(origin), None
+async def _plan_append(session: MnesisSession, messages: Sequence[BaseMessage], origin: str | None) -> _AppendPlan:
+    plan, context = _AppendPlan(origin), None
     for message in messages:
-        name = log_id(message)
-        known = await _known(session, name, plan)
+        message_id = log_id(message)
+        known = await _find_known(session, message_id, plan)
         if known is None:
-            plan.fresh.append(to_record(message, origin=origin))
+            plan.new_records.append(to_record(message, origin=origin))
             continue
         context = context or await session.engine.store.active_context(session.id)
-        await _revise(session, plan, context, message, known)
+        await _plan_revision(session, plan, context, message, known)
     return plan
 
 
-async def _known(session: MnesisSession, name: str | None, plan: _Plan) -> Message | None:
-    if name is None:
+async def _find_known(session: MnesisSession, message_id: str | None, plan: _AppendPlan) -> Message | None:
+    if message_id is None:
         return None
-    earlier = next((record for record in plan.fresh if record.id == name), None)
-    return earlier or await _stored(session, name)
+    pending_record = next((record for record in plan.new_records if record.id == message_id), None)
+    return pending_record or await _find_stored(session, message_id)
 
 
-async def _stored(session: MnesisSession, name: str) -> Message | None:
+async def _find_stored(session: MnesisSession, message_id: str) -> Message | None:
     try:
-        return await session.message(name)
+        return await session.message(message_id)
     except MessageNotFoundError:
         return None
 
 
-async def _revise(
-    session: MnesisSession, plan: _Plan, context: ActiveContext, message: BaseMessage, known: Message
+async def _plan_revision(
+    session: MnesisSession, plan: _AppendPlan, context: ActiveContext, message: BaseMessage, known: Message
 ) -> None:
-    gone = {record.id for record in plan.superseded}
-    shown = _shown(known.id, (item for item in [*context.items, *plan.fresh] if item.id not in gone))
-    if shown is not None:
-        if _is_same(shown, message, plan):
+    superseded_ids = {record.id for record in plan.superseded}
+    visible_record = _find_in_view(
+        known.id, (item for item in [*context.items, *plan.new_records] if item.id not in superseded_ids)
+    )
+    if visible_record is not None:
+        if _is_same(visible_record, message, plan):
             return
-        plan.superseded.append(shown)
-    revision = _revision_id(known.id, message)
-    candidates = [record for record in (known, await _stored(session, revision)) if record is not None]
-    if shown is None and any(
+        plan.superseded.append(visible_record)
+    revision_id = _revision_id(known.id, message)
+    candidates = [record for record in (known, await _find_stored(session, revision_id)) if record is not None]
+    if visible_record is None and any(
         _is_summarised(record, context) and _is_same(record, message, plan) for record in candidates
     ):
         return
-    taken = len(candidates) == 2 or any(record.id == revision for record in plan.fresh)
-    record = to_record(message, id=revision, origin=plan.origin)
-    plan.fresh.append(record.model_copy(update={"id": new_id("msg")}) if taken else record)
+    is_id_taken = len(candidates) == 2 or any(record.id == revision_id for record in plan.new_records)
+    record = to_record(message, id=revision_id, origin=plan.origin)
+    plan.new_records.append(record.model_copy(update={"id": new_id("msg")}) if is_id_taken else record)
 
 
-def _shown(name: str, items: Iterable[object]) -> Message | None:
-    """What stands in the view under an id of LangChain's, whatever it is called in the log."""
+def _find_in_view(message_id: str, items: Iterable[object]) -> Message | None:
+    """Return the visible record with a LangChain id, regardless of its id in the log."""
     for item in items:
-        if isinstance(item, Message) and (item.id == name or own_id(item) == name):
+        if isinstance(item, Message) and (item.id == message_id or langchain_id(item) == message_id):
             return item
     return None
 
 
-def _is_same(record: Message, message: BaseMessage, plan: _Plan) -> bool:
-    if original(record) is None:  # it came through another door and was read through this one
+def _is_same(record: Message, message: BaseMessage, plan: _AppendPlan) -> bool:
+    if original(record) is None:  # stored through another API and read through this one
         return from_record(record)[0] == message
-    return same(record, message, from_checkpoint=plan.origin is not None)
+    return is_same_message(record, message, from_checkpoint=plan.origin is not None)
 
 
-def _revision_id(name: str, message: BaseMessage) -> str:
+def _revision_id(message_id: str, message: BaseMessage) -> str:
     content = json.dumps([payload(message), str(message.content)], sort_keys=True, default=str)
-    return f"{name}~{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+    return f"{message_id}~{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 def _is_summarised(record: Message, context: ActiveContext) -> bool:
-    return any(
-        cover.summary_id is not None and cover.first_seq <= record.seq <= cover.last_seq for cover in context.covers
-    )
+    cover = find_cover(context.covers, record.seq)
+    return cover is not None and cover.summary_id is not None
 
 
-async def _remove(session: MnesisSession, names: Sequence[str]) -> None:
-    if REMOVE_ALL in names:
-        await session.start_epoch()
+async def _remove(session: MnesisSession, message_ids: Sequence[str]) -> None:
+    if REMOVE_ALL in message_ids:
+        await session.clear_context()
         return
     context = await session.engine.store.active_context(session.id)
-    found = [_shown(name, context.items) for name in names]
-    await hide(session, [record.seq for record in found if record is not None])
+    records = [_find_in_view(message_id, context.items) for message_id in message_ids]
+    await hide_seqs(session, [record.seq for record in records if record is not None])
 
 
-async def hide(session: MnesisSession, places: Iterable[int]) -> None:
-    """Take messages out of the view; those that are folded already are."""
-    for seq in places:
+async def hide_seqs(session: MnesisSession, seqs: Iterable[int]) -> None:
+    """Hide messages from the view. Messages that are already folded are skipped."""
+    for seq in seqs:
         try:
             await session.hide(seq, seq)
-        except StaleContextError:  # folded meanwhile: it does not stand in the view any more
+        except StaleContextError:  # folded in the meantime, so no longer in the view
             continue

@@ -1,4 +1,4 @@
-"""`compact_messages`: a list of messages to one that fits."""
+"""`compact_messages`: shorten a list of messages to a token limit."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, overload
 from langchain_core.messages import BaseMessage, MessageLikeRepresentation, SystemMessage
 from langchain_core.runnables import Runnable, RunnableLambda
 
-from langchain_mnesis.budgets import SMALLEST_TOKENS, budgeted
+from langchain_mnesis.budgets import MIN_BUDGET_TOKENS, with_token_budget
 from langchain_mnesis.chat_model import client_for, model_name
-from langchain_mnesis.messages.convert import from_record, shows_whole, to_record
+from langchain_mnesis.messages.convert import from_record, is_unchanged, to_record
 from langchain_mnesis.runnable_io import input_messages
 from mnesis import concurrency
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
-from mnesis.engine.registry import MEMORY
+from mnesis.engine.registry import IN_MEMORY
 from mnesis.errors import ConfigurationError
 from mnesis.llm.no_model import NoModel
 from mnesis.models.message import Message
@@ -54,57 +54,66 @@ def compact_messages(
     llm: object | None = None,
     config: MnesisConfig | None = None,
 ) -> list[BaseMessage] | Runnable[Messages, list[BaseMessage]]:
-    """The messages in at most `max_tokens` tokens: older ones as summaries, tool calls always with their results.
+    """Shorten messages to at most `max_tokens` tokens by summarising the older ones.
 
-    Without `messages` a runnable that does it, for chains: `prompt | compact_messages(max_tokens=8_000) | model`. Lists that
-    fit come back as they are. Leading system messages stay. About `keep_tokens` of the newest messages (half of `max_tokens`
-    by default) are not summarised. `llm` writes the summaries: a chat model, a model string, or None for extracts without
-    a model. `model` names the model whose tokens are counted. Nothing is stored: a list that is too long is summarised
-    anew each time; `MnesisMemory` and `MnesisChatMessageHistory` remember.
+    Without `messages`, return a runnable for chains: `prompt | compact_messages(max_tokens=8_000) | model`.
 
-    Raises `ConfigurationError` for less than 400 tokens, `InvalidMessageError` for what is no list of messages, `ContextIrreducibleError` if the system messages leave no room.
+    A list that fits is returned unchanged. Leading system messages are kept, and tool calls stay with their results.
+    About `keep_tokens` of the newest messages (default: half of `max_tokens`) are not summarised. `llm` writes the
+    summaries: a chat model, a model string, or None for extracts without a model. `model` is the name of the model
+    whose tokens are counted. Nothing is stored, so a list that is too long is summarised again each time; use
+    `MnesisMemory` or `MnesisChatMessageHistory` to keep the summaries.
+
+    Raises `ConfigurationError` if `max_tokens` is less than 400, `InvalidMessageError` if `messages` is not a list of
+    messages, and `ContextIrreducibleError` if the system messages leave no tokens for the others.
     """
-    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < SMALLEST_TOKENS:
-        raise ConfigurationError(f"max_tokens is a number of tokens and at least {SMALLEST_TOKENS}, not {max_tokens!r}")
-    keep = max_tokens // 2 if keep_tokens is None else keep_tokens
-    settings = budgeted(config or MnesisConfig(), usable_tokens=max_tokens, keep_tokens=keep)
-    work = partial(_compacted, settings=settings, model=model or model_name(llm), llm=llm)
+    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < MIN_BUDGET_TOKENS:
+        raise ConfigurationError(f"max_tokens must be an integer of at least {MIN_BUDGET_TOKENS}, not {max_tokens!r}")
+    kept_tokens = max_tokens // 2 if keep_tokens is None else keep_tokens
+    budget_config = with_token_budget(config or MnesisConfig(), usable_tokens=max_tokens, keep_tokens=kept_tokens)
+    compact = partial(_compact, settings=budget_config, model=model or model_name(llm), llm=llm)
     if messages is None:
-        return RunnableLambda(lambda given: concurrency.run(work(given)), afunc=work, name="compact_messages")
-    return concurrency.run(work(messages))
+        return RunnableLambda(lambda value: concurrency.run(compact(value)), afunc=compact, name="compact_messages")
+    return concurrency.run(compact(messages))
 
 
-async def _compacted(
+async def _compact(
     messages: Messages | Any, *, settings: MnesisConfig, model: str | None, llm: object | None
 ) -> list[BaseMessage]:
-    given = input_messages(list(messages) if isinstance(messages, Iterator) else messages, None)
-    system, said = _without_system(given)
-    if not said:
-        return given
-    async with Engine(MEMORY, config=settings) as engine:
-        session = await _session(engine, settings, model, llm, "\n".join(str(message.text) for message in system))
-        records = [to_record(message, id=f"message_{place}") for place, message in enumerate(said)]
+    # Not named `config`: RunnableLambda would pass a RunnableConfig under that name.
+    all_messages = input_messages(list(messages) if isinstance(messages, Iterator) else messages, None)
+    system_messages, conversation = _split_system_prefix(all_messages)
+    if not conversation:
+        return all_messages
+    async with Engine(IN_MEMORY, config=settings) as engine:
+        session = await _create_session(
+            engine, settings, model, llm, "\n".join(str(message.text) for message in system_messages)
+        )
+        records = [to_record(message, id=f"message_{index}") for index, message in enumerate(conversation)]
         await session.append(records)
         window = await session.window()
         await session.close()
-    by_id = {record.id: message for record, message in zip(records, said, strict=True)}
-    return [*system, *(shown for record in window.messages for shown in _shown(record, by_id))]
+    by_id = {record.id: message for record, message in zip(records, conversation, strict=True)}
+    return [
+        *system_messages,
+        *(output_message for record in window.messages for output_message in _to_langchain(record, by_id)),
+    ]
 
 
-async def _session(
-    engine: Engine, settings: MnesisConfig, model: str | None, llm: object | None, system_prompt: str
+async def _create_session(
+    engine: Engine, config: MnesisConfig, model: str | None, llm: object | None, system_prompt: str
 ) -> MnesisSession:
     client = client_for(llm) if llm is not None else NoModel()
     return await MnesisSession.create(
-        model=model, system_prompt=system_prompt, engine=engine, config=settings, llm=client
+        model=model, system_prompt=system_prompt, engine=engine, config=config, llm=client
     )
 
 
-def _without_system(messages: Sequence[BaseMessage]) -> tuple[list[BaseMessage], list[BaseMessage]]:
+def _split_system_prefix(messages: Sequence[BaseMessage]) -> tuple[list[BaseMessage], list[BaseMessage]]:
     first = next((i for i, message in enumerate(messages) if not isinstance(message, SystemMessage)), len(messages))
     return list(messages[:first]), list(messages[first:])
 
 
-def _shown(record: Message, by_id: dict[str, BaseMessage]) -> list[BaseMessage]:
+def _to_langchain(record: Message, by_id: dict[str, BaseMessage]) -> list[BaseMessage]:
     message = by_id.get(record.id)
-    return [message] if message is not None and shows_whole(record, message) else from_record(record)
+    return [message] if message is not None and is_unchanged(record, message) else from_record(record)

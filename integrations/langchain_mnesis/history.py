@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.tools import BaseTool
 
 from langchain_mnesis.session_tools import session_tools
-from langchain_mnesis.sessions import Sessions, checked_id
+from langchain_mnesis.sessions import Sessions, validate_session_id
 from mnesis import concurrency
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
@@ -22,19 +22,22 @@ View = Literal["window", "full"]
 
 
 class MnesisChatMessageHistory(BaseChatMessageHistory):
-    """A chat message history over a session: everything is kept, and what `messages` gives fits the model's window.
+    """A chat message history on a session: every message is stored, and `messages` fits the model's window.
 
-    `view="window"` shows the active context (summaries in place of what was folded), `view="full"` the whole log. What
-    `messages` gives is read once and stays equal until this object writes; `refresh()` reads anew. Every method works with
-    and without a running event loop; the async ones never block it.
+    `view="window"` returns the active context, with summaries in place of folded messages; `view="full"` returns the
+    whole log. `messages` is read once and does not change until this object writes; `refresh()` makes the next access
+    read again. Every method works with and without a running event loop. The async methods never block the loop.
 
-    `engine` or `db_path` name the database (default: that of the configuration). `llm` writes summaries: a chat model, a
-    model string, or None for extracts without a model. `model` names the model the history is for, whose window the budget
-    follows; by default the chat model's own name. Both matter where the session is created or compacted; a session that
-    exists keeps its model. `types` are classes that may be rebuilt from stored values (of artifacts, custom messages).
-    With `keep_chunks` chunks come back as chunks, not as messages.
+    `engine` or `db_path` selects the database (default: the database of the configuration). `llm` writes summaries: a
+    chat model, a model string, or None for extracts without a model. `model` is the name of the model whose window
+    determines the budget (default: the name of the chat model). Both apply when the session is created or compacted; an
+    existing session keeps its model. `types` are classes that may be rebuilt from stored values (artifacts, custom
+    messages). With `keep_chunks`, chunks are returned as chunks instead of messages.
 
-    Raises `ConfigurationError` for ids that are no non-empty strings. Making one does no I/O.
+    The constructor does no I/O. Raises `ConfigurationError` if the session id is not a non-empty string.
+
+        history = MnesisChatMessageHistory("ada", db_path="chat.db", llm=chat_model)
+        history.add_user_message("My name is Ada.")
     """
 
     def __init__(
@@ -54,45 +57,49 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
         sessions = Sessions(
             engine=engine, db_path=db_path, model=model, config=config, llm=llm, types=types, keep_chunks=keep_chunks
         )
-        self._set_up(sessions, session_id, view, keep_failed=False)
+        self._initialize(sessions, session_id, view, retry_failed_writes=False)
 
     @classmethod
-    def over(
-        cls, sessions: Sessions, session_id: object, *, view: View = "window", keep_failed: bool = True
+    def from_sessions(
+        cls, sessions: Sessions, session_id: object, *, view: View = "window", retry_failed_writes: bool = True
     ) -> MnesisChatMessageHistory:
-        """A history over sessions that others use too. With `keep_failed` what cannot be stored now is stored later."""
-        made = cls.__new__(cls)
-        BaseChatMessageHistory.__init__(made)
-        made._set_up(sessions, session_id, view, keep_failed)
-        return made
+        """Create a history on shared sessions.
 
-    def _set_up(self, sessions: Sessions, session_id: object, view: str, keep_failed: bool) -> None:
+        With `retry_failed_writes`, messages that cannot be stored now are stored before the session's next read or
+        write.
+        """
+        history = cls.__new__(cls)
+        BaseChatMessageHistory.__init__(history)
+        history._initialize(sessions, session_id, view, retry_failed_writes)
+        return history
+
+    def _initialize(self, sessions: Sessions, session_id: object, view: str, retry_failed_writes: bool) -> None:
         if view not in ("window", "full"):
-            raise ConfigurationError(f"view is 'window' or 'full', not {view!r}")
-        self.session_id = checked_id(session_id)
+            raise ConfigurationError(f"view must be 'window' or 'full', not {view!r}")
+        self.session_id = validate_session_id(session_id)
         self.view = view
         self._sessions = sessions
-        self._keep_failed = keep_failed
+        self._retry_failed_writes = retry_failed_writes
         self._snapshot: list[BaseMessage] | None = None
 
     @property
     def engine(self) -> Engine:
-        """The engine of this history: its store, its event bus."""
+        """The engine of this history, with its store and event bus."""
         return self._sessions.engine
 
     @property
     def messages(self) -> list[BaseMessage]:
-        """The messages, as a list of the caller's own. Setting it replaces the view; the log keeps what was there."""
+        """The messages, as a new list. Setting it replaces the view; the log keeps the replaced messages."""
         return concurrency.run(self.aget_messages())
 
     @messages.setter
     def messages(self, messages: Sequence[BaseMessage]) -> None:
-        concurrency.run(self._replace(list(messages)))
+        concurrency.run(self._replace_messages(list(messages)))
 
     async def aget_messages(self) -> list[BaseMessage]:
-        """The messages; see `messages`."""
+        """Return the messages; see `messages`."""
         if self._snapshot is None:
-            self._snapshot = await self._read()
+            self._snapshot = await self._read_messages()
         return list(self._snapshot)
 
     def add_message(self, message: BaseMessage) -> None:
@@ -102,18 +109,20 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Store messages in one transaction.
 
-        A message whose id is there with the same content is not stored again; with other content it takes the older
-        one's place in the view. A `RemoveMessage` takes a message out of the view. Raises `InvalidMessageError` for what
-        is no message, and the store's errors.
+        A message with a known id and the same content is not stored again. A message with a known id but different
+        content replaces the earlier version in the view; the log keeps both. A `RemoveMessage` hides a message from the
+        view.
+
+        Raises `InvalidMessageError` if a value is not a message, and the store's errors.
         """
         concurrency.run(self.aadd_messages(messages))
 
     def add_user_message(self, message: HumanMessage | str) -> None:
-        """Store what the user said."""
+        """Store a user message."""
         self.add_message(HumanMessage(content=message) if isinstance(message, str) else message)
 
     def add_ai_message(self, message: AIMessage | str) -> None:
-        """Store what the model said."""
+        """Store a model message."""
         self.add_message(AIMessage(content=message) if isinstance(message, str) else message)
 
     async def aadd_message(self, message: BaseMessage) -> None:
@@ -122,28 +131,31 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Store messages in one transaction; see `add_messages`."""
-        given = list(messages)  # an iterator could be read only once
-        if not given:
+        new_messages = list(messages)  # an iterator can be read only once
+        if not new_messages:
             return
         self._snapshot = None
-        await self._sessions.add(self.session_id, given, keep_failed=self._keep_failed)
+        await self._sessions.add(self.session_id, new_messages, retry_failed_writes=self._retry_failed_writes)
 
     def recall_tools(self, grant: Grant | None = None) -> list[BaseTool]:
-        """`lcm_grep`, `lcm_describe` and `lcm_expand` for this session: give them to a chat model with `bind_tools`, or to an
-        agent. By default only each result is bounded; a `grant` bounds all of them together."""
+        """Return `lcm_grep`, `lcm_describe` and `lcm_expand` for this session.
+
+        Pass them to a chat model with `bind_tools`, or to an agent. By default only the size of each result is limited;
+        a `grant` limits all results together.
+        """
         return session_tools(self._sessions, self.session_id, grant)
 
     def clear(self) -> None:
-        """Begin anew with an empty view. The log keeps everything; `purge()` erases it."""
+        """Empty the view. The log keeps everything; `purge()` erases it."""
         concurrency.run(self.aclear())
 
     async def aclear(self) -> None:
-        """Begin anew with an empty view; see `clear`."""
+        """Empty the view; see `clear`."""
         self._snapshot = None
         await self._sessions.clear(self.session_id)
 
     def purge(self) -> None:
-        """Erase the session and everything that belongs to it, for good."""
+        """Erase the session and everything that belongs to it, permanently."""
         concurrency.run(self.apurge())
 
     async def apurge(self) -> None:
@@ -152,18 +164,18 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
         await self._sessions.purge(self.session_id)
 
     def refresh(self) -> None:
-        """Read anew at the next access, with what others wrote meanwhile."""
+        """Make the next access read the messages again, including those that other writers stored."""
         self._snapshot = None
 
     def __repr__(self) -> str:
         return f"<MnesisChatMessageHistory {self.session_id!r} view={self.view!r}>"
 
-    async def _read(self) -> list[BaseMessage]:
+    async def _read_messages(self) -> list[BaseMessage]:
         if self.view == "full":
-            return self._sessions.messages([record async for record in self._sessions.log(self.session_id)])
+            return self._sessions.to_langchain([record async for record in self._sessions.iter_log(self.session_id)])
         window = await self._sessions.window(self.session_id)
-        return self._sessions.messages(window.messages) if window is not None else []
+        return self._sessions.to_langchain(window.messages) if window is not None else []
 
-    async def _replace(self, messages: list[BaseMessage]) -> None:
+    async def _replace_messages(self, messages: list[BaseMessage]) -> None:
         await self.aclear()
         await self.aadd_messages(messages)

@@ -1,4 +1,4 @@
-"""Functions that make histories, as `RunnableWithMessageHistory` takes them: synchronous, without I/O."""
+"""Functions that create histories for `RunnableWithMessageHistory`: synchronous, without I/O."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from urllib.parse import quote
 from langchain_core.runnables import ConfigurableFieldSpec
 
 from langchain_mnesis.history import MnesisChatMessageHistory, View
-from langchain_mnesis.sessions import Sessions, checked_id
+from langchain_mnesis.sessions import Sessions, validate_session_id
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 
-DATABASE_VARIABLE = "MNESIS_DB"
-_defaults: dict[tuple[int, str | None], Sessions] = {}
+DATABASE_ENV_VAR = "MNESIS_DB"
+_default_sessions: dict[tuple[int, str | None], Sessions] = {}
 
 
 def config_specs(*keys: str) -> list[ConfigurableFieldSpec]:
-    """The fields of `configurable` that name a session, for `history_factory_config` and the like."""
+    """Return the fields of `configurable` that identify a session, for use as `history_factory_config`."""
     return [
         ConfigurableFieldSpec(
             id=key,
@@ -35,24 +35,29 @@ def config_specs(*keys: str) -> list[ConfigurableFieldSpec]:
     ]
 
 
-def session_name(values: Sequence[object]) -> str:
-    """The session that one value, or several together, name. Several are joined by "/", each escaped, so that no two lists
-    of values give the same name. Raises `ConfigurationError` for anything but non-empty strings."""
-    names = [checked_id(value) for value in values]
-    return names[0] if len(names) == 1 else "/".join(quote(name, safe="") for name in names)
+def join_session_id(values: Sequence[object]) -> str:
+    """Return the session id that one or several values form.
+
+    Several values are escaped and joined by "/", so that different lists of values never form the same id. Raises
+    `ConfigurationError` if a value is not a non-empty string.
+    """
+    session_ids = [validate_session_id(value) for value in values]
+    return (
+        session_ids[0] if len(session_ids) == 1 else "/".join(quote(session_id, safe="") for session_id in session_ids)
+    )
 
 
 class HistoryFactory:
-    """Makes histories over shared sessions. `config_specs` are the fields to give as `history_factory_config`."""
+    """A callable that creates histories on shared sessions. Pass its `config_specs` as `history_factory_config`."""
 
     def __init__(self, sessions: Sessions, keys: Sequence[str], view: View) -> None:
         if not keys or len(set(keys)) != len(keys) or not all(isinstance(k, str) and k.isidentifier() for k in keys):
-            raise ConfigurationError(f"keys are distinct names such as 'session_id' or 'thread_id', not {keys!r}")
+            raise ConfigurationError(f"keys must be distinct names such as 'session_id' or 'thread_id', not {keys!r}")
         self.sessions = sessions
         self.keys = tuple(keys)
         self.config_specs = config_specs(*keys)
         self._view = view
-        # Read by RunnableWithMessageHistory, which wants exactly the parameters it is going to fill.
+        # RunnableWithMessageHistory reads the signature and requires exactly the parameters that it will pass.
         self.__signature__ = inspect.Signature(
             [inspect.Parameter(key, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str) for key in keys]
         )
@@ -63,10 +68,10 @@ class HistoryFactory:
         return self.sessions.engine
 
     def __call__(self, *values: Any, **named: Any) -> MnesisChatMessageHistory:
-        """A history of its own for one call."""
-        given = self.__signature__.bind(*values, **named).arguments
-        return MnesisChatMessageHistory.over(
-            self.sessions, session_name([given[key] for key in self.keys]), view=self._view
+        """Create a history for one call."""
+        arguments = self.__signature__.bind(*values, **named).arguments
+        return MnesisChatMessageHistory.from_sessions(
+            self.sessions, join_session_id([arguments[key] for key in self.keys]), view=self._view
         )
 
 
@@ -82,12 +87,12 @@ def history_factory(
     types: Iterable[type] = (),
     keep_chunks: bool = False,
 ) -> HistoryFactory:
-    """A function from the values of `keys` to a history, with exactly these parameters.
+    """Create a function that maps the values of `keys` to a history and has exactly these parameters.
 
-    Give it as `get_session_history`, and its `config_specs` as `history_factory_config` where `keys` is not
-    `("session_id",)`. Each call makes a new view without any I/O; what a history cannot store inside a callback, where an
-    exception is only logged, is kept and stored before the session's next read or write, which raises if it still fails.
-    The other arguments are those of `MnesisChatMessageHistory`.
+    Pass it as `get_session_history`, and its `config_specs` as `history_factory_config` if `keys` is not
+    `("session_id",)`. Each call creates a new history without I/O. LangChain writes in callbacks, where exceptions are
+    only logged. Messages that cannot be stored there are kept and stored before the session's next read or write, which
+    raises if the store fails again. The other arguments are those of `MnesisChatMessageHistory`.
     """
     sessions = Sessions(
         engine=engine, db_path=db_path, model=model, config=config, llm=llm, types=types, keep_chunks=keep_chunks
@@ -96,11 +101,12 @@ def history_factory(
 
 
 def mnesis_history(session_id: str) -> MnesisChatMessageHistory:
-    """The history of a session in the default database: `MNESIS_DB` if it is set now, else that of the configuration.
+    """Create the history of a session in the default database.
 
-    Give it to `RunnableWithMessageHistory` as it stands.
+    The default database is the path in `MNESIS_DB` at the time of the call, or the database of the configuration if it
+    is not set. Pass this function to `RunnableWithMessageHistory` directly.
     """
-    path = os.environ.get(DATABASE_VARIABLE) or None
+    path = os.environ.get(DATABASE_ENV_VAR) or None
     key = (os.getpid(), path)
-    sessions = _defaults.get(key) or _defaults.setdefault(key, Sessions(db_path=path))
-    return MnesisChatMessageHistory.over(sessions, session_id)
+    sessions = _default_sessions.get(key) or _default_sessions.setdefault(key, Sessions(db_path=path))
+    return MnesisChatMessageHistory.from_sessions(sessions, session_id)

@@ -1,4 +1,4 @@
-"""Bringing in what `SQLChatMessageHistory` stored in SQLite."""
+"""An importer for SQLite files written by `SQLChatMessageHistory`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from mnesis.errors import ConfigurationError, InvalidMessageError
 from mnesis.ids import new_id
 from mnesis.models.message import Message
 
-BATCH = 500
+BATCH_MESSAGES = 500
+"""Messages stored in one transaction: many enough to be fast, few enough not to block other writers for long."""
 _Row = tuple[int, str, str]
 
 
@@ -32,10 +33,11 @@ def import_sql_history(
     db_path: str | os.PathLike[str] | None = None,
     table_name: str = "message_store",
 ) -> dict[str, int]:
-    """Copy every session of a SQLite file that `SQLChatMessageHistory` wrote; how many messages each got now.
+    """Copy every session of a SQLite file that `SQLChatMessageHistory` wrote.
 
-    The file is only read. Messages keep their order and ids. Doing it again copies only what came since. Raises
-    `ConfigurationError` if there is no such file or table, `InvalidMessageError` naming the row that holds no message.
+    Returns the number of messages copied to each session. The file is only read. Messages keep their order and ids.
+    Running the import again copies only new messages. Raises `ConfigurationError` if the file or table does not exist,
+    and `InvalidMessageError` if a row does not contain a message.
     """
     return concurrency.run(aimport_sql_history(database, engine=engine, db_path=db_path, table_name=table_name))
 
@@ -47,47 +49,51 @@ async def aimport_sql_history(
     db_path: str | os.PathLike[str] | None = None,
     table_name: str = "message_store",
 ) -> dict[str, int]:
-    """`import_sql_history`, for code with an event loop; the file is read on it."""
+    """Import like `import_sql_history`, in an event loop. Reading the file blocks the loop."""
     sessions = Sessions(engine=engine, db_path=db_path)
     copied: dict[str, int] = {}
-    for session_id, rows in groupby(_rows(Path(database), table_name), key=lambda row: row[1]):
-        session = await sessions.session(session_id)
-        present = [(record.id, record.extra.get("sql_row")) async for record in session.iter_messages()]
-        done, taken = {row for _, row in present}, {name for name, _ in present}
-        new = [row for row in rows if row[0] not in done]
-        for start in range(0, len(new), BATCH):
-            await session.append([_record(row, taken) for row in new[start : start + BATCH]], ends_turn=True)
-        copied[session_id] = len(new)
+    for session_id, rows in groupby(_read_rows(Path(database), table_name), key=lambda row: row[1]):
+        session = await sessions.find_or_create(session_id)
+        stored_rows = [(record.id, record.extra.get("sql_row")) async for record in session.iter_messages()]
+        imported_rows, used_ids = {row for _, row in stored_rows}, {message_id for message_id, _ in stored_rows}
+        new_rows = [row for row in rows if row[0] not in imported_rows]
+        for start in range(0, len(new_rows), BATCH_MESSAGES):
+            await session.append(
+                [_to_record(row, used_ids) for row in new_rows[start : start + BATCH_MESSAGES]], ends_turn=True
+            )
+        copied[session_id] = len(new_rows)
     return copied
 
 
-def _rows(database: Path, table_name: str) -> Iterator[_Row]:
+def _read_rows(database: Path, table_name: str) -> Iterator[_Row]:
     if not database.is_file():
-        raise ConfigurationError(f"there is no database {os.fspath(database)!r}")
+        raise ConfigurationError(f"{os.fspath(database)!r} does not exist; pass the path of a SQLite file")
     quoted = '"' + table_name.replace('"', '""') + '"'
-    # The name stands in quotes; parameters cannot name tables.
+    # The name is quoted, because a table name cannot be a parameter.
     query = f"SELECT id, session_id, message FROM {quoted} ORDER BY session_id, id"  # noqa: S608  # quoted above
     with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
         try:
             yield from connection.execute(query)
         except sqlite3.DatabaseError as error:
             raise ConfigurationError(
-                f"{os.fspath(database)!r} has no readable table {table_name!r}: {error}"
+                f"{os.fspath(database)!r} has no readable table {table_name!r} ({error}); pass another table_name"
             ) from error
 
 
-def _record(row: _Row, taken: set[str]) -> Message:
+def _to_record(row: _Row, used_ids: set[str]) -> Message:
     number, _, text = row
-    record = to_record(_message(number, text))
-    if record.id in taken:
+    record = to_record(_parse_message(number, text))
+    if record.id in used_ids:
         record = record.model_copy(update={"id": new_id("msg")})
-    taken.add(record.id)
+    used_ids.add(record.id)
     return record.model_copy(update={"extra": {**record.extra, "sql_row": number}})
 
 
-def _message(number: int, text: str) -> BaseMessage:
+def _parse_message(number: int, text: str) -> BaseMessage:
     try:
         data: Any = json.loads(text)
         return messages_from_dict([data])[0]
     except (ValueError, TypeError, KeyError) as error:
-        raise InvalidMessageError(f"row {number} holds no LangChain message: {text[:80]!r}") from error
+        raise InvalidMessageError(
+            f"row {number} contains {text[:80]!r}, which is not a LangChain message; correct or delete the row"
+        ) from error

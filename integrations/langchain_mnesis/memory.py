@@ -1,4 +1,4 @@
-"""`MnesisMemory`: any runnable with a memory that loses nothing."""
+"""`MnesisMemory`: a runnable with lossless memory."""
 
 from __future__ import annotations
 
@@ -11,34 +11,38 @@ from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackMa
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig, patch_config
 from langchain_core.runnables.base import RunnableLike, coerce_to_runnable
 
-from langchain_mnesis.history_factory import config_specs, session_name
-from langchain_mnesis.runnable_io import Gathered
-from langchain_mnesis.runnable_turn import MemoryTurn, Shape
+from langchain_mnesis.history_factory import config_specs, join_session_id
+from langchain_mnesis.runnable_io import StreamAccumulator
+from langchain_mnesis.runnable_turn import MemoryTurn, RunnableKeys
 from langchain_mnesis.sessions import Sessions
 from mnesis import concurrency
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 
-DEFAULT_KEYS = ("session_id", "thread_id")
+DEFAULT_SESSION_KEYS = ("session_id", "thread_id")
+"""The fields of `configurable` that can hold the session id by default. The first one that is set is used."""
 
 
 class MnesisMemory(Runnable[Any, Any]):
-    """Wraps a runnable or chat model so that each call continues the session that `config["configurable"]` names.
+    """A wrapper for a runnable or chat model. Each call continues the session named in `config["configurable"]`.
 
-    Before the call the user's messages are stored and the active context is put before them; after it everything new the
-    runnable gave is stored, tool messages included. A call that fails, is cancelled, or whose stream is closed early leaves
-    the user's messages in the log and its partial answer among `MnesisSession.interruptions()`. What the store refuses is
-    raised. Concurrent calls on one session lose nothing.
+    Before the call, the user's messages are stored and the active context is placed before them. After the call, all
+    new messages of the output are stored, including tool messages. If the call fails or is cancelled, or its stream is
+    closed early, the user's messages remain in the log and the partial reply is recorded in
+    `MnesisSession.interruptions()`. The store's errors are raised. Concurrent calls on one session lose nothing.
 
-    Input is a string, a message, a list of messages, or a dict: `input_messages_key` says where the user's messages are (the
-    only key, or "messages"), `history_messages_key` where the runnable wants the context; without it the context stands
-    before the user's messages under the same key. `output_messages_key` says where a dict output has its messages
-    ("messages" or "output" by default).
+    The input is a string, a message, a list of messages, or a dict. `input_messages_key` is the key of the user's
+    messages in a dict (default: the only key, or "messages"). `history_messages_key` is the key under which the
+    runnable expects the context; without it, the context is placed before the user's messages under their key.
+    `output_messages_key` is the key of the messages in a dict output (default: "messages" or "output").
 
-    `session_key` names the field of `configurable` (several: all of them together); by default "session_id", or
-    "thread_id" where there is no such field. `session_id` fixes the session. `engine`, `db_path`, `model`, `config`,
-    `llm` and `types` are those of `MnesisChatMessageHistory`.
+    `session_key` is the field of `configurable` that holds the session id; several fields together form the id. The
+    default is "session_id", or "thread_id" if that field is not set. `session_id` sets a fixed session. `engine`,
+    `db_path`, `model`, `config`, `llm` and `types` are those of `MnesisChatMessageHistory`.
+
+        chain = MnesisMemory(prompt | model, db_path="chat.db")
+        chain.invoke("My name is Ada.", config={"configurable": {"session_id": "ada"}})
     """
 
     def __init__(
@@ -58,14 +62,14 @@ class MnesisMemory(Runnable[Any, Any]):
         types: Iterable[type] = (),
     ) -> None:
         self.bound: Runnable[Any, Any] = coerce_to_runnable(runnable)
-        self._session_id = session_name([session_id]) if session_id is not None else None
-        self._keys = (session_key,) if isinstance(session_key, str) else tuple(session_key or ())
-        self._shape = Shape(input_messages_key, history_messages_key, output_messages_key)
+        self._session_id = join_session_id([session_id]) if session_id is not None else None
+        self._session_keys = (session_key,) if isinstance(session_key, str) else tuple(session_key or ())
+        self._runnable_keys = RunnableKeys(input_messages_key, history_messages_key, output_messages_key)
         self._sessions = Sessions(engine=engine, db_path=db_path, model=model, config=config, llm=llm, types=types)
 
     @property
     def engine(self) -> Engine:
-        """The engine of the sessions: their store, their event bus."""
+        """The engine of the sessions, with their store and event bus."""
         return self._sessions.engine
 
     @property
@@ -78,41 +82,46 @@ class MnesisMemory(Runnable[Any, Any]):
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """The fields of `configurable` this runnable and the one inside it read."""
-        own = [] if self._session_id is not None else config_specs(*(self._keys or DEFAULT_KEYS[:1]))
-        names = {spec.id for spec in own}
-        return own + [spec for spec in self.bound.config_specs if spec.id not in names]
+        """The fields of `configurable` that this runnable and the wrapped one read."""
+        own_specs = (
+            [] if self._session_id is not None else config_specs(*(self._session_keys or DEFAULT_SESSION_KEYS[:1]))
+        )
+        own_ids = {spec.id for spec in own_specs}
+        return own_specs + [spec for spec in self.bound.config_specs if spec.id not in own_ids]
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Call the runnable with the session's context, and store what it gives."""
+        """Call the runnable with the session's context and store its output."""
         return self._call_with_config(self._invoke, input, config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """`invoke`, without blocking the event loop."""
+        """Call the runnable like `invoke`, without blocking the event loop."""
         return await self._acall_with_config(self._ainvoke, input, config, **kwargs)
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """Pieces as the runnable gives them; stored as a whole at the end, as an interruption if the end never comes."""
+        """Stream the runnable's chunks and store the complete output at the end.
+
+        A stream that does not reach its end is recorded as an interruption.
+        """
         yield from self._transform_stream_with_config(iter([input]), self._stream, config, **kwargs)
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
-        """`stream`, without blocking the event loop."""
+        """Stream like `stream`, without blocking the event loop."""
 
-        async def once() -> AsyncIterator[Any]:
+        async def single_input() -> AsyncIterator[Any]:
             yield input
 
-        async for piece in self._atransform_stream_with_config(once(), self._astream, config, **kwargs):
-            yield piece
+        async for chunk in self._atransform_stream_with_config(single_input(), self._astream, config, **kwargs):
+            yield chunk
 
     def _invoke(
         self, input: Any, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Any:
-        turn = self._turn(config)
+        turn = self._new_turn(config)
         prepared = concurrency.run(turn.begin(input))
         try:
             output = self.bound.invoke(prepared, patch_config(config, callbacks=run_manager.get_child()), **kwargs)
         except BaseException as error:
-            concurrency.run(turn.interrupted(error))
+            concurrency.run(turn.record_interruption(error))
             raise
         concurrency.run(turn.finish(output))
         return output
@@ -120,14 +129,14 @@ class MnesisMemory(Runnable[Any, Any]):
     async def _ainvoke(
         self, input: Any, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Any:
-        turn = self._turn(config)
+        turn = self._new_turn(config)
         prepared = await turn.begin(input)
         try:
             output = await self.bound.ainvoke(
                 prepared, patch_config(config, callbacks=run_manager.get_child()), **kwargs
             )
         except BaseException as error:
-            await asyncio.shield(turn.interrupted(error))
+            await asyncio.shield(turn.record_interruption(error))
             raise
         await turn.finish(output)
         return output
@@ -135,16 +144,16 @@ class MnesisMemory(Runnable[Any, Any]):
     def _stream(
         self, inputs: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Iterator[Any]:
-        turn, gathered = self._turn(config), Gathered()
+        turn, accumulator = self._new_turn(config), StreamAccumulator()
         prepared = concurrency.run(turn.begin(next(inputs)))
         try:
-            for piece in self.bound.stream(prepared, patch_config(config, callbacks=run_manager.get_child()), **kwargs):
-                gathered.add(piece)
-                yield piece
+            for chunk in self.bound.stream(prepared, patch_config(config, callbacks=run_manager.get_child()), **kwargs):
+                accumulator.add(chunk)
+                yield chunk
         except BaseException as error:
-            concurrency.run(turn.interrupted(error, gathered))
+            concurrency.run(turn.record_interruption(error, accumulator))
             raise
-        concurrency.run(turn.finish_stream(gathered))
+        concurrency.run(turn.finish_stream(accumulator))
 
     async def _astream(
         self,
@@ -153,30 +162,34 @@ class MnesisMemory(Runnable[Any, Any]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
-        turn, gathered = self._turn(config), Gathered()
+        turn, accumulator = self._new_turn(config), StreamAccumulator()
         prepared = await turn.begin(await anext(inputs))
         try:
-            async for piece in self.bound.astream(
+            async for chunk in self.bound.astream(
                 prepared, patch_config(config, callbacks=run_manager.get_child()), **kwargs
             ):
-                gathered.add(piece)
-                yield piece
+                accumulator.add(chunk)
+                yield chunk
         except BaseException as error:
-            await asyncio.shield(turn.interrupted(error, gathered))
+            await asyncio.shield(turn.record_interruption(error, accumulator))
             raise
-        await turn.finish_stream(gathered)
+        await turn.finish_stream(accumulator)
 
-    def _turn(self, config: RunnableConfig) -> MemoryTurn:
-        return MemoryTurn(self._sessions, self._named(config.get("configurable") or {}), self._shape)
+    def _new_turn(self, config: RunnableConfig) -> MemoryTurn:
+        return MemoryTurn(
+            self._sessions, self._resolve_session_id(config.get("configurable") or {}), self._runnable_keys
+        )
 
-    def _named(self, configurable: dict[str, Any]) -> str:
+    def _resolve_session_id(self, configurable: dict[str, Any]) -> str:
         if self._session_id is not None:
             return self._session_id
-        keys = self._keys or next(((key,) for key in DEFAULT_KEYS if configurable.get(key)), DEFAULT_KEYS[:1])
+        keys = self._session_keys or next(
+            ((key,) for key in DEFAULT_SESSION_KEYS if configurable.get(key)), DEFAULT_SESSION_KEYS[:1]
+        )
         missing = [key for key in keys if key not in configurable]
         if missing:
             raise ConfigurationError(
-                f"no {', '.join(missing)} in config['configurable'], so it is not known which session to continue; call with"
+                f"config['configurable'] has no {', '.join(missing)}, which identifies the session to continue; call with"
                 f' config={{"configurable": {{"{missing[0]}": "…"}}}}'
             )
-        return session_name([configurable[key] for key in keys])
+        return join_session_id([configurable[key] for key in keys])

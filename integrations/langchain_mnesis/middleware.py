@@ -1,4 +1,4 @@
-"""`MnesisMiddleware`: agents whose history is kept whole and always fits."""
+"""`MnesisMiddleware`: agents with a complete history and a window that always fits."""
 
 from __future__ import annotations
 
@@ -25,44 +25,49 @@ except ImportError as error:
 from langchain_core.messages import BaseMessage
 from langchain_core.tools import BaseTool
 
-from langchain_mnesis.agent_call import SESSION_FIELD, AgentCall, Place, Rules, ToolCounter
+from langchain_mnesis.agent_call import SESSION_FIELD, AgentCall, CompactionRules, SessionRef, ToolTokenCounter
 from langchain_mnesis.agent_tools import agent_tools
 from langchain_mnesis.chat_model import is_overflow, model_name
-from langchain_mnesis.sessions import Sessions, checked_id
-from langchain_mnesis.triggers import ContextSize, Trigger, checked_keep, clauses
+from langchain_mnesis.sessions import Sessions, validate_session_id
+from langchain_mnesis.triggers import ContextSize, Trigger, parse_trigger, validate_keep
 from mnesis import concurrency
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 from mnesis.ids import new_id
 
-KNOWN_SESSIONS = 200
-"""Sessions whose logged messages are remembered; for others the store is asked again."""
+MAX_KNOWN_SESSIONS = 200
+"""How many sessions keep their logged messages in memory; for the others they are read from the store again."""
 
 Response = ModelResponse[Any] | ExtendedModelResponse[Any]
 
 
 class MnesisState(AgentState[Any]):
-    """The agent's state with the name of its session, for runs without a thread."""
+    """The agent's state with its session id, for runs without a thread."""
 
     mnesis_session: NotRequired[Annotated[str, PrivateStateAttr]]
 
 
 class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
-    """Keeps every message of an agent in a session and gives the model what fits.
+    """Agent middleware that stores every message in a session and sends the model a window that fits.
 
-    Takes the words of `SummarizationMiddleware`: `model` writes the summaries (a chat model, a litellm model string, or None for
-    extracts without a model), `trigger` says when to compact (`("tokens", 4000)`, `("messages", 50)`, `("fraction", 0.8)`, a
-    dict of which all must hold, a list of which one must; None leaves it to the model's window), `keep` how much of the
-    newest conversation stays beside the newest user message. Summaries are made of every message, never of a part.
+    The parameters follow `SummarizationMiddleware`. `model` writes the summaries: a chat model, a litellm model string,
+    or None for extracts without a model. `trigger` is the size at which to compact: `("tokens", 4000)`, `("messages",
+    50)`, `("fraction", 0.8)`, a dict whose sizes must all be reached, or a list of which one must be reached; None
+    leaves it to the model's window. `keep` is how much of the newest conversation stays, in addition to the newest user
+    message. A summary is made from all the messages that it replaces, never from a part of them.
 
-    The session is that of the run's `thread_id`; a sub-agent's is `thread_id|` and its place, with the outer one as parent;
-    without a thread each run has its own. `session_id` names it otherwise: a string, or a function of the model request.
+    The session id is the run's `thread_id`. A sub-agent uses `thread_id|` and its node path, with the enclosing agent's
+    session as the parent. Without a thread, each run has its own session. `session_id` overrides this with a string or
+    a function of the model request.
 
-    `state="trim"` removes from the agent's state what a summary stands for, so that checkpoints stay small; the log has it.
-    What somebody else removes from the state leaves the view too. `recall_tools` adds `lcm_grep`, `lcm_describe` and
-    `lcm_expand`, by which the model finds and reads originals again. A request the provider finds too long is made once more after a harder compaction. What the store
-    refuses is raised. `engine`, `db_path`, `config` and `types` are those of `MnesisChatMessageHistory`.
+    `state="trim"` removes messages that a summary replaces from the agent's state, so that checkpoints stay small; the
+    log keeps them. Messages that other code removes from the state are hidden from the view too. `recall_tools` adds
+    `lcm_grep`, `lcm_describe` and `lcm_expand`, with which the model finds and reads originals. If the provider rejects
+    a request as too long, the middleware compacts further and sends it once more. The store's errors are raised.
+    `engine`, `db_path`, `config` and `types` are those of `MnesisChatMessageHistory`.
+
+        agent = create_agent("openai:gpt-4o", tools, middleware=[MnesisMiddleware(trigger=("fraction", 0.8))])
     """
 
     state_schema = MnesisState
@@ -83,24 +88,24 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
     ) -> None:
         super().__init__()
         if state not in ("keep", "trim"):
-            raise ConfigurationError(f"state is 'keep' or 'trim', not {state!r}")
-        self._rules = Rules(clauses(trigger), checked_keep(keep), state == "trim")
-        self._session_id = session_id if session_id is None or callable(session_id) else checked_id(session_id)
+            raise ConfigurationError(f"state must be 'keep' or 'trim', not {state!r}")
+        self._rules = CompactionRules(parse_trigger(trigger), validate_keep(keep), state == "trim")
+        self._session_id = session_id if session_id is None or callable(session_id) else validate_session_id(session_id)
         self._sessions = Sessions(engine=engine, db_path=db_path, config=config, llm=model, types=types)
-        self._known: OrderedDict[str, dict[str, BaseMessage]] = OrderedDict()
-        self._count_tools = ToolCounter()
-        self.tools: list[BaseTool] = agent_tools(self._sessions, _session_of) if recall_tools else []
+        self._known_by_session: OrderedDict[str, dict[str, BaseMessage]] = OrderedDict()
+        self._count_tool_tokens = ToolTokenCounter()
+        self.tools: list[BaseTool] = agent_tools(self._sessions, _find_session_id) if recall_tools else []
 
     @property
     def engine(self) -> Engine:
-        """The engine of the sessions: their store, their event bus."""
+        """The engine of the sessions, with their store and event bus."""
         return self._sessions.engine
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> Response:
-        """Log what is new, call the model with what fits, log its answer."""
-        call = self._call(request)
+        """Log new messages, call the model with the window, and log its reply."""
+        call = self._new_call(request)
         prepared = concurrency.run(call.prepare())
         try:
             response = handler(prepared)
@@ -113,8 +118,8 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> Response:
-        """`wrap_model_call`, without blocking the event loop."""
-        call = self._call(request)
+        """Wrap a model call like `wrap_model_call`, without blocking the event loop."""
+        call = self._new_call(request)
         prepared = await call.prepare()
         try:
             response = await handler(prepared)
@@ -124,59 +129,65 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
             response = await handler(await call.prepare_smaller())
         return await call.finish(response)
 
-    def _call(self, request: ModelRequest[Any]) -> AgentCall:
-        place = self._place(request)
+    def _new_call(self, request: ModelRequest[Any]) -> AgentCall:
+        session_ref = self._session_ref(request)
         if self._sessions.model is None:
             self._sessions.model = model_name(request.model)
         return AgentCall(
             self._sessions,
-            place,
+            session_ref,
             self._rules,
             request,
-            self._known_of(place.session_id),
-            self._count_tools(request.tools),
+            self._known_messages(session_ref.session_id),
+            self._count_tool_tokens(request.tools),
         )
 
-    def _place(self, request: ModelRequest[Any]) -> Place:
+    def _session_ref(self, request: ModelRequest[Any]) -> SessionRef:
         if self._session_id is not None:
-            named = checked_id(self._session_id(request) if callable(self._session_id) else self._session_id)
-            outer = _threads(request.runtime)
-            return Place(named, outer[-1] if outer else None, is_new=request.state.get(SESSION_FIELD) != named)
-        return _place(request.runtime, request.state) or _place_of_its_own()
+            session_id = validate_session_id(
+                self._session_id(request) if callable(self._session_id) else self._session_id
+            )
+            names = _thread_names(request.runtime)
+            is_new = request.state.get(SESSION_FIELD) != session_id
+            return SessionRef(session_id, names[-1] if names else None, is_new=is_new)
+        return _find_session_ref(request.runtime, request.state) or _new_session_ref()
 
-    def _known_of(self, session_id: str) -> dict[str, BaseMessage]:
-        known = self._known.setdefault(session_id, {})
-        self._known.move_to_end(session_id)
-        if len(self._known) > KNOWN_SESSIONS:
-            self._known.popitem(last=False)
+    def _known_messages(self, session_id: str) -> dict[str, BaseMessage]:
+        known = self._known_by_session.setdefault(session_id, {})
+        self._known_by_session.move_to_end(session_id)
+        if len(self._known_by_session) > MAX_KNOWN_SESSIONS:
+            self._known_by_session.popitem(last=False)
         return known
 
 
-def _session_of(runtime: ToolRuntime) -> str | None:
-    place = _place(runtime, runtime.state)
-    return place.session_id if place is not None else None
+def _find_session_id(runtime: ToolRuntime) -> str | None:
+    session_ref = _find_session_ref(runtime, runtime.state)
+    return session_ref.session_id if session_ref is not None else None
 
 
-def _place_of_its_own() -> Place:
-    name = new_id("run")
-    return Place(name, name, is_new=True)
+def _new_session_ref() -> SessionRef:
+    session_id = new_id("run")
+    return SessionRef(session_id, session_id, is_new=True)
 
 
-def _place(runtime: Any, state: Any) -> Place | None:
-    """The session of a run: as its state says, else by its thread and its place among the agents of that thread."""
-    named = (state or {}).get(SESSION_FIELD)
-    if isinstance(named, str):
-        return Place(named, named)
-    names = _threads(runtime)
-    return Place(names[-1], names[-1], names[-2] if len(names) > 1 else None) if names else None
+def _find_session_ref(runtime: Any, state: Any) -> SessionRef | None:
+    """Return the session of a run; None if the run has neither a session id in its state nor a thread.
+
+    A session id in the state takes precedence over the thread and the agent's position in it.
+    """
+    session_id = (state or {}).get(SESSION_FIELD)
+    if isinstance(session_id, str):
+        return SessionRef(session_id, session_id)
+    names = _thread_names(runtime)
+    return SessionRef(names[-1], names[-1], names[-2] if len(names) > 1 else None) if names else None
 
 
-def _threads(runtime: Any) -> list[str]:
-    """The name of the thread, and below it those of the agents down to this one; empty where there is no thread."""
+def _thread_names(runtime: Any) -> list[str]:
+    """Return the session ids of the thread and of each nested agent down to this one; empty without a thread."""
     info = getattr(runtime, "execution_info", None)
     thread = getattr(info, "thread_id", None)
     if not isinstance(thread, str) or not thread:
         return []
-    # The last part of the namespace is the node itself; those before it are the agents around this one.
-    outer = str(getattr(info, "checkpoint_ns", "") or "").split("|")[:-1]
-    return ["|".join([thread, *outer[:depth]]) for depth in range(len(outer) + 1)]
+    # The last part of the namespace is the node itself. The parts before it are the enclosing agents.
+    outer_nodes = str(getattr(info, "checkpoint_ns", "") or "").split("|")[:-1]
+    return ["|".join([thread, *outer_nodes[:depth]]) for depth in range(len(outer_nodes) + 1)]

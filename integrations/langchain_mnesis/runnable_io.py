@@ -1,4 +1,4 @@
-"""Which messages stand in what a runnable takes and gives. Pure."""
+"""The messages in the inputs and outputs of a runnable. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from langchain_core.messages import AIMessage, BaseMessage, BaseMessageChunk, Hu
 from langchain_core.prompt_values import PromptValue
 
 from mnesis.errors import InvalidMessageError
-from mnesis.formats.parse import as_text
+from mnesis.formats.parse import tool_output_text
 
-MESSAGES = "messages"
-OUTPUT = "output"
+MESSAGES_KEY = "messages"
+OUTPUT_KEY = "output"
 
 
 def input_messages(value: Any, key: str | None) -> list[BaseMessage]:
-    """The messages of an input: a string, a message, a list of anything LangChain takes for messages, or a dict that has
-    them under `key`. Raises `InvalidMessageError` for anything else."""
+    """Return the messages of a runnable's input.
+
+    An input is a string, a message, a list of values that LangChain accepts as messages, or a dict with one of these
+    under `key`. Raises `InvalidMessageError` for any other value.
+    """
     if isinstance(value, dict):
-        name = key or (next(iter(value)) if len(value) == 1 else MESSAGES)
+        name = key or (next(iter(value)) if len(value) == 1 else MESSAGES_KEY)
         if name not in value:
             raise InvalidMessageError(
-                f"the input has the keys {sorted(map(str, value))}, none of them {name!r}; name the one that holds the"
-                " user's message with input_messages_key"
+                f"the input has the keys {sorted(map(str, value))} and not {name!r}; pass the key of the user's messages as"
+                " input_messages_key"
             )
         value = value[name]
     if isinstance(value, str):
@@ -34,16 +37,21 @@ def input_messages(value: Any, key: str | None) -> list[BaseMessage]:
         return value.to_messages()
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return convert_to_messages(list(value))
-    raise InvalidMessageError(f"{type(value).__name__} is no message or list of messages: {str(value)[:80]!r}")
+    raise InvalidMessageError(
+        f"{str(value)[:80]!r} ({type(value).__name__}) is not a message or a list of messages; pass a string, a message, a"
+        " list of messages, or a dict of one of these"
+    )
 
 
-def output_messages(value: Any, key: str | None, given: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """The messages an output adds to those that were `given`. Text becomes an `AIMessage`; other values that hold no messages
-    become one with their JSON as text."""
-    objects = {id(message) for message in given}
-    ids = {message.id for message in given if message.id is not None}
-    found = _messages_in(value, key)
-    return [message for message in found if id(message) not in objects and message.id not in ids]
+def output_messages(value: Any, key: str | None, sent_messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Return the messages that a runnable's output adds to `sent_messages`.
+
+    Text becomes an `AIMessage`. Any other value without messages becomes an `AIMessage` with the value as JSON text.
+    """
+    sent_objects = {id(message) for message in sent_messages}
+    sent_ids = {message.id for message in sent_messages if message.id is not None}
+    messages = _messages_in(value, key)
+    return [message for message in messages if id(message) not in sent_objects and message.id not in sent_ids]
 
 
 def _messages_in(value: Any, key: str | None) -> list[BaseMessage]:
@@ -52,68 +60,73 @@ def _messages_in(value: Any, key: str | None) -> list[BaseMessage]:
     if isinstance(value, str):
         return [AIMessage(content=value)] if value else []
     if isinstance(value, dict):
-        return _in_dict(value, key)
+        return _messages_in_dict(value, key)
     if isinstance(value, list | tuple) and value and all(isinstance(item, BaseMessage) for item in value):
         return list(value)
-    return [] if value is None or value == [] else [AIMessage(content=as_text(value))]
+    return [] if value is None or value == [] else [AIMessage(content=tool_output_text(value))]
 
 
-def _in_dict(value: dict[str, Any], key: str | None) -> list[BaseMessage]:
-    names = [key] if key else [MESSAGES, OUTPUT, *value] if len(value) == 1 else [MESSAGES, OUTPUT]
+def _messages_in_dict(value: dict[str, Any], key: str | None) -> list[BaseMessage]:
+    names = [key] if key else [MESSAGES_KEY, OUTPUT_KEY, *value] if len(value) == 1 else [MESSAGES_KEY, OUTPUT_KEY]
     name = next((name for name in names if name in value), None)
     if name is not None and not _is_update(value[name]):
         return _messages_in(value[name], None)
-    updates = [item[MESSAGES] for item in value.values() if _is_update(item)]
-    if updates:  # what a graph streams: one update per node
+    updates = [item[MESSAGES_KEY] for item in value.values() if _is_update(item)]
+    if updates:  # the stream of a graph: one update per node
         return [message for update in updates for message in _messages_in(update, None)]
-    return [] if key else [AIMessage(content=as_text(value))]
+    return [] if key else [AIMessage(content=tool_output_text(value))]
 
 
 def _is_update(value: Any) -> bool:
-    return isinstance(value, dict) and MESSAGES in value
+    return isinstance(value, dict) and MESSAGES_KEY in value
 
 
-class Gathered:
-    """What a stream has given so far: pieces added up where they can be, side by side where they cannot."""
+class StreamAccumulator:
+    """The chunks of a stream so far. Chunks that can be added are merged; the others are kept separately."""
 
     def __init__(self) -> None:
-        self._pieces: list[Any] = []
+        self._chunks: list[Any] = []
 
-    def add(self, piece: Any) -> None:
-        """Take in one more piece."""
-        piece = _content(piece)
-        if self._pieces and _continues(self._pieces[-1], piece):
+    def add(self, chunk: Any) -> None:
+        """Add a chunk."""
+        chunk = _unwrap_chunk(chunk)
+        if self._chunks and _is_continuation(self._chunks[-1], chunk):
             try:
-                self._pieces[-1] = self._pieces[-1] + piece
+                self._chunks[-1] = self._chunks[-1] + chunk
                 return
             except TypeError:
                 pass
-        self._pieces.append(piece)
+        self._chunks.append(chunk)
 
-    def messages(self, key: str | None, given: Sequence[BaseMessage]) -> list[BaseMessage]:
-        """The messages of it all, each once."""
-        found: list[BaseMessage] = []
-        for piece in self._pieces:
-            found += output_messages(piece, key, [*given, *found])
-        return found
+    def messages(self, key: str | None, sent_messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+        """Return the messages of the stream, each once."""
+        messages: list[BaseMessage] = []
+        for chunk in self._chunks:
+            messages += output_messages(chunk, key, [*sent_messages, *messages])
+        return messages
 
-    def text(self, key: str | None, given: Sequence[BaseMessage]) -> str:
-        """What was said in it."""
-        return "".join(str(message.text) for message in self.messages(key, given))
-
-
-def _content(piece: Any) -> Any:
-    """What a graph streams in pairs: a message with its metadata, or the name of a mode with what it gives."""
-    if isinstance(piece, tuple) and len(piece) == 2:
-        if isinstance(piece[0], BaseMessage):
-            return piece[0]
-        return _content(piece[1]) if isinstance(piece[0], str) else piece
-    return piece
+    def text(self, key: str | None, sent_messages: Sequence[BaseMessage]) -> str:
+        """Return the text of the stream's messages."""
+        return "".join(str(message.text) for message in self.messages(key, sent_messages))
 
 
-def _continues(before: Any, piece: Any) -> bool:
-    """Whether a piece goes on where the one before ended. Whole messages and lists of them stand for themselves, and so do
-    pieces of another message."""
-    if isinstance(piece, BaseMessageChunk):
-        return isinstance(before, BaseMessageChunk) and (piece.id is None or piece.id == before.id)
-    return not isinstance(piece, BaseMessage | list)
+def _unwrap_chunk(chunk: Any) -> Any:
+    """Return the content of a chunk that a graph streams as a pair.
+
+    A pair is a message and its metadata, or the name of a stream mode and its chunk.
+    """
+    if isinstance(chunk, tuple) and len(chunk) == 2:
+        if isinstance(chunk[0], BaseMessage):
+            return chunk[0]
+        return _unwrap_chunk(chunk[1]) if isinstance(chunk[0], str) else chunk
+    return chunk
+
+
+def _is_continuation(previous: Any, chunk: Any) -> bool:
+    """Return whether a chunk continues the previous one.
+
+    Complete messages, lists of messages, and chunks of another message do not.
+    """
+    if isinstance(chunk, BaseMessageChunk):
+        return isinstance(previous, BaseMessageChunk) and (chunk.id is None or chunk.id == previous.id)
+    return not isinstance(chunk, BaseMessage | list)

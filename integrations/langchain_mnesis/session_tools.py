@@ -1,7 +1,9 @@
-"""`lcm_grep`, `lcm_describe` and `lcm_expand` as LangChain tools of one session, for `bind_tools` and agents of your own."""
+"""`lcm_grep`, `lcm_describe` and `lcm_expand` as LangChain tools of one session, for `bind_tools` and your own agents."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
@@ -11,41 +13,80 @@ from mnesis import concurrency
 from mnesis.errors import MnesisError
 from mnesis.models.tool import ToolSpec
 from mnesis.recall.grants import Grant
-from mnesis.store.memory import MemoryStore
-from mnesis.tools.recall import recall_tools
+from mnesis.session.session import MnesisSession
+from mnesis.tools.recall import RECALL_TOOL_SPECS
 
 
 def session_tools(sessions: Sessions, session_id: str, grant: Grant | None = None) -> list[BaseTool]:
-    """The tools for one session, which need not exist yet. All their calls share one `grant`; without one there is no end
-    to what they may bring back altogether, only to each result. What is wrong is told to the model."""
-    shared = grant or Grant(tokens=None)
+    """Return the recall tools of a session, which need not exist yet. Errors are reported to the model.
 
-    async def look(name: str, arguments: dict[str, Any]) -> str:
-        session = await sessions.existing(session_id)
-        if session is None:
-            raise ToolException("nothing was said in this session yet")
-        handlers = {tool.name: tool.handler for tool in session.recall_tools(shared)}
-        handler = handlers[name]
-        try:
-            return str(await handler(**arguments)) if handler is not None else ""
-        except MnesisError as error:
-            raise ToolException(str(error)) from error
+    All calls share one `grant`. The default limits each result, but not all results together.
+    """
+    shared_grant = grant or Grant(tokens=None)
 
-    def tool(spec: ToolSpec) -> BaseTool:
-        async def native(**arguments: Any) -> str:
-            return await look(spec.name, arguments)
+    def build_tool(spec: ToolSpec) -> BaseTool:
+        async def call(**arguments: Any) -> str:
+            session = await sessions.find(session_id)
+            if session is None:
+                raise ToolException("this session has no messages yet")
+            return await call_recall_tool(session, spec, arguments, shared_grant)
 
-        def plain(**arguments: Any) -> str:
-            return concurrency.run(look(spec.name, arguments))
+        return langchain_tool(spec, call)
 
-        return StructuredTool(
-            name=spec.name,
-            description=spec.description,
-            args_schema=spec.parameters,
-            func=plain,
-            coroutine=native,
-            handle_tool_error=True,
-        )
+    return [build_tool(spec) for spec in RECALL_TOOL_SPECS]
 
-    # What the tools are and what they take is said once, by the engine.
-    return [tool(spec) for spec in recall_tools(MemoryStore(), "any", len)]
+
+def langchain_tool(spec: ToolSpec, handler: Callable[..., Awaitable[str]]) -> BaseTool:
+    """Build a LangChain tool from a spec and an async handler. A `ToolException` of the handler is its result.
+
+    LangGraph injects the parameters of `handler` that are annotated with its types, such as `ToolRuntime`.
+    """
+
+    # LangGraph looks for parameters to inject in the signature of the synchronous function.
+    @functools.wraps(handler)
+    def call_blocking(**arguments: Any) -> str:
+        return concurrency.run(handler(**arguments))
+
+    return StructuredTool(
+        name=spec.name,
+        description=spec.description,
+        args_schema=spec.parameters,
+        func=call_blocking,
+        coroutine=handler,
+        handle_tool_error=True,
+    )
+
+
+async def call_recall_tool(
+    session: MnesisSession, spec: ToolSpec, arguments: dict[str, Any], grant: Grant | None = None
+) -> str:
+    """Call a recall tool of a session.
+
+    Raises `ToolException` for invalid arguments and for errors of mnesis, so that the model can correct its call.
+    """
+    check_arguments(spec, arguments)
+    handlers = {tool.name: tool.handler for tool in session.recall_tools(grant)}
+    handler = handlers[spec.name]
+    if handler is None:
+        raise ToolException(f"tool {spec.name} has no handler")
+    try:
+        return str(await handler(**arguments))
+    except MnesisError as error:
+        raise ToolException(str(error)) from error
+
+
+def check_arguments(spec: ToolSpec, arguments: dict[str, Any]) -> None:
+    """Raise `ToolException` unless the arguments are strings that the spec knows, with all that it requires.
+
+    LangChain does not validate arguments against a JSON Schema.
+    """
+    names = spec.parameters["properties"]
+    required = spec.parameters["required"]
+    problems = [f"{name} is required" for name in required if arguments.get(name) is None]
+    for name, value in arguments.items():
+        if name not in names:
+            problems.append(f"{name} is not a parameter; the parameters are {', '.join(names)}")
+        elif value is not None and not isinstance(value, str):
+            problems.append(f"{name} must be a string, not {value!r:.80}")
+    if problems:
+        raise ToolException(f"invalid arguments of {spec.name}: {'; '.join(problems)}")

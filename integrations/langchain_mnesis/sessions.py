@@ -1,4 +1,4 @@
-"""The sessions behind a history, a memory or a middleware: opened once, shared, written through one door."""
+"""The sessions behind a history, a memory or a middleware: opened once, shared, written through one class."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from langchain_core.messages import BaseMessage
 
-from langchain_mnesis.append import hide, write
-from langchain_mnesis.budgets import SMALLEST_TOKENS, budgeted
+from langchain_mnesis.append import hide_seqs, store_messages
+from langchain_mnesis.budgets import MIN_BUDGET_TOKENS, with_token_budget
 from langchain_mnesis.chat_model import client_for, model_name
 from langchain_mnesis.messages.convert import from_record
 from langchain_mnesis.messages.values import types_by_name
@@ -24,15 +24,17 @@ from mnesis.models.message import Message
 from mnesis.session.session import MnesisSession
 
 T = TypeVar("T")
-MAX_OPEN = 1_000
-"""Sessions kept open at once; the longest unused one is let go. An open session is a few small objects, no file."""
+MAX_OPEN_SESSIONS = 1_000
+"""How many sessions stay open; the least recently used one is dropped first. An open session holds a few small objects
+and no file."""
 
 
 class Sessions:
     """Sessions of one database under one set of settings.
 
-    Sessions come into being at the first write. One that exists keeps its model and system prompt, whoever began it; a new
-    one gets `model` and no system prompt (chains and agents bring their own). Nothing is opened before the first use.
+    A session is created by its first write. An existing session keeps its model and system prompt, whichever API
+    created it. A new session gets `model` and no system prompt, because chains and agents bring their own. Nothing is
+    opened before the first use.
     """
 
     def __init__(
@@ -47,52 +49,55 @@ class Sessions:
         keep_chunks: bool = False,
     ) -> None:
         if engine is not None and db_path is not None:
-            raise ConfigurationError("give engine= or db_path=, not both: an engine has its database")
-        self._given, self._db_path = engine, db_path
-        self._made: tuple[int, Engine] | None = None
+            raise ConfigurationError("pass engine= or db_path=, not both: an engine already has a database")
+        self._shared_engine, self._db_path = engine, db_path
+        self._own_engine: tuple[int, Engine] | None = None
         self.model = model if model is not None else model_name(llm)
         self.config = config
         self.types = types_by_name(types)
         self._keep_chunks = keep_chunks
         self._client = client_for(llm)
-        self._guard = threading.Lock()
-        self._open: OrderedDict[str, MnesisSession] = OrderedDict()
-        self._unwritten: dict[str, list[list[BaseMessage]]] = {}
+        self._lock = threading.Lock()
+        self._open_sessions: OrderedDict[str, MnesisSession] = OrderedDict()
+        self._failed_writes: dict[str, list[list[BaseMessage]]] = {}
 
     @property
     def engine(self) -> Engine:
-        """The engine given, or one made for the database; a forked child gets its own."""
-        if self._given is not None:
-            return self._given
-        with self._guard:
-            if self._made is None or self._made[0] != os.getpid() or self._made[1].closed:
-                self._open.clear()
-                self._made = (os.getpid(), Engine(self._db_path, config=self.config))
-            return self._made[1]
+        """The engine passed in, or one created for the database. A forked child process gets its own."""
+        if self._shared_engine is not None:
+            return self._shared_engine
+        with self._lock:
+            if self._own_engine is None or self._own_engine[0] != os.getpid() or self._own_engine[1].closed:
+                self._open_sessions.clear()
+                self._own_engine = (os.getpid(), Engine(self._db_path, config=self.config))
+            return self._own_engine[1]
 
     @property
-    def _llm(self) -> object | None:
-        """Who writes summaries. Without a model of its own an adapter never calls the one a session was begun with."""
+    def _summary_llm(self) -> object | None:
+        """The client that writes summaries. Without a model, the session's own model is never called."""
         return self._client or (None if self.engine.has_own_llm else NoModel())
 
-    async def existing(self, session_id: str) -> MnesisSession | None:
-        """The session, or None if there is no such session yet."""
+    async def find(self, session_id: str) -> MnesisSession | None:
+        """Return the session, or None if it does not exist."""
         engine = self.engine
-        session = self._open.get(session_id)
+        session = self._open_sessions.get(session_id)
         if session is None:
             try:
-                session = await MnesisSession.load(session_id, self.config, engine=engine, llm=self._llm)
+                session = await MnesisSession.load(session_id, self.config, engine=engine, llm=self._summary_llm)
             except SessionNotFoundError:
                 return None
-        return self._kept(session)
+        return self._remember(session)
 
-    async def session(self, session_id: str, *, parent_id: str | None = None) -> MnesisSession:
-        """The session, created if there is none, as a child of `parent_id` if there is such a session."""
-        found = await self.existing(session_id)
-        if found is not None:
-            return found
-        parent = await self.existing(parent_id) if parent_id is not None else None
-        return self._kept(
+    async def find_or_create(self, session_id: str, *, parent_id: str | None = None) -> MnesisSession:
+        """Return the session, creating it if necessary.
+
+        A new session becomes a child of `parent_id` if that session exists.
+        """
+        session = await self.find(session_id)
+        if session is not None:
+            return session
+        parent = await self.find(parent_id) if parent_id is not None else None
+        return self._remember(
             await MnesisSession.create(
                 model=self.model,
                 system_prompt="",
@@ -100,124 +105,131 @@ class Sessions:
                 parent_id=parent.id if parent is not None else None,
                 config=self.config,
                 engine=self.engine,
-                llm=self._llm,
+                llm=self._summary_llm,
             )
         )
 
     async def compact(self, session_id: str, *, keep_tokens: int) -> None:
-        """Fold now what is older than the newest `keep_tokens` tokens; nothing where that could not save anything."""
-        session = await self.existing(session_id)
-        if session is None or session.context_tokens < SMALLEST_TOKENS:
+        """Fold everything older than the newest `keep_tokens` tokens. Does nothing if that cannot save tokens."""
+        session = await self.find(session_id)
+        if session is None or session.context_tokens < MIN_BUDGET_TOKENS:
             return
-        settings = budgeted(session.config, usable_tokens=session.context_tokens, keep_tokens=keep_tokens)
-        # The same session under a budget that its context fills exactly: what does not fit a budget is folded.
-        tight = await MnesisSession.load(session_id, settings, engine=self.engine, llm=self._llm)
-        await tight.window()
+        config = with_token_budget(session.config, usable_tokens=session.context_tokens, keep_tokens=keep_tokens)
+        # Open the session again with a budget that its context fills exactly, so that reading the window compacts it.
+        full_session = await MnesisSession.load(session_id, config, engine=self.engine, llm=self._summary_llm)
+        await full_session.window()
 
     async def add(
         self,
         session_id: str,
         messages: Sequence[BaseMessage],
         *,
-        keep_failed: bool = False,
+        retry_failed_writes: bool = False,
         origin: str | None = None,
     ) -> list[Message]:
-        """Store messages. What the store refuses is raised; with `keep_failed` it is also kept and stored before the
-        session's next read or write, which raises if that fails again. Returns the messages as they stand in the log."""
-        await self._write_late(session_id)
+        """Store messages and return them as they are in the log.
+
+        With `retry_failed_writes`, messages that the store rejects are also kept in memory and stored before the
+        session's next read or write, which raises if the store rejects them again. Raises the store's errors in either
+        case.
+        """
+        await self._flush_failed_writes(session_id)
         try:
-            return await self._added(session_id, messages, origin)
+            return await self._append(session_id, messages, origin)
         except MnesisStoreError:
-            if keep_failed:
-                self._unwritten.setdefault(session_id, []).append(list(messages))
+            if retry_failed_writes:
+                self._failed_writes.setdefault(session_id, []).append(list(messages))
             raise
 
     async def window(
         self, session_id: str, *, system_prompt: str = "", reserved_tokens: int = 0, budget_tokens: int | None = None
     ) -> Window | None:
-        """The active context, compacted first if it must be; None if there is no such session."""
-        await self._write_late(session_id)
+        """Return the window, compacting the session first if necessary; None if the session does not exist."""
+        await self._flush_failed_writes(session_id)
 
         async def read(session: MnesisSession) -> Window:
             return await session.window(
                 system_prompt=system_prompt or None, reserved_tokens=reserved_tokens, budget_tokens=budget_tokens
             )
 
-        return await self._on_existing(session_id, read)
+        return await self._call_existing(session_id, read)
 
-    async def log(self, session_id: str) -> AsyncIterator[Message]:
-        """Every message there is, also what an epoch or an edit took out of the view."""
-        await self._write_late(session_id)
-        session = await self.existing(session_id)
+    async def iter_log(self, session_id: str) -> AsyncIterator[Message]:
+        """Iterate over every message of the log, including those that are hidden from the view."""
+        await self._flush_failed_writes(session_id)
+        session = await self.find(session_id)
         if session is not None:
             async for message in session.iter_messages():
                 yield message
 
     async def clear(self, session_id: str) -> None:
-        """Begin a new epoch: an empty view; the log keeps everything."""
-        await self._write_late(session_id)
-        await self._on_existing(session_id, MnesisSession.start_epoch)
+        """Empty the view. The log keeps everything."""
+        await self._flush_failed_writes(session_id)
+        await self._call_existing(session_id, MnesisSession.clear_context)
 
-    async def hide(self, session_id: str, places: Sequence[int]) -> None:
-        """Take messages out of the view, by their places in the log."""
-        await self._on_existing(session_id, lambda session: hide(session, places))
+    async def hide(self, session_id: str, seqs: Sequence[int]) -> None:
+        """Hide messages from the view."""
+        await self._call_existing(session_id, lambda session: hide_seqs(session, seqs))
 
     async def purge(self, session_id: str) -> None:
-        """Erase the session for good; quiet if there is none."""
-        self._unwritten.pop(session_id, None)
-        self._open.pop(session_id, None)
+        """Erase the session permanently. Does nothing if it does not exist."""
+        self._failed_writes.pop(session_id, None)
+        self._open_sessions.pop(session_id, None)
         try:
             await self.engine.purge(session_id)
         except SessionNotFoundError:
             return
 
-    def messages(self, records: Iterable[Message]) -> list[BaseMessage]:
-        """The LangChain messages for messages of a window or log."""
+    def to_langchain(self, records: Iterable[Message]) -> list[BaseMessage]:
+        """Convert messages of a window or log to LangChain messages."""
         return [
             message for record in records for message in from_record(record, self.types, keep_chunks=self._keep_chunks)
         ]
 
-    async def _added(
+    async def _append(
         self, session_id: str, messages: Sequence[BaseMessage], origin: str | None = None
     ) -> list[Message]:
         try:
-            return await write(await self.session(session_id), messages, origin)
-        except (SessionNotFoundError, SessionClosedError):  # erased or closed through another door meanwhile
-            self._open.pop(session_id, None)
-            return await write(await self.session(session_id), messages, origin)
+            return await store_messages(await self.find_or_create(session_id), messages, origin)
+        except (SessionNotFoundError, SessionClosedError):  # erased or closed by another caller in the meantime
+            self._open_sessions.pop(session_id, None)
+            return await store_messages(await self.find_or_create(session_id), messages, origin)
 
-    async def _on_existing(self, session_id: str, work: Callable[[MnesisSession], Awaitable[T]]) -> T | None:
-        session = await self.existing(session_id)
+    async def _call_existing(self, session_id: str, operation: Callable[[MnesisSession], Awaitable[T]]) -> T | None:
+        session = await self.find(session_id)
         if session is None:
             return None
         try:
-            return await work(session)
+            return await operation(session)
         except (SessionNotFoundError, SessionClosedError):  # as above
-            self._open.pop(session_id, None)
-            session = await self.existing(session_id)
-            return await work(session) if session is not None else None
+            self._open_sessions.pop(session_id, None)
+            session = await self.find(session_id)
+            return await operation(session) if session is not None else None
 
-    async def _write_late(self, session_id: str) -> None:
-        batches = self._unwritten.pop(session_id, [])
+    async def _flush_failed_writes(self, session_id: str) -> None:
+        batches = self._failed_writes.pop(session_id, [])
         while batches:
             try:
-                await self._added(session_id, batches[0])
+                await self._append(session_id, batches[0])
             except BaseException:
-                self._unwritten[session_id] = batches + self._unwritten.get(session_id, [])
+                self._failed_writes[session_id] = batches + self._failed_writes.get(session_id, [])
                 raise
             batches.pop(0)
 
-    def _kept(self, session: MnesisSession) -> MnesisSession:
-        with self._guard:
-            self._open[session.id] = session
-            self._open.move_to_end(session.id)
-            if len(self._open) > MAX_OPEN:
-                self._open.popitem(last=False)
+    def _remember(self, session: MnesisSession) -> MnesisSession:
+        with self._lock:
+            self._open_sessions[session.id] = session
+            self._open_sessions.move_to_end(session.id)
+            if len(self._open_sessions) > MAX_OPEN_SESSIONS:
+                self._open_sessions.popitem(last=False)
         return session
 
 
-def checked_id(session_id: object) -> str:
-    """A session id as it was given. Raises `ConfigurationError` unless it is a non-empty string."""
+def validate_session_id(session_id: object) -> str:
+    """Return a session id unchanged.
+
+    Raises `ConfigurationError` if it is not a non-empty string.
+    """
     if not isinstance(session_id, str) or not session_id:
-        raise ConfigurationError(f"a session id is a non-empty string, not {session_id!r}")
+        raise ConfigurationError(f"a session id must be a non-empty string, not {session_id!r}")
     return session_id

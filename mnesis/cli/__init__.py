@@ -1,4 +1,4 @@
-"""The `mnesis` command. Nothing of it is loaded before it runs."""
+"""The `mnesis` command. Importing this package loads none of its modules."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ import codecs
 import sys
 from collections.abc import Sequence
 
-# What stands for the marks and drawings of the commands where an output cannot hold them.
-_PLAIN = dict(zip("✓✗←→–…·“”▼┤│└├─▁▂▃▄▅▆▇█", '+x<>-~.""v||`|-__:::###', strict=True))
+# ASCII characters that replace marks and drawings on outputs with a smaller character set.
+_ASCII_SUBSTITUTES = dict(zip("✓✗←→–…·“”▼┤│└├─▁▂▃▄▅▆▇█", '+x<>-~.""v||`|-__:::###', strict=True))
 
 
-def _plain(error: UnicodeError) -> tuple[str, int]:
-    """The error handler `mnesis` of output in a small character set: something alike, else a question mark."""
+def _substitute(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that the output cannot encode by similar ASCII ones, or by question marks.
+
+    This is the codec error handler named `mnesis`.
+    """
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(_PLAIN.get(character, "?") for character in error.object[error.start : error.end]), error.end
+    return "".join(
+        _ASCII_SUBSTITUTES.get(character, "?") for character in error.object[error.start : error.end]
+    ), error.end
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command with `arguments` (default: those of the process) and leave with its exit code.
+    """Run the command with `arguments` (default: those of the process) and exit with its exit code.
 
-    0: done; 1: a problem was found; 2: wrong usage, or an id that is not there; 3: the database cannot be used.
+    0: done; 1: a problem was found; 2: wrong usage or unknown id; 3: the database cannot be used.
     """
     import io
 
     from mnesis.cli.app import cli
 
-    codecs.register_error("mnesis", _plain)
+    codecs.register_error("mnesis", _substitute)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="mnesis")

@@ -1,4 +1,4 @@
-"""`python -m mnesis.cli` is the `mnesis` command."""
+"""`python -m mnesis.cli`: the same as the `mnesis` command."""
 
 from mnesis.cli import main
 

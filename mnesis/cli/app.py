@@ -1,4 +1,4 @@
-"""The group of commands: found by name, loaded when used; and what an error becomes for whoever typed it."""
+"""The command group, which loads each command when it is used, and the messages and exit codes of errors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from importlib import import_module
 
 import click
 
-from mnesis.cli.output import clean, note
+from mnesis.cli.output import clean, print_note
 from mnesis.errors import MnesisError, MnesisStoreError, NotFoundError, StoreBusyError
 
-# Name of each command, and where it is: a module here and the name of a click command in it.
+# Command name -> "module:name", a click command in a module of this package.
 COMMANDS = {
     "demo": "demo:command",
     "chat": "chat:command",
@@ -53,25 +53,25 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            with _log_as_notes():
-                return self._invoked(ctx)
+            with _print_logs_as_notes():
+                return self._invoke_and_flush(ctx)
         except MnesisError as error:
-            _tell(error)
+            _print_error(error)
             ctx.exit(exit_code(error))
         except click.UsageError as error:
             raise click.UsageError(clean(error.format_message()), error.ctx) from error
         except BrokenPipeError:
-            _close_quietly()
+            _discard_output()
             ctx.exit(0)
         except OSError as error:
-            note(f"mnesis: {error}")
-            _close_quietly()
+            print_note(f"mnesis: {error}")
+            _discard_output()
             ctx.exit(PROBLEM_FOUND)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
 
-    def _invoked(self, ctx: click.Context) -> object:
-        """Run the command; its output is out before its exit code counts."""
+    def _invoke_and_flush(self, ctx: click.Context) -> object:
+        """Run the command and flush its output, so that errors in writing it still set the exit code."""
         try:
             return super().invoke(ctx)
         finally:
@@ -81,52 +81,52 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="mnesis", prog_name="mnesis")
 def cli() -> None:
-    """Look into mnesis databases, move sessions, see the library at work.
+    """Inspect mnesis databases, move sessions between them, and try the library.
 
-    Data goes to standard output, messages to standard error. The database is --db, else MNESIS_DB, else
-    ~/.mnesis/sessions.db. Ids may be shortened as long as they stay unique.
+    Data goes to standard output, messages to standard error. The database is --db, then MNESIS_DB, then
+    ~/.mnesis/sessions.db. Ids can be shortened to any unique prefix.
 
     Exit codes: 0 done, 1 a problem was found, 2 wrong usage or unknown id, 3 the database cannot be used.
     """
 
 
 def exit_code(error: MnesisError) -> int:
-    """The exit code an error means."""
+    """Return the exit code for an error."""
     if isinstance(error, NotFoundError | ValueError):
         return WRONG_USAGE
     return STORE_UNUSABLE if isinstance(error, MnesisStoreError) else PROBLEM_FOUND
 
 
-class _Notes(logging.Handler):
-    """What the library logs, as messages that do nothing to a terminal."""
+class _NoteHandler(logging.Handler):
+    """A log handler that prints records as notes, safe for a terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        note(f"note: {record.getMessage()}")
+        print_note(f"note: {record.getMessage()}")
 
 
 @contextmanager
-def _log_as_notes() -> Iterator[None]:
-    """While a command runs, what the library logs or warns of becomes notes."""
-    logger, handler = logging.getLogger("mnesis"), _Notes(logging.WARNING)
+def _print_logs_as_notes() -> Iterator[None]:
+    """Print the library's log records and warnings as notes while a command runs."""
+    logger, handler = logging.getLogger("mnesis"), _NoteHandler(logging.WARNING)
     logger.addHandler(handler)
-    shown, warnings.showwarning = warnings.showwarning, _warn
+    previous_showwarning, warnings.showwarning = warnings.showwarning, _print_warning
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        warnings.showwarning = shown
+        warnings.showwarning = previous_showwarning
 
 
-def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    note(f"note: {message}")
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print_note(f"note: {message}")
 
 
-def _tell(error: MnesisError) -> None:
-    note(f"mnesis: {error}")
+def _print_error(error: MnesisError) -> None:
+    print_note(f"mnesis: {error}")
     if isinstance(error, StoreBusyError):
-        note("to wait longer for it: --timeout SECONDS")
+        print_note("to wait longer, use --timeout SECONDS")
 
 
-def _close_quietly() -> None:
-    """Our output goes nowhere any more: nothing more is said, not even by the interpreter when it ends."""
+def _discard_output() -> None:
+    """Send all further output to the null device, so that not even the interpreter reports errors at exit."""
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # lives until the process ends

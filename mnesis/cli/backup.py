@@ -1,4 +1,4 @@
-"""`mnesis backup`: a whole copy of the database, while others go on writing."""
+"""`mnesis backup`: a consistent copy of the database while it is in use."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from mnesis.cli.database_option import Place, db_option, existing_database, json_option, reading
-from mnesis.cli.output import note, print_json
+from mnesis.cli.database_option import DatabaseOption, db_option, existing_database_path, json_option, open_store
+from mnesis.cli.output import print_json, print_note
 from mnesis.errors import StoreFullError
 
 
@@ -22,26 +22,27 @@ from mnesis.errors import StoreFullError
 @click.argument("file", metavar="FILE", type=click.Path())
 @json_option
 @db_option
-def command(file: str, as_json: bool, db: Place) -> None:
-    """Write a consistent copy of the database to FILE, which must not be there yet; others may go on reading and writing.
+def command(file: str, as_json: bool, db: DatabaseOption) -> None:
+    """Write a consistent copy of the database to FILE, which must not exist. Other processes can keep reading and writing.
 
-    Copying the file by other means while it is in use can give a damaged copy. Large files kept beside the database are
-    not part of it.
+    Copying the file by other means while it is in use can produce a damaged copy. Stored large files are not included.
     """
-    source, target = existing_database(db), Path(file).expanduser()
+    source, target = existing_database_path(db), Path(file).expanduser()
     if not _is_utf8(str(target.absolute())):
-        raise click.UsageError(f"{target} is no UTF-8, which SQLite asks of a copy's name; choose another")
+        raise click.UsageError(
+            f"{target} is not UTF-8, which SQLite requires for the name of a copy; choose another name"
+        )
     if os.path.lexists(target):
-        raise click.UsageError(f"{target} is there already; nothing is ever replaced, choose another name")
+        raise click.UsageError(f"{target} already exists and is never overwritten; choose another name")
     if not target.parent.is_dir():
-        raise click.UsageError(f"there is no directory {target.parent}; make it first")
-    _refuse_if_no_room(source, target)
-    asyncio.run(_copied(db, target))
+        raise click.UsageError(f"the directory {target.parent} does not exist; create it first")
+    _check_free_space(source, target)
+    asyncio.run(_copy(db, target))
     size = os.stat(target).st_size
     if as_json:
         print_json({"database": str(source), "file": str(target), "bytes": size})
     else:
-        note(f"{size / 1e6:,.1f} MB written to {target}")
+        print_note(f"{size / 1e6:,.1f} MB written to {target}")
 
 
 def _is_utf8(text: str) -> bool:
@@ -52,18 +53,18 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _refuse_if_no_room(source: Path, target: Path) -> None:
-    log = Path(f"{source}-wal")
-    needed = os.stat(source).st_size + (os.stat(log).st_size if log.exists() else 0)
-    free = shutil.disk_usage(target.parent).free
-    if free < needed:
+def _check_free_space(source: Path, target: Path) -> None:
+    wal = Path(f"{source}-wal")
+    needed_bytes = os.stat(source).st_size + (os.stat(wal).st_size if wal.exists() else 0)
+    free_bytes = shutil.disk_usage(target.parent).free
+    if free_bytes < needed_bytes:
         raise StoreFullError(
-            f"a copy may take {needed / 1e6:,.1f} MB and {target.parent} has {free / 1e6:,.1f} MB free; nothing was"
-            " written, choose another place",
+            f"a copy may take {needed_bytes / 1e6:,.1f} MB, but {target.parent} has {free_bytes / 1e6:,.1f} MB free; nothing"
+            " was written, choose another directory",
             db_path=target,
         )
 
 
-async def _copied(db: Place, target: Path) -> None:
-    async with reading(db) as store:
+async def _copy(db: DatabaseOption, target: Path) -> None:
+    async with open_store(db) as store:
         await store.backup(target)

@@ -1,4 +1,4 @@
-"""`mnesis dag`: the summaries of a session, and what each was made of."""
+"""`mnesis dag`: the summaries of a session and their children."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database_option import Place, db_option, json_option, reading
+from mnesis.cli.database_option import DatabaseOption, db_option, json_option, open_store
 from mnesis.cli.id_lookup import find_session
-from mnesis.cli.output import clean, console, note, print_json
+from mnesis.cli.output import clean, make_console, print_json, print_note
 
 if TYPE_CHECKING:
     from mnesis.models.dag import SummaryDag, SummaryNode
@@ -25,40 +25,40 @@ if TYPE_CHECKING:
     type=click.Choice(["tree", "mermaid", "dot"]),
     default="tree",
     show_default=True,
-    help="For reading, or the source of a drawing.",
+    help="A tree for reading, or the source of a diagram.",
 )
 @json_option
 @db_option
-def command(session_id: str, form: str, as_json: bool, db: Place) -> None:
-    """Show every summary with the summaries it was made of: kind, level, tokens, span of the log, first words.
+def command(session_id: str, form: str, as_json: bool, db: DatabaseOption) -> None:
+    """Show every summary with its child summaries: kind, level, tokens, span of the log, first words.
 
-    Those that the context shows now are marked. `mnesis expand` shows the originals behind one.
+    Summaries in the current context are marked. `mnesis expand` shows the originals behind a summary.
     """
     dag = asyncio.run(_read(db, session_id))
     if as_json:
-        print_json({"session_id": dag.session_id, "summaries": [_facts(root) for root in dag.roots]})
+        print_json({"session_id": dag.session_id, "summaries": [_to_dict(root) for root in dag.roots]})
     elif form == "mermaid":
         print(clean(dag.to_mermaid()), end="")
     elif form == "dot":
         print(clean(dag.to_dot()), end="")
     else:
-        console().print(dag)
+        make_console().print(dag)
     if not dag:
-        note("no summaries yet: the context shows every message")
+        print_note("no summaries yet: the context shows every message")
 
 
-async def _read(db: Place, session_id: str) -> SummaryDag:
+async def _read(db: DatabaseOption, session_id: str) -> SummaryDag:
     from mnesis.models.dag import SummaryDag
 
-    async with reading(db) as store:
+    async with open_store(db) as store:
         session = await find_session(store, session_id)
         context = await store.active_context(session.id)
-        standing = {cover.summary_id for cover in context.covers}
-        return SummaryDag.of(session.id, await store.summaries(session.id), standing)
+        visible_ids = {cover.summary_id for cover in context.covers}
+        return SummaryDag.of(session.id, await store.summaries(session.id), visible_ids)
 
 
-def _facts(node: SummaryNode) -> dict[str, Any]:
-    """A summary with everything below it."""
+def _to_dict(node: SummaryNode) -> dict[str, Any]:
+    """Return a summary and its descendants as a JSON object."""
     summary = node.summary
     return {
         "id": summary.id,
@@ -72,5 +72,5 @@ def _facts(node: SummaryNode) -> dict[str, Any]:
         "message_count": summary.message_count,
         "in_context": node.in_context,
         "preview": node.preview,
-        "children": [_facts(child) for child in node.children],
+        "children": [_to_dict(child) for child in node.children],
     }

@@ -1,4 +1,4 @@
-"""What the commands share: the options that name the database, opening it, reading it without changing it."""
+"""Options that most commands share, such as `--db`, and how commands open the database."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 DEFAULT_TIMEOUT_SECONDS = 10.0
-_PAGE = 500
+_PAGE_SIZE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Which database a command was told to use, and how long it waits for others who hold it."""
+class DatabaseOption:
+    """The database a command uses, and how long it waits for a process that holds it."""
 
     path: str | None = None
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
 
     def config(self, *, read_only: bool = False, **groups: Any) -> MnesisConfig:
-        """A configuration with this timeout; `groups` are its other parts."""
+        """Return a configuration with this timeout. `groups` are the other groups of settings."""
         from mnesis.config import MnesisConfig, StoreConfig
 
         store = StoreConfig(connection_timeout=self.timeout_seconds, read_only=read_only)
@@ -42,11 +42,11 @@ class Place:
 
 
 def db_option(function: _Command) -> _Command:
-    """`--db PATH` and `--timeout SECONDS`, together as the argument `db`, a `Place`."""
+    """Add `--db PATH` and `--timeout SECONDS`, passed together as the argument `db`, a `DatabaseOption`."""
 
     @wraps(function)
-    def with_place(*, db: str | None, timeout: float, **others: Any) -> Any:
-        return function(db=Place(db, timeout), **others)
+    def with_database(*, db: str | None, timeout: float, **others: Any) -> Any:
+        return function(db=DatabaseOption(db, timeout), **others)
 
     timeout = click.option(
         "--timeout",
@@ -54,79 +54,88 @@ def db_option(function: _Command) -> _Command:
         default=DEFAULT_TIMEOUT_SECONDS,
         show_default=True,
         metavar="SECONDS",
-        help="How long to wait for a process that holds the database.",
+        help="How long to wait for another process that has locked the database.",
     )
-    named = click.option("--db", envvar="MNESIS_DB", metavar="PATH", help="The database [env: MNESIS_DB].")
-    return cast(_Command, named(timeout(with_place)))
+    path_option = click.option(
+        "--db", envvar="MNESIS_DB", metavar="PATH", help="Path of the database [env: MNESIS_DB]."
+    )
+    return cast(_Command, path_option(timeout(with_database)))
 
 
 def json_option(function: _Command) -> _Command:
-    """`--json`, as the argument `as_json`."""
+    """Add `--json`, passed as the argument `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)
 
 
-def lines_option(function: _Command) -> _Command:
-    """`--jsonl`, as the argument `as_lines`."""
-    return click.option("--jsonl", "as_lines", is_flag=True, help="Print JSON, one row per line.")(function)
+def jsonl_option(function: _Command) -> _Command:
+    """Add `--jsonl`, passed as the argument `as_jsonl`."""
+    return click.option("--jsonl", "as_jsonl", is_flag=True, help="Print JSON, one object per line.")(function)
 
 
 class NoDatabaseError(MnesisStoreError):
-    """There is no database at the path, and reading must not make one."""
+    """The path has no database. Reading never creates one."""
 
 
-def database_path(db: Place) -> Path:
-    """The path a command works on; it need not exist."""
+def database_path(db: DatabaseOption) -> Path:
+    """Return the path of the database, which does not have to exist.
+
+    Raises `click.UsageError` if it is not a usable path.
+    """
     from mnesis.config import DEFAULT_DIRECTORY
 
     if db.path == ":memory:":
-        raise click.UsageError("a database in memory ends with its process; name a file with --db")
+        raise click.UsageError("':memory:' does not outlive one command; pass the path of a file with --db")
     if db.path == "" or "\0" in (db.path or ""):
-        raise click.UsageError(f"{db.path!r} is no path; name the database with --db, or leave it out")
+        raise click.UsageError(f"{db.path!r} is not a path; pass the path of the database with --db, or omit it")
     try:
         return Path(db.path or f"{DEFAULT_DIRECTORY}/sessions.db").expanduser()
     except RuntimeError as error:
         raise click.UsageError(f"{db.path}: {error}") from error
 
 
-def existing_database(db: Place) -> Path:
-    """The path of a database that is there. Looks with stat only: opening the file would drop SQLite's locks."""
+def existing_database_path(db: DatabaseOption) -> Path:
+    """Return the path of a database that exists.
+
+    Only calls `stat`, because opening and closing the file would drop SQLite's locks. Raises `NoDatabaseError` if there is
+    no database at the path.
+    """
     path = database_path(db)
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise NoDatabaseError(f"no database at {path} yet; name one with --db or MNESIS_DB") from None
+        raise NoDatabaseError(f"no database at {path} yet; pass its path with --db or MNESIS_DB") from None
     except OSError as error:
         raise NoDatabaseError(f"{path} cannot be used: {error}") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise NoDatabaseError(f"{path} is no file; name the database itself with --db")
-    if found.st_size == 0:
-        raise NoDatabaseError(f"{path} is empty: no session was ever stored there")
+    if not stat.S_ISREG(status.st_mode):
+        raise NoDatabaseError(f"{path} is not a file; pass the path of the database with --db")
+    if status.st_size == 0:
+        raise NoDatabaseError(f"{path} is empty: no session was ever stored in it")
     return path
 
 
 @asynccontextmanager
-async def reading(db: Place) -> AsyncIterator[Store]:
-    """The store of a database that is there already; nothing is written to it, not even an update of its schema."""
+async def open_store(db: DatabaseOption) -> AsyncIterator[Store]:
+    """Open the store of an existing database read-only. Not even its schema is updated."""
     from mnesis.engine.engine import Engine
 
-    async with Engine(existing_database(db), config=db.config(read_only=True)) as engine:
+    async with Engine(existing_database_path(db), config=db.config(read_only=True)) as engine:
         yield engine.store
 
 
 @asynccontextmanager
-async def writing(db: Place) -> AsyncIterator[Engine]:
-    """An engine on a database that is there already, for commands that change it."""
+async def open_engine(db: DatabaseOption) -> AsyncIterator[Engine]:
+    """Open an engine on an existing database, for commands that change it."""
     from mnesis.engine.engine import Engine
 
-    async with Engine(existing_database(db), config=db.config()) as engine:
+    async with Engine(existing_database_path(db), config=db.config()) as engine:
         yield engine
 
 
 async def all_sessions(store: Store) -> AsyncIterator[SessionRecord]:
-    """Every session, newest first, read a page at a time."""
+    """Yield every session, newest first, read in pages."""
     cursor: str | None = None
     while True:
-        page = await store.sessions(limit=_PAGE, cursor=cursor)
+        page = await store.sessions(limit=_PAGE_SIZE, cursor=cursor)
         for session in page.sessions:
             yield session
         cursor = page.next_cursor
@@ -135,7 +144,7 @@ async def all_sessions(store: Store) -> AsyncIterator[SessionRecord]:
 
 
 async def is_stored(store: Store, session_id: str) -> bool:
-    """Whether there is a session of exactly this id."""
+    """Return whether the store has a session with exactly this id."""
     try:
         await store.session(session_id)
     except SessionNotFoundError:

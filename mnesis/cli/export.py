@@ -1,4 +1,4 @@
-"""`mnesis export`: a session as lines of JSON, nothing lost."""
+"""`mnesis export`: a session written to a file, as lossless JSONL or as a transcript."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mnesis import __version__
-from mnesis.cli.database_option import Place, db_option, reading
+from mnesis.cli.database_option import DatabaseOption, db_option, open_store
 from mnesis.cli.export_files import file_lines
 from mnesis.cli.export_format import FORMAT, FORMAT_VERSION, message_dict, write_line
 from mnesis.cli.id_lookup import find_session
-from mnesis.cli.output import note, to_json
+from mnesis.cli.output import print_note, to_json
 from mnesis.cli.storage_option import file_storage, storage_option
-from mnesis.cli.transcripts import html, markdown, redacted
+from mnesis.cli.transcripts import redact_values, render_html, render_markdown
 
 if TYPE_CHECKING:
     from mnesis.files.storage import FileStorage
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mnesis.models.summary import Summary
     from mnesis.store.base import Store
 
-_PAGE = 500
+_PAGE_SIZE = 500
 
 
 @click.command(
@@ -42,15 +42,15 @@ _PAGE = 500
     type=click.Choice(["jsonl", "openai", "md", "html"]),
     default="jsonl",
     show_default=True,
-    help="All there is to bring back; messages for a provider; for reading; for reading, one file.",
+    help="jsonl: complete, for mnesis import; openai: messages for a provider; md, html: for reading.",
 )
-@click.option("--redact", is_flag=True, help="Blank what looks like a key, token or password.")
-@click.option("--with-files", is_flag=True, help="Carry the stored large files along, whole; for jsonl.")
+@click.option("--redact", is_flag=True, help="Redact what looks like a key, token or password.")
+@click.option("--with-files", is_flag=True, help="Include the stored large files; only for jsonl.")
 @storage_option
 @click.option(
-    "-o", "--output", metavar="FILE", help="Write here, readable by you alone, instead of to standard output."
+    "-o", "--output", metavar="FILE", help="Write to FILE, readable only by you, instead of to standard output."
 )
-@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--force", is_flag=True, help="Overwrite FILE if it exists.")
 @db_option
 def command(
     session_id: str,
@@ -60,71 +60,83 @@ def command(
     storage: str | None,
     output: str | None,
     force: bool,
-    db: Place,
+    db: DatabaseOption,
 ) -> None:
-    """Write a session. As jsonl: its settings, every message with all fields, summaries and what they cover, pruned
-    outputs, turns, compactions, interruptions; `mnesis import` brings it back. The other formats hold the messages
-    alone: openai as a JSON list for chat completions, md and html for reading. Stored large files stay where they are;
-    --with-files puts them into jsonl, so that `mnesis import` stores them where it runs.
+    """Export a session.
+
+    jsonl holds everything: settings, every message with all fields, summaries and what they cover, pruned outputs, turns,
+    compactions, interruptions. `mnesis import` restores it. The other formats hold only the messages: openai is a JSON list
+    for chat completions, md and html are for reading. Stored large files are not included; --with-files adds them to
+    jsonl, and `mnesis import` stores them again.
     """
     if with_files and (redact or form != "jsonl"):
-        raise click.UsageError("--with-files is for --format jsonl without --redact: files are carried as they are")
+        raise click.UsageError("--with-files requires --format jsonl without --redact: files are exported unchanged")
     files = file_storage(storage) if with_files else None
-    written = asyncio.run(_export(session_id, form, redact, files, output, force, db))
+    written_bytes = asyncio.run(_export(session_id, form, redact, files, output, force, db))
     if output is not None:
-        note(f"{written:,} bytes written to {output}")
+        print_note(f"{written_bytes:,} bytes written to {output}")
 
 
 async def _export(
-    session_id: str, form: str, redact: bool, files: FileStorage | None, output: str | None, force: bool, db: Place
+    session_id: str,
+    form: str,
+    redact: bool,
+    files: FileStorage | None,
+    output: str | None,
+    force: bool,
+    db: DatabaseOption,
 ) -> int:
-    written = 0
-    async with reading(db) as store:
+    written_bytes = 0
+    async with open_store(db) as store:
         session = await find_session(store, session_id)
-        with _opened(output, force) as file:
+        with _open_output(output, force) as file:
             pieces = _transcript(store, session, form, redact)
             if form == "jsonl":
                 pieces = _jsonl(store, session, redact, files)
             async for piece in pieces:
                 file.write(piece)
-                written += len(piece.encode(errors="replace"))
-    return written
+                written_bytes += len(piece.encode(errors="replace"))
+    return written_bytes
 
 
 async def _jsonl(store: Store, session: SessionRecord, redact: bool, files: FileStorage | None) -> AsyncIterator[str]:
-    async for line in _lines(store, session):
-        yield f"{write_line(redacted(line) if redact else line)}\n"
+    async for line in _export_lines(store, session):
+        yield f"{write_line(redact_values(line) if redact else line)}\n"
     if files is not None:
-        named = dict.fromkeys(found.content_id for found in await store.file_references(session_id=session.id))
-        for line in file_lines(files, named):
+        content_ids = dict.fromkeys(
+            reference.content_id for reference in await store.file_references(session_id=session.id)
+        )
+        for line in file_lines(files, content_ids):
             yield f"{write_line(line)}\n"
 
 
 async def _transcript(store: Store, session: SessionRecord, form: str, redact: bool) -> AsyncIterator[str]:
     from mnesis.models.message import Message
-    from mnesis.recall.expand import every_message
+    from mnesis.recall.expand import read_log
 
-    messages = [message async for message in every_message(store, session.id)]
+    messages = [message async for message in read_log(store, session.id)]
     if redact:
-        session = replace(session, title=redacted(session.title), system_prompt=redacted(session.system_prompt))
-        messages = [Message.model_validate(redacted(message.model_dump())) for message in messages]
+        session = replace(
+            session, title=redact_values(session.title), system_prompt=redact_values(session.system_prompt)
+        )
+        messages = [Message.model_validate(redact_values(message.model_dump())) for message in messages]
     if form == "openai":
         from mnesis.formats.openai import chat_messages
 
         yield f"{to_json(chat_messages(messages, session.system_prompt), indent=2)}\n"
     else:
-        for piece in markdown(session, messages) if form == "md" else html(session, messages):
+        for piece in render_markdown(session, messages) if form == "md" else render_html(session, messages):
             yield piece
 
 
 @contextmanager
-def _opened(output: str | None, force: bool) -> Iterator[TextIO]:
-    """Standard output, or a new file of mode 0600 that appears under its name only when it is whole."""
+def _open_output(output: str | None, force: bool) -> Iterator[TextIO]:
+    """Open standard output, or a new file with mode 0600 that gets its name only when it is complete."""
     if output is None or output == "-":
         yield sys.stdout
         return
     if os.path.lexists(output) and not force:
-        raise click.UsageError(f"{output} is there already; choose another name, or replace it with --force")
+        raise click.UsageError(f"{output} already exists; choose another name, or overwrite it with --force")
     partial = f"{output}.{os.getpid()}.partial"
     try:
         descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -141,7 +153,7 @@ def _opened(output: str | None, force: bool) -> Iterator[TextIO]:
         raise
 
 
-async def _lines(store: Store, session: SessionRecord) -> AsyncIterator[dict[str, Any]]:
+async def _export_lines(store: Store, session: SessionRecord) -> AsyncIterator[dict[str, Any]]:
     context = await store.active_context(session.id)
     session = context.session
     yield {
@@ -152,7 +164,7 @@ async def _lines(store: Store, session: SessionRecord) -> AsyncIterator[dict[str
         "value": asdict(session) | {"usage": session.usage.model_dump()},
     }
     after = 0
-    while page := await store.messages(session.id, after_seq=after, until_seq=session.last_seq, limit=_PAGE):
+    while page := await store.messages(session.id, after_seq=after, until_seq=session.last_seq, limit=_PAGE_SIZE):
         after = page[-1].seq
         for message in page:
             yield {"kind": "message", "value": message_dict(message)}
@@ -173,13 +185,16 @@ async def _lines(store: Store, session: SessionRecord) -> AsyncIterator[dict[str
 
 
 async def _hidden_spans(store: Store, summary: Summary) -> list[list[int]]:
-    """The spans between a summary's first and last message that it does not stand for: they were out of view before."""
+    """Return the spans between a summary's first and last message that it does not cover.
+
+    These messages were already hidden when the summary was written.
+    """
     if summary.message_count == summary.last_seq - summary.first_seq + 1:
         return []
-    behind = {message.seq for message in await store.covered_messages(summary.session_id, summary.id)}
+    covered_seqs = {message.seq for message in await store.covered_messages(summary.session_id, summary.id)}
     spans: list[list[int]] = []
     for seq in range(summary.first_seq, summary.last_seq + 1):
-        if seq in behind:
+        if seq in covered_seqs:
             continue
         if spans and spans[-1][1] == seq - 1:
             spans[-1][1] = seq

@@ -1,7 +1,7 @@
-"""The lines of an export: JSON objects that bring back exactly what was stored.
+"""The lines of an export: JSON objects that restore exactly what was stored.
 
-A line is `{"kind": …, "value": …}` in ASCII. JSON cannot hold a high surrogate followed by a low one (it reads them as one
-character); a line with such a text is `{"kind": "encoded", "data": …}`: the base64 of its JSON in UTF-8 with surrogates kept.
+A line is `{"kind": …, "value": …}` in ASCII. JSON reads a high surrogate followed by a low one as one character, so a line
+with such a pair is `{"kind": "encoded", "data": …}`: the base64 of its JSON in UTF-8, surrogates included.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def message_dict(message: Message) -> dict[str, Any]:
-    """A message as a mapping of what differs from the defaults; `message_from` is the inverse."""
+    """Return the fields of a message that differ from their defaults. `parse_message` is the inverse."""
     fields = message.model_dump(exclude_defaults=True, exclude={"parts", "session_id"})
     parts = [{"type": part.type, **part.model_dump(exclude_defaults=True)} for part in message.parts]
     return {**fields, "parts": parts}
 
 
-def message_from(fields: dict[str, Any], session_id: str) -> Message:
-    """The message back. Raises ValueError for anything that is none."""
+def parse_message(fields: dict[str, Any], session_id: str) -> Message:
+    """Return the message with these fields. Raises ValueError if they are not a message."""
     from mnesis.models.message import Message
 
     return Message.model_validate({**fields, "session_id": session_id})
 
 
 def write_line(value: dict[str, Any]) -> str:
-    """One line, without its end."""
+    """Encode a value as one line, without a newline."""
     plain = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if not _SURROGATE_PAIR.search(plain):
         return json.dumps(value, allow_nan=False)
@@ -44,7 +44,7 @@ def write_line(value: dict[str, Any]) -> str:
 
 
 def read_line(line: str) -> dict[str, Any]:
-    """The value of a line. Raises ValueError for anything else."""
+    """Decode the value of a line. Raises ValueError if it is not a line of an export."""
     value = json.loads(line)
     if isinstance(value, dict) and value.get("kind") == "encoded":
         try:
@@ -52,5 +52,5 @@ def read_line(line: str) -> dict[str, Any]:
         except (KeyError, TypeError, binascii.Error, UnicodeDecodeError) as error:
             raise ValueError("the encoded line cannot be decoded") from error
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
-        raise ValueError("a line is an object with a kind")
+        raise ValueError("a line must be a JSON object with a kind")
     return value

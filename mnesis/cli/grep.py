@@ -1,4 +1,4 @@
-"""`mnesis grep`: every place in the logs where a pattern stands."""
+"""`mnesis grep`: every match of a text or pattern in the logs."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database_option import Place, db_option, json_option, lines_option, reading
-from mnesis.cli.id_lookup import chosen_sessions
-from mnesis.cli.output import ROLE_STYLES, clean, console, counted, cut, note, print_json, to_json
+from mnesis.cli.database_option import DatabaseOption, db_option, json_option, jsonl_option, open_store
+from mnesis.cli.id_lookup import select_sessions
+from mnesis.cli.output import ROLE_STYLES, clean, line_cell, make_console, pluralize, print_json, print_note, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mnesis.models.search import GrepMatch
     from mnesis.models.session import SessionRecord
-    from mnesis.recall.grep import Grep
+    from mnesis.recall.grep import GrepQuery
     from mnesis.store.base import Store
 
-_LINE_CHARS = 300
-_FULL, _OVER = "as many matches as -n allows were found", "the time of --time-limit was over"
+_MAX_LINE_CHARS = 300
+_LIMIT_REACHED, _TIMED_OUT = "the limit of -n was reached", "the time limit of --time-limit was reached"
 
 
 @dataclass(frozen=True, slots=True)
-class _Hit:
-    """A match, where it is, and the lines around it."""
+class _Match:
+    """A match, its location, and the lines around it."""
 
     session_id: str
     summary_id: str | None
@@ -38,35 +38,37 @@ class _Hit:
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 
-    def facts(self) -> dict[str, Any]:
-        """For programs."""
-        place = {"session_id": self.session_id, "summary_id": self.summary_id}
-        return place | asdict(self.match) | {"before": self.before, "after": self.after}
+    def to_dict(self) -> dict[str, Any]:
+        """Return the match as a JSON object."""
+        location = {"session_id": self.session_id, "summary_id": self.summary_id}
+        return location | asdict(self.match) | {"before": self.before, "after": self.after}
 
 
 @dataclass
 class _Outcome:
-    """What was found; why the search ended early ("" if it did not), and where one session's search goes on."""
+    """The matches found. `stop_reason` is "" if everything was searched; `cursor` continues the search of one session."""
 
-    hits: list[_Hit] = field(default_factory=list)
-    stopped: str = ""
+    hits: list[_Match] = field(default_factory=list)
+    stop_reason: str = ""
     cursor: str | None = None
 
 
 @click.command(
     "grep",
-    short_help="Find every place where a text or pattern stands.",
+    short_help="Find every match of a text or pattern.",
     epilog="Example: mnesis grep -E 'valve [0-9]+' sess_1a -i -C 2",
 )
 @click.argument("pattern")
 @click.argument("session_id", metavar="[ID]", required=False)
-@click.option("-i", "--ignore-case", is_flag=True, help="Capitals do not matter.")
-@click.option("-F", "literal", is_flag=True, help="PATTERN is a text as it stands; the default.")
+@click.option("-i", "--ignore-case", is_flag=True, help="Ignore upper and lower case.")
+@click.option("-F", "literal", is_flag=True, help="PATTERN is literal text; the default.")
 @click.option("-E", "regular", is_flag=True, help="PATTERN is a regular expression.")
 @click.option(
     "-C", "context", default=0, type=click.IntRange(0, 1_000), metavar="N", help="Show N lines around a match."
 )
-@click.option("-n", "--limit", default=100, show_default=True, type=click.IntRange(1, 10_000), help="At most so many.")
+@click.option(
+    "-n", "--limit", default=100, show_default=True, type=click.IntRange(1, 10_000), help="Maximum number of matches."
+)
 @click.option(
     "--time-limit",
     "seconds",
@@ -74,122 +76,129 @@ class _Outcome:
     show_default=True,
     type=click.FloatRange(min=0, min_open=True, max=3_600),
     metavar="SECONDS",
-    help="Then print what was found so far, and say so.",
+    help="Stop after this time and print what was found so far.",
 )
-@click.option("--cursor", metavar="CURSOR", help="Go on where a search of one session ended.")
-@lines_option
+@click.option("--cursor", metavar="CURSOR", help="Continue an earlier search of one session.")
+@jsonl_option
 @json_option
 @db_option
 def command(
     pattern: str, session_id: str | None, ignore_case: bool, literal: bool, regular: bool, context: int, limit: int, seconds: float,
-    cursor: str | None, as_lines: bool, as_json: bool, db: Place,
+    cursor: str | None, as_jsonl: bool, as_json: bool, db: DatabaseOption,
 ) -> None:  # fmt: skip
-    """Find every place in one session, or in all, in order of the log, grouped by the summary that covers it now.
+    """Find every match in one session, or in all, in log order, grouped by the summary that covers it now.
 
-    Looks at the logs themselves: folded messages are found like all others. Exit code 0 also when nothing is found.
+    The logs themselves are searched, so folded messages are found like any other. The exit code is 0 even if nothing is
+    found.
     """
-    from mnesis.recall.grep import Grep
+    from mnesis.recall.grep import GrepQuery
 
     if literal and regular:
-        raise click.UsageError("-F and -E contradict each other; give one of them")
+        raise click.UsageError("-F and -E exclude each other; use one of them")
     if cursor is not None and session_id is None:
-        raise click.UsageError("--cursor belongs to a search of one session; name it")
-    # A brace in brackets is no count of repetitions, neither for the matcher nor for the check of its size.
-    written = re.escape(pattern).replace("\\{", "[{]") if not regular else pattern
-    wanted = Grep(written, ignore_case=ignore_case, limit=limit, cursor=cursor, timeout_seconds=seconds)
-    outcome = asyncio.run(_found(db, session_id, wanted, context))
+        raise click.UsageError("--cursor continues the search of one session; add the session's ID")
+    # A brace in brackets is not a repetition count, neither for the matcher nor for the check of its size.
+    expression = re.escape(pattern).replace("\\{", "[{]") if not regular else pattern
+    query = GrepQuery(expression, ignore_case=ignore_case, limit=limit, cursor=cursor, timeout_seconds=seconds)
+    outcome = asyncio.run(_search_sessions(db, session_id, query, context))
     if as_json:
         print_json(
             {
-                "matches": [hit.facts() for hit in outcome.hits],
-                "complete": not outcome.stopped,
-                "stopped": outcome.stopped,
+                "matches": [hit.to_dict() for hit in outcome.hits],
+                "complete": not outcome.stop_reason,
+                "stopped": outcome.stop_reason,
                 "next_cursor": outcome.cursor,
             }
         )
-    elif as_lines:
+    elif as_jsonl:
         for hit in outcome.hits:
-            print(to_json(hit.facts()))
+            print(to_json(hit.to_dict()))
     else:
         _print(outcome.hits)
-    if outcome.stopped:
-        how = f"; go on with --cursor {outcome.cursor}" if outcome.cursor else ""
-        note(f"not everything was searched: {outcome.stopped}{how}")
+    if outcome.stop_reason:
+        hint = f"; continue with --cursor {outcome.cursor}" if outcome.cursor else ""
+        print_note(f"not everything was searched: {outcome.stop_reason}{hint}")
     elif not outcome.hits:
-        note("nothing found")
+        print_note("nothing found")
 
 
-async def _found(db: Place, session_id: str | None, wanted: Grep, context: int) -> _Outcome:
-    outcome, deadline = _Outcome(), time.monotonic() + wanted.timeout_seconds
-    async with reading(db) as store:
-        sessions = await chosen_sessions(store, session_id)
+async def _search_sessions(db: DatabaseOption, session_id: str | None, query: GrepQuery, context: int) -> _Outcome:
+    outcome, deadline = _Outcome(), time.monotonic() + query.timeout_seconds
+    async with open_store(db) as store:
+        sessions = await select_sessions(store, session_id)
         for number, session in enumerate(sessions):
-            left = replace(wanted, limit=wanted.limit - len(outcome.hits), timeout_seconds=deadline - time.monotonic())
-            if left.limit > 0 and left.timeout_seconds > 0:
-                await _search(store, session, left, context, outcome)
-                unseen = len(sessions) - number - 1
+            remaining_query = replace(
+                query, limit=query.limit - len(outcome.hits), timeout_seconds=deadline - time.monotonic()
+            )
+            if remaining_query.limit > 0 and remaining_query.timeout_seconds > 0:
+                await _search_session(store, session, remaining_query, context, outcome)
+                unsearched = len(sessions) - number - 1
             else:
-                unseen = len(sessions) - number
-                outcome.stopped = _FULL if left.limit <= 0 else _OVER
-            if outcome.stopped:
-                outcome.stopped += f"; {counted(unseen, 'session')} not looked at" if unseen else ""
+                unsearched = len(sessions) - number
+                outcome.stop_reason = _LIMIT_REACHED if remaining_query.limit <= 0 else _TIMED_OUT
+            if outcome.stop_reason:
+                outcome.stop_reason += f"; {pluralize(unsearched, 'session')} not searched" if unsearched else ""
                 break
     if session_id is None:
         outcome.cursor = None
     return outcome
 
 
-async def _search(store: Store, session: SessionRecord, wanted: Grep, context: int, outcome: _Outcome) -> None:
+async def _search_session(
+    store: Store, session: SessionRecord, query: GrepQuery, context: int, outcome: _Outcome
+) -> None:
     from mnesis.recall.grep import grep
 
-    page = await grep(store, session.id, wanted)
+    page = await grep(store, session.id, query)
     for group in page.groups:
         for match in group.matches:
-            before, after = await _around(store, session.id, match, context) if context else ((), ())
-            outcome.hits.append(_Hit(session.id, group.summary_id, match, before, after))
+            before, after = await _lines_around(store, session.id, match, context) if context else ((), ())
+            outcome.hits.append(_Match(session.id, group.summary_id, match, before, after))
     if page.next_cursor is not None:
         outcome.cursor = page.next_cursor
-        outcome.stopped = _OVER if page.timed_out else _FULL
+        outcome.stop_reason = _TIMED_OUT if page.timed_out else _LIMIT_REACHED
 
 
-async def _around(
+async def _lines_around(
     store: Store, session_id: str, match: GrepMatch, lines: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The lines before and after the ones a match stands on, each cut to a printable length."""
-    from mnesis.formats.text import readable
+    """Return the lines before and after a match, each cut to a printable length."""
+    from mnesis.formats.text import message_text
 
-    text = readable(await store.message(session_id, match.message_id))
+    text = message_text(await store.message(session_id, match.message_id))
     line_start, line_end = text.rfind("\n", 0, match.start) + 1, text.find("\n", match.end)
     before = text[max(0, line_start - lines * 10_000) : max(0, line_start - 1)].split("\n") if line_start else []
     after = text[line_end + 1 : line_end + lines * 10_000].split("\n") if line_end >= 0 else []
-    return tuple(line[:_LINE_CHARS] for line in before[-lines:]), tuple(line[:_LINE_CHARS] for line in after[:lines])
+    return tuple(line[:_MAX_LINE_CHARS] for line in before[-lines:]), tuple(
+        line[:_MAX_LINE_CHARS] for line in after[:lines]
+    )
 
 
-def _print(hits: Sequence[_Hit]) -> None:
-    screen = console()
+def _print(hits: Sequence[_Match]) -> None:
+    console = make_console()
     for (session_id, summary_id), group in groupby(hits, lambda hit: (hit.session_id, hit.summary_id)):
-        _print_group(screen, session_id, summary_id, list(group))
+        _print_group(console, session_id, summary_id, list(group))
 
 
-def _print_group(screen: Console, session_id: str, summary_id: str | None, hits: Sequence[_Hit]) -> None:
+def _print_group(console: Console, session_id: str, summary_id: str | None, hits: Sequence[_Match]) -> None:
     from rich.text import Text
 
     covered = f"covered by {clean(summary_id)}" if summary_id else "not covered by a summary"
-    screen.print(Text(f"{clean(session_id)}  {covered}  {len(hits):,}", style="bold"))
-    printed: GrepMatch | None = None
+    console.print(Text(f"{clean(session_id)}  {covered}  {len(hits):,}", style="bold"))
+    last_printed: GrepMatch | None = None
     for hit in hits:
-        if printed is not None and _same_line(printed, hit.match):
+        if last_printed is not None and _same_line(last_printed, hit.match):
             continue
-        printed = hit.match
+        last_printed = hit.match
         for line in hit.before:
-            screen.print(Text("        ").append_text(cut(line, _LINE_CHARS)), style="dim")
-        head = (f"  #{hit.match.seq} {hit.match.role}: ", ROLE_STYLES.get(hit.match.role, ""))
-        screen.print(Text.assemble(head, cut(hit.match.line, _LINE_CHARS)))
+            console.print(Text("        ").append_text(line_cell(line, _MAX_LINE_CHARS)), style="dim")
+        prefix = (f"  #{hit.match.seq} {hit.match.role}: ", ROLE_STYLES.get(hit.match.role, ""))
+        console.print(Text.assemble(prefix, line_cell(hit.match.line, _MAX_LINE_CHARS)))
         for line in hit.after:
-            screen.print(Text("        ").append_text(cut(line, _LINE_CHARS)), style="dim")
+            console.print(Text("        ").append_text(line_cell(line, _MAX_LINE_CHARS)), style="dim")
 
 
-def _same_line(first: GrepMatch, match: GrepMatch) -> bool:
-    """Whether a match stands on the line that was printed for the first match on it."""
-    lines = (first.message_id, first.line), (match.message_id, match.line)
-    return lines[0] == lines[1] and match.start - first.start < len(first.line)
+def _same_line(printed: GrepMatch, match: GrepMatch) -> bool:
+    """Return whether a match is on the line that was already printed for an earlier match."""
+    lines = (printed.message_id, printed.line), (match.message_id, match.line)
+    return lines[0] == lines[1] and match.start - printed.start < len(printed.line)

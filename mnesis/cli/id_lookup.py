@@ -1,4 +1,4 @@
-"""Ids as people type them: whole, or their beginning where it is unique."""
+"""Lookup of sessions, summaries and messages by id or by a unique prefix of it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from mnesis.models.session import SessionRecord
     from mnesis.store.base import Store
 
-CANDIDATES_SHOWN = 5
-_PAGE = 500
+MAX_CANDIDATES_SHOWN = 5
+_PAGE_SIZE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ItemRef:
     """A summary or message, and the session it belongs to."""
 
     session_id: str
@@ -30,84 +30,84 @@ class Found:
 
 
 async def find_session(store: Store, text: str) -> SessionRecord:
-    """The session of this id, or the only one whose id begins so.
+    """Find the session with this id, or the only one whose id starts with `text`.
 
-    Raises `SessionNotFoundError`, and `click.UsageError` naming candidates where several begin so.
+    Raises `SessionNotFoundError` if none matches, and `click.UsageError` listing candidates if several do.
     """
     try:
         return await store.session(text)
     except SessionNotFoundError:
-        matches = [session async for session in all_sessions(store) if _begins(session.id, text)]
+        matches = [session async for session in all_sessions(store) if _is_prefix(session.id, text)]
         if not matches:
             raise
     if len(matches) > 1:
-        raise _ambiguous(text, [session.id for session in matches])
+        raise _ambiguous_id_error(text, [session.id for session in matches])
     return matches[0]
 
 
-async def chosen_sessions(store: Store, session_id: str | None) -> list[SessionRecord]:
-    """The session that an id or the start of one names, or every session if None."""
+async def select_sessions(store: Store, session_id: str | None) -> list[SessionRecord]:
+    """Return the session with this id or id prefix, or every session if `session_id` is None."""
     if session_id is None:
         return [session async for session in all_sessions(store)]
     return [await find_session(store, session_id)]
 
 
-async def find_item(store: Store, text: str, sessions: Sequence[SessionRecord]) -> Found:
-    """The summary, else the message, of this id or the only one whose id begins so, in any of `sessions`.
+async def find_item(store: Store, text: str, sessions: Sequence[SessionRecord]) -> ItemRef:
+    """Find the summary, or else the message, with this id or id prefix in any of `sessions`.
 
-    Raises `NotFoundError`, and `click.UsageError` naming candidates.
+    Raises `NotFoundError` if none matches, and `click.UsageError` listing candidates if several do.
     """
-    for look in (_summaries, _messages):
-        begun = [found for session in sessions async for found in look(store, session, text)]
-        matches = [found for found in begun if found.id == text] or begun
+    for find_candidates in (_summaries, _messages):
+        candidates = [item for session in sessions async for item in find_candidates(store, session, text)]
+        matches = [item for item in candidates if item.id == text] or candidates
         if len(matches) > 1:
-            raise _ambiguous(text, [f"{found.id} of session {found.session_id}" for found in matches])
+            raise _ambiguous_id_error(text, [f"{item.id} of session {item.session_id}" for item in matches])
         if matches:
             return matches[0]
-    where = f"session {sessions[0].id!r}" if len(sessions) == 1 else store.location
-    raise NotFoundError(text, where=where)
+    location = f"session {sessions[0].id!r}" if len(sessions) == 1 else store.location
+    raise NotFoundError(text, location=location)
 
 
 async def find_message_seq(store: Store, session: SessionRecord, text: str) -> int:
-    """The place of a message, given by that number, by its id or by the beginning of its id."""
+    """Return the seq of a message, given that number, its id or a prefix of its id."""
     if text.isascii() and text.isdigit() and len(text) <= 18:
         return int(text)
-    begun = [found async for found in _messages(store, session, text)]
-    matches = [found for found in begun if found.id == text] or begun
+    candidates = [item async for item in _messages(store, session, text)]
+    matches = [item for item in candidates if item.id == text] or candidates
     if len(matches) > 1:
-        raise _ambiguous(text, [found.id for found in matches])
+        raise _ambiguous_id_error(text, [item.id for item in matches])
     if not matches:
-        raise MessageNotFoundError(text, where=f"session {session.id!r}")
+        raise MessageNotFoundError(text, location=f"session {session.id!r}")
     return (await store.message(session.id, matches[0].id)).seq
 
 
-async def _summaries(store: Store, session: SessionRecord, text: str) -> AsyncIterator[Found]:
+async def _summaries(store: Store, session: SessionRecord, text: str) -> AsyncIterator[ItemRef]:
     for summary in await store.summaries(session.id):
-        if _begins(summary.id, text):
-            yield Found(session.id, summary.id, "summary")
+        if _is_prefix(summary.id, text):
+            yield ItemRef(session.id, summary.id, "summary")
 
 
-async def _messages(store: Store, session: SessionRecord, text: str) -> AsyncIterator[Found]:
+async def _messages(store: Store, session: SessionRecord, text: str) -> AsyncIterator[ItemRef]:
     try:
-        yield Found(session.id, (await store.message(session.id, text)).id, "message")
+        yield ItemRef(session.id, (await store.message(session.id, text)).id, "message")
         return
     except MessageNotFoundError:
         after = 0
-    while page := await store.messages(session.id, after_seq=after, limit=_PAGE):
+    while page := await store.messages(session.id, after_seq=after, limit=_PAGE_SIZE):
         after = page[-1].seq
         for message in page:
-            if _begins(message.id, text):
-                yield Found(session.id, message.id, "message")
+            if _is_prefix(message.id, text):
+                yield ItemRef(session.id, message.id, "message")
 
 
-def _begins(id: str, text: str) -> bool:
-    """Whether `text` is the beginning of an id. An empty one begins none: it comes from a variable that is not set."""
+def _is_prefix(id: str, text: str) -> bool:
+    """Return whether an id starts with `text`. An empty text matches nothing: it comes from an unset shell variable."""
     return bool(text) and id.startswith(text)
 
 
-def _ambiguous(text: str, names: Sequence[str]) -> click.UsageError:
-    shown = ", ".join(clean(name) for name in names[:CANDIDATES_SHOWN])
-    more = f" and {len(names) - CANDIDATES_SHOWN} more" if len(names) > CANDIDATES_SHOWN else ""
+def _ambiguous_id_error(text: str, names: Sequence[str]) -> click.UsageError:
+    listed = ", ".join(clean(name) for name in names[:MAX_CANDIDATES_SHOWN])
+    more = f" and {len(names) - MAX_CANDIDATES_SHOWN} more" if len(names) > MAX_CANDIDATES_SHOWN else ""
     return click.UsageError(
-        f"{clean(text)!r} begins {len(names)} ids: {shown}{more}; write more of the one you mean, or name its session"
+        f"{clean(text)!r} matches {len(names)} ids: {listed}{more}; write more characters of the id, or give its session"
     )

@@ -1,4 +1,4 @@
-"""An exported session lived through again on a store: messages appended, summaries committed, in the order they came."""
+"""Replay of an exported session on a store: messages are appended and summaries committed in their original order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mnesis.cli.export_format import message_from
+from mnesis.cli.export_format import parse_message
 from mnesis.errors import MnesisStoreError, SessionNotFoundError
 from mnesis.models.context import Cover, Prune
 from mnesis.models.message import Message
@@ -22,7 +22,7 @@ _SETTINGS = ("id", "model", "system_prompt", "agent", "title", "metadata", "crea
 
 @dataclass(frozen=True)
 class Export:
-    """What an export holds, as values. `hidden` are the spans that a summary, by id, leaves out."""
+    """The values in an export. `hidden` are the spans that each summary, by id, does not cover."""
 
     session: SessionRecord
     messages: list[Message]
@@ -35,17 +35,19 @@ class Export:
     interruptions: list[Interruption]
 
 
-def parsed_export(lines: dict[str, list[dict[str, Any]]], new_id: str | None) -> Export:
-    """The values of an export's lines. Raises ValueError, TypeError or KeyError for what is none."""
-    stored = dict(lines["session"][0]["value"])
-    usage = TokenUsage.model_validate(stored.pop("usage"))
-    session = SessionRecord(**stored, usage=usage)
+def parse_export(lines: dict[str, list[dict[str, Any]]], new_id: str | None) -> Export:
+    """Parse the lines of an export. Raises ValueError, TypeError or KeyError if they are not a valid export."""
+    session_fields = dict(lines["session"][0]["value"])
+    usage = TokenUsage.model_validate(session_fields.pop("usage"))
+    session = SessionRecord(**session_fields, usage=usage)
     session = replace(session, id=new_id or session.id)
-    messages = [message_from(line["value"], session.id) for line in lines["message"]]
+    messages = [parse_message(line["value"], session.id) for line in lines["message"]]
     if [message.seq for message in messages] != list(range(1, session.last_seq + 1)):
-        raise ValueError(f"{session.last_seq} messages should follow, {len(messages)} do, or not in their order")
+        raise ValueError(
+            f"{session.last_seq} messages in order were expected, but {len(messages)} follow, or not in order"
+        )
     if lines["prune"] and not lines["compaction"]:
-        raise ValueError("outputs were pruned, but no compaction did it")
+        raise ValueError("there are pruned outputs, but no compaction")
     return Export(
         session=session,
         messages=messages,
@@ -61,46 +63,54 @@ def parsed_export(lines: dict[str, list[dict[str, Any]]], new_id: str | None) ->
 
 @dataclass
 class Replay:
-    """One import under way: how far the log has come, and what covers stand. `on_append` hears of so many messages more."""
+    """One import in progress: the number of messages appended so far, and the current covers.
+
+    `on_append` is called with the number of messages after each append.
+    """
 
     store: Store
     export: Export
     on_append: Callable[[int], None] = lambda count: None
     _appended: int = field(default=0, init=False)
     _covers: tuple[Cover, ...] = field(default=(), init=False)
-    _told_usage: bool = field(default=False, init=False)
+    _usage_stored: bool = field(default=False, init=False)
 
     async def run(self) -> None:
-        """Everything, in order, or nothing. Raises what the store raises, and `MnesisStoreError` if the session is there
-        already or another log came out."""
+        """Import everything in order, or nothing.
+
+        Raises `MnesisStoreError` if the session already exists or the stored log differs from the export, and what the
+        store raises.
+        """
         session = self.export.session
         settings = {name: getattr(session, name) for name in _SETTINGS}
-        fresh = SessionRecord(**settings, parent_id=await self._parent(), context_tokens=session.system_tokens)
-        _, made = await self.store.create_session(fresh)
-        if not made:
+        new_session = SessionRecord(
+            **settings, parent_id=await self._find_parent(), context_tokens=session.system_tokens
+        )
+        _, created = await self.store.create_session(new_session)
+        if not created:
             raise MnesisStoreError(
-                f"session {session.id!r} was made by somebody else just now; import it under another id"
+                f"session {session.id!r} was created by another process meanwhile; import it under another id"
             )
         try:
-            await self._fill()
+            await self._replay()
         except BaseException:  # also Ctrl-C: half a session is worse than none
             with suppress(MnesisStoreError):
                 await self.store.purge(session.id)
             raise
 
-    async def _fill(self) -> None:
+    async def _replay(self) -> None:
         export, session = self.export, self.export.session
-        for result, made in _sweeps(export):
-            await self._append_until(self._reach(result, made))
-            await self._compact(made, result, export.prunes if result is export.compactions[-1] else ())
+        for result, summaries in _compactions_with_summaries(export):
+            await self._append_until(self._last_seq_seen(result, summaries))
+            await self._compact(summaries, result, export.prunes if result is export.compactions[-1] else ())
         await self._append_until(session.last_seq)
-        await self._settle()
+        await self._restore_final_covers()
         for interruption in export.interruptions:
-            await self.store.interrupted(session.id, interruption)
+            await self.store.record_interruption(session.id, interruption)
         await self._verify()
 
-    async def _parent(self) -> str | None:
-        """The parent, where it is in this database too."""
+    async def _find_parent(self) -> str | None:
+        """Return the id of the parent session, or None if it is not in this database."""
         parent_id = self.export.session.parent_id
         if parent_id is None:
             return None
@@ -109,36 +119,36 @@ class Replay:
         except SessionNotFoundError:
             return None
 
-    def _reach(self, result: CompactionResult, made: Sequence[Summary]) -> int:
-        """How much of the log was there when a compaction ran: its turn, and what it summarised."""
+    def _last_seq_seen(self, result: CompactionResult, summaries: Sequence[Summary]) -> int:
+        """Return the last seq of the log when a compaction ran: the end of its turn, or of what it summarised."""
         ends = self.export.turn_ends
         turn_end = ends[result.turn_index] if result.turn_index < len(ends) else 0
-        return max([turn_end, *(summary.last_seq for summary in made)])
+        return max([turn_end, *(summary.last_seq for summary in summaries)])
 
     async def _append_until(self, seq: int) -> None:
         ends = [end for end in self.export.turn_ends if self._appended < end <= seq]
         for end in [*ends, seq]:
             group = self.export.messages[self._appended : end]
             if group:
-                report = None if self._told_usage else self._lifetime()
+                report = None if self._usage_stored else self._lifetime_usage()
                 append = Append(group, report=report, ends_turn=end in ends)
                 await self.store.append(self.export.session.id, append)
-                self._appended, self._told_usage = end, True
+                self._appended, self._usage_stored = end, True
                 self.on_append(len(group))
 
-    def _lifetime(self) -> UsageReport:
-        """The whole usage at once; an estimate does not touch the size of the context."""
+    def _lifetime_usage(self) -> UsageReport:
+        """Return the session's whole usage as one report. An estimate does not change the context size."""
         return UsageReport(self.export.session.usage, "estimate", self.export.session.cost)
 
-    async def _compact(self, made: tuple[Summary, ...], result: CompactionResult, prunes: Sequence[Prune]) -> None:
-        children = {child for summary in made for child in summary.child_ids}
-        for summary in made:
+    async def _compact(self, summaries: tuple[Summary, ...], result: CompactionResult, prunes: Sequence[Prune]) -> None:
+        children = {child for summary in summaries for child in summary.child_ids}
+        for summary in summaries:
             for first, last in () if summary.id in children else self.export.hidden[summary.id]:
                 await self._hide(first, last)
         covers = self._covers
-        for summary in made:
-            covers = _covered(covers, summary)
-        compaction = Compaction(self._covers, covers, made, tuple(prunes), result)
+        for summary in summaries:
+            covers = _add_cover(covers, summary)
+        compaction = Compaction(self._covers, covers, summaries, tuple(prunes), result)
         await self.store.compact(self.export.session.id, compaction)
         self._covers = covers
 
@@ -149,8 +159,8 @@ class Replay:
         await self.store.hide(self.export.session.id, first, last)
         self._covers = (await self.store.active_context(self.export.session.id)).covers
 
-    async def _settle(self) -> None:
-        """Spans taken out of view after the last compaction; and what stands now, should it have come about otherwise."""
+    async def _restore_final_covers(self) -> None:
+        """Hide spans that were hidden after the last compaction, then set the covers if they still differ."""
         for cover in self.export.covers:
             if cover.summary_id is None:
                 await self._hide(cover.first_seq, cover.last_seq)
@@ -160,30 +170,31 @@ class Replay:
             await self.store.compact(self.export.session.id, Compaction(self._covers, covers, (), (), result))
 
     async def _verify(self) -> None:
-        """Read the log back: every message must be what the export says."""
+        """Read the log back. Raises `MnesisStoreError` if a message differs from the export."""
         after, page_size = 0, 500
         while page := await self.store.messages(self.export.session.id, after_seq=after, limit=page_size):
             if page != self.export.messages[after : after + len(page)]:
-                raise MnesisStoreError(f"messages {after + 1} and following did not come back as exported")
+                raise MnesisStoreError(f"messages from {after + 1} on differ from the export after they were stored")
             after = page[-1].seq
 
 
-def _sweeps(export: Export) -> Iterator[tuple[CompactionResult, tuple[Summary, ...]]]:
-    """Each compaction with the summaries it made.
+def _compactions_with_summaries(export: Export) -> Iterator[tuple[CompactionResult, tuple[Summary, ...]]]:
+    """Yield each compaction with the summaries it created.
 
-    A result names only those that stood at its end; what was made before them, and by no earlier compaction, is theirs.
+    A result lists only the summaries in the context at its end. Earlier summaries that belong to no earlier compaction are
+    its own too.
     """
-    done, places = 0, {summary.id: place for place, summary in enumerate(export.summaries)}
+    consumed, positions = 0, {summary.id: place for place, summary in enumerate(export.summaries)}
     for result in export.compactions:
-        end = max([done, *(places[name] + 1 for name in result.summary_ids)])
-        yield result, tuple(export.summaries[done:end])
-        done = end
-    if done < len(export.summaries):
-        raise ValueError("there are summaries that no compaction made")
+        end = max([consumed, *(positions[name] + 1 for name in result.summary_ids)])
+        yield result, tuple(export.summaries[consumed:end])
+        consumed = end
+    if consumed < len(export.summaries):
+        raise ValueError("there are summaries that no compaction created")
 
 
-def _covered(covers: tuple[Cover, ...], summary: Summary) -> tuple[Cover, ...]:
-    """The covers once a summary stands: those inside its span give way."""
+def _add_cover(covers: tuple[Cover, ...], summary: Summary) -> tuple[Cover, ...]:
+    """Return the covers with a summary added. Covers inside its span are removed."""
     outside = [c for c in covers if c.last_seq < summary.first_seq or summary.last_seq < c.first_seq]
-    made = Cover(summary.first_seq, summary.last_seq, summary.id)
-    return tuple(sorted([*outside, made], key=lambda cover: cover.first_seq))
+    new_cover = Cover(summary.first_seq, summary.last_seq, summary.id)
+    return tuple(sorted([*outside, new_cover], key=lambda cover: cover.first_seq))

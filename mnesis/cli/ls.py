@@ -8,84 +8,97 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database_option import Place, all_sessions, db_option, json_option, lines_option, reading
-from mnesis.cli.output import clean, console, counted, cut, note, print_json, table, to_json, when
-from mnesis.cli.time_option import MOMENT
+from mnesis.cli.database_option import DatabaseOption, all_sessions, db_option, json_option, jsonl_option, open_store
+from mnesis.cli.output import (
+    clean,
+    format_time,
+    line_cell,
+    make_console,
+    make_table,
+    pluralize,
+    print_json,
+    print_note,
+    to_json,
+)
+from mnesis.cli.time_option import TIME_PARAM
 
 if TYPE_CHECKING:
     from mnesis.models.session import SessionRecord
     from mnesis.store.base import Store
 
-_TITLE_WIDTH = 48
-_NUMBERS = ("messages", "context_tokens", "compactions")
+_TITLE_WIDTH_CHARS = 48
+_NUMBER_KEYS = ("messages", "context_tokens", "compactions")
 
 
 @click.command("ls", short_help="List sessions.", epilog="Example: mnesis ls --since 7d --tree")
 @click.option("--agent", metavar="NAME", help="Only sessions of this agent.")
-@click.option("--since", type=MOMENT, metavar="WHEN", help="Only sessions used since: 2026-03-01, 12h, 7d.")
-@click.option("--tree", is_flag=True, help="Sessions of sub-agents below the one they work for.")
-@click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(min=1), help="At most so many.")
-@lines_option
+@click.option("--since", type=TIME_PARAM, metavar="WHEN", help="Only sessions used since: 2026-03-01, 12h, 7d.")
+@click.option("--tree", is_flag=True, help="Show sessions of sub-agents below their parent.")
+@click.option(
+    "-n", "--limit", default=50, show_default=True, type=click.IntRange(min=1), help="Maximum number of sessions."
+)
+@jsonl_option
 @json_option
 @db_option
 def command(
-    agent: str | None, since: int | None, tree: bool, limit: int, as_lines: bool, as_json: bool, db: Place
+    agent: str | None, since: int | None, tree: bool, limit: int, as_jsonl: bool, as_json: bool, db: DatabaseOption
 ) -> None:
-    """List sessions, those used last first.
+    """List sessions, most recently used first.
 
-    With --tree only sessions that stand for themselves are counted for --limit and looked at by --agent and --since;
-    those of their sub-agents follow them.
+    With --tree, --limit, --agent and --since apply only to top-level sessions; the sessions of their sub-agents follow
+    them.
     """
     rows, more = asyncio.run(_rows(db, agent, since, tree, limit))
     if as_json:
         print_json(rows)
-    elif as_lines:
+    elif as_jsonl:
         for row in rows:
             print(to_json(row))
     else:
         _print(rows)
     if not rows:
-        note("no sessions" if agent or since else "no sessions yet")
+        print_note("no sessions" if agent or since else "no sessions yet")
     if more:
-        note(f"{counted(limit, 'session')} shown; there are more (-n)")
+        print_note(f"{pluralize(limit, 'session')} shown; there are more (-n)")
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
     numbers = ("messages", "context", "folds")
-    shown = table("id", "title", *numbers, "last used", right=numbers, shrinks="title")
+    rows_table = make_table("id", "title", *numbers, "last used", right=numbers, shrinking="title")
     for row in rows:
         name = "  " * row["depth"] + ("└ " if row["depth"] else "") + clean(row["id"])
-        figures = (f"{row[number]:,}" for number in _NUMBERS)
-        shown.add_row(name, cut(row["title"], _TITLE_WIDTH), *figures, when(row["updated_at"]))
-    console().print(shown)
+        figures = (f"{row[number]:,}" for number in _NUMBER_KEYS)
+        rows_table.add_row(name, line_cell(row["title"], _TITLE_WIDTH_CHARS), *figures, format_time(row["updated_at"]))
+    make_console().print(rows_table)
 
 
 async def _rows(
-    db: Place, agent: str | None, since: int | None, tree: bool, limit: int
+    db: DatabaseOption, agent: str | None, since: int | None, tree: bool, limit: int
 ) -> tuple[list[dict[str, Any]], bool]:
     rows: list[dict[str, Any]] = []
-    taken = 0
-    async with reading(db) as store:
+    top_level_count = 0
+    async with open_store(db) as store:
         ids = {session.id async for session in all_sessions(store)} if tree else set()
         async for session in all_sessions(store):
-            unused = since is not None and session.updated_at < since
-            if unused or (agent is not None and session.agent != agent) or (tree and session.parent_id in ids):
+            is_too_old = since is not None and session.updated_at < since
+            if is_too_old or (agent is not None and session.agent != agent) or (tree and session.parent_id in ids):
                 continue
-            if taken == limit:
+            if top_level_count == limit:
                 return rows, True
-            taken += 1
+            top_level_count += 1
             rows.append(await _row(store, session, 0))
             if tree:
                 rows += [
-                    await _row(store, child, depth) async for child, depth in _below(store, session, 1, {session.id})
+                    await _row(store, child, depth)
+                    async for child, depth in _descendants(store, session, 1, {session.id})
                 ]
     return rows, False
 
 
-async def _below(
+async def _descendants(
     store: Store, session: SessionRecord, depth: int, seen: set[str]
 ) -> AsyncIterator[tuple[SessionRecord, int]]:
-    """The sessions of sub-agents, each before its own."""
+    """Yield the sessions of sub-agents with their depth, each before its own sub-agents."""
     cursor: str | None = None
     while True:
         page = await store.sessions(cursor=cursor, parent_id=session.id)
@@ -93,7 +106,7 @@ async def _below(
             if child.id not in seen:
                 seen.add(child.id)
                 yield child, depth
-                async for each in _below(store, child, depth + 1, seen):
+                async for each in _descendants(store, child, depth + 1, seen):
                     yield each
         cursor = page.next_cursor
         if cursor is None:
@@ -121,7 +134,7 @@ async def _first_words(store: Store, session_id: str) -> str:
     from mnesis.errors import CorruptStoreError
 
     try:
-        first = await store.messages(session_id, limit=1)
+        first_messages = await store.messages(session_id, limit=1)
     except CorruptStoreError:
         return "(damaged; see mnesis doctor)"
-    return first[0].text_content()[: _TITLE_WIDTH * 8] if first else ""
+    return first_messages[0].text_content()[: _TITLE_WIDTH_CHARS * 8] if first_messages else ""

@@ -1,4 +1,4 @@
-"""Text for people and programs: harmless whatever it holds, coloured only on a terminal."""
+"""Output for people and programs: safe for terminals whatever the content, coloured only on a terminal."""
 
 from __future__ import annotations
 
@@ -7,53 +7,56 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mnesis.display.text import STAND_IN as STAND_IN
-from mnesis.display.text import chart as chart
+from mnesis.display.text import REPLACEMENT as REPLACEMENT
+from mnesis.display.text import chart_rows as chart_rows
 from mnesis.display.text import clean as clean
-from mnesis.display.text import counted as counted
-from mnesis.display.text import gauge as gauge
+from mnesis.display.text import format_time as format_time
+from mnesis.display.text import gauge_cells as gauge_cells
 from mnesis.display.text import one_line as one_line
-from mnesis.display.text import shortened as shortened
-from mnesis.display.text import when as when
+from mnesis.display.text import pluralize as pluralize
+from mnesis.display.text import truncate as truncate
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-PIPE_WIDTH = 160
+PIPE_WIDTH_CHARS = 160
 ROLE_STYLES = {"system": "magenta", "user": "bold cyan", "assistant": "bold green", "tool": "yellow"}
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output, in ASCII, so that no character of the content reaches a terminal."""
+    """Print one JSON document in ASCII, so that the content cannot control a terminal."""
     print(to_json(value, indent=2))
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON in printable ASCII."""
+    """Encode a value as JSON in printable ASCII."""
     return json.dumps(value, indent=indent)
 
 
-def console() -> Console:
-    """Standard output; colours only on a terminal and unless NO_COLOR is set; markup in content means nothing."""
+def make_console() -> Console:
+    """Return a console on standard output.
+
+    It uses colours only on a terminal, and not if NO_COLOR is set. Markup in the content has no effect.
+    """
     from rich.console import Console
     from rich.text import Text
 
-    class Rim(Console):
+    class _QuietConsole(Console):
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # rich would end the process with 1; the command decides
+            raise BrokenPipeError  # rich would exit with 1; the command decides instead
 
         def print(self, *objects: Any, **options: Any) -> None:
             if not self.is_terminal and len(objects) == 1 and isinstance(objects[0], Text):
-                self.file.write(f"{objects[0].plain}\n")  # as it is, and many times as fast as a layout
+                self.file.write(f"{objects[0].plain}\n")  # unchanged, and many times faster than a layout
             else:
                 super().print(*objects, **options)
 
-    return Rim(
+    return _QuietConsole(
         file=sys.stdout,
-        width=None if sys.stdout.isatty() else PIPE_WIDTH,
-        color_system=None if os.environ.get("NO_COLOR") else "auto",  # without a system not even bold
+        width=None if sys.stdout.isatty() else PIPE_WIDTH_CHARS,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",  # None also turns off bold
         highlight=False,
         markup=False,
         emoji=False,
@@ -61,23 +64,23 @@ def console() -> Console:
     )
 
 
-def table(*columns: str, right: tuple[str, ...], shrinks: str) -> Table:
-    """A plain table; the columns named in `right` are numbers, and the one named in `shrinks` gives way on narrow screens."""
+def make_table(*columns: str, right: tuple[str, ...], shrinking: str) -> Table:
+    """Create a table. The columns in `right` are right-aligned; the column `shrinking` narrows on small screens."""
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    new_table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", no_wrap=name != shrinks)
-    return made
+        new_table.add_column(name, justify="right" if name in right else "left", no_wrap=name != shrinking)
+    return new_table
 
 
-def cut(text: str, width: int) -> Text:
-    """A cell on one line of at most `width` characters, fewer where the column has shrunk."""
+def line_cell(text: str, width: int) -> Text:
+    """Return a cell on one line of at most `width` characters, fewer if the column has narrowed."""
     from rich.text import Text
 
     return Text(one_line(text, width), no_wrap=True, overflow="ellipsis")
 
 
-def note(text: str) -> None:
-    """A message for people, on standard error."""
+def print_note(text: str) -> None:
+    """Print a message for people on standard error."""
     print(clean(text), file=sys.stderr)

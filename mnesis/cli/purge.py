@@ -1,4 +1,4 @@
-"""`mnesis purge`: a session is erased, once what would go has been looked at."""
+"""`mnesis purge`: erase a session, after showing what would be erased."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database_option import Place, db_option, json_option, reading, writing
+from mnesis.cli.database_option import DatabaseOption, db_option, json_option, open_engine, open_store
 from mnesis.cli.id_lookup import find_session
-from mnesis.cli.output import clean, counted, note, print_json
+from mnesis.cli.output import clean, pluralize, print_json, print_note
 from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.errors import FileNotStoredError
 
@@ -22,98 +22,102 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Extent:
-    """What a purge would take away, and what it would leave behind."""
+class _PurgePlan:
+    """What a purge erases, and what it leaves."""
 
     session: SessionRecord
     summaries: int
-    children: list[str]
-    own_files: list[str]
+    child_ids: list[str]
+    unshared_file_ids: list[str]
 
-    def facts(self, applied: bool) -> dict[str, Any]:
-        """For programs."""
+    def to_dict(self, applied: bool) -> dict[str, Any]:
+        """Return the plan as a JSON object."""
         return {
             "session_id": self.session.id,
             "applied": applied,
             "messages": self.session.last_seq,
             "turns": self.session.turn_count,
             "summaries": self.summaries,
-            "child_session_ids": self.children,
-            "unreferenced_file_ids": self.own_files,
+            "child_session_ids": self.child_ids,
+            "unreferenced_file_ids": self.unshared_file_ids,
         }
 
 
 @click.command(
-    "purge", short_help="Erase a session; says first what would go.", epilog="Example: mnesis purge sess_1a --apply"
+    "purge", short_help="Erase a session; a dry run without --apply.", epilog="Example: mnesis purge sess_1a --apply"
 )
 @click.argument("session_id", metavar="ID")
-@click.option("--apply", "--yes", "applied", is_flag=True, help="Do it. There is no way back.")
+@click.option("--apply", "--yes", "applied", is_flag=True, help="Erase. This cannot be undone.")
 @click.option(
-    "--files", "with_files", is_flag=True, help="Also erase stored files that no other session here refers to."
+    "--files", "with_files", is_flag=True, help="Also erase stored files that no other session in this database uses."
 )
 @storage_option
 @json_option
 @db_option
-def command(session_id: str, applied: bool, with_files: bool, storage: str | None, as_json: bool, db: Place) -> None:
-    """Erase a session with everything that belongs to it; without --apply only say what would go.
+def command(
+    session_id: str, applied: bool, with_files: bool, storage: str | None, as_json: bool, db: DatabaseOption
+) -> None:
+    """Erase a session and everything that belongs to it. Without --apply, only show what would be erased.
 
-    Sessions of its sub-agents stay, and are named. So do stored files, even if no other session of this database refers
-    to them: other databases may use the same storage. Where none does, --files erases them too.
+    Sessions of its sub-agents are kept and listed. Stored files are also kept, because other databases may use the same
+    storage. If none does, --files erases those that no other session in this database uses.
     """
-    extent = asyncio.run(_purged(db, session_id) if applied else _looked_at(db, session_id))
+    plan = asyncio.run(_purge(db, session_id) if applied else _load_plan(db, session_id))
     if applied and with_files:
-        for content_id in extent.own_files:
+        for content_id in plan.unshared_file_ids:
             with suppress(FileNotStoredError):  # an odd id in the log never named a stored file
                 file_storage(storage).remove(content_id)
     if as_json:
-        print_json(extent.facts(applied) | {"files_erased": applied and with_files})
+        print_json(plan.to_dict(applied) | {"files_erased": applied and with_files})
     else:
-        _tell(extent, applied, with_files)
+        _print_plan(plan, applied, with_files)
 
 
-def _tell(extent: _Extent, applied: bool, with_files: bool) -> None:
-    gone = "erased" if applied else "would be erased"
-    state = extent.session
-    figures = f"{counted(state.last_seq, 'message')}, {counted(state.turn_count, 'turn')}"
-    print(f"session {clean(state.id)}: {figures}, {extent.summaries:,} summaries {gone}")
-    for child in extent.children:
-        print(f"  stays: session {clean(child)}, a sub-agent of it")
-    for content_id in extent.own_files:
-        print(f"  {gone if with_files else 'stays'}: file {clean(content_id)}, to which no other session here refers")
+def _print_plan(plan: _PurgePlan, applied: bool, with_files: bool) -> None:
+    outcome = "erased" if applied else "would be erased"
+    session = plan.session
+    figures = f"{pluralize(session.last_seq, 'message')}, {pluralize(session.turn_count, 'turn')}"
+    print(f"session {clean(session.id)}: {figures}, {plan.summaries:,} summaries {outcome}")
+    for child in plan.child_ids:
+        print(f"  kept: session {clean(child)}, one of its sub-agents")
+    for content_id in plan.unshared_file_ids:
+        print(
+            f"  {outcome if with_files else 'kept'}: file {clean(content_id)}, used by no other session in this database"
+        )
     if not applied:
-        note(f"nothing was changed; to do it: mnesis purge {shlex.quote(state.id)} --apply")
+        print_note(f"nothing was changed; to erase: mnesis purge {shlex.quote(session.id)} --apply")
 
 
-async def _looked_at(db: Place, session_id: str) -> _Extent:
-    async with reading(db) as store:
-        return await _extent(store, await find_session(store, session_id))
+async def _load_plan(db: DatabaseOption, session_id: str) -> _PurgePlan:
+    async with open_store(db) as store:
+        return await _make_plan(store, await find_session(store, session_id))
 
 
-async def _purged(db: Place, session_id: str) -> _Extent:
-    async with writing(db) as engine:
-        extent = await _extent(engine.store, await find_session(engine.store, session_id))
-        await engine.purge(extent.session.id)
-        return extent
+async def _purge(db: DatabaseOption, session_id: str) -> _PurgePlan:
+    async with open_engine(db) as engine:
+        plan = await _make_plan(engine.store, await find_session(engine.store, session_id))
+        await engine.purge(plan.session.id)
+        return plan
 
 
-async def _extent(store: Store, session: SessionRecord) -> _Extent:
-    children: list[str] = []
+async def _make_plan(store: Store, session: SessionRecord) -> _PurgePlan:
+    child_ids: list[str] = []
     cursor: str | None = None
     while True:
         page = await store.sessions(cursor=cursor, parent_id=session.id)
-        children += [child.id for child in page.sessions]
+        child_ids += [child.id for child in page.sessions]
         cursor = page.next_cursor
         if cursor is None:
             break
     summaries = await store.summaries(session.id)
-    return _Extent(session, len(summaries), children, await _own_files(store, session.id))
+    return _PurgePlan(session, len(summaries), child_ids, await _unshared_file_ids(store, session.id))
 
 
-async def _own_files(store: Store, session_id: str) -> list[str]:
-    """Files that no other session of this database refers to."""
-    own = dict.fromkeys(each.content_id for each in await store.file_references(session_id=session_id))
+async def _unshared_file_ids(store: Store, session_id: str) -> list[str]:
+    """Return the files that no other session of this database refers to."""
+    content_ids = dict.fromkeys(each.content_id for each in await store.file_references(session_id=session_id))
     return [
         content_id
-        for content_id in own
+        for content_id in content_ids
         if all(each.session_id == session_id for each in await store.file_references(content_id=content_id))
     ]

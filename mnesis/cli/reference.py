@@ -1,4 +1,4 @@
-"""The help of every command as Markdown, for the documentation: `python -m mnesis.cli.reference > docs/cli.md`."""
+"""The help of every command as a Markdown page, docs/cli.md; `python docs/generate.py` writes it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mnesis.cli.app import COMMANDS, cli
 INTRODUCTION = """\
 # Command line
 
-`mnesis` looks into databases, moves and maintains them, and shows the library at work. It comes with the package; nothing
-else is to be installed. Try it without a key:
+`mnesis` inspects and maintains databases, moves sessions between them, and demonstrates the library. It is installed with the
+package. Try it without an API key:
 
 ```console
 $ mnesis demo --keep demo.db
@@ -21,30 +21,30 @@ $ mnesis ls --db demo.db
 $ mnesis chat --mock
 ```
 
-- The database is `--db`, else `MNESIS_DB`, else `~/.mnesis/sessions.db`. Commands that only look make no database, write
-  nothing to it and hold no transaction open; `search` alone brings its index up to date. `--timeout` says how long to wait
-  for a process that holds the database.
-- Ids of sessions, summaries and messages may be shortened as long as they stay unique; an ambiguous one is refused, and
-  the candidates are named.
-- Data goes to standard output, messages to standard error. On a terminal there are colours, unless `NO_COLOR` is set; in a
-  pipe there are none, and a reader that leaves early is no error. `--json` prints one JSON document in ASCII, `--jsonl` one
-  row per line.
-- Whatever a session holds is shown harmlessly: control characters and marks that reorder text appear as `\N{REPLACEMENT CHARACTER}`.
-- Completion of commands and options: `eval "$(_MNESIS_COMPLETE=bash_source mnesis)"`, with `zsh_source` or `fish_source` for
-  these shells.
+- The database is `--db`, then `MNESIS_DB`, then `~/.mnesis/sessions.db`. Commands that only read do not create a database,
+  write to it or hold a transaction open. The exception is `search`, which updates its index. `--timeout` sets how long to
+  wait for another process that has locked the database.
+- Ids of sessions, summaries and messages can be shortened to any unique prefix. An ambiguous prefix is an error that lists the
+  candidates.
+- Data goes to standard output, messages to standard error. Output is coloured only on a terminal, and not if `NO_COLOR` is
+  set. A reader that closes the pipe early is not an error. `--json` prints one JSON document in ASCII, `--jsonl` one object per
+  line.
+- Session content cannot control the terminal: control characters and marks that reorder text appear as `\N{REPLACEMENT CHARACTER}`.
+- To complete commands and options in bash, run `eval "$(_MNESIS_COMPLETE=bash_source mnesis)"`. For zsh and fish, use
+  `zsh_source` and `fish_source`.
 - Exit codes: 0 done, 1 a problem was found, 2 wrong usage or unknown id, 3 the database cannot be used.
 """
 
 
-def reference() -> str:
-    """The page, the same on every machine: nothing in it depends on a terminal, an environment or a time."""
+def command_reference() -> str:
+    """Return the page. It does not depend on the terminal, the environment or the time."""
     return "\n".join([INTRODUCTION, *(_section(name) for name in COMMANDS)])
 
 
 def _section(name: str) -> str:
     command = cli.get_command(click.Context(cli), name)
     if command is None:
-        raise click.UsageError(f"no command {name}")
+        raise click.UsageError(f"{name!r} is not a command")
     example = (command.epilog or "").removeprefix("Example: ")
     return "\n".join(
         [
@@ -67,24 +67,24 @@ def _options(command: click.Command) -> Iterator[str]:
     for option in command.params:
         if isinstance(option, click.Option):
             names = ", ".join(f"`{name}`" for name in option.opts)
-            yield f"| {names}{_value(option)} | {_escaped(option.help or '')}{_default(option)} |"
+            yield f"| {names}{_value(option)} | {_escape(option.help or '')}{_default(option)} |"
 
 
 def _value(option: click.Option) -> str:
     if option.is_flag:
         return ""
     if isinstance(option.type, click.Choice):
-        return " " + _escaped(" | ".join(f"`{choice}`" for choice in option.type.choices))
-    return f" {_escaped(option.metavar)}" if option.metavar else " N"
+        return " " + _escape(" | ".join(f"`{choice}`" for choice in option.type.choices))
+    return f" {_escape(option.metavar)}" if option.metavar else " N"
 
 
 def _default(option: click.Option) -> str:
     return f" Default: {option.default}." if option.show_default and not option.is_flag else ""
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 if __name__ == "__main__":
-    print(reference(), end="")
+    print(command_reference(), end="")

@@ -1,4 +1,4 @@
-"""`mnesis search`: originals that a question asks for."""
+"""`mnesis search`: original messages that match a query."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database_option import Place, db_option, json_option, lines_option, reading, writing
+from mnesis.cli.database_option import DatabaseOption, db_option, json_option, jsonl_option, open_engine, open_store
 from mnesis.cli.id_lookup import find_session
-from mnesis.cli.output import ROLE_STYLES, clean, console, note, one_line, print_json, to_json, when
-from mnesis.cli.time_option import MOMENT
+from mnesis.cli.output import ROLE_STYLES, clean, format_time, make_console, one_line, print_json, print_note, to_json
+from mnesis.cli.time_option import TIME_PARAM
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from mnesis.models.search import SearchHit, SearchPage
 
-# Written out, so that showing the help loads no models.
+# Repeated here so that showing the help does not import the models.
 MODES, ROLES = ("words", "substring"), ("system", "user", "assistant", "tool")
-_EXCERPT_CHARS = 480
+_MAX_EXCERPT_CHARS = 480
 
 
 @click.command(
     "search",
-    short_help="Find originals by what they say, best first.",
+    short_help="Find original messages by content, best first.",
     epilog='Example: mnesis search "which valve leaked" sess_1a --role assistant -n 5',
 )
 @click.argument("query")
@@ -35,58 +35,60 @@ _EXCERPT_CHARS = 480
     type=click.Choice(MODES),
     default="words",
     show_default=True,
-    help="By the weight of its words, or QUERY as it stands, newest first.",
+    help="words: ranked by the query's words; substring: QUERY as literal text, newest first.",
 )
 @click.option("--role", type=click.Choice(ROLES), help="Only messages of this role.")
 @click.option("--tool", metavar="NAME", help="Only messages that call this tool or have its results.")
-@click.option("--after", type=MOMENT, metavar="WHEN", help="Said since: 2026-03-01, 12h, 7d.")
-@click.option("--before", type=MOMENT, metavar="WHEN", help="Said before.")
-@click.option("-n", "--limit", default=10, show_default=True, type=click.IntRange(min=1), help="At most so many.")
-@click.option("--cursor", metavar="CURSOR", help="Go on where a page ended.")
-@lines_option
+@click.option("--after", type=TIME_PARAM, metavar="WHEN", help="Only messages since: 2026-03-01, 12h, 7d.")
+@click.option("--before", type=TIME_PARAM, metavar="WHEN", help="Only messages before.")
+@click.option(
+    "-n", "--limit", default=10, show_default=True, type=click.IntRange(min=1), help="Maximum number of hits."
+)
+@click.option("--cursor", metavar="CURSOR", help="Continue after an earlier page.")
+@jsonl_option
 @json_option
 @db_option
-def command(session_id: str | None, as_lines: bool, as_json: bool, db: Place, **wanted: Any) -> None:
-    """Find messages of one session, or of all, whether or not their context still shows them.
+def command(session_id: str | None, as_jsonl: bool, as_json: bool, db: DatabaseOption, **filters: Any) -> None:
+    """Find messages of one session, or of all, whether or not they are still in the context.
 
-    The search index is brought up to the log first; it is the one thing this command writes. Where the database cannot
-    be written, what is indexed already is searched.
+    The search index is updated first; this command writes nothing else. If the database cannot be written, only messages
+    that are already indexed are searched.
     """
-    page = asyncio.run(_found(db, session_id, wanted))
+    page = asyncio.run(_search(db, session_id, filters))
     if as_json:
-        print_json({"hits": [_facts(hit) for hit in page], "next_cursor": page.next_cursor})
-    elif as_lines:
+        print_json({"hits": [_to_dict(hit) for hit in page], "next_cursor": page.next_cursor})
+    elif as_jsonl:
         for hit in page:
-            print(to_json(_facts(hit)))
+            print(to_json(_to_dict(hit)))
     else:
-        screen = console()
+        console = make_console()
         for hit in page:
-            screen.print(hit_line(hit))
+            console.print(hit_line(hit))
     if not page:
-        note("nothing found")
+        print_note("nothing found")
     if page.next_cursor is not None:
-        note(f"there is more; go on with --cursor {page.next_cursor}")
+        print_note(f"there is more; continue with --cursor {page.next_cursor}")
 
 
-async def _found(db: Place, session_id: str | None, wanted: dict[str, Any]) -> SearchPage:
+async def _search(db: DatabaseOption, session_id: str | None, filters: dict[str, Any]) -> SearchPage:
     from mnesis.models.search import Search
 
-    async with reading(db) as store:
+    async with open_store(db) as store:
         if session_id is not None:
             session_id = (await find_session(store, session_id)).id
-    async with writing(db) as engine:
-        return await engine.store.search(Search(session_id=session_id, **wanted))
+    async with open_engine(db) as engine:
+        return await engine.store.search(Search(session_id=session_id, **filters))
 
 
-def _facts(hit: SearchHit) -> dict[str, Any]:
+def _to_dict(hit: SearchHit) -> dict[str, Any]:
     return {name: value for name, value in asdict(hit).items() if name != "neighbours"}
 
 
 def hit_line(hit: SearchHit) -> Text:
-    """A hit for people: where it is, and what it says."""
+    """Format a hit for people: its location and an excerpt."""
     from rich.text import Text
 
-    place = f"{clean(hit.session_id)} #{hit.seq}"
-    behind = f"  in {clean(hit.summary_id)}" if hit.summary_id else ""
-    head = f"{place}  {hit.role}  {when(hit.created_at)}{behind}  {clean(hit.message_id)}"
-    return Text.assemble((head, ROLE_STYLES.get(hit.role, "")), f"\n  {one_line(hit.excerpt, _EXCERPT_CHARS)}\n")
+    location = f"{clean(hit.session_id)} #{hit.seq}"
+    covering = f"  in {clean(hit.summary_id)}" if hit.summary_id else ""
+    header = f"{location}  {hit.role}  {format_time(hit.created_at)}{covering}  {clean(hit.message_id)}"
+    return Text.assemble((header, ROLE_STYLES.get(hit.role, "")), f"\n  {one_line(hit.excerpt, _MAX_EXCERPT_CHARS)}\n")

@@ -1,4 +1,4 @@
-"""`mnesis stats`: what a database, or a session, amounts to."""
+"""`mnesis stats`: totals of a database or a session."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database_option import Place, db_option, existing_database, json_option, reading
-from mnesis.cli.id_lookup import chosen_sessions
-from mnesis.cli.output import clean, console, print_json, table
+from mnesis.cli.database_option import DatabaseOption, db_option, existing_database_path, json_option, open_store
+from mnesis.cli.id_lookup import select_sessions
+from mnesis.cli.output import clean, make_console, make_table, print_json
 
 if TYPE_CHECKING:
     from mnesis.models.run import MapRun
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from mnesis.models.usage import TokenUsage
     from mnesis.store.base import Store
 
-_RUNS = 1_000
+_MAX_RUNS = 1_000
 
 
 @dataclass
-class _Level:
-    """The summaries of one level: what went in, what came out."""
+class _LevelTotals:
+    """The summaries of one level: tokens read and tokens written."""
 
     summaries: int = 0
     source_tokens: int = 0
@@ -39,7 +39,7 @@ class _Level:
         self.source_tokens += source_tokens
         self.tokens += summary.token_count
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         ratio = round(self.source_tokens / self.tokens, 2) if self.tokens else None
         return {"summaries": self.summaries, "source_tokens": self.source_tokens, "tokens": self.tokens, "ratio": ratio}
 
@@ -53,17 +53,17 @@ class _Totals:
     turns: int = 0
     context_tokens: int = 0
     cost: float = 0.0
-    usage: TokenUsage = field(default_factory=lambda: _usage())
+    usage: TokenUsage = field(default_factory=lambda: _no_usage())
     compactions: int = 0
     pruned_outputs: int = 0
     compaction_cost: float = 0.0
-    levels: dict[int, _Level] = field(default_factory=dict)
+    levels: dict[int, _LevelTotals] = field(default_factory=dict)
     failures: Counter[str] = field(default_factory=Counter)
     cancelled: int = 0
     file_ids: set[str] = field(default_factory=set)
 
     async def add(self, store: Store, session: SessionRecord) -> None:
-        """Count one session."""
+        """Add one session to the totals."""
         self.sessions += 1
         self.messages += session.last_seq
         self.turns += session.turn_count
@@ -83,20 +83,20 @@ class _Totals:
         self.file_ids |= {each.content_id for each in await store.file_references(session_id=session.id)}
 
     def _add_summaries(self, summaries: Sequence[Summary]) -> None:
-        """A condensed summary read its children, not the messages behind them."""
+        """Add summaries by level. A condensed summary read its children, not the messages behind them."""
         tokens = {summary.id: summary.token_count for summary in summaries}
         for summary in summaries:
-            read = sum(tokens.get(child, 0) for child in summary.child_ids) or summary.source_tokens
-            self.levels.setdefault(summary.level, _Level()).add(summary, read)
+            source_tokens = sum(tokens.get(child, 0) for child in summary.child_ids) or summary.source_tokens
+            self.levels.setdefault(summary.level, _LevelTotals()).add(summary, source_tokens)
 
     @property
     def cache_share(self) -> float | None:
-        """The share of all request tokens that came from the provider's cache; None where nothing was reported."""
-        asked = self.usage.input + self.usage.cache_read + self.usage.cache_write
-        return self.usage.cache_read / asked if asked else None
+        """The fraction of all request tokens that came from the provider's cache. None if nothing was reported."""
+        request_tokens = self.usage.input + self.usage.cache_read + self.usage.cache_write
+        return self.usage.cache_read / request_tokens if request_tokens else None
 
-    def facts(self) -> dict[str, Any]:
-        """For programs."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the totals as a JSON object."""
         share = self.cache_share
         return {
             "sessions": self.sessions,
@@ -109,7 +109,7 @@ class _Totals:
             "compactions": self.compactions,
             "compaction_cost": self.compaction_cost,
             "pruned_outputs": self.pruned_outputs,
-            "levels": {str(level): self.levels[level].facts() for level in sorted(self.levels)},
+            "levels": {str(level): self.levels[level].to_dict() for level in sorted(self.levels)},
             "failures": dict(sorted(self.failures.items())),
             "cancelled": self.cancelled,
             "stored_files": len(self.file_ids),
@@ -124,39 +124,43 @@ class _Totals:
 @click.argument("session_id", metavar="[ID]", required=False)
 @json_option
 @db_option
-def command(session_id: str | None, as_json: bool, db: Place) -> None:
-    """Show what a database, or one session, amounts to.
+def command(session_id: str | None, as_json: bool, db: DatabaseOption) -> None:
+    """Show the totals of a database or of one session.
 
-    Usage and cost are lifetime sums, as far as providers reported them. A compaction's ratio is the tokens its summaries
-    stand for by the tokens they take. The cache share is of all tokens sent.
+    Usage and cost are lifetime sums of what providers reported. A level's ratio is the tokens its summaries replace,
+    divided by the tokens they take. The cache share is the fraction of all sent tokens that were read from the cache.
     """
-    facts = asyncio.run(_facts(db, session_id))
+    facts = asyncio.run(_collect(db, session_id))
     if as_json:
         print_json(facts)
     else:
         _print(facts)
 
 
-async def _facts(db: Place, session_id: str | None) -> dict[str, Any]:
+async def _collect(db: DatabaseOption, session_id: str | None) -> dict[str, Any]:
     totals = _Totals()
-    async with reading(db) as store:
-        for session in await chosen_sessions(store, session_id):
+    async with open_store(db) as store:
+        for session in await select_sessions(store, session_id):
             await totals.add(store, session)
-        facts = totals.facts()
+        facts = totals.to_dict()
         if session_id is None:
-            facts["map_runs"] = _run_facts(await store.runs(limit=_RUNS))
-    path = existing_database(db)
-    return facts | {"database": str(path), "database_bytes": _size(path), "wal_bytes": _size(Path(f"{path}-wal"))}
+            facts["map_runs"] = _run_totals(await store.runs(limit=_MAX_RUNS))
+    path = existing_database_path(db)
+    return facts | {
+        "database": str(path),
+        "database_bytes": _size_bytes(path),
+        "wal_bytes": _size_bytes(Path(f"{path}-wal")),
+    }
 
 
-def _run_facts(runs: Sequence[MapRun]) -> dict[str, Any]:
-    usage = _usage()
+def _run_totals(runs: Sequence[MapRun]) -> dict[str, Any]:
+    usage = _no_usage()
     for run in runs:
         usage += run.usage
     return {
         "runs": len(runs),
         "finished": sum(run.is_finished for run in runs),
-        "items": sum(run.stored for run in runs),
+        "items": sum(run.item_count for run in runs),
         "done": sum(run.done for run in runs),
         "failed": sum(run.failed for run in runs),
         "cost": sum(run.cost for run in runs),
@@ -164,14 +168,14 @@ def _run_facts(runs: Sequence[MapRun]) -> dict[str, Any]:
     }
 
 
-def _usage() -> TokenUsage:
-    """No usage yet. The models are loaded when there is something to count."""
+def _no_usage() -> TokenUsage:
+    """Return zero usage. The models are imported only when there is something to count."""
     from mnesis.models.usage import TokenUsage
 
     return TokenUsage()
 
 
-def _size(path: Path) -> int:
+def _size_bytes(path: Path) -> int:
     try:
         return os.stat(path).st_size
     except FileNotFoundError:
@@ -179,10 +183,10 @@ def _size(path: Path) -> int:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    shown = table("what", "amount", right=("amount",), shrinks="what")
+    rows = make_table("what", "amount", right=("amount",), shrinking="what")
     for name, amount in _rows(facts):
-        shown.add_row(clean(name), amount)
-    console().print(shown)
+        rows.add_row(clean(name), amount)
+    make_console().print(rows)
 
 
 def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -194,10 +198,10 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "cache share", "-" if share is None else f"{share:.1%}"
     yield "cost (US dollars)", f"{facts['cost']:,.4f}"
     yield "compactions", f"{facts['compactions']:,}"
-    for level, made in facts["levels"].items():
-        ratio = "-" if made["ratio"] is None else f"{made['ratio']:,.1f} : 1"
+    for level, totals in facts["levels"].items():
+        ratio = "-" if totals["ratio"] is None else f"{totals['ratio']:,.1f} : 1"
         yield (
-            f"  level {level}: {made['summaries']:,} summaries, {made['source_tokens']:,} to {made['tokens']:,} tokens",
+            f"  level {level}: {totals['summaries']:,} summaries, {totals['source_tokens']:,} to {totals['tokens']:,} tokens",
             ratio,
         )
     yield "outputs shown as markers", f"{facts['pruned_outputs']:,}"

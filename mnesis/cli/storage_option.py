@@ -1,4 +1,4 @@
-"""Where the commands look for stored files."""
+"""The option that names the directory of stored files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def storage_option(function: _Command) -> _Command:
-    """`--storage DIR`, as the argument `storage`."""
-    where = "Where large files are stored; by default ~/.mnesis/files."
-    return click.option("--storage", metavar="DIR", type=click.Path(), help=where)(function)
+    """Add `--storage DIR`, passed as the argument `storage`."""
+    help_text = "Directory of the stored large files; by default ~/.mnesis/files."
+    return click.option("--storage", metavar="DIR", type=click.Path(), help=help_text)(function)
 
 
 def file_storage(storage: str | None) -> FileStorage:
-    """The storage a command was told to use."""
+    """Return the file storage at this path, or the default one if it is None."""
     from mnesis.config import FileConfig
     from mnesis.files.storage import FileStorage
 

@@ -1,4 +1,4 @@
-"""`mnesis timeline`: how large the context was after each turn, and where it was compacted."""
+"""`mnesis timeline`: the size of the context after each turn, and where it was compacted."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnesis.cli.context import limited, session_budget
-from mnesis.cli.database_option import Place, db_option, json_option, lines_option, reading
+from mnesis.cli.context import budget_and_counter, config_with_context_limit
+from mnesis.cli.database_option import DatabaseOption, db_option, json_option, jsonl_option, open_store
 from mnesis.cli.id_lookup import find_session
-from mnesis.cli.output import console, note, print_json, to_json
+from mnesis.cli.output import make_console, print_json, print_note, to_json
 
 if TYPE_CHECKING:
     from mnesis.models.timeline import Timeline
@@ -19,42 +19,48 @@ if TYPE_CHECKING:
 
 @click.command(
     "timeline",
-    short_help="Show context tokens per turn, compactions marked.",
+    short_help="Show context tokens per turn and compactions.",
     epilog="Example: mnesis timeline sess_1a --csv > tokens.csv",
 )
 @click.argument("session_id", metavar="ID")
-@click.option("--csv", "as_csv", is_flag=True, help="Print one line per turn, with a head.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header and one line per turn.")
 @click.option(
-    "--context-limit", type=click.IntRange(min=256), metavar="TOKENS", help="The model's window, if known better."
+    "--context-limit",
+    type=click.IntRange(min=256),
+    metavar="TOKENS",
+    help="The model's context window, if the built-in value is wrong.",
 )
-@lines_option
+@jsonl_option
 @json_option
 @db_option
-def command(session_id: str, as_csv: bool, context_limit: int | None, as_lines: bool, as_json: bool, db: Place) -> None:
+def command(
+    session_id: str, as_csv: bool, context_limit: int | None, as_jsonl: bool, as_json: bool, db: DatabaseOption
+) -> None:
     """Show the size of the context after each turn, and where it was compacted.
 
-    Sizes are as providers reported them, at least what was counted. The marks are those of the default configuration.
+    A size is what the provider reported or what mnesis counted, whichever is larger. The thresholds are those of the
+    default configuration.
     """
     timeline = asyncio.run(_read(db, session_id, context_limit))
     if as_csv:
         print(timeline.to_csv(), end="")
-    elif as_lines:
+    elif as_jsonl:
         for turn in timeline:
             print(to_json(asdict(turn)))
     elif as_json:
         names = {"session_id": timeline.session_id, "budget": asdict(timeline.budget)}
         print_json(names | {"turns": [asdict(turn) for turn in timeline]})
     else:
-        console().print(timeline)
+        make_console().print(timeline)
         if not timeline:
-            note("no turns yet")
+            print_note("no turns yet")
 
 
-async def _read(db: Place, session_id: str, context_limit: int | None) -> Timeline:
+async def _read(db: DatabaseOption, session_id: str, context_limit: int | None) -> Timeline:
     from mnesis.models.timeline import Timeline
 
-    async with reading(db) as store:
+    async with open_store(db) as store:
         session = await find_session(store, session_id)
         turns, compactions = store.turns(session.id), await store.compactions(session.id)
-    budget, _ = session_budget(session, limited(db, context_limit))
+    budget, _ = budget_and_counter(session, config_with_context_limit(db, context_limit))
     return Timeline.of(session.id, turns, compactions, budget)

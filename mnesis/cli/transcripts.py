@@ -1,4 +1,4 @@
-"""A session's log for reading elsewhere: Markdown, one self-contained HTML file, chat-completions messages."""
+"""Transcripts of a session's log: Markdown, or one self-contained HTML file. Also redacts secrets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from mnesis.cli.output import clean, when
+from mnesis.cli.output import clean, format_time
 from mnesis.llm.redact import redact
 
 if TYPE_CHECKING:
@@ -20,25 +20,25 @@ _STYLE = (
     "pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3rem 0}article{border-left:.2rem solid;padding-left:1rem;"
     "margin:1.5rem 0}details,h2{font-size:.9rem;opacity:.8}"
 )
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def redacted(value: Any) -> Any:
-    """`value` with every text in it, at any depth, free of what looks like a key, token or password."""
+def redact_values(value: Any) -> Any:
+    """Redact what looks like a key, token or password in every text in `value`, at any depth."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
-        return {key: redacted(item) for key, item in value.items()}
-    return [redacted(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: redact_values(item) for key, item in value.items()}
+    return [redact_values(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def blocks(message: Message) -> Iterator[tuple[str, str]]:
-    """What a message holds: a label ("" for what was said) and a text each."""
+def message_blocks(message: Message) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a message as (label, text). The label of its own text is ""."""
     for part in message.parts:
-        yield from _block(part)
+        yield from _part_blocks(part)
 
 
-def _block(part: MessagePart) -> Iterator[tuple[str, str]]:
+def _part_blocks(part: MessagePart) -> Iterator[tuple[str, str]]:
     match part.type:
         case "text":
             yield "", part.text
@@ -53,38 +53,40 @@ def _block(part: MessagePart) -> Iterator[tuple[str, str]]:
         case "file":
             yield f"file {part.name}", part.text if part.text is not None else f"({part.media_type}, not text)"
         case "file_ref":
-            yield f"file {part.path}, kept as {part.content_id}", part.exploration_summary
+            yield f"file {part.path}, stored as {part.content_id}", part.exploration_summary
         case "image":
             yield "image", (part.url or part.media_type)[:200]
         case _:
             yield part.kind, part.text
 
 
-def markdown(session: SessionRecord, messages: Iterable[Message]) -> Iterator[str]:
-    """The log as Markdown. What was said stands as it is; everything else is fenced."""
-    yield f"# {_inline(session.title or session.id)}\n"
+def render_markdown(session: SessionRecord, messages: Iterable[Message]) -> Iterator[str]:
+    """Render the log as Markdown. The messages' own text is unchanged; everything else is fenced."""
+    yield f"# {_on_one_line(session.title or session.id)}\n"
     for message in messages:
-        yield f"\n## #{message.seq} {message.role}, {when(message.created_at)}\n"
-        for label, text in blocks(message):
+        yield f"\n## #{message.seq} {message.role}, {format_time(message.created_at)}\n"
+        for label, text in message_blocks(message):
             text = clean(text)
             fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text) or [""]))
-            yield f"\n{text}\n" if not label else f"\n{_inline(label)}:\n\n{fence}text\n{text}\n{fence}\n"
+            yield f"\n{text}\n" if not label else f"\n{_on_one_line(label)}:\n\n{fence}text\n{text}\n{fence}\n"
 
 
-def html(session: SessionRecord, messages: Iterable[Message]) -> Iterator[str]:
-    """The log as one HTML file that loads and runs nothing."""
-    title = escape(_inline(session.title or session.id))
+def render_html(session: SessionRecord, messages: Iterable[Message]) -> Iterator[str]:
+    """Render the log as one HTML file that loads and executes nothing."""
+    title = escape(_on_one_line(session.title or session.id))
     yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><style>{_STYLE}</style></head><body>'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{_CONTENT_SECURITY_POLICY}"><style>{_STYLE}</style></head><body>'
     yield f"<h1>{title}</h1>\n"
     for message in messages:
-        yield f"<article><h2>#{message.seq} {message.role}, {when(message.created_at)}</h2>\n"
-        for label, text in blocks(message):
+        yield f"<article><h2>#{message.seq} {message.role}, {format_time(message.created_at)}</h2>\n"
+        for label, text in message_blocks(message):
             body = f"<pre>{escape(clean(text))}</pre>"
-            yield f"<details><summary>{escape(_inline(label))}</summary>{body}</details>\n" if label else f"{body}\n"
+            yield (
+                f"<details><summary>{escape(_on_one_line(label))}</summary>{body}</details>\n" if label else f"{body}\n"
+            )
         yield "</article>\n"
     yield "</body></html>\n"
 
 
-def _inline(text: str) -> str:
+def _on_one_line(text: str) -> str:
     return " ".join(clean(text).split())

@@ -1,10 +1,13 @@
-"""Level 3: a summary without a model, made of the conversation's own words.
+"""Level 3: extractive summaries, made of sentences of the conversation without a model.
 
-The text is cut into sentences (or lines, or clauses of long sentences). Those are taken that add most not yet said per
-token: rare words, names, numbers, dates, paths and identifiers, decisions, faults, answers; repetition adds nothing.
-Every part of the conversation keeps a share, and a long output gives only its salient lines. Nothing is invented: what
-is left out of a sentence is filler words, what is skipped between two sentences of a message shows as `…`. The same
-input gives the same output, in time that grows with its length and no faster.
+Pure functions, no I/O.
+
+The text is split into sentences, lines, or clauses of long sentences. The extract takes the sentences that add the most
+new information per token: rare words, names, numbers, dates, paths and identifiers, decisions, errors and answers.
+Repetition adds nothing. Each part of the conversation gets a share, and a long output contributes only its salient lines.
+
+Nothing is invented. Filler words are removed from sentences, and `…` marks skipped sentences of a message. The same input
+gives the same output, in linear time.
 """
 
 from __future__ import annotations
@@ -14,25 +17,26 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mnesis.compaction.sentences import NOISE, features, is_code, shorten, split_units
-
-Count = Callable[[str], int]
+from mnesis.compaction.sentences import NOISE_WEIGHT, features, is_code, shorten, split_units
+from mnesis.tokens.estimator import TokenCounter
 
 MAX_SPEAKER_CHARS = 24
 PREFIX_TOKENS = 4
+"""For the speaker's name and the line break of a passage."""
+
 UNIT_OVERHEAD_TOKENS = 6
-"""Added to a unit's cost when gains are compared, so that scraps of two words do not win by being cheap."""
+"""Added to a unit's cost when gains are compared, so that two-word fragments do not win by being cheap."""
 
 MAX_PARTS = 12
 MIN_PART_TOKENS = 60
-PARTS_SHARE = 0.5
-"""The share of the room that is divided evenly over the parts of the conversation; the rest goes to the best of all."""
+EVEN_FRACTION = 0.5
+"""Of the tokens: divided evenly over the parts of the conversation. The rest goes to the best units overall."""
 
 LONG_PASSAGE_CHARS = 1_500
-"""Longer passages are outputs and files more often than speech: what a sentence adds counts less, by a square root."""
+"""Longer passages are usually outputs or files, so their sentences count less, by the square root of the length."""
 
 ANSWER_UNITS = 3
 ANSWER_FACTOR = 1.3
@@ -56,7 +60,10 @@ _DECISION = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """Something said in a conversation. `ref` says where, for the caller; it is never part of a summary."""
+    """A text of one speaker.
+
+    `ref` is its origin, for the caller; it is never part of a summary.
+    """
 
     speaker: str
     text: str
@@ -65,9 +72,9 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Unit:
-    """A sentence, line or clause: where it stands, how it reads when shortened, what it is about.
+    """A sentence, line or clause: its position, shortened text, features and cost in tokens.
 
-    `share` is its part of the conversation's length; `question` what a short answer makes no sense without.
+    `share` is its part of the conversation's length. `question` is the unit that a short answer makes no sense without.
     """
 
     passage: int
@@ -80,65 +87,73 @@ class _Unit:
     question: _Unit | None
 
 
-def extract(passages: Sequence[Passage], *, max_tokens: int, count: Count) -> str:
-    """The most telling sentences of `passages` in their order, a line for each passage, in at most `max_tokens`.
+def extract(passages: Sequence[Passage], *, max_tokens: int, count: TokenCounter) -> str:
+    """Extract the most informative sentences, in order, in at most `max_tokens`.
 
-    `count` gives the tokens of a text. What fits as it is, is given whole. "" only where there is nothing to give, or
-    no room for a single character.
+    The result has one line per passage. `count` returns the tokens of a text. Passages that fit are returned whole.
+    Returns "" only if there is no text, or if not even one character fits.
     """
-    whole = _whole(passages, max_tokens)
-    if whole is not None and count(whole) <= max_tokens:
-        return whole
+    full_text = _full_text(passages, max_tokens)
+    if full_text is not None and count(full_text) <= max_tokens:
+        return full_text
     units = _units(passages, count)
-    chosen = _choose(units, max_tokens)
-    return _fitted(passages, chosen, max_tokens, count) or _cut_to_fit(passages, units, max_tokens, count)
+    selected = _select(units, max_tokens)
+    return _fit(passages, selected, max_tokens, count) or _cut_best_unit(passages, units, max_tokens, count)
 
 
-def _whole(passages: Sequence[Passage], max_tokens: int) -> str | None:
-    # No script has tokens of more than 20 characters on average; counting more would be for nothing.
+def _full_text(passages: Sequence[Passage], max_tokens: int) -> str | None:
+    # No script averages more than 20 characters per token, so counting a longer text is pointless.
     if sum(len(passage.text) for passage in passages) > 20 * max_tokens:
         return None
-    return "\n".join(_line(passage, " ".join(passage.text.split())) for passage in passages if passage.text.strip())
+    return "\n".join(
+        _format_line(passage, " ".join(passage.text.split())) for passage in passages if passage.text.strip()
+    )
 
 
-def _line(passage: Passage, text: str) -> str:
+def _format_line(passage: Passage, text: str) -> str:
     speaker = " ".join(passage.speaker.split())[:MAX_SPEAKER_CHARS]
     return f"{speaker}: {text}" if speaker else text
 
 
-def _units(passages: Sequence[Passage], count: Count) -> list[_Unit]:
+def _units(passages: Sequence[Passage], count: TokenCounter) -> list[_Unit]:
     units: list[_Unit] = []
-    asked: _Unit | None = None
-    for number, passage in enumerate(passages):
-        own = list(_passage_units(number, passage.text, asked, count))
-        asked = next((unit for unit in reversed(own) if unit.text.endswith(_QUESTION_MARKS)), None)
-        units.extend(own)
+    question: _Unit | None = None
+    for passage_index, passage in enumerate(passages):
+        passage_units = list(_passage_units(passage_index, passage.text, question, count))
+        question = next((unit for unit in reversed(passage_units) if unit.text.endswith(_QUESTION_MARKS)), None)
+        units.extend(passage_units)
     return units
 
 
-def _passage_units(number: int, text: str, asked: _Unit | None, count: Count) -> Iterator[_Unit]:
-    """`asked` is the question of the passage before: the first sentences here are its answer."""
+def _passage_units(passage_index: int, text: str, question: _Unit | None, count: TokenCounter) -> Iterator[_Unit]:
+    """Yield the units of one passage.
+
+    `question` is asked by the previous passage; the first units answer it.
+    """
     parts = [(part, short) for part in split_units(text) if (short := shorten(part))]
     damping = min(1.0, math.sqrt(LONG_PASSAGE_CHARS / max(1, len(text))))
     share = (1 + math.log(len(parts))) / len(parts) if parts else 0.0
-    numeric, fenced = _is_numeric(text), False
+    is_numeric, is_fenced = _is_numeric(text), False
     for index, (part, short) in enumerate(parts):
-        fenced ^= part.startswith("```")
-        about = _without_numbers(features(part)) if numeric else features(part)
-        answers = asked is not None and index < ANSWER_UNITS
-        question = asked if answers and len(about) < SHORT_ANSWER_FEATURES else None
-        factor = damping * _factor(part, code=fenced or is_code(part)) * (ANSWER_FACTOR if answers else 1.0)
-        yield _Unit(number, index, short, about, count(short) + 1, factor, share, question)
+        is_fenced ^= part.startswith("```")
+        unit_features = _discount_numbers(features(part)) if is_numeric else features(part)
+        is_answer = question is not None and index < ANSWER_UNITS
+        needed_question = question if is_answer and len(unit_features) < SHORT_ANSWER_FEATURES else None
+        factor = damping * _factor(part, code=is_fenced or is_code(part)) * (ANSWER_FACTOR if is_answer else 1.0)
+        yield _Unit(passage_index, index, short, unit_features, count(short) + 1, factor, share, needed_question)
 
 
 def _is_numeric(text: str) -> bool:
-    """Whether numbers are so frequent (logs, tables, listings) that one more says little."""
+    """Return whether the text is full of numbers, as logs and tables are.
+
+    One more number then adds little information.
+    """
     words = text.split()
     return 4 * sum(any(map(str.isdigit, word)) for word in words) > len(words) > 20
 
 
-def _without_numbers(about: dict[str, float]) -> dict[str, float]:
-    return {name: NOISE if any(map(str.isdigit, name)) else strength for name, strength in about.items()}
+def _discount_numbers(weights: dict[str, float]) -> dict[str, float]:
+    return {name: NOISE_WEIGHT if any(map(str.isdigit, name)) else weight for name, weight in weights.items()}
 
 
 def _factor(text: str, *, code: bool) -> float:
@@ -151,36 +166,42 @@ def _factor(text: str, *, code: bool) -> float:
     return DECISION_FACTOR if _DECISION.search(text) else 1.0
 
 
-def _choose(units: Sequence[_Unit], max_tokens: int) -> list[_Unit]:
-    """Units in the order they were taken, somewhat more than fit: what really fits is counted at the end."""
+def _select(units: Sequence[_Unit], max_tokens: int) -> list[_Unit]:
+    """Select units, best first, for about a quarter more tokens than fit.
+
+    `_fit` counts exactly and drops the rest.
+    """
     selection = _Selection(_weights(units))
-    number = min(MAX_PARTS, max_tokens // MIN_PART_TOKENS)
-    if number > 1:
-        for part in _parts(units, number):
-            selection.take(part, max_tokens * PARTS_SHARE / number)
-    selection.take(units, max_tokens * 1.25 - selection.cost)
-    return selection.taken
+    part_count = min(MAX_PARTS, max_tokens // MIN_PART_TOKENS)
+    if part_count > 1:
+        for part in _split_into_parts(units, part_count):
+            selection.add_best(part, max_tokens * EVEN_FRACTION / part_count)
+    selection.add_best(units, max_tokens * 1.25 - selection.cost)
+    return selection.units
 
 
-def _parts(units: Sequence[_Unit], number: int) -> list[list[_Unit]]:
-    total = sum(unit.share for unit in units) or 1.0
-    parts: list[list[_Unit]] = [[] for _ in range(number)]
-    before = 0.0
+def _split_into_parts(units: Sequence[_Unit], part_count: int) -> list[list[_Unit]]:
+    total_share = sum(unit.share for unit in units) or 1.0
+    parts: list[list[_Unit]] = [[] for _ in range(part_count)]
+    share_before = 0.0
     for unit in units:
-        parts[min(number - 1, int(before * number / total))].append(unit)
-        before += unit.share
+        parts[min(part_count - 1, int(share_before * part_count / total_share))].append(unit)
+        share_before += unit.share
     return parts
 
 
 def _weights(units: Sequence[_Unit]) -> dict[str, float]:
-    """What each feature is worth: much if it is rare or telling by its form, and somewhat more if it comes back."""
-    frequency: Counter[str] = Counter()
+    """Return the weight of each feature.
+
+    The weight is high if the feature is rare or a name, and a little higher if it recurs.
+    """
+    frequencies: Counter[str] = Counter()
     strengths: dict[str, float] = {}
     for unit in units:
-        frequency.update(unit.features.keys())
+        frequencies.update(unit.features.keys())
         for name, strength in unit.features.items():
             strengths[name] = max(strengths.get(name, 0.0), strength)
-    return {name: strengths[name] * _rarity(times, len(units)) for name, times in frequency.items()}
+    return {name: strengths[name] * _rarity(times, len(units)) for name, times in frequencies.items()}
 
 
 def _rarity(times: int, units: int) -> float:
@@ -189,59 +210,61 @@ def _rarity(times: int, units: int) -> float:
 
 
 class _Selection:
-    """What was taken, what that says, and what it costs."""
+    """The selected units, the features they cover, and their cost in tokens."""
 
     def __init__(self, weights: dict[str, float]) -> None:
         self._weights = weights
-        self._said: set[str] = set()
+        self._covered_features: set[str] = set()
         self._passages: set[int] = set()
         self._members: set[_Unit] = set()
-        self.taken: list[_Unit] = []
+        self.units: list[_Unit] = []
         self.cost = 0
 
-    def take(self, units: Iterable[_Unit], room: float) -> None:
-        """Take the units that add most per token, as far as `room` tokens go."""
-        limit = self.cost + room
-        waiting = [unit for unit in units if unit not in self._members]
-        heap = [(-self._gain(unit), place) for place, unit in enumerate(waiting)]
+    def add_best(self, units: Iterable[_Unit], max_tokens: float) -> None:
+        """Add the units with the highest gain per token, for up to `max_tokens` more."""
+        limit = self.cost + max_tokens
+        candidates = [unit for unit in units if unit not in self._members]
+        heap = [(-self._gain(unit), index) for index, unit in enumerate(candidates)]
         heapq.heapify(heap)
-        # Gains only shrink as more is said, so the first that is still ahead when looked at again is the largest. The
-        # limit on looks keeps the time in proportion where everything repeats everything.
-        looks = 20 * len(heap)
+        # Gains only shrink as units are added, so a unit that still leads after its gain is updated is the best one. The
+        # limit on updates keeps the time linear where all units repeat each other.
+        remaining_updates = 20 * len(heap)
         while heap and self.cost < limit:
-            _, place = heapq.heappop(heap)
-            gain = -self._gain(waiting[place])
-            looks -= 1
-            if gain < 0 and looks > 0 and heap and gain > heap[0][0]:
-                heapq.heappush(heap, (gain, place))
-            elif gain < 0 and self.cost + self._cost(waiting[place]) <= limit:
-                self._add(waiting[place])
+            _, index = heapq.heappop(heap)
+            gain = -self._gain(candidates[index])
+            remaining_updates -= 1
+            if gain < 0 and remaining_updates > 0 and heap and gain > heap[0][0]:
+                heapq.heappush(heap, (gain, index))
+            elif gain < 0 and self.cost + self._cost(candidates[index]) <= limit:
+                self._add(candidates[index])
 
     def _gain(self, unit: _Unit) -> float:
-        new = sum(strength for name in unit.features if (strength := self._weights[name]) and name not in self._said)
-        return new * unit.factor / (self._cost(unit) + UNIT_OVERHEAD_TOKENS)
+        new_weight = sum(
+            weight for name in unit.features if (weight := self._weights[name]) and name not in self._covered_features
+        )
+        return new_weight * unit.factor / (self._cost(unit) + UNIT_OVERHEAD_TOKENS)
 
     def _cost(self, unit: _Unit) -> int:
         prefix = 0 if unit.passage in self._passages else PREFIX_TOKENS
-        asked = unit.question
-        return unit.cost + prefix + (asked.cost + PREFIX_TOKENS if asked and asked not in self._members else 0)
+        question = unit.question
+        return unit.cost + prefix + (question.cost + PREFIX_TOKENS if question and question not in self._members else 0)
 
     def _add(self, unit: _Unit) -> None:
         self.cost += self._cost(unit)
         for each in (unit.question, unit):
             if each is not None and each not in self._members:
-                self.taken.append(each)
+                self.units.append(each)
                 self._members.add(each)
                 self._passages.add(each.passage)
-                self._said.update(each.features)
+                self._covered_features.update(each.features)
 
 
-def _fitted(passages: Sequence[Passage], chosen: Sequence[_Unit], max_tokens: int, count: Count) -> str:
-    """As many of `chosen`, first taken first, as really fit."""
-    best, low, high = "", 0, len(chosen)
+def _fit(passages: Sequence[Passage], selected: Sequence[_Unit], max_tokens: int, count: TokenCounter) -> str:
+    """Render as many of the selected units, best first, as fit by exact count."""
+    best, low, high = "", 0, len(selected)
     while low < high:
         middle = (low + high + 1) // 2
-        text = _render(passages, chosen[:middle])
+        text = _render(passages, selected[:middle])
         if count(text) <= max_tokens:
             best, low = text, middle
         else:
@@ -253,23 +276,26 @@ def _render(passages: Sequence[Passage], units: Iterable[_Unit]) -> str:
     by_passage: dict[int, list[_Unit]] = {}
     for unit in sorted(units, key=lambda unit: (unit.passage, unit.index)):
         by_passage.setdefault(unit.passage, []).append(unit)
-    return "\n".join(_line(passages[number], _joined(group)) for number, group in by_passage.items())
+    return "\n".join(
+        _format_line(passages[passage_index], _join_units(passage_units))
+        for passage_index, passage_units in by_passage.items()
+    )
 
 
-def _joined(units: Sequence[_Unit]) -> str:
+def _join_units(units: Sequence[_Unit]) -> str:
     text = units[0].text
-    for before, unit in itertools.pairwise(units):
-        text += (" " if unit.index == before.index + 1 else " … ") + unit.text
+    for previous, unit in itertools.pairwise(units):
+        text += (" " if unit.index == previous.index + 1 else " … ") + unit.text
     return text
 
 
-def _cut_to_fit(passages: Sequence[Passage], units: Sequence[_Unit], max_tokens: int, count: Count) -> str:
-    """The beginning of the best unit, where not even one fits whole."""
+def _cut_best_unit(passages: Sequence[Passage], units: Sequence[_Unit], max_tokens: int, count: TokenCounter) -> str:
+    """Return the beginning of the best unit, for when not even one unit fits."""
     if not units:
         return ""
     weights = _weights(units)
     unit = max(units, key=lambda unit: unit.factor * sum(map(weights.__getitem__, unit.features)))
-    text = _line(passages[unit.passage], unit.text)
+    text = _format_line(passages[unit.passage], unit.text)
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,8 +1,8 @@
-"""What a sweep folds. Pure: an active context and a budget in, a plan out.
+"""Which messages a sweep folds. Pure functions, no I/O.
 
-The two newest user turns stay as they are. What is older and not needed to fill the low-water mark is folded, cut between
-turns. Only when even the newest turns leave no room in the window (law: it always fits) are they cut too, between a tool
-call's results and the next call, and the newest user message stays.
+The two newest user turns stay unchanged. Older turns are folded unless they fit below the low-water mark; the cut is made
+between turns. If the newest turns alone do not fit the window, they are cut as well, between a call's results and the next
+call. The newest user message always stays.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from mnesis.models.message import Message
 from mnesis.models.summary import Summary
 
 FRESH_TURNS = 2
+"""Newest user turns that are not folded as long as they fit."""
+
 FRESH_STEPS = 3
-# A stand-in for the summaries that a sweep is going to write, before they exist.
-EXPECTED_SUMMARY_SHARE = 0.1
+"""Newest steps of the fresh turns that stay when `max_fresh_tokens` cuts them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Neighbouring messages of the active context that are to be folded."""
+class MessageSpan:
+    """Consecutive messages of the active context to fold, and the tokens they take there."""
 
     messages: tuple[Message, ...]
     tokens: int
@@ -31,17 +32,18 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class FoldPlan:
-    """Runs to fold, oldest first, and how many tokens they take in the context now. Empty if there is nothing to fold."""
+    """The spans to fold, oldest first. Empty if there is nothing to fold."""
 
-    runs: tuple[Run, ...] = ()
+    spans: tuple[MessageSpan, ...] = ()
 
     @property
     def tokens(self) -> int:
-        return sum(run.tokens for run in self.runs)
+        """Tokens that the spans take in the context now."""
+        return sum(span.tokens for span in self.spans)
 
 
 def visible_tokens(message: Message, prunes: dict[tuple[int, int], Prune]) -> int:
-    """What a message takes in the context, with the outputs that are shown as markers left out."""
+    """Return the tokens of a message in the context, where pruned outputs are markers."""
     if not prunes:
         return message.token_count
     saved = sum(prunes[key].tokens_saved for i in range(len(message.parts)) if (key := (message.seq, i)) in prunes)
@@ -53,108 +55,124 @@ def plan_fold(
     budget: Budget,
     *,
     keep_tokens: int,
-    everything: bool = False,
-    pressed: bool = False,
-    fresh_tokens: int | None = None,
+    fold_all: bool = False,
+    may_cut_fresh_turns: bool = False,
+    max_fresh_tokens: int | None = None,
 ) -> FoldPlan:
-    """Which messages to fold.
+    """Choose the messages to fold.
 
-    `keep_tokens` is how much of the newest conversation may stay beyond the fresh turns; with `everything` none does. With
-    `pressed` the fresh turns may be cut as well if they alone do not fit; with `fresh_tokens` also if they take more.
+    Turns older than the fresh ones stay while all that stays takes at most `keep_tokens`; with `fold_all` none of them
+    stay. With `may_cut_fresh_turns`, the fresh turns are cut if they alone do not fit. With `max_fresh_tokens`, they are
+    also cut if they take more than that.
     """
     messages = [item for item in context.items if isinstance(item, Message)]
     tokens = [visible_tokens(message, context.prunes) for message in messages]
     starts = turn_starts(messages)
-    fresh = starts[-FRESH_TURNS] if len(starts) > FRESH_TURNS else 0
-    cut = fresh if everything else _cut_at_turn(starts, tokens, fresh, keep_tokens)
-    foldable = set(range(cut))
-    fixed = context.session.system_tokens + context.session.summary_tokens
-    if fresh_tokens is not None and not everything and sum(tokens[cut:]) > max(fresh_tokens, keep_tokens):
-        foldable = _cut_inside_turns(messages, tokens, max(fresh_tokens, keep_tokens), FRESH_STEPS)
-    if pressed and fixed + sum(t for i, t in enumerate(tokens) if i not in foldable) >= budget.usable_tokens:
-        foldable = _cut_inside_turns(messages, tokens, budget.low_water_tokens, 1)
-    foldable -= _pinned(messages, context.pins)
-    return FoldPlan(tuple(_runs(context.items, messages, tokens, foldable)))
+    fresh_start = starts[-FRESH_TURNS] if len(starts) > FRESH_TURNS else 0
+    cut_index = fresh_start if fold_all else _find_cut_between_turns(starts, tokens, fresh_start, keep_tokens)
+    foldable = set(range(cut_index))
+    fixed_tokens = context.session.system_tokens + context.session.summary_tokens
+    if max_fresh_tokens is not None and not fold_all and sum(tokens[cut_index:]) > max(max_fresh_tokens, keep_tokens):
+        foldable = _foldable_inside_turns(messages, tokens, max(max_fresh_tokens, keep_tokens), FRESH_STEPS)
+    if (
+        may_cut_fresh_turns
+        and fixed_tokens + sum(t for i, t in enumerate(tokens) if i not in foldable) >= budget.usable_tokens
+    ):
+        foldable = _foldable_inside_turns(messages, tokens, budget.low_water_tokens, 1)
+    foldable -= _pinned_indices(messages, context.pins)
+    return FoldPlan(tuple(_group_into_spans(context.items, messages, tokens, foldable)))
 
 
-def _pinned(messages: Sequence[Message], pins: frozenset[int]) -> set[int]:
-    """Messages that stay: those that are pinned, and with a call its results, with a result its call."""
+def _pinned_indices(messages: Sequence[Message], pins: frozenset[int]) -> set[int]:
+    """Return the indices of pinned messages. A call and its results are pinned together."""
     if not pins:
         return set()
-    bounds = [i for i, message in enumerate(messages) if i == 0 or message.role != "tool"]
-    atoms = [range(start, end) for start, end in pairwise([*bounds, len(messages)])]
-    return {i for atom in atoms if any(messages[i].seq in pins for i in atom) for i in atom}
+    group_starts = [i for i, message in enumerate(messages) if i == 0 or message.role != "tool"]
+    groups = [range(start, end) for start, end in pairwise([*group_starts, len(messages)])]
+    return {i for group in groups if any(messages[i].seq in pins for i in group) for i in group}
 
 
 def turn_starts(messages: Sequence[Message]) -> list[int]:
-    """Where user turns begin: each user message that does not directly follow another."""
+    """Return the indices where user turns begin.
+
+    A turn begins at each user message that does not directly follow another one.
+    """
     return [
         i for i, message in enumerate(messages) if message.role == "user" and (i == 0 or messages[i - 1].role != "user")
     ]
 
 
-def _cut_at_turn(starts: Sequence[int], tokens: Sequence[int], fresh: int, keep_tokens: int) -> int:
-    """The earliest turn from which on everything fits into `keep_tokens`; the fresh turns at the latest."""
-    kept = sum(tokens[fresh:])
-    cut = fresh
-    for start in reversed([start for start in starts if start < fresh]):
-        kept += sum(tokens[start:cut])
-        if kept > keep_tokens:
+def _find_cut_between_turns(starts: Sequence[int], tokens: Sequence[int], fresh_start: int, keep_tokens: int) -> int:
+    """Return the index of the first message to keep.
+
+    It begins the earliest turn from which on everything fits into `keep_tokens`, and is at most `fresh_start`.
+    """
+    kept_tokens = sum(tokens[fresh_start:])
+    cut_index = fresh_start
+    for start in reversed([start for start in starts if start < fresh_start]):
+        kept_tokens += sum(tokens[start:cut_index])
+        if kept_tokens > keep_tokens:
             break
-        cut = start
-    return cut
+        cut_index = start
+    return cut_index
 
 
-def _cut_inside_turns(
-    messages: Sequence[Message], tokens: Sequence[int], keep_tokens: int, least_steps: int
+def _foldable_inside_turns(
+    messages: Sequence[Message], tokens: Sequence[int], keep_tokens: int, min_steps: int
 ) -> set[int]:
-    """Everything but the newest user message and as many of the newest steps (a message with the tool results that follow
-    it) as `keep_tokens` hold, `least_steps` at least."""
-    asked = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
-    bounds = [i for i, message in enumerate(messages) if i == 0 or message.role != "tool"]
-    cut, kept = len(messages), 0
-    for steps, start in enumerate(reversed(bounds)):
-        kept += sum(tokens[start:cut])
-        if kept > keep_tokens and steps >= least_steps:
+    """Return the indices to fold when turns may be cut.
+
+    The newest user message stays, and as many of the newest steps as fit into `keep_tokens`, at least `min_steps`. A step
+    is a message and the tool results that follow it.
+    """
+    latest_user_index = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
+    step_starts = [i for i, message in enumerate(messages) if i == 0 or message.role != "tool"]
+    cut_index, kept_tokens = len(messages), 0
+    for steps, start in enumerate(reversed(step_starts)):
+        kept_tokens += sum(tokens[start:cut_index])
+        if kept_tokens > keep_tokens and steps >= min_steps:
             break
-        cut = start
-    return {i for i in range(cut) if i != asked}
+        cut_index = start
+    return {i for i in range(cut_index) if i != latest_user_index}
 
 
-def _runs(
+def _group_into_spans(
     items: Sequence[Summary | Message], messages: Sequence[Message], tokens: Sequence[int], foldable: set[int]
-) -> list[Run]:
-    """Foldable messages grouped into runs that nothing else interrupts."""
-    runs: list[list[int]] = []
-    index, touching = 0, False
+) -> list[MessageSpan]:
+    """Group foldable messages into spans without a gap."""
+    groups: list[list[int]] = []
+    index, is_adjacent = 0, False
     for item in items:
         if isinstance(item, Summary):
-            touching = False
+            is_adjacent = False
             continue
         if index in foldable:
-            if touching and messages[index - 1].seq + 1 == item.seq:
-                runs[-1].append(index)
+            if is_adjacent and messages[index - 1].seq + 1 == item.seq:
+                groups[-1].append(index)
             else:
-                runs.append([index])
-            touching = True
+                groups.append([index])
+            is_adjacent = True
         else:
-            touching = False
+            is_adjacent = False
         index += 1
-    return [Run(tuple(messages[i] for i in run), sum(tokens[i] for i in run)) for run in runs]
+    return [MessageSpan(tuple(messages[i] for i in group), sum(tokens[i] for i in group)) for group in groups]
 
 
-def chunks(run: Run, prunes: dict[tuple[int, int], Prune], max_tokens: int) -> list[Run]:
-    """A run in pieces of at most about `max_tokens`, cut between turns where that is possible, never between a call and its results."""
-    starts = set(turn_starts(run.messages))
+def split_span(span: MessageSpan, prunes: dict[tuple[int, int], Prune], max_tokens: int) -> list[MessageSpan]:
+    """Split a span into pieces of about `max_tokens` at most.
+
+    Cuts are made between turns where possible, and never between a call and its results.
+    """
+    starts = set(turn_starts(span.messages))
     pieces: list[list[Message]] = [[]]
-    size = 0
-    for index, message in enumerate(run.messages):
+    piece_tokens = 0
+    for index, message in enumerate(span.messages):
         tokens = message.token_count
-        full = size + tokens > max_tokens and message.role != "tool"
-        nearly = size > max_tokens * 3 // 4 and index in starts
-        if pieces[-1] and (full or nearly):
+        is_full = piece_tokens + tokens > max_tokens and message.role != "tool"
+        may_end_here = piece_tokens > max_tokens * 3 // 4 and index in starts
+        if pieces[-1] and (is_full or may_end_here):
             pieces.append([])
-            size = 0
+            piece_tokens = 0
         pieces[-1].append(message)
-        size += tokens
-    return [Run(tuple(piece), sum(visible_tokens(m, prunes) for m in piece)) for piece in pieces if piece]
+        piece_tokens += tokens
+    return [MessageSpan(tuple(piece), sum(visible_tokens(m, prunes) for m in piece)) for piece in pieces if piece]

@@ -7,19 +7,19 @@ from typing import Literal
 
 from mnesis.compaction.fold import FoldPlan, plan_fold
 from mnesis.compaction.prune import plan_prune
-from mnesis.compaction.summarize import Count
 from mnesis.config import CompactionConfig
 from mnesis.models.context import ActiveContext, Budget, Prune
+from mnesis.tokens.estimator import TokenCounter
 
 Trigger = Literal["soft", "hard", "manual", "overflow", "resume"]
 
-# A background sweep that would free less than this share of the usable tokens is not worth a break of the cache.
-WORTHWHILE_SHARE = 0.05
+MIN_GAIN_FRACTION = 0.05
+"""Of the usable tokens. A background sweep that frees less is not worth invalidating the provider's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """What a sweep would do: outputs to show as markers, runs to fold."""
+    """What a sweep is going to do: outputs to replace with markers, and message spans to fold."""
 
     prunes: tuple[Prune, ...] = ()
     fold: FoldPlan = FoldPlan()
@@ -29,32 +29,37 @@ class SweepPlan:
         return sum(prune.tokens_saved for prune in self.prunes)
 
     def __bool__(self) -> bool:
-        return bool(self.prunes or self.fold.runs)
+        return bool(self.prunes or self.fold.spans)
 
 
 def plan_sweep(
-    context: ActiveContext, budget: Budget, config: CompactionConfig, count: Count, trigger: Trigger
+    context: ActiveContext, budget: Budget, config: CompactionConfig, count: TokenCounter, trigger: Trigger
 ) -> SweepPlan:
-    """What a sweep for this reason would do; empty if there is nothing worth doing. Pure."""
+    """Plan a sweep. The plan is empty if nothing is worth doing.
+
+    `trigger` is why the sweep runs: "manual" folds as much as possible, "hard" and "overflow" may also cut fresh turns,
+    "soft" and "resume" skip sweeps that free little.
+    """
     session = context.session
-    # Reports may say more than the counts. What stays is counted, so the marks are brought down to counted tokens.
-    share = session.stored_tokens / max(session.context_tokens, session.stored_tokens, 1)
-    low_water = int(budget.low_water_tokens * share)
+    # Providers may report more tokens than mnesis counts. Messages are counted, so scale the thresholds to counted tokens.
+    counted_fraction = session.stored_tokens / max(session.context_tokens, session.stored_tokens, 1)
+    low_water_tokens = int(budget.low_water_tokens * counted_fraction)
     prunes = plan_prune(context, config, count)
-    saved = sum(prune.tokens_saved for prune in prunes)
-    if trigger != "manual" and prunes and session.stored_tokens - saved <= low_water:
+    pruned_tokens = sum(prune.tokens_saved for prune in prunes)
+    if trigger != "manual" and prunes and session.stored_tokens - pruned_tokens <= low_water_tokens:
         return SweepPlan(prunes)
-    keep = max(low_water - session.system_tokens - int(budget.summary_tokens * share), 0)
-    pressed = trigger in ("hard", "overflow")
-    bound = config.fresh_tail_fraction
+    keep_tokens = max(low_water_tokens - session.system_tokens - int(budget.summary_tokens * counted_fraction), 0)
+    fresh_fraction = config.fresh_tail_fraction
     fold = plan_fold(
         context,
         budget,
-        keep_tokens=keep,
-        everything=trigger == "manual",
-        pressed=pressed,
-        fresh_tokens=None if bound is None else int(budget.usable_tokens * bound * share),
+        keep_tokens=keep_tokens,
+        fold_all=trigger == "manual",
+        may_cut_fresh_turns=trigger in ("hard", "overflow"),
+        max_fresh_tokens=None
+        if fresh_fraction is None
+        else int(budget.usable_tokens * fresh_fraction * counted_fraction),
     )
     plan = SweepPlan(prunes, fold)
-    little = saved + fold.tokens < budget.usable_tokens * WORTHWHILE_SHARE * share
-    return SweepPlan() if trigger in ("soft", "resume") and little else plan
+    frees_little = pruned_tokens + fold.tokens < budget.usable_tokens * MIN_GAIN_FRACTION * counted_fraction
+    return SweepPlan() if trigger in ("soft", "resume") and frees_little else plan

@@ -1,83 +1,96 @@
-"""Where to dig: which stretch behind a summary is about what, so that a model knows what to expand. Pure.
+"""Drill-down pointers from a summary to its originals.
 
-The engine writes it, not the model: ids and places are right, and text in the conversation cannot forge them.
+They say what each segment under a summary is about, so that a model knows what to expand. The engine writes them, not
+the model, so ids and ranges are correct and text in the conversation cannot forge them. Pure functions, no I/O.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from mnesis.compaction.sentences import features
-from mnesis.compaction.transcript import passages, plain_text
+from mnesis.compaction.transcript import passages, transcript_text
 from mnesis.models.message import Message
 from mnesis.models.summary import Summary
 from mnesis.search.analysis import STOP_WORDS
+from mnesis.tokens.estimator import TokenCounter
 
-STRETCHES = 4
-WORDS = 6
-SMALLEST_SOURCE_TOKENS = 400
-SHARE = 0.05
-"""Of the tokens summarised that all pointers together may take."""
+MAX_SEGMENTS = 4
+MAX_WORDS = 6
+"""Per pointer."""
 
-Count = Callable[[str], int]
+MIN_SOURCE_TOKENS = 400
+"""Below this size, reading the originals costs little more than reading pointers to them."""
+
+MAX_FRACTION = 0.05
+"""Of the summarized tokens: the size of all pointers together."""
 
 
-def digs(messages: Sequence[Message], children: Sequence[Summary], count: Count) -> tuple[str, ...]:
-    """One line per stretch of messages, or per child summary: how to open it, and its most telling words.
+def make_pointers(messages: Sequence[Message], children: Sequence[Summary], count: TokenCounter) -> tuple[str, ...]:
+    """Write one line per segment of messages, or per child summary.
 
-    Empty for sources so small that pointers would not pay.
+    Each line says how to expand the segment and lists its most distinctive words. Returns nothing if the source is too
+    small, or if no version of the lines fits `MAX_FRACTION`.
     """
-    source = sum(m.token_count for m in messages) + sum(child.token_count for child in children)
-    if source < SMALLEST_SOURCE_TOKENS:
+    source_tokens = sum(m.token_count for m in messages) + sum(child.token_count for child in children)
+    if source_tokens < MIN_SOURCE_TOKENS:
         return ()
-    places, texts = _of_messages(messages) if messages else _of_children(children)
+    locations, texts = _message_segments(messages) if messages else _child_segments(children)
     if len(texts) < 2:
         return ()
-    told = [_telling(text, texts) for text in texts]
-    for words in range(WORDS, 1, -1):
-        lines = tuple(f"{place}: {', '.join(each[:words])}" for place, each in zip(places, told, strict=True) if each)
-        if sum(count(line) + 1 for line in lines) <= source * SHARE:
+    keywords = [_distinctive_words(text, texts) for text in texts]
+    for max_words in range(MAX_WORDS, 1, -1):
+        lines = tuple(
+            f"{location}: {', '.join(words[:max_words])}"
+            for location, words in zip(locations, keywords, strict=True)
+            if words
+        )
+        if sum(count(line) + 1 for line in lines) <= source_tokens * MAX_FRACTION:
             return lines
     return ()
 
 
-def _of_messages(messages: Sequence[Message]) -> tuple[list[str], list[str]]:
-    stretches = _stretches(messages)
-    before = [messages[0].seq - 1, *(stretch[-1].seq for stretch in stretches)]
-    places = [
-        f'cursor="{after}" messages {stretch[0].seq}-{stretch[-1].seq}'
-        for after, stretch in zip(before, stretches, strict=False)
+def _message_segments(messages: Sequence[Message]) -> tuple[list[str], list[str]]:
+    segments = _split_evenly(messages)
+    cursors = [messages[0].seq - 1, *(segment[-1].seq for segment in segments)]
+    locations = [
+        f'cursor="{cursor}" messages {segment[0].seq}-{segment[-1].seq}'
+        for cursor, segment in zip(cursors, segments, strict=False)
     ]
-    return places, [plain_text(passages(stretch)) for stretch in stretches]
+    return locations, [transcript_text(passages(segment)) for segment in segments]
 
 
-def _of_children(children: Sequence[Summary]) -> tuple[list[str], list[str]]:
-    places = [f"{child.id} messages {child.first_seq}-{child.last_seq}" for child in children]
-    return places, [child.text for child in children]
+def _child_segments(children: Sequence[Summary]) -> tuple[list[str], list[str]]:
+    locations = [f"{child.id} messages {child.first_seq}-{child.last_seq}" for child in children]
+    return locations, [child.text for child in children]
 
 
-def _stretches(messages: Sequence[Message]) -> list[list[Message]]:
-    """The messages in up to `STRETCHES` runs of about as many tokens each."""
-    size = sum(message.token_count for message in messages) / STRETCHES
-    runs: list[list[Message]] = [[]]
-    taken = 0
+def _split_evenly(messages: Sequence[Message]) -> list[list[Message]]:
+    """Split the messages into up to `MAX_SEGMENTS` segments of about the same size."""
+    segment_tokens = sum(message.token_count for message in messages) / MAX_SEGMENTS
+    segments: list[list[Message]] = [[]]
+    tokens_so_far = 0
     for message in messages:
-        if taken >= size * len(runs) and len(runs) < STRETCHES:
-            runs.append([])
-        runs[-1].append(message)
-        taken += message.token_count
-    return [run for run in runs if run]
+        if tokens_so_far >= segment_tokens * len(segments) and len(segments) < MAX_SEGMENTS:
+            segments.append([])
+        segments[-1].append(message)
+        tokens_so_far += message.token_count
+    return [segment for segment in segments if segment]
 
 
-def _telling(text: str, texts: Sequence[str]) -> list[str]:
-    """Words of a text that the others have not, or less; names and numbers before plain words."""
-    others = Counter(word for other in texts for word in features(other))
-    found = features(text)
-    counts = Counter(text.lower().split())
-    wanted = [word for word in found if word not in STOP_WORDS and len(word) > 2 and len(word) <= 40]
-    score = {
-        word: found[word] * math.log(1 + len(texts) / others[word]) * math.log(2 + counts[word]) for word in wanted
+def _distinctive_words(text: str, texts: Sequence[str]) -> list[str]:
+    """Return the words that are frequent in a text and rare in the others, best first.
+
+    Names and numbers weigh more.
+    """
+    text_counts = Counter(word for other in texts for word in features(other))
+    weights = features(text)
+    word_counts = Counter(text.lower().split())
+    candidates = [word for word in weights if word not in STOP_WORDS and len(word) > 2 and len(word) <= 40]
+    scores = {
+        word: weights[word] * math.log(1 + len(texts) / text_counts[word]) * math.log(2 + word_counts[word])
+        for word in candidates
     }
-    return sorted(score, key=lambda word: (-score[word], word))[:WORDS]
+    return sorted(scores, key=lambda word: (-scores[word], word))[:MAX_WORDS]

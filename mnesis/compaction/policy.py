@@ -1,4 +1,4 @@
-"""When a compaction is due. Pure."""
+"""When a compaction is due. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ Urgency = Literal["none", "soft", "hard"]
 
 
 def urgency(context_tokens: int, budget: Budget) -> Urgency:
-    """Below the soft threshold nothing is due; from there on a fold beside the conversation; from the usable tokens on a fold
-    before the next request goes out."""
+    """Return how urgent a compaction is.
+
+    "none" below the soft threshold. "soft" from there on: compact in the background. "hard" from the usable tokens on:
+    compact before the next request.
+    """
     if context_tokens >= budget.usable_tokens:
         return "hard"
     return "soft" if context_tokens >= budget.soft_tokens else "none"

@@ -1,4 +1,7 @@
-"""How level 3 reads text: where sentences end, what a sentence is about, which words it can do without."""
+"""Text analysis for level 3: sentence boundaries, features of a sentence, and filler words.
+
+Pure functions, no I/O.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,28 @@ _CLAUSE_END = re.compile(r"(?<=[,;:])\s+|(?<=[，、；：،])|\s(?=[–—-]\s)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _COMPOUND = re.compile(r"\w[./\\:_@#-]\w")
 _BLOB = re.compile(r"[A-Za-z0-9+/=_-]{64,}")
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]")
+_UNSPACED_SCRIPT = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]")
 _CODE = re.compile(r"[{}()\[\]<>=;|\\`]")
 _ENGLISH = re.compile(r"\b(?:the|and|of|you|with|this|have|it's|i'm)\b", re.IGNORECASE)
-_FILLER = frozenset(("a", "an", "the", "very", "really", "just", "actually", "basically"))
+_FILLER_WORDS = frozenset(("a", "an", "the", "very", "really", "just", "actually", "basically"))
 
-_AROUND = ".,;:!?\"'`*()[]{}<>"
+_EDGE_PUNCTUATION = ".,;:!?\"'`*()[]{}<>"
 _SYMBOLS = re.compile(r"[{}()\[\]<>=;|\\_]")
 
-NAMED = 1.4
-PLAIN = 1.0
-PAIR = 0.5
-"""Each character of an unspaced script is in two pairs."""
+NAME_WEIGHT = 1.4
+WORD_WEIGHT = 1.0
+CHAR_PAIR_WEIGHT = 0.5
+"""Half a word: each character of a script without spaces is in two pairs."""
 
-NOISE = 0.3
+NOISE_WEIGHT = 0.3
+"""For text without words, and for numbers in texts that are full of them."""
 
 
 def split_units(text: str) -> list[str]:
-    """Sentences and lines of `text` in order, long ones cut into clauses, none longer than `MAX_UNIT_CHARS`."""
+    """Split text into sentences and lines.
+
+    Long ones are split into clauses of at most `MAX_UNIT_CHARS`.
+    """
     return [unit for sentence in _sentences(text) for unit in _clauses(sentence) if unit]
 
 
@@ -46,12 +53,12 @@ def _clauses(sentence: str) -> Iterator[str]:
     start = 0
     for end in _CLAUSE_END.finditer(sentence):
         if end.start() - start >= MIN_CLAUSE_CHARS and len(sentence) - end.end() >= MIN_CLAUSE_CHARS:
-            yield from _cut(sentence[start : end.end()].strip())
+            yield from _split_clause(sentence[start : end.end()].strip())
             start = end.end()
-    yield from _cut(sentence[start:])
+    yield from _split_clause(sentence[start:])
 
 
-def _cut(clause: str) -> Iterator[str]:
+def _split_clause(clause: str) -> Iterator[str]:
     start = 0
     while len(clause) - start > MAX_UNIT_CHARS:
         end = clause.rfind(" ", start + MAX_UNIT_CHARS // 2, start + MAX_UNIT_CHARS)
@@ -62,44 +69,50 @@ def _cut(clause: str) -> Iterator[str]:
 
 
 def features(text: str) -> dict[str, float]:
-    """What `text` is about, and how telling each is by its form.
+    """Return the features of a text with their weights.
 
-    Features are its words in lower case, whole paths, dates and identifiers, and pairs of characters where a script
-    sets no spaces. Names (capitals inside a sentence), numbers and identifiers are `NAMED`, other words `PLAIN`, a text
-    without words is one `NOISE`.
+    Features are its words in lower case, whole paths, dates and identifiers, and pairs of characters in scripts without
+    spaces. Names (capitals inside a sentence), numbers and identifiers weigh `NAME_WEIGHT`, other words `WORD_WEIGHT`. A
+    text without words is a single feature with `NOISE_WEIGHT`.
     """
-    found: dict[str, float] = {}
+    weights: dict[str, float] = {}
     for match in _WORD.finditer(text):
         word = match.group()
-        if _UNSPACED.search(word):
-            found.update(dict.fromkeys((word[i : i + 2] for i in range(max(1, len(word) - 1))), PAIR))
+        if _UNSPACED_SCRIPT.search(word):
+            weights.update(dict.fromkeys((word[i : i + 2] for i in range(max(1, len(word) - 1))), CHAR_PAIR_WEIGHT))
         else:
-            named = word[0].isdigit() or (match.start() > 0 and word[0].isupper() and len(word) > 1)
-            found[word.lower()] = NAMED if named else PLAIN
-    found.update(dict.fromkeys(_compounds(text), NAMED))
-    return found or {text: NOISE}
+            is_name = word[0].isdigit() or (match.start() > 0 and word[0].isupper() and len(word) > 1)
+            weights[word.lower()] = NAME_WEIGHT if is_name else WORD_WEIGHT
+    weights.update(dict.fromkeys(_compounds(text), NAME_WEIGHT))
+    return weights or {text: NOISE_WEIGHT}
 
 
 def _compounds(text: str) -> Iterator[str]:
     for token in text.split():
-        core = token.strip(_AROUND)
-        if _COMPOUND.search(core):
-            yield core
+        compound = token.strip(_EDGE_PUNCTUATION)
+        if _COMPOUND.search(compound):
+            yield compound
 
 
 def is_code(line: str) -> bool:
-    """Whether a line has the symbols of code or markup: one character in twelve or more."""
+    """Return whether a line is code or markup.
+
+    That is assumed if at least one character in twelve is one of their symbols.
+    """
     return 12 * len(_SYMBOLS.findall(line)) > len(line)
 
 
 def shorten(text: str) -> str:
-    """`text` on one line, without filler words; long encoded runs are cut. Code keeps its words."""
+    """Return the text on one line, without filler words and with long encoded data cut.
+
+    Code keeps all its words.
+    """
     text = " ".join(_BLOB.sub(lambda run: run.group()[:16] + "…", text).split())
     if _CODE.search(text) or not _ENGLISH.search(text):
         return text
     words = text.split(" ")
-    return " ".join(word for place, word in enumerate(words) if not _is_filler(word, place))
+    return " ".join(word for position, word in enumerate(words) if not _is_filler(word, position))
 
 
-def _is_filler(word: str, place: int) -> bool:
-    return word in _FILLER or (place == 0 and word.lower() in _FILLER)
+def _is_filler(word: str, position: int) -> bool:
+    return word in _FILLER_WORDS or (position == 0 and word.lower() in _FILLER_WORDS)

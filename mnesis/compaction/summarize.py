@@ -1,7 +1,8 @@
-"""How a summary is made: structured by a model, terse by a model, extracted without one. The last never fails.
+"""Summaries at three levels.
 
-An answer is taken only if it is smaller than what it stands for, within its budget and no evident failure (empty, a
-loop, an echo, a refusal); otherwise the next level is tried.
+Level 1 is structured and level 2 terse, both by a model. Level 3 is extracted without a model and never fails. A
+model's answer is accepted only if it is smaller than its source, within its budget, and not obviously bad (empty,
+looping, echoing, declining). Otherwise the next level is tried.
 """
 
 from __future__ import annotations
@@ -9,50 +10,54 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 
 from anyio import to_thread
 
-from mnesis.compaction.acceptance import refusal
+from mnesis.compaction.acceptance import rejection_reason
 from mnesis.compaction.extract import Passage, extract
-from mnesis.compaction.transcript import plain_text
+from mnesis.compaction.transcript import transcript_text
 from mnesis.config import RetryConfig
 from mnesis.errors import LLMAuthenticationError
-from mnesis.formats.openai import sendable
+from mnesis.formats.openai import replace_lone_surrogates
 from mnesis.llm.base import LLM, LLMRequest
 from mnesis.llm.retry import OnRetry, complete_with_retry
 from mnesis.models.results import CompactionAttempt
 from mnesis.models.usage import TokenUsage
-from mnesis.tokens.estimator import pieces as text_pieces
+from mnesis.tokens.estimator import TokenCounter, split_text
 
 logger = logging.getLogger(__name__)
 
-Count = Callable[[str], int]
 WORDS_PER_TOKEN = 0.6
-SMALLEST_ANSWER_TOKENS = 256
-# The speaker's name and the blank line between passages.
+"""Models are asked for words, since they cannot count tokens. English prose has about 0.75 words per token."""
+
+MIN_ANSWER_TOKENS = 256
+"""The least `max_output_tokens` of a call: a tighter limit would cut an answer in the middle of a sentence."""
+
 PASSAGE_OVERHEAD_TOKENS = 8
+"""For the speaker's name and the blank line between passages."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """One summary to be made: of what, standing for how many tokens; how many are asked for, how many are taken at most.
+class SummaryRequest:
+    """A request for one summary of `passages`.
 
-    `condensing`: what is read are summaries.
+    `source_tokens` is the size of the summarized messages or summaries. The model is asked for `target_tokens`; up to
+    `max_tokens` are accepted. `condenses_summaries` says that the passages are summaries.
     """
 
     passages: Sequence[Passage]
     source_tokens: int
     target_tokens: int
     max_tokens: int
-    condensing: bool = False
+    condenses_summaries: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """A summary's text, the level it was made at, and the tries before it."""
+class SummaryDraft:
+    """The text of a summary, its level, and the attempts up to it."""
 
     text: str
     level: int
@@ -61,11 +66,11 @@ class Draft:
 
 
 @dataclass
-class Writer:
-    """A model that writes summaries. `input_tokens` is how much it can read at once; usage and cost add up over its calls.
+class Summarizer:
+    """A model that writes summaries.
 
-    `instructions` replaces the built-in prompt. `has_key` turns False when the provider says there is no valid key: then
-    it is not asked again.
+    `input_tokens` is how much the model reads in one call. `instructions` replaces the built-in prompt. `usage` and `cost`
+    add up over all calls. `is_available` becomes False when the provider rejects the API key; no further calls are made.
     """
 
     llm: LLM
@@ -78,22 +83,28 @@ class Writer:
     on_retry: OnRetry | None = None
     usage: TokenUsage = TokenUsage()
     cost: float = 0.0
-    has_key: bool = True
+    is_available: bool = True
 
-    async def write(self, order: Order, level: int, max_tokens: int, count: Count) -> str:
-        """The answer for one order; what does not fit into one call is read in several, and the answers are joined."""
-        pieces = list(pieces_of(order.passages, self.input_tokens, count))
-        target = order.target_tokens * max_tokens // max(order.max_tokens, 1)
+    async def summarize(self, request: SummaryRequest, level: int, max_tokens: int, count: TokenCounter) -> str:
+        """Return the model's summary.
+
+        A source that does not fit into one call is read in several; the answers are joined.
+        """
+        texts = list(split_passages(request.passages, self.input_tokens, count))
+        target_tokens = request.target_tokens * max_tokens // max(request.max_tokens, 1)
         answers = [
-            await self._ask(piece, order, level, target // len(pieces), max_tokens // len(pieces)) for piece in pieces
+            await self._call_model(text, request, level, target_tokens // len(texts), max_tokens // len(texts))
+            for text in texts
         ]
         return "\n\n".join(answers).strip()
 
-    async def _ask(self, text: str, order: Order, level: int, target_tokens: int, max_tokens: int) -> str:
+    async def _call_model(
+        self, text: str, summary_request: SummaryRequest, level: int, target_tokens: int, max_tokens: int
+    ) -> str:
         request = LLMRequest(
             model=self.model,
-            messages=prompt_messages(text, order.condensing, level, target_tokens, self.instructions),
-            max_output_tokens=max(max_tokens, SMALLEST_ANSWER_TOKENS),
+            messages=build_prompt(text, summary_request.condenses_summaries, level, target_tokens, self.instructions),
+            max_output_tokens=max(max_tokens, MIN_ANSWER_TOKENS),
             timeout_seconds=self.timeout_seconds,
             options=self.options,
             purpose="summary",
@@ -106,15 +117,18 @@ class Writer:
         return reply.text
 
 
-def prompt_messages(
-    text: str, condensing: bool, level: int, target_tokens: int, instructions: str | None = None
+def build_prompt(
+    text: str, condenses_summaries: bool, level: int, target_tokens: int, instructions: str | None = None
 ) -> list[dict[str, str]]:
-    """The prompt of one summariser call. The record's boundary is a hash of the record, so nothing in it can close it."""
-    text = sendable(text)
+    """Build the messages of one call.
+
+    The record's boundary is a hash of the record, so the record cannot contain it.
+    """
+    text = replace_lone_surrogates(text)
     boundary = f"=== {hashlib.sha256(text.encode()).hexdigest()[:16]} ==="
     words = max(int(target_tokens * WORDS_PER_TOKEN), 20)
     if instructions is None:
-        instructions = _prompt("condense" if condensing else "level", level)
+        instructions = _load_prompt("condense" if condenses_summaries else "level", level)
         instructions = instructions.replace("{boundary}", boundary).replace("{words}", str(words))
     return [
         {"role": "system", "content": instructions},
@@ -122,66 +136,81 @@ def prompt_messages(
     ]
 
 
-def _prompt(kind: str, level: int) -> str:
+def _load_prompt(kind: str, level: int) -> str:
     return resources.files("mnesis.compaction").joinpath("prompts", f"{kind}{level}.md").read_text("utf-8")
 
 
-def pieces_of(passages: Sequence[Passage], max_tokens: int, count: Count) -> Iterator[str]:
-    """The passages as texts of at most about `max_tokens`, nothing left out; a passage too long for one text is cut."""
-    piece: list[Passage] = []
-    size = 0
+def split_passages(passages: Sequence[Passage], max_tokens: int, count: TokenCounter) -> Iterator[str]:
+    """Join the passages to texts of about `max_tokens` at most.
+
+    Longer passages are split; nothing is dropped.
+    """
+    batch: list[Passage] = []
+    batch_tokens = 0
     for passage in passages:
-        for part in _cut(passage, max_tokens, count):
-            tokens = count(part.text) + PASSAGE_OVERHEAD_TOKENS
-            if piece and size + tokens > max_tokens:
-                yield plain_text(piece)
-                piece, size = [], 0
-            piece.append(part)
-            size += tokens
-    if piece:
-        yield plain_text(piece)
+        for piece in _split_passage(passage, max_tokens, count):
+            tokens = count(piece.text) + PASSAGE_OVERHEAD_TOKENS
+            if batch and batch_tokens + tokens > max_tokens:
+                yield transcript_text(batch)
+                batch, batch_tokens = [], 0
+            batch.append(piece)
+            batch_tokens += tokens
+    if batch:
+        yield transcript_text(batch)
 
 
-def _cut(passage: Passage, max_tokens: int, count: Count) -> Iterator[Passage]:
-    """The passage in pieces that fit, cut at white space where there is some. Each piece is shorter, so this ends."""
-    room, tokens = max(max_tokens - PASSAGE_OVERHEAD_TOKENS, 1), count(passage.text)
-    if tokens <= room or len(passage.text) < 2:
+def _split_passage(passage: Passage, max_tokens: int, count: TokenCounter) -> Iterator[Passage]:
+    """Split a passage into pieces that fit, at white space where possible.
+
+    Pieces get shorter, so the recursion ends.
+    """
+    available_tokens, tokens = max(max_tokens - PASSAGE_OVERHEAD_TOKENS, 1), count(passage.text)
+    if tokens <= available_tokens or len(passage.text) < 2:
         yield passage
         return
-    width = -(-len(passage.text) // -(-tokens // room))
-    for text in text_pieces(passage.text, width):
-        yield from _cut(replace(passage, text=text), max_tokens, count)
+    max_chars = -(-len(passage.text) // -(-tokens // available_tokens))
+    for text in split_text(passage.text, max_chars):
+        yield from _split_passage(replace(passage, text=text), max_tokens, count)
 
 
-async def summarise(order: Order, writer: Writer | None, count: Count, *, level2: bool = True) -> Draft:
-    """The best summary that can be had. Level 3 is taken as it comes; the caller sees whether it helps."""
+async def summarize(
+    request: SummaryRequest, summarizer: Summarizer | None, count: TokenCounter, *, level2_enabled: bool = True
+) -> SummaryDraft:
+    """Return the summary of the first level that succeeds.
+
+    Level 3 is not checked: the caller decides whether it helps.
+    """
     attempts: list[CompactionAttempt] = []
-    source = await to_thread.run_sync(plain_text, order.passages)
-    for level, max_tokens in [(1, order.max_tokens), (2, order.max_tokens // 2)]:
-        if writer is None or not writer.has_key or (level == 2 and not level2):
+    source = await to_thread.run_sync(transcript_text, request.passages)
+    for level, max_tokens in [(1, request.max_tokens), (2, request.max_tokens // 2)]:
+        if summarizer is None or not summarizer.is_available or (level == 2 and not level2_enabled):
             continue
-        text, reason = await _try(order, writer, level, max_tokens, source, count)
-        attempts.append(CompactionAttempt(level=level, refused=reason))
-        if not reason:
-            return Draft(text=text, level=level, attempts=tuple(attempts), model_id=writer.model)
-        logger.info("level %d summary not taken: %s", level, reason)
-    text = await to_thread.run_sync(lambda: extract(order.passages, max_tokens=order.target_tokens, count=count))
+        text, rejection = await _attempt(request, summarizer, level, max_tokens, source, count)
+        attempts.append(CompactionAttempt(level=level, rejection=rejection))
+        if not rejection:
+            return SummaryDraft(text=text, level=level, attempts=tuple(attempts), model_id=summarizer.model)
+        logger.info("level %d summary rejected: %s", level, rejection)
+    text = await to_thread.run_sync(lambda: extract(request.passages, max_tokens=request.target_tokens, count=count))
     attempts.append(CompactionAttempt(level=3))
-    return Draft(text=text, level=3, attempts=tuple(attempts))
+    return SummaryDraft(text=text, level=3, attempts=tuple(attempts))
 
 
-async def _try(order: Order, writer: Writer, level: int, max_tokens: int, source: str, count: Count) -> tuple[str, str]:
-    """The text, and why it cannot be taken ("" if it can)."""
+async def _attempt(
+    request: SummaryRequest, summarizer: Summarizer, level: int, max_tokens: int, source: str, count: TokenCounter
+) -> tuple[str, str | None]:
+    """Return the text of one level, and the reason to reject it, or None if it is accepted."""
     try:
-        text = await writer.write(order, level, max_tokens, count)
+        text = await summarizer.summarize(request, level, max_tokens, count)
     except LLMAuthenticationError as error:
-        writer.has_key = False
+        summarizer.is_available = False
         return "", f"{type(error).__name__}: {error}"
     except TimeoutError:
-        return "", f"no answer within {writer.timeout_seconds:g} s"
+        return "", f"no answer within {summarizer.timeout_seconds:g} s"
     except Exception as error:
-        # Whatever a summariser, possibly the user's own function, fails with must not stop a compaction.
+        # No failure of a summarizer, which may be the user's own function, may stop a compaction.
         return "", f"{type(error).__name__}: {error}"
     tokens = count(text)
-    reason = refusal(text, source, summary_tokens=tokens, source_tokens=order.source_tokens, max_tokens=max_tokens)
-    return text, reason
+    rejection = rejection_reason(
+        text, source, summary_tokens=tokens, source_tokens=request.source_tokens, max_tokens=max_tokens
+    )
+    return text, rejection

@@ -1,7 +1,7 @@
-"""One sweep: read the active context, plan, write summaries, commit everything at once.
+"""One sweep: read the active context, plan, summarize, and commit in one transaction.
 
-The summaries are written outside any transaction; the commit compares what was read with what stands then, so another
-sweep that came first wins and this one reads again. A crash anywhere before the commit leaves the context as it was.
+Summaries are written outside the transaction. The commit fails if the spans that were read have changed since, and the
+sweep starts again from the new context. A crash before the commit leaves the context unchanged.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from mnesis.compaction.extract import Passage
-from mnesis.compaction.fold import Run, chunks
+from mnesis.compaction.fold import MessageSpan, split_span
 from mnesis.compaction.plan import SweepPlan, Trigger, plan_sweep
-from mnesis.compaction.pointers import digs
-from mnesis.compaction.summarize import Count, Draft, Order, Writer, summarise
-from mnesis.compaction.transcript import file_ids, passages, plain_text
+from mnesis.compaction.pointers import make_pointers
+from mnesis.compaction.summarize import Summarizer, SummaryDraft, SummaryRequest, summarize
+from mnesis.compaction.transcript import passages, referenced_file_ids, transcript_text
 from mnesis.config import CompactionConfig
 from mnesis.context.markers import summary_text
 from mnesis.errors import StaleContextError
@@ -28,34 +28,48 @@ from mnesis.models.results import CompactionAttempt, CompactionResult
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.store.base import Compaction, Store
+from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter
 
 logger = logging.getLogger(__name__)
 
+MAX_CHUNK_TOKENS = 40_000
+"""Messages for one leaf summary. Summaries of longer sources lose details."""
 
-CHUNK_TOKENS = 40_000
 SUMMARY_RATIO = 6
 CONDENSED_RATIO = 3
-SMALLEST_SUMMARY_TOKENS = 48
-FAN_IN = 4
-# Pointers into the originals are left out where a summary would hardly be shorter than what it stands for.
-WORTH_POINTING = 0.6
-STALE_RETRIES = 5
+"""Source tokens per requested token, for summaries of messages and of summaries. The latter are dense already."""
+
+MIN_SUMMARY_TOKENS = 48
+
+MERGE_FAN_IN = 4
+"""Summaries that are merged into one."""
+
+MAX_RATIO_WITH_POINTERS = 0.6
+"""Of the source's size. Drill-down pointers are left out if the summary would be longer than that with them."""
+
+MAX_STALE_ATTEMPTS = 5
+"""Sweeps in a row that may find their spans changed by another writer before the error is raised."""
 
 
 @dataclass
-class _Slot:
-    """A summary that stands, or is going to stand, in the active context. `made` marks those of this sweep.
+class PendingSummary:
+    """A summary that is in the active context, or will be after this sweep.
 
-    `inner` marks a leaf that is as long as what it stands for: it may only become the child of another summary.
+    `is_new` marks those of this sweep.
+
+    `must_merge` marks a leaf that is as long as its messages: it may only become the child of another summary.
     """
 
     summary: Summary
-    made: bool = False
-    inner: bool = False
+    is_new: bool = False
+    must_merge: bool = False
 
 
-class Swept(NamedTuple):
-    """What a sweep did, the session's state after it, and, if it did anything, what it had read and what it committed."""
+class SweepOutcome(NamedTuple):
+    """The result of a sweep and the session's state after it.
+
+    `change` is what was read and committed, if anything was.
+    """
 
     result: CompactionResult
     session: SessionRecord
@@ -64,42 +78,48 @@ class Swept(NamedTuple):
 
 @dataclass
 class Sweep:
-    """One compaction of one session. `writer` None: level 3 only."""
+    """One compaction of one session. Without a `summarizer`, all summaries are level 3."""
 
     store: Store
     session_id: str
     budget: Budget
     config: CompactionConfig
-    count: Count
-    writer: Writer | None
+    count: TokenCounter
+    summarizer: Summarizer | None
     trigger: Trigger
     attempts: list[CompactionAttempt] = field(default_factory=list)
 
-    async def run(self, on_start: Callable[[int], None] | None = None) -> Swept:
-        """Do it; `on_start` is called with the context's size once it is clear that there is something to do."""
+    async def run(self, on_start: Callable[[int], None] | None = None) -> SweepOutcome:
+        """Run the sweep.
+
+        `on_start` is called once with the context's tokens, if there is something to do.
+
+        Raises `StaleContextError` if other writers changed the context `MAX_STALE_ATTEMPTS` times in a row.
+        """
         started = time.monotonic()
-        for _ in range(STALE_RETRIES):
+        for _ in range(MAX_STALE_ATTEMPTS):
             context = await self.store.active_context(self.session_id)
             plan = plan_sweep(context, self.budget, self.config, self.count, self.trigger)
             if not plan:
-                return Swept(self._nothing(context), context.session)
+                return SweepOutcome(self._empty_result(context), context.session)
             if on_start is not None:
                 on_start(context.session.context_tokens)
                 on_start = None
             compaction = await self._prepare(context, plan, started)
             if compaction is None:
-                return Swept(self._nothing(context), context.session)
+                return SweepOutcome(self._empty_result(context), context.session)
             try:
                 session = await self.store.compact(self.session_id, compaction)
             except StaleContextError:
-                logger.info("session %s: another compaction came first, reading again", self.session_id)
+                logger.info("session %s: the context changed during the compaction; starting again", self.session_id)
                 continue
-            return Swept(self._stored(compaction.result, session), session, (context, compaction))
+            return SweepOutcome(self._final_result(compaction.result, session), session, (context, compaction))
         raise StaleContextError(
-            f"session {self.session_id!r}: {STALE_RETRIES} compactions in a row found their span changed by other writers"
+            f"session {self.session_id!r}: other writers changed the context during {MAX_STALE_ATTEMPTS} compactions in a row;"
+            " compact again when fewer of them are active"
         )
 
-    def _nothing(self, context: ActiveContext) -> CompactionResult:
+    def _empty_result(self, context: ActiveContext) -> CompactionResult:
         tokens = context.session.context_tokens
         return CompactionResult(
             session_id=self.session_id,
@@ -110,111 +130,134 @@ class Sweep:
         )
 
     @staticmethod
-    def _stored(result: CompactionResult, session: SessionRecord) -> CompactionResult:
+    def _final_result(result: CompactionResult, session: SessionRecord) -> CompactionResult:
         return result.model_copy(
             update={"tokens_after": session.context_tokens, "turn_index": max(session.turn_count - 1, 0)}
         )
 
     async def _prepare(self, context: ActiveContext, plan: SweepPlan, started: float) -> Compaction | None:
-        slots = [_Slot(item) for item in context.items if isinstance(item, Summary)]
-        made: list[Summary] = []
-        folded: set[int] = set()
-        for run in plan.fold.runs:
-            for chunk in chunks(run, context.prunes, self._chunk_tokens()):
-                leaf = await self._leaf(chunk, slots)
+        pending = [PendingSummary(item) for item in context.items if isinstance(item, Summary)]
+        new_summaries: list[Summary] = []
+        folded_seqs: set[int] = set()
+        for span in plan.fold.spans:
+            for chunk in split_span(span, context.prunes, self._chunk_tokens()):
+                leaf = await self._summarize_chunk(chunk, pending)
                 if leaf is not None:
-                    slots.append(leaf)
-                    made.append(leaf.summary)
-                    folded.update(message.seq for message in chunk.messages)
-        slots.sort(key=lambda slot: slot.summary.first_seq)
-        raw = [item.seq for item in context.items if isinstance(item, Message) and item.seq not in folded]
-        if made or self._over_cap(slots):
-            made += await self._condense(slots, raw)
-        given_up = {slot.summary.id for slot in slots if slot.inner}
-        slots = [slot for slot in slots if not slot.inner]
-        made = [summary for summary in made if summary.id not in given_up]
-        if not made and not plan.prunes:
+                    pending.append(leaf)
+                    new_summaries.append(leaf.summary)
+                    folded_seqs.update(message.seq for message in chunk.messages)
+        pending.sort(key=lambda each: each.summary.first_seq)
+        visible_seqs = [item.seq for item in context.items if isinstance(item, Message) and item.seq not in folded_seqs]
+        if new_summaries or self._exceeds_summary_cap(pending):
+            new_summaries += await self._condense(pending, visible_seqs)
+        dropped_ids = {each.summary.id for each in pending if each.must_merge}
+        pending = [each for each in pending if not each.must_merge]
+        new_summaries = [summary for summary in new_summaries if summary.id not in dropped_ids]
+        if not new_summaries and not plan.prunes:
             return None
-        return self._compaction(context, plan, slots, made, started)
+        return self._build_compaction(context, plan, pending, new_summaries, started)
 
     def _chunk_tokens(self) -> int:
-        return min(CHUNK_TOKENS, self.writer.input_tokens) if self.writer else CHUNK_TOKENS
+        return min(MAX_CHUNK_TOKENS, self.summarizer.input_tokens) if self.summarizer else MAX_CHUNK_TOKENS
 
-    def _over_cap(self, slots: Sequence[_Slot]) -> bool:
-        return sum(slot.summary.token_count for slot in slots) > self.budget.summary_tokens
+    def _exceeds_summary_cap(self, pending: Sequence[PendingSummary]) -> bool:
+        return sum(each.summary.token_count for each in pending) > self.budget.summary_tokens
 
-    async def _leaf(self, chunk: Run, slots: Sequence[_Slot]) -> _Slot | None:
-        """A summary of messages; None if it would not be smaller than they are."""
-        source = sum(message.token_count for message in chunk.messages)
-        found = passages(chunk.messages)
-        order = self._order(found, source, chunk.tokens, SUMMARY_RATIO)
-        if order is None:
-            return self._verbatim(chunk, slots)
-        draft = await self._draft(order)
-        leaf = self._summary(draft, chunk.messages, ())
-        return _Slot(leaf, made=True) if leaf.token_count < chunk.tokens else self._verbatim(chunk, slots)
+    async def _summarize_chunk(self, chunk: MessageSpan, pending: Sequence[PendingSummary]) -> PendingSummary | None:
+        """Summarize a chunk of messages.
 
-    def _verbatim(self, chunk: Run, slots: Sequence[_Slot]) -> _Slot | None:
-        """A few words between two summaries: no summary can be shorter, but one may take them in with its neighbours."""
-        first, last = chunk.messages[0].seq, chunk.messages[-1].seq
-        between = any(s.summary.last_seq < first for s in slots) and any(s.summary.first_seq > last for s in slots)
-        if not between:
-            return None
-        draft = Draft(plain_text(passages(chunk.messages)), 3, ())
-        return _Slot(self._summary(draft, chunk.messages, ()), made=True, inner=True)
-
-    def _order(self, found: Sequence[Passage], source: int, standing: int, ratio: int) -> Order | None:
-        """A summary of `source` tokens that takes the place of `standing` tokens of context; None if it could not be smaller.
-
-        Asked for is a `ratio`th of the source; up to half of it is taken, within what summaries may take altogether.
+        Returns None if no summary would be smaller than the chunk.
         """
-        largest = max(self.budget.summary_tokens // 2, SMALLEST_SUMMARY_TOKENS)
-        most = min(max(source // 2, SMALLEST_SUMMARY_TOKENS), largest, standing - self._fence_tokens() - 1)
-        if most < SMALLEST_SUMMARY_TOKENS // 2:
+        source_tokens = sum(message.token_count for message in chunk.messages)
+        transcript = passages(chunk.messages)
+        request = self._make_request(transcript, source_tokens, chunk.tokens, SUMMARY_RATIO)
+        if request is None:
+            return self._keep_verbatim(chunk, pending)
+        draft = await self._write(request)
+        leaf = self._build_summary(draft, chunk.messages, ())
+        return (
+            PendingSummary(leaf, is_new=True)
+            if leaf.token_count < chunk.tokens
+            else self._keep_verbatim(chunk, pending)
+        )
+
+    def _keep_verbatim(self, chunk: MessageSpan, pending: Sequence[PendingSummary]) -> PendingSummary | None:
+        """Turn a short chunk between two summaries into a leaf that contains its text.
+
+        The leaf must be merged with its neighbors. Returns None if the chunk is not between two summaries.
+        """
+        first, last = chunk.messages[0].seq, chunk.messages[-1].seq
+        is_between = any(s.summary.last_seq < first for s in pending) and any(
+            s.summary.first_seq > last for s in pending
+        )
+        if not is_between:
             return None
-        return Order(found, source, min(max(source // ratio, SMALLEST_SUMMARY_TOKENS), most), most)
+        draft = SummaryDraft(transcript_text(passages(chunk.messages)), 3, ())
+        return PendingSummary(self._build_summary(draft, chunk.messages, ()), is_new=True, must_merge=True)
+
+    def _make_request(
+        self, transcript: Sequence[Passage], source_tokens: int, visible_tokens: int, ratio: int
+    ) -> SummaryRequest | None:
+        """Build the request for one summary.
+
+        The summary replaces `visible_tokens` of the context; its source has `source_tokens`. One `ratio`th of the
+        source is requested; up to half of it is accepted, within the cap for all summaries. Returns None if no summary
+        could be smaller than what it replaces.
+        """
+        max_allowed_tokens = max(self.budget.summary_tokens // 2, MIN_SUMMARY_TOKENS)
+        max_tokens = min(
+            max(source_tokens // 2, MIN_SUMMARY_TOKENS), max_allowed_tokens, visible_tokens - self._fence_tokens() - 1
+        )
+        if max_tokens < MIN_SUMMARY_TOKENS // 2:
+            return None
+        return SummaryRequest(
+            transcript, source_tokens, min(max(source_tokens // ratio, MIN_SUMMARY_TOKENS), max_tokens), max_tokens
+        )
 
     def _fence_tokens(self) -> int:
         blank = Summary(
             id=short_id("sum"), kind="leaf", depth=0, level=3, text="", token_count=0,
             first_seq=100_000, last_seq=100_000, message_count=0, source_tokens=0,
         )  # fmt: skip
-        return self.count(summary_text(blank)) + 4
+        return self.count(summary_text(blank)) + MESSAGE_OVERHEAD_TOKENS
 
-    async def _condense(self, slots: list[_Slot], raw: Sequence[int]) -> list[Summary]:
-        """Merge summaries until their sum is within its cap. Changes `slots`; returns what was made."""
-        made: list[Summary] = []
+    async def _condense(self, pending: list[PendingSummary], visible_seqs: Sequence[int]) -> list[Summary]:
+        """Merge summaries until all of them fit the cap.
+
+        Updates `pending` in place; returns the new summaries.
+        """
+        new_summaries: list[Summary] = []
         for _ in range(self.config.max_compaction_rounds if self.config.condensation_enabled else 0):
-            if not self._over_cap(slots) and not any(slot.inner for slot in slots):
+            if not self._exceeds_summary_cap(pending) and not any(each.must_merge for each in pending):
                 break
-            group = choose_group(slots, raw)
-            merged = await self._merged(group) if group else None
+            group = choose_group(pending, visible_seqs)
+            merged = await self._merge(group) if group else None
             if merged is None:
                 break
-            made.append(merged.summary)
-            place = slots.index(group[0])
-            slots[place : place + len(group)] = [merged]
-        return made
+            new_summaries.append(merged.summary)
+            index = pending.index(group[0])
+            pending[index : index + len(group)] = [merged]
+        return new_summaries
 
-    async def _merged(self, group: Sequence[_Slot]) -> _Slot | None:
-        children = [slot.summary for slot in group]
+    async def _merge(self, group: Sequence[PendingSummary]) -> PendingSummary | None:
+        children = [each.summary for each in group]
         tokens = sum(child.token_count for child in children)
-        order = self._order(passages(children), tokens, tokens, CONDENSED_RATIO)
-        if order is None:
+        request = self._make_request(passages(children), tokens, tokens, CONDENSED_RATIO)
+        if request is None:
             return None
-        draft = await self._draft(replace(order, condensing=True))
-        summary = self._summary(draft, (), children)
-        return _Slot(summary, made=True) if summary.token_count < tokens else None
+        draft = await self._write(replace(request, condenses_summaries=True))
+        summary = self._build_summary(draft, (), children)
+        return PendingSummary(summary, is_new=True) if summary.token_count < tokens else None
 
-    async def _draft(self, order: Order) -> Draft:
-        draft = await summarise(order, self.writer, self.count, level2=self.config.level2_enabled)
+    async def _write(self, request: SummaryRequest) -> SummaryDraft:
+        draft = await summarize(request, self.summarizer, self.count, level2_enabled=self.config.level2_enabled)
         self.attempts.extend(draft.attempts)
         return draft
 
-    def _summary(self, draft: Draft, messages: Sequence[Message], children: Sequence[Summary]) -> Summary:
+    def _build_summary(self, draft: SummaryDraft, messages: Sequence[Message], children: Sequence[Summary]) -> Summary:
         sources: Iterable[Message | Summary] = [*messages, *children]
-        first = messages[0].seq if messages else children[0].first_seq
-        last = messages[-1].seq if messages else children[-1].last_seq
+        first_seq = messages[0].seq if messages else children[0].first_seq
+        last_seq = messages[-1].seq if messages else children[-1].last_seq
         summary = Summary(
             id=short_id("sum"),
             session_id=self.session_id,
@@ -223,86 +266,96 @@ class Sweep:
             level=draft.level,
             text=draft.text,
             token_count=0,
-            first_seq=first,
-            last_seq=last,
+            first_seq=first_seq,
+            last_seq=last_seq,
             message_count=len(messages) or sum(child.message_count for child in children),
             source_tokens=sum(m.token_count for m in messages) or sum(child.source_tokens for child in children),
-            file_ids=file_ids(sources),
+            file_ids=referenced_file_ids(sources),
             child_ids=tuple(child.id for child in children),
             model_id=draft.model_id,
             created_at=now_ms(),
         )
-        summary = self._counted(summary)
+        summary = self._with_token_count(summary)
         if draft.level == 3:
             return summary
-        pointed = self._counted(summary.model_copy(update={"digs": digs(messages, children, self.count)}))
-        standing = sum(m.token_count for m in messages) + sum(child.token_count for child in children)
-        return pointed if pointed.token_count < standing * WORTH_POINTING else summary
+        with_pointers = self._with_token_count(
+            summary.model_copy(update={"pointers": make_pointers(messages, children, self.count)})
+        )
+        source_tokens = sum(m.token_count for m in messages) + sum(child.token_count for child in children)
+        return with_pointers if with_pointers.token_count < source_tokens * MAX_RATIO_WITH_POINTERS else summary
 
-    def _counted(self, summary: Summary) -> Summary:
-        return summary.model_copy(update={"token_count": self.count(summary_text(summary)) + 4})
+    def _with_token_count(self, summary: Summary) -> Summary:
+        return summary.model_copy(update={"token_count": self.count(summary_text(summary)) + MESSAGE_OVERHEAD_TOKENS})
 
-    def _compaction(
-        self, context: ActiveContext, plan: SweepPlan, slots: Sequence[_Slot], made: Sequence[Summary], started: float
+    def _build_compaction(
+        self,
+        context: ActiveContext,
+        plan: SweepPlan,
+        pending: Sequence[PendingSummary],
+        new_summaries: Sequence[Summary],
+        started: float,
     ) -> Compaction:
-        covers = [Cover(s.summary.first_seq, s.summary.last_seq, s.summary.id) for s in slots]
-        hidden = [cover for cover in context.covers if cover.summary_id is None and not _inside(cover, covers)]
-        standing = [slot.summary for slot in slots if slot.made]
-        leaves = [summary for summary in made if summary.kind == "leaf"]
-        writer = self.writer
+        covers = [Cover(s.summary.first_seq, s.summary.last_seq, s.summary.id) for s in pending]
+        hidden = [cover for cover in context.covers if cover.summary_id is None and not _is_inside(cover, covers)]
+        visible_summaries = [each.summary for each in pending if each.is_new]
+        leaves = [summary for summary in new_summaries if summary.kind == "leaf"]
+        summarizer = self.summarizer
         result = CompactionResult(
             session_id=self.session_id,
-            summary_message_id=standing[-1].id if standing else "",
-            summary_ids=tuple(summary.id for summary in standing),
-            level_used=max((summary.level for summary in made), default=0),
+            summary_message_id=visible_summaries[-1].id if visible_summaries else "",
+            summary_ids=tuple(summary.id for summary in visible_summaries),
+            level_used=max((summary.level for summary in new_summaries), default=0),
             compacted_message_count=sum(leaf.message_count for leaf in leaves),
-            summary_token_count=sum(summary.token_count for summary in standing),
+            summary_token_count=sum(summary.token_count for summary in visible_summaries),
             tokens_before=context.session.context_tokens,
             elapsed_ms=(time.monotonic() - started) * 1000,
             pruned_tool_outputs=len(plan.prunes),
             pruned_tokens=plan.pruned_tokens,
             trigger=self.trigger,
             attempts=tuple(self.attempts),
-            usage=writer.usage if writer else CompactionResult.model_fields["usage"].default,
-            cost=writer.cost if writer else 0.0,
+            usage=summarizer.usage if summarizer else CompactionResult.model_fields["usage"].default,
+            cost=summarizer.cost if summarizer else 0.0,
             created_at=now_ms(),
         )
         return Compaction(
             read_covers=context.covers,
             covers=tuple(sorted([*covers, *hidden], key=lambda cover: cover.first_seq)),
-            summaries=tuple(made),
+            summaries=tuple(new_summaries),
             prunes=plan.prunes,
             result=result,
         )
 
 
-def _inside(cover: Cover, others: Iterable[Cover]) -> bool:
+def _is_inside(cover: Cover, others: Iterable[Cover]) -> bool:
     return any(other.first_seq <= cover.first_seq and cover.last_seq <= other.last_seq for other in others)
 
 
-def choose_group(slots: Sequence[_Slot], raw: Sequence[int]) -> list[_Slot]:
-    """Which neighbours to merge next: the oldest `FAN_IN` of the lowest depth that has so many in a row; else the oldest
-    neighbours there are. Neighbours have no visible message between them. Empty if there are none. Pure."""
-    rows: list[list[_Slot]] = []
-    for slot in slots:
-        last = rows[-1][-1].summary.last_seq if rows else 0
-        apart = any(last < seq < slot.summary.first_seq for seq in raw)
-        if rows and not apart:
-            rows[-1].append(slot)
+def choose_group(pending: Sequence[PendingSummary], visible_seqs: Sequence[int]) -> list[PendingSummary]:
+    """Choose the neighboring summaries to merge next.
+
+    Neighbors have no visible message between them. The choice is the oldest `MERGE_FAN_IN` of the lowest depth that has
+    that many neighbors, otherwise the oldest neighbors of any depth. Empty if there are no neighbors.
+    """
+    rows: list[list[PendingSummary]] = []
+    for each in pending:
+        last_seq = rows[-1][-1].summary.last_seq if rows else 0
+        is_apart = any(last_seq < seq < each.summary.first_seq for seq in visible_seqs)
+        if rows and not is_apart:
+            rows[-1].append(each)
         else:
-            rows.append([slot])
-    level_rows = [group for row in rows for group in _same_depth(row) if len(group) >= FAN_IN]
+            rows.append([each])
+    level_rows = [group for row in rows for group in _split_by_depth(row) if len(group) >= MERGE_FAN_IN]
     if level_rows:
-        return min(level_rows, key=lambda group: group[0].summary.depth)[:FAN_IN]
-    wide = [row for row in rows if len(row) > 1]
-    return wide[0][:FAN_IN] if wide else []
+        return min(level_rows, key=lambda group: group[0].summary.depth)[:MERGE_FAN_IN]
+    candidates = [row for row in rows if len(row) > 1]
+    return candidates[0][:MERGE_FAN_IN] if candidates else []
 
 
-def _same_depth(row: Sequence[_Slot]) -> list[list[_Slot]]:
-    groups: list[list[_Slot]] = []
-    for slot in row:
-        if groups and groups[-1][-1].summary.depth == slot.summary.depth:
-            groups[-1].append(slot)
+def _split_by_depth(row: Sequence[PendingSummary]) -> list[list[PendingSummary]]:
+    groups: list[list[PendingSummary]] = []
+    for each in row:
+        if groups and groups[-1][-1].summary.depth == each.summary.depth:
+            groups[-1].append(each)
         else:
-            groups.append([slot])
+            groups.append([each])
     return groups

@@ -1,12 +1,14 @@
-"""What a summariser reads: everything the messages say, nothing cut."""
+"""The transcript that a summarizer reads: everything the messages say, uncut.
+
+Pure functions, no I/O.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 
 from mnesis.compaction.extract import Passage
-from mnesis.formats.openai import part_text, result_text
+from mnesis.formats.text import call_arguments, part_text, result_text
 from mnesis.models.message import Message, ReasoningPart, ToolPart, ToolResultPart
 from mnesis.models.summary import Summary
 
@@ -14,18 +16,21 @@ SPEAKERS = {"user": "User", "assistant": "Assistant", "tool": "Tool", "system": 
 
 
 def passages(items: Iterable[Message | Summary]) -> list[Passage]:
-    """The items in order, one passage per part that says something."""
-    found: list[Passage] = []
+    """Return the items as passages, in order, one for each part that has text."""
+    transcript: list[Passage] = []
     for item in items:
         if isinstance(item, Summary):
-            found.extend(_of_summary(item))
+            transcript.extend(_summary_passages(item))
         else:
-            found.extend(_of_message(item))
-    return found
+            transcript.extend(_message_passages(item))
+    return transcript
 
 
-def _of_summary(summary: Summary) -> Iterable[Passage]:
-    """A model's summary as it is; an extract line by line, since each line says who speaks."""
+def _summary_passages(summary: Summary) -> Iterable[Passage]:
+    """Yield a model's summary as one passage, and an extract line by line.
+
+    Each line of an extract names its speaker.
+    """
     if summary.level != 3:
         yield Passage(speaker="Summary", text=summary.text, ref=summary.id)
         return
@@ -37,12 +42,12 @@ def _of_summary(summary: Summary) -> Iterable[Passage]:
             yield Passage(speaker="Summary", text=line, ref=summary.id)
 
 
-def _of_message(message: Message) -> Iterable[Passage]:
+def _message_passages(message: Message) -> Iterable[Passage]:
     speaker = SPEAKERS[message.role]
     for part in message.parts:
         if isinstance(part, ToolPart):
-            arguments = part.raw_input if part.raw_input is not None else json.dumps(part.input, ensure_ascii=False)
-            yield Passage(speaker=speaker, text=f"calls {part.tool_name} with {arguments}", ref=message.id)
+            text = f"calls {part.tool_name} with {call_arguments(part)}"
+            yield Passage(speaker=speaker, text=text, ref=message.id)
             if part.has_result:
                 yield Passage(speaker=f"Tool {part.tool_name}", text=result_text(part.result()), ref=message.id)
         elif isinstance(part, ToolResultPart):
@@ -55,17 +60,20 @@ def _of_message(message: Message) -> Iterable[Passage]:
                 yield Passage(speaker=speaker, text=text, ref=message.id)
 
 
-def plain_text(found: Sequence[Passage]) -> str:
-    """The passages as one text, a blank line between them."""
-    return "\n\n".join(f"{passage.speaker}: {passage.text}" for passage in found)
+def transcript_text(passages: Sequence[Passage]) -> str:
+    """Join the passages to one text, with blank lines between them."""
+    return "\n\n".join(f"{passage.speaker}: {passage.text}" for passage in passages)
 
 
-def file_ids(items: Iterable[Message | Summary]) -> tuple[str, ...]:
-    """The ids of all files the items refer to, in order of first mention, each once. Text is never searched for them."""
-    found: dict[str, None] = {}
+def referenced_file_ids(items: Iterable[Message | Summary]) -> tuple[str, ...]:
+    """Return the ids of the files that the items refer to, each once, in order.
+
+    Text is not searched for ids.
+    """
+    ids: dict[str, None] = {}
     for item in items:
         if isinstance(item, Summary):
-            found.update(dict.fromkeys(item.file_ids))
+            ids.update(dict.fromkeys(item.file_ids))
         else:
-            found.update(dict.fromkeys(part.content_id for part in item.file_refs))
-    return tuple(found)
+            ids.update(dict.fromkeys(part.content_id for part in item.file_refs))
+    return tuple(ids)

@@ -1,1 +1,4 @@
-"""The active context and a budget in, a window out. Pure functions."""
+"""Windows: the active context, assembled for one request within a budget.
+
+Pure functions, no I/O.
+"""

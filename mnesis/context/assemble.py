@@ -1,14 +1,13 @@
-"""Items and a budget in, one window out. Pure: the same context and budget give the same window.
+"""Assembly of one window from the active context, within a budget. Pure functions, no I/O.
 
-Usually everything fits, because compaction keeps it so. Where it does not (a message larger than the window, automatic
-compaction switched off, a summary that came too late) the window is made to fit without losing anything silently:
+Usually everything fits, because compaction keeps the context small. If it does not fit (a message is larger than the
+window, automatic compaction is off, or a summary is late), the window is reduced, and nothing is dropped silently:
 
-1. messages that alone take more than half of the budget are shown as head, tail and a pointer;
-2. the oldest messages make room, each run of them leaving a marker that names it; the newest user message stays;
-3. what is left is cut evenly until it fits.
+1. Messages that alone take more than half of the budget are truncated to head, tail and a pointer.
+2. The oldest messages are dropped, and a marker names each span of them. The newest user message stays.
+3. The remaining messages are truncated evenly until they fit.
 
-The number of messages left out in step 2 moves in strides, so that the window's beginning stays the same for many
-requests.
+Step 2 drops messages in strides, so that the beginning of the window stays the same for many requests.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from dataclasses import replace
 from itertools import groupby
 
 from mnesis.context import markers
-from mnesis.context.repair import Entry, entries
+from mnesis.context.repair import Entry, window_entries
 from mnesis.errors import ContextIrreducibleError
-from mnesis.formats.openai import arguments_text, text_of
+from mnesis.formats.text import compact_arguments, parts_text
 from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import (
     DataPart,
@@ -34,215 +33,264 @@ from mnesis.models.message import (
     ToolPart,
     ToolResultPart,
 )
-from mnesis.tokens.estimator import message_tokens
+from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, message_tokens
 
-LARGE_SHARE = 0.5
-EXCERPT_SHARE = 0.25
-STRIDE_SHARE = 0.25
-# A pointer alone, counted for the model that needs most for it, with its message.
-SMALLEST_EXCERPT_TOKENS = 72
+LARGE_FRACTION = 0.5
+"""Of the available tokens: messages that take more are truncated first."""
+
+EXCERPT_FRACTION = 0.25
+"""Of the available tokens: the size that these messages are truncated to."""
+
+STRIDE_FRACTION = 0.25
+"""Of the available tokens: messages are dropped in multiples of this."""
+
+MIN_EXCERPT_TOKENS = 72
+"""A message that is only a pointer, counted with the tokenizer that needs the most tokens for it."""
+
 MARKER_TOKENS = 60
-# The newest user message in brief, and a marker on each side of it.
-SMALLEST_ROOM_TOKENS = SMALLEST_EXCERPT_TOKENS + 2 * MARKER_TOKENS
+"""A message that is a marker, counted in the same way."""
+
+MIN_AVAILABLE_TOKENS = MIN_EXCERPT_TOKENS + 2 * MARKER_TOKENS
+"""The newest user message as an excerpt, with a marker on each side."""
 
 
 def assemble(
     context: ActiveContext,
     *,
     budget_tokens: int,
-    count: markers.Count,
+    count: TokenCounter,
     system_prompt: str | None = None,
     reserved_tokens: int = 0,
 ) -> Window:
-    """The window for one request, in at most `budget_tokens` tokens including system prompt and `reserved_tokens`.
+    """Assemble the window for one request in at most `budget_tokens`.
 
-    `reserved_tokens` are what the request carries besides messages (tool definitions). Raises `ContextIrreducibleError`
-    when system prompt and reserve leave no room for a conversation.
+    The budget includes the system prompt and `reserved_tokens`. `reserved_tokens` is the size of what the request
+    carries in addition to messages (tool definitions). `system_prompt` None uses the session's. The same context and
+    budget give the same window.
+
+    Raises `ContextIrreducibleError` if the system prompt and the reserve leave too few tokens for a conversation.
     """
     session = context.session
     prompt = session.system_prompt if system_prompt is None else system_prompt
-    system_tokens = session.system_tokens if prompt == session.system_prompt else count(prompt) + 4
-    shown = entries(context, count)
-    asked = max((item.seq for item in context.items if isinstance(item, Message) and item.role == "user"), default=0)
-    room = budget_tokens - system_tokens - reserved_tokens
-    omitted = 0
-    if _total(shown) > room:
-        if room < SMALLEST_ROOM_TOKENS:
-            raise _irreducible(system_tokens, reserved_tokens, budget_tokens)
-        shown, omitted = _fitted(shown, room, count, asked)
+    system_tokens = (
+        session.system_tokens if prompt == session.system_prompt else count(prompt) + MESSAGE_OVERHEAD_TOKENS
+    )
+    entries = window_entries(context, count)
+    latest_user_seq = max(
+        (item.seq for item in context.items if isinstance(item, Message) and item.role == "user"), default=0
+    )
+    available_tokens = budget_tokens - system_tokens - reserved_tokens
+    omitted_count = 0
+    if _total_tokens(entries) > available_tokens:
+        if available_tokens < MIN_AVAILABLE_TOKENS:
+            raise _irreducible_error(system_tokens, reserved_tokens, budget_tokens)
+        entries, omitted_count = _fit(entries, available_tokens, count, latest_user_seq)
     return Window(
-        messages=tuple(entry.message for entry in shown),
+        messages=tuple(entry.message for entry in entries),
         system_prompt=prompt,
         system_tokens=system_tokens,
-        tokens=system_tokens + reserved_tokens + _total(shown),
+        tokens=system_tokens + reserved_tokens + _total_tokens(entries),
         budget_tokens=budget_tokens,
-        omitted=omitted,
+        omitted=omitted_count,
     )
 
 
-def _total(shown: Iterable[Entry]) -> int:
-    return sum(entry.message.token_count for entry in shown)
+def _total_tokens(entries: Iterable[Entry]) -> int:
+    return sum(entry.message.token_count for entry in entries)
 
 
-def _irreducible(system_tokens: int, reserved_tokens: int, budget_tokens: int) -> ContextIrreducibleError:
+def _irreducible_error(system_tokens: int, reserved_tokens: int, budget_tokens: int) -> ContextIrreducibleError:
     return ContextIrreducibleError(
-        f"system prompt ({system_tokens:,} tokens) and tool definitions ({reserved_tokens:,}) leave no room for a conversation in"
-        f" {budget_tokens:,} usable tokens. Shorten them, or use a model with a larger window.",
+        f"the system prompt ({system_tokens:,} tokens) and the tool definitions ({reserved_tokens:,} tokens) leave too few of the"
+        f" {budget_tokens:,} usable tokens for a conversation; shorten them, or use a model with a larger window",
         required_tokens=system_tokens + reserved_tokens,
         usable_tokens=budget_tokens,
     )
 
 
-def _fitted(shown: list[Entry], room: int, count: markers.Count, asked: int) -> tuple[list[Entry], int]:
-    """`asked` is the seq of the newest user message, which stays whole if it fits at all."""
-    excerpt_tokens = int(room * EXCERPT_SHARE)
-    shown = [
-        replace(e, message=shortened(e.message, excerpt_tokens, count))
-        if e.message.token_count > room * (LARGE_SHARE if e.message.seq != asked else 1 - EXCERPT_SHARE)
+def _fit(
+    entries: list[Entry], available_tokens: int, count: TokenCounter, latest_user_seq: int
+) -> tuple[list[Entry], int]:
+    """Reduce the entries to `available_tokens`.
+
+    The newest user message stays whole if it fits at all.
+    """
+    excerpt_tokens = int(available_tokens * EXCERPT_FRACTION)
+    entries = [
+        replace(e, message=truncate(e.message, excerpt_tokens, count))
+        if e.message.token_count
+        > available_tokens * (LARGE_FRACTION if e.message.seq != latest_user_seq else 1 - EXCERPT_FRACTION)
         else e
-        for e in shown
+        for e in entries
     ]
-    omitted = 0
-    if _total(shown) > room:
-        shown, omitted = _without_oldest(shown, room, count, asked)
-    if _total(shown) > room:
-        shown = _evenly_cut(shown, room, count, asked)
-    return shown, omitted
+    omitted_count = 0
+    if _total_tokens(entries) > available_tokens:
+        entries, omitted_count = _drop_oldest(entries, available_tokens, count, latest_user_seq)
+    if _total_tokens(entries) > available_tokens:
+        entries = _truncate_evenly(entries, available_tokens, count, latest_user_seq)
+    return entries, omitted_count
 
 
-def _without_oldest(shown: list[Entry], room: int, count: markers.Count, asked: int) -> tuple[list[Entry], int]:
-    stride = max(int(room * STRIDE_SHARE), 1)
-    excess = _total(shown) - room + 2 * MARKER_TOKENS
-    to_free = -(-excess // stride) * stride
-    kept = {shown[-1].atom, *(e.atom for e in shown if e.message.seq == asked)}
-    atoms = [list(group) for _, group in groupby(shown, key=lambda entry: entry.atom)]
-    candidates = [atom for atom in atoms if atom[0].atom not in kept]
-    gone: set[int] = set()
-    # Messages go before summaries: a summary says more in less room. The sort keeps the order within both.
-    for atom in sorted(candidates, key=lambda atom: atom[0].message.is_summary):
-        if to_free <= 0:
+def _drop_oldest(
+    entries: list[Entry], available_tokens: int, count: TokenCounter, latest_user_seq: int
+) -> tuple[list[Entry], int]:
+    stride_tokens = max(int(available_tokens * STRIDE_FRACTION), 1)
+    excess_tokens = _total_tokens(entries) - available_tokens + 2 * MARKER_TOKENS
+    tokens_to_free = -(-excess_tokens // stride_tokens) * stride_tokens
+    kept = {entries[-1].group, *(e.group for e in entries if e.message.seq == latest_user_seq)}
+    groups = [list(members) for _, members in groupby(entries, key=lambda entry: entry.group)]
+    candidates = [group for group in groups if group[0].group not in kept]
+    dropped: set[int] = set()
+    # Messages are dropped before summaries, which say more in fewer tokens. The sort keeps the order within both.
+    for group in sorted(candidates, key=lambda group: group[0].message.is_summary):
+        if tokens_to_free <= 0:
             break
-        gone.add(atom[0].atom)
-        to_free -= _total(atom)
-    return list(_with_markers(shown, gone, count)), sum(1 for e in shown if e.atom in gone)
+        dropped.add(group[0].group)
+        tokens_to_free -= _total_tokens(group)
+    return list(_replace_with_markers(entries, dropped, count)), sum(1 for e in entries if e.group in dropped)
 
 
-def _with_markers(shown: Sequence[Entry], gone: set[int], count: markers.Count) -> Iterable[Entry]:
-    run: list[Entry] = []
-    for entry in shown:
-        if entry.atom in gone:
-            run.append(entry)
+def _replace_with_markers(entries: Sequence[Entry], dropped: set[int], count: TokenCounter) -> Iterable[Entry]:
+    dropped_span: list[Entry] = []
+    for entry in entries:
+        if entry.group in dropped:
+            dropped_span.append(entry)
             continue
-        if run:
-            yield _marker(run, count)
-            run = []
+        if dropped_span:
+            yield _omission_marker(dropped_span, count)
+            dropped_span = []
         yield entry
-    if run:
-        yield _marker(run, count)
+    if dropped_span:
+        yield _omission_marker(dropped_span, count)
 
 
-def _marker(run: Sequence[Entry], count: markers.Count) -> Entry:
-    # What answers no call stands behind the results that do, whatever its place in the log.
-    first, last_seq = min((e.message for e in run), key=lambda m: m.seq), max(e.last_seq for e in run)
-    # A call's synthetic results share its seq and are no messages of the log.
-    number = sum(span_end - start + 1 for start, span_end in {(e.message.seq, e.last_seq) for e in run})
+def _omission_marker(dropped_span: Sequence[Entry], count: TokenCounter) -> Entry:
+    # Orphaned results come after the results that answer calls, so the entries may not be in log order.
+    first_message, last_seq = (
+        min((e.message for e in dropped_span), key=lambda m: m.seq),
+        max(e.last_seq for e in dropped_span),
+    )
+    # A call's synthetic results share its seq and are not messages of the log.
+    message_count = sum(span_end - start + 1 for start, span_end in {(e.message.seq, e.last_seq) for e in dropped_span})
     message = Message(
-        id=f"{first.id}_omitted",
-        session_id=first.session_id,
-        seq=first.seq,
+        id=f"{first_message.id}_omitted",
+        session_id=first_message.session_id,
+        seq=first_message.seq,
         role="user",
-        parts=(TextPart(text=markers.omitted_span(first.seq, last_seq, number)),),
+        parts=(TextPart(text=markers.omitted_span_marker(first_message.seq, last_seq, message_count)),),
     )
     tokens, _ = message_tokens(message, count)
-    return Entry(message.model_copy(update={"token_count": tokens}), run[0].atom, last_seq)
+    return Entry(message.model_copy(update={"token_count": tokens}), dropped_span[0].group, last_seq)
 
 
-def _evenly_cut(shown: list[Entry], room: int, count: markers.Count, asked: int) -> list[Entry]:
-    """Cut every message to the largest common size at which all of them fit, then drop all but the newest if none does."""
-    low, high, best = SMALLEST_EXCERPT_TOKENS, room, None
+def _truncate_evenly(
+    entries: list[Entry], available_tokens: int, count: TokenCounter, latest_user_seq: int
+) -> list[Entry]:
+    """Truncate all messages to the largest common size that fits.
+
+    If none fits, keep the newest user message only.
+    """
+    low, high, best = MIN_EXCERPT_TOKENS, available_tokens, None
     while low <= high:
-        cap = (low + high) // 2
-        cut = [replace(e, message=shortened(e.message, cap, count)) for e in shown]
-        if _total(cut) <= room:
-            best, low = cut, cap + 1
+        max_message_tokens = (low + high) // 2
+        truncated = [replace(e, message=truncate(e.message, max_message_tokens, count)) for e in entries]
+        if _total_tokens(truncated) <= available_tokens:
+            best, low = truncated, max_message_tokens + 1
         else:
-            high = cap - 1
-    return best or _last_resort(shown, room, count, asked)
+            high = max_message_tokens - 1
+    return best or _keep_latest_user_message(entries, available_tokens, count, latest_user_seq)
 
 
-def _last_resort(shown: list[Entry], room: int, count: markers.Count, asked: int) -> list[Entry]:
-    """The newest user message in brief, and one marker for everything before and after it."""
-    gone = {e.atom for e in shown if e.message.seq != asked}
-    left = list(_with_markers(shown, gone, count))
-    marked = _total(e for e in left if e.message.seq != asked or e.atom in gone)
+def _keep_latest_user_message(
+    entries: list[Entry], available_tokens: int, count: TokenCounter, latest_user_seq: int
+) -> list[Entry]:
+    """Keep an excerpt of the newest user message only.
+
+    One marker replaces everything before it, and one everything after it.
+    """
+    dropped = {e.group for e in entries if e.message.seq != latest_user_seq}
+    remaining = list(_replace_with_markers(entries, dropped, count))
+    marker_tokens = _total_tokens(e for e in remaining if e.message.seq != latest_user_seq or e.group in dropped)
     return [
-        replace(e, message=shortened(e.message, max(room - marked, 1), count)) if e.atom not in gone else e
-        for e in left
+        replace(e, message=truncate(e.message, max(available_tokens - marker_tokens, 1), count))
+        if e.group not in dropped
+        else e
+        for e in remaining
     ]
 
 
-def shortened(message: Message, max_tokens: int, count: markers.Count) -> Message:
-    """The message cut to about `max_tokens`: its texts, tool inputs and outputs as head, tail and pointer; media as pointers.
+def truncate(message: Message, max_tokens: int, count: TokenCounter) -> Message:
+    """Truncate a message to about `max_tokens`.
 
-    Call ids and names stay, so that pairs stay valid; a message of many small calls can therefore stay above the mark.
+    Texts, inputs and outputs become head, tail and pointer; media, pointers.
+
+    Call ids and names stay, so that calls and results stay paired. A message with many small calls can therefore stay
+    above `max_tokens`.
     """
     if message.token_count <= max_tokens:
         return message
-    smallest = SMALLEST_EXCERPT_TOKENS // 2
-    cap = max(max_tokens // max(len(message.parts), 1) - 12, smallest)
+    min_part_tokens = MIN_EXCERPT_TOKENS // 2
+    part_tokens = max(max_tokens // max(len(message.parts), 1) - 12, min_part_tokens)
     while True:
-        short = _recounted(message, [_short_part(part, cap, count, message.id) for part in message.parts], count)
-        if short.token_count <= max_tokens:
-            return short
-        if cap <= smallest:
-            return _in_one_piece(short, message, max_tokens, count)
-        cap //= 2
+        truncated = _replace_parts(
+            message, [_truncate_part(part, part_tokens, count, message.id) for part in message.parts], count
+        )
+        if truncated.token_count <= max_tokens:
+            return truncated
+        if part_tokens <= min_part_tokens:
+            return _merge_into_excerpt(truncated, message, max_tokens, count)
+        part_tokens //= 2
 
 
-def _in_one_piece(short: Message, message: Message, max_tokens: int, count: markers.Count) -> Message:
-    """The message with all that is no call or result as one excerpt: many small parts cannot be cut one by one."""
-    calls = [part for part in short.parts if isinstance(part, ToolPart | ToolResultPart)]
-    text = text_of([part for part in message.parts if not isinstance(part, ToolPart | ToolResultPart)])
+def _merge_into_excerpt(truncated: Message, message: Message, max_tokens: int, count: TokenCounter) -> Message:
+    """Merge all parts except calls and results into one excerpt.
+
+    Many small parts cannot be truncated one by one.
+    """
+    calls = [part for part in truncated.parts if isinstance(part, ToolPart | ToolResultPart)]
+    text = parts_text([part for part in message.parts if not isinstance(part, ToolPart | ToolResultPart)])
     if not text:
-        return short
-    room = max_tokens - message_tokens(message.model_copy(update={"parts": tuple(calls)}), count)[0]
-    return _recounted(message, [TextPart(text=markers.excerpt(text, room, count, message.id)), *calls], count)
+        return truncated
+    available_tokens = max_tokens - message_tokens(message.model_copy(update={"parts": tuple(calls)}), count)[0]
+    return _replace_parts(
+        message, [TextPart(text=markers.excerpt(text, available_tokens, count, message.id)), *calls], count
+    )
 
 
-def _recounted(message: Message, parts: Sequence[MessagePart], count: markers.Count) -> Message:
+def _replace_parts(message: Message, parts: Sequence[MessagePart], count: TokenCounter) -> Message:
     changed = message.model_copy(update={"parts": tuple(parts)})
     tokens, tool_tokens = message_tokens(changed, count)
     return changed.model_copy(update={"token_count": tokens, "tool_tokens": tool_tokens})
 
 
-def _short_part(part: MessagePart, cap: int, count: markers.Count, message_id: str) -> MessagePart:
+def _truncate_part(part: MessagePart, max_tokens: int, count: TokenCounter, message_id: str) -> MessagePart:
     if isinstance(part, TextPart | DataPart):
-        return part.model_copy(update={"text": markers.excerpt(part.text, cap, count, message_id)})
+        return part.model_copy(update={"text": markers.excerpt(part.text, max_tokens, count, message_id)})
     if isinstance(part, ToolResultPart):
-        return part.model_copy(update={"output": markers.excerpt(part.output, cap, count, message_id)})
+        return part.model_copy(update={"output": markers.excerpt(part.output, max_tokens, count, message_id)})
     if isinstance(part, ToolPart):
-        return _short_call(part, cap, count, message_id)
+        return _truncate_call(part, max_tokens, count, message_id)
     if isinstance(part, FilePart) and part.text is not None:
-        return part.model_copy(update={"text": markers.excerpt(part.text, cap, count, message_id)})
+        return part.model_copy(update={"text": markers.excerpt(part.text, max_tokens, count, message_id)})
     if isinstance(part, ImagePart | FilePart):
-        return TextPart(text=markers.left_out(part.type, message_id))
+        return TextPart(text=markers.omitted_part_marker(part.type, message_id))
     if isinstance(part, FileRefPart):
-        short = markers.excerpt(part.exploration_summary, cap, count, message_id)
-        return part.model_copy(update={"exploration_summary": short})
-    if isinstance(part, ReasoningPart) and part.provider is not None and count(part.text) > cap:
-        # Signed reasoning is sent back whole or not at all.
-        return TextPart(text=markers.left_out(part.type, message_id))
+        summary = markers.excerpt(part.exploration_summary, max_tokens, count, message_id)
+        return part.model_copy(update={"exploration_summary": summary})
+    if isinstance(part, ReasoningPart) and part.provider is not None and count(part.text) > max_tokens:
+        # Providers accept signed reasoning only unchanged.
+        return TextPart(text=markers.omitted_part_marker(part.type, message_id))
     return part
 
 
-def _short_call(part: ToolPart, cap: int, count: markers.Count, message_id: str) -> ToolPart:
+def _truncate_call(part: ToolPart, max_tokens: int, count: TokenCounter, message_id: str) -> ToolPart:
     changes: dict[str, object] = {}
     if part.output is not None:
-        changes["output"] = markers.excerpt(part.output, cap, count, message_id)
+        changes["output"] = markers.excerpt(part.output, max_tokens, count, message_id)
     if part.error_message is not None:
-        changes["error_message"] = markers.excerpt(part.error_message, cap, count, message_id)
-    written = arguments_text(part)
-    if count(written) > cap:
-        changes["input"] = {"shortened": markers.excerpt(written, cap, count, message_id)}
+        changes["error_message"] = markers.excerpt(part.error_message, max_tokens, count, message_id)
+    arguments = compact_arguments(part)
+    if count(arguments) > max_tokens:
+        changes["input"] = {"shortened": markers.excerpt(arguments, max_tokens, count, message_id)}
         changes["raw_input"] = None
     return part.model_copy(update=changes)

@@ -1,4 +1,4 @@
-"""How much room there is: from a model's limits and the configuration to the marks that drive everything."""
+"""The token budget of a session, computed from the model's limits and the configuration."""
 
 from __future__ import annotations
 
@@ -9,70 +9,83 @@ from mnesis.errors import ConfigurationError
 from mnesis.models.context import Budget
 from mnesis.tokens.model_info import ModelInfo
 
-# Below this share of the window, reserving the configured amounts would leave no conversation worth the name.
-SMALLEST_USABLE_SHARE = 0.25
-SCALED_OUTPUT_SHARE = 0.25
-SCALED_HEADROOM_SHARE = 0.125
-SMALLEST_SUMMARIES_TOKENS = 1_024
-SMALLEST_SUMMARIES_SHARE = 0.125
+MIN_USABLE_FRACTION = 0.25
+"""Of the context limit. If the configured reserves leave less for the conversation, they are scaled down."""
+
+SCALED_OUTPUT_FRACTION = 0.25
+SCALED_HEADROOM_FRACTION = 0.125
+"""Of the context limit: the most that the scaled reserves take."""
+
+MIN_SUMMARIES_TOKENS = 1_024
+MIN_SUMMARIES_FRACTION = 0.125
+"""Of the usable tokens. All summaries together get at least the smaller of the two."""
 
 
 class SmallModelWarning(UserWarning):
-    """The model's window is too small for the configured reserves; they were scaled down."""
+    """The context limit is too small for the configured reserves, which were scaled down."""
 
 
 def make_budget(model: ModelInfo, config: CompactionConfig, system_tokens: int) -> Budget:
-    """The budget of a session.
+    """Compute the budget of a session.
 
-    `usable = context_limit - max_output_tokens - compaction_output_budget`. Where that leaves less than a quarter of the
-    window, both reserves are scaled to the window, with a `SmallModelWarning`. The low-water mark stands on top of the
-    system prompt, which no compaction can reduce.
+    `usable = context_limit - max_output_tokens - compaction_output_budget`. If that is less than a quarter of the context
+    limit, both reserves are scaled down, with a `SmallModelWarning`. The low-water mark includes the system prompt, which
+    no compaction can reduce.
 
-    Raises `ConfigurationError` when no compaction could ever bring the context under the soft threshold.
+    Raises `ConfigurationError` if no compaction could bring the context below the soft threshold.
     """
-    limit, output = model.context_limit, model.max_output_tokens
-    usable = limit - output - config.compaction_output_budget
-    if usable < limit * SMALLEST_USABLE_SHARE:
-        output, usable = _scaled(model, config)
-    soft = int(usable * config.soft_threshold_fraction)
-    low = int(usable * config.low_water_fraction)
-    # In a small window a share of the low-water mark would be too little for any summary worth the name.
-    least = min(SMALLEST_SUMMARIES_TOKENS, int(usable * SMALLEST_SUMMARIES_SHARE), max(soft - system_tokens, 0) // 4)
-    summaries = max(int(low * config.summary_share), least)
-    low = max(low, summaries)
-    if system_tokens + low >= soft:
-        raise ConfigurationError(_unsatisfiable(model, config, usable, soft, low, system_tokens))
+    context_limit, output_tokens = model.context_limit, model.max_output_tokens
+    usable_tokens = context_limit - output_tokens - config.compaction_output_budget
+    if usable_tokens < context_limit * MIN_USABLE_FRACTION:
+        output_tokens, usable_tokens = _scale_reserves(model, config)
+    soft_tokens = int(usable_tokens * config.soft_threshold_fraction)
+    low_tokens = int(usable_tokens * config.low_water_fraction)
+    # For a small model, a fraction of the low-water mark would be too little for a useful summary.
+    min_summary_tokens = min(
+        MIN_SUMMARIES_TOKENS, int(usable_tokens * MIN_SUMMARIES_FRACTION), max(soft_tokens - system_tokens, 0) // 4
+    )
+    summary_tokens = max(int(low_tokens * config.summary_fraction), min_summary_tokens)
+    low_tokens = max(low_tokens, summary_tokens)
+    if system_tokens + low_tokens >= soft_tokens:
+        raise ConfigurationError(
+            _unsatisfiable_message(model, config, usable_tokens, soft_tokens, low_tokens, system_tokens)
+        )
     return Budget(
-        context_limit=limit,
-        max_output_tokens=output,
-        usable_tokens=usable,
-        soft_tokens=soft,
-        low_water_tokens=system_tokens + low,
-        summary_tokens=summaries,
+        context_limit=context_limit,
+        max_output_tokens=output_tokens,
+        usable_tokens=usable_tokens,
+        soft_tokens=soft_tokens,
+        low_water_tokens=system_tokens + low_tokens,
+        summary_tokens=summary_tokens,
     )
 
 
-def _scaled(model: ModelInfo, config: CompactionConfig) -> tuple[int, int]:
-    limit = model.context_limit
-    output = min(model.max_output_tokens, int(limit * SCALED_OUTPUT_SHARE))
-    headroom = min(config.compaction_output_budget, int(limit * SCALED_HEADROOM_SHARE))
-    usable = limit - output - headroom
+def _scale_reserves(model: ModelInfo, config: CompactionConfig) -> tuple[int, int]:
+    context_limit = model.context_limit
+    output_tokens = min(model.max_output_tokens, int(context_limit * SCALED_OUTPUT_FRACTION))
+    headroom_tokens = min(config.compaction_output_budget, int(context_limit * SCALED_HEADROOM_FRACTION))
+    usable_tokens = context_limit - output_tokens - headroom_tokens
     warnings.warn(
-        f"{model.model_id}: a window of {limit:,} tokens is too small for max_output_tokens={model.max_output_tokens:,} and"
-        f" compaction_output_budget={config.compaction_output_budget:,}; reserving {output:,} and {headroom:,} instead,"
-        f" {usable:,} tokens are usable. Lower compaction_output_budget, or give the true limits in model_overrides.",
+        f"{model.model_id}: a context limit of {context_limit:,} tokens is too small for max_output_tokens={model.max_output_tokens:,} and"
+        f" compaction_output_budget={config.compaction_output_budget:,}; reserving {output_tokens:,} and {headroom_tokens:,} instead,"
+        f" which leaves {usable_tokens:,} usable tokens; lower compaction_output_budget, or set the true limits in model_overrides",
         SmallModelWarning,
         stacklevel=4,
     )
-    return output, usable
+    return output_tokens, usable_tokens
 
 
-def _unsatisfiable(
-    model: ModelInfo, config: CompactionConfig, usable: int, soft: int, low: int, system_tokens: int
+def _unsatisfiable_message(
+    model: ModelInfo,
+    config: CompactionConfig,
+    usable_tokens: int,
+    soft_tokens: int,
+    low_tokens: int,
+    system_tokens: int,
 ) -> str:
     return (
-        f"no compaction could bring {model.model_id} under its soft threshold: the system prompt takes {system_tokens:,} tokens and"
-        f" the context comes down to {low:,} more (low_water_fraction={config.low_water_fraction}), but"
-        f" soft_threshold_fraction={config.soft_threshold_fraction} of {usable:,} usable tokens is {soft:,}."
-        " Shorten the system prompt, lower low_water_fraction or compaction_output_budget, or use a model with a larger window."
+        f"no compaction could bring the context of {model.model_id} below its soft threshold: the system prompt takes"
+        f" {system_tokens:,} tokens and compaction leaves {low_tokens:,} more (low_water_fraction={config.low_water_fraction}),"
+        f" but soft_threshold_fraction={config.soft_threshold_fraction} of {usable_tokens:,} usable tokens is {soft_tokens:,};"
+        " shorten the system prompt, lower low_water_fraction or compaction_output_budget, or use a model with a larger window"
     )

@@ -1,1 +1,1 @@
-"""A long conversation to try the library on, without any model: `mnesis demo` replays it."""
+"""A long conversation for trying the library without a model. `mnesis demo` replays it."""

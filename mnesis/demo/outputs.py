@@ -1,4 +1,4 @@
-"""What the tools of the conversation print: believable, and the same for the same seed."""
+"""Plausible outputs of the conversation's tools. The same seed gives the same output."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ _CODE_LINES = (
 )
 
 
-def code_around(chance: Random, file: str, line: int, fault: str) -> str:
-    """A dozen lines of a source file with the one in question among them."""
-    before, after = chance.randrange(5, 9), chance.randrange(4, 8)
-    start = chance.randrange(len(_CODE_LINES))
+def source_excerpt(rng: Random, file: str, line: int, fault: str) -> str:
+    """Return a dozen lines of a source file that include the faulty one."""
+    before, after = rng.randrange(5, 9), rng.randrange(4, 8)
+    start = rng.randrange(len(_CODE_LINES))
     body = [_CODE_LINES[(start + place) % len(_CODE_LINES)] for place in range(before + after)]
     body.insert(before, fault)
     numbered = [f"{line - before + place:>5}      {text}" for place, text in enumerate(body)]
     return "\n".join([f"{file} (lines {line - before} to {line + after})", *numbered])
 
 
-def failed_run(path: str, test: str, fault: str) -> str:
-    """A test run with one failure, before the repair."""
+def failed_test_output(path: str, test: str, fault: str) -> str:
+    """Return the output of a test run with one failure, before the fix."""
     return "\n".join(
         [
             "collected 1 item",
@@ -65,72 +65,72 @@ def failed_run(path: str, test: str, fault: str) -> str:
     )
 
 
-def passed_run(chance: Random, path: str, total: int) -> str:
-    """A whole test run, after the repair."""
+def passed_test_output(rng: Random, path: str, total: int) -> str:
+    """Return the output of a full test run, after the fix."""
     names = ["backup", "compare", "gateway", "ledger", "parser", "schema", "tariff", "view", "worker"]
     lines, done = [f"collected {total} items"], 0
     for place, name in enumerate(sorted({path, *(f"tests/test_{name}.py" for name in names)}), start=1):
-        count = chance.randrange(6, 38)
+        count = rng.randrange(6, 38)
         done = min(total, done + count)
         lines.append(f"{name:<27} {'.' * count:<38} [{100 * place // 10:>3}%]")
-    return "\n".join([*lines, f"{total} passed in {chance.randrange(900, 6_000) / 100:.2f}s"])
+    return "\n".join([*lines, f"{total} passed in {rng.randrange(900, 6_000) / 100:.2f}s"])
 
 
-def night_log(chance: Random, day: str, oddity: str) -> str:
-    """A night of log lines in order of time, the odd one somewhere in the middle."""
-    count = chance.randrange(20, 30)
-    minutes = sorted(chance.sample(range(1, 355), count))
-    lines = [_usual_line(chance, day) for _ in minutes]
-    lines[chance.randrange(count // 3, 2 * count // 3)] = oddity
+def night_log(rng: Random, day: str, oddity: str) -> str:
+    """Return a night of log lines in order of time, with the unusual one somewhere in the middle."""
+    count = rng.randrange(20, 30)
+    minutes = sorted(rng.sample(range(1, 355), count))
+    lines = [_ordinary_line(rng, day) for _ in minutes]
+    lines[rng.randrange(count // 3, 2 * count // 3)] = oddity
     return "\n".join(
-        f"{minute // 60:02d}:{minute % 60:02d}:{chance.randrange(60):02d} {line}"
+        f"{minute // 60:02d}:{minute % 60:02d}:{rng.randrange(60):02d} {line}"
         for minute, line in zip(minutes, lines, strict=True)
     )
 
 
-def _usual_line(chance: Random, day: str) -> str:
-    number = chance.randrange(300, 2_000)
-    file = f"{day}_{chance.choice(['0240', '0450', '0610'])}.man"
-    return chance.choice(
+def _ordinary_line(rng: Random, day: str) -> str:
+    number = rng.randrange(300, 2_000)
+    file = f"{day}_{rng.choice(['0240', '0450', '0610'])}.man"
+    return rng.choice(
         (
             "INFO  spool    heartbeat, 0 files",
-            f"INFO  spool    {file} size stable, {chance.randrange(9_000, 72_000):,} bytes",
-            f"INFO  parser   {file} {chance.randrange(40, 420)} lines, 0 unreadable",
-            f"INFO  tariff   {chance.randrange(40, 400)} codes known, {chance.randrange(5)} asked",
-            f"INFO  ledger   consignment TW-26-{number:06d} stored, {chance.randrange(1, 40)} lines",
-            f"INFO  gateway  TW-26-{number:06d} accepted after {chance.randrange(4_000, 38_000):,} ms",
-            f"INFO  sign     TW-26-{number:06d} signed by {chance.choice(['oskar', 'lene'])}",
-            f"INFO  metrics  scrape ok, oldest unsigned {chance.randrange(580)} s",
-            f"INFO  backup   copy of manifestd.db finished, {chance.randrange(31, 46)} s",
+            f"INFO  spool    {file} size stable, {rng.randrange(9_000, 72_000):,} bytes",
+            f"INFO  parser   {file} {rng.randrange(40, 420)} lines, 0 unreadable",
+            f"INFO  tariff   {rng.randrange(40, 400)} codes known, {rng.randrange(5)} asked",
+            f"INFO  ledger   consignment TW-26-{number:06d} stored, {rng.randrange(1, 40)} lines",
+            f"INFO  gateway  TW-26-{number:06d} accepted after {rng.randrange(4_000, 38_000):,} ms",
+            f"INFO  sign     TW-26-{number:06d} signed by {rng.choice(['oskar', 'lene'])}",
+            f"INFO  metrics  scrape ok, oldest unsigned {rng.randrange(580)} s",
+            f"INFO  backup   copy of manifestd.db finished, {rng.randrange(31, 46)} s",
         )
     )
 
 
-def result_table(chance: Random, client: str, condition: str, *, rows: int) -> tuple[str, str]:
-    """A query about consignments ("*": of all clients) and its result as a table."""
+def result_table(rng: Random, client: str, condition: str, *, rows: int) -> tuple[str, str]:
+    """Return a query about consignments and its result as a table. The client "*" means all clients."""
     where = f" WHERE {condition}" + ("" if client == "*" else f" AND client = '{client}'")
     columns = "number, client, terms, lines, grams/1000.0 AS kg, value_cents/100.0 AS value"
     sql = f"SELECT {columns} FROM consignment_view{where} ORDER BY value DESC LIMIT {rows}"  # noqa: S608  # shown, never run
-    values = sorted((chance.randrange(90_000, 9_900_000) for _ in range(rows)), reverse=True)
+    values = sorted((rng.randrange(90_000, 9_900_000) for _ in range(rows)), reverse=True)
     body = [
-        f"TW-26-{chance.randrange(400, 2_000):06d}  {client if client != '*' else chance.choice(CLIENTS):<18}"
-        f"{chance.choice(['CIF', 'FOB', 'DAP', 'EXW']):<7}{chance.randrange(1, 60):>5}"
-        f"{chance.randrange(9_000, 26_000_000) / 1000:>12,.1f}{value / 100:>13,.2f}"
+        f"TW-26-{rng.randrange(400, 2_000):06d}  {client if client != '*' else rng.choice(CLIENTS):<18}"
+        f"{rng.choice(['CIF', 'FOB', 'DAP', 'EXW']):<7}{rng.randrange(1, 60):>5}"
+        f"{rng.randrange(9_000, 26_000_000) / 1000:>12,.1f}{value / 100:>13,.2f}"
         for value in values
     ]
     head = f"{'number':<14}{'client':<18}{'terms':<7}{'lines':>5}{'kg':>12}{'value':>13}"
     return sql, "\n".join([head, "-" * len(head), *body, f"({rows} rows)"])
 
 
-def tariff_hits(chance: Random, goods: str, code: str, rate: str) -> str:
-    """Candidates for a description, the proposed code among them."""
+def tariff_hits(rng: Random, goods: str, code: str, rate: str) -> str:
+    """Return the candidates for a description, which include the proposed code."""
     chapter = code[:4]
-    others = [f"{chapter} {chance.randrange(11, 99)} {chance.randrange(0, 99):02d}" for _ in range(5)]
-    shares = sorted((chance.randrange(120, 970) for _ in range(6)), reverse=True)
+    others = [f"{chapter} {rng.randrange(11, 99)} {rng.randrange(0, 99):02d}" for _ in range(5)]
+    shares = sorted((rng.randrange(120, 970) for _ in range(6)), reverse=True)
     words = [word.strip(",").lower() for word in goods.split() if word[0].isalpha()]
     lines = [
-        f"0.{share:03d}  {found}  {rate if found == code else f'{chance.randrange(0, 200) / 10} %':<18}"
-        f"words: {' '.join(chance.sample(words, k=min(len(words), 1 + place % 3)))}; seen {chance.randrange(60)} times"
+        f"0.{share:03d}  {found}  {rate if found == code else f'{rng.randrange(0, 200) / 10} %':<18}"
+        f"words: {' '.join(rng.sample(words, k=min(len(words), 1 + place % 3)))}; seen {rng.randrange(60)} times"
         for place, (share, found) in enumerate(zip(shares, [code, *others], strict=True))
     ]
     return "\n".join(["match  code        rate              why", *lines])

@@ -1,7 +1,7 @@
-"""Reads the hand-written scenes: plain text with a marker at the start of a line.
+"""Parser of the hand-written scenes: plain text with markers at the start of lines.
 
-`# day 3: title` opens a scene, `@user` and `@agent` a piece of speech, `@call name {json}` a tool call that is followed
-by its output, `@fail name {json}` one followed by its error. `@paste name` in a user's speech stands for a file.
+`# day 3: title` starts a scene. `@user` and `@agent` start a piece of text. `@call name {json}` starts a tool call and is
+followed by its output; `@fail name {json}` is followed by its error. `@paste name` in a user's text is replaced by a file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MARKER = re.compile(r"^@(user|agent|call|fail)\b ?(.*)$")
 
 @dataclass(frozen=True, slots=True)
 class DemoTurn:
-    """One exchange: what the person wrote, and what the agent answered, its tool calls and their outcomes included."""
+    """One turn: the person's message and the agent's reply, with its tool calls and their results."""
 
     user: str
     assistant: list[MessagePart] = field(default_factory=list)
@@ -28,17 +28,17 @@ class DemoTurn:
 
 
 def data_text(name: str) -> str:
-    """A text file of the demo's data, by its path below `data/`."""
+    """Read a text file of the demo's data by its path below `data/`."""
     return files("mnesis.demo").joinpath("data", *name.split("/")).read_text(encoding="utf-8")
 
 
-def say(text: str) -> TextPart:
-    """A piece of the agent's speech."""
+def text_part(text: str) -> TextPart:
+    """Create a text part."""
     return TextPart(text=text)
 
 
-def call(tool_name: str, arguments: Mapping[str, object], outcome: str, *, failed: bool = False) -> ToolPart:
-    """A tool call and its outcome; the call's id is given when the conversation is put together."""
+def tool_call(tool_name: str, arguments: Mapping[str, object], outcome: str, *, failed: bool = False) -> ToolPart:
+    """Create a tool call with its result. Its id is empty until the conversation is assembled."""
     return ToolPart(
         tool_name=tool_name,
         tool_call_id="",
@@ -49,30 +49,30 @@ def call(tool_name: str, arguments: Mapping[str, object], outcome: str, *, faile
     )
 
 
-def scenes(text: str) -> Iterator[list[DemoTurn]]:
-    """The scenes of a text, each as its turns."""
+def parse_scenes(text: str) -> Iterator[list[DemoTurn]]:
+    """Parse the scenes of a text, each into its turns."""
     for block in re.split(r"^# ", text, flags=re.MULTILINE)[1:]:
         heading, _, body = block.partition("\n")
         day, _, title = heading.removeprefix("day ").partition(": ")
-        yield [DemoTurn(user, parts, int(day), title) for user, parts in _turns(body)]
+        yield [DemoTurn(user, parts, int(day), title) for user, parts in _parse_turns(body)]
 
 
-def _turns(body: str) -> Iterator[tuple[str, list[MessagePart]]]:
+def _parse_turns(body: str) -> Iterator[tuple[str, list[MessagePart]]]:
     user, parts = "", list[MessagePart]()
-    for kind, argument, text in _pieces(body):
+    for kind, argument, text in _split_pieces(body):
         if kind == "user":
             if parts:
                 yield user, parts
             user, parts = text, []
         elif kind == "agent":
-            parts.extend([say(text)] if text else [])
+            parts.extend([text_part(text)] if text else [])
         else:
             name, _, arguments = argument.partition(" ")
-            parts.append(call(name, json.loads(arguments), text, failed=kind == "fail"))
+            parts.append(tool_call(name, json.loads(arguments), text, failed=kind == "fail"))
     yield user, parts
 
 
-def _pieces(body: str) -> Iterator[tuple[str, str, str]]:
+def _split_pieces(body: str) -> Iterator[tuple[str, str, str]]:
     kind, argument, lines = "", "", list[str]()
     for line in body.splitlines():
         marker = _MARKER.match(line)

@@ -1,11 +1,11 @@
-"""The large file of the conversation: a tariff extract of 420 rows, made from a fixed seed."""
+"""The large file of the conversation: a tariff extract of 420 rows, generated from a fixed seed."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
 
-ROWS = 420
+ROW_COUNT = 420
 DAMAGED_ROW = 211
 EXPIRED_ROWS = frozenset({17, 58, 96, 143, 189, 240, 307, 352, 401})
 
@@ -50,7 +50,7 @@ _NOTES = ["", "", "", "", "licence above 500 kg", "origin on invoice", "quota cl
 
 @dataclass(frozen=True, slots=True)
 class TariffRow:
-    """A code of ten digits, the last of them a check digit, and what the extract says of it."""
+    """One row of the extract. The last of the code's ten digits is a check digit."""
 
     code: str
     description: str
@@ -64,36 +64,34 @@ class TariffRow:
 
 
 def check_digit(digits: str) -> str:
-    """The weighted sum of the first nine digits, modulo ten; weights 3 and 1 in turn."""
+    """Return the weighted sum of the first nine digits, modulo ten, with alternating weights 3 and 1."""
     return str(sum(int(digit) * (3, 1)[place % 2] for place, digit in enumerate(digits)) % 10)
 
 
 def tariff_rows() -> list[TariffRow]:
-    """The rows in order of chapter; one has a wrong check digit, nine have expired."""
-    chance = random.Random("tariff extract")  # noqa: S311  # a repeatable text, nothing secret
-    chapters = [chapter for chapter in _GOODS for _ in range(ROWS // len(_GOODS))]
-    return [_row(number, chapter, chance) for number, chapter in enumerate(chapters, start=1)]
+    """Return the rows in order of chapter. One has a wrong check digit, nine have expired."""
+    rng = random.Random("tariff extract")  # noqa: S311  # a repeatable text, nothing secret
+    chapters = [chapter for chapter in _GOODS for _ in range(ROW_COUNT // len(_GOODS))]
+    return [_row(number, chapter, rng) for number, chapter in enumerate(chapters, start=1)]
 
 
 def tariff_file() -> str:
-    """The extract as it is pasted: a header, the rows, a trailer."""
+    """Return the extract as it is pasted: a header, the rows, a trailer."""
     header = "code|description|unit|rate_ppm|valid_to|note"
-    return "\n".join([header, *(row.line() for row in tariff_rows()), f"END|{ROWS} rows"])
+    return "\n".join([header, *(row.line() for row in tariff_rows()), f"END|{ROW_COUNT} rows"])
 
 
-def _row(number: int, chapter: str, chance: random.Random) -> TariffRow:
-    first = f"{chapter}{number:03d}{chance.randrange(10_000):04d}"
-    digit = check_digit(first)
+def _row(number: int, chapter: str, rng: random.Random) -> TariffRow:
+    first_digits = f"{chapter}{number:03d}{rng.randrange(10_000):04d}"
+    digit = check_digit(first_digits)
     if number == DAMAGED_ROW:
         digit = str((int(digit) + 4) % 10)
-    what = chance.choice(_GOODS[chapter]).replace("-", " ")
+    goods = rng.choice(_GOODS[chapter]).replace("-", " ")
     return TariffRow(
-        code=first + digit,
-        description=f"{what}, {chance.choice(_STATES)}, {chance.choice(_FORMS)}",
-        unit=chance.choice(["kg", "kg", "pcs", "l", "m3"]),
-        rate_ppm={1: 0, 300: 255_000}.get(
-            number, chance.choice([0, 17_000, 27_000, 65_000, 120_000, 130_000, 200_000])
-        ),
-        valid_to="2025-12-31" if number in EXPIRED_ROWS else chance.choice(["", "", "2026-12-31", "2027-06-30"]),
-        note="see supplementary unit" if number == DAMAGED_ROW else chance.choice(_NOTES),
+        code=first_digits + digit,
+        description=f"{goods}, {rng.choice(_STATES)}, {rng.choice(_FORMS)}",
+        unit=rng.choice(["kg", "kg", "pcs", "l", "m3"]),
+        rate_ppm={1: 0, 300: 255_000}.get(number, rng.choice([0, 17_000, 27_000, 65_000, 120_000, 130_000, 200_000])),
+        valid_to="2025-12-31" if number in EXPIRED_ROWS else rng.choice(["", "", "2026-12-31", "2027-06-30"]),
+        note="see supplementary unit" if number == DAMAGED_ROW else rng.choice(_NOTES),
     )

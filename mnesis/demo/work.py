@@ -1,7 +1,7 @@
 """The daily work between the scenes: tickets, night logs, queries, tariff questions, mails.
 
-What happens in each item is written by hand (`data/work/*.txt`, columns separated by ` ~ `); the outputs of its tools
-are made around it from a seed of its own.
+The content of each item is written by hand (`data/work/*.txt`, columns separated by ` ~ `). The outputs of its tools are
+generated from its own seed.
 """
 
 from __future__ import annotations
@@ -10,19 +10,26 @@ import random
 from collections.abc import Iterator
 from typing import TypeVar
 
-from mnesis.demo.outputs import code_around, failed_run, night_log, passed_run, result_table, tariff_hits
-from mnesis.demo.script import DemoTurn, call, data_text, say
+from mnesis.demo.outputs import (
+    failed_test_output,
+    night_log,
+    passed_test_output,
+    result_table,
+    source_excerpt,
+    tariff_hits,
+)
+from mnesis.demo.script import DemoTurn, data_text, text_part, tool_call
 from mnesis.models.message import MessagePart
 
 _T = TypeVar("_T")
 
 
 def work_items() -> list[DemoTurn]:
-    """All items, the kinds mixed evenly."""
+    """Return all items, with the kinds mixed evenly."""
     kinds = [list(kind()) for kind in (_tickets, _nights, _queries, _goods, _mails)]
     length = max(map(len, kinds))
-    spread = [{int((n + 0.5) * length / len(kind)): item for n, item in enumerate(kind)} for kind in kinds]
-    return [items[place] for place in range(length) for items in spread if place in items]
+    items_by_position = [{int((n + 0.5) * length / len(kind)): item for n, item in enumerate(kind)} for kind in kinds]
+    return [items[position] for position in range(length) for items in items_by_position if position in items]
 
 
 def _rows(name: str) -> Iterator[tuple[int, random.Random, list[str]]]:
@@ -30,7 +37,7 @@ def _rows(name: str) -> Iterator[tuple[int, random.Random, list[str]]]:
         yield number, random.Random(f"{name} {number}"), line.split(" ~ ")  # noqa: S311  # repeatable, nothing secret
 
 
-_TICKET_ASKED = (
+_TICKET_QUESTIONS = (
     "Ticket TW-{id}: {symptom} Can you take it?",
     "{symptom} That's TW-{id}. Marek marked it urgent, I would not, but please have a look.",
     "Next one, TW-{id}. {symptom}",
@@ -39,14 +46,14 @@ _TICKET_ASKED = (
     "{symptom} Lene noticed it on Friday. TW-{id}.",
     "TW-{id} has been open for a week and I feel bad about it. {symptom}",
 )
-_TICKET_OPENED = (
+_TICKET_OPENINGS = (
     "Let me look at {file}.",
     "I think I know the place; {file} it is, but I'll read before I say more.",
     "Reproduced with one of the fixtures. Reading {file} now.",
     "That's us. Looking at {file}.",
     "I'll start where it shows and go inwards: {file}.",
 )
-_TICKET_CLOSED = (
+_TICKET_CLOSINGS = (
     "The reason: {cause}. TW-{id} is fixed, and `{test}` fails without the change; I tried it both ways.",
     "Found: {cause}. One line changed, one test added (`{test}`). TW-{id} can be closed.",
     "It was simple in the end: {cause}. The test that would have told us is `{test}`; now it exists.",
@@ -57,24 +64,30 @@ _TICKET_CLOSED = (
 
 
 def _tickets() -> Iterator[DemoTurn]:
-    for number, chance, (file, symptom, old, new, cause, test) in _rows("tickets"):
+    for number, rng, (file, symptom, old, new, cause, test) in _rows("tickets"):
         words = {"id": 310 + 7 * number, "symptom": symptom, "file": file, "cause": cause, "test": test}
         tests = f"tests/test_{file.removeprefix('manifestd/')}"
-        line = chance.randrange(20, 240)
+        line = rng.randrange(20, 240)
         parts: list[MessagePart] = [
-            say(_pick(_TICKET_OPENED, number).format(**words)),
-            call("read_file", {"path": file, "around": line}, code_around(chance, file, line, old)),
+            text_part(_pick(_TICKET_OPENINGS, number).format(**words)),
+            tool_call("read_file", {"path": file, "around": line}, source_excerpt(rng, file, line, old)),
         ]
         if number % 3 == 0:
-            parts.append(call("run_tests", {"path": tests, "select": test}, failed_run(tests, test, old), failed=True))
-        edited = f"@@ {file}:{line} @@\n-    {old}\n+    {new}"
-        parts.append(call("edit_file", {"path": file, "line": line, "text": new}, edited))
-        parts.append(call("run_tests", {"path": "tests/"}, passed_run(chance, tests, 180 + 5 * number)))
-        closing = _pick(_TICKET_CLOSED, number).format(**words)
-        yield DemoTurn(_pick(_TICKET_ASKED, number).format(**words), [*parts, say(closing[0].upper() + closing[1:])])
+            parts.append(
+                tool_call(
+                    "run_tests", {"path": tests, "select": test}, failed_test_output(tests, test, old), failed=True
+                )
+            )
+        diff = f"@@ {file}:{line} @@\n-    {old}\n+    {new}"
+        parts.append(tool_call("edit_file", {"path": file, "line": line, "text": new}, diff))
+        parts.append(tool_call("run_tests", {"path": "tests/"}, passed_test_output(rng, tests, 180 + 5 * number)))
+        closing = _pick(_TICKET_CLOSINGS, number).format(**words)
+        yield DemoTurn(
+            _pick(_TICKET_QUESTIONS, number).format(**words), [*parts, text_part(closing[0].upper() + closing[1:])]
+        )
 
 
-_NIGHT_ASKED = (
+_NIGHT_QUESTIONS = (
     "How was the night?",
     "Anything in last night's log that I should know, especially from {unit}?",
     "Oskar left a note saying only “{unit}?”. What did he see?",
@@ -85,17 +98,17 @@ _NIGHT_ASKED = (
 
 
 def _nights() -> Iterator[DemoTurn]:
-    for number, chance, (unit, oddity, verdict) in _rows("nights"):
+    for number, rng, (unit, oddity, verdict) in _rows("nights"):
         day = f"2026{2 + number // 15:02d}{1 + (number * 2) % 27:02d}"
-        log = night_log(chance, day, oddity.format(file=f"{day}_0240.man"))
-        asked = {"host": "tw-app-1", "unit": "manifestd", "from": "00:00", "to": "06:00", "day": day}
+        log = night_log(rng, day, oddity.format(file=f"{day}_0240.man"))
+        arguments = {"host": "tw-app-1", "unit": "manifestd", "from": "00:00", "to": "06:00", "day": day}
         yield DemoTurn(
-            _pick(_NIGHT_ASKED, number).format(unit=unit),
-            [call("read_log", asked, log), say(f"One thing stands out, from {unit}. {verdict}")],
+            _pick(_NIGHT_QUESTIONS, number).format(unit=unit),
+            [tool_call("read_log", arguments, log), text_part(f"One thing stands out, from {unit}. {verdict}")],
         )
 
 
-_QUERY_OPENED = (
+_QUERY_OPENINGS = (
     "I'll ask the ledger.",
     "One query.",
     "",
@@ -105,21 +118,21 @@ _QUERY_OPENED = (
 
 
 def _queries() -> Iterator[DemoTurn]:
-    for number, chance, (question, client, remark, condition) in _rows("queries"):
-        sql, table = result_table(chance, client, condition, rows=6 + number % 9)
-        opened = _pick(_QUERY_OPENED, number)
-        parts: list[MessagePart] = [say(opened)] if opened else []
-        yield DemoTurn(question, [*parts, call("query", {"sql": sql}, table), say(remark)])
+    for number, rng, (question, client, remark, condition) in _rows("queries"):
+        sql, table = result_table(rng, client, condition, rows=6 + number % 9)
+        opening = _pick(_QUERY_OPENINGS, number)
+        parts: list[MessagePart] = [text_part(opening)] if opening else []
+        yield DemoTurn(question, [*parts, tool_call("query", {"sql": sql}, table), text_part(remark)])
 
 
-_GOODS_ASKED = (
+_GOODS_QUESTIONS = (
     "New goods from {client}: {goods}. Tomás asks what you would propose before he answers.",
     "{client} ship this for the first time: “{goods}”. Which code?",
     "What would the lookup say to {goods} ({client})?",
     "Tomás and I disagree about {goods} from {client}. You first, without knowing our opinions.",
     "One more for the list of questions: {goods}, {client}.",
 )
-_GOODS_ANSWERED = (
+_GOODS_ANSWERS = (
     "I would propose {code} at {rate}: {reason}. Stored as a precedent only once Tomás says yes.",
     "{code}, rate {rate}. The deciding point: {reason}. The runner-up differs in exactly that.",
     "My answer is {code} ({rate}), because of this: {reason}. If the invoice says otherwise, the invoice wins.",
@@ -128,19 +141,19 @@ _GOODS_ANSWERED = (
 
 
 def _goods() -> Iterator[DemoTurn]:
-    for number, chance, (goods, client, code, rate, reason) in _rows("goods"):
+    for number, rng, (goods, client, code, rate, reason) in _rows("goods"):
         rate = rate if rate.endswith("kg") else f"{rate} %"
-        hits = tariff_hits(chance, goods, code, rate)
+        hits = tariff_hits(rng, goods, code, rate)
         yield DemoTurn(
-            _pick(_GOODS_ASKED, number).format(goods=goods, client=client),
+            _pick(_GOODS_QUESTIONS, number).format(goods=goods, client=client),
             [
-                call("tariff_search", {"words": goods.lower(), "client": client, "limit": 6}, hits),
-                say(_pick(_GOODS_ANSWERED, number).format(code=code, rate=rate, reason=reason)),
+                tool_call("tariff_search", {"words": goods.lower(), "client": client, "limit": 6}, hits),
+                text_part(_pick(_GOODS_ANSWERS, number).format(code=code, rate=rate, reason=reason)),
             ],
         )
 
 
-_MAIL_ASKED = (
+_MAIL_REQUESTS = (
     "Please draft a mail to {to}: {matter}.",
     "I owe {to} a mail, {matter}. Write it, I'll sign it.",
     "Could you write to {to}, {matter}? Friendly, short.",
@@ -164,8 +177,8 @@ def _mails() -> Iterator[DemoTurn]:
         opening, close = _pick(_MAIL_FRAMES, number)
         letter = f"{opening.format(**words)}\n\n{body}\n\n{ending}\n\n{close}"
         yield DemoTurn(
-            _pick(_MAIL_ASKED, number).format(**words),
-            [say(f"Here is the draft:\n\n{letter}\n\n{_pick(_MAIL_REMARKS, number)}")],
+            _pick(_MAIL_REQUESTS, number).format(**words),
+            [text_part(f"Here is the draft:\n\n{letter}\n\n{_pick(_MAIL_REMARKS, number)}")],
         )
 
 

@@ -1,1 +1,1 @@
-"""What people look at: plain data as text, HTML and console renderables. Knows no models."""
+"""Plain data rendered as text, HTML and rich console output. Does not depend on the models."""

@@ -1,4 +1,4 @@
-"""Panels for consoles: rich renderables made of plain text only, so that markup in the content means nothing."""
+"""Panels for consoles: rich renderables made of plain text only, so that markup in the content has no effect."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mnesis.display.panel import (
-    CELL_CHARS,
     COLOURS,
+    MAX_CELL_CHARS,
     MAX_DEPTH,
     MAX_NODES,
+    MAX_PROSE_CHARS,
     MAX_ROWS,
-    PLAIN_WIDTH,
-    PROSE_CHARS,
+    PLAIN_WIDTH_CHARS,
     Bar,
     Block,
     Chart,
@@ -24,8 +24,8 @@ from mnesis.display.panel import (
     Table,
     Tree,
 )
-from mnesis.display.text import chart as chart_rows
-from mnesis.display.text import gauge, one_line, shortened
+from mnesis.display.text import chart_rows as chart_rows
+from mnesis.display.text import gauge_cells, one_line, truncate
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -34,26 +34,26 @@ if TYPE_CHECKING:
 
 CHART_WIDTH, CHART_HEIGHT = 72, 6
 BAR_WIDTH = 60
-FREE, COMPACTED = "·", "▼"
+FREE_SIGN, COMPACTION_SIGN = "·", "▼"
 
 
-def renderable(panel: Panel) -> RenderableType:
-    """The panel for a `rich` console."""
+def render_rich(panel: Panel) -> RenderableType:
+    """Render a panel for a `rich` console."""
     from rich.console import Group
 
     return Group(_title(panel), *_facts(panel.facts), *(part for block in panel.blocks for part in _block(block)))
 
 
-def plain(panel: Panel, width: int = PLAIN_WIDTH) -> str:
-    """The panel as text without colours, `width` cells wide."""
+def render_plain_text(panel: Panel, width: int = PLAIN_WIDTH_CHARS) -> str:
+    """Render a panel as text without colours, `width` cells wide."""
     from rich.console import Console
 
     out = StringIO()
-    # In a notebook a console would show what it is asked to write down here.
+    # Without force_jupyter=False a console in a notebook displays its output instead of writing it to the file.
     console = Console(
         file=out, width=width, no_color=True, force_terminal=False, force_jupyter=False, legacy_windows=False
     )
-    console.print(renderable(panel), markup=False, emoji=False, highlight=False)
+    console.print(render_rich(panel), markup=False, emoji=False, highlight=False)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
@@ -65,15 +65,15 @@ def _line(text: str, style: str = "") -> Text:
 
 def _title(panel: Panel) -> Text:
     badges = "".join(f"  [{one_line(badge, 60)}]" for badge in panel.badges)
-    return _line(f"{one_line(panel.title, CELL_CHARS)}{badges}", "bold")
+    return _line(f"{one_line(panel.title, MAX_CELL_CHARS)}{badges}", "bold")
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> Iterator[Text]:
     from rich.text import Text
 
-    said = [f"{name} {one_line(value, CELL_CHARS)}" for name, value in facts]
-    if said:
-        yield Text(" · ".join(said))
+    labels = [f"{name} {one_line(value, MAX_CELL_CHARS)}" for name, value in facts]
+    if labels:
+        yield Text(" · ".join(labels))
 
 
 def _block(block: Block) -> list[RenderableType]:
@@ -87,13 +87,13 @@ def _block(block: Block) -> list[RenderableType]:
         case Prose():
             return [_prose(block)]
         case Chart():
-            return [_Graph(block)] if block.values else []
+            return [_ChartView(block)] if block.values else []
 
 
 def _prose(prose: Prose) -> Text:
     from rich.text import Text
 
-    return Text(shortened(prose.text, PROSE_CHARS, "").expandtabs(4), overflow="fold")
+    return Text(truncate(prose.text, MAX_PROSE_CHARS, "").expandtabs(4), overflow="fold")
 
 
 class _Gauge:
@@ -103,26 +103,26 @@ class _Gauge:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(1, min(BAR_WIDTH, options.max_width - 2))
         signs = {COLOURS[name][2]: COLOURS[name][1] for name in COLOURS}
-        yield _cells(gauge(_drawn(self._bar), self._bar.total, width), signs)
+        yield _cells(gauge_cells(_gauge_shares(self._bar), self._bar.total, width), signs)
         places = {min(width - 1, amount * width // self._bar.total) for _, amount in self._bar.marks}
         yield _line(" " + "".join("^" if place in places else " " for place in range(width)).rstrip(), "dim")
 
 
-def _drawn(bar: Bar) -> list[tuple[int, str]]:
-    """Shares and their signs, the free room before what is reserved."""
-    taken = [(amount, COLOURS[name][2]) for name, amount in bar.shares if name != "reserved"]
+def _gauge_shares(bar: Bar) -> list[tuple[int, str]]:
+    """Return the amount and sign of each share, with the free tokens before the reserved ones."""
+    used = [(amount, COLOURS[name][2]) for name, amount in bar.shares if name != "reserved"]
     reserved = sum(amount for name, amount in bar.shares if name == "reserved")
-    free = max(0, bar.total - reserved - sum(amount for amount, _ in taken))
-    return [*taken, (free, FREE), (reserved, COLOURS["reserved"][2])]
+    free = max(0, bar.total - reserved - sum(amount for amount, _ in used))
+    return [*used, (free, FREE_SIGN), (reserved, COLOURS["reserved"][2])]
 
 
 def _cells(cells: Iterable[str], styles: dict[str, str]) -> Text:
     from rich.text import Text
 
-    drawn = Text("[", no_wrap=True, overflow="crop")
+    line = Text("[", no_wrap=True, overflow="crop")
     for cell in cells:
-        drawn.append(cell, styles.get(cell, "dim"))
-    return drawn.append("]")
+        line.append(cell, styles.get(cell, "dim"))
+    return line.append("]")
 
 
 def _legend(bar: Bar) -> Iterator[Text]:
@@ -130,7 +130,7 @@ def _legend(bar: Bar) -> Iterator[Text]:
         _, style, sign = COLOURS[name]
         yield _line(f"  {sign} {name:<14}{amount:>12,} {amount / bar.total:>6.0%}", style)
     free = max(0, bar.total - sum(amount for _, amount in bar.shares))
-    yield _line(f"  {FREE} {'free':<14}{free:>12,} {free / bar.total:>6.0%}")
+    yield _line(f"  {FREE_SIGN} {'free':<14}{free:>12,} {free / bar.total:>6.0%}")
     for name, amount in bar.marks:
         yield _line(f"  ^ {name:<14}{amount:>12,} {amount / bar.total:>6.0%}", "dim")
 
@@ -138,43 +138,48 @@ def _legend(bar: Bar) -> Iterator[Text]:
 def _table(table: Table) -> list[RenderableType]:
     from rich.table import Table as RichTable
 
-    rows = [[one_line(cell, CELL_CHARS) for cell in row] for row in islice(table.rows, MAX_ROWS)]
-    lengths = [max((len(row[place]) for row in rows), default=0) for place in range(len(table.columns))]
-    drawn = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    rows = [[one_line(cell, MAX_CELL_CHARS) for cell in row] for row in islice(table.rows, MAX_ROWS)]
+    lengths = [max((len(row[column]) for row in rows), default=0) for column in range(len(table.columns))]
+    rich_table = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name, length in zip(table.columns, lengths, strict=True):
-        # Columns that may wrap give way first; only the longest may. Its cells are cut, not wrapped.
-        drawn.add_column(_line(name), justify="right" if name in table.right else "left", no_wrap=length < max(lengths))
+        # rich shrinks columns that may wrap first. Only the longest column may; its cells are cut, not wrapped.
+        rich_table.add_column(
+            _line(name), justify="right" if name in table.right else "left", no_wrap=length < max(lengths)
+        )
     for row in rows:
-        drawn.add_row(*map(_line, row))
+        rich_table.add_row(*map(_line, row))
     more = max(0, len(table.rows) - MAX_ROWS) + table.more
-    return [drawn, _line(f"… {more:,} more", "dim")] if more else [drawn]
+    return [rich_table, _line(f"… {more:,} more", "dim")] if more else [rich_table]
 
 
 def _tree(tree: Tree) -> RenderableType:
     from rich.tree import Tree as RichTree
 
-    top = RichTree("", hide_root=True)
-    if _grow(top, tree.roots, 0, MAX_NODES) < 0:
-        top.add(_line("… more, not shown for want of room", "dim"))
-    return top
+    root = RichTree("", hide_root=True)
+    if _add_nodes(root, tree.roots, 0, MAX_NODES) < 0:
+        root.add(_line("… more, omitted to save space", "dim"))
+    return root
 
 
-def _grow(branch: RichTree, nodes: Iterable[Node], depth: int, left: int) -> int:
-    """Add the nodes and what is below them, at most `left` of them. Returns what is left of it, -1 if some are missing."""
+def _add_nodes(branch: RichTree, nodes: Iterable[Node], depth: int, available_nodes: int) -> int:
+    """Add the nodes and their descendants, at most `available_nodes` of them.
+
+    Returns how many more could be added, or -1 if nodes were omitted.
+    """
     for node in nodes:
-        if left <= 0:
+        if available_nodes <= 0:
             return -1
-        grown = branch.add(_node(node))
+        child_branch = branch.add(_node(node))
         if node.children and depth >= MAX_DEPTH:
-            grown.add(_line("… deeper", "dim"))
-            left -= 1
+            child_branch.add(_line("… deeper", "dim"))
+            available_nodes -= 1
         else:
-            left = _grow(grown, node.children, depth + 1, left - 1)
-    return left
+            available_nodes = _add_nodes(child_branch, node.children, depth + 1, available_nodes - 1)
+    return available_nodes
 
 
 def _node(node: Node) -> Text:
-    line = _line(one_line(node.label, CELL_CHARS))
+    line = _line(one_line(node.label, MAX_CELL_CHARS))
     if node.mark:
         line.append(f"  {one_line(node.mark, 40)}", "green")
     if node.text:
@@ -182,8 +187,8 @@ def _node(node: Node) -> Text:
     return line
 
 
-class _Graph:
-    """Columns as high as the highest amount of their stretch, marks above, the named heights at the side."""
+class _ChartView:
+    """A column chart: each column is as high as the highest of its values, with marks above and labels at the side."""
 
     def __init__(self, chart: Chart) -> None:
         self._chart = chart
@@ -194,15 +199,15 @@ class _Graph:
         places = [
             range(len(drawn.values) * n // width, max(len(drawn.values) * (n + 1) // width, 1)) for n in range(width)
         ]
-        marks = "".join(COMPACTED if any(p in drawn.marked for p in column) else " " for column in places)
+        marks = "".join(COMPACTION_SIGN if any(p in drawn.marked for p in column) else " " for column in places)
         rows = chart_rows([max(drawn.values[p] for p in column) for column in places], drawn.top, CHART_HEIGHT)
         if marks.strip():
             yield _line(f"{'':{side}}{marks}", "red")
-        for name, row in zip(self._sides(), rows, strict=True):
+        for name, row in zip(self._row_labels(), rows, strict=True):
             yield _line(f"{name:>{side - 2}} ┤{row}")
         yield _line(f"{'':{side}}{one_line(drawn.first, 40)} … {one_line(drawn.last, 40)}", "dim")
 
-    def _sides(self) -> list[str]:
+    def _row_labels(self) -> list[str]:
         top = self._chart.top
         names = {0: f"{top:,}", CHART_HEIGHT - 1: f"{top // CHART_HEIGHT:,}"}
         for name, height in self._chart.lines:

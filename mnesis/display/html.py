@@ -1,7 +1,7 @@
-"""Panels as HTML that can do nothing: escaped, without scripts or anything from elsewhere, below `MAX_BYTES`.
+"""Panels as inert HTML: escaped, without scripts or external resources, smaller than `MAX_BYTES`.
 
-Styles are inline and take their colours from the page (`currentColor`), so that dark themes work. What a reader strips of
-it (code hosts remove styles and drawings) is said in words beside it.
+Styles are inline and take their colours from the page (`currentColor`), so that dark themes work. Some viewers, such as code
+hosts, remove styles and drawings, so everything they show is also given as text.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from html import escape
 from itertools import islice
 
 from mnesis.display.panel import (
-    CELL_CHARS,
     COLOURS,
+    MAX_CELL_CHARS,
     MAX_DEPTH,
     MAX_NODES,
+    MAX_PROSE_CHARS,
     MAX_ROWS,
-    PROSE_CHARS,
     Bar,
     Block,
     Chart,
@@ -26,50 +26,50 @@ from mnesis.display.panel import (
     Table,
     Tree,
 )
-from mnesis.display.text import one_line, shortened
+from mnesis.display.text import one_line, truncate
 
 MAX_BYTES = 95_000
-TABLE_BYTES = 40_000
-TREE_BYTES = 80_000
-NODE_BYTES = 90  # of the elements around one node
+MAX_TABLE_BYTES = 40_000
+MAX_TREE_BYTES = 80_000
+NODE_OVERHEAD_BYTES = 90  # the HTML elements around one node
 CHART_WIDTH, CHART_HEIGHT = 640, 140
 MAX_POINTS = 400
 _DIM = "opacity:.7"
 _MARK_COLOUR = "#d0543c"
 
 
-def page(panel: Panel) -> str:
-    """The panel as one element. The classes keep notebooks from reading formulas into the content."""
+def render_html(panel: Panel) -> str:
+    """Render a panel as one HTML element. Its classes stop notebooks from rendering the content as formulas."""
     head = (_title(panel), _facts(panel.facts))
-    body = "".join(_within(MAX_BYTES, [*head, *map(_block, panel.blocks)]))
+    body = "".join(_limit_bytes(MAX_BYTES, [*head, *map(_block, panel.blocks)]))
     return f'<div class="mathjax_ignore tex2jax_ignore" style="line-height:1.4">{body}</div>'
 
 
-def _said(text: str, chars: int = CELL_CHARS) -> str:
+def _escape_line(text: str, chars: int = MAX_CELL_CHARS) -> str:
     return escape(one_line(text, chars))
 
 
-def _within(
-    limit: int, pieces: Iterable[str], left: str = "<div>… more, not shown for want of room</div>"
+def _limit_bytes(
+    limit: int, pieces: Iterable[str], replacement: str = "<div>… more, omitted to save space</div>"
 ) -> Iterator[str]:
-    """The pieces that fit into `limit` bytes altogether, and `left` in place of the others."""
+    """Yield the pieces that fit into `limit` bytes in total, then `replacement` if any were omitted."""
     for piece in pieces:
         limit -= len(piece.encode())
         if limit < 0:
-            yield left
+            yield replacement
             return
         yield piece
 
 
 def _title(panel: Panel) -> str:
     style = "border:1px solid currentColor;border-radius:.6em;padding:0 .5em;margin-left:.5em;font-size:85%"
-    badges = "".join(f' <span style="{style}">{_said(badge, 60)}</span>' for badge in panel.badges)
-    return f"<div><strong>{_said(panel.title)}</strong>{badges}</div>"
+    badges = "".join(f' <span style="{style}">{_escape_line(badge, 60)}</span>' for badge in panel.badges)
+    return f"<div><strong>{_escape_line(panel.title)}</strong>{badges}</div>"
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> str:
-    said = " · ".join(f"{_said(name, 40)} <strong>{_said(value)}</strong>" for name, value in facts)
-    return f"<div>{said}</div>" if said else ""
+    line = " · ".join(f"{_escape_line(name, 40)} <strong>{_escape_line(value)}</strong>" for name, value in facts)
+    return f"<div>{line}</div>" if line else ""
 
 
 def _block(block: Block) -> str:
@@ -81,21 +81,21 @@ def _block(block: Block) -> str:
         case Tree():
             return _tree(block)
         case Prose():
-            return f'<pre style="white-space:pre-wrap;margin:.3em 0">{escape(shortened(block.text, PROSE_CHARS, "").expandtabs(4))}</pre>'
+            return f'<pre style="white-space:pre-wrap;margin:.3em 0">{escape(truncate(block.text, MAX_PROSE_CHARS, "").expandtabs(4))}</pre>'
         case Chart():
             return _chart(block)
 
 
 def _bar(bar: Bar) -> str:
-    pieces, left = [], 100.0
+    pieces, available_percent = [], 100.0
     for name, amount in bar.shares:
-        width = min(left, 100 * amount / bar.total)
-        left -= width
+        width = min(available_percent, 100 * amount / bar.total)
+        available_percent -= width
         pieces.append(f'<span style="width:{width:.2f}%;background:{COLOURS[name][0]}"></span>')
     for _, amount in bar.marks:
-        place = min(100.0, 100 * amount / bar.total)
+        percent = min(100.0, 100 * amount / bar.total)
         pieces.append(
-            f'<span style="position:absolute;left:{place:.2f}%;top:0;bottom:0;border-left:2px dashed currentColor"></span>'
+            f'<span style="position:absolute;left:{percent:.2f}%;top:0;bottom:0;border-left:2px dashed currentColor"></span>'
         )
     style = "display:flex;position:relative;height:1em;max-width:48em;margin:.3em 0;border:1px solid currentColor"
     return f'<div style="{style}">{"".join(pieces)}</div>{_legend(bar)}'
@@ -103,81 +103,86 @@ def _bar(bar: Bar) -> str:
 
 def _legend(bar: Bar) -> str:
     free = max(0, bar.total - sum(amount for _, amount in bar.shares))
-    named = [
+    labels = [
         f'<span style="color:{COLOURS[name][0]}">■</span> {escape(name)} {amount:,} ({amount / bar.total:.0%})'
         for name, amount in bar.shares
     ]
     marks = [f"┆ {escape(name)} {amount:,}" for name, amount in bar.marks]
-    return f'<div style="{_DIM}">{" · ".join([*named, f"□ free {free:,} ({free / bar.total:.0%})", *marks])}</div>'
+    return f'<div style="{_DIM}">{" · ".join([*labels, f"□ free {free:,} ({free / bar.total:.0%})", *marks])}</div>'
 
 
 def _table(table: Table) -> str:
-    aligned = ["right" if name in table.right else "left" for name in table.columns]
-    rows = [_row("td", aligned, row) for row in islice(table.rows, MAX_ROWS)]
-    shown = list(_within(TABLE_BYTES, rows, left=""))
-    count = sum(1 for row in shown if row)
+    alignments = ["right" if name in table.right else "left" for name in table.columns]
+    rows = [_row("td", alignments, row) for row in islice(table.rows, MAX_ROWS)]
+    kept_rows = list(_limit_bytes(MAX_TABLE_BYTES, rows, replacement=""))
+    count = sum(1 for row in kept_rows if row)
     more = len(table.rows) - count + table.more
     note = f'<div style="{_DIM}">… {more:,} more</div>' if more else ""
-    head = _row("th", aligned, table.columns)
-    return f'<table style="border-collapse:collapse;margin:.3em 0">{head}{"".join(shown)}</table>{note}'
+    head = _row("th", alignments, table.columns)
+    return f'<table style="border-collapse:collapse;margin:.3em 0">{head}{"".join(kept_rows)}</table>{note}'
 
 
-def _row(tag: str, aligned: Iterable[str], cells: Iterable[str]) -> str:
-    drawn = (
-        f'<{tag} style="text-align:{side};padding:.1em .6em;background:none">{_said(cell)}</{tag}>'
-        for side, cell in zip(aligned, cells, strict=True)
+def _row(tag: str, alignments: Iterable[str], cells: Iterable[str]) -> str:
+    cell_elements = (
+        f'<{tag} style="text-align:{side};padding:.1em .6em;background:none">{_escape_line(cell)}</{tag}>'
+        for side, cell in zip(alignments, cells, strict=True)
     )
-    return f"<tr>{''.join(drawn)}</tr>"
+    return f"<tr>{''.join(cell_elements)}</tr>"
 
 
 def _tree(tree: Tree) -> str:
     pieces: list[str] = []
-    left = _nodes(tree.roots, 0, TREE_BYTES, pieces)
-    note = f'<div style="{_DIM}">… more, not shown for want of room</div>' if left < 0 else ""
+    available_bytes = _append_nodes(tree.roots, 0, MAX_TREE_BYTES, pieces)
+    note = f'<div style="{_DIM}">… more, omitted to save space</div>' if available_bytes < 0 else ""
     return "".join(pieces) + note
 
 
-def _nodes(nodes: Iterable[Node], depth: int, left: int, pieces: list[str]) -> int:
-    """Append the nodes and what is below them to `pieces`, while there are bytes `left`. Returns the rest, -1 for none."""
+def _append_nodes(nodes: Iterable[Node], depth: int, available_bytes: int, output: list[str]) -> int:
+    """Append the nodes and their descendants to `output`, at most `available_bytes` of them.
+
+    Returns the remaining bytes, or -1 if nodes were omitted.
+    """
     for node in nodes:
         line = _node_line(node)
-        left -= max(len(line.encode()) + NODE_BYTES, TREE_BYTES // MAX_NODES)
-        if left < 0:
+        available_bytes -= max(len(line.encode()) + NODE_OVERHEAD_BYTES, MAX_TREE_BYTES // MAX_NODES)
+        if available_bytes < 0:
             return -1
         if not node.children:
-            pieces.append(f'<div style="margin-left:1.1em">{line}</div>')
+            output.append(f'<div style="margin-left:1.1em">{line}</div>')
             continue
-        pieces.append(f'<details open style="margin-left:1em"><summary>{line}</summary>')
+        output.append(f'<details open style="margin-left:1em"><summary>{line}</summary>')
         if depth < MAX_DEPTH:
-            left = _nodes(node.children, depth + 1, left, pieces)
+            available_bytes = _append_nodes(node.children, depth + 1, available_bytes, output)
         else:
-            pieces.append("<div>… deeper</div>")
-        pieces.append("</details>")
-        if left < 0:
+            output.append("<div>… deeper</div>")
+        output.append("</details>")
+        if available_bytes < 0:
             return -1
-    return left
+    return available_bytes
 
 
 def _node_line(node: Node) -> str:
-    mark = f' <strong style="color:{COLOURS["messages"][0]}">{_said(node.mark, 40)}</strong>' if node.mark else ""
-    text = f'<br><span style="{_DIM}">{_said(node.text, 80)}</span>' if node.text else ""
-    return f"{_said(node.label)}{mark}{text}"
+    mark = (
+        f' <strong style="color:{COLOURS["messages"][0]}">{_escape_line(node.mark, 40)}</strong>' if node.mark else ""
+    )
+    text = f'<br><span style="{_DIM}">{_escape_line(node.text, 80)}</span>' if node.text else ""
+    return f"{_escape_line(node.label)}{mark}{text}"
 
 
 def _chart(chart: Chart) -> str:
-    """A line of the amounts with dots where they are marked; long ones show the highest of each stretch."""
+    """Render a line chart with dots at marked values. Long series show the highest value of each group."""
     if not chart.values:
         return ""
     points = list(_points(chart))
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{_MARK_COLOUR}"/>' for x, y, hot in points if hot)
-    heights = "".join(_height_line(chart, height) for _, height in chart.lines if height <= chart.top)
+    thresholds = "".join(_threshold_line(chart, height) for _, height in chart.lines if height <= chart.top)
     drawing = (
         f'<svg viewBox="0 0 {CHART_WIDTH} {CHART_HEIGHT}" style="max-width:48em;width:100%;display:block" role="img">'
-        f'{heights}<polyline points="{line}" fill="none" stroke="{COLOURS["summaries"][0]}" stroke-width="1.5"/>{dots}</svg>'
+        f'{thresholds}<polyline points="{line}" fill="none" stroke="{COLOURS["summaries"][0]}" stroke-width="1.5"/>{dots}</svg>'
     )
-    lines = "".join(f" · {_said(name, 40)} {height:,}" for name, height in chart.lines)
-    ends = f"{_said(chart.first, 40)} … {_said(chart.last, 40)}"
+    lines = "".join(f" · {_escape_line(name, 40)} {height:,}" for name, height in chart.lines)
+    ends = f"{_escape_line(chart.first, 40)} … {_escape_line(chart.last, 40)}"
     return f'{drawing}<div style="{_DIM}">{ends} · highest {max(chart.values):,}{lines}</div>'
 
 
@@ -185,16 +190,16 @@ def _points(chart: Chart) -> Iterator[tuple[float, float, bool]]:
     count = len(chart.values)
     columns = min(count, MAX_POINTS)
     for column in range(columns):
-        places = range(count * column // columns, count * (column + 1) // columns)
+        span = range(count * column // columns, count * (column + 1) // columns)
         x = 4 + (CHART_WIDTH - 8) * column / max(columns - 1, 1)
-        marked = any(place in chart.marked for place in places)
-        yield x, _y(chart, max(chart.values[place] for place in places)), marked
+        marked = any(place in chart.marked for place in span)
+        yield x, _y(chart, max(chart.values[place] for place in span)), marked
 
 
 def _y(chart: Chart, amount: int) -> float:
     return CHART_HEIGHT - 6 - (CHART_HEIGHT - 12) * amount / chart.top
 
 
-def _height_line(chart: Chart, height: int) -> str:
+def _threshold_line(chart: Chart, height: int) -> str:
     y = _y(chart, height)
     return f'<line x1="0" x2="{CHART_WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="currentColor" stroke-dasharray="6 4" opacity=".6"/>'

@@ -1,22 +1,18 @@
-"""What a display says, before it is HTML or a console renderable: a title, facts, bars, tables, trees, charts."""
+"""The content of a display, independent of its format: a title, facts, bars, tables, trees, charts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 MAX_ROWS = 50
 MAX_NODES = 200
 MAX_DEPTH = 12
-CELL_CHARS = 120
-PROSE_CHARS = 2_000
-PLAIN_WIDTH = 100
+MAX_CELL_CHARS = 120
+MAX_PROSE_CHARS = 2_000
+PLAIN_WIDTH_CHARS = 100
 
-# Mid tones, legible on light and on dark ground: (HTML colour, console style, sign in the gauge).
+# Mid tones, legible on light and dark backgrounds: (HTML colour, console style, sign in the gauge).
 COLOURS = {
     "system prompt": ("#a06cc8", "magenta", "s"),
     "summaries": ("#4a8fd8", "blue", "S"),
@@ -29,7 +25,7 @@ COLOURS = {
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Shares of `total`, by names of `COLOURS`; `marks` are names and amounts. What is left of `total` is free."""
+    """Shares of `total`, named as in `COLOURS`. `marks` are names and amounts. The rest of `total` is free."""
 
     shares: tuple[tuple[str, int], ...]
     total: int
@@ -38,7 +34,10 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells, of which `MAX_ROWS` are shown. `right` names the columns of numbers; `more` rows were not given."""
+    """Rows of cells, of which `MAX_ROWS` are shown.
+
+    `right` names the right-aligned columns. `more` is the number of rows that exist but are not in `rows`.
+    """
 
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -48,7 +47,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of a tree: one line that names it, the beginning of its text, whether it is marked, what is below it."""
+    """A node of a tree: a label of one line, a preview of its text, an optional mark, and its children."""
 
     label: str
     text: str = ""
@@ -58,21 +57,21 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Nodes side by side, of which `MAX_NODES` are shown, `MAX_DEPTH` deep."""
+    """A forest, of which at most `MAX_NODES` nodes and `MAX_DEPTH` levels are shown."""
 
     roots: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """Text as it is, `PROSE_CHARS` characters of it."""
+    """Text, of which the first `MAX_PROSE_CHARS` characters are shown."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Amounts in order, some of them marked (by place); `lines` are named heights; `first` and `last` name the ends."""
+    """A series of values. `marked` are indexes, `lines` are named heights, `first` and `last` label the ends."""
 
     values: tuple[int, ...]
     marked: frozenset[int] = frozenset()
@@ -82,7 +81,7 @@ class Chart:
 
     @property
     def top(self) -> int:
-        """The height of the chart: lines far above all amounts would leave nothing to be seen of these."""
+        """The height of the chart. Lines far above every value are left out of it, so that the values stay visible."""
         highest = max((*self.values, 1))
         return max((highest, *(height for _, height in self.lines if height <= highest * 4)))
 
@@ -92,7 +91,7 @@ Block = Bar | Table | Tree | Prose | Chart
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One value as people see it. `facts` are names and values on one line under the title."""
+    """The display of one value. `facts` are names and values on one line under the title."""
 
     title: str
     badges: tuple[str, ...] = ()
@@ -103,12 +102,15 @@ class Panel:
 def context_bar(
     shares: dict[str, int], *, usable_tokens: int, soft_tokens: int | None = None, reserved_tokens: int = 0
 ) -> Bar:
-    """The gauge of a context: its shares, the soft mark, the hard one where the room ends that is kept for answers."""
+    """Return the gauge of a context: its shares, and marks at the soft and the hard threshold.
+
+    The reserved tokens follow the hard threshold. Shares of zero tokens are left out.
+    """
     marks = (("hard", usable_tokens),) if soft_tokens is None else (("soft", soft_tokens), ("hard", usable_tokens))
-    held = tuple((name, tokens) for name, tokens in shares.items() if tokens > 0)
-    return Bar((*held, ("reserved", reserved_tokens)), max(usable_tokens + reserved_tokens, 1), marks)
+    visible_shares = tuple((name, tokens) for name, tokens in shares.items() if tokens > 0)
+    return Bar((*visible_shares, ("reserved", reserved_tokens)), max(usable_tokens + reserved_tokens, 1), marks)
 
 
-def span(first_seq: int, last_seq: int) -> str:
-    """`#3–17`, a stretch of the log."""
+def format_span(first_seq: int, last_seq: int) -> str:
+    """Format a span of the log, such as `#3–17`."""
     return f"#{first_seq}–{last_seq}"

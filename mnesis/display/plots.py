@@ -1,8 +1,8 @@
-"""Drawings on matplotlib (`pip install "mnesis[notebook]"`), of plain numbers; values have a `plot()` that calls them.
+"""Drawings of plain numbers with matplotlib (`pip install "mnesis[notebook]"`). The `plot()` methods of values call them.
 
-Each draws on the axes it is given and returns them. Without axes it makes its own: in a notebook through pyplot, which shows
-and closes them at the end of the cell; elsewhere a figure that nothing else holds (`ax.figure.savefig(…)`). None of them
-shows a window or chooses a backend.
+Each function draws on the given axes and returns them. Without axes it creates new ones: in a notebook through pyplot, which
+shows and closes them at the end of the cell, elsewhere on a figure of their own (`ax.figure.savefig(…)`). No function opens a
+window or selects a backend.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from mnesis.display.panel import COLOURS, Bar
 from mnesis.display.terminal import in_notebook
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes as Axes  # the models name it from here
+    from matplotlib.axes import Axes as Axes  # the models import it from here
 
 LINE_COLOUR, MARK_COLOUR = COLOURS["summaries"][0], "#d0543c"
 SOFT_COLOUR, HARD_COLOUR = COLOURS["tool outputs"][0], MARK_COLOUR
-STANDING_COLOUR, FOLDED_COLOUR = COLOURS["summaries"][0], COLOURS["other"][0]
+IN_CONTEXT_COLOUR, FOLDED_COLOUR = COLOURS["summaries"][0], COLOURS["other"][0]
 
 
-def own_axes(ax: Axes | None = None, size_inches: tuple[float, float] = (9, 3)) -> Axes:
-    """`ax`, or new axes. Raises ImportError, with the command to run, where matplotlib is not installed."""
+def axes_or_new(ax: Axes | None = None, size_inches: tuple[float, float] = (9, 3)) -> Axes:
+    """Return `ax`, or new axes if it is None.
+
+    Raises ImportError, with the install command, if matplotlib is not installed.
+    """
     if ax is not None:
         return ax
     try:
@@ -36,7 +39,7 @@ def own_axes(ax: Axes | None = None, size_inches: tuple[float, float] = (9, 3)) 
     return Figure(figsize=size_inches, layout="constrained").subplots()
 
 
-def sawtooth(
+def draw_sawtooth(
     sizes: Sequence[tuple[int, int]],
     drops: Sequence[tuple[int, int, int]],
     soft_tokens: int,
@@ -44,13 +47,18 @@ def sawtooth(
     *,
     ax: Axes | None = None,
 ) -> Axes:
-    """Context tokens over turns. `sizes` are (turn, tokens), `drops` (turn, tokens before, tokens after) of compactions."""
-    ax = own_axes(ax)
-    falls = {turn: (before, after) for turn, before, after in drops}
-    path = [
-        point for turn, tokens in sizes for point in ((turn, tokens), *((turn, end) for end in falls.get(turn, ())))
+    """Draw the context tokens over turns.
+
+    `sizes` are (turn, tokens). `drops` are compactions: (turn, tokens before, tokens after).
+    """
+    ax = axes_or_new(ax)
+    drops_by_turn = {turn: (before, after) for turn, before, after in drops}
+    points = [
+        point
+        for turn, tokens in sizes
+        for point in ((turn, tokens), *((turn, end) for end in drops_by_turn.get(turn, ())))
     ]
-    ax.plot([x for x, _ in path], [y for _, y in path], color=LINE_COLOUR, label="context")
+    ax.plot([x for x, _ in points], [y for _, y in points], color=LINE_COLOUR, label="context")
     if drops:
         turns, before = [turn for turn, _, _ in drops], [tokens for _, tokens, _ in drops]
         ax.plot(turns, before, "v", color=MARK_COLOUR, label="compaction")
@@ -62,9 +70,9 @@ def sawtooth(
     return ax
 
 
-def gauge(bar: Bar, *, ax: Axes | None = None) -> Axes:
-    """The shares of a context side by side on one bar, thresholds as lines."""
-    ax = own_axes(ax, (9, 2.2))
+def draw_gauge(bar: Bar, *, ax: Axes | None = None) -> Axes:
+    """Draw the shares of a context side by side on one bar, with the thresholds as lines."""
+    ax = axes_or_new(ax, (9, 2.2))
     left = 0
     for name, tokens in bar.shares:
         start = bar.total - tokens if name == "reserved" else left
@@ -77,25 +85,26 @@ def gauge(bar: Bar, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def dag(
+def draw_dag(
     boxes: Mapping[str, tuple[int, int, int, bool]], edges: Sequence[tuple[str, str]], *, ax: Axes | None = None
 ) -> Axes:
-    """Summaries as boxes over the messages they stand for: by id (first seq, last seq, depth, in the context now).
+    """Draw summaries as boxes over the messages they cover.
 
-    `edges` are (summary, one it was made of). Those in the context now are blue, those folded further are grey.
+    `boxes` are (first seq, last seq, depth, whether it is in the context), by summary id. `edges` are (summary id, child id).
+    Summaries in the context are blue; summaries that were condensed further are grey.
     """
-    ax = own_axes(ax)
+    ax = axes_or_new(ax)
     for above, below in edges:
-        (x_above, y_above), (x_below, y_below) = _middle(boxes[above]), _middle(boxes[below])
+        (x_above, y_above), (x_below, y_below) = _centre(boxes[above]), _centre(boxes[below])
         ax.plot([x_above, x_below], [y_above - 0.3, y_below + 0.3], color=FOLDED_COLOUR, linewidth=1)
-    for first, last, depth, standing in boxes.values():
-        colour = STANDING_COLOUR if standing else FOLDED_COLOUR
+    for first, last, depth, in_context in boxes.values():
+        colour = IN_CONTEXT_COLOUR if in_context else FOLDED_COLOUR
         ax.barh(depth, last - first + 1, left=first - 0.5, height=0.6, color=colour, edgecolor="white")
     depths = sorted({depth for _, _, depth, _ in boxes.values()})
     ax.set(xlabel="messages (seq)", ylabel="depth", yticks=depths, ylim=(-0.5, max(depths, default=0) + 1))
     return ax
 
 
-def _middle(box: tuple[int, int, int, bool]) -> tuple[float, float]:
+def _centre(box: tuple[int, int, int, bool]) -> tuple[float, float]:
     first, last, depth, _ = box
     return (first + last) / 2, depth

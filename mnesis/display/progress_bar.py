@@ -1,4 +1,4 @@
-"""How far long work is: a bar where somebody watches, on a terminal or in a notebook; nothing anywhere else."""
+"""Progress of long work: a bar on a terminal or in a notebook, and no output anywhere else."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from mnesis.display.text import one_line
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-REDRAW_SECONDS = 0.2
-LABEL_CHARS = 60
-_OFF = ("0", "false", "no", "off")
+MIN_REDRAW_SECONDS = 0.2
+MAX_LABEL_CHARS = 60
+_OFF_VALUES = ("0", "false", "no", "off")
 
 
 class Progress(Protocol):
-    """What long work tells how far it is. Safe to call from any thread."""
+    """The receiver of progress reports. Safe to call from any thread."""
 
     def advance(self, count: int = 1) -> None:
-        """`count` more items are done."""
+        """Record that `count` more items are done."""
         ...
 
-    def expect(self, total: int | None) -> None:
-        """So many items there are altogether; None while that is unknown."""
+    def set_total(self, total: int | None) -> None:
+        """Set the total number of items. None means that it is not known yet."""
         ...
 
 
 @contextmanager
-def progress(label: str, total: int | None = None, *, done: int = 0, shown: bool = True) -> Iterator[Progress]:
-    """Show how far the work in this block is, of `total` items, `done` of which are finished already.
+def progress(label: str, total: int | None = None, *, done: int = 0, enabled: bool = True) -> Iterator[Progress]:
+    """Show the progress of the work in this block: `total` items, of which `done` are already finished.
 
-    On a terminal the bar stands on standard error and goes away at the end; in a notebook one line stays. Where neither is
-    attached, with `MNESIS_PROGRESS=0` in the environment or with `shown=False`, nothing is printed. Standard output is
-    never written to. `NO_COLOR` turns colours off.
+    A terminal shows a bar on standard error and removes it at the end. A notebook shows one line, which remains. Nothing is
+    printed elsewhere, with `MNESIS_PROGRESS=0` in the environment, or with `enabled=False`. Standard output is never written
+    to. `NO_COLOR` turns colours off.
     """
-    label = one_line(label, LABEL_CHARS)
-    if not shown or os.environ.get("MNESIS_PROGRESS", "").lower() in _OFF:
-        yield _Silent()
+    label = one_line(label, MAX_LABEL_CHARS)
+    if not enabled or os.environ.get("MNESIS_PROGRESS", "").lower() in _OFF_VALUES:
+        yield _NoProgress()
     elif in_notebook():
         line = _NotebookLine(label, total, done)
         try:
@@ -54,7 +54,7 @@ def progress(label: str, total: int | None = None, *, done: int = 0, shown: bool
         with _rich_bar() as bar:
             yield _TerminalBar(bar, label, total, done)
     else:
-        yield _Silent()
+        yield _NoProgress()
 
 
 def _rich_bar() -> RichProgress:
@@ -62,10 +62,10 @@ def _rich_bar() -> RichProgress:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 
-    named = TextColumn("{task.description}", markup=False)
-    # Redirection would move what the program prints to a pipe onto the terminal.
+    label_column = TextColumn("{task.description}", markup=False)
+    # With redirection, rich would print to the terminal what the program writes to a pipe.
     return RichProgress(
-        named,
+        label_column,
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -76,12 +76,12 @@ def _rich_bar() -> RichProgress:
     )
 
 
-class _Silent:
+class _NoProgress:
     def advance(self, count: int = 1) -> None:
-        """Nobody watches."""
+        """Do nothing."""
 
-    def expect(self, total: int | None) -> None:
-        """Nobody watches."""
+    def set_total(self, total: int | None) -> None:
+        """Do nothing."""
 
 
 class _TerminalBar:
@@ -92,30 +92,30 @@ class _TerminalBar:
     def advance(self, count: int = 1) -> None:
         self._bar.advance(self._task, count)
 
-    def expect(self, total: int | None) -> None:
+    def set_total(self, total: int | None) -> None:
         self._bar.update(self._task, total=total)
 
 
 class _NotebookLine:
-    """One output that is written over, at most every `REDRAW_SECONDS`."""
+    """A notebook output that is redrawn in place, at most every `MIN_REDRAW_SECONDS`."""
 
     def __init__(self, label: str, total: int | None, done: int) -> None:
         from IPython.display import display
 
         self._label, self._total, self._done = label, total, done
         self._drawn_at = monotonic()
-        self._handle: Any = display(self, display_id=True)  # type: ignore[no-untyped-call]  # IPython's has no types
+        self._handle: Any = display(self, display_id=True)  # type: ignore[no-untyped-call]  # IPython has no types
 
     def advance(self, count: int = 1) -> None:
         self._done += count
-        if monotonic() - self._drawn_at >= REDRAW_SECONDS:
+        if monotonic() - self._drawn_at >= MIN_REDRAW_SECONDS:
             self.draw()
 
-    def expect(self, total: int | None) -> None:
+    def set_total(self, total: int | None) -> None:
         self._total = total
 
     def draw(self) -> None:
-        """Write the line anew."""
+        """Redraw the line."""
         self._drawn_at = monotonic()
         self._handle.update(self)
 

@@ -1,39 +1,39 @@
-"""Text for people: harmless whatever it holds, on one line or cut where there is no room."""
+"""Text for people: unsafe characters replaced, fitted to one line or truncated."""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime
 
-# C0 and C1 controls but newline and tab; marks that reorder text or hide in it; tags; what UTF-8 cannot hold.
-_HARMFUL = re.compile(
+# C0 and C1 controls except newline and tab, marks that reorder text or are invisible, tags, and lone surrogates.
+_UNSAFE_CHARACTERS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-STAND_IN = "\N{REPLACEMENT CHARACTER}"
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _BAR_EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
 def clean(text: str) -> str:
-    """`text` with everything that could drive a terminal or reorder a line replaced by a visible mark."""
-    return _HARMFUL.sub(STAND_IN, text.replace("\r\n", "\n"))
+    """Replace every character that could control a terminal or reorder a line with a visible mark."""
+    return _UNSAFE_CHARACTERS.sub(REPLACEMENT, text.replace("\r\n", "\n"))
 
 
 def one_line(text: str, width: int) -> str:
-    """The beginning of `text` on one line of at most `width` characters."""
+    """Return the beginning of `text` on one line of at most `width` characters."""
     start = " ".join(clean(text[: width * 8]).split())
     return start if len(start) <= width and len(text) <= width * 8 else start[: width - 1] + "…"
 
 
-def shortened(text: str, max_chars: int, hint: str = " (--raw shows all)") -> str:
-    """`text`, cleaned; beyond `max_chars` characters it says how many are not shown, and `hint`."""
+def truncate(text: str, max_chars: int, hint: str = " (--raw shows all)") -> str:
+    """Clean `text` and cut it after `max_chars` characters. A cut text ends with the number of missing ones and `hint`."""
     if len(text) <= max_chars:
         return clean(text)
     return f"{clean(text[:max_chars])}\n… {len(text) - max_chars:,} more characters{hint}"
 
 
-def when(milliseconds: int) -> str:
-    """A time as the local clock shows it; "-" for none, or for one that no calendar has."""
+def format_time(milliseconds: int) -> str:
+    """Format a time (milliseconds since 1970) in the local time zone. "-" for 0 and for times out of range."""
     try:
         return (
             datetime.fromtimestamp(milliseconds / 1000).astimezone().strftime("%Y-%m-%d %H:%M") if milliseconds else "-"
@@ -42,21 +42,21 @@ def when(milliseconds: int) -> str:
         return "-"
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 message`, `1,204 messages`."""
+def pluralize(number: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 message` or `1,204 messages`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def gauge(shares: list[tuple[int, str]], total: int, width: int) -> list[str]:
-    """A bar of `width` cells, one character per cell: each share of `total` fills as many as it takes, at least one."""
+def gauge_cells(shares: list[tuple[int, str]], total: int, width: int) -> list[str]:
+    """Return a bar of `width` cells, one character each. Each share of `total` fills its part, at least one cell."""
     cells: list[str] = []
     for amount, mark in shares:
         cells += [mark] * (max(1, round(amount * width / total)) if amount else 0)
     return (cells + [" "] * width)[:width]
 
 
-def chart(values: list[int], top: int, height: int) -> list[str]:
-    """Rows of a bar chart of `values`, highest row first; `top` fills all `height` rows."""
+def chart_rows(values: list[int], top: int, height: int) -> list[str]:
+    """Return the rows of a bar chart of `values`, highest row first. The value `top` fills all `height` rows."""
     rows = []
     for row in reversed(range(height)):
         filled = [value * height * 8 / top - row * 8 for value in values]

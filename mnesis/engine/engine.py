@@ -1,7 +1,7 @@
-"""The engine: composition root. One store, one bus, one set of running work per database and process.
+"""The engine, the composition root: one store and one event bus per database and process.
 
-Everything that names the same database in one process shares these, whether through one `Engine` object or several; an
-`Engine` object adds the configuration and the model client its sessions use.
+All `Engine` objects of a process that use the same database share them. Each `Engine` has its own configuration and model
+client for its sessions.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from mnesis.concurrency import RunOnce
 from mnesis.config import MnesisConfig
-from mnesis.engine.registry import MEMORY, _acquire, _guard, _release
-from mnesis.engine.session_state import SessionRuntime
+from mnesis.engine.registry import IN_MEMORY, acquire_shared, release_shared
+from mnesis.engine.session_state import SessionState
 from mnesis.errors import MnesisStoreError
 from mnesis.events.bus import EventBus, MnesisEvent
 from mnesis.events.payloads import SessionDeletedPayload
@@ -26,14 +26,21 @@ from mnesis.models.message import Role
 from mnesis.models.search import Search, SearchMode, SearchPage
 from mnesis.store.base import SessionPage, Store
 
+T = TypeVar("T")
+
 
 class Engine:
-    """A database with its event bus and model client, for any number of sessions through any door.
+    """A database with its event bus and model client, for any number of sessions through any API.
 
-    `db` is the path of the database (default: `config.store.db_path`); `":memory:"` keeps everything in memory, for this
-    engine alone. `config` is the default of its sessions. `llm` is a model string, a function
-    `messages -> str`, or an object with the two methods of `mnesis.llm.base.LLM`; by default sessions call their own model
-    through litellm. Making an engine does no I/O; it opens at first use.
+    `db` is the path of the database, by default `config.store.db_path`. `":memory:"` keeps everything in memory, for this
+    engine only. `config` is the default configuration of its sessions. `llm` is a model string, a function
+    `messages -> str` or an object with the two methods of `mnesis.llm.base.LLM`; by default each session calls its own model
+    through litellm. Creating an engine does no I/O; the database is opened at the first use.
+
+    ```python
+    async with Engine("chat.db") as engine:
+        session = await MnesisSession.create(model="openai/gpt-4o", engine=engine)
+    ```
     """
 
     def __init__(
@@ -42,42 +49,46 @@ class Engine:
         self.config = config or MnesisConfig()
         self.llm: LLM = resolve(llm)
         self.has_own_llm = llm is not None
-        self.path = _path_text(db, self.config)
-        self._shared = _acquire(self.path, self.config.store)
+        self.path = _expand_path(db, self.config)
+        self._shared = acquire_shared(self.path, self.config.store)
         self._closed = False
-        self._end = RunOnce(self._close)
+        self._shutdown = RunOnce(self._close)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def events(self) -> EventBus:
-        """Everything that happens in this database in this process: all sessions, all doors."""
+        """The event bus of the database: events of all its sessions in this process, through any API."""
         return self._shared.bus
 
     @property
     def store(self) -> Store:
-        """The store. `await engine.open()` before using it directly."""
+        """The store. Call `await engine.open()` before using it directly."""
         return self._shared.store
 
     @property
     def closed(self) -> bool:
+        """Whether `close()` was called."""
         return self._closed
 
     async def open(self) -> Engine:
-        """Open the database; repeated calls do nothing. Raises a `MnesisStoreError` if it cannot be used."""
+        """Open the database. Does nothing if it is open. Raises a `MnesisStoreError` if it cannot be used."""
         if self._closed:
-            raise MnesisStoreError(f"this engine of {self.path} is closed; make another one")
+            raise MnesisStoreError(f"the engine of {self.path!r} is closed; create a new Engine")
         async with self._shared.lock:
             await self.store.open()
         return self
 
     async def close(self) -> None:
-        """Wait for work of this engine, then release the database if nobody else uses it. Quiet when closed already."""
+        """Wait for the background tasks of this engine, then close the database unless another engine uses it.
+
+        Does nothing if already closed. Cancelling `close()` does not stop it.
+        """
         self._closed = True
-        await self._end.wait()
+        await self._shutdown.wait()
 
     async def _close(self) -> None:
-        await self.finish()
-        if _release(self._shared):
+        await self.wait_for_tasks()
+        if release_shared(self._shared):
             async with self._shared.lock:
                 await self.store.close()
 
@@ -96,12 +107,12 @@ class Engine:
     async def sessions(
         self, *, limit: int = 100, cursor: str | None = None, parent_id: str | None = None
     ) -> SessionPage:
-        """Sessions by last use, newest first, a page at a time."""
+        """Return a page of sessions, the most recently used first. `parent_id` selects the children of a session."""
         await self.open()
         return await self.store.sessions(limit=limit, cursor=cursor, parent_id=parent_id)
 
     async def purge(self, session_id: str) -> None:
-        """Erase a session and everything that belongs to it, for good. Raises `SessionNotFoundError` if it is unknown."""
+        """Delete a session and everything that belongs to it, for good. Raises `SessionNotFoundError` if it is unknown."""
         await self.open()
         await self.store.purge(session_id)
         self.events.for_session(session_id).publish(MnesisEvent.SESSION_DELETED, SessionDeletedPayload(session_id))
@@ -119,39 +130,35 @@ class Engine:
         after: int | None = None,
         before: int | None = None,
     ) -> SearchPage:
-        """Originals that a question asks for, from every session, best first. See `MnesisSession.search`."""
+        """Search the messages of every session, or of one, best match first. See `MnesisSession.search`."""
         await self.open()
-        wanted = Search(query, session_id, limit, cursor, mode, role, tool, after, before)
-        return await self.store.search(wanted)
+        request = Search(query, session_id, limit, cursor, mode, role, tool, after, before)
+        return await self.store.search(request)
 
     async def reindex(self) -> None:
-        """Make the search index anew, from the logs."""
+        """Rebuild the search index from the logs."""
         await self.open()
         await self.store.reindex()
 
-    def runtime(self, session_id: str) -> SessionRuntime:
-        """What all objects of one session in this process share."""
-        with _guard:
-            runtime = self._shared.runtimes.get(session_id)
-            if runtime is None:
-                runtime = self._shared.runtimes[session_id] = SessionRuntime()
-            return runtime
+    def session_state(self, session_id: str) -> SessionState:
+        """Return the state that all objects of a session in this process share."""
+        return self._shared.session_state(session_id)
 
-    def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run something beside its caller; it is held until done and awaited by `close()`."""
-        task = asyncio.get_running_loop().create_task(work)
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine in the background. `close()` waits for it."""
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def finish(self) -> None:
-        """Wait for what runs beside its callers in this loop."""
+    async def wait_for_tasks(self) -> None:
+        """Wait for the background tasks of this engine that run in the current event loop."""
         loop, current = asyncio.get_running_loop(), asyncio.current_task()
-        mine = [task for task in self._tasks if task.get_loop() is loop and task is not current]
-        if mine:
-            await asyncio.gather(*mine, return_exceptions=True)
+        tasks = [task for task in self._tasks if task.get_loop() is loop and task is not current]
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _path_text(db: str | os.PathLike[str] | None, config: MnesisConfig) -> str:
+def _expand_path(db: str | os.PathLike[str] | None, config: MnesisConfig) -> str:
     path = os.fspath(db) if db is not None else str(config.store.db_path)
-    return path if path == MEMORY else str(Path(path).expanduser())
+    return path if path == IN_MEMORY else str(Path(path).expanduser())

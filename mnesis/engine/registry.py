@@ -8,51 +8,80 @@ import weakref
 
 from mnesis.concurrency import FairLock
 from mnesis.config import StoreConfig
-from mnesis.engine.session_state import SessionRuntime
+from mnesis.engine.session_state import SessionState
+from mnesis.errors import ConfigurationError
 from mnesis.events.bus import EventBus
 from mnesis.store.base import Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
 
-MEMORY = ":memory:"
+IN_MEMORY = ":memory:"
+"""The path of a database that is kept in memory, for one engine only."""
 
 
-class _Shared:
-    """The one store and bus of a database in this process, and how many engines use them."""
+class SharedDatabase:
+    """The store, event bus and session states of a database, shared by all engines of the process that use it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, config: StoreConfig) -> None:
         self.store = store
+        self.config = config
         self.bus = EventBus()
-        self.users = 0
-        self.runtimes: weakref.WeakValueDictionary[str, SessionRuntime] = weakref.WeakValueDictionary()
+        self.refcount = 0
         self.lock = FairLock()
+        self._session_states: weakref.WeakValueDictionary[str, SessionState] = weakref.WeakValueDictionary()
+
+    def session_state(self, session_id: str) -> SessionState:
+        """Return the state of a session, a new one if no object of the session is open."""
+        with _registry_lock:
+            state = self._session_states.get(session_id)
+            if state is None:
+                state = self._session_states[session_id] = SessionState()
+            return state
 
 
-_shared: dict[tuple[int, str, bool], _Shared] = {}
+_CONNECTION_SETTINGS = ("wal_mode", "connection_timeout", "durability")
+"""The fields of `StoreConfig` that one connection can have only once. Read-only engines have a connection of their own."""
 
-_guard = threading.Lock()
+_databases: dict[tuple[int, str, bool], SharedDatabase] = {}
+
+_registry_lock = threading.Lock()
 
 
-def _acquire(path: str, config: StoreConfig) -> _Shared:
-    """The shared parts of a database. The process id is part of the key: a forked child makes its own."""
-    if path == MEMORY:
-        shared = _Shared(MemoryStore())
-        shared.users = 1
-        return shared
+def acquire_shared(path: str, config: StoreConfig) -> SharedDatabase:
+    """Return the shared database at `path` and count the caller as a user. A forked child gets its own.
+
+    Raises `ConfigurationError` if the database is open in this process with other settings.
+    """
+    if path == IN_MEMORY:
+        memory = SharedDatabase(MemoryStore(), config)
+        memory.refcount = 1
+        return memory
     key = (os.getpid(), os.path.realpath(path), config.read_only)
-    with _guard:
-        shared = _shared.get(key) or _Shared(SqliteStore(path, config=config))
-        _shared[key] = shared
-        shared.users += 1
-        return shared
+    with _registry_lock:
+        database = _databases.get(key)
+        if database is None:
+            database = _databases[key] = SharedDatabase(SqliteStore(path, config=config), config)
+        _refuse_other_settings(path, database.config, config)
+        database.refcount += 1
+        return database
 
 
-def _release(shared: _Shared) -> bool:
-    """Give the shared parts back; True if nobody uses them any more."""
-    with _guard:
-        shared.users -= 1
-        if shared.users > 0:
+def _refuse_other_settings(path: str, current: StoreConfig, requested: StoreConfig) -> None:
+    for name in _CONNECTION_SETTINGS:
+        current_value, requested_value = getattr(current, name), getattr(requested, name)
+        if current_value != requested_value:
+            raise ConfigurationError(
+                f"{path} is open in this process with store.{name}={current_value!r}, and another engine requests"
+                f" store.{name}={requested_value!r}; use the same settings, share one engine, or close the first engine"
+            )
+
+
+def release_shared(database: SharedDatabase) -> bool:
+    """Remove the caller as a user. Returns whether it was the last one, so that the store can be closed."""
+    with _registry_lock:
+        database.refcount -= 1
+        if database.refcount > 0:
             return False
-        for key in [key for key, value in _shared.items() if value is shared]:
-            del _shared[key]
+        for key in [key for key, value in _databases.items() if value is database]:
+            del _databases[key]
         return True

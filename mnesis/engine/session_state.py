@@ -12,28 +12,31 @@ from mnesis.models.session import SessionRecord
 
 
 @dataclass
-class SessionRuntime:
-    """What every object that has one session open in this process shares.
+class SessionState:
+    """What all open objects of one session share within a process."""
 
-    `turn` lets one turn through at a time, `compaction` one sweep. `state` is the newest known state. `finished` is the
-    newest compaction that no turn has reported yet. `recallable`: the context leaves something out; `recall_refused`: the model takes no tools. `recalled` is what was
-    placed before the newest message, under what it was found for: it stays the same for all requests of a turn.
-    """
-
-    turn: FairLock = field(default_factory=FairLock)
-    compaction: FairLock = field(default_factory=FairLock)
-    state: SessionRecord | None = None
-    background: asyncio.Task[None] | None = None
-    finished: CompactionResult | None = None
-    last_call: str = ""
-    repeated_calls: int = 0
-    recallable: bool = False
-    recall_refused: bool = False
-    recalled: tuple[object, Message | None] = (None, None)
+    turn_lock: FairLock = field(default_factory=FairLock)
+    """Held by the turn that runs, so that turns run one at a time."""
+    compaction_lock: FairLock = field(default_factory=FairLock)
+    """Held by the sweep that runs."""
+    record: SessionRecord | None = None
+    """The newest known record of the session."""
+    background_compaction: asyncio.Task[None] | None = None
+    unreported_compaction: CompactionResult | None = None
+    """The newest compaction that no turn has reported."""
+    last_tool_call: str = ""
+    repeated_call_count: int = 0
+    """How many times `last_tool_call` was made in a row."""
+    has_hidden_content: bool = False
+    """Whether the newest window leaves anything out, so that recall tools are useful."""
+    recall_tools_rejected: bool = False
+    """Whether the provider rejected a request because of recall tools."""
+    recall_cache: tuple[object, Message | None] = (None, None)
+    """The key and the result of the newest automatic recall. It stays the same for all requests of a turn."""
 
     @property
     def is_compacting(self) -> bool:
-        """Whether a sweep is running, or about to; not one whose loop was closed under it."""
-        task = self.background
-        waiting = task is not None and not task.done() and not task.get_loop().is_closed()
-        return waiting or self.compaction.locked()
+        """Whether a sweep runs or is about to. A sweep whose event loop was closed does not count."""
+        task = self.background_compaction
+        is_scheduled = task is not None and not task.done() and not task.get_loop().is_closed()
+        return is_scheduled or self.compaction_lock.locked()

@@ -1,4 +1,4 @@
-"""What happened, told after it was committed."""
+"""Typed events, published after the change they report is committed."""
 
 from mnesis.events.bus import EventBus, Handler, MnesisEvent
 from mnesis.events.payloads import (

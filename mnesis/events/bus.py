@@ -1,8 +1,8 @@
-"""The event bus: what happened, told after it was committed.
+"""The event bus. Events are published after the commit, so a handler that queries the database sees the change.
 
-Handlers are called as `handler(event, payload)`, those of the event first, then those of all events, each in order of
-subscription. A coroutine they return runs as a task of the running loop, held until it is done. A handler that raises is
-logged and the others still run: nothing a handler does reaches the turn.
+The bus calls `handler(event, payload)`: first the handlers of this event, then those of all events, each in the order of
+subscription. A coroutine that a handler returns runs as a task of the running loop. An exception in a handler is logged.
+It does not affect the turn or other handlers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class MnesisEvent(StrEnum):
-    """Every event there is; `str(event)` is its name on the wire."""
+    """Every event that mnesis publishes. `str(event)` is its value, such as "session.created"."""
 
     SESSION_CREATED = "session.created"
     SESSION_UPDATED = "session.updated"
@@ -43,140 +43,145 @@ class MnesisEvent(StrEnum):
 
 
 Handler = Callable[[MnesisEvent, Any], Awaitable[None] | None]
-"""Called with the event and its payload; may be a plain function or a coroutine function."""
+"""A plain function or a coroutine function that receives the event and its payload."""
 
 Unsubscribe = Callable[[], None]
+"""A function that ends the subscription. Does nothing if it has ended."""
 
 
 class EventBus:
-    """Subscribe, publish, unsubscribe. Safe to use from several threads and loops.
+    """The subscriptions of a database, or of one session in it. Safe to use from several threads and event loops.
 
-    A bus made with `for_session` is a view of this one: its listeners hear what is published for that session, through
-    whichever view; listeners of the whole bus hear everything.
+    `for_session()` returns a view of the bus. Handlers of a view receive the events of its session; handlers of the whole
+    bus receive all events.
     """
 
-    def __init__(self, *, _hub: _Hub | None = None, _scope: str | None = None) -> None:
+    def __init__(self, *, _hub: _Hub | None = None, _session_id: str | None = None) -> None:
         self._hub = _hub or _Hub()
-        self._scope = _scope
-        self._mine: list[tuple[MnesisEvent | None, Handler]] = []
+        self._session_id = _session_id
+        self._subscriptions: list[tuple[MnesisEvent | None, Handler]] = []
 
     def for_session(self, session_id: str) -> EventBus:
-        """The view of one session."""
-        return EventBus(_hub=self._hub, _scope=session_id)
+        """Return the view of one session."""
+        return EventBus(_hub=self._hub, _session_id=session_id)
 
     def subscribe(self, event: MnesisEvent, handler: Handler) -> Unsubscribe:
-        """Call `handler` for each `event` from now on. Returns a function that ends it."""
+        """Call `handler` for each `event` from now on. Returns a function that unsubscribes it."""
         return self._add(MnesisEvent(event), handler)
 
     def subscribe_all(self, handler: Handler) -> Unsubscribe:
-        """Call `handler` for every event from now on. Returns a function that ends it."""
+        """Call `handler` for every event from now on. Returns a function that unsubscribes it."""
         return self._add(None, handler)
 
     def unsubscribe(self, event: MnesisEvent, handler: Handler) -> None:
-        """End a subscription; quiet if there is none."""
+        """End the subscription of `handler` to `event`. Does nothing if there is none."""
         self._remove(MnesisEvent(event), handler)
 
     def unsubscribe_all(self, handler: Handler) -> None:
-        """End a subscription to all events; quiet if there is none."""
+        """End the subscription of `handler` to all events. Does nothing if there is none."""
         self._remove(None, handler)
 
     def clear(self) -> None:
-        """End every subscription made through this object."""
-        for key, handler in list(self._mine):
+        """End every subscription that was made through this object."""
+        for key, handler in list(self._subscriptions):
             self._remove(key, handler)
 
-    def wants(self, event: MnesisEvent) -> bool:
-        """Whether anybody listens to `event` here; spares the making of payloads nobody reads."""
-        return self._hub.has_listeners and any(True for _ in self._hub.handlers(self._scope, event))
+    def has_handlers(self, event: MnesisEvent) -> bool:
+        """Return whether `event` has handlers here. If not, the caller need not build its payload."""
+        return self._hub.has_handlers and any(True for _ in self._hub.handlers_of(self._session_id, event))
 
     def publish(self, event: MnesisEvent, payload: Payload) -> None:
-        """Call everybody who listens to `event`. Never raises."""
-        for handler in list(self._hub.handlers(self._scope, event)):
-            try:
-                outcome = handler(event, payload)
-                if inspect.isawaitable(outcome):
-                    self._hub.start(event, outcome)
-            except Exception:
-                logger.exception("a handler of %s failed; the turn goes on", event)
+        """Call every handler of `event`. Never raises."""
+        for handler in list(self._hub.handlers_of(self._session_id, event)):
+            self.deliver(handler, event, payload)
 
-    def is_handling(self) -> bool:
-        """Whether the running task is a handler of this bus."""
-        return self._hub.runs(asyncio.current_task())
+    def deliver(self, handler: Handler, event: MnesisEvent, payload: Payload) -> None:
+        """Call one handler, subscribed or not, in the same way as `publish()`. Never raises."""
+        try:
+            outcome = handler(event, payload)
+            if inspect.isawaitable(outcome):
+                self._hub.spawn(event, outcome)
+        except Exception:
+            logger.exception("a handler of %s failed; the turn continues", event)
+
+    def is_in_handler(self) -> bool:
+        """Return whether the current task runs a handler of this bus."""
+        return self._hub.is_running(asyncio.current_task())
 
     async def drain(self, timeout_seconds: float | None = None) -> None:
-        """Wait until the handlers that run in this loop are done, at most `timeout_seconds`; what is late is cancelled."""
+        """Wait for the handlers that run in this event loop, and cancel those still running after `timeout_seconds`."""
         await self._hub.drain(timeout_seconds)
 
     def _add(self, key: MnesisEvent | None, handler: Handler) -> Unsubscribe:
         if not callable(handler):
-            raise TypeError(f"a handler is called as handler(event, payload); {handler!r} cannot be called")
-        self._hub.add(self._scope, key, handler)
-        self._mine.append((key, handler))
+            raise TypeError(f"handler must be callable as handler(event, payload), not {handler!r}")
+        self._hub.add(self._session_id, key, handler)
+        self._subscriptions.append((key, handler))
         return lambda: self._remove(key, handler)
 
     def _remove(self, key: MnesisEvent | None, handler: Handler) -> None:
-        if (key, handler) in self._mine:
-            self._mine.remove((key, handler))
-            self._hub.remove(self._scope, key, handler)
+        if (key, handler) in self._subscriptions:
+            self._subscriptions.remove((key, handler))
+            self._hub.remove(self._session_id, key, handler)
 
 
 class _Hub:
-    """Who listens to what, for which session; shared by a bus and its views."""
+    """The handlers by session and event, and the handlers that run. Shared by a bus and its views."""
 
     def __init__(self) -> None:
-        self._listeners: dict[tuple[str | None, MnesisEvent | None], tuple[Handler, ...]] = {}
+        self._handlers: dict[tuple[str | None, MnesisEvent | None], tuple[Handler, ...]] = {}
         self._lock = threading.Lock()
         self._running: set[asyncio.Task[None]] = set()
 
     @property
-    def has_listeners(self) -> bool:
-        return bool(self._listeners)
+    def has_handlers(self) -> bool:
+        return bool(self._handlers)
 
-    def handlers(self, scope: str | None, event: MnesisEvent) -> Iterator[Handler]:
-        scopes = (None,) if scope is None else (scope, None)
+    def handlers_of(self, session_id: str | None, event: MnesisEvent) -> Iterator[Handler]:
+        views = (None,) if session_id is None else (session_id, None)
         for key in (event, None):
-            for place in scopes:
-                yield from self._listeners.get((place, key), ())
+            for view in views:
+                yield from self._handlers.get((view, key), ())
 
-    def add(self, scope: str | None, key: MnesisEvent | None, handler: Handler) -> None:
+    def add(self, session_id: str | None, key: MnesisEvent | None, handler: Handler) -> None:
         with self._lock:
-            self._listeners[scope, key] = (*self._listeners.get((scope, key), ()), handler)
+            self._handlers[session_id, key] = (*self._handlers.get((session_id, key), ()), handler)
 
-    def remove(self, scope: str | None, key: MnesisEvent | None, handler: Handler) -> None:
+    def remove(self, session_id: str | None, key: MnesisEvent | None, handler: Handler) -> None:
         with self._lock:
-            kept = list(self._listeners.pop((scope, key), ()))
-            if handler in kept:
-                kept.remove(handler)
-            if kept:
-                self._listeners[scope, key] = tuple(kept)
+            remaining = list(self._handlers.pop((session_id, key), ()))
+            if handler in remaining:
+                remaining.remove(handler)
+            if remaining:
+                self._handlers[session_id, key] = tuple(remaining)
 
-    def runs(self, task: asyncio.Task[Any] | None) -> bool:
+    def is_running(self, task: asyncio.Task[Any] | None) -> bool:
         return task in self._running
 
-    def start(self, event: MnesisEvent, outcome: Awaitable[None]) -> None:
+    def spawn(self, event: MnesisEvent, outcome: Awaitable[None]) -> None:
         try:
-            task = asyncio.get_running_loop().create_task(_guarded(event, outcome))
+            task = asyncio.get_running_loop().create_task(_run_handler(event, outcome))
         except RuntimeError:
             if inspect.iscoroutine(outcome):
                 outcome.close()
-            logger.warning("an async handler of %s was not run: no event loop is running here", event)
+            logger.warning("an async handler of %s was not run: no event loop is running in this thread", event)
             return
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
     async def drain(self, timeout_seconds: float | None) -> None:
         loop, current = asyncio.get_running_loop(), asyncio.current_task()
-        waiting = {task for task in list(self._running) if task.get_loop() is loop and task is not current}
-        if not waiting:
+        running = {task for task in list(self._running) if task.get_loop() is loop and task is not current}
+        if not running:
             return
-        _, late = await asyncio.wait(waiting, timeout=timeout_seconds)
+        _, late = await asyncio.wait(running, timeout=timeout_seconds)
         for task in late:
-            logger.warning("an event handler was still running after %s s and is cancelled", timeout_seconds)
+            logger.warning("an event handler was still running after %s seconds; it is cancelled", timeout_seconds)
             task.cancel()
 
 
-async def _guarded(event: MnesisEvent, outcome: Awaitable[None]) -> None:
+async def _run_handler(event: MnesisEvent, outcome: Awaitable[None]) -> None:
     try:
         await outcome
     except Exception:
-        logger.exception("a handler of %s failed; the turn goes on", event)
+        logger.exception("a handler of %s failed; the turn continues", event)

@@ -1,6 +1,6 @@
-"""One typed payload per event. Attributes for people who type, a read-only mapping for those who index.
+"""One typed payload per event, with attributes that can also be read as a mapping.
 
-Payloads carry ids and numbers, never what was said.
+Payloads carry ids and numbers, never message content.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mnesis.models.results import CompactionResult
 
 
 class Payload(Mapping[str, Any]):
-    """Base of all payloads: `payload.session_id` and `payload["session_id"]` are the same; `dict(payload)` works."""
+    """The base class of all payloads. `payload.session_id`, `payload["session_id"]` and `dict(payload)` all work."""
 
     __slots__ = ()
 
@@ -32,7 +32,7 @@ class Payload(Mapping[str, Any]):
 
 @dataclass(frozen=True, eq=False)
 class SessionCreatedPayload(Payload):
-    """A session was stored for the first time. `parent_id` names the session it is a sub-agent of."""
+    """A session was created. `parent_id` is the session whose sub-agent it is, or None."""
 
     session_id: str
     model: str
@@ -41,7 +41,7 @@ class SessionCreatedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class SessionUpdatedPayload(Payload):
-    """A turn was stored or a setting changed. `context_tokens` is the context's size now."""
+    """The context, the model or the system prompt of a session changed. `context_tokens` is the new size."""
 
     session_id: str
     context_tokens: int
@@ -50,21 +50,21 @@ class SessionUpdatedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class SessionClosedPayload(Payload):
-    """A session object was closed; the session itself stays."""
+    """A session object was closed. The stored session remains."""
 
     session_id: str
 
 
 @dataclass(frozen=True, eq=False)
 class SessionDeletedPayload(Payload):
-    """A session and everything that belongs to it was erased."""
+    """A session was purged, with everything that belongs to it."""
 
     session_id: str
 
 
 @dataclass(frozen=True, eq=False)
 class MessageCreatedPayload(Payload):
-    """A message was stored; `seq` is its place in the log, `token_count` what it takes."""
+    """A message was stored. `seq` is its position in the log, `token_count` its size in tokens."""
 
     session_id: str
     message_id: str
@@ -75,9 +75,9 @@ class MessageCreatedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class MessageUpdatedPayload(Payload):
-    """What stands for a message in the active context changed; the message itself never does.
+    """A message is now represented by a summary or by markers. The message itself never changes.
 
-    `summary_id` is the summary that stands for it now, None if parts of it are shown as markers."""
+    `summary_id` is the summary that replaces it in the context, or None if some of its parts are shown as markers."""
 
     session_id: str
     message_id: str
@@ -97,7 +97,7 @@ class PartCreatedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class PartUpdatedPayload(Payload):
-    """A tool output is shown as a marker from now on; the log keeps it."""
+    """A tool output was replaced by a marker in the context. The log keeps it."""
 
     session_id: str
     message_id: str
@@ -107,7 +107,7 @@ class PartUpdatedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class CompactionTriggeredPayload(Payload):
-    """`trigger` is soft, hard, manual, overflow or resume; `tokens` the context's size then."""
+    """A sweep started. `trigger` is soft, hard, manual, overflow or resume; `tokens` is the size of the context."""
 
     session_id: str
     tokens: int
@@ -116,7 +116,7 @@ class CompactionTriggeredPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class CompactionCompletedPayload(Payload):
-    """A sweep was committed. `level_used` is 1 to 3 (0: only tool outputs became markers), `result` the whole account of it."""
+    """A sweep was committed. `level_used` is 1 to 3, or 0 if only tool outputs were pruned; `result` has the details."""
 
     session_id: str
     summary_message_id: str
@@ -134,7 +134,7 @@ class CompactionCompletedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class CompactionFailedPayload(Payload):
-    """A sweep was given up; the context is as it was."""
+    """A sweep failed. The context did not change."""
 
     session_id: str
     error: str
@@ -143,7 +143,7 @@ class CompactionFailedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class PruneCompletedPayload(Payload):
-    """Old tool outputs became markers, and so many tokens left the context."""
+    """`pruned_count` old tool outputs were replaced by markers, which removed `pruned_tokens` from the context."""
 
     session_id: str
     pruned_count: int
@@ -152,7 +152,7 @@ class PruneCompletedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class LlmRetryPayload(Payload):
-    """Published before each wait. `attempt` counts from 1."""
+    """A model call is about to be retried after `delay_seconds`. `attempt` counts from 1."""
 
     session_id: str
     attempt: int
@@ -164,7 +164,7 @@ class LlmRetryPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class DoomLoopDetectedPayload(Payload):
-    """`count` identical calls of `tool` in a row."""
+    """The model called `tool` with identical arguments `count` times in a row."""
 
     session_id: str
     tool: str
@@ -173,7 +173,7 @@ class DoomLoopDetectedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class MapStartedPayload(Payload):
-    """A map began. `total` is None until all inputs are known; `type` is llm or agentic."""
+    """A map started. `total` is None until all inputs are known; `type` is llm or agentic."""
 
     total: int | None
     model: str
@@ -183,7 +183,7 @@ class MapStartedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class MapItemCompletedPayload(Payload):
-    """An item is finished, `completed` of them so far."""
+    """An item of a map is finished. `completed` counts the finished items so far."""
 
     completed: int
     total: int | None

@@ -1,4 +1,4 @@
-"""Large content: stored once by its hash, shown to the model as a reference with a summary."""
+"""Large content: stored once under its hash, and shown to the model as a reference with a summary."""
 
 from mnesis.files.handler import FileHandleResult, LargeFileHandler
 from mnesis.files.storage import FileStorage

@@ -1,30 +1,32 @@
-"""Searching a stored file for a pattern, a block at a time: bounded memory, a time limit, a cursor to go on. Blocking."""
+"""Search a stored file for a pattern, block by block, in bounded memory and time. Blocking; call it off the event loop."""
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnesis.errors import ConfigurationError
-from mnesis.files.paging import Content
+from mnesis.files.paging import FileContent
 from mnesis.files.storage import StoredFile
+from mnesis.models.cursor import Cursor, parse_cursor, request_fingerprint
 
 BLOCK_BYTES = 1 << 20
-"""A line longer than this is searched in pieces of this size."""
+"""Longer lines are searched in parts of this size."""
 BLOCK_SECONDS = 1.0
-"""A block always gets so much time, far more than most patterns need: one begun late is not passed over for being late."""
+"""Every block gets at least this time, far more than most patterns need, so that a block begun late is not skipped."""
 MAX_SHOWN_CHARS = 300
 
-Find = Callable[[str, float], Iterator[Any]]
+FindMatches = Callable[[str, float], Iterator[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class FileMatch:
-    """A line that matches: its number (from 1), the place of the match in bytes, and the line, of a long one the part
-    around the match. A search that goes on after it begins at `next_cursor`."""
+    """A matching line.
+
+    `line` is its number (from 1), `offset` the position of the match in bytes. `text` is the line, or the part around the
+    match if it is long. `next_cursor` continues the search after this match.
+    """
 
     line: int
     offset: int
@@ -34,8 +36,11 @@ class FileMatch:
 
 @dataclass(frozen=True, slots=True)
 class FileMatches:
-    """Matching lines in order. `next_cursor` goes on where this page ends, None at the end of the file; `timed_out` says
-    that time ran out, `searched_bytes` how far the search has come."""
+    """A page of matching lines in file order.
+
+    `next_cursor` continues after this page; None at the end of the file. `timed_out` means that the time limit ended the
+    search. `searched_bytes` is the position that the search has reached.
+    """
 
     content_id: str
     matches: tuple[FileMatch, ...]
@@ -45,101 +50,98 @@ class FileMatches:
 
 
 @dataclass
-class _Search:
-    """A page being made: the block it is in begins at byte `at`, in line `line`; `skip` matches of it were shown before."""
+class _PageScan:
+    """The scan for one page. Its current block begins at byte `offset`, in line `line`.
 
-    content: Content
-    find: Find
+    The first `skip_matches` matches of that block were on earlier pages.
+    """
+
+    content: FileContent
+    find_matches: FindMatches
     limit: int
-    until: float
+    deadline: float
     block_seconds: float
-    mark: str
-    at: int
+    fingerprint: str
+    offset: int
     line: int
-    skip: int
+    skip_matches: int
     matches: list[FileMatch] = field(default_factory=list)
 
     def run(self) -> tuple[str | None, bool]:
-        """Where the next page begins, and whether the time ran out."""
-        while (block := self._block()) is not None:
-            end, last_line = self.at + self.content.byte_length(block), self.line + block.count("\n")
+        """Scan until the page is full. Return the cursor of the next page, and whether the time limit was reached."""
+        while (block := self._read_block()) is not None:
+            end, last_line = self.offset + self.content.byte_length(block), self.line + block.count("\n")
             try:
-                if (full := self._look_into(block)) is not None:
-                    return full, False
+                if (next_cursor := self._scan_block(block)) is not None:
+                    return next_cursor, False
             except (TimeoutError, MemoryError):
-                # A block that takes too long is passed over, or the next page would hang in it again.
-                self.at, self.line, self.skip = end, last_line, 0
+                # Skip the block that takes too long; otherwise, the next page would get stuck in it again.
+                self.offset, self.line, self.skip_matches = end, last_line, 0
                 return self._cursor(0), True
-            self.at, self.line, self.skip = end, last_line, 0
-            if time.monotonic() > self.until and self.at < self.content.size:
+            self.offset, self.line, self.skip_matches = end, last_line, 0
+            if time.monotonic() > self.deadline and self.offset < self.content.size:
                 return self._cursor(0), True
         return None, False
 
-    def _block(self) -> str | None:
-        """Whole lines from here on; a piece of a line that is longer than a block; None at the end."""
-        if self.at >= self.content.size:
+    def _read_block(self) -> str | None:
+        """Read whole lines, or a part of a line that is longer than a block. Returns None at the end of the file."""
+        if self.offset >= self.content.size:
             return None
-        text = self.content.text(self.at, BLOCK_BYTES)
-        at_end = self.at + BLOCK_BYTES >= self.content.size
+        text = self.content.read_text(self.offset, BLOCK_BYTES)
+        at_end = self.offset + BLOCK_BYTES >= self.content.size
         return (text if at_end else text[: text.rfind("\n") + 1] or text) or None
 
-    def _look_into(self, block: str) -> str | None:
-        """Note what matches; the cursor if the page is full."""
-        line, counted, line_end = self.line, 0, -1
-        # `$` stands before a line feed alone. Two of them are as long as the end of a line they stand for here.
-        searched = block.replace("\r\n", "\n\n")
-        for number, found in enumerate(self.find(searched, max(self.until - time.monotonic(), self.block_seconds))):
-            if found.end() == found.start() or found.start() < line_end:
+    def _scan_block(self, block: str) -> str | None:
+        """Add the matches of a block. Returns the cursor of the next page if the page is full, else None."""
+        line, counted_to, line_end = self.line, 0, -1
+        # `$` matches before "\n" only. The replacement has the same length, so offsets stay valid.
+        searched_text = block.replace("\r\n", "\n\n")
+        seconds = max(self.deadline - time.monotonic(), self.block_seconds)
+        for number, match in enumerate(self.find_matches(searched_text, seconds)):
+            if match.end() == match.start() or match.start() < line_end:
                 continue
-            end = block.find("\n", found.start())
+            end = block.find("\n", match.start())
             line_end = end if end >= 0 else len(block)
-            if number < self.skip:
+            if number < self.skip_matches:
                 continue
             if len(self.matches) == self.limit:
                 return self._cursor(number)
-            line, counted = line + block.count("\n", counted, found.start()), found.start()
-            offset = self.at + self.content.byte_length(block[: found.start()])
-            shown = self.content.shown(_shown_line(block, found.start(), found.end()))
-            self.matches.append(FileMatch(line, offset, shown, self._cursor(number + 1)))
+            line, counted_to = line + block.count("\n", counted_to, match.start()), match.start()
+            offset = self.offset + self.content.byte_length(block[: match.start()])
+            excerpt = self.content.replace_undecodable(_line_excerpt(block, match.start(), match.end()))
+            self.matches.append(FileMatch(line, offset, excerpt, self._cursor(number + 1)))
         return None
 
     def _cursor(self, skip: int) -> str:
-        return f"{self.at}.{self.line}.{skip}.{self.mark}"
+        return str(Cursor((self.offset, self.line, skip), self.fingerprint))
 
 
 def search_file(
     stored: StoredFile,
-    find: Find,
+    find_matches: FindMatches,
     *,
-    asked: object,
+    request: object,
     limit: int,
     cursor: str | None,
     timeout_seconds: float,
 ) -> FileMatches:
-    """One page of matching lines. `asked` is what makes two searches the same: a cursor belongs to its search.
+    """Return one page of matching lines. `request` identifies the search that a cursor belongs to.
 
     Raises `ConfigurationError` for a cursor of another search.
     """
-    content = Content(stored)
-    mark = hashlib.sha256(repr((stored.content_id, asked)).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    at, line, skip = (content.start, 1, 0) if cursor is None else _parsed(cursor, mark)
-    until, block_seconds = time.monotonic() + timeout_seconds, min(timeout_seconds, BLOCK_SECONDS)
-    search = _Search(content, find, limit, until, block_seconds, mark, at, line, skip)
-    next_cursor, timed_out = search.run()
-    return FileMatches(stored.content_id, tuple(search.matches), min(search.at, content.size), next_cursor, timed_out)
+    content = FileContent(stored)
+    fingerprint = request_fingerprint((stored.content_id, request))
+    offset, line, skip_matches = content.start, 1, 0
+    if cursor is not None:
+        offset, line, skip_matches = parse_cursor(cursor, 3, of="this search", fingerprint=fingerprint).numbers
+    deadline, block_seconds = time.monotonic() + timeout_seconds, min(timeout_seconds, BLOCK_SECONDS)
+    scan = _PageScan(content, find_matches, limit, deadline, block_seconds, fingerprint, offset, line, skip_matches)
+    next_cursor, timed_out = scan.run()
+    return FileMatches(stored.content_id, tuple(scan.matches), min(scan.offset, content.size), next_cursor, timed_out)
 
 
-def _shown_line(block: str, match_start: int, match_end: int) -> str:
+def _line_excerpt(block: str, match_start: int, match_end: int) -> str:
     start = max(block.rfind("\n", 0, match_start) + 1, match_start - MAX_SHOWN_CHARS // 3)
     end = block.find("\n", match_end)
     end = min(end if end >= 0 else len(block), start + MAX_SHOWN_CHARS)
     return block[start:end].rstrip("\r")
-
-
-def _parsed(cursor: str, mark: str) -> tuple[int, int, int]:
-    parts = cursor.split(".") if isinstance(cursor, str) else []
-    if len(parts) != 4 or parts[3] != mark or not all(p.isascii() and p.isdigit() and len(p) < 19 for p in parts[:3]):
-        raise ConfigurationError(
-            f"{str(cursor)[:80]!r} is no cursor of this search; pass next_cursor of its page before, or None"
-        )
-    return int(parts[0]), int(parts[1]), int(parts[2])

@@ -1,4 +1,4 @@
-"""What becomes of a file on its way into a conversation: its text, or a reference to a stored copy."""
+"""Turn a file into message content: inline text if it is small, otherwise a reference to a stored copy."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from mnesis.config import FileConfig
 from mnesis.errors import UnsuitableFileError
 from mnesis.files.explorers import Exploration
-from mnesis.files.llm_summary import Summariser
-from mnesis.files.source_file import chunks_of, size_of, until_stable
+from mnesis.files.llm_summary import FileSummarizer
+from mnesis.files.source_file import read_chunks, retry_while_changing, suitable_file_size
 from mnesis.files.storage import FileStorage, StoredFile
-from mnesis.files.summary_cache import explored, load, save
-from mnesis.files.token_size import MAX_BYTES_PER_TOKEN, exceeds, file_tokens, plain_text
+from mnesis.files.summary_cache import explore_cached, load_exploration, save_exploration
+from mnesis.files.token_size import MAX_BYTES_PER_TOKEN, decode_text, estimate_file_tokens, exceeds
 from mnesis.llm.resolve import resolve
 from mnesis.models.message import FileRefPart
-from mnesis.tokens.estimator import TokenEstimator
+from mnesis.tokens.estimator import TokenCounter, TokenEstimator
 
 T = TypeVar("T")
-Count = Callable[[str], int]
 
 
 class FileHandleResult(BaseModel):
-    """What a file became: `inline_content`, its text, or `file_ref`, where it is stored; exactly one of them."""
+    """The content of a handled file: either `inline_content`, its text, or `file_ref`, the reference to a stored copy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,41 +36,38 @@ class FileHandleResult(BaseModel):
 
     @property
     def is_inline(self) -> bool:
-        """Whether the text goes into the message itself."""
+        """Whether the text is part of the message itself."""
         return self.inline_content is not None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> FileHandleResult:
         if (self.inline_content is None) == (self.file_ref is None):
-            raise ValueError(
-                "a file is either inline or stored: give inline_content or file_ref, not both, not neither"
-            )
+            raise ValueError("a file is either inline or stored; pass exactly one of inline_content and file_ref")
         return self
 
 
 class HasFiles(Protocol):
-    """Something with a handler of its own, such as a session."""
+    """An object with a file handler, such as a session."""
 
     @property
     def files(self) -> LargeFileHandler: ...
 
 
 class LargeFileHandler:
-    """Takes files in: text of at most `config.inline_threshold` tokens stays text, everything else is stored.
+    """A handler that keeps text of at most `config.inline_threshold` tokens inline and stores everything else.
 
-    What is stored is a copy under the hash of its bytes in `config.storage_dir`, with a summary of what is in it. Binary
-    content and text that is not valid UTF-8 (or UTF-16 with its mark) are stored whatever their size: as text they would not
-    be what they were.
+    Stored content is a copy in `config.storage_dir`, under the hash of its bytes, with a summary. Binary content, and text
+    that is not valid UTF-8 (or UTF-16 with a byte order mark), is always stored, because inline text could not reproduce it.
 
-    `estimator` counts (a `TokenEstimator`, or a function from text to tokens), for `model` if one is named. `llm` is the
-    client of `config.exploration_summary_model` (as in `Engine`), `llm_options` further arguments of its calls. `store` is
-    kept as it is: references are stored with the messages that hold them, so the handler itself needs no database.
+    `estimator` is a `TokenEstimator` or a function from text to tokens; it counts for `model` if one is given. `llm` is the
+    client for `config.exploration_summary_model` (as in `Engine`), and `llm_options` are further arguments of its calls.
+    `store` is only kept as an attribute: references are stored in messages, so the handler does not need a database.
     """
 
     def __init__(
         self,
         store: object | None = None,
-        estimator: TokenEstimator | Count | None = None,
+        estimator: TokenEstimator | TokenCounter | None = None,
         config: FileConfig | None = None,
         *,
         llm: object | None = None,
@@ -82,90 +78,93 @@ class LargeFileHandler:
         self.config = config or FileConfig()
         self.storage = FileStorage(self.config.storage_dir, max_file_bytes=self.config.max_file_bytes)
         estimator = estimator or TokenEstimator()
-        self.count: Count = (
+        self.count: TokenCounter = (
             partial(estimator.estimate, model=model) if isinstance(estimator, TokenEstimator) else estimator
         )
-        chosen = self.config.exploration_summary_model
-        self._summariser = Summariser(resolve(llm), chosen, llm_options or {}) if chosen else None
+        summary_model = self.config.exploration_summary_model
+        self._summarizer = FileSummarizer(resolve(llm), summary_model, llm_options or {}) if summary_model else None
 
     @classmethod
     def from_session(cls, session: HasFiles) -> LargeFileHandler:
-        """The handler a session uses for the files it is given: its settings, its model's tokens, its client."""
+        """Return the handler of a session, with its settings, token estimator and client."""
         return session.files
 
     async def handle_file(
         self, path: str | os.PathLike[str], *, content: str | bytes | None = None
     ) -> FileHandleResult:
-        """Take in a file from the disk, or `content` under that name.
+        """Read a file from disk, or take `content` under that name, and keep it inline or store it.
 
-        Raises `MissingFileError`, `UnsuitableFileError` (no regular file, no permission, too large, no text or bytes),
-        `ChangedFileError` (it would not stay the same while it was read), `FileError` (it cannot be stored). Then nothing
-        was stored.
+        If it raises, nothing was stored. Raises:
+        - `MissingFileError` if the file does not exist;
+        - `UnsuitableFileError` if it is not a readable regular file, is too large, or `content` is not text or bytes;
+        - `ChangedFileError` if it keeps changing while it is read;
+        - `FileError` if it cannot be stored.
         """
         name = os.fspath(path) if isinstance(path, os.PathLike) else path
         if not isinstance(name, str) or not name:
-            raise UnsuitableFileError(f"{name!r} is no path; give the name of a file", path=str(name))
+            raise UnsuitableFileError(f"{name!r} is not a path; pass the path of a file", path=str(name))
         if not isinstance(content, str | bytes | None):
-            given = type(content).__name__
-            raise UnsuitableFileError(f"the content of {name!r} is text or bytes, not {given}", path=name)
-        text, stored = await _in_thread(partial(self._settled, name, content))
+            given_type = type(content).__name__
+            raise UnsuitableFileError(f"the content of {name!r} must be text or bytes, not {given_type}", path=name)
+        text, stored = await _run_in_thread(partial(self._inline_or_store, name, content))
         if stored is None:
             return FileHandleResult(path=name, inline_content=text)
-        return FileHandleResult(path=name, file_ref=await self.reference(stored, name))
+        return FileHandleResult(path=name, file_ref=await self.build_reference(stored, name))
 
-    async def keep(self, content: bytes, name: str, kind_name: str | None = None) -> FileRefPart:
-        """Store content whatever its size. `kind_name` is the name that tells its type, if `name` does not."""
-        stored = await _in_thread(partial(self.storage.add, content, name))
-        return await self.reference(stored, name, kind_name)
+    async def store_content(self, content: bytes, name: str, name_for_type: str | None = None) -> FileRefPart:
+        """Store content of any size. `name_for_type` is the name used to detect its type (None: `name`)."""
+        stored = await _run_in_thread(partial(self.storage.add, content, name))
+        return await self.build_reference(stored, name, name_for_type)
 
-    async def reference(self, stored: StoredFile, name: str, kind_name: str | None = None) -> FileRefPart:
-        """The reference to a stored file, with what is known of it."""
-        kind_name = name if kind_name is None else kind_name
-        found = await _in_thread(partial(explored, self.storage, stored, kind_name))
-        if found.is_prose and self._summariser is not None:
-            found = await self._summarised(self._summariser, stored, kind_name, found)
+    async def build_reference(self, stored: StoredFile, name: str, name_for_type: str | None = None) -> FileRefPart:
+        """Build the reference to a stored file, with its type, tokens and summary."""
+        name_for_type = name if name_for_type is None else name_for_type
+        exploration = await _run_in_thread(partial(explore_cached, self.storage, stored, name_for_type))
+        if exploration.is_prose and self._summarizer is not None:
+            exploration = await self._add_model_summary(self._summarizer, stored, name_for_type, exploration)
         return FileRefPart(
             content_id=stored.content_id,
             path=name,
-            file_type=found.file_type,
-            token_count=await _in_thread(partial(file_tokens, stored.path, self.count)),
-            exploration_summary=found.text,
+            file_type=exploration.file_type,
+            token_count=await _run_in_thread(partial(estimate_file_tokens, stored.path, self.count)),
+            exploration_summary=exploration.text,
         )
 
     async def exceeds_threshold(self, text: str) -> bool:
-        """Whether a text has more tokens than may stay in a message."""
-        return await _in_thread(partial(exceeds, text, self.config.inline_threshold, self.count))
+        """Return whether a text has more tokens than the inline threshold."""
+        return await _run_in_thread(partial(exceeds, text, self.config.inline_threshold, self.count))
 
-    def _settled(self, name: str, content: str | bytes | None) -> tuple[str, StoredFile | None]:
-        """The text that stays inline, or the stored file. Blocking."""
+    def _inline_or_store(self, name: str, content: str | bytes | None) -> tuple[str, StoredFile | None]:
+        """Return the text to keep inline, or the stored file. Blocking."""
         if isinstance(content, str):
             if not exceeds(content, self.config.inline_threshold, self.count):
                 return content, None
             return "", self.storage.add(content.encode("utf-8", "surrogatepass"), name)
-        where = os.path.expanduser(name)
+        location = os.path.expanduser(name)
         if content is None:
-            if size_of(where, self.config.max_file_bytes) > self.config.inline_threshold * MAX_BYTES_PER_TOKEN:
-                return "", self.storage.add_file(where)
-            content = until_stable(lambda: b"".join(chunks_of(where, self.config.max_file_bytes)))
-        text = plain_text(content)
+            max_inline_bytes = self.config.inline_threshold * MAX_BYTES_PER_TOKEN
+            if suitable_file_size(location, self.config.max_file_bytes) > max_inline_bytes:
+                return "", self.storage.add_file(location)
+            content = retry_while_changing(lambda: b"".join(read_chunks(location, self.config.max_file_bytes)))
+        text = decode_text(content)
         if text is not None and not exceeds(text, self.config.inline_threshold, self.count):
             return text, None
         return "", self.storage.add(content, name)
 
-    async def _summarised(
-        self, summariser: Summariser, stored: StoredFile, name: str, found: Exploration
+    async def _add_model_summary(
+        self, summarizer: FileSummarizer, stored: StoredFile, name: str, exploration: Exploration
     ) -> Exploration:
-        """With a model's summary, made once for each content; as it is if the model gives none."""
-        kept = await _in_thread(partial(load, self.storage, stored, name, summariser.model))
-        if kept is not None:
-            return kept
-        improved = await summariser.improved(stored, found)
+        """Add a model's summary, which is created once per content. Without one, returns the exploration unchanged."""
+        cached = await _run_in_thread(partial(load_exploration, self.storage, stored, name, summarizer.model))
+        if cached is not None:
+            return cached
+        improved = await summarizer.summarize(stored, exploration)
         if improved is None:
-            return found
-        await _in_thread(partial(save, self.storage, stored, name, improved, summariser.model))
+            return exploration
+        await _run_in_thread(partial(save_exploration, self.storage, stored, name, improved, summarizer.model))
         return improved
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Off the event loop. Whoever is cancelled does not wait: what goes on alone leaves nothing half done."""
+async def _run_in_thread(work: Callable[[], T]) -> T:
+    """Run blocking work off the event loop. Cancelling does not wait: the work finishes in its thread and leaves no partial files."""
     return await to_thread.run_sync(work, abandon_on_cancel=True)

@@ -1,4 +1,4 @@
-"""Reading stored files in pages, from a line or a byte on, in bounded memory. Blocking; call it off the event loop."""
+"""Read stored files in pages, from a line or byte, in bounded memory. Blocking; call it off the event loop."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from functools import cached_property
 from mnesis.errors import ConfigurationError
 from mnesis.files.explorers.source import CHUNK_BYTES, Source
 from mnesis.files.storage import StoredFile
+from mnesis.models.cursor import Cursor, parse_cursor
 from mnesis.validation import check_integer
 
-MAX_CHARS = 20_000
-MAX_LINES = 2_000
-SEEK_SECONDS = 10.0
+MAX_PAGE_CHARS = 20_000
+MAX_PAGE_LINES = 2_000
+MAX_SEEK_SECONDS = 10.0
 HEX_BYTES_PER_LINE = 16
 HEX_CHARS_PER_LINE = 80
 NEWLINE = 10
@@ -24,10 +25,10 @@ NEWLINE = 10
 
 @dataclass(frozen=True, slots=True)
 class FilePage:
-    """A stretch of a stored file as text; of binary content as a dump of its bytes in hex.
+    """A page of a stored file: text, or a hex dump if the content is binary.
 
-    `offset` is the byte it begins at, `end` the byte after it, `first_line` the number of its first line (from 1; 0 where
-    it is not known). `next_cursor` goes on after it; None at the end of the file.
+    `offset` is its first byte, `end` the byte after it. `first_line` is the number of its first line (from 1; 0 if
+    unknown). `next_cursor` continues after this page; None at the end of the file.
     """
 
     content_id: str
@@ -40,81 +41,83 @@ class FilePage:
     next_cursor: str | None
 
 
-class Content:
-    """A stored file, decoded so that every stretch of text says exactly how many bytes it is."""
+class FileContent:
+    """A stored file, decoded so that the exact number of bytes of any part of its text is known."""
 
     def __init__(self, stored: StoredFile) -> None:
-        self._source = Source(stored.path, SEEK_SECONDS)
+        self._source = Source(stored.path, MAX_SEEK_SECONDS)
         self.size = stored.size_bytes
-        self.start = len(self._source.mark)
+        self.start = len(self._source.byte_order_mark)
         self.is_binary = self._source.encoding is None
         self._codec = self._source.codec
-        # Bytes that are no UTF-8 stand for themselves until the text is shown; in wide encodings each is as wide as U+FFFD.
+        # In UTF-8, invalid bytes are kept as surrogates until the text is shown. In wide encodings U+FFFD has the same width.
         self._errors = "surrogateescape" if self._codec == "utf-8" else "replace"
 
     @cached_property
-    def width(self) -> int:
-        """Bytes of the smallest character."""
+    def unit_bytes(self) -> int:
+        """Bytes of a code unit."""
         return {"utf-16": 2, "utf-32": 4}.get(self._codec[:6], 1)
 
-    def aligned(self, offset: int) -> int:
-        """The byte at which the character unit of this byte begins; past the byte order mark."""
+    def align(self, offset: int) -> int:
+        """Return the first byte of the code unit at an offset, at the earliest after the byte order mark."""
         offset = max(offset, self.start)
-        return offset - (offset - self.start) % self.width
+        return offset - (offset - self.start) % self.unit_bytes
 
-    def raw(self, offset: int, length: int) -> bytes:
+    def read_bytes(self, offset: int, length: int) -> bytes:
         return self._source.read(offset, length)
 
-    def text(self, offset: int, max_bytes: int) -> str:
-        """What stands at `offset`, whole characters only."""
-        chunk = self.raw(offset, max_bytes)
+    def read_text(self, offset: int, max_bytes: int) -> str:
+        """Read text at an offset, whole characters only."""
+        chunk = self.read_bytes(offset, max_bytes)
         decoder = codecs.getincrementaldecoder(self._codec)(self._errors)
         return decoder.decode(chunk, final=offset + len(chunk) >= self.size)
 
     def byte_length(self, text: str) -> int:
-        """The bytes that a text of this file is."""
+        """Return the number of bytes that a text from this file has in the file."""
         return len(text.encode(self._codec, self._errors))
 
-    def shown(self, text: str) -> str:
-        """The text with U+FFFD for every byte that is no text."""
+    def replace_undecodable(self, text: str) -> str:
+        """Replace undecodable bytes with U+FFFD."""
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if self._codec == "utf-8" else text
 
-    def line_start(self, line: int) -> int:
-        """The byte at which a line (from 1) begins. Raises `ConfigurationError` if there are fewer, or it is too far to
-        count."""
-        at, number, until = self.start, 1, time.monotonic() + SEEK_SECONDS
-        while number < line:
-            chunk = self.raw(at, CHUNK_BYTES)
-            if not chunk:
-                raise ConfigurationError(f"there is no line {line:,}: the file has {number:,}")
-            if time.monotonic() > until:
-                raise ConfigurationError(
-                    f"line {line:,} is too far from the beginning to be counted; search for it, or give an offset in bytes"
-                    f" (line {number:,} begins near byte {at:,} of {self.size:,})"
-                )
-            units = self._units(chunk)
-            found = units.count(NEWLINE)
-            if number + found < line:
-                number, at = number + found, at + len(chunk)
-            else:
-                return at + (_nth(units, line - number) + 1) * self.width
-        return at
+    def find_line_start(self, line: int) -> int:
+        """Return the byte at which a line (from 1) begins.
 
-    def _units(self, chunk: bytes) -> Sequence[int]:
-        if self.width == 1:
+        Raises `ConfigurationError` if the file has fewer lines, or if counting to the line takes too long.
+        """
+        offset, number, deadline = self.start, 1, time.monotonic() + MAX_SEEK_SECONDS
+        while number < line:
+            chunk = self.read_bytes(offset, CHUNK_BYTES)
+            if not chunk:
+                raise ConfigurationError(f"there is no line {line:,}: the file has {number:,} lines")
+            if time.monotonic() > deadline:
+                raise ConfigurationError(
+                    f"line {line:,} is too far from the beginning to be counted; search for it, or pass an offset in bytes"
+                    f" (line {number:,} begins near byte {offset:,} of {self.size:,})"
+                )
+            units = self._code_units(chunk)
+            newline_count = units.count(NEWLINE)
+            if number + newline_count < line:
+                number, offset = number + newline_count, offset + len(chunk)
+            else:
+                return offset + (_nth_newline(units, line - number) + 1) * self.unit_bytes
+        return offset
+
+    def _code_units(self, chunk: bytes) -> Sequence[int]:
+        if self.unit_bytes == 1:
             return chunk
-        units = array("H" if self.width == 2 else "I", chunk[: len(chunk) // self.width * self.width])
+        units = array("H" if self.unit_bytes == 2 else "I", chunk[: len(chunk) // self.unit_bytes * self.unit_bytes])
         if self._codec.endswith("be"):
             units.byteswap()
         return units
 
 
-def _nth(units: Sequence[int], wanted: int) -> int:
-    """The index of the `wanted`-th end of a line (from 1)."""
-    at = -1
-    for _ in range(wanted):
-        at = units.index(NEWLINE, at + 1)
-    return at
+def _nth_newline(units: Sequence[int], number: int) -> int:
+    """Return the index of a line end, given its number (from 1)."""
+    index = -1
+    for _ in range(number):
+        index = units.index(NEWLINE, index + 1)
+    return index
 
 
 def read_page(
@@ -123,28 +126,28 @@ def read_page(
     line: int | None = None,
     offset: int | None = None,
     cursor: str | None = None,
-    max_chars: int = MAX_CHARS,
-    max_lines: int = MAX_LINES,
+    max_chars: int = MAX_PAGE_CHARS,
+    max_lines: int = MAX_PAGE_LINES,
 ) -> FilePage:
-    """The page that begins at a line, a byte or a cursor (the beginning by default): at most so many characters and lines.
+    """Read the page that begins at a line, a byte offset or a cursor; by default, at the beginning of the file.
 
-    Raises `ConfigurationError` for a place that is not in the file.
+    Raises `ConfigurationError` if that position is not in the file, or if more than one is given.
     """
-    content = Content(stored)
-    at, first_line = _place(content, line, offset, cursor)
+    content = FileContent(stored)
+    start, first_line = _resolve_start(content, line, offset, cursor)
     if content.is_binary:
         length = max(max_chars // HEX_CHARS_PER_LINE, 1) * HEX_BYTES_PER_LINE
-        chunk = content.raw(at, length)
-        return _page(stored, at, at + len(chunk), 0, hex_lines(chunk, at), is_binary=True)
-    text = _cut(content.text(at, max(max_chars, 1) * 4 + 4), max(max_chars, 1), max(max_lines, 1))
-    end = min(at + content.byte_length(text), content.size)
+        chunk = content.read_bytes(start, length)
+        return _build_page(stored, start, start + len(chunk), 0, hex_dump(chunk, start), is_binary=True)
+    text = _truncate(content.read_text(start, max(max_chars, 1) * 4 + 4), max(max_chars, 1), max(max_lines, 1))
+    end = min(start + content.byte_length(text), content.size)
     next_line = first_line and first_line + text.count("\n")
-    return _page(stored, at, end, first_line, content.shown(text), next_line=next_line)
+    return _build_page(stored, start, end, first_line, content.replace_undecodable(text), next_line=next_line)
 
 
-def _page(
+def _build_page(
     stored: StoredFile,
-    at: int,
+    offset: int,
     end: int,
     first_line: int,
     text: str,
@@ -152,12 +155,12 @@ def _page(
     is_binary: bool = False,
     next_line: int = 0,
 ) -> FilePage:
-    more = f"{end}.{next_line}" if at < end < stored.size_bytes else None
-    return FilePage(stored.content_id, stored.size_bytes, at, end, first_line, text, is_binary, more)
+    next_cursor = str(Cursor((end, next_line))) if offset < end < stored.size_bytes else None
+    return FilePage(stored.content_id, stored.size_bytes, offset, end, first_line, text, is_binary, next_cursor)
 
 
-def _cut(text: str, max_chars: int, max_lines: int) -> str:
-    """The beginning of a text, to the end of a line where one ends in it."""
+def _truncate(text: str, max_chars: int, max_lines: int) -> str:
+    """Truncate a text to the limits, at the end of a line if there is one."""
     kept, end = text[:max_chars], -1
     if len(kept) < len(text):
         kept = kept[: kept.rfind("\n") + 1] or kept
@@ -168,38 +171,31 @@ def _cut(text: str, max_chars: int, max_lines: int) -> str:
     return kept[: end + 1]
 
 
-def _place(content: Content, line: int | None, offset: int | None, cursor: str | None) -> tuple[int, int]:
+def _resolve_start(content: FileContent, line: int | None, offset: int | None, cursor: str | None) -> tuple[int, int]:
     if sum(given is not None for given in (line, offset, cursor)) > 1:
-        raise ConfigurationError("give one of line, offset and cursor")
+        raise ConfigurationError("line, offset and cursor exclude each other; pass only one of them")
     if cursor is not None:
-        at, number = _parsed(cursor)
-        return _inside(content, at), number
+        start, number = parse_cursor(cursor, 2, of="a file page").numbers
+        return _check_offset(content, start), number
     if offset is not None:
-        check_integer("offset", offset, least=0)
-        return content.aligned(_inside(content, offset)), 0
+        check_integer("offset", offset, minimum=0)
+        return content.align(_check_offset(content, offset)), 0
     line = 1 if line is None else line
-    check_integer("line", line, least=1)
+    check_integer("line", line, minimum=1)
     if content.is_binary and line > 1:
-        raise ConfigurationError("this file is binary and has no lines; give an offset in bytes")
-    return content.line_start(line), line
+        raise ConfigurationError("the file is binary and has no lines; pass an offset in bytes")
+    return content.find_line_start(line), line
 
 
-def _parsed(cursor: str) -> tuple[int, int]:
-    parts = cursor.split(".") if isinstance(cursor, str) else []
-    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and len(p) < 19 for p in parts):
-        raise ConfigurationError(f"{str(cursor)[:80]!r} is no cursor of a page; pass next_cursor of the page before")
-    return int(parts[0]), int(parts[1])
-
-
-def _inside(content: Content, offset: int) -> int:
+def _check_offset(content: FileContent, offset: int) -> int:
     if offset > content.size:
-        raise ConfigurationError(f"byte {offset:,} is past the end: the file has {content.size:,} bytes")
+        raise ConfigurationError(f"byte {offset:,} is past the end of the file, which has {content.size:,} bytes")
     return offset
 
 
-def hex_lines(chunk: bytes, offset: int) -> str:
-    """Bytes as lines of sixteen: where they are, in hex, and as far as they are printable ASCII."""
-    rows = [chunk[at : at + HEX_BYTES_PER_LINE] for at in range(0, len(chunk), HEX_BYTES_PER_LINE)]
+def hex_dump(chunk: bytes, offset: int) -> str:
+    """Format bytes as lines of sixteen: the offset, the bytes in hex, and the printable ASCII characters."""
+    rows = [chunk[start : start + HEX_BYTES_PER_LINE] for start in range(0, len(chunk), HEX_BYTES_PER_LINE)]
     return "".join(
         f"{offset + number * HEX_BYTES_PER_LINE:010x}  {row.hex(' '):<47}  {_printable(row)}\n"
         for number, row in enumerate(rows)

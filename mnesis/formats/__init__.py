@@ -1,1 +1,4 @@
-"""From messages to the shapes of others."""
+"""Conversions between messages and the formats of providers and users.
+
+Pure functions, no I/O.
+"""

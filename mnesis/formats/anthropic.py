@@ -1,4 +1,7 @@
-"""Messages as Anthropic's blocks: the system prompt apart, roles alternating, results in the user's message."""
+"""Messages as Anthropic content blocks. Pure functions, no I/O.
+
+The system prompt is not part of the list, roles alternate, and tool results are sent in user messages.
+"""
 
 from __future__ import annotations
 
@@ -6,82 +9,91 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from mnesis.formats.openai import EMPTY, NAMELESS, part_text, result_text, sendable
+from mnesis.formats.openai import EMPTY_MESSAGE, UNNAMED_TOOL, replace_lone_surrogates
+from mnesis.formats.text import part_text, result_text
 from mnesis.models.message import FilePart, ImagePart, Message, MessagePart, ReasoningPart, ToolPart, ToolResultPart
 
-OPENING = "[The conversation begins with the assistant.]"
+OPENING_TEXT = "[The conversation begins with the assistant.]"
+"""Text of the user message that is added where the assistant speaks first, which Anthropic rejects."""
+
 Block = dict[str, Any]
 
 
 def anthropic_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """The messages in order, beginning with the user, neighbours of one role merged."""
+    """Return the messages as Anthropic messages, in order.
+
+    The first is a user message, and neighbors of one role are merged.
+    """
     merged: list[dict[str, Any]] = []
     for message in messages:
-        for role, blocks in _steps(message):
+        for role, blocks in _split_by_role(message):
             if merged and merged[-1]["role"] == role:
                 merged[-1]["content"].extend(blocks)
             else:
                 merged.append({"role": role, "content": blocks})
     if merged and merged[0]["role"] == "assistant":
-        merged.insert(0, {"role": "user", "content": [_text(OPENING)]})
-    _make_ids_legal(merged)
-    return [sendable(step) for step in merged]
+        merged.insert(0, {"role": "user", "content": [_text(OPENING_TEXT)]})
+    _sanitize_call_ids(merged)
+    return [replace_lone_surrogates(step) for step in merged]
 
 
-def _make_ids_legal(merged: Iterable[dict[str, Any]]) -> None:
-    """Anthropic takes letters, digits, `_` and `-` in call ids, and each id once in a request. What an id becomes depends
-    only on what stands before it."""
+def _sanitize_call_ids(merged: Iterable[dict[str, Any]]) -> None:
+    """Rewrite call ids in place so that Anthropic accepts them.
+
+    Allowed are letters, digits, `_` and `-`, and each id once per request. A new id depends only on the blocks before
+    it, so the beginning of a request stays the same from turn to turn.
+    """
     used: set[str] = set()
-    legal_of: dict[str, str] = {}
+    new_ids: dict[str, str] = {}
     for block in (block for step in merged for block in step["content"]):
         if block["type"] == "tool_use":
-            legal = _legal(block["id"]) or "call"
-            while legal in used:
-                legal = f"{legal}_{len(used)}"
-            used.add(legal)
-            legal_of[block["id"]] = block["id"] = legal
+            new_id = _sanitize_name(block["id"]) or "call"
+            while new_id in used:
+                new_id = f"{new_id}_{len(used)}"
+            used.add(new_id)
+            new_ids[block["id"]] = block["id"] = new_id
         elif block["type"] == "tool_result":
-            block["tool_use_id"] = legal_of.get(block["tool_use_id"], block["tool_use_id"])
+            block["tool_use_id"] = new_ids.get(block["tool_use_id"], block["tool_use_id"])
 
 
-def _steps(message: Message) -> Iterable[tuple[str, list[Block]]]:
+def _split_by_role(message: Message) -> Iterable[tuple[str, list[Block]]]:
     if message.role != "assistant":
-        blocks = [block for part in message.parts if (block := _block(part)) is not None]
+        blocks = [block for part in message.parts if (block := _content_block(part)) is not None]
         if message.role == "system":
             blocks = [_text(f"[System message]\n{b['text']}") if b["type"] == "text" else b for b in blocks]
-        yield "user", blocks or [_text(EMPTY)]
+        yield "user", blocks or [_text(EMPTY_MESSAGE)]
         return
-    said: list[Block] = []
+    assistant_blocks: list[Block] = []
     results: list[Block] = []
-    calls = 0
+    call_count = 0
     for part in message.parts:
-        block = _block(part)
-        if results and calls == len(results) and block is not None and block["type"] != "tool_use":
-            yield "assistant", said
+        block = _content_block(part)
+        if results and call_count == len(results) and block is not None and block["type"] != "tool_use":
+            yield "assistant", assistant_blocks
             yield "user", results
-            said, results, calls = [], [], 0
+            assistant_blocks, results, call_count = [], [], 0
         if block is not None:
-            said.append(block)
+            assistant_blocks.append(block)
         if isinstance(part, ToolPart):
-            calls += 1
-            results += [_result(part.result())] if part.has_result else []
-    if said or not results:
-        yield "assistant", said or [_text(EMPTY)]
+            call_count += 1
+            results += [_tool_result(part.result())] if part.has_result else []
+    if assistant_blocks or not results:
+        yield "assistant", assistant_blocks or [_text(EMPTY_MESSAGE)]
     if results:
         yield "user", results
 
 
-def _block(part: MessagePart) -> Block | None:
+def _content_block(part: MessagePart) -> Block | None:
     match part:
         case ToolPart():
-            name = _legal(part.tool_name) or NAMELESS
+            name = _sanitize_name(part.tool_name) or UNNAMED_TOOL
             return {"type": "tool_use", "id": part.tool_call_id, "name": name, "input": part.input}
         case ToolResultPart():
-            return _result(part)
+            return _tool_result(part)
         case ReasoningPart():
             return dict(part.provider) if part.provider else None
         case ImagePart():
-            return {"type": "image", "source": _source(part)}
+            return {"type": "image", "source": _image_source(part)}
         case FilePart(data=str() as data):
             source = {"type": "base64", "media_type": part.media_type, "data": data}
             return {"type": "document", "source": source, "title": part.name}
@@ -89,7 +101,7 @@ def _block(part: MessagePart) -> Block | None:
     return _text(text) if text.strip() else None
 
 
-def _source(part: ImagePart) -> dict[str, Any]:
+def _image_source(part: ImagePart) -> dict[str, Any]:
     if part.url and not part.url.startswith("data:"):
         return {"type": "url", "url": part.url}
     if part.data is not None:
@@ -99,12 +111,12 @@ def _source(part: ImagePart) -> dict[str, Any]:
     return {"type": "base64", "media_type": media_type, "data": data}
 
 
-def _result(part: ToolResultPart) -> Block:
+def _tool_result(part: ToolResultPart) -> Block:
     text = result_text(part)
     block: Block = {
         "type": "tool_result",
         "tool_use_id": part.tool_call_id,
-        "content": text if text.strip() else EMPTY,
+        "content": text if text.strip() else EMPTY_MESSAGE,
     }
     if part.is_error:
         block["is_error"] = True
@@ -115,5 +127,5 @@ def _text(text: str) -> Block:
     return {"type": "text", "text": text}
 
 
-def _legal(name: str) -> str:
+def _sanitize_name(name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_-]", "_", name)

@@ -1,6 +1,7 @@
-"""What users give, as messages: strings, parts, or the content blocks of chat-completions and Anthropic.
+"""Message content from users as parts and messages. Pure functions, no I/O.
 
-Everything is checked here, before anything is stored. `InvalidMessageError` names what cannot be understood.
+Accepts strings, paths, parts, and the content blocks of chat-completions and Anthropic. Content is validated here, before
+anything is stored; `InvalidMessageError` names the part that is not valid.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from mnesis.errors import InvalidMessageError
 from mnesis.ids import new_id, now_ms
 from mnesis.models.message import (
-    PARTS,
+    PARTS_ADAPTER,
     FilePart,
     ImagePart,
     Message,
@@ -29,158 +30,178 @@ from mnesis.models.message import (
 )
 
 CountParts = Callable[[Sequence[MessagePart]], tuple[int, int]]
-"""Gives the tokens of a message of these parts, and how many of them are outputs of tools; 0, 0: count later."""
+"""Returns the tokens of a message of these parts, and how many of them are tool outputs. (0, 0) means count later."""
 
 Content = str | PurePath | MessagePart | Sequence[MessagePart | Mapping[str, Any] | PurePath | str]
 
 
 def user_messages(content: Content, *, id: str | None = None) -> list[Message]:
-    """The messages that `content` makes: tool results first, in a message of role `tool`, then what the user says."""
-    return messages_of(parts_of(content), id=id)
+    """Build the messages for `content`.
+
+    Tool results form a `tool` message, which comes first; the rest forms a `user` message.
+
+    Raises `InvalidMessageError` if the content is empty or not valid.
+    """
+    return build_messages(parse_content(content), id=id)
 
 
-def messages_of(
+def build_messages(
     parts: Sequence[MessagePart], *, id: str | None = None, count: CountParts | None = None
 ) -> list[Message]:
-    """`user_messages` of parts that were checked already; with `count` they are counted at once."""
+    """Build the messages for validated parts, as `user_messages` does.
+
+    With `count`, also set their token counts.
+    """
     if not parts:
         raise InvalidMessageError(
-            "nothing to send: the message has no parts; give a non-empty string or a list of parts"
+            "the message has no content; pass a non-empty string or a list with at least one part"
         )
-    results = [part.result() if isinstance(part, ToolPart) else part for part in parts if _is_outcome(part)]
-    said = [part for part in parts if not _is_outcome(part)]
+    results = [part.result() if isinstance(part, ToolPart) else part for part in parts if _is_result(part)]
+    user_parts = [part for part in parts if not _is_result(part)]
     messages = []
     if results:
-        # Derived, not new: the same call repeated with the same id must give the same messages.
-        messages.append(draft("tool", results, id=f"{id}_results" if said and id else id, count=count))
-    if said:
-        messages.append(draft("user", said, id=id, count=count))
+        # Derived from the id, so that repeating the call with the same id builds the same messages.
+        messages.append(new_message("tool", results, id=f"{id}_results" if user_parts and id else id, count=count))
+    if user_parts:
+        messages.append(new_message("user", user_parts, id=id, count=count))
     return messages
 
 
-def _is_outcome(part: MessagePart) -> bool:
+def _is_result(part: MessagePart) -> bool:
     return isinstance(part, ToolResultPart) or (isinstance(part, ToolPart) and part.has_result)
 
 
-def draft(
+def new_message(
     role: Role, parts: Iterable[MessagePart], *, id: str | None = None, count: CountParts | None = None, **fields: Any
 ) -> Message:
-    """A message that is not stored yet: its id and time are set, its place is not; with `count` its token counts are.
+    """Create a message that is not stored yet: it has an id and a time, but no seq.
 
-    What a reply gives as results of its own calls becomes part of these calls."""
-    given = _with_outcomes(list(parts)) if role == "assistant" else tuple(parts)
+    With `count`, set its token counts.
+
+    Results in an assistant message are merged into the calls they answer. Raises `InvalidMessageError` if a field is
+    not valid.
+    """
+    merged_parts = _attach_results(list(parts)) if role == "assistant" else tuple(parts)
     if count is not None:
-        fields["token_count"], fields["tool_tokens"] = count(given)
+        fields["token_count"], fields["tool_tokens"] = count(merged_parts)
     try:
-        return Message(id=id or new_id("msg"), role=role, parts=tuple(given), created_at=now_ms(), **fields)
+        return Message(id=id or new_id("msg"), role=role, parts=tuple(merged_parts), created_at=now_ms(), **fields)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r})" for e in error.errors())
-        raise InvalidMessageError(f"the message cannot be stored: {wrong}") from error
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r})" for e in error.errors()
+        )
+        raise InvalidMessageError(f"the message is not valid: {problems}") from error
 
 
-def _with_outcomes(parts: list[MessagePart]) -> list[MessagePart]:
+def _attach_results(parts: list[MessagePart]) -> list[MessagePart]:
     merged: list[MessagePart] = []
     for part in parts:
-        place = _open_call(merged, part.tool_call_id) if isinstance(part, ToolResultPart) else None
-        if place is None or not isinstance(part, ToolResultPart):
+        index = _find_pending_call(merged, part.tool_call_id) if isinstance(part, ToolResultPart) else None
+        if index is None or not isinstance(part, ToolResultPart):
             merged.append(part)
             continue
-        outcome = {"error_message": part.output} if part.is_error else {"output": part.output}
+        result = {"error_message": part.output} if part.is_error else {"output": part.output}
         status = ToolStatus(state="error" if part.is_error else "completed")
-        merged[place] = merged[place].model_copy(update={**outcome, "output_file": part.output_file, "status": status})
+        merged[index] = merged[index].model_copy(update={**result, "output_file": part.output_file, "status": status})
     return merged
 
 
-def _open_call(parts: Sequence[MessagePart], call_id: str) -> int | None:
+def _find_pending_call(parts: Sequence[MessagePart], call_id: str) -> int | None:
     calls = ((i, p) for i, p in enumerate(parts) if isinstance(p, ToolPart) and not p.has_result)
     return next((i for i, call in calls if call.tool_call_id == call_id), None)
 
 
-def parts_of(content: Content) -> list[MessagePart]:
-    """The parts of anything a message may be given as."""
+def parse_content(content: Content) -> list[MessagePart]:
+    """Return the parts of message content.
+
+    Raises `InvalidMessageError` if an item is not valid content.
+    """
     if isinstance(content, str):
         return [TextPart(text=content)]
     if isinstance(content, Mapping) or not isinstance(content, Sequence | tuple):
         content = [content]
     if isinstance(content, bytes | bytearray):
-        raise _unknown(content)
-    return [part for item in content for part in _part(item)]
+        raise _not_content_error(content)
+    return [part for item in content for part in _parse_item(item)]
 
 
-def _part(item: Any) -> list[MessagePart]:
+def _parse_item(item: Any) -> list[MessagePart]:
     if isinstance(item, str):
         return [TextPart(text=item)]
     if isinstance(item, PurePath):
         return [FilePart(path=str(item))]
     if isinstance(item, Mapping):
-        return _from_dict(dict(item))
+        return _parse_block(dict(item))
     try:
-        parts = PARTS.validate_python([item], strict=True)
+        parts = PARTS_ADAPTER.validate_python([item], strict=True)
     except ValidationError:
-        raise _unknown(item) from None
-    return [_with_content(part) for part in parts]
+        raise _not_content_error(item) from None
+    return [_require_content(part) for part in parts]
 
 
-def _with_content(part: MessagePart) -> MessagePart:
+def _require_content(part: MessagePart) -> MessagePart:
     if isinstance(part, ImagePart) and part.url is None and part.data is None:
-        raise InvalidMessageError("an image without url and data; give one of them")
+        raise InvalidMessageError("an image has neither url nor data; set one of them")
     if isinstance(part, FilePart):
-        _check_content(part)
+        _check_file_content(part)
     return part
 
 
-def _check_content(part: FilePart) -> None:
+def _check_file_content(part: FilePart) -> None:
     if part.path is not None and (part.text is not None or part.data is not None):
-        raise InvalidMessageError(f"the file {part.name!r} has a path and content beside it; give one of them")
+        raise InvalidMessageError(f"the file {part.name!r} has both a path and content; set only one of them")
     if part.path is None and part.text is None and part.data is None:
-        raise InvalidMessageError(f"the file {part.name!r} has neither text, data nor path; give one of them")
+        raise InvalidMessageError(f"the file {part.name!r} has no text, data or path; set one of them")
 
 
-def _unknown(item: Any) -> InvalidMessageError:
+def _not_content_error(item: Any) -> InvalidMessageError:
     return InvalidMessageError(
-        f"{type(item).__name__} is no message content: {str(item)[:80]!r}. Give a string, or a list of parts such as TextPart,"
-        " ImagePart, FilePart, ToolPart, ToolResultPart, their dicts, or pathlib paths of files."
+        f"a value of type {type(item).__name__} is not message content: {str(item)[:80]!r}; pass a string, a part such as"
+        " TextPart, ImagePart, FilePart, ToolPart or ToolResultPart, its dict, a pathlib path of a file, or a list of these"
     )
 
 
-def _from_dict(item: dict[str, Any]) -> list[MessagePart]:
+def _parse_block(item: dict[str, Any]) -> list[MessagePart]:
     kind = item.get("type")
     try:
         if item.get("role") == "tool":
-            return [_result(item.get("tool_call_id", ""), item.get("content"), item.get("name", ""))]
+            return [_parse_result(item.get("tool_call_id", ""), item.get("content"), item.get("name", ""))]
         if kind in ("text", "input_text", "output_text"):
-            return [_text(item)]
+            return [_parse_text(item)]
         if kind == "refusal":
             return [TextPart(text=item["refusal"], provider=item)]
         if kind in ("thinking", "redacted_thinking"):
             return [ReasoningPart(text=item.get("thinking") or "", provider=item)]
         if kind == "image_url":
-            return [_image_url(item["image_url"])]
+            return [_parse_image_url(item["image_url"])]
         if kind == "image" and "source" in item:
-            return [_image_source(item["source"])]
+            return [_parse_image_source(item["source"])]
         if kind == "document":
-            return [_document(item)]
+            return [_parse_document(item)]
         if kind == "file" and "file" in item:
-            return [_file(item["file"])]
+            return [_parse_file(item["file"])]
         if kind == "tool_use":
             return [ToolPart(tool_name=item["name"], tool_call_id=item["id"], input=item.get("input") or {})]
         if kind == "tool_result" and "tool_use_id" in item:
-            failed = bool(item.get("is_error", False))
-            return [_result(item["tool_use_id"], item.get("content"), item.get("name", ""), failed)]
-        return [_with_content(part) for part in PARTS.validate_python([item])]
+            is_error = bool(item.get("is_error", False))
+            return [_parse_result(item["tool_use_id"], item.get("content"), item.get("name", ""), is_error)]
+        return [_require_content(part) for part in PARTS_ADAPTER.validate_python([item])]
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         raise InvalidMessageError(
-            f"a part of type {kind!r} cannot be understood: {str(item)[:120]}. Accepted are text, refusal, thinking, image_url, image,"
-            " file, document, tool_use, tool_result blocks and the dicts of mnesis parts."
+            f"a part of type {kind!r} is not valid: {str(item)[:120]}; pass a block of type text, refusal, thinking, image_url,"
+            " image, file, document, tool_use or tool_result, or the dict of a mnesis part"
         ) from error
 
 
-def _result(call_id: str, content: Any, name: str, failed: bool = False) -> ToolResultPart:
-    return ToolResultPart(tool_call_id=call_id, tool_name=name, output=as_text(content), is_error=failed)
+def _parse_result(call_id: str, content: Any, name: str, is_error: bool = False) -> ToolResultPart:
+    return ToolResultPart(tool_call_id=call_id, tool_name=name, output=tool_output_text(content), is_error=is_error)
 
 
-def as_text(value: Any) -> str:
-    """What a tool gave, as the text a model reads: strings as they are, text blocks joined, anything else as JSON."""
+def tool_output_text(value: Any) -> str:
+    """Return a tool's output as text for the model.
+
+    Strings are unchanged, text blocks are joined, and any other value is JSON.
+    """
     if value is None:
         return ""
     if isinstance(value, str):
@@ -193,14 +214,14 @@ def as_text(value: Any) -> str:
         return str(value)
 
 
-def _text(item: Mapping[str, Any]) -> TextPart:
-    """A text block; what a provider put beside the text (citations, cache marks) is kept with it."""
+def _parse_text(item: Mapping[str, Any]) -> TextPart:
+    """Parse a text block. Further keys (citations, cache marks) are kept in `provider`."""
     known = {"type", "text", "provider"}
-    beside = {name: value for name, value in item.items() if name not in known and value is not None}
-    return TextPart(text=item["text"], provider=item.get("provider") or beside or None)
+    extra_keys = {name: value for name, value in item.items() if name not in known and value is not None}
+    return TextPart(text=item["text"], provider=item.get("provider") or extra_keys or None)
 
 
-def _image_url(image: Any) -> ImagePart:
+def _parse_image_url(image: Any) -> ImagePart:
     spec: dict[str, Any] = {"url": image} if isinstance(image, str) else dict(image)
     url = spec["url"]
     if not isinstance(url, str) or not url:
@@ -209,20 +230,20 @@ def _image_url(image: Any) -> ImagePart:
     return ImagePart(url=url, detail=spec.get("detail"), media_type=media_type)
 
 
-def _image_source(source: Mapping[str, Any]) -> ImagePart:
+def _parse_image_source(source: Mapping[str, Any]) -> ImagePart:
     if source.get("type") == "url":
         return ImagePart(url=source["url"])
     return ImagePart(data=source["data"], media_type=source.get("media_type", "image/png"))
 
 
-def _document(item: Mapping[str, Any]) -> FilePart:
+def _parse_document(item: Mapping[str, Any]) -> FilePart:
     source, name = item["source"], item.get("title") or "document"
     if source.get("type") == "text":
         return FilePart(name=name, text=source["data"])
     return FilePart(name=name, data=source["data"], media_type=source.get("media_type") or "application/pdf")
 
 
-def _file(file: Mapping[str, Any]) -> FilePart:
+def _parse_file(file: Mapping[str, Any]) -> FilePart:
     head, _, data = str(file["file_data"]).partition(",")
     media_type = head.removeprefix("data:").partition(";")[0] or "application/octet-stream"
     return FilePart(name=file.get("filename", "file"), data=data or head, media_type=media_type)

@@ -1,22 +1,41 @@
-"""Messages as plain text. Pure functions, no I/O."""
+"""Messages and their parts as plain text. Pure functions, no I/O.
+
+`part_text` and `parts_text` give what a provider receives where it takes only text. `message_text` gives everything a
+message says, for search, recall and display: tool calls with their results, and reasoning, included.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 
-from mnesis.formats.openai import part_text
-from mnesis.models.message import FilePart, FileRefPart, Message, ReasoningPart, ToolPart, ToolResultPart
+from mnesis.models.message import (
+    DataPart,
+    FilePart,
+    FileRefPart,
+    ImagePart,
+    Message,
+    MessagePart,
+    ReasoningPart,
+    TextPart,
+    ToolPart,
+    ToolResultPart,
+)
+
+MARK_CHARS = 16
+"""Hash characters in the mark that closes a file: too many for content to be crafted that contains its own hash."""
 
 
-def readable(message: Message) -> str:
-    """Everything a message says, as one text: its words, calls, outputs and files, but no base64 data."""
-    return "\n".join(text for part in message.parts if (text := _part(part)))
+def message_text(message: Message) -> str:
+    """Return everything a message says: text, calls, outputs and files, without base64 data."""
+    return "\n".join(text for part in message.parts if (text := _full_part_text(part)))
 
 
-def _part(part: object) -> str:
+def _full_part_text(part: MessagePart) -> str:
     if isinstance(part, ToolPart):
-        arguments = part.raw_input if part.raw_input is not None else json.dumps(part.input, ensure_ascii=False)
-        return "\n".join([f"{part.tool_name} {arguments}", part.output or "", part.error_message or ""]).strip()
+        lines = [f"{part.tool_name} {call_arguments(part)}", part.output or "", part.error_message or ""]
+        return "\n".join(lines).strip()
     if isinstance(part, ToolResultPart):
         return f"{part.tool_name}\n{part.output}".strip()
     if isinstance(part, ReasoningPart):
@@ -25,4 +44,95 @@ def _part(part: object) -> str:
         return f"{part.path}\n{part.exploration_summary}"
     if isinstance(part, FilePart):
         return f"{part.name}\n{part.text or ''}"
-    return part_text(part)  # type: ignore[arg-type]  # what is left of the union
+    return part_text(part)
+
+
+def call_arguments(part: ToolPart) -> str:
+    """Return the arguments of a call for people and summarizers to read.
+
+    See `compact_arguments` for requests.
+    """
+    return part.raw_input if part.raw_input is not None else json.dumps(part.input, ensure_ascii=False)
+
+
+def compact_arguments(part: ToolPart) -> str:
+    """Return the arguments of a call as requests carry them, without spaces.
+
+    Tokens are counted on this text.
+    """
+    if part.raw_input is not None:
+        return part.raw_input
+    return json.dumps(part.input, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def parts_text(parts: Sequence[MessagePart]) -> str:
+    """Join the parts to one text.
+
+    Neighboring text parts are joined as they are, others are set apart by blank lines.
+    """
+    pieces: list[str] = []
+    previous_is_text = True
+    for part in parts:
+        text = part_text(part)
+        is_text = isinstance(part, TextPart)
+        if pieces and text and not (is_text and previous_is_text):
+            pieces.append("\n\n")
+        pieces.append(text)
+        previous_is_text = is_text
+    return "".join(pieces)
+
+
+def part_text(part: MessagePart) -> str:
+    """Return a part as text, for providers that take only text there.
+
+    Calls and reasoning give an empty string.
+    """
+    match part:
+        case TextPart() | DataPart():
+            return part.text
+        case FilePart(text=str() as text):
+            return _file_text(part.name, text)
+        case FilePart() | ImagePart():
+            return f"[{part.type} {_single_line(getattr(part, 'name', '') or part.media_type)}]"
+        case FileRefPart():
+            return file_reference(part)
+        case ToolResultPart():
+            return result_text(part)
+    return ""
+
+
+def result_text(part: ToolResultPart) -> str:
+    """Return a tool's result as text. The text of an error starts with "Error"."""
+    if part.is_error and not part.output.lower().startswith("error"):
+        return f"Error: {part.output}" if part.output else "Error"
+    return part.output
+
+
+def _file_text(name: str, text: str) -> str:
+    # The mark is a hash of the content it closes, so the content cannot contain it.
+    mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:MARK_CHARS]
+    return f"[File {_single_line(name)}, to mark {mark}]\n{text}\n[End of file, mark {mark}]"
+
+
+def file_reference(part: FileRefPart) -> str:
+    """Describe a file that is stored outside the message: type, size, and id to read it by."""
+    return _reference(f"File {_single_line(part.path)}", part)
+
+
+def output_reference(part: FileRefPart) -> str:
+    """Describe a tool output that is stored outside the message because it is too large."""
+    return _reference(f"The {_single_line(part.path)} was too large for this message", part)
+
+
+def _reference(title: str, part: FileRefPart) -> str:
+    # The closing mark is part of the content's hash, so neither the content nor its summary can contain it.
+    return (
+        f"[{title}: kept as file {part.content_id}, type {_single_line(part.file_type) or 'unknown'}, about"
+        f" {part.token_count:,} tokens. Read it with lcm_read_file, search it with lcm_search_file.]\n"
+        f"{part.exploration_summary}\n[End of what is known of file {part.content_id[:MARK_CHARS]}]"
+    )
+
+
+def _single_line(text: str) -> str:
+    """Collapse white space, so that a file name cannot start a new line."""
+    return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Tools in the shapes of providers."""
+"""Tool definitions in the formats of providers. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mnesis.models.tool import ToolSpec
 
 
 def chat_tools(tools: Iterable[ToolSpec]) -> list[dict[str, Any]]:
-    """The `tools` of a chat-completions request."""
+    """Return the `tools` of a chat-completions request."""
     return [
         {"type": "function", "function": {"name": t.name, "description": t.description, "parameters": t.parameters}}
         for t in tools
@@ -17,5 +17,5 @@ def chat_tools(tools: Iterable[ToolSpec]) -> list[dict[str, Any]]:
 
 
 def anthropic_tools(tools: Iterable[ToolSpec]) -> list[dict[str, Any]]:
-    """The `tools` of a request to Anthropic."""
+    """Return the `tools` of an Anthropic request."""
     return [{"name": t.name, "description": t.description, "input_schema": t.parameters} for t in tools]

@@ -1,1 +1,1 @@
-"""Language models behind one small port."""
+"""Clients for language models, behind one small interface."""

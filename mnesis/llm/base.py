@@ -1,7 +1,7 @@
-"""The port to language models: two methods, plain values.
+"""The interface to language models: two methods and plain values.
 
-`complete` gives the whole answer, `stream` gives pieces as they arrive and the whole answer last. Both raise an
-`LLMError` of `mnesis.errors` when there is none; nothing else. Retrying is not theirs (`mnesis.llm.retry`).
+`complete` returns the whole answer. `stream` yields pieces as they arrive and the whole answer last. If the call fails,
+both raise an `LLMError` of `mnesis.errors` and nothing else. Clients do not retry; `mnesis.llm.retry` does.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from mnesis.models.usage import TokenUsage
 
 @dataclass(frozen=True, slots=True)
 class LLMRequest:
-    """One call. `messages` are chat-completions dicts, the system prompt first if there is one.
+    """One call of a model.
 
-    `tools` are chat-completions tool dicts. `max_output_tokens` None leaves it to the provider. `options` are further
-    arguments, passed on as they are. `purpose` says what the call is for: `turn`, `summary`, `map` … `response_schema` is
-    the JSON Schema that the answer has to satisfy, for providers that can see to it; the messages tell it as well.
+    `messages` are chat-completions dicts, with the system prompt first if there is one. `tools` are chat-completions tool
+    dicts. With `max_output_tokens` None, the provider decides. `options` are further arguments, passed on unchanged.
+    `purpose` is what the call is for: `turn`, `summary`, `map` and so on. `response_schema` is the JSON Schema of the
+    answer, for providers that can enforce it; the messages contain it as well.
     """
 
     model: str
@@ -36,7 +37,7 @@ class LLMRequest:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of an answer: text, or reasoning."""
+    """A piece of an answer: text or reasoning."""
 
     text: str = ""
     reasoning: str = ""
@@ -44,9 +45,10 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class LLMReply:
-    """A whole answer. `usage` is None where the provider reported none. `cost` is in US dollars, 0.0 where unknown.
+    """A whole answer.
 
-    `reasoning_blocks` are what the provider wants back verbatim with the reasoning (signed thinking blocks); opaque.
+    `usage` is None if the provider reported none. `cost` is in US dollars, 0.0 if unknown. `reasoning_blocks` are opaque
+    blocks (signed thinking) that the provider must get back verbatim.
     """
 
     text: str = ""
@@ -61,20 +63,20 @@ class LLMReply:
 
 @runtime_checkable
 class LLM(Protocol):
-    """A language model client."""
+    """A client for language models."""
 
     async def complete(self, request: LLMRequest) -> LLMReply:
-        """The whole answer."""
+        """Call the model and return the whole answer."""
         ...
 
     def stream(self, request: LLMRequest) -> AsyncIterator[Delta | LLMReply]:
-        """Pieces as they arrive, then the whole answer as the last item."""
+        """Call the model; yield pieces as they arrive, then the whole answer as the last item."""
         ...
 
 
 @asynccontextmanager
 async def closing_stream(pieces: AsyncIterator[Delta | LLMReply]) -> AsyncIterator[AsyncIterator[Delta | LLMReply]]:
-    """Hold a stream and close it on the way out if it can be closed (a generator can): its connection ends with it."""
+    """Close a stream on exit if it is a generator, so that its connection is closed too."""
     try:
         yield pieces
     finally:

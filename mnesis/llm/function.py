@@ -7,7 +7,7 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, cast
 
-from mnesis.concurrency import in_daemon_thread
+from mnesis.concurrency import run_in_daemon_thread
 from mnesis.errors import LLMError, LLMResponseError, LLMTimeoutError
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
 
@@ -16,17 +16,21 @@ AnswerFunction = Callable[[list[dict[str, Any]]], Answer | Awaitable[Answer]]
 
 
 class CallableLLM:
-    """A model client made of `function(messages)`, which returns the text or an `LLMReply`.
+    """A client that calls `function(messages)`, which returns the text or an `LLMReply`.
 
-    A plain function runs in a worker thread, a coroutine function in the loop. What it raises arrives as an `LLMError`
-    with the original as its cause.
+    A plain function runs in a worker thread, a coroutine function in the event loop. An exception of the function is
+    raised as an `LLMError` with the original as its cause.
     """
 
     def __init__(self, function: AnswerFunction) -> None:
         self._function = function
 
     async def complete(self, request: LLMRequest) -> LLMReply:
-        """The function's answer. Raises LLMTimeoutError past the request's time limit, LLMError for what it raises."""
+        """Call the function and return its answer.
+
+        Raises `LLMTimeoutError` after the request's time limit, `LLMResponseError` if the function returns neither a str
+        nor an `LLMReply`, and `LLMError` for any exception of the function.
+        """
         try:
             async with asyncio.timeout(request.timeout_seconds):
                 answer = await self._call(request)
@@ -43,7 +47,7 @@ class CallableLLM:
         )
 
     async def stream(self, request: LLMRequest) -> AsyncGenerator[Delta | LLMReply, None]:
-        """The whole text as one piece, then the reply."""
+        """Call the function; yield the whole text as one piece, then the reply."""
         reply = await self.complete(request)
         if reply.text or reply.reasoning:
             yield Delta(text=reply.text, reasoning=reply.reasoning)
@@ -55,16 +59,16 @@ class CallableLLM:
 
     async def _call(self, request: LLMRequest) -> object:
         try:
-            return await self._run(list(request.messages))
+            return await self._run_function(list(request.messages))
         except LLMError:
             raise
-        except Exception as error:  # whatever a user's function raises is a failed call, not a fault of the session
+        except Exception as error:  # any exception of a user's function is a failed call
             raise LLMError(f"{self._name} raised {type(error).__name__}: {error}", model=request.model) from error
 
-    async def _run(self, messages: list[dict[str, Any]]) -> object:
+    async def _run_function(self, messages: list[dict[str, Any]]) -> object:
         if inspect.iscoroutinefunction(self._function) or inspect.iscoroutinefunction(
             getattr(self._function, "__call__", None)  # noqa: B004 - a callable object may be async in its __call__
         ):
             return await cast(Awaitable[Answer], self._function(messages))
-        answer = await in_daemon_thread(lambda: self._function(messages))
+        answer = await run_in_daemon_thread(lambda: self._function(messages))
         return await answer if inspect.isawaitable(answer) else answer

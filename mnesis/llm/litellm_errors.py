@@ -1,4 +1,7 @@
-"""What a failed call of litellm means, as an `LLMError`. Pure: exceptions are known by their class names."""
+"""Exceptions of litellm as `LLMError`.
+
+Pure functions, no I/O. Exceptions are recognized by class name, without litellm.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ from mnesis.errors import (
 )
 from mnesis.llm.redact import redact
 
-MAX_DETAIL_CHARACTERS = 1_000
+MAX_DETAIL_CHARS = 1_000
 
-# In this order: litellm's Timeout is also an APIConnectionError, its ContextWindowExceededError also a BadRequestError.
+# The order matters: litellm's Timeout is also an APIConnectionError, its ContextWindowExceededError also a BadRequestError.
 _BY_CLASS: tuple[tuple[str, type[LLMError]], ...] = (
     ("ContextWindowExceededError", ContextOverflowError),
     ("AuthenticationError", LLMAuthenticationError),
@@ -43,7 +46,10 @@ _BY_STATUS: dict[int, type[LLMError]] = {
     504: LLMTimeoutError,
 }
 _TIMEOUTS = frozenset({"TimeoutError", "TimeoutException", "APITimeoutError"})
-_BROKEN_CONNECTIONS = frozenset({"TransportError", "ConnectionError", "ClientConnectionError", "ClientPayloadError"})
+# StopAsyncIteration is the context of the error that newer litellm versions raise for a stream without a finish reason.
+_BROKEN_CONNECTIONS = frozenset(
+    {"TransportError", "ConnectionError", "ClientConnectionError", "ClientPayloadError", "StopAsyncIteration"}
+)
 _WRONG_SHAPES = frozenset({"JSONDecodeError", "KeyError", "IndexError", "AttributeError", "ValidationError"})
 _WRONG_CALLS = frozenset({"ImportError", "TypeError"})
 
@@ -54,7 +60,9 @@ _OVERFLOW = re.compile(
     r"(?i)context[ _](?:length|window|size|limit)|maximum context|(?:prompt|input) is too long"
     r"|too many (?:input )?tokens|reduce the length|number of tokens allowed|maximum input length"
 )
-_WRONG_SHAPE_TEXT = re.compile(r"(?i)invalid response|provider returned 'choices'|unable to get json")
+_WRONG_SHAPE_TEXT = re.compile(
+    r"(?i)invalid response|provider returned (?:a response with no )?'choices'|unable to get json"
+)
 _WAIT_TEXT = re.compile(
     r"(?i)(?:try again in|retry after|retry[-_]?after\W+|retrydelay\W+)\s*(?:(\d+)m(?!s))?\s*(\d+(?:\.\d+)?)\s*(ms|s)"
 )
@@ -67,18 +75,18 @@ _ADVICE: dict[type[LLMError], str] = {
 }
 
 
-def llm_error(
+def to_llm_error(
     error: BaseException, *, model: str, partial_text: str = "", missing_keys: Sequence[str] = ()
 ) -> LLMError:
-    """The `LLMError` that `error`, raised by a call of `model`, stands for; the caller chains it.
+    """Convert an exception of a litellm call to an `LLMError`. The caller chains the original.
 
-    `missing_keys` are the environment variables with keys that the provider reads and that are not set.
+    `missing_keys` are the unset environment variables from which the provider would read an API key.
     """
-    chain = list(causes(error))
-    kind = _kind(chain)
+    chain = list(cause_chain(error))
+    error_class = _error_class(chain)
     detail = redact(_detail(chain))
-    advice = _advice(kind, chain, missing_keys)
-    return kind(
+    advice = _advice(error_class, chain, missing_keys)
+    return error_class(
         f"{model}: {detail}" + (f"; {advice}" if advice else ""),
         model=model,
         status_code=_status(chain),
@@ -87,8 +95,8 @@ def llm_error(
     )
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, what caused it, what caused that … each once."""
+def cause_chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, its cause, the cause of that, and so on, each once."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -97,9 +105,9 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
-def _kind(chain: Sequence[BaseException]) -> type[LLMError]:
+def _error_class(chain: Sequence[BaseException]) -> type[LLMError]:
     text, status = _detail(chain), _status(chain)
-    by_class = next((kind for name, kind in _BY_CLASS if name in _names(chain[:1])), None)
+    by_class = next((error_class for name, error_class in _BY_CLASS if name in _names(chain[:1])), None)
     if by_class in (LLMBadRequestError, None) and (status == 413 or (_is_client(status) and _OVERFLOW.search(text))):
         return ContextOverflowError
     if _MISSING_KEY.search(text):
@@ -108,11 +116,11 @@ def _kind(chain: Sequence[BaseException]) -> type[LLMError]:
         return by_class
     if status is not None:
         return _BY_STATUS.get(status, LLMBadRequestError if _is_client(status) else LLMServerError)
-    return _without_answer(chain, text)
+    return _error_class_without_status(chain, text)
 
 
-def _without_answer(chain: Sequence[BaseException], text: str) -> type[LLMError]:
-    """What went wrong where no HTTP status came back, by what lies under litellm's own exception."""
+def _error_class_without_status(chain: Sequence[BaseException], text: str) -> type[LLMError]:
+    """Return the error class, from the causes, if no HTTP status was received."""
     names = _names(chain[1:])
     if names & _TIMEOUTS:
         return LLMTimeoutError
@@ -134,7 +142,10 @@ def _is_client(status: int | None) -> bool:
 
 
 def _status(chain: Sequence[BaseException]) -> int | None:
-    """The status the provider sent. litellm makes one up where there was none, so its own exceptions do not count."""
+    """Return the HTTP status from the provider.
+
+    The status of litellm's own exceptions does not count, because it may be invented.
+    """
     responses = (getattr(error, "response", None) for error in chain if "HTTPStatusError" in _names([error]))
     return next((int(response.status_code) for response in responses if response is not None), None)
 
@@ -142,17 +153,17 @@ def _status(chain: Sequence[BaseException]) -> int | None:
 def _detail(chain: Sequence[BaseException]) -> str:
     error = chain[0]
     text = str(getattr(error, "message", None) or error).split("Traceback (most recent call last)", 1)[0]
-    return _PREFIXES.sub("", text).strip()[:MAX_DETAIL_CHARACTERS] or type(error).__name__
+    return _PREFIXES.sub("", text).strip()[:MAX_DETAIL_CHARS] or type(error).__name__
 
 
-def _advice(kind: type[LLMError], chain: Sequence[BaseException], missing_keys: Sequence[str]) -> str:
-    missing = next((error.name for error in chain if isinstance(error, ImportError) and error.name), None)
-    if kind is LLMBadRequestError and missing:
-        return f"the module {missing!r} is missing: install it"
-    if kind is LLMAuthenticationError:
-        given = f"set {' or '.join(missing_keys)}" if missing_keys else "check the API key in the environment"
-        return f"{given}, or pass api_key in llm_options"
-    return _ADVICE.get(kind, "")
+def _advice(error_class: type[LLMError], chain: Sequence[BaseException], missing_keys: Sequence[str]) -> str:
+    missing_module = next((error.name for error in chain if isinstance(error, ImportError) and error.name), None)
+    if error_class is LLMBadRequestError and missing_module:
+        return f"the module {missing_module!r} is not installed; install it"
+    if error_class is LLMAuthenticationError:
+        key_advice = f"set {' or '.join(missing_keys)}" if missing_keys else "check the API key in the environment"
+        return f"{key_advice}, or pass api_key in llm_options"
+    return _ADVICE.get(error_class, "")
 
 
 def _retry_after(chain: Sequence[BaseException], now: datetime) -> float | None:
@@ -170,13 +181,16 @@ def _retry_after(chain: Sequence[BaseException], now: datetime) -> float | None:
 
 
 def retry_after_seconds(value: str, now: datetime) -> float | None:
-    """The seconds a Retry-After header asks for: a number, or an HTTP date (RFC 9110, section 10.2.3)."""
+    """Return the seconds of a Retry-After header.
+
+    The value is a number or an HTTP date (RFC 9110, section 10.2.3). None if it is neither.
+    """
     try:
         seconds = float(value)
     except ValueError:
         try:
-            when = parsedate_to_datetime(value)
+            retry_at = parsedate_to_datetime(value)
         except ValueError:
             return None
-        seconds = (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds()
+        seconds = (retry_at.replace(tzinfo=retry_at.tzinfo or UTC) - now).total_seconds()
     return max(seconds, 0.0) if math.isfinite(seconds) else None

@@ -1,8 +1,12 @@
-"""litellm's responses and stream chunks as plain replies. Pure: they are read by attribute, litellm is not needed."""
+"""litellm's responses and stream chunks as `LLMReply`.
+
+Pure functions, no I/O. Attributes are read without litellm.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,30 +15,36 @@ from mnesis.llm.base import Delta, LLMReply
 from mnesis.models.message import ToolPart
 from mnesis.models.usage import TokenUsage
 
-# Ten times the largest window on offer; above it a report is a fault, not a measurement.
-ABSURD_TOKENS = 100_000_000
+MAX_PLAUSIBLE_TOKENS = 100_000_000
+"""Ten times the largest context limit of any model. A report above it is an error of the provider."""
 
 
-def usage_of(report: Any) -> TokenUsage | None:
-    """A provider's report in our terms; None where it reports nothing, or what cannot be (nothing read, below zero).
+def parse_usage(report: Any) -> TokenUsage | None:
+    """Convert a usage report.
 
-    OpenAI's form counts cached tokens among `prompt_tokens`; litellm reports every provider so.
+    Returns None if it is missing or implausible (an empty prompt, negative numbers).
+
+    `prompt_tokens` includes cached tokens, as OpenAI counts; litellm converts the reports of all providers to this form.
     """
     details = getattr(report, "prompt_tokens_details", None)
-    asked = _count(report, "prompt_tokens")
-    answered = _count(report, "completion_tokens")
-    read = _count(details, "cached_tokens") or _count(report, "cache_read_input_tokens")
-    written = _count(report, "cache_creation_input_tokens") or _count(details, "cache_creation_tokens")
-    total = _count(report, "total_tokens")
-    counts = (asked, answered, read, written, total)
-    if asked == 0 or read + written > asked or not all(0 <= count < ABSURD_TOKENS for count in counts):
+    prompt_tokens = _count(report, "prompt_tokens")
+    completion_tokens = _count(report, "completion_tokens")
+    cache_read_tokens = _count(details, "cached_tokens") or _count(report, "cache_read_input_tokens")
+    cache_write_tokens = _count(report, "cache_creation_input_tokens") or _count(details, "cache_creation_tokens")
+    total_tokens = _count(report, "total_tokens")
+    counts = (prompt_tokens, completion_tokens, cache_read_tokens, cache_write_tokens, total_tokens)
+    if (
+        prompt_tokens == 0
+        or cache_read_tokens + cache_write_tokens > prompt_tokens
+        or not all(0 <= count < MAX_PLAUSIBLE_TOKENS for count in counts)
+    ):
         return None
     return TokenUsage(
-        input=asked - read - written,
-        output=answered,
-        cache_read=read,
-        cache_write=written,
-        total=max(total, asked + answered),
+        input=prompt_tokens - cache_read_tokens - cache_write_tokens,
+        output=completion_tokens,
+        cache_read=cache_read_tokens,
+        cache_write=cache_write_tokens,
+        total=max(total_tokens, prompt_tokens + completion_tokens),
     )
 
 
@@ -43,37 +53,40 @@ def _count(report: Any, name: str) -> int:
     return int(value) if isinstance(value, int | float) else 0
 
 
-def tool_part(id: str, name: str, arguments: str, provider: dict[str, Any] | None = None) -> ToolPart:
-    """A tool call. Arguments that are no JSON object are kept as they are in `raw_input`."""
+def parse_tool_call(id: str, name: str, arguments: str, provider: dict[str, Any] | None = None) -> ToolPart:
+    """Build a tool call.
+
+    Arguments that are not a JSON object are kept unchanged in `raw_input`.
+    """
     try:
-        parsed = json.loads(arguments or "{}", parse_constant=_refuse)
+        parsed = json.loads(arguments or "{}", parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         parsed = None
-    valid = isinstance(parsed, dict)
+    is_object = isinstance(parsed, dict)
     return ToolPart(
         tool_name=name,
         tool_call_id=id or new_id("call"),
-        input=parsed if valid else {},
-        raw_input=None if valid else arguments,
+        input=parsed if is_object else {},
+        raw_input=None if is_object else arguments,
         provider=provider,
     )
 
 
-def _refuse(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def whole_reply(choice: Any, usage: TokenUsage | None, cost: float, model: str) -> LLMReply:
-    """The reply in the first choice of a response that was not streamed."""
+def parse_reply(choice: Any, usage: TokenUsage | None, cost: float, model: str) -> LLMReply:
+    """Build the reply from the first choice of a response that was not streamed."""
     message = choice.message
     calls = [
-        tool_part(call.id, call.function.name or "", call.function.arguments or "", _provider_fields(call))
+        parse_tool_call(call.id, call.function.name or "", call.function.arguments or "", _provider_fields(call))
         for call in message.tool_calls or ()
     ]
     return LLMReply(
         text=message.content or "",
         reasoning=getattr(message, "reasoning_content", None) or "",
-        reasoning_blocks=tuple(dict(block) for block in getattr(message, "thinking_blocks", None) or ()),
+        reasoning_blocks=tuple(_returnable_block(block) for block in getattr(message, "thinking_blocks", None) or ()),
         tool_calls=tuple(calls),
         usage=usage,
         cost=cost,
@@ -92,21 +105,22 @@ class _Call:
 
 @dataclass
 class StreamedReply:
-    """A reply that grows with each chunk."""
+    """A reply that is built from the chunks of a stream."""
 
     text: str = ""
     reasoning: str = ""
     finish_reason: str = ""
-    report: Any = None
-    """The usage report that came last, as it came."""
+    usage_report: Any = None
+    """The last usage report, unchanged."""
+
     _calls: list[_Call] = field(default_factory=list)
-    _call_at: dict[int, _Call] = field(default_factory=dict)
+    _call_by_index: dict[int, _Call] = field(default_factory=dict)
     _blocks: list[dict[str, Any]] = field(default_factory=list)
-    _thinking: str = ""
+    _pending_thinking: str = ""
 
     def add(self, chunk: Any) -> Delta | None:
-        """Take a chunk in; the piece of text or reasoning it brought, if any."""
-        self.report = getattr(chunk, "usage", None) or self.report
+        """Add a chunk. Returns its text or reasoning, or None if it has neither."""
+        self.usage_report = getattr(chunk, "usage", None) or self.usage_report
         if not chunk.choices:
             return None
         choice = chunk.choices[0]
@@ -114,19 +128,21 @@ class StreamedReply:
         for fragment in choice.delta.tool_calls or ():
             self._add_call(fragment)
         for block in getattr(choice.delta, "thinking_blocks", None) or ():
-            self._add_block(dict(block))
+            self._add_block(_returnable_block(block))
         text, reasoning = choice.delta.content or "", getattr(choice.delta, "reasoning_content", None) or ""
         self.text += text
         self.reasoning += reasoning
         return Delta(text=text, reasoning=reasoning) if text or reasoning else None
 
-    def finished(self, usage: TokenUsage | None, cost: float, model: str) -> LLMReply:
-        """The whole reply."""
+    def to_reply(self, usage: TokenUsage | None, cost: float, model: str) -> LLMReply:
+        """Build the whole reply."""
         return LLMReply(
             text=self.text,
             reasoning=self.reasoning,
             reasoning_blocks=tuple(self._blocks),
-            tool_calls=tuple(tool_part(call.id, call.name, call.arguments, call.provider) for call in self._calls),
+            tool_calls=tuple(
+                parse_tool_call(call.id, call.name, call.arguments, call.provider) for call in self._calls
+            ),
             usage=usage,
             cost=cost,
             finish_reason=self.finish_reason or "stop",
@@ -135,10 +151,10 @@ class StreamedReply:
 
     def _add_call(self, fragment: Any) -> None:
         index = fragment.index or 0
-        call = self._call_at.get(index)
-        # Some providers number every call 0; a new id then begins a new call.
+        call = self._call_by_index.get(index)
+        # Some providers give every call the index 0; then a new id starts a new call.
         if call is None or (fragment.id and call.id and fragment.id != call.id):
-            call = self._call_at[index] = _Call()
+            call = self._call_by_index[index] = _Call()
             self._calls.append(call)
         call.id = call.id or fragment.id or ""
         call.name += fragment.function.name or ""
@@ -146,15 +162,26 @@ class StreamedReply:
         call.provider = _provider_fields(fragment) or call.provider
 
     def _add_block(self, block: dict[str, Any]) -> None:
-        """Thinking comes in pieces and is whole with its signature; other blocks come whole."""
+        """Add a block.
+
+        Thinking arrives in pieces and is complete with its signature; other blocks arrive complete.
+        """
         if block.get("type") != "thinking":
             self._blocks.append(block)
         elif block.get("signature"):
-            # The signed block repeats the text in some versions of litellm and leaves it out in others.
-            self._blocks.append({**block, "thinking": block.get("thinking") or self._thinking})
-            self._thinking = ""
+            # Some versions of litellm repeat the text in the signed block, others leave it out.
+            self._blocks.append({**block, "thinking": block.get("thinking") or self._pending_thinking})
+            self._pending_thinking = ""
         else:
-            self._thinking += block.get("thinking") or ""
+            self._pending_thinking += block.get("thinking") or ""
+
+
+def _returnable_block(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Remove the stream index that litellm adds to a block.
+
+    Providers reject blocks with unknown keys.
+    """
+    return {key: value for key, value in block.items() if key != "index"}
 
 
 def _provider_fields(call: Any) -> dict[str, Any] | None:

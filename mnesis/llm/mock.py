@@ -1,4 +1,4 @@
-"""A model that needs no key: it says what it was asked, and sums up by quoting. Deterministic."""
+"""A deterministic model without an API key: it echoes messages and summarizes by quoting."""
 
 from __future__ import annotations
 
@@ -9,38 +9,44 @@ from itertools import takewhile
 from typing import Any
 
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
-from mnesis.llm.mock_schema import smallest
-from mnesis.llm.mock_tools import named_calls
+from mnesis.llm.mock_schema import minimal_value
+from mnesis.llm.mock_tools import calls_named_in
 from mnesis.models.message import ToolPart
 from mnesis.models.usage import TokenUsage
 
-ECHO_CHARACTERS = 100
-RESULT_CHARACTERS = 300
-SCHEMA_FOLLOWS = "JSON Schema:\n"
-"""What stands before a schema that is told in words."""
-SUMMARY_LINES = 8
-SUMMARY_LINE_CHARACTERS = 120
+MAX_ECHO_CHARS = 100
+MAX_RESULT_CHARS = 300
+SCHEMA_MARKER = "JSON Schema:\n"
+"""The text before a schema in a system message."""
+
+MAX_SUMMARY_LINES = 8
+MAX_SUMMARY_LINE_CHARS = 120
 _FILE = re.compile(r"\[File .*?\[End of [^\]]*\]", re.DOTALL)
 
 
 class MockLLM:
-    """Answers without a provider. Chosen by `MNESIS_MOCK_LLM=1` wherever a model would be called."""
+    """A client that answers without a provider. `MNESIS_MOCK_LLM=1` selects it for every call."""
 
     async def complete(self, request: LLMRequest) -> LLMReply:
-        """The echo of the newest user message, for `purpose="summary"` a short frame that quotes its lines, or the smallest
-        value that satisfies `response_schema` or a schema in the system message.
+        """Return an echo of the newest user message.
 
-        Tools that a user message names are called first, with what it quotes as arguments."""
+        For `purpose="summary"`, the answer is a short outline that quotes the message. With `response_schema`, or a schema
+        in the system message, it is a minimal value that satisfies the schema. Tools that the user message names are
+        called first, with its quoted text as arguments.
+        """
         if calls := _calls(request):
-            usage = estimated_usage(request.messages, "".join(f"{call.tool_name}{call.input}" for call in calls))
+            usage = estimate_usage(request.messages, "".join(f"{call.tool_name}{call.input}" for call in calls))
             return LLMReply(tool_calls=calls, usage=usage, finish_reason="tool_calls", model=request.model)
         text = _text(request)
-        return LLMReply(text=text, usage=estimated_usage(request.messages, text), model=request.model)
+        return LLMReply(text=text, usage=estimate_usage(request.messages, text), model=request.model)
 
     async def stream(self, request: LLMRequest) -> AsyncGenerator[Delta | LLMReply, None]:
-        """The same, word by word; the pieces add up to exactly the text."""
+        """Yield the same answer word by word, then the reply.
+
+        The pieces add up to exactly the text.
+        """
         reply = await self.complete(request)
-        for piece in words(reply.text):
+        for piece in split_words(reply.text):
             yield Delta(text=piece)
         yield reply
 
@@ -48,34 +54,37 @@ class MockLLM:
 def _text(request: LLMRequest) -> str:
     if request.purpose == "summary":
         return _summary(request)
-    schema = _told_schema(request) if request.response_schema is None else request.response_schema
-    return _echo(request) if schema is None else json.dumps(smallest(schema))
+    schema = _schema_in_system_message(request) if request.response_schema is None else request.response_schema
+    return _echo(request) if schema is None else json.dumps(minimal_value(schema))
 
 
-def _told_schema(request: LLMRequest) -> Any:
-    """The schema that the system message tells, as that of an agent does; None if there is none."""
-    system = next((message_text(each) for each in request.messages if each.get("role") == "system"), "")
-    _, told, schema = system.rpartition(SCHEMA_FOLLOWS)
+def _schema_in_system_message(request: LLMRequest) -> Any:
+    """Return the schema in the system message (agents have one), or None if there is none."""
+    system = next((chat_message_text(each) for each in request.messages if each.get("role") == "system"), "")
+    _, marker, schema = system.rpartition(SCHEMA_MARKER)
     try:
-        return json.JSONDecoder().raw_decode(schema)[0] if told else None
+        return json.JSONDecoder().raw_decode(schema)[0] if marker else None
     except ValueError:
         return None
 
 
-def words(text: str) -> list[str]:
-    """The words of `text`, each with the white space behind it; joined they are `text` again."""
+def split_words(text: str) -> list[str]:
+    """Split `text` into words with the white space that follows them.
+
+    Joined, they are `text` again.
+    """
     return re.findall(r"^\s+|\S+\s*", text)
 
 
-def estimated_usage(messages: Sequence[Mapping[str, Any]], answer: str) -> TokenUsage:
-    """Usage counted from text alone: a token per four characters, at least one on each side."""
-    asked = max(sum(len(message_text(message)) for message in messages) // 4, 1)
-    answered = max(len(answer) // 4, 1)
-    return TokenUsage(input=asked, output=answered, total=asked + answered)
+def estimate_usage(messages: Sequence[Mapping[str, Any]], answer: str) -> TokenUsage:
+    """Estimate usage at four characters per token, at least one token for each direction."""
+    input_tokens = max(sum(len(chat_message_text(message)) for message in messages) // 4, 1)
+    output_tokens = max(len(answer) // 4, 1)
+    return TokenUsage(input=input_tokens, output=output_tokens, total=input_tokens + output_tokens)
 
 
-def message_text(message: Mapping[str, Any]) -> str:
-    """Everything a chat-completions message says: its text, text blocks, and the calls it makes."""
+def chat_message_text(message: Mapping[str, Any]) -> str:
+    """Return everything a chat-completions message says: its text, text blocks and calls."""
     content = message.get("content") or ""
     blocks = [content] if isinstance(content, str) else [block.get("text") or "" for block in content]
     functions = [call.get("function", {}) for call in message.get("tool_calls") or ()]
@@ -84,31 +93,34 @@ def message_text(message: Mapping[str, Any]) -> str:
 
 def _newest_user_text(request: LLMRequest) -> str:
     users = (message for message in reversed(request.messages) if message.get("role") == "user")
-    return message_text(next(users, {}))
+    return chat_message_text(next(users, {}))
 
 
 def _calls(request: LLMRequest) -> tuple[ToolPart, ...]:
-    asked = request.messages[-1] if request.messages else {}
-    if request.purpose == "summary" or asked.get("role") != "user":
+    last_message = request.messages[-1] if request.messages else {}
+    if request.purpose == "summary" or last_message.get("role") != "user":
         return ()
-    return named_calls(_typed_text(asked), request.tools, len(request.messages))
+    return calls_named_in(_user_text(last_message), request.tools, len(request.messages))
 
 
-def _typed_text(message: Mapping[str, Any]) -> str:
-    """What the user wrote: a reference to a file names tools too, and asks for none."""
-    return _FILE.sub(" ", message_text(message))
+def _user_text(message: Mapping[str, Any]) -> str:
+    """Return the text of a user message without file references.
+
+    File references name tools but do not request them.
+    """
+    return _FILE.sub(" ", chat_message_text(message))
 
 
 def _tool_results(request: LLMRequest) -> list[str]:
-    """What tools gave since the newest user message."""
-    newest = takewhile(lambda message: message.get("role") != "user", reversed(request.messages))
-    return [message_text(message) for message in newest if message.get("role") == "tool"][::-1]
+    """Return the tool results after the newest user message, oldest first."""
+    latest_messages = takewhile(lambda message: message.get("role") != "user", reversed(request.messages))
+    return [chat_message_text(message) for message in latest_messages if message.get("role") == "tool"][::-1]
 
 
 def _echo(request: LLMRequest) -> str:
-    results = "".join(f"A tool gave: {text[:RESULT_CHARACTERS]}\n" for text in _tool_results(request))
+    results = "".join(f"A tool gave: {text[:MAX_RESULT_CHARS]}\n" for text in _tool_results(request))
     return (
-        f"[Mock LLM response to: {_newest_user_text(request)[:ECHO_CHARACTERS]}]\n{results}"
+        f"[Mock LLM response to: {_newest_user_text(request)[:MAX_ECHO_CHARS]}]\n{results}"
         "This is a simulated response for demonstration purposes. "
         "Set MNESIS_MOCK_LLM=0 and provide an API key to use a real LLM."
     )
@@ -116,19 +128,19 @@ def _echo(request: LLMRequest) -> str:
 
 def _summary(request: LLMRequest) -> str:
     source = _newest_user_text(request)
-    lines = [line.strip(" \t#*->`")[:SUMMARY_LINE_CHARACTERS] for line in source.splitlines()]
+    lines = [line.strip(" \t#*->`")[:MAX_SUMMARY_LINE_CHARS] for line in source.splitlines()]
     lines = [line for line in lines if line]
-    if lines and lines[0] in lines[1:]:  # a fence: the record stands between the two
+    if lines and lines[0] in lines[1:]:  # a fence: the record is between the two lines
         lines = lines[1 : lines.index(lines[0], 1)]
-    # Two characters for each token that may be written, and half of the input: shorter on any count.
-    room = min(len(source) // 2, 2 * (request.max_output_tokens or len(source)))
-    frames = (_frame(lines[:count]) for count in range(SUMMARY_LINES, -1, -1))
-    return next((frame for frame in frames if len(frame) <= room), "\n".join(lines)[:room])
+    # Two characters per allowed output token, and at most half of the input: shorter than the source by any count.
+    max_chars = min(len(source) // 2, 2 * (request.max_output_tokens or len(source)))
+    outlines = (_outline(lines[:count]) for count in range(MAX_SUMMARY_LINES, -1, -1))
+    return next((outline for outline in outlines if len(outline) <= max_chars), "\n".join(lines)[:max_chars])
 
 
-def _frame(lines: Sequence[str]) -> str:
-    def bullets(chosen: Sequence[str]) -> str:
-        return "\n".join(f"- {line}" for line in chosen) or "- (none)"
+def _outline(lines: Sequence[str]) -> str:
+    def bullets(selected: Sequence[str]) -> str:
+        return "\n".join(f"- {line}" for line in selected) or "- (none)"
 
     return (
         f"## Goal\n{bullets(lines[:1])}\n\n## Completed Work\n{bullets(lines[1:-1])}\n\n"

@@ -1,4 +1,4 @@
-"""A value that satisfies a JSON Schema, as small as one can easily be. Deterministic."""
+"""Small values that satisfy a JSON Schema. Deterministic, no I/O."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_DEPTH = 50
-FORMATS = {
+FORMAT_EXAMPLES = {
     "date": "2000-01-01",
     "date-time": "2000-01-01T00:00:00Z",
     "duration": "P1D",
@@ -20,15 +20,18 @@ FORMATS = {
 }
 
 
-def smallest(schema: Any) -> Any:
-    """The value. Patterns and combinations that exclude each other are beyond it; what it gives then may not satisfy them."""
+def minimal_value(schema: Any) -> Any:
+    """Return a small value that satisfies the schema.
+
+    Patterns and conflicting combinations are not supported; the value may then not satisfy the schema.
+    """
     return _value(schema, schema, 0)
 
 
 def _value(schema: Any, root: Any, depth: int) -> Any:
     if not isinstance(schema, Mapping) or depth > MAX_DEPTH:
         return None
-    schema = _merged(schema, root, depth)
+    schema = _resolve_references(schema, root, depth)
     for name in ("default", "const"):
         if name in schema:
             return schema[name]
@@ -38,39 +41,42 @@ def _value(schema: Any, root: Any, depth: int) -> Any:
     for name in ("anyOf", "oneOf"):
         if schema.get(name):
             rest = {key: value for key, value in schema.items() if key != name}
-            return _value({**rest, **_simplest(schema[name], root)}, root, depth + 1)
-    return _typed(schema, root, depth)
+            return _value({**rest, **_simplest_choice(schema[name], root)}, root, depth + 1)
+    return _value_of_type(schema, root, depth)
 
 
-def _merged(schema: Mapping[str, Any], root: Any, depth: int) -> dict[str, Any]:
-    """The schema with its reference and `allOf` written into it."""
+def _resolve_references(schema: Mapping[str, Any], root: Any, depth: int) -> dict[str, Any]:
+    """Return the schema with its `$ref` and `allOf` merged into it."""
     merged = dict(schema)
-    parts = [_target(root, merged.pop("$ref"))] if "$ref" in merged else []
+    parts = [_referenced_schema(root, merged.pop("$ref"))] if "$ref" in merged else []
     for part in [*parts, *merged.pop("allOf", ())]:
         if isinstance(part, Mapping) and depth < MAX_DEPTH:
-            part = _merged(part, root, depth + 1)
+            part = _resolve_references(part, root, depth + 1)
             both = {**part.get("properties", {}), **merged.get("properties", {})}
             required = [*merged.get("required", ()), *part.get("required", ())]
             merged = {**part, **merged, "properties": both, "required": required}
     return merged
 
 
-def _target(root: Any, reference: Any) -> Any:
-    """What a reference inside the schema leads to; an empty schema for any other."""
-    found = root
+def _referenced_schema(root: Any, reference: Any) -> Any:
+    """Return the schema that a local reference points to.
+
+    For other references, return an empty schema.
+    """
+    target = root
     for step in str(reference).removeprefix("#").split("/")[1:]:
         name = step.replace("~1", "/").replace("~0", "~")
-        found = found.get(name, {}) if isinstance(found, Mapping) else {}
-    return found if str(reference).startswith("#") else {}
+        target = target.get(name, {}) if isinstance(target, Mapping) else {}
+    return target if str(reference).startswith("#") else {}
 
 
-def _simplest(choices: Any, root: Any) -> dict[str, Any]:
-    """null where it may be, else the first choice."""
-    choices = [_merged(choice, root, 0) for choice in choices if isinstance(choice, Mapping)] or [{}]
+def _simplest_choice(choices: Any, root: Any) -> dict[str, Any]:
+    """Return the null choice if there is one, otherwise the first choice."""
+    choices = [_resolve_references(choice, root, 0) for choice in choices if isinstance(choice, Mapping)] or [{}]
     return next((choice for choice in choices if choice.get("type") == "null"), choices[0])
 
 
-def _typed(schema: Mapping[str, Any], root: Any, depth: int) -> Any:
+def _value_of_type(schema: Mapping[str, Any], root: Any, depth: int) -> Any:
     kind = schema.get("type")
     kind = kind[0] if isinstance(kind, list) and kind else kind
     if kind == "object" or (kind is None and ("properties" in schema or "required" in schema)):
@@ -81,7 +87,7 @@ def _typed(schema: Mapping[str, Any], root: Any, depth: int) -> Any:
         items += [schema.get("items", {})] * (schema.get("minItems", 0) - len(items))
         return [_value(item, root, depth + 1) for item in items[: max(schema.get("minItems", 0), 0)]]
     if kind == "string":
-        text = FORMATS.get(schema.get("format", ""), "mock"[: schema.get("maxLength", 4)])
+        text = FORMAT_EXAMPLES.get(schema.get("format", ""), "mock"[: schema.get("maxLength", 4)])
         return text.ljust(schema.get("minLength", 0), "x")
     if kind in ("integer", "number"):
         return _number(schema, whole=kind == "integer")
@@ -89,16 +95,24 @@ def _typed(schema: Mapping[str, Any], root: Any, depth: int) -> Any:
 
 
 def _number(schema: Mapping[str, Any], *, whole: bool) -> float:
-    step = schema.get("multipleOf", 1 if whole else None)
-    low = schema.get("minimum", -math.inf)
-    above = schema.get("exclusiveMinimum", -math.inf)
-    high = min(schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf))
-    if low <= 0 and above < 0 and (high > 0 or high == schema.get("maximum") == 0):
+    multiple_of = schema.get("multipleOf", 1 if whole else None)
+    minimum = schema.get("minimum", -math.inf)
+    exclusive_minimum = schema.get("exclusiveMinimum", -math.inf)
+    maximum = min(schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf))
+    if minimum <= 0 and exclusive_minimum < 0 and (maximum > 0 or maximum == schema.get("maximum") == 0):
         return 0
-    if max(low, above) == -math.inf:
-        lowest: float = high - 1 if step is None else math.floor((high - 1) / step) * step
+    if max(minimum, exclusive_minimum) == -math.inf:
+        lowest: float = maximum - 1 if multiple_of is None else math.floor((maximum - 1) / multiple_of) * multiple_of
         return lowest
-    if step is None:
-        return float(low) if low > above else float(above + min(1.0, (high - above) / 2))
-    count = math.ceil(max(low, above) / step)
-    return float(count * step) if not whole else int((count + (count * step <= above)) * step)
+    if multiple_of is None:
+        return (
+            float(minimum)
+            if minimum > exclusive_minimum
+            else float(exclusive_minimum + min(1.0, (maximum - exclusive_minimum) / 2))
+        )
+    factor = math.ceil(max(minimum, exclusive_minimum) / multiple_of)
+    return (
+        float(factor * multiple_of)
+        if not whole
+        else int((factor + (factor * multiple_of <= exclusive_minimum)) * multiple_of)
+    )

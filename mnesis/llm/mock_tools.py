@@ -1,4 +1,7 @@
-"""Which tools the keyless model calls: those the user names, with what the message quotes as arguments. Deterministic."""
+"""The tool calls of the mock model. Deterministic, no I/O.
+
+The mock calls the tools that the user names, with quoted text as arguments.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,26 @@ _QUOTED = re.compile(r"\"([^\"]*)\"|'([^']*)'|`([^`]*)`")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
-def named_calls(text: str, tools: Sequence[Mapping[str, Any]], number: int) -> tuple[ToolPart, ...]:
-    """A call for each tool (chat-completions dicts) that `text` names, in order of mention. `number` makes their ids."""
-    found = [(place, tool["function"]) for tool in tools if (place := _place(tool["function"]["name"], text)) >= 0]
+def calls_named_in(text: str, tools: Sequence[Mapping[str, Any]], number: int) -> tuple[ToolPart, ...]:
+    """Return a call for each tool that `text` names, in order of mention.
+
+    `number` is part of the call ids.
+    """
+    mentions = [
+        (position, tool["function"]) for tool in tools if (position := _position(tool["function"]["name"], text)) >= 0
+    ]
     return tuple(
         ToolPart(
             tool_name=function["name"],
             tool_call_id=f"mock_call_{number}_{index}",
             input=_arguments(function.get("parameters") or {}, text),
         )
-        for index, (_, function) in enumerate(sorted(found, key=lambda each: each[0]))
+        for index, (_, function) in enumerate(sorted(mentions, key=lambda each: each[0]))
     )
 
 
-def _place(name: str, text: str) -> int:
-    """Where the name stands as a word of its own, -1 if it does not."""
+def _position(name: str, text: str) -> int:
+    """Return the position of the name as a whole word in the text, or -1."""
     match = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)
     return match.start() if match else -1
 
@@ -41,18 +49,21 @@ def _arguments(schema: Mapping[str, Any], text: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _value(field: Mapping[str, Any], quoted: Iterator[str], numbers: Iterator[str], required: bool) -> Any:
-    """The next thing in the message that can be this argument; for a required one something of its type, else None."""
+def _value(field: Mapping[str, Any], quoted: Iterator[str], numbers: Iterator[str], is_required: bool) -> Any:
+    """Return the next value of the message for this argument.
+
+    If there is none: a default if required, else None.
+    """
     match field.get("type"):
         case "string":
-            return next(quoted, (field.get("enum") or [""])[0] if required else None)
+            return next(quoted, (field.get("enum") or [""])[0] if is_required else None)
         case "integer":
-            return int(float(next(numbers, "1"))) if required else None
+            return int(float(next(numbers, "1"))) if is_required else None
         case "number":
-            return float(next(numbers, "1")) if required else None
+            return float(next(numbers, "1")) if is_required else None
         case "array":
-            return list(quoted) or ([] if required else None)
+            return list(quoted) or ([] if is_required else None)
         case "boolean":
-            return False if required else None
+            return False if is_required else None
         case _:
-            return {} if required else None
+            return {} if is_required else None

@@ -1,4 +1,4 @@
-"""No model at all: for conversations that are only recorded."""
+"""A client without a model, for conversations that are only recorded."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from mnesis.llm.base import Delta, LLMReply, LLMRequest
 
 
 class NoModel:
-    """A client that calls nothing. Compaction then works without a model (level 3); `send()` says that there is none."""
+    """A client that calls no model.
+
+    Compaction works at level 3; `send()` raises `LLMAuthenticationError`.
+    """
 
     async def complete(self, request: LLMRequest) -> LLMReply:
-        raise LLMAuthenticationError("no model is configured here; give llm= or use record()", model=request.model)
+        raise LLMAuthenticationError(
+            "no model is configured; pass llm=, or store the turn with record()", model=request.model
+        )
 
     async def stream(self, request: LLMRequest) -> AsyncIterator[Delta | LLMReply]:
         yield await self.complete(request)

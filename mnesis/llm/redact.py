@@ -1,4 +1,4 @@
-"""Blanking of secrets in texts that providers and libraries hand us."""
+"""Redaction of secrets in the messages of providers and libraries. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _SECRETS = (
 
 
 def redact(text: str) -> str:
-    """`text` with API keys, bearer tokens and the like replaced by `[redacted]`.
+    """Replace API keys, bearer tokens and similar secrets in `text` with `[redacted]`.
 
-    Known are keys by their prefix (sk-…, AKIA…, AIza…), credentials of an Authorization header, and whatever stands
-    behind a name such as `api_key=`, `"token": ` or `?key=`.
+    Recognizes keys by prefix (sk-…, AKIA…, AIza…), credentials of an Authorization header, and values after a name such
+    as `api_key=`, `"token": ` or `?key=`.
     """
     for pattern in _SECRETS:
-        text = pattern.sub(_blanked, text)
+        text = pattern.sub(_redact_match, text)
     return text
 
 
-def _blanked(match: re.Match[str]) -> str:
+def _redact_match(match: re.Match[str]) -> str:
     value = match.groupdict().get("value") or match.group()
     return match.group().removesuffix(value) + "[redacted]"

@@ -1,4 +1,4 @@
-"""The one place that chooses which model client answers."""
+"""The choice of the model client for a value that a user passed."""
 
 from __future__ import annotations
 
@@ -13,45 +13,51 @@ from mnesis.llm.litellm import LiteLLM
 from mnesis.llm.mock import MockLLM
 from mnesis.llm.redact import redact
 
-MOCK_SWITCH = "MNESIS_MOCK_LLM"
+MOCK_VARIABLE = "MNESIS_MOCK_LLM"
 
 
 def resolve(llm: object | None = None) -> LLM:
-    """The client for what a user gave: None, a model string, an object with `complete` and `stream`, or a function.
+    """Return the client for a value that a user passed.
 
-    None calls the model each request names, a string that model in its place, both through litellm. Whatever is chosen,
-    `MNESIS_MOCK_LLM=1`, read at each call, puts `MockLLM` in its place. Raises ConfigurationError for anything else.
+    The value is None, a model string, an object with `complete` and `stream`, or a function. None calls the model that
+    each request names, a string calls that model instead; both use litellm. `MNESIS_MOCK_LLM=1`, read at each call,
+    replaces any client with `MockLLM`.
+
+    Raises `ConfigurationError` for any other value.
     """
-    return llm if isinstance(llm, SwitchedLLM) else SwitchedLLM(_client(llm))
+    return llm if isinstance(llm, SwitchedLLM) else SwitchedLLM(_make_client(llm))
 
 
 class SwitchedLLM:
-    """`inner`, or `MockLLM` for every call made while the environment has `MNESIS_MOCK_LLM=1`."""
+    """A client that calls `inner`, or `MockLLM` while the environment has `MNESIS_MOCK_LLM=1`."""
 
     def __init__(self, inner: LLM) -> None:
         self.inner = inner
 
     async def complete(self, request: LLMRequest) -> LLMReply:
-        """The whole answer of the client in charge."""
-        chosen = self._chosen()
-        with _typed_failures(chosen, request):
-            return _checked_reply(await chosen.complete(request), chosen, request)
+        """Return the whole answer of the active client."""
+        client = self._active_client()
+        with _convert_errors(client, request):
+            return _check_reply(await client.complete(request), client, request)
 
     async def stream(self, request: LLMRequest) -> AsyncGenerator[Delta | LLMReply, None]:
-        """The pieces of the client in charge, then its whole answer."""
-        chosen = self._chosen()
-        with _typed_failures(chosen, request):
-            async with closing_stream(chosen.stream(request)) as pieces:
+        """Yield the pieces of the active client, then its whole answer."""
+        client = self._active_client()
+        with _convert_errors(client, request):
+            async with closing_stream(client.stream(request)) as pieces:
                 async for piece in pieces:
-                    yield piece if isinstance(piece, Delta) else _checked_reply(piece, chosen, request)
+                    yield piece if isinstance(piece, Delta) else _check_reply(piece, client, request)
 
-    def _chosen(self) -> LLM:
-        return MockLLM() if mock_is_on() else self.inner
+    def _active_client(self) -> LLM:
+        return MockLLM() if is_mock_enabled() else self.inner
 
 
 @contextmanager
-def _typed_failures(client: LLM, request: LLMRequest) -> Iterator[None]:
-    """Whatever a client fails with is an `LLMError`; a failed assertion is a test's and stays one."""
+def _convert_errors(client: LLM, request: LLMRequest) -> Iterator[None]:
+    """Convert any exception of a client to an `LLMError`.
+
+    Assertion errors pass, because they belong to tests.
+    """
     try:
         yield
     except (LLMError, AssertionError):
@@ -62,19 +68,22 @@ def _typed_failures(client: LLM, request: LLMRequest) -> Iterator[None]:
         raise LLMError(message, model=request.model) from error
 
 
-def _checked_reply(reply: object, client: LLM, request: LLMRequest) -> LLMReply:
+def _check_reply(reply: object, client: LLM, request: LLMRequest) -> LLMReply:
     if isinstance(reply, LLMReply):
         return reply
     name, kind = type(client).__name__, type(reply).__name__
-    raise LLMResponseError(f"{name} gave a {kind}; a client gives Delta pieces and one LLMReply", model=request.model)
+    raise LLMResponseError(
+        f"{name} returned a {kind}; a client must return an LLMReply, or yield Delta pieces and one LLMReply",
+        model=request.model,
+    )
 
 
-def mock_is_on() -> bool:
-    """Whether `MNESIS_MOCK_LLM` is exactly "1" now."""
-    return os.environ.get(MOCK_SWITCH) == "1"
+def is_mock_enabled() -> bool:
+    """Return whether `MNESIS_MOCK_LLM` is exactly "1" now."""
+    return os.environ.get(MOCK_VARIABLE) == "1"
 
 
-def _client(llm: object | None) -> LLM:
+def _make_client(llm: object | None) -> LLM:
     if llm is None:
         return LiteLLM()
     if isinstance(llm, str) and llm.strip():
@@ -84,6 +93,6 @@ def _client(llm: object | None) -> LLM:
     if callable(llm) and not isinstance(llm, type):
         return CallableLLM(llm)
     raise ConfigurationError(
-        f"llm={llm!r} is no language model; give a model string such as 'anthropic/claude-sonnet-4-5', a function"
+        f"llm={llm!r} is not a language model; pass a model string such as 'anthropic/claude-sonnet-4-5', a function"
         " (messages) -> str, or an object with the methods complete(request) and stream(request)"
     )

@@ -1,4 +1,7 @@
-"""Repeating a model call that failed for a passing reason. `retry_delay`, a pure function, decides when."""
+"""Retries of model calls that failed for a transient reason.
+
+`retry_delay` decides when, without I/O.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ OnRetry = Callable[[int, LLMError, float], None]
 async def complete_with_retry(
     llm: LLM, request: LLMRequest, retry: RetryConfig, on_retry: OnRetry | None = None
 ) -> LLMReply:
-    """`llm.complete(request)`, repeated as `retry` says. Raises the error of the last attempt."""
+    """Call `llm.complete(request)` with retries. Raises the error of the last attempt."""
     async for attempt in _attempts(retry, on_retry):
         with attempt:
             return await llm.complete(request)
@@ -30,41 +33,44 @@ async def complete_with_retry(
 async def stream_with_retry(
     llm: LLM, request: LLMRequest, retry: RetryConfig, on_retry: OnRetry | None = None
 ) -> AsyncGenerator[Delta | LLMReply, None]:
-    """`llm.stream(request)`, repeated as `retry` says until its first piece is there; never after that.
+    """Call `llm.stream(request)`, with retries until the first piece has arrived.
 
-    The last item is the whole reply. Raises the error of the last attempt, and LLMResponseError for a stream that ends
-    without a reply. Closing the generator closes the model's stream.
+    The last item is the whole reply. Closing the generator closes the model's stream.
+
+    Raises the error of the last attempt, or `LLMResponseError` if the stream ends without a reply.
     """
     async for attempt in _attempts(retry, on_retry):
         with attempt:
             pieces = llm.stream(request)
-            last = await anext(pieces, None)
+            item = await anext(pieces, None)
     text = ""
     async with closing_stream(pieces):
-        while last is not None:
-            yield last
-            if isinstance(last, LLMReply):
+        while item is not None:
+            yield item
+            if isinstance(item, LLMReply):
                 return
-            text += last.text
-            last = await anext(pieces, None)
+            text += item.text
+            item = await anext(pieces, None)
     raise LLMResponseError("the model's stream ended without a reply", model=request.model, partial_text=text)
 
 
 def retry_delay(retry: RetryConfig, attempt: int, error: BaseException) -> float | None:
-    """Seconds to wait after `attempt` (from 1) failed with `error`; None: do not repeat.
+    """Return the seconds to wait after `attempt` (from 1) failed with `error`.
+
+    None means do not retry.
 
     The wait is `base_delay · 2^(attempt-1)`, at most `max_delay`; with jitter, between half of that and all of it.
-    A provider's Retry-After is waited out in full, or, when it is longer than `max_delay`, not at all.
+    A provider's Retry-After is respected in full; if it is longer than `max_delay`, there is no retry.
     """
     if not isinstance(error, LLMError) or not error.retryable or attempt > retry.max_retries:
         return None
-    asked = error.retry_after_seconds or 0.0
-    if asked > retry.max_delay:
+    requested_seconds = error.retry_after_seconds or 0.0
+    if requested_seconds > retry.max_delay:
         return None
     delay = min(retry.base_delay * 2.0 ** (attempt - 1), retry.max_delay)
     if retry.jitter:
         delay *= random.uniform(0.5, 1.0)  # noqa: S311 - spreads clients in time; nothing secret depends on it
-    return max(delay, asked)
+    return max(delay, requested_seconds)
 
 
 def _attempts(retry: RetryConfig, on_retry: OnRetry | None) -> tenacity.AsyncRetrying:
@@ -72,13 +78,13 @@ def _attempts(retry: RetryConfig, on_retry: OnRetry | None) -> tenacity.AsyncRet
 
     delay = 0.0
 
-    def due(state: tenacity.RetryCallState) -> bool:
+    def should_retry(state: tenacity.RetryCallState) -> bool:
         nonlocal delay
         error = state.outcome.exception() if state.outcome is not None and state.outcome.failed else None
-        wanted = retry_delay(retry, state.attempt_number, error) if error is not None else None
-        delay = wanted or 0.0
-        if wanted is not None and on_retry is not None and isinstance(error, LLMError):
+        next_delay = retry_delay(retry, state.attempt_number, error) if error is not None else None
+        delay = next_delay or 0.0
+        if next_delay is not None and on_retry is not None and isinstance(error, LLMError):
             on_retry(state.attempt_number, error, delay)
-        return wanted is not None
+        return next_delay is not None
 
-    return tenacity.AsyncRetrying(retry=due, wait=lambda _: delay, stop=tenacity.stop_never, reraise=True)
+    return tenacity.AsyncRetrying(retry=should_retry, wait=lambda _: delay, stop=tenacity.stop_never, reraise=True)

@@ -1,1 +1,1 @@
-"""Frozen values. They know nothing of stores, providers or frameworks."""
+"""Frozen values. They do not depend on stores, providers or frameworks."""

@@ -1,4 +1,4 @@
-"""What comes of agents at work: one item of a map, a whole map, a delegation."""
+"""The results of agents: one item of a map, a whole map, a delegation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mnesis.models.usage import TokenUsage
 
 
 class _AgentResult(BaseModel):
-    """What came of one agent.
+    """The result of one agent.
 
-    `session_id` names its session, which keeps everything it said and did ("" if none was opened). `success` is True only
-    for a finished answer; else `error` says why not, and `error_kind` is `llm_error`, `timeout`, `validation` (no answer
-    that satisfies the schema), `max_turns`, `doom_loop` (the same tool call over and over), `context` (it cannot be made to
-    fit the model's window), `template` or `worker_died`. `output` is the validated value where a schema was given.
-    `turns` are calls of `send()`; `attempts` is 1 and one more for each answer that was refused and each model call that
-    was repeated. `intermediate_outputs` are the texts of the turns before the last. `cost` is in US dollars.
+    `session_id` is the agent's session, which keeps everything it wrote and did ("" if none was opened). `success` is True
+    only for a finished answer. Otherwise `error` says why, and `error_kind` is `llm_error`, `timeout`, `validation` (no
+    answer satisfied the schema), `max_turns`, `doom_loop` (the same tool call again and again), `context` (the context does
+    not fit the model's window), `template` or `worker_died`. `output` is the validated value if a schema was given.
+    `turns` counts calls of `send()`. `attempts` is 1, plus one for each rejected answer and each repeated model call.
+    `intermediate_outputs` are the texts of the turns before the last. `cost` is in US dollars.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -35,8 +35,11 @@ class _AgentResult(BaseModel):
 
 
 class AgentMapResult(_AgentResult):
-    """One item of `AgenticMap`. `index` is its place among the inputs, from 0. `output_text` is the answer, or for a
-    failure the last thing that was said. `resumed` marks one that an earlier run of this id had finished."""
+    """The result of one item of `AgenticMap`.
+
+    `index` is the position of the input, from 0. `output_text` is the answer, or the last text of a failed agent.
+    `resumed` is True if an earlier run with this id had finished the item.
+    """
 
     index: int = 0
     input: Any = None
@@ -47,12 +50,12 @@ class AgentMapResult(_AgentResult):
 
     @property
     def usage(self) -> TokenUsage:
-        """`token_usage`, under the name that other results have for it."""
+        """The same as `token_usage`, under the name that other results use."""
         return self.token_usage
 
 
 class DelegateResult(_AgentResult):
-    """What a sub-agent made of its task. `text` is its answer, or for a failure the last thing it said."""
+    """The result of a sub-agent. `text` is its answer, or the last text of a failed agent."""
 
     text: str = ""
     usage: TokenUsage = TokenUsage()

@@ -1,4 +1,4 @@
-"""The configuration classes, under a second path: `mnesis.models.config` beside `mnesis.config`."""
+"""The configuration classes of `mnesis.config`, under a second import path."""
 
 from mnesis.config import (
     CompactionConfig,

@@ -1,13 +1,14 @@
-"""The active context: which items stand for the log now, and how much room they take."""
+"""The active context and the window: the items that currently represent the log, and their tokens."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnesis.display import plots
+from mnesis.display.displayable import Displayable
 from mnesis.display.panel import Bar, Panel, context_bar
-from mnesis.display.shown import Shown
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 class Cover:
     """A span of the log that the active context does not show message by message.
 
-    `first_seq` to `last_seq`, both included, are shown as the summary `summary_id`, or not at all where it is None (a
-    span taken out of the view on purpose; the log keeps it). Covers of a session never overlap; what lies between
-    them stands in the context as it is.
+    The messages `first_seq` to `last_seq`, both inclusive, are shown as the summary `summary_id`. If it is None, the span
+    was hidden on purpose and is not shown; the log keeps it. Covers of a session never overlap. Messages between covers are
+    shown as they are.
     """
 
     first_seq: int
@@ -31,9 +32,14 @@ class Cover:
     summary_id: str | None
 
 
+def find_cover(covers: Iterable[Cover], seq: int) -> Cover | None:
+    """Return the cover that contains a seq. None if the context shows that message itself."""
+    return next((cover for cover in covers if cover.first_seq <= seq <= cover.last_seq), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """The output of one tool call is shown as a marker: part `part_index` of message `seq`. The log keeps the output."""
+    """A tool output that is shown as a marker: part `part_index` of message `seq`. The log keeps the output."""
 
     seq: int
     part_index: int
@@ -42,10 +48,10 @@ class Prune:
 
 @dataclass(frozen=True, slots=True)
 class ActiveContext:
-    """Everything that stands for the log now, in order, read in one transaction.
+    """Everything that currently represents the log, read in one transaction.
 
-    `items` are `Summary` and `Message` values by place in the log; `prunes` are keyed by (seq, part index). `pins` are places of
-    messages that stay as they are.
+    `items` are summaries and messages in log order. `prunes` are keyed by (seq, part index). `pins` are the seqs of messages
+    that are never folded.
     """
 
     session: SessionRecord
@@ -57,7 +63,7 @@ class ActiveContext:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Tokens a window may take, and the marks that drive compaction; all in tokens."""
+    """The token limits of a window and the thresholds of compaction."""
 
     context_limit: int
     max_output_tokens: int
@@ -68,12 +74,12 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Window(Shown):
-    """What one request shows: messages in order, each with its token count.
+class Window(Displayable):
+    """The content of one request: messages in order, each with its token count.
 
-    `messages` hold summaries as messages with `is_summary`, pruned outputs as markers, synthetic results for calls
-    that have none. `tokens` counts them and the system prompt. `omitted` says how many messages stand behind a marker
-    for want of room (0 unless the context is over its budget). `budget` holds the session's marks, where it is known.
+    `messages` contain summaries as messages with `is_summary`, markers for pruned outputs, and synthetic results for calls
+    without a result. `tokens` counts them and the system prompt. `omitted` is the number of messages that a marker replaces
+    to save space; it is 0 unless the context exceeds its budget. `budget` holds the session's limits, if known.
     """
 
     messages: tuple[Message, ...]
@@ -86,38 +92,35 @@ class Window(Shown):
 
     @property
     def shares(self) -> dict[str, int]:
-        """Tokens by what they are spent on, "other" being what the request carries beside prompt and messages."""
-        said = [message for message in self.messages if not message.is_summary]
-        outputs = sum(message.tool_tokens for message in said)
+        """Tokens by purpose. "other" are those of the request that are neither prompt nor messages."""
+        log_messages = [message for message in self.messages if not message.is_summary]
+        outputs = sum(message.tool_tokens for message in log_messages)
         shares = {
             "system prompt": self.system_tokens,
             "summaries": sum(message.token_count for message in self.messages if message.is_summary),
-            "messages": sum(message.token_count for message in said) - outputs,
+            "messages": sum(message.token_count for message in log_messages) - outputs,
             "tool outputs": outputs,
         }
         return {**shares, "other": self.tokens - sum(shares.values())}
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw its gauge with matplotlib. See `mnesis.display.plots`."""
-        return plots.gauge(self._bar(), ax=ax)
+        """Draw the fill of the window with matplotlib. See `mnesis.display.plots`."""
+        return plots.draw_gauge(self._bar(), ax=ax)
 
     def _bar(self) -> Bar:
-        """The gauge, in tokens as they are counted here: the budget's marks are the provider's."""
+        """Build the fill bar in tokens of our own count; the limits of the budget are in the provider's count."""
         if self.budget is None:
             return context_bar(self.shares, usable_tokens=self.budget_tokens)
-        counted = min(1.0, self.budget_tokens / max(self.budget.usable_tokens, 1))
+        scale = min(1.0, self.budget_tokens / max(self.budget.usable_tokens, 1))
         return context_bar(
             self.shares,
             usable_tokens=self.budget_tokens,
-            soft_tokens=int(self.budget.soft_tokens * counted),
-            reserved_tokens=int((self.budget.context_limit - self.budget.usable_tokens) * counted),
+            soft_tokens=int(self.budget.soft_tokens * scale),
+            reserved_tokens=int((self.budget.context_limit - self.budget.usable_tokens) * scale),
         )
 
     def _panel(self) -> Panel:
         used = f"{self.tokens:,} of {self.budget_tokens:,}"
         facts = (("tokens", used), ("messages", f"{len(self.messages):,}"))
-        badges = (f"{self.omitted:,} left out behind a marker",) if self.omitted else ()
+        badges = (f"{self.omitted:,} replaced by a marker",) if self.omitted else ()
         return Panel("Window", badges, facts, (self._bar(), message_table(self.messages)))
-
-
-JsonDict = dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something an integrity check found. `fix` says what to do."""
+    """A finding of an integrity check. `fix` says what to do."""
 
     severity: Literal["ok", "warning", "error"]
     check: str

@@ -1,4 +1,4 @@
-"""What maps over many inputs give back."""
+"""The results of maps over many inputs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from mnesis.display.displayable import Displayable
 from mnesis.display.panel import Panel
-from mnesis.display.shown import Shown
 from mnesis.models.tables import batch_panel
 from mnesis.models.usage import TokenUsage
 
 
 class MapResult(BaseModel):
-    """What came of one input.
+    """The result of one input.
 
-    `input` is it as a JSON value. `output` is an instance of the pydantic class, or the JSON value; None if there is no
-    success. `error_kind` then says why: `timeout`, `validation` (no answer satisfied the schema), `llm_error`, `template`
-    (the prompt could not be made of this input), `worker_died` (it ended every process that worked on it). `attempts` are
-    the model calls made; `usage` and `cost` (US dollars; 0.0 where unknown) cover all of them. `resumed`: the result was
-    stored before, or another process did the work.
+    `input` is the input as a JSON value. `output` is an instance of the pydantic class or a JSON value, and None for a
+    failure. `error_kind` is then `timeout`, `validation` (no answer satisfied the schema), `llm_error`, `template` (the
+    prompt could not be rendered for this input) or `worker_died` (it ended every process that worked on it). `attempts`
+    counts the model calls; `usage` and `cost` (US dollars, 0.0 if unknown) cover all of them. `resumed` is True if the
+    result was stored earlier, or if another process did the work.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,8 +41,8 @@ class MapResult(BaseModel):
 Result = TypeVar("Result")
 
 
-class Batch(BaseModel, Shown, Generic[Result]):
-    """All results of a run, each list in the order of the inputs. Sums cover every attempt, also those of failed items."""
+class Batch(BaseModel, Displayable, Generic[Result]):
+    """All results of a run, each list in input order. Sums cover every attempt, including those of failed items."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,27 +55,27 @@ class Batch(BaseModel, Shown, Generic[Result]):
 
     @classmethod
     def of(cls, results: Iterable[Any], run_id: str) -> Self:
-        """The batch of these results, which may come in any order."""
-        found = sorted(results, key=lambda result: result.index)
+        """Build a batch from results in any order."""
+        ordered = sorted(results, key=lambda result: result.index)
         return cls(
-            successes=[result for result in found if result.success],
-            failures=[result for result in found if not result.success],
-            total_attempts=sum(result.attempts for result in found),
-            usage=sum((result.usage for result in found), TokenUsage()),
-            cost=sum(result.cost for result in found),
-            run_id=found[0].run_id if found else run_id,
+            successes=[result for result in ordered if result.success],
+            failures=[result for result in ordered if not result.success],
+            total_attempts=sum(result.attempts for result in ordered),
+            usage=sum((result.usage for result in ordered), TokenUsage()),
+            cost=sum(result.cost for result in ordered),
+            run_id=ordered[0].run_id if ordered else run_id,
         )
 
     @property
     def total(self) -> int:
-        """How many inputs there were."""
+        """The number of inputs."""
         return len(self.successes) + len(self.failures)
 
     @property
     def results(self) -> list[Result]:
-        """Successes and failures together, in the order of the inputs."""
-        found: list[Any] = [*self.successes, *self.failures]
-        return sorted(found, key=lambda result: result.index)
+        """Successes and failures together, in input order."""
+        results: list[Any] = [*self.successes, *self.failures]
+        return sorted(results, key=lambda result: result.index)
 
     def _panel(self) -> Panel:
         return batch_panel(type(self).__name__, self, [*self.failures, *self.successes])

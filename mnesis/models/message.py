@@ -1,8 +1,8 @@
-"""Messages and the parts they are made of: frozen values, as they stand in the log.
+"""Messages and their parts, as frozen values in the form that the log stores.
 
-A tool call is a `ToolPart` in an assistant message. Its outcome is part of it where it was known when the message was
-recorded; otherwise it follows as a `ToolResultPart` in a message of role `tool`. Nothing is ever filled in later: the
-log is append-only.
+A tool call is a `ToolPart` in an assistant message. It contains its result if the result was known when the message was
+recorded. Otherwise the result follows as a `ToolResultPart` in a message with role `tool`. The log is append-only, so a
+stored part is never completed later.
 """
 
 from __future__ import annotations
@@ -29,21 +29,23 @@ class TextPart(_Value):
     type: Literal["text"] = "text"
     text: str
     provider: dict[str, Any] | None = None
-    """What a provider wants back verbatim with this part; opaque."""
+    """Opaque data that the provider needs back verbatim with this part."""
 
 
 class ReasoningPart(_Value):
-    """A model's reasoning. Sent back only to providers that ask for it."""
+    """A model's reasoning. It is sent back only to providers that require it."""
 
     type: Literal["reasoning"] = "reasoning"
     text: str
     provider: dict[str, Any] | None = None
-    """What a provider wants back verbatim (for example a signature); opaque."""
+    """Opaque data that the provider needs back verbatim, for example a signature."""
 
 
 class FileRefPart(_Value):
-    """A file kept outside the message: its id (the SHA-256 of its bytes, in hex) and what is known of it. `path` is what
-    it was called; `token_count` that of the whole content."""
+    """A reference to a file stored outside the message.
+
+    `content_id` is the SHA-256 of its bytes, in hex. `path` is its original path. `token_count` covers the whole content.
+    """
 
     type: Literal["file_ref"] = "file_ref"
     content_id: str
@@ -54,7 +56,7 @@ class FileRefPart(_Value):
 
 
 class ToolStatus(_Value):
-    """How far a tool call has come. Times are milliseconds since 1970."""
+    """The progress of a tool call. Times are milliseconds since 1970."""
 
     state: Literal["pending", "running", "completed", "error"] = "pending"
     started_at: int | None = None
@@ -62,41 +64,41 @@ class ToolStatus(_Value):
 
 
 class ToolPart(_Value):
-    """A tool call, with its outcome where that was known when the message was recorded."""
+    """A tool call, with its result if that was known when the message was recorded."""
 
     type: Literal["tool"] = "tool"
     tool_name: str
     tool_call_id: str
     input: dict[str, Any] = Field(default_factory=dict)
     raw_input: str | None = None
-    """The arguments as the model wrote them, kept only where they are not the JSON object they should be."""
+    """The arguments as the model wrote them, kept only if they are not a JSON object."""
     output: str | None = None
     output_file: FileRefPart | None = None
-    """Where the whole output is kept, if it was too large for the message; `output` then describes it."""
+    """Where the complete output is stored if it was too large for the message. `output` then describes it."""
     error_message: str | None = None
     status: ToolStatus = ToolStatus()
     provider: dict[str, Any] | None = None
 
     @property
     def has_result(self) -> bool:
-        """Whether the outcome is part of this part."""
+        """Whether this part contains the result."""
         return self.output is not None or self.error_message is not None or self.status.state in ("completed", "error")
 
     def result(self) -> ToolResultPart:
-        """The outcome as a part of its own."""
-        failed = self.error_message is not None or self.status.state == "error"
+        """Return the result as a separate part."""
+        is_error = self.error_message is not None or self.status.state == "error"
         output = self.error_message if self.error_message is not None else self.output
         return ToolResultPart(
             tool_call_id=self.tool_call_id,
             tool_name=self.tool_name,
             output=output or "",
-            is_error=failed,
+            is_error=is_error,
             output_file=self.output_file,
         )
 
 
 class ToolResultPart(_Value):
-    """The outcome of a tool call that an earlier message made."""
+    """The result of a tool call in an earlier message."""
 
     type: Literal["tool_result"] = "tool_result"
     tool_call_id: str
@@ -104,11 +106,11 @@ class ToolResultPart(_Value):
     output: str = ""
     is_error: bool = False
     output_file: FileRefPart | None = None
-    """Where the whole output is kept, if it was too large for the message; `output` then describes it."""
+    """Where the complete output is stored if it was too large for the message. `output` then describes it."""
 
 
 class ImagePart(_Value):
-    """An image, by address or as base64 data."""
+    """An image, as a URL or as base64 data."""
 
     type: Literal["image"] = "image"
     url: str | None = None
@@ -118,9 +120,10 @@ class ImagePart(_Value):
 
 
 class FilePart(_Value):
-    """A file whose content stands in the message: text, or base64 data.
+    """A file with its content in the message, as text or as base64 data.
 
-    `path` instead of both names a file on disk, which is read when the message is sent; it is never stored."""
+    Instead, `path` can name a file on disk, which is read when the message is sent. A path is never stored.
+    """
 
     type: Literal["file"] = "file"
     name: str = "file"
@@ -131,7 +134,7 @@ class FilePart(_Value):
 
 
 class DataPart(_Value):
-    """A block of another library, kept as it is; `text` is how it reads where it cannot be sent as itself."""
+    """A block of another library, stored unchanged. `text` replaces it where it cannot be sent as such."""
 
     type: Literal["data"] = "data"
     kind: str
@@ -143,11 +146,11 @@ MessagePart = Annotated[
     TextPart | ReasoningPart | ToolPart | ToolResultPart | ImagePart | FilePart | FileRefPart | DataPart,
     Field(discriminator="type"),
 ]
-PARTS: TypeAdapter[list[MessagePart]] = TypeAdapter(list[MessagePart])
+PARTS_ADAPTER: TypeAdapter[list[MessagePart]] = TypeAdapter(list[MessagePart])
 
 
 class FinishReason(StrEnum):
-    """Why a model stopped. Compares equal to its string; providers may report others."""
+    """The reason why a model stopped. Equal to its string; providers may report other reasons."""
 
     STOP = "stop"
     MAX_TOKENS = "max_tokens"
@@ -158,11 +161,11 @@ class FinishReason(StrEnum):
 
 
 class Message(_Value):
-    """One message of the log, or, with `is_summary`, the stand-in for a span of it.
+    """A message of the log, or, with `is_summary`, a summary that replaces a span of it.
 
-    `seq` is its place in the session's log, dense and starting at 1 (0 while it is not stored yet). `created_at` is in
-    milliseconds since 1970 and is for people: order is `seq`. `token_count` was taken once, when the message was
-    appended, and includes `tool_tokens`, the part of it that tool outputs take. `tokens` is what the provider reported
+    `seq` is the position in the session's log, dense and starting at 1; it is 0 until the message is stored. `created_at`
+    is in milliseconds since 1970 and for display only: the order is `seq`. `token_count` is counted once, when the message
+    is appended, and includes `tool_tokens`, the tokens of tool outputs. `tokens` is the usage that the provider reported
     for the call that produced the message.
     """
 
@@ -180,40 +183,40 @@ class Message(_Value):
     finish_reason: str | None = None
     is_summary: bool = False
     extra: dict[str, Any] = Field(default_factory=dict)
-    """What an adapter needs to give its own message back exactly; opaque to the engine."""
+    """Opaque data with which an adapter restores its own message exactly."""
 
     def text_content(self) -> str:
-        """The text of the message: its text parts, joined without anything between them."""
+        """Return the text parts of the message, joined without a separator."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
     @property
     def tool_calls(self) -> list[ToolPart]:
-        """The tool calls this message makes, in order."""
+        """The tool calls of this message, in order."""
         return [part for part in self.parts if isinstance(part, ToolPart)]
 
     @property
     def tool_results(self) -> list[ToolResultPart]:
-        """The tool results this message carries, in order; those that stand in its own calls are not among them."""
+        """The tool results of this message, in order, without the results inside its own calls."""
         return [part for part in self.parts if isinstance(part, ToolResultPart)]
 
     @property
     def file_refs(self) -> list[FileRefPart]:
-        """The stored files this message refers to, in order: its own, and outputs of tools that were moved out."""
+        """The stored files that this message refers to, in order, including offloaded tool outputs."""
         outputs = (p.output_file if isinstance(p, ToolPart | ToolResultPart) else p for p in self.parts)
         return [part for part in outputs if isinstance(part, FileRefPart)]
 
     @property
     def provider_id(self) -> str:
-        """The provider named in the model string ("" if none is)."""
+        """The provider in the model string, or ""."""
         return self.model_id.split("/", 1)[0] if "/" in self.model_id else ""
 
 
 MessageWithParts = Message
-"""The same class under the name the documentation of `messages()` gives it."""
+"""`Message`, under the name that the documentation of `messages()` uses."""
 
 
 def text_message(role: Role, text: str, **fields: Any) -> Message:
-    """A message of one text part."""
+    """Create a message with one text part."""
     return Message(id=fields.pop("id", None) or new_id("msg"), role=role, parts=(TextPart(text=text),), **fields)
 
 

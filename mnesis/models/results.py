@@ -1,13 +1,13 @@
-"""What callers get back."""
+"""The results that sessions return."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer
 
+from mnesis.display.displayable import Displayable
 from mnesis.display.panel import Panel, Table
-from mnesis.display.shown import Shown
 from mnesis.models.message import FinishReason, Message, ToolPart
 from mnesis.models.summary import Summary
 from mnesis.models.tables import message_table, summary_table
@@ -19,17 +19,25 @@ class _Result(BaseModel):
 
 
 class CompactionAttempt(_Result):
-    """One try at a summary: the level, and why it was not taken ("" if it was)."""
+    """One attempt at a summary: its level, and why it was rejected, or None if it was accepted."""
 
     level: int
-    refused: str = ""
+    rejection: Annotated[str | None, BeforeValidator(lambda reason: reason or None)] = Field(
+        default=None, validation_alias=AliasChoices("rejection", "refused")
+    )
+
+    @model_serializer
+    def _serialize(self) -> dict[str, Any]:
+        # Databases and exports hold this field under its first name, with "" for None.
+        return {"level": self.level, "refused": self.rejection or ""}
 
 
-class CompactionResult(_Result, Shown):
-    """What a compaction did. `level_used` is 0 when there was nothing to do, or nothing that would have helped.
+class CompactionResult(_Result, Displayable):
+    """The result of a compaction.
 
-    `level_used` is the highest level any of its summaries needed; `summary_message_id` the newest summary's id ("" if
-    none). Token counts are of the whole context, before and after. `usage` and `cost` are the summariser's.
+    `level_used` is the highest level that any of its summaries needed. It is 0 if nothing was folded, because nothing was
+    due or nothing would have helped. `summary_message_id` is the id of the newest summary, or "". `tokens_before` and
+    `tokens_after` measure the whole context. `usage` and `cost` (US dollars) are those of the summarizing model.
     """
 
     session_id: str
@@ -60,13 +68,13 @@ class CompactionResult(_Result, Shown):
             ("cost", f"${self.cost:.4f}"),
         )
         badges = (f"level {self.level_used}" if self.level_used else "nothing folded", self.trigger)
-        rows = [(str(attempt.level), attempt.refused or "taken") for attempt in self.attempts]
+        rows = [(str(attempt.level), attempt.rejection or "accepted") for attempt in self.attempts]
         attempts = (Table(("level", "outcome"), rows, ("level",)),) if rows else ()
         return Panel(f"Compaction of {self.session_id}", badges, facts, attempts)
 
 
 class ContextBreakdown(_Result):
-    """Stored token counts of the active context. `tool_outputs` are part of `messages`."""
+    """The stored token counts of the active context. `tool_outputs` is part of `messages`."""
 
     system_prompt: int = Field(default=0, ge=0)
     summary: int = Field(default=0, ge=0)
@@ -76,8 +84,11 @@ class ContextBreakdown(_Result):
 
 
 class TurnSnapshot(_Result):
-    """The context right after a turn. `measured_tokens` is its size as far as known (reports of the provider included);
-    `compact_result` the compaction this turn set off, once it has finished."""
+    """The context right after a turn.
+
+    `measured_tokens` is its size, including what the provider reported. `compact_result` is the compaction that this turn
+    triggered, once it has finished.
+    """
 
     turn_index: int = Field(ge=0)
     role: str = "assistant"
@@ -90,10 +101,11 @@ class TurnSnapshot(_Result):
 
 
 class TurnResult(_Result):
-    """A finished turn of `send()`. `tokens` and `cost` (US dollars; 0.0 where unknown) cover every call of the turn.
+    """The result of a turn of `send()`.
 
-    `tool_calls` are calls the session cannot run itself: give their results with the next `send()`.
-    `compaction_result` is the newest compaction that finished since the turn before.
+    `tokens` and `cost` (US dollars, 0.0 if unknown) cover every model call of the turn. `tool_calls` are calls that the
+    session cannot run itself; pass their results to the next `send()`. `compaction_result` is the newest compaction that
+    finished since the previous turn.
     """
 
     message_id: str
@@ -110,7 +122,7 @@ class TurnResult(_Result):
 
 
 class RecordResult(_Result):
-    """A turn stored by `record()`."""
+    """The result of `record()`: the stored turn."""
 
     user_message_id: str
     assistant_message_id: str
@@ -120,23 +132,23 @@ class RecordResult(_Result):
 
 
 class TextDelta(_Result):
-    """A piece of the answer, as the provider sent it."""
+    """A piece of the reply, as the provider sent it."""
 
     type: Literal["text_delta"] = "text_delta"
     text: str
 
 
 class TurnComplete(_Result):
-    """The last event of a stream: the stored turn."""
+    """The last event of a stream: the result of the stored turn."""
 
     type: Literal["turn_complete"] = "turn_complete"
     result: TurnResult
 
 
-class Expansion(_Result, Shown):
-    """One page of what stands behind a summary: its originals, exact and in order, or its child summaries.
+class Expansion(_Result, Displayable):
+    """One page of what a summary covers: its original messages, verbatim and in order, or its child summaries.
 
-    `next_cursor` continues where this page ends; None at the end.
+    `next_cursor` continues where this page ends. It is None on the last page.
     """
 
     summary_id: str
@@ -152,7 +164,7 @@ class Expansion(_Result, Shown):
 
 
 class Description(_Result):
-    """What an id names: `kind` is session, message, summary or file; `details` its metadata."""
+    """The object that an id refers to: its kind, its text and its metadata in `details`."""
 
     id: str
     kind: Literal["session", "message", "summary", "file"]

@@ -1,4 +1,4 @@
-"""A map run as a store keeps it: its items, who works on them, and what came of each."""
+"""A stored map run: its items, the workers that hold them, and the outcome of each item."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Literal
 from mnesis.models.usage import TokenUsage
 
 ItemState = Literal["pending", "running", "done", "failed"]
-"""`pending` waits for a worker; `running` is one worker's until its lease ends; `done` and `failed` are final."""
+"""`pending` waits for a worker; `running` belongs to one worker until its lease ends; `done` and `failed` are final."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """A run to begin, or to go on with. `fingerprint` stands for everything that decides the results besides the inputs
-    (template, schema, model, options): a run of the same id with another one is another run."""
+    """A run to begin or to continue.
+
+    `fingerprint` identifies everything that determines the results besides the inputs: template, schema, model and options.
+    The same run id with another fingerprint is an error.
+    """
 
     id: str
     kind: str
@@ -25,7 +28,7 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class MapRun:
-    """A run and how far it is. `total` is None until all inputs are known. Sums are those of finished items."""
+    """A run and its progress. `total` is None until all inputs are known. Sums cover finished items only."""
 
     id: str
     kind: str
@@ -42,20 +45,23 @@ class MapRun:
     cost: float = 0.0
 
     @property
-    def stored(self) -> int:
-        """Items that are stored, whatever their state."""
+    def item_count(self) -> int:
+        """The number of stored items in any state."""
         return self.pending + self.running + self.done + self.failed
 
     @property
     def is_finished(self) -> bool:
-        """Whether all inputs are known and none waits or runs."""
+        """Whether all inputs are known and no item is pending or running."""
         return self.total is not None and self.done + self.failed == self.total
 
 
 @dataclass(frozen=True, slots=True)
 class RunItem:
-    """One item. `input` and `outcome` are JSON texts. `claims` counts how often a worker took it; a worker that dies
-    leaves it `running` until `lease_until` (milliseconds since 1970)."""
+    """One item of a run. `input` and `outcome` are JSON texts.
+
+    `claims` counts how often a worker claimed the item. If the worker dies, the item stays `running` until `lease_until`
+    (milliseconds since 1970).
+    """
 
     index: int
     input: str
@@ -69,7 +75,7 @@ class RunItem:
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
-    """What came of an item: `done` or `failed`, with the JSON text that says it, and what it took."""
+    """The outcome of an item: its final state, its JSON text, and the attempts, tokens and cost (US dollars)."""
 
     index: int
     state: Literal["done", "failed"]

@@ -1,4 +1,4 @@
-"""What a search asks for and what it gives back."""
+"""Search queries and their results."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, overload
 
+from mnesis.display.displayable import Displayable
 from mnesis.display.panel import MAX_ROWS, Panel, Prose, Table
-from mnesis.display.shown import Shown
-from mnesis.display.text import when
+from mnesis.display.text import format_time
 from mnesis.models.message import Message, Role
-from mnesis.models.tables import around, message_table
+from mnesis.models.tables import excerpt_around, message_table
 
 SearchMode = Literal["words", "substring"]
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search. `session_id` None: every session of the store.
+    """A search query. `session_id` None searches every session of the store.
 
-    `mode` "words" ranks by what the words of `query` weigh; "substring" finds `query` itself, newest first. `role`, `tool`
-    (its name), `after` and `before` (milliseconds since 1970, `before` not included) and `summary_id` (what stands behind
-    it) narrow it. `cursor` continues a page.
+    `mode` "words" ranks by the words of `query`, weighted by rarity; "substring" finds `query` verbatim, newest first.
+    Filters are `role`, `tool` (a name), `after` and `before` (milliseconds since 1970, `before` exclusive) and `summary_id`
+    (messages that this summary covers). `cursor` continues after a page.
     """
 
     query: str
@@ -41,11 +41,11 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchHit(Shown):
-    """An original that was found. `score` orders hits of one search and means nothing beyond it.
+class SearchHit(Displayable):
+    """An original message that matches a search. `score` orders the hits of one search and has no other meaning.
 
-    `excerpt` is the stretch of its text that matches best; `summary_id` the summary that stands for it in the context now
-    (None: it stands there itself, or is hidden). `neighbours` are the messages around it, if asked for.
+    `excerpt` is the part of its text that matches best. `summary_id` is the summary that covers it in the context now, or
+    None if the context shows it or it is hidden. `neighbours` are the surrounding messages, if requested.
     """
 
     message_id: str
@@ -62,7 +62,7 @@ class SearchHit(Shown):
         facts = (
             ("message", self.message_id),
             ("session", self.session_id),
-            ("at", when(self.created_at)),
+            ("at", format_time(self.created_at)),
             ("stands in the context as", self.summary_id or "itself, or is hidden"),
         )
         around_it = (message_table(self.neighbours),) if self.neighbours else ()
@@ -70,8 +70,8 @@ class SearchHit(Shown):
 
 
 @dataclass(frozen=True, slots=True)
-class SearchPage(Shown, Sequence[SearchHit]):
-    """Hits, best first. `next_cursor` continues where the page ends, None at the end."""
+class SearchPage(Displayable, Sequence[SearchHit]):
+    """Hits, best first. `next_cursor` continues where the page ends; it is None on the last page."""
 
     hits: tuple[SearchHit, ...] = ()
     next_cursor: str | None = None
@@ -91,7 +91,7 @@ class SearchPage(Shown, Sequence[SearchHit]):
 
     def _panel(self) -> Panel:
         rows = [
-            (str(hit.seq), hit.role, when(hit.created_at), hit.excerpt, hit.summary_id or "")
+            (str(hit.seq), hit.role, format_time(hit.created_at), hit.excerpt, hit.summary_id or "")
             for hit in self.hits[:MAX_ROWS]
         ]
         columns = ("seq", "role", "at", "excerpt", "folded into")
@@ -102,7 +102,7 @@ class SearchPage(Shown, Sequence[SearchHit]):
 
 @dataclass(frozen=True, slots=True)
 class GrepMatch:
-    """A place where a pattern matches: the message, which part of its text, and the line around it."""
+    """A match of a pattern: the message, the position in its text, and the line."""
 
     message_id: str
     seq: int
@@ -115,17 +115,17 @@ class GrepMatch:
 
 @dataclass(frozen=True, slots=True)
 class GrepGroup:
-    """Matches in neighbouring messages that one summary covers; `summary_id` None: they stand in the context themselves."""
+    """Matches in adjacent messages that the same summary covers; `summary_id` None means that no summary covers them."""
 
     summary_id: str | None
     matches: tuple[GrepMatch, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class GrepPage(Shown):
-    """Matches in order of the log, grouped. `next_cursor` continues, None at the end.
+class GrepPage(Displayable):
+    """Matches in log order, grouped by covering summary. `next_cursor` continues; it is None on the last page.
 
-    `timed_out`: the time limit ended the search; the cursor continues after the message it was in.
+    `timed_out` is True if the time limit ended the search. The cursor then continues after the message where it ended.
     """
 
     groups: tuple[GrepGroup, ...] = ()
@@ -139,7 +139,7 @@ class GrepPage(Shown):
 
     def _panel(self) -> Panel:
         rows = [
-            (str(match.seq), match.role, around(match.line, match.text), group.summary_id or "")
+            (str(match.seq), match.role, excerpt_around(match.line, match.text), group.summary_id or "")
             for group in self.groups
             for match in group.matches
         ]

@@ -1,4 +1,4 @@
-"""The state of a session, and how a turn changes it."""
+"""The state of a session, and the effect of an append on it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, Literal
 from mnesis.models.usage import TokenUsage
 
 NO_MODEL = "none"
-"""The model of a session that is only recorded and was never given one."""
+"""The model of a session that only records and has no model."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """Token usage that arrives with an append.
+    """The token usage that comes with an append.
 
-    `request`: the provider's report of a request whose extent is known; `inferred`: a report by somebody who called the
-    model on their own; `estimate`: no report at all, `usage` is counted from the text. `request_estimate` is what the
-    stored counts said of the request (0: unknown).
+    `kind` is `request` for the provider's report of a request that we built, `inferred` for a report from a caller that
+    called the model itself, and `estimate` if there is no report and `usage` is counted from the text. `request_estimate`
+    is the size of the request by our own count, or 0 if unknown. `cost` is in US dollars.
     """
 
     usage: TokenUsage
@@ -28,12 +28,12 @@ class UsageReport:
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """One session as the store keeps it. Token counts are the session model's; times are milliseconds.
+    """One stored session. Token counts are for the session's model; times are milliseconds since 1970.
 
-    `message_tokens` and `summary_tokens` are the stored counts of what stands in the active context (pruned outputs
-    not counted); `tool_tokens` is the part of `message_tokens` that tool outputs take; `system_tokens` the system
-    prompt's. `context_tokens` is the size of the context as far as known, `last_request_tokens` the newest report since
-    the last fold. `calibration` is how much larger the provider counts than we do (≥ 1). `usage` and `cost` are lifetime sums.
+    `message_tokens` and `summary_tokens` are our own counts of the active context, without pruned outputs. `tool_tokens` is
+    the part of `message_tokens` that are tool outputs, and `system_tokens` the count of the system prompt. `context_tokens`
+    is the best known size of the context. `last_request_tokens` is the newest report since the last fold, or None.
+    `calibration` is the ratio of the provider's count to ours, at least 1. `usage` and `cost` (US dollars) are lifetime sums.
     """
 
     id: str
@@ -59,34 +59,37 @@ class SessionRecord:
 
     @property
     def stored_tokens(self) -> int:
-        """What the stored counts say of the context: system prompt, summaries and messages."""
+        """The size of the context by our own counts: system prompt, summaries and messages."""
         return self.system_tokens + self.summary_tokens + self.message_tokens
 
 
 MAX_CALIBRATION = 4.0
-MIN_CALIBRATED_REQUEST = 500
+"""A larger ratio is a mistake in the report, not a property of a tokenizer."""
+MIN_CALIBRATION_REQUEST_TOKENS = 500
+"""Smaller requests consist mostly of overhead and do not show the ratio."""
 
 
 def after_append(
     state: SessionRecord,
     *,
-    messages: int,
+    message_count: int,
     tokens: int,
     tool_tokens: int,
     reply_tokens: int,
     report: UsageReport | None,
     **others: Any,
 ) -> SessionRecord:
-    """The state after `messages` messages of `tokens` tokens were appended, `reply_tokens` of them the model's reply.
+    """Return the state after an append of `message_count` messages with `tokens` tokens.
 
-    How a report moves `context_tokens`: a known request *is* the context (input and output). An inferred report counts
-    as a whole request when its input is larger than the previous report's since the last fold, or, for the first
-    one, when it is at least half of the estimated window; otherwise it describes the turn alone, and the context grows
-    by it. The stored counts are the floor under all of it. `others` are further fields to set.
+    `reply_tokens` of them belong to the model's reply. `others` are further fields to set.
+    A report updates `context_tokens` as follows. After a known request, the context is its input and output. An inferred
+    report counts as a whole request if its input is larger than that of the previous report since the last fold, or, for
+    the first report, if it is at least half of the estimated window. Otherwise it describes only this turn, and the context
+    grows by it. The context is never smaller than our own counts.
     """
     message_tokens = state.message_tokens + tokens
     changes: dict[str, Any] = {
-        "last_seq": state.last_seq + messages,
+        "last_seq": state.last_seq + message_count,
         "message_tokens": message_tokens,
         "tool_tokens": state.tool_tokens + tool_tokens,
         "context_tokens": state.context_tokens + tokens,
@@ -96,22 +99,23 @@ def after_append(
         changes["usage"] = state.usage + report.usage
         changes["cost"] = state.cost + report.cost
         if report.kind != "estimate" and report.usage.request_tokens + report.usage.output:
-            changes |= _reported(state, tokens - reply_tokens, report)
+            changes |= _report_changes(state, tokens - reply_tokens, report)
     floor = state.system_tokens + state.summary_tokens + message_tokens
     changes["context_tokens"] = max(changes["context_tokens"], floor)
-    # One copy: this runs inside every append's transaction.
+    # One copy only: this runs in the transaction of every append.
     return replace(state, **changes)
 
 
-def _reported(before: SessionRecord, asked_tokens: int, report: UsageReport) -> dict[str, Any]:
-    asked, answered = report.usage.request_tokens, report.usage.output
-    whole = report.kind == "request" or _is_whole_request(asked, before, before.stored_tokens + asked_tokens)
+def _report_changes(before: SessionRecord, new_request_tokens: int, report: UsageReport) -> dict[str, Any]:
+    input_tokens, output_tokens = report.usage.request_tokens, report.usage.output
+    window_estimate = before.stored_tokens + new_request_tokens
+    is_whole = report.kind == "request" or _is_whole_request(input_tokens, before, window_estimate)
     changes: dict[str, Any] = {
-        "context_tokens": asked + answered if whole else before.context_tokens + asked + answered,
-        "last_request_tokens": asked,
+        "context_tokens": input_tokens + output_tokens + (0 if is_whole else before.context_tokens),
+        "last_request_tokens": input_tokens,
     }
-    if report.kind == "request" and min(report.request_estimate, asked) >= MIN_CALIBRATED_REQUEST:
-        changes["calibration"] = min(max(asked / report.request_estimate, 1.0), MAX_CALIBRATION)
+    if report.kind == "request" and min(report.request_estimate, input_tokens) >= MIN_CALIBRATION_REQUEST_TOKENS:
+        changes["calibration"] = min(max(input_tokens / report.request_estimate, 1.0), MAX_CALIBRATION)
     return changes
 
 
@@ -121,14 +125,14 @@ def _is_whole_request(input_tokens: int, before: SessionRecord, window_estimate:
     return input_tokens > before.last_request_tokens
 
 
-def counted_anew(state: SessionRecord) -> SessionRecord:
-    """The state after a fold: the context is what the stored counts say, until the next report."""
+def recount(state: SessionRecord) -> SessionRecord:
+    """Return the state after a fold: until the next report, the size of the context is our own count."""
     return replace(state, context_tokens=state.stored_tokens, last_request_tokens=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """A model call that gave no answer: when, after which message, why, and what had arrived (never sent back)."""
+    """A model call that gave no reply. `partial_text` is what had arrived; it is never sent back to a model."""
 
     after_seq: int
     kind: Literal["failed", "cancelled"]

@@ -1,4 +1,4 @@
-"""How messages and summaries look in tables; shared by the values that show themselves."""
+"""Tables of messages, summaries and map results, for the values that display themselves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from reprlib import Repr
 from typing import Any
 
-from mnesis.display.panel import MAX_ROWS, Panel, Table, span
+from mnesis.display.panel import MAX_ROWS, Panel, Table, format_span
 from mnesis.display.text import one_line
 from mnesis.models.message import Message
 from mnesis.models.summary import Summary
@@ -18,22 +18,24 @@ _brief.maxstring = _brief.maxother = PREVIEW_CHARS
 
 
 def message_table(messages: Sequence[Message]) -> Table:
-    """Place, role, size and beginning of each message."""
+    """Build a table with the seq, role, size and beginning of each message."""
     rows = [_message_row(message) for message in messages[:MAX_ROWS]]
     return Table(("seq", "role", "tokens", "begins"), rows, ("seq", "tokens"), len(messages) - len(rows))
 
 
 def summary_table(summaries: Sequence[Summary]) -> Table:
-    """Id, kind, span, size and beginning of each summary."""
-    rows = [(s.id, s.kind, span(s.first_seq, s.last_seq), f"{s.token_count:,}", s.text) for s in summaries[:MAX_ROWS]]
+    """Build a table with the id, kind, span, size and beginning of each summary."""
+    rows = [
+        (s.id, s.kind, format_span(s.first_seq, s.last_seq), f"{s.token_count:,}", s.text) for s in summaries[:MAX_ROWS]
+    ]
     return Table(("id", "kind", "messages", "tokens", "begins"), rows, ("tokens",), len(summaries) - len(rows))
 
 
 def _message_row(message: Message) -> tuple[str, ...]:
     role = "summary" if message.is_summary else message.role
-    said = next((part.text for part in message.parts if part.type == "text" and part.text), "")
-    named = ", ".join(part.tool_name for part in message.tool_calls)
-    return str(message.seq), role, f"{message.token_count:,}", said or named or _other(message)
+    text = next((part.text for part in message.parts if part.type == "text" and part.text), "")
+    tool_names = ", ".join(part.tool_name for part in message.tool_calls)
+    return str(message.seq), role, f"{message.token_count:,}", text or tool_names or _other(message)
 
 
 def _other(message: Message) -> str:
@@ -41,16 +43,16 @@ def _other(message: Message) -> str:
     return next((output for output in outputs if output), "") or "(no text)"
 
 
-def around(line: str, found: str, chars: int = PREVIEW_CHARS) -> str:
-    """`line` on one line, or where it is long, the stretch of it that begins shortly before `found`."""
-    place = line.find(found)
-    if len(line) <= chars or place < chars // 2:
+def excerpt_around(line: str, match: str, chars: int = PREVIEW_CHARS) -> str:
+    """Return `line` on one line; of a long line only the part that starts shortly before `match`."""
+    start = line.find(match)
+    if len(line) <= chars or start < chars // 2:
         return one_line(line, chars)
-    return "…" + one_line(line[place - chars // 4 :], chars - 1)
+    return "…" + one_line(line[start - chars // 4 :], chars - 1)
 
 
 def batch_panel(name: str, batch: Any, results: Iterable[Any]) -> Panel:
-    """A map run: its sums, and what came of its items, failures first. `results` are `batch`'s, in that order."""
+    """Build the panel of a map run: its sums and its results. `results` are those of `batch`, failures first."""
     rows = [_result_row(result) for _, result in zip(range(MAX_ROWS), results, strict=False)]
     facts = (
         ("items", f"{batch.total:,}"),
@@ -67,5 +69,5 @@ def _result_row(result: Any) -> tuple[str, ...]:
     if not result.success:
         return str(result.index), result.error_kind or "failed", str(result.attempts), result.error or ""
     output = result.output
-    said = output if isinstance(output, str) else _brief.repr(output)
-    return str(result.index), "resumed" if result.resumed else "ok", str(result.attempts), said
+    text = output if isinstance(output, str) else _brief.repr(output)
+    return str(result.index), "resumed" if result.resumed else "ok", str(result.attempts), text

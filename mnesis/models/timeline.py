@@ -1,4 +1,4 @@
-"""How the size of the context went, turn by turn."""
+"""The size of the context, turn by turn."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from io import StringIO
 from typing import TYPE_CHECKING, overload
 
 from mnesis.display import plots
+from mnesis.display.displayable import Displayable
 from mnesis.display.panel import Chart, Panel, Table
-from mnesis.display.shown import Shown
 from mnesis.models.context import Budget
 from mnesis.models.results import CompactionResult, TurnSnapshot
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TimelineTurn:
-    """A turn, counted from 1, and the size of the context after it, in tokens.
+    """A turn, counted from 1, with the size of the context after it, in tokens.
 
-    `compactions` followed it, before the next one; `level` is the highest they needed (0: markers alone), `trigger` the last
-    one's reason, `tokens_before` the size the first found, `tokens_after` what the last left. `created_at` in milliseconds.
+    `compactions` is the number of compactions between this turn and the next. `level` is the highest level they needed (0 if
+    only markers were set), and `trigger` the trigger of the last. `tokens_before` is the size before the first, and
+    `tokens_after` the size after the last. `created_at` is in milliseconds since 1970.
     """
 
     turn: int
@@ -38,8 +39,8 @@ class TimelineTurn:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Timeline(Shown, Sequence[TimelineTurn]):
-    """The turns of a session in order, a sequence; `budget` holds the thresholds. `str()` draws it as text."""
+class Timeline(Displayable, Sequence[TimelineTurn]):
+    """A sequence of the turns of a session. `budget` holds the thresholds. `str()` draws it as text."""
 
     session_id: str
     turns: tuple[TimelineTurn, ...]
@@ -53,7 +54,7 @@ class Timeline(Shown, Sequence[TimelineTurn]):
         compactions: Sequence[CompactionResult],
         budget: Budget,
     ) -> Timeline:
-        """The timeline of turns and compactions as a store keeps them, both oldest first."""
+        """Build a timeline from turns and compactions, both oldest first."""
         return cls(session_id, tuple(_turns(turns, compactions)), budget)
 
     def __len__(self) -> int:
@@ -71,11 +72,11 @@ class Timeline(Shown, Sequence[TimelineTurn]):
 
     @property
     def compacted(self) -> tuple[TimelineTurn, ...]:
-        """The turns that were followed by compactions."""
+        """The turns that a compaction followed."""
         return tuple(turn for turn in self.turns if turn.compactions)
 
     def to_csv(self) -> str:
-        """One line per turn after a head with the names of `TimelineTurn`; what is not known is empty."""
+        """Return CSV with the fields of `TimelineTurn` as header and one line per turn. Unknown values are empty."""
         out = StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(TimelineTurn.__slots__)
@@ -83,21 +84,21 @@ class Timeline(Shown, Sequence[TimelineTurn]):
         return out.getvalue()
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw it with matplotlib: context tokens over turns, thresholds, compactions. See `mnesis.display.plots`."""
+        """Draw context tokens, thresholds and compactions with matplotlib. See `mnesis.display.plots`."""
         sizes = [(turn.turn, turn.context_tokens) for turn in self.turns]
         drops = [(t.turn, t.tokens_before or 0, t.tokens_after or 0) for t in self.compacted]
-        return plots.sawtooth(sizes, drops, self.budget.soft_tokens, self.budget.usable_tokens, ax=ax)
+        return plots.draw_sawtooth(sizes, drops, self.budget.soft_tokens, self.budget.usable_tokens, ax=ax)
 
     def __str__(self) -> str:
-        from mnesis.display.console import plain
+        from mnesis.display.console import render_plain_text
 
-        return plain(self._panel())
+        return render_plain_text(self._panel())
 
     def __repr__(self) -> str:
         return f"<Timeline of {self.session_id!r}: turns={len(self.turns)} compacted={len(self.compacted)}>"
 
     def _panel(self) -> Panel:
-        done = sum(turn.compactions for turn in self.turns)
+        compaction_count = sum(turn.compactions for turn in self.turns)
         chart = Chart(
             tuple(turn.context_tokens for turn in self.turns),
             frozenset(place for place, turn in enumerate(self.turns) if turn.compactions),
@@ -105,7 +106,7 @@ class Timeline(Shown, Sequence[TimelineTurn]):
             "turn 1",
             f"turn {self.turns[-1].turn:,}" if self.turns else "",
         )
-        facts = (("turns", f"{len(self.turns):,}"), ("compactions", f"{done:,}"))
+        facts = (("turns", f"{len(self.turns):,}"), ("compactions", f"{compaction_count:,}"))
         return Panel(f"Timeline of {self.session_id}", (), facts, (chart, *_table(self.compacted)))
 
 
@@ -117,16 +118,16 @@ def _turns(turns: Sequence[TurnSnapshot], compactions: Sequence[CompactionResult
         yield _turn(turn, by_turn.get(turn.turn_index, []))
 
 
-def _turn(turn: TurnSnapshot, done: Sequence[CompactionResult]) -> TimelineTurn:
+def _turn(turn: TurnSnapshot, compactions: Sequence[CompactionResult]) -> TimelineTurn:
     return TimelineTurn(
         turn.turn_index + 1,
         turn.seq,
         turn.measured_tokens,
-        len(done),
-        max((result.level_used for result in done), default=0),
-        done[-1].trigger if done else "",
-        done[0].tokens_before if done else None,
-        done[-1].tokens_after if done else None,
+        len(compactions),
+        max((result.level_used for result in compactions), default=0),
+        compactions[-1].trigger if compactions else "",
+        compactions[0].tokens_before if compactions else None,
+        compactions[-1].tokens_after if compactions else None,
         turn.created_at,
     )
 

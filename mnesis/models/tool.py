@@ -1,4 +1,4 @@
-"""Tools for a model, described once and rendered for any framework."""
+"""The description of a tool, independent of any framework."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool: its name, what it is for, the JSON Schema of its arguments, and the function that runs it.
+    """A tool for models: name, description, JSON Schema of the arguments, and handler.
 
-    `handler` takes the arguments by keyword and returns a string or something JSON can hold; it may be async. Tools that
-    change nothing say so with `read_only`.
+    `handler` takes the arguments by keyword and returns a string or a JSON value; it may be async. `read_only` declares that
+    the tool changes nothing.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Token usage as providers report it."""
+"""Token usage as reported by providers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class TokenUsage(BaseModel):
-    """Tokens of one model call, or of many added up.
+    """The tokens of one model call, or the sum over several calls.
 
-    `input` are the tokens read at full price; those read from the provider's cache (`cache_read`) and those written to
-    it (`cache_write`) are counted beside them, not among them. `total` is what the provider called the total, 0 if it
-    said nothing.
+    `input` counts only tokens at full price. Tokens read from the provider's cache (`cache_read`) and written to it
+    (`cache_write`) are counted separately. `total` is the total that the provider reported, or 0 if it reported none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,14 +21,14 @@ class TokenUsage(BaseModel):
     total: int = Field(default=0, ge=0)
 
     def effective_total(self) -> int:
-        """`total` where it was reported, else the sum of the four counts."""
+        """Return `total` if it was reported, otherwise the sum of the four counts."""
         return self.total or self.input + self.output + self.cache_read + self.cache_write
 
     @property
     def request_tokens(self) -> int:
-        """Tokens of the request: input, cache reads and cache writes together."""
-        named = self.input + self.cache_read + self.cache_write
-        return named or max(self.total - self.output, 0)
+        """The tokens of the request: input, cache reads and cache writes."""
+        counted = self.input + self.cache_read + self.cache_write
+        return counted or max(self.total - self.output, 0)
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
         return TokenUsage(

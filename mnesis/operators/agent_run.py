@@ -1,4 +1,4 @@
-"""One agent at work: turns of one session until its task is finished, or it is clear that it will not be."""
+"""The work of one agent: turns of one session until its task is finished or has failed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,21 @@ from mnesis.events.bus import MnesisEvent
 from mnesis.models.message import FinishReason
 from mnesis.models.results import TurnResult
 from mnesis.models.usage import TokenUsage
-from mnesis.operators.agent_steps import AGENT_PROMPT, INTERRUPTED, Agent, End, Progress, Say, Stop, StopTest
-from mnesis.operators.llm_map import meets_all
-from mnesis.operators.map_runner import checked_options
+from mnesis.operators.agent_steps import (
+    AGENT_NAME,
+    AGENT_PROMPT,
+    INTERRUPTED,
+    MAX_RETRIES,
+    MAX_TURNS,
+    Agent,
+    AgentEnd,
+    AgentProgress,
+    NextMessage,
+    StopCondition,
+    StopTest,
+)
+from mnesis.operators.model_calls import check_llm_options, fails_every_item
+from mnesis.operators.options import AgentOptions
 from mnesis.operators.schema import OutputSchema
 from mnesis.session.session import MnesisSession
 from mnesis.tools.toolset import Toolset
@@ -30,31 +42,35 @@ from mnesis.validation import check_integer, check_seconds, check_string
 
 logger = logging.getLogger(__name__)
 
-MANY = 1_000_000
-"""More turns and retries than anybody waits for."""
+MAX_UNBOUNDED = 1_000_000
+"""The upper limit of turns and retries: more than anyone waits for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Worked:
-    """What came of an agent's work, with everything it took. `fatal` is an error that every other agent would meet too."""
+class AgentOutcome:
+    """The outcome of an agent's work and its cost.
 
-    end: End
+    `fatal_error` is an error that every other agent would meet too.
+    `attempts` is 1, plus 1 for each rejected answer and each repeated model call. `texts` are the texts of its turns.
+    """
+
+    end: AgentEnd
     session_id: str
     usage: TokenUsage
     cost: float
     turns: int
     attempts: int
     texts: tuple[str, ...]
-    fatal: LLMError | None = None
+    fatal_error: LLMError | None = None
 
-    def fields(self) -> dict[str, Any]:
-        """The fields that all results of agents share."""
+    def result_fields(self) -> dict[str, Any]:
+        """Return the fields that all results of agents share."""
         return {
             "session_id": self.session_id,
             "output": self.end.output,
-            "success": self.end.kind is None,
+            "success": self.end.error_kind is None,
             "error": self.end.error,
-            "error_kind": self.end.kind,
+            "error_kind": self.end.error_kind,
             "cost": self.cost,
             "turns": self.turns,
             "attempts": self.attempts,
@@ -62,168 +78,174 @@ class Worked:
         }
 
 
-async def work(session: MnesisSession, agent: Agent, prompt: str) -> Worked:
-    """Give a task to a session and let it work until it is over. What the session did of it already is not done again.
+async def run_agent(session: MnesisSession, agent: Agent, prompt: str) -> AgentOutcome:
+    """Run an agent on a task until it is finished or has failed.
 
-    A model that fails, takes too long or does not come to an end is an outcome, not an exception; what a `stop` function
-    raises is one.
+    Turns that are in the session's log are not repeated. A model that fails, takes too long or does not finish is an
+    outcome, not an exception. Raises the exceptions of a `stop` function.
     """
-    progress, repeated, fatal = Progress(agent), 0, None
+    progress, repeated_calls, fatal_error = AgentProgress(agent), 0, None
 
-    def count(*_: object) -> None:
-        nonlocal repeated
-        repeated += 1
+    def count_retry(*_: object) -> None:
+        nonlocal repeated_calls
+        repeated_calls += 1
 
-    unsubscribe = session.subscribe(MnesisEvent.LLM_RETRY, count)
+    unsubscribe = session.subscribe(MnesisEvent.LLM_RETRY, count_retry)
     try:
-        end = await _worked(session, progress, prompt)
+        end = await _run_to_end(session, progress, prompt)
     except LLMError as error:
-        end, fatal = _failed(progress, "llm_error", _described(error)), error
+        end, fatal_error = _failure(progress, "llm_error", _error_text(error)), error
     finally:
         unsubscribe()
-    attempts = 1 + progress.refused + repeated
+    attempts = 1 + progress.rejected_outputs + repeated_calls
     texts = tuple(progress.texts)
-    return Worked(end, session.id, session.token_usage, session.cost, len(texts), attempts, texts, fatal)
+    usage, cost = session.token_usage, session.cost
+    return AgentOutcome(end, session.id, usage, cost, len(texts), attempts, texts, fatal_error)
 
 
-async def has_failed(session: MnesisSession, agent: Agent, prompt: str) -> bool:
-    """Whether the turns in a session's log are those of an agent that failed, and would not get further."""
-    step = await _taken_up(session, Progress(agent), prompt)
-    return isinstance(step, End) and step.kind is not None
+async def has_final_failure(session: MnesisSession, agent: Agent, prompt: str) -> bool:
+    """Return whether the session's log ends in a failure that further turns cannot change."""
+    step = await _replay_log(session, AgentProgress(agent), prompt)
+    return isinstance(step, AgentEnd) and step.error_kind is not None
 
 
-async def _worked(session: MnesisSession, progress: Progress, prompt: str) -> End:
-    """The end of the work, whatever ended it. Raises an `LLMError` that every other agent would meet, too."""
+async def _run_to_end(session: MnesisSession, progress: AgentProgress, prompt: str) -> AgentEnd:
+    """Run turns until the work ends. Raises an `LLMError` that every other agent would meet too."""
     agent = progress.agent
     try:
-        async with asyncio.timeout(agent.timeout_seconds) as limit:
-            step = await _taken_up(session, progress, prompt)
-            while isinstance(step, Say):
+        async with asyncio.timeout(agent.timeout_seconds) as time_limit:
+            step = await _replay_log(session, progress, prompt)
+            while isinstance(step, NextMessage):
                 tools = agent.tools or None
-                result = await session.send(step.message, tools=tools, llm_options=agent.llm_options)
-                step = progress.after(result, await _stop_met(agent, result))
+                result = await session.send(step.text, tools=tools, llm_options=agent.llm_options)
+                step = progress.next_step(result, await _is_stop_met(agent, result))
             return step
     except TimeoutError:
-        if not limit.expired():
+        if not time_limit.expired():
             raise
-        return _failed(progress, "timeout", f"not finished after {agent.timeout_seconds:g} seconds")
+        return _failure(progress, "timeout", f"not finished after {agent.timeout_seconds:g} seconds")
     except LLMTimeoutError as error:
-        return _failed(progress, "timeout", str(error))
+        return _failure(progress, "timeout", str(error))
     except LLMError as error:
-        if meets_all(error):
+        if fails_every_item(error):
             raise
-        return _failed(progress, "llm_error", _described(error))
+        return _failure(progress, "llm_error", _error_text(error))
     except ContextIrreducibleError as error:
-        return _failed(progress, "context", str(error))
+        return _failure(progress, "context", str(error))
 
 
-async def _taken_up(session: MnesisSession, progress: Progress, prompt: str) -> Say | End:
-    """Where the session's log stands: the same decisions once more, over the turns it holds."""
-    step: Say | End = Say(prompt)
+async def _replay_log(session: MnesisSession, progress: AgentProgress, prompt: str) -> NextMessage | AgentEnd:
+    """Decide again about the turns in the session's log, and return what follows them."""
+    step: NextMessage | AgentEnd = NextMessage(prompt)
     messages = await session.messages()
-    ends = {snapshot.seq for snapshot in session.history()}
-    said = ""
+    turn_ends = {snapshot.seq for snapshot in session.history()}
+    reply_text = ""
     for message in messages:
-        if isinstance(step, End):
+        if isinstance(step, AgentEnd):
             return step
         if message.role == "assistant":
-            said = message.text_content()
-        if message.seq in ends:
-            used_up = message.role == "tool"
-            reason = FinishReason.MAX_TOOL_ROUNDS if used_up else message.finish_reason or FinishReason.STOP
+            reply_text = message.text_content()
+        if message.seq in turn_ends:
+            rounds_used_up = message.role == "tool"
+            reason = FinishReason.MAX_TOOL_ROUNDS if rounds_used_up else message.finish_reason or FinishReason.STOP
             result = TurnResult(
-                message_id=message.id, text=said, finish_reason=reason, tokens=message.tokens or TokenUsage()
+                message_id=message.id, text=reply_text, finish_reason=reason, tokens=message.tokens or TokenUsage()
             )
-            step = progress.after(result, await _stop_met(progress.agent, result))
-    unanswered = bool(messages) and messages[-1].seq not in ends
-    return Say(INTERRUPTED) if unanswered and isinstance(step, Say) else step
+            step = progress.next_step(result, await _is_stop_met(progress.agent, result))
+    is_interrupted = bool(messages) and messages[-1].seq not in turn_ends
+    return NextMessage(INTERRUPTED) if is_interrupted and isinstance(step, NextMessage) else step
 
 
-async def _stop_met(agent: Agent, result: TurnResult) -> bool | None:
+async def _is_stop_met(agent: Agent, result: TurnResult) -> bool | None:
     if agent.stop is None:
         return None
     if isinstance(agent.stop, tuple):
         return any(text in result.text for text in agent.stop)
-    met = agent.stop(result)
-    return bool(await met) if inspect.isawaitable(met) else bool(met)
+    answer = agent.stop(result)
+    return bool(await answer) if inspect.isawaitable(answer) else bool(answer)
 
 
-def _failed(progress: Progress, kind: str, error: str) -> End:
-    return End(progress.texts[-1] if progress.texts else "", kind=kind, error=error)
+def _failure(progress: AgentProgress, error_kind: str, error: str) -> AgentEnd:
+    return AgentEnd(progress.texts[-1] if progress.texts else "", error_kind=error_kind, error=error)
 
 
-def _described(error: LLMError) -> str:
+def _error_text(error: LLMError) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def make_agent(
-    *,
-    tools: Iterable[Any] | None,
-    read_only: bool,
-    max_turns: int,
-    continuation_message: str,
-    stop: Stop | None,
-    output_schema: Any,
-    max_retries: int,
-    timeout_seconds: float | None,
-    system_prompt: str | None,
-    llm_options: Mapping[str, Any] | None,
-) -> Agent:
-    """The agent these settings describe. Raises `ConfigurationError` and `ToolDefinitionError` before anything runs."""
-    check_integer("max_turns", max_turns, least=1, most=MANY)
-    check_integer("max_retries", max_retries, least=0, most=MANY)
+def make_agent(options: AgentOptions) -> Agent:
+    """Build the agent that these options describe.
+
+    Raises `ConfigurationError` and `ToolDefinitionError` for options that cannot work, before anything runs.
+    """
+    max_turns = options.get("max_turns", MAX_TURNS)
+    max_retries = options.get("max_retries")
+    max_retries = MAX_RETRIES if max_retries is None else max_retries
+    continuation_message = options.get("continuation_message", "")
+    timeout_seconds = options.get("timeout_seconds")
+    output_schema = options.get("output_schema")
+    system_prompt = options.get("system_prompt")
+    check_integer("max_turns", max_turns, minimum=1, maximum=MAX_UNBOUNDED)
+    check_integer("max_retries", max_retries, minimum=0, maximum=MAX_UNBOUNDED)
     check_string("continuation_message", continuation_message)
     if timeout_seconds is not None:
         check_seconds("timeout_seconds", timeout_seconds)
     return Agent(
-        tools=offered(tools, read_only),
+        name=options.get("agent", AGENT_NAME),
+        tools=allowed_tools(options.get("tools"), options.get("read_only", True)),
         max_turns=max_turns,
         continuation_message=continuation_message,
-        stop=_stop(stop),
+        stop=_check_stop(options.get("stop")),
         schema=OutputSchema(output_schema) if output_schema is not None else None,
         max_retries=max_retries,
         timeout_seconds=timeout_seconds,
         system_prompt=AGENT_PROMPT if system_prompt is None else system_prompt,
-        llm_options=checked_options(llm_options),
+        llm_options=check_llm_options(options.get("llm_options")),
     )
 
 
-def offered(tools: Iterable[Any] | None, read_only: bool) -> tuple[Any, ...]:
-    """The tools an agent may have: with `read_only` those that are declared so (`ToolSpec.read_only`).
+def allowed_tools(tools: Iterable[Any] | None, read_only: bool) -> tuple[Any, ...]:
+    """Return the tools that an agent may use.
 
-    Which are withheld is logged. Raises `ConfigurationError` if that would be all of them, and `ToolDefinitionError` for
-    provider dicts: nobody could run those for an agent.
+    With `read_only` these are the tools that are declared read-only (`ToolSpec.read_only`). Logs which tools are
+    withheld. Raises `ConfigurationError` if these are all of them, and `ToolDefinitionError` for tools without a
+    handler, such as provider dicts.
     """
-    given = tuple(tools or ())
-    names = tool_names(given)
-    for name, tool in zip(names, given, strict=True):
+    all_tools = tuple(tools or ())
+    names = tool_names(all_tools)
+    for name, tool in zip(names, all_tools, strict=True):
         if isinstance(tool, Mapping) or not callable(getattr(tool, "handler", tool)):
             raise ToolDefinitionError(
-                f"tool {name!r} has nothing that runs it; give a function, or a ToolSpec with a handler"
+                f"tool {name!r} has no function that runs it; pass a function, or a ToolSpec with a handler"
             )
     if not read_only:
-        return given
-    allowed = tuple(tool for tool in given if getattr(tool, "read_only", False) is True)
-    withheld = ", ".join(name for name, tool in zip(names, given, strict=True) if tool not in allowed)
-    if given and not allowed:
+        return all_tools
+    allowed = tuple(tool for tool in all_tools if getattr(tool, "read_only", False) is True)
+    withheld = ", ".join(name for name, tool in zip(names, all_tools, strict=True) if tool not in allowed)
+    if all_tools and not allowed:
         raise ConfigurationError(
-            f"read_only=True withholds every tool: {withheld}. Say read_only=False to let agents change things, or declare"
-            " a tool that changes nothing with ToolSpec(…, read_only=True)"
+            f"read_only=True withholds every tool: {withheld}. Pass read_only=False to let agents make changes, or declare"
+            " a tool that makes no changes with ToolSpec(…, read_only=True)"
         )
     if withheld:
-        logger.warning("read_only=True: agents are not offered %s", withheld)
+        logger.warning("read_only=True withholds tools from agents: %s", withheld)
     return allowed
 
 
 def tool_names(tools: Iterable[Any]) -> list[str]:
-    """The names by which a model knows tools. Raises `ToolDefinitionError` for what is none."""
+    """Return the names of tools as a model sees them.
+
+    Raises `ToolDefinitionError` for an object that is not a tool.
+    """
     return [definition["function"]["name"] for definition in Toolset(tools).definitions]
 
 
-def _stop(stop: Stop | None) -> StopTest:
+def _check_stop(stop: StopCondition | None) -> StopTest:
     if stop is None or (callable(stop) and not isinstance(stop, str)):
         return stop
     texts = (stop,) if isinstance(stop, str) else tuple(stop)
     if not texts or not all(isinstance(text, str) and text for text in texts):
-        raise ConfigurationError(f"stop is a function of the turn, a text, or texts that end the work, not {stop!r}")
+        raise ConfigurationError(
+            f"stop must be a non-empty string, a list of such strings, or a function of the TurnResult, not {stop!r}"
+        )
     return texts

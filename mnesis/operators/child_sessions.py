@@ -1,4 +1,4 @@
-"""Where sub-sessions come from: their database, parent, settings and client, and how deep they are."""
+"""The sessions of sub-agents: database, parent, settings, client and depth."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from dataclasses import dataclass, replace
 
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
-from mnesis.engine.registry import MEMORY
-from mnesis.errors import ConfigurationError, DelegationRefusedError, SessionNotFoundError
-from mnesis.llm.resolve import mock_is_on
+from mnesis.engine.registry import IN_MEMORY
+from mnesis.errors import ConfigurationError, DelegationDeniedError, SessionNotFoundError
+from mnesis.llm.resolve import is_mock_enabled
 from mnesis.models.session import NO_MODEL
+from mnesis.operators.agent_steps import Agent
 from mnesis.session.session import MnesisSession
 from mnesis.store.base import Store
 from mnesis.validation import check_integer
 
 MAX_DEPTH = 3
-"""How many sub-agents may stand below one another: the sub-agent of a top-level session has depth 1."""
+"""How many levels of sub-agents may be nested. The sub-agent of a top-level session has depth 1."""
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
-    """The sub-agent in whose turn the running code is. `task` is what it was asked to do, in all the words used for it."""
+class RunningAgent:
+    """The sub-agent whose turn is running the current code.
+
+    `task` holds the wordings of its task.
+    """
 
     session: MnesisSession
     depth: int
@@ -32,27 +36,33 @@ class Station:
     task: tuple[str, ...]
 
 
-_station: ContextVar[Station | None] = ContextVar("mnesis_station", default=None)
+_running_agent: ContextVar[RunningAgent | None] = ContextVar("mnesis_running_agent", default=None)
 
 
-def current_station() -> Station | None:
-    """The sub-agent whose tools are running here, if any; also in tasks and threads that such a tool starts."""
-    return _station.get()
+def current_agent() -> RunningAgent | None:
+    """Return the sub-agent whose tool runs the current code, if any.
+
+    Tasks and threads of the tool inherit it.
+    """
+    return _running_agent.get()
 
 
 @contextmanager
-def stationed(station: Station) -> Iterator[None]:
-    """Everything that runs in the block runs for this sub-agent."""
-    token = _station.set(station)
+def running_agent(agent: RunningAgent) -> Iterator[None]:
+    """Make this sub-agent the current one within the block."""
+    token = _running_agent.set(agent)
     try:
         yield
     finally:
-        _station.reset(token)
+        _running_agent.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """What sub-sessions are opened with. `depth` is theirs; `parent` is the open parent session where there is one."""
+class ChildSessions:
+    """Opens the sessions of sub-agents.
+
+    `depth` is the depth of these sessions; `parent` is set if it is open.
+    """
 
     engine: Engine
     config: MnesisConfig
@@ -64,27 +74,31 @@ class Origin:
     max_depth: int
 
     @asynccontextmanager
-    async def session(
-        self, *task: str, system_prompt: str, agent: str, max_retries: int, session_id: str | None = None
-    ) -> AsyncIterator[MnesisSession]:
-        """A sub-session, opened or created, and closed on every path; inside the block its tools know where they are."""
+    async def open(self, agent: Agent, *task: str, session_id: str | None = None) -> AsyncIterator[MnesisSession]:
+        """Open or create an agent's session and close it after the block.
+
+        Code in the block runs as that sub-agent. `task` holds the wordings of the agent's task.
+        """
         async with MnesisSession.open(
             model=self.model,
-            system_prompt=system_prompt,
+            system_prompt=agent.full_system_prompt,
             session_id=session_id,
-            agent=agent,
+            agent=agent.name,
             parent_id=self.parent_id,
-            config=_retrying(self.config, max_retries),
+            config=_with_min_retries(self.config, agent.max_retries),
             engine=self.engine,
             llm=self.llm,
         ) as session:
-            with stationed(Station(session, self.depth, self.max_depth, task)):
+            with running_agent(RunningAgent(session, self.depth, self.max_depth, task)):
                 yield session
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a caller said about where sub-sessions belong; each None means: from the parent, else the default."""
+class ChildSessionRequest:
+    """Where a caller wants the sessions of sub-agents.
+
+    None means: as the parent session, else the default.
+    """
 
     parent: MnesisSession | str | None = None
     engine: Engine | None = None
@@ -95,117 +109,124 @@ class Wanted:
     max_depth: int = MAX_DEPTH
 
 
-_KINDS: tuple[tuple[str, str, type | tuple[type, ...]], ...] = (
-    ("parent", "the session that sub-agents belong to is a MnesisSession or the id of one", (MnesisSession, str)),
-    ("engine", "engine is an Engine", Engine),
-    ("config", "config is a MnesisConfig", MnesisConfig),
-    ("model", "model is a text such as 'anthropic/claude-sonnet-4-5'", str),
+_EXPECTED_TYPES: tuple[tuple[str, str, type | tuple[type, ...]], ...] = (
+    ("parent", "the parent session must be a MnesisSession or the id of one", (MnesisSession, str)),
+    ("engine", "engine must be an Engine", Engine),
+    ("config", "config must be a MnesisConfig", MnesisConfig),
+    ("model", "model must be a string such as 'anthropic/claude-sonnet-4-5'", str),
 )
 
 
 @asynccontextmanager
-async def opened(wanted: Wanted) -> AsyncIterator[Origin]:
-    """The origin for what a caller said. An engine that is made for it is closed again.
+async def open_child_sessions(request: ChildSessionRequest) -> AsyncIterator[ChildSessions]:
+    """Resolve a request. An engine that this function creates is closed after the block.
 
-    Without a parent, code that runs for a sub-agent makes children of that sub-agent, unless it names another database.
-    Raises `SessionNotFoundError` for a parent that is not in the database, `DelegationRefusedError` past the depth limit
-    and `ConfigurationError` for databases that contradict each other or a missing model; no model was called then.
+    Code that runs as a sub-agent makes children of that sub-agent, unless it names a parent or another database.
+    Raises, before any model is called, `SessionNotFoundError` if the parent is not in the database,
+    `DelegationDeniedError` beyond the depth limit, and `ConfigurationError` for contradictory databases or a missing
+    model.
     """
-    _refuse_wrong(wanted)
-    station = current_station()
-    wanted = _with_parent(wanted, station)
-    engine, owned = _engine(wanted)
+    _check_request(request)
+    caller = current_agent()
+    request = _with_default_parent(request, caller)
+    engine, is_own_engine = _resolve_engine(request)
     try:
         await engine.open()
-        yield await _origin(wanted, engine, station)
+        yield await _resolve(request, engine, caller)
     finally:
-        if owned:
+        if is_own_engine:
             await engine.close()
 
 
-def _with_parent(wanted: Wanted, station: Station | None) -> Wanted:
-    if wanted.parent is not None or station is None:
-        return wanted
-    elsewhere = wanted.engine.path if wanted.engine is not None else wanted.db_path
-    if elsewhere is not None and not _same_file(elsewhere, station.session.engine.path):
-        return wanted
-    return replace(wanted, parent=station.session)
+def _with_default_parent(request: ChildSessionRequest, caller: RunningAgent | None) -> ChildSessionRequest:
+    if request.parent is not None or caller is None:
+        return request
+    path = request.engine.path if request.engine is not None else request.db_path
+    if path is not None and not _is_same_file(path, caller.session.engine.path):
+        return request
+    return replace(request, parent=caller.session)
 
 
-def _engine(wanted: Wanted) -> tuple[Engine, bool]:
-    """The engine to use, and whether it was made here. A parent that is an open session brings its own."""
-    parent, given = wanted.parent, wanted.engine
-    engine = parent.engine if isinstance(parent, MnesisSession) else given
-    for name, path in (("engine", given.path if given is not None else None), ("db_path", wanted.db_path)):
-        if engine is not None and path is not None and not _same_file(path, engine.path):
+def _resolve_engine(request: ChildSessionRequest) -> tuple[Engine, bool]:
+    """Return the engine to use, and whether it was created here.
+
+    An open parent session has its own engine.
+    """
+    parent, requested_engine = request.parent, request.engine
+    engine = parent.engine if isinstance(parent, MnesisSession) else requested_engine
+    engine_path = requested_engine.path if requested_engine is not None else None
+    for name, path in (("engine", engine_path), ("db_path", request.db_path)):
+        if engine is not None and path is not None and not _is_same_file(path, engine.path):
             raise ConfigurationError(
                 f"the {name} is {os.fspath(path)!r}, but the database of the parent or engine is {engine.path!r};"
-                " sub-sessions live in their parent's database: leave one of them out"
+                " child sessions are stored in their parent's database: pass only one of them"
             )
     if engine is not None:
         return engine, False
-    engine = Engine(wanted.db_path, config=wanted.config)
-    if isinstance(parent, str) and (engine.path == MEMORY or not os.path.exists(engine.path)):
-        raise SessionNotFoundError(parent, where=engine.path)
+    engine = Engine(request.db_path, config=request.config)
+    if isinstance(parent, str) and (engine.path == IN_MEMORY or not os.path.exists(engine.path)):
+        raise SessionNotFoundError(parent, location=engine.path)
     return engine, True
 
 
-async def _origin(wanted: Wanted, engine: Engine, station: Station | None) -> Origin:
-    parent = wanted.parent if isinstance(wanted.parent, MnesisSession) else None
-    parent_id = parent.id if parent is not None else wanted.parent if isinstance(wanted.parent, str) else None
-    model, depth = wanted.model, 0
+async def _resolve(request: ChildSessionRequest, engine: Engine, caller: RunningAgent | None) -> ChildSessions:
+    parent = request.parent if isinstance(request.parent, MnesisSession) else None
+    parent_id = parent.id if parent is not None else request.parent if isinstance(request.parent, str) else None
+    model, parent_depth = request.model, 0
     if parent_id is not None:
         record = await engine.store.session(parent_id)
         model = model or (record.model if record.model != NO_MODEL else None)
-        depth = await _depth(engine.store, parent_id)
-    max_depth = min(wanted.max_depth, station.max_depth) if station is not None else wanted.max_depth
-    depth = max(depth, station.depth if station is not None else 0) + 1
+        parent_depth = await _count_ancestors(engine.store, parent_id)
+    max_depth = min(request.max_depth, caller.max_depth) if caller is not None else request.max_depth
+    depth = max(parent_depth, caller.depth if caller is not None else 0) + 1
     if depth > max_depth:
-        raise DelegationRefusedError(
+        raise DelegationDeniedError(
             f"a sub-agent here would be at depth {depth}; the limit is max_depth={max_depth}. Do this part of the work"
-            " yourself, or let the session above hand it out"
+            " yourself, or let the session above delegate it"
         )
-    llm = wanted.llm
+    llm = request.llm
     if llm is None and parent is not None:
-        # The parent's own client, which may have been given to the session and not to its engine.
-        llm = parent._scope.llm
-    if model is None and llm is None and not engine.has_own_llm and not mock_is_on():
-        raise ConfigurationError("no model: name one with model=, or give a parent session, or a client with llm=")
-    config = wanted.config or (parent.config if parent is not None else engine.config)
-    return Origin(engine, config, model, llm, parent_id, parent, depth, max_depth)
+        # The parent's client may belong to the session only, not to its engine.
+        llm = parent._core.llm
+    if model is None and llm is None and not engine.has_own_llm and not is_mock_enabled():
+        raise ConfigurationError("no model: pass model=, a parent session, or a client with llm=")
+    config = request.config or (parent.config if parent is not None else engine.config)
+    return ChildSessions(engine, config, model, llm, parent_id, parent, depth, max_depth)
 
 
-async def _depth(store: Store, session_id: str) -> int:
-    """How many ancestors a session has. A chain that was cut by a purge ends there."""
-    depth, seen = 0, {session_id}
+async def _count_ancestors(store: Store, session_id: str) -> int:
+    """Count the ancestors of a session. A chain that was cut by a purge ends there."""
+    count, seen = 0, {session_id}
     parent_id = (await store.session(session_id)).parent_id
     while parent_id is not None and parent_id not in seen:
-        depth += 1
+        count += 1
         seen.add(parent_id)
         try:
             parent_id = (await store.session(parent_id)).parent_id
         except SessionNotFoundError:
             break
-    return depth
+    return count
 
 
-def _retrying(config: MnesisConfig, max_retries: int) -> MnesisConfig:
-    """The settings with passing failures of the model repeated at least so often."""
+def _with_min_retries(config: MnesisConfig, min_retries: int) -> MnesisConfig:
+    """Return the settings with at least this many retries of temporary failures."""
     retry = config.session.retry
-    if retry.max_retries >= max_retries:
+    if retry.max_retries >= min_retries:
         return config
-    retry = retry.model_copy(update={"max_retries": max_retries})
+    retry = retry.model_copy(update={"max_retries": min_retries})
     return config.model_copy(update={"session": config.session.model_copy(update={"retry": retry})})
 
 
-def _same_file(one: str | os.PathLike[str], other: str) -> bool:
-    here = os.path.expanduser(os.fspath(one))
-    return here == other if MEMORY in (here, other) else os.path.realpath(here) == os.path.realpath(other)
+def _is_same_file(path: str | os.PathLike[str], other: str) -> bool:
+    expanded = os.path.expanduser(os.fspath(path))
+    if IN_MEMORY in (expanded, other):
+        return expanded == other
+    return os.path.realpath(expanded) == os.path.realpath(other)
 
 
-def _refuse_wrong(wanted: Wanted) -> None:
-    check_integer("max_depth", wanted.max_depth, least=1)
-    for name, what, kinds in _KINDS:
-        value = getattr(wanted, name)
-        if value is not None and not isinstance(value, kinds):
-            raise ConfigurationError(f"{what}, not a {type(value).__name__} ({value!r:.100})")
+def _check_request(request: ChildSessionRequest) -> None:
+    check_integer("max_depth", request.max_depth, minimum=1)
+    for name, expectation, types in _EXPECTED_TYPES:
+        value = getattr(request, name)
+        if value is not None and not isinstance(value, types):
+            raise ConfigurationError(f"{expectation}, not a {type(value).__name__} ({value!r:.100})")

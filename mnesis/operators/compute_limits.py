@@ -1,4 +1,4 @@
-"""Limits on steps and computing time, for code that may come from a model: templates and schemas."""
+"""Limits on steps and computing time, for schemas that may come from a model."""
 
 from __future__ import annotations
 
@@ -10,48 +10,44 @@ from time import thread_time
 from mnesis.errors import MnesisError
 
 
-class TooMuchError(MnesisError, ValueError):
-    """More steps or computing time than allowed."""
+class ComputeLimitError(MnesisError, ValueError):
+    """A computation that took more steps or more computing time than allowed."""
 
 
-class Effort:
-    """What may still be done: so many steps, so many seconds of this thread's computing time."""
+class ComputeBudget:
+    """The steps and the seconds of computing time, in this thread, that are still available."""
 
-    def __init__(self, steps: int, seconds: float) -> None:
-        self._left, self._steps, self._seconds = steps, steps, seconds
-        self._until = thread_time() + seconds
+    def __init__(self, max_steps: int, max_seconds: float) -> None:
+        self._max_steps, self._max_seconds = max_steps, max_seconds
+        self._available_steps = max_steps
+        self._deadline = thread_time() + max_seconds
 
-    def step(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise TooMuchError(f"more than {self._steps} steps")
-        self.check_time()
-
-    def check_time(self) -> None:
-        if thread_time() > self._until:
-            raise TooMuchError(f"more than {self._seconds:g} seconds of computing")
+    def use_step(self) -> None:
+        """Use one step. Raises `ComputeLimitError` if the steps or the time are used up."""
+        self._available_steps -= 1
+        if self._available_steps < 0:
+            raise ComputeLimitError(f"more than {self._max_steps} steps")
+        if thread_time() > self._deadline:
+            raise ComputeLimitError(f"more than {self._max_seconds:g} seconds of computing")
 
 
-_current: ContextVar[Effort | None] = ContextVar("mnesis_effort", default=None)
+_current_budget: ContextVar[ComputeBudget | None] = ContextVar("mnesis_compute_budget", default=None)
 
 
 @contextmanager
-def limited(steps: int, seconds: float) -> Iterator[None]:
-    """Within the block `step()` and `check_time()` raise `TooMuchError` past these limits."""
-    token = _current.set(Effort(steps, seconds))
+def limit_compute(max_steps: int, max_seconds: float) -> Iterator[None]:
+    """Make `count_step()` raise `ComputeLimitError` beyond these limits, within the block."""
+    token = _current_budget.set(ComputeBudget(max_steps, max_seconds))
     try:
         yield
     finally:
-        _current.reset(token)
+        _current_budget.reset(token)
 
 
-def step() -> None:
-    """Count a round of a loop, a call, a reference followed. Outside of `limited` nothing is counted."""
-    if (effort := _current.get()) is not None:
-        effort.step()
+def count_step() -> None:
+    """Count one step, such as a reference that is followed.
 
-
-def check_time() -> None:
-    """Only look at the clock."""
-    if (effort := _current.get()) is not None:
-        effort.check_time()
+    Does nothing outside `limit_compute`.
+    """
+    if (budget := _current_budget.get()) is not None:
+        budget.use_step()

@@ -1,4 +1,4 @@
-"""LLMMap: one question asked of many inputs, each answer checked against a schema."""
+"""`LLMMap`: the same question about many inputs, each answer validated against a schema."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from os import PathLike
-from typing import Any
+from typing import Any, TypeVar, Unpack
 
 from pydantic import BaseModel
 
 from mnesis.config import MnesisConfig, OperatorConfig, RetryConfig
 from mnesis.engine.engine import Engine
-from mnesis.errors import ConfigurationError, LLMAuthenticationError, LLMError, LLMTimeoutError
+from mnesis.errors import ConfigurationError, LLMError, LLMTimeoutError
 from mnesis.events.bus import EventBus
 from mnesis.llm.base import LLM, LLMReply, LLMRequest
-from mnesis.llm.resolve import mock_is_on, resolve
+from mnesis.llm.resolve import is_mock_enabled, resolve
 from mnesis.llm.retry import retry_delay
 from mnesis.models.map import MapBatch, MapResult
 from mnesis.models.usage import TokenUsage
 from mnesis.operators.inputs import Inputs
-from mnesis.operators.item_queue import Finished, Outcome
-from mnesis.operators.map_progress import Progress
-from mnesis.operators.map_runner import MapRunner, checked_options
-from mnesis.operators.map_settings import LEASE_SECONDS, MAX_CLAIMS, MapSettings, Order
+from mnesis.operators.item_queue import FinishedItem, Outcome
+from mnesis.operators.map_runner import MapRunner
+from mnesis.operators.map_settings import MapSettings, operator_config
+from mnesis.operators.model_calls import CONNECTION_OPTIONS, check_llm_options, fails_every_item
+from mnesis.operators.options import LLMMapOptions, resolve_options
 from mnesis.operators.scheduler import Item, Slots
 from mnesis.operators.schema import RETRY_GUIDANCE, InvalidOutputError, OutputSchema
-from mnesis.operators.template import Template, TemplateError
+from mnesis.operators.template import PromptTemplate, TemplateError, as_template
 from mnesis.validation import check_integer, check_seconds, check_string
+
+T = TypeVar("T")
 
 TIMEOUT_SECONDS = 60.0
 MAX_RETRIES = 20
-NOT_FOUND = 404
-PLACES = frozenset({"api_base", "api_key", "base_url", "extra_headers", "headers", "timeout"})
-"""Options that say how the model is reached, not what it answers: a run may go on with others."""
+TEMPERATURE = 0.0
 
 
 class LLMMap:
-    """Asks a model about every input, many at a time, and checks each answer.
+    """Asks a model about every input, many at a time, and validates each answer.
 
-    `config` are the limits (a `MnesisConfig` gives its `operators`; without any the engine's count). With `engine` every item's state is in its database:
-    a run that was killed goes on under its `run_id`, and several processes may share it. `model` is a litellm model
-    string; `llm` a client, as for `Engine`, else the engine's own. Events go to `event_bus`, else to `engine.events`. One
-    LLMMap may run several maps at once.
+    `config` sets the limits; a `MnesisConfig` provides its `operators`, and None uses those of the engine. With
+    `engine` the state of every item is stored in its database: a run that was killed continues under its `run_id`,
+    and several processes may share it. `model` is a litellm model string. `llm` is a client, as for `Engine`; None
+    uses the engine's. Events go to `event_bus`, or else to `engine.events`. One object may run several maps at the
+    same time.
     """
 
     def __init__(
@@ -56,120 +57,89 @@ class LLMMap:
         engine: Engine | None = None,
         llm: object | None = None,
     ) -> None:
-        self.config = operator_config(config, engine)
+        self.config: OperatorConfig = operator_config(config, engine)
         self.model, self._bus, self._engine = model, event_bus, engine
         self._has_llm = llm is not None or (engine is not None and engine.has_own_llm)
-        self._llm = engine.llm if llm is None and engine is not None else resolve(llm)
+        self._llm: LLM = engine.llm if llm is None and engine is not None else resolve(llm)
 
     def run(
         self,
         inputs: Inputs,
-        prompt_template: str,
+        prompt_template: str | PromptTemplate,
         output_schema: type[BaseModel] | Mapping[str, Any],
-        *,
-        model: str | None = None,
-        concurrency: int | None = None,
-        max_retries: int | None = None,
-        system_prompt: str | None = None,
-        temperature: float | None = 0.0,
-        timeout_secs: float = TIMEOUT_SECONDS,
-        timeout_seconds: float | None = None,
-        retry_guidance: str = RETRY_GUIDANCE,
-        retry: RetryConfig | None = None,
-        run_id: str | None = None,
-        order: Order = "completion",
-        progress: Progress = False,
-        output_path: str | PathLike[str] | None = None,
-        llm_options: Mapping[str, Any] | None = None,
-        retry_failed: bool = False,
-        lease_seconds: float = LEASE_SECONDS,
-        max_claims: int = MAX_CLAIMS,
+        **options: Unpack[LLMMapOptions],
     ) -> AsyncGenerator[MapResult, None]:
-        """The result of every input, as each is finished (`order="input"`: in the order of the inputs).
+        """Ask the model about every input and yield each result as it completes.
 
-        `inputs` are JSON values, or the path of a JSONL file, read as they are needed. `prompt_template` is a Jinja
-        template over `item`. An answer that does not satisfy `output_schema` is shown to the model again with what is
-        wrong; that and passing failures are repeated `max_retries` times per item, passing failures after the waits of
-        `retry`, during which other items are worked on. `timeout_secs` (or `timeout_seconds`) limits each call. `llm_options`
-        are passed on with each call; `temperature=None` leaves it to the provider.
+        `inputs` are JSON values, or the path of a JSONL file; they are read as they are needed. `prompt_template` is
+        a Jinja template over `item`. An answer that does not satisfy `output_schema` is returned to the model with
+        its errors. Temporary failures are repeated after a wait, during which other items are processed. See
+        `LLMMapOptions` for the options.
 
-        `run_id` names the run in the engine's database: the same id again gives stored results and does what is missing,
-        failed items too with `retry_failed`. A worker that is silent for `lease_seconds` loses its items; an item whose
-        workers died `max_claims` times is given up. `output_path` becomes a JSONL file with a line per item.
+        Leaving the loop early, or a cancellation, stops the calls in progress; their items become pending again. All
+        arguments are checked before anything runs.
 
-        Leaving the loop early, or a cancellation, stops outstanding calls and gives their items back. Everything given is
-        checked before anything runs: `ConfigurationError`, `FileError`. While running: `LLMAuthenticationError` and an
-        unknown model end the run with nothing lost, `RunMismatchError` says that the id is taken by another run.
+        Raises `ConfigurationError`, `FileError` and `TypeError` (unknown option) for wrong arguments. While running,
+        raises `LLMAuthenticationError`, and `LLMError` for an unknown model, without losing any result, and
+        `RunMismatchError` if `run_id` belongs to a different run.
+
+            async for result in LLMMap(model="openai/gpt-4o").run(reviews, "Is this positive? {{ item }}", Verdict):
+                print(result.index, result.output)
         """
-        chosen = model or self.model
-        if chosen is None and not self._has_llm and not mock_is_on():
-            raise ConfigurationError("no model: name one with model=, or give a client with llm=")
-        call = _Call(
+        options = resolve_options("LLMMap.run", LLMMapOptions, options)
+        model = options.get("model") or self.model
+        if model is None and not self._has_llm and not is_mock_enabled():
+            raise ConfigurationError("no model: pass model=, or a client with llm=")
+        call = _ModelCall(
             llm=self._llm,
-            model=chosen or "",
-            template=Template(prompt_template),
+            model=model or "",
+            template=as_template(prompt_template),
             schema=OutputSchema(output_schema),
-            system_prompt=system_prompt or "",
-            guidance=retry_guidance,
-            timeout_seconds=timeout_secs if timeout_seconds is None else timeout_seconds,
-            retry=_retrying(retry, self.config.max_retries if max_retries is None else max_retries),
-            options=_options(temperature, llm_options),
+            system_prompt=options.get("system_prompt") or "",
+            retry_guidance=options.get("retry_guidance", RETRY_GUIDANCE),
+            timeout_seconds=_or_default(options.get("timeout_seconds"), TIMEOUT_SECONDS),
+            retry=_retry_config(options.get("retry"), _or_default(options.get("max_retries"), self.config.max_retries)),
+            options=_llm_options(options.get("temperature", TEMPERATURE), options.get("llm_options")),
         )
-        settings = MapSettings(
+        settings = MapSettings.from_options(options, default_concurrency=self.config.llm_map_concurrency)
+        runner = MapRunner(
+            inputs,
+            call.answer_item,
+            settings,
             kind="llm",
             fingerprint=call.fingerprint,
             model=call.model,
-            concurrency=self.config.llm_map_concurrency if concurrency is None else concurrency,
-            run_id=run_id,
-            order=order,
-            progress=progress,
-            output_path=output_path,
-            retry_failed=retry_failed,
-            lease_seconds=lease_seconds,
-            max_claims=max_claims,
+            engine=self._engine,
+            bus=self._bus,
         )
-        runner = MapRunner(inputs, call.work, settings, engine=self._engine, bus=self._bus)
-        return _results(runner, call.schema)
+        return _stream_results(runner, call.schema)
 
     async def run_all(
         self,
         inputs: Inputs,
-        prompt_template: str,
+        prompt_template: str | PromptTemplate,
         output_schema: type[BaseModel] | Mapping[str, Any],
-        **options: Any,
+        **options: Unpack[LLMMapOptions],
     ) -> MapBatch:
-        """All results at once. Takes what `run` takes, and raises what it raises."""
-        async with aclosing(self.run(inputs, prompt_template, output_schema, **options)) as running:
-            return MapBatch.of([result async for result in running], options.get("run_id") or "")
+        """Call `run` and return all results in one batch. Raises what `run` raises."""
+        async with aclosing(self.run(inputs, prompt_template, output_schema, **options)) as results:
+            return MapBatch.of([result async for result in results], options.get("run_id") or "")
 
 
-def operator_config(config: OperatorConfig | MnesisConfig | None, engine: Engine | None) -> OperatorConfig:
-    """The limits of maps in what a user gave, else those of the engine. Raises `ConfigurationError` for anything else."""
-    if engine is not None and not isinstance(engine, Engine):
-        raise ConfigurationError(f"engine is an Engine, not {engine!r:.100}")
-    if config is None and engine is not None:
-        return engine.config.operators
-    if isinstance(config, MnesisConfig):
-        return config.operators
-    if config is None or isinstance(config, OperatorConfig):
-        return config or OperatorConfig()
-    raise ConfigurationError(f"config is an OperatorConfig or a MnesisConfig, not {config!r:.100}")
+async def _stream_results(runner: MapRunner, schema: OutputSchema) -> AsyncGenerator[MapResult, None]:
+    async with aclosing(runner.results()) as finished_items:
+        async for item in finished_items:
+            yield _map_result(item, schema, runner.run_id)
 
 
-async def _results(runner: MapRunner, schema: OutputSchema) -> AsyncGenerator[MapResult, None]:
-    async with aclosing(runner.results()) as finished:
-        async for one in finished:
-            yield _result(one, schema, runner.run_id)
-
-
-def _result(finished: Finished, schema: OutputSchema, run_id: str) -> MapResult:
-    outcome = finished.outcome
+def _map_result(item: FinishedItem, schema: OutputSchema, run_id: str) -> MapResult:
+    outcome = item.outcome
     output = outcome.value
     if outcome.success and output is None:
         output = schema.restore(outcome.record["output"])
     return MapResult(
-        index=finished.index,
-        input=finished.input,
+        index=item.index,
+        input=item.input,
         output=output,
         success=outcome.success,
         error=outcome.record.get("error"),
@@ -178,62 +148,65 @@ def _result(finished: Finished, schema: OutputSchema, run_id: str) -> MapResult:
         usage=outcome.usage,
         cost=outcome.cost,
         run_id=run_id,
-        resumed=finished.resumed,
+        resumed=item.resumed,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    """What is asked about each item, and how."""
+class _ModelCall:
+    """The question about each item, and how the model is called."""
 
     llm: LLM
     model: str
-    template: Template
+    template: PromptTemplate
     schema: OutputSchema
     system_prompt: str
-    guidance: str
+    retry_guidance: str
     timeout_seconds: float
     retry: RetryConfig
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
-        check_seconds("timeout_secs", self.timeout_seconds)
+        check_seconds("timeout_seconds", self.timeout_seconds)
         check_string("model", self.model)
         check_string("system_prompt", self.system_prompt)
-        check_string("retry_guidance", self.guidance)
+        check_string("retry_guidance", self.retry_guidance)
 
     @property
     def fingerprint(self) -> str:
-        """Equal for calls whose answers mean the same."""
-        options = {name: repr(value) for name, value in sorted(self.options.items()) if name not in PLACES}
-        facts = [self.template.source, self.schema.text, self.model, self.system_prompt, self.guidance, options]
+        """A hash that is equal for calls whose answers are interchangeable."""
+        options = {name: repr(value) for name, value in sorted(self.options.items()) if name not in CONNECTION_OPTIONS}
+        facts = [
+            self.template.source, self.schema.text, self.model, self.system_prompt, self.retry_guidance, options,
+        ]  # fmt: skip
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
-    async def work(self, item: Item, slots: Slots) -> Outcome:
-        """The work on one item, for the runner."""
-        spent = _Spent()
+    async def answer_item(self, item: Item, slots: Slots) -> Outcome:
+        """Ask about one item until there is a valid answer or no attempt is left."""
+        totals = _Totals()
         try:
             messages = self._messages(self.template.render(item.input))
             while True:
                 try:
-                    async with slots.taken():
-                        reply = await self._ask(messages, spent)
-                    value, output = self.schema.read(reply.text)
-                    return Outcome(True, {"output": value}, spent.attempts, spent.usage, spent.cost, output)
+                    async with slots.acquire():
+                        reply = await self._call_model(messages, totals)
+                    json_output, output = self.schema.extract(reply.text)
+                    record = {"output": json_output}
+                    return Outcome(True, record, totals.attempts, totals.usage, totals.cost, output)
                 except InvalidOutputError as error:
-                    if spent.attempts > self.retry.max_retries:
-                        return spent.failed("validation", str(error))
+                    if totals.attempts > self.retry.max_retries:
+                        return totals.failure("validation", str(error))
                     messages = [*messages[:2], *self._correction(reply, error)]
                 except LLMError as error:
-                    delay = retry_delay(self.retry, spent.attempts, error)
-                    if delay is None:
-                        return _failed_call(error, spent)
-                    await slots.rest(delay)
+                    delay_seconds = retry_delay(self.retry, totals.attempts, error)
+                    if delay_seconds is None:
+                        return _final_failure(error, totals)
+                    await slots.sleep_without_slot(delay_seconds)
         except TemplateError as error:
-            return spent.failed("template", str(error))
+            return totals.failure("template", str(error))
 
-    async def _ask(self, messages: list[dict[str, Any]], spent: _Spent) -> LLMReply:
-        spent.attempts += 1
+    async def _call_model(self, messages: list[dict[str, Any]], totals: _Totals) -> LLMReply:
+        totals.attempts += 1
         request = LLMRequest(
             model=self.model,
             messages=messages,
@@ -243,59 +216,65 @@ class _Call:
             response_schema=self.schema.json_schema,
         )
         try:
-            async with asyncio.timeout(self.timeout_seconds) as limit:
+            async with asyncio.timeout(self.timeout_seconds) as time_limit:
                 reply = await self.llm.complete(request)
         except TimeoutError as error:
-            if not limit.expired():
+            if not time_limit.expired():
                 raise
             raise LLMTimeoutError(f"no answer within {self.timeout_seconds:g} s", model=self.model) from error
-        spent.usage += reply.usage or TokenUsage()
-        spent.cost += reply.cost
+        totals.usage += reply.usage or TokenUsage()
+        totals.cost += reply.cost
         return reply
 
     def _messages(self, prompt: str) -> list[dict[str, Any]]:
-        system = f"{self.system_prompt}\n\n{self.schema.instructions}".strip()
-        return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+        system_text = f"{self.system_prompt}\n\n{self.schema.instructions}".strip()
+        return [{"role": "system", "content": system_text}, {"role": "user", "content": prompt}]
 
     def _correction(self, reply: LLMReply, error: InvalidOutputError) -> list[dict[str, Any]]:
-        """The newest wrong answer and what is wrong with it; earlier ones would only make the request longer."""
+        """Return the latest invalid answer and its errors.
+
+        Earlier ones would only make the request longer.
+        """
         return [
             {"role": "assistant", "content": reply.text or "(no answer)"},
-            {"role": "user", "content": self.schema.feedback(error, self.guidance)},
+            {"role": "user", "content": self.schema.feedback(error, self.retry_guidance)},
         ]
 
 
 @dataclass
-class _Spent:
-    """What the calls for one item took so far."""
+class _Totals:
+    """The attempts, usage and cost of all calls for one item so far."""
 
     attempts: int = 0
     usage: TokenUsage = field(default_factory=TokenUsage)
     cost: float = 0.0
 
-    def failed(self, kind: str, error: str) -> Outcome:
-        return Outcome(False, {"error": error, "error_kind": kind}, self.attempts, self.usage, self.cost)
+    def failure(self, error_kind: str, error: str) -> Outcome:
+        """Return the outcome of an item that failed."""
+        return Outcome(False, {"error": error, "error_kind": error_kind}, self.attempts, self.usage, self.cost)
 
 
-def _failed_call(error: LLMError, spent: _Spent) -> Outcome:
-    """The outcome of a call that is not repeated; what every other item would meet too is raised."""
-    if meets_all(error):
+def _final_failure(error: LLMError, totals: _Totals) -> Outcome:
+    """Return the outcome of a call that is not repeated.
+
+    Raises an error that every other item would meet too.
+    """
+    if fails_every_item(error):
         raise error
-    kind = "timeout" if isinstance(error, LLMTimeoutError) else "llm_error"
-    return spent.failed(kind, f"{type(error).__name__}: {error}")
+    error_kind = "timeout" if isinstance(error, LLMTimeoutError) else "llm_error"
+    return totals.failure(error_kind, f"{type(error).__name__}: {error}")
 
 
-def meets_all(error: LLMError) -> bool:
-    """Whether every other item would meet this error too: a wrong key, an unknown model."""
-    return isinstance(error, LLMAuthenticationError) or error.status_code == NOT_FOUND
-
-
-def _retrying(retry: RetryConfig | None, max_retries: int) -> RetryConfig:
-    check_integer("max_retries", max_retries, least=0, most=MAX_RETRIES)
+def _retry_config(retry: RetryConfig | None, max_retries: int) -> RetryConfig:
+    check_integer("max_retries", max_retries, minimum=0, maximum=MAX_RETRIES)
     if retry is not None and not isinstance(retry, RetryConfig):
-        raise ConfigurationError(f"retry is a RetryConfig, not {retry!r:.100}")
+        raise ConfigurationError(f"retry must be a RetryConfig, not {retry!r:.100}")
     return (retry or RetryConfig()).model_copy(update={"max_retries": max_retries})
 
 
-def _options(temperature: float | None, llm_options: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {**({} if temperature is None else {"temperature": temperature}), **checked_options(llm_options)}
+def _llm_options(temperature: float | None, llm_options: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {**({} if temperature is None else {"temperature": temperature}), **check_llm_options(llm_options)}
+
+
+def _or_default(value: T | None, default: T) -> T:
+    return default if value is None else value

@@ -1,27 +1,27 @@
-"""How far a map is: told to a function of the user's, shown as a bar, or not at all."""
+"""Progress of a map: reported to a function, shown as a bar, or not at all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mnesis.display.progress_bar import progress as bar
+from mnesis.display.progress_bar import progress as progress_bar
 
-Shown = Callable[[int, int | None], object]
-Progress = bool | Shown
-"""True for a bar, or a function called with how many items are completed and how many there are (None: not known yet)."""
+ProgressFunction = Callable[[int, int | None], object]
+ProgressOption = bool | ProgressFunction
+"""True for a bar, or a function called as `progress(completed, total)`. `total` is None while it is not known."""
 
 
 @contextmanager
-def shown(progress: Progress) -> Iterator[Shown]:
-    """What to call after each item."""
+def progress_reporter(progress: ProgressOption) -> Iterator[ProgressFunction]:
+    """Provide the function to call after each item."""
     if callable(progress):
         yield progress
         return
-    with bar("items", shown=progress) as watched:
+    with progress_bar("items", enabled=progress) as bar:
 
-        def tell(completed: int, total: int | None) -> None:
-            watched.expect(total)
-            watched.advance()
+        def report(completed: int, total: int | None) -> None:
+            bar.set_total(total)
+            bar.advance()
 
-        yield tell
+        yield report

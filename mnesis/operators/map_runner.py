@@ -1,16 +1,14 @@
-"""Everything a map does besides the work on one item: claims, concurrency, order, storing, output, events, ending.
+"""The runner of a map: connects inputs, scheduler, output file, progress and events.
 
-A pump claims items, starts their work, stores what came of it in groups, and hands it on. A result is stored before
-anybody sees it. Whatever ends the run early (a break, a cancellation, an error) stops outstanding work and gives its
-items back.
+A result is stored before the caller sees it. If the run ends early (a break, a cancellation, an error), work in
+progress stops and its items become pending again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
@@ -18,78 +16,79 @@ from mnesis.events.bus import EventBus, MnesisEvent
 from mnesis.events.payloads import MapCompletedPayload, MapItemCompletedPayload, MapStartedPayload
 from mnesis.ids import new_id, now_ms
 from mnesis.models.run import RunSpec
-from mnesis.operators.inputs import Inputs, Source
-from mnesis.operators.item_queue import Finished, Ledger, PassingLedger, StoredLedger
-from mnesis.operators.map_progress import shown
+from mnesis.operators.inputs import Inputs, InputSource
+from mnesis.operators.item_queue import FinishedItem, InMemoryItemQueue, ItemQueue, StoredItemQueue
+from mnesis.operators.map_progress import progress_reporter
 from mnesis.operators.map_settings import MapSettings
-from mnesis.operators.output_file import ResultsFile
-from mnesis.operators.scheduler import Work, _Pump
-
-
-def checked_options(llm_options: object) -> dict[str, Any]:
-    """Options of model calls as a dict of their own. Raises `ConfigurationError` for what is no mapping."""
-    if not isinstance(llm_options, Mapping | None):
-        raise ConfigurationError(f"llm_options are a dict of arguments of the model call, not {llm_options!r:.100}")
-    return dict(llm_options or {})
+from mnesis.operators.output_file import OutputFile
+from mnesis.operators.scheduler import ItemHandler, Scheduler
 
 
 class MapRunner:
-    """One run. With an engine its items live in that engine's database, else nowhere.
+    """One run. With an engine its items are stored in that engine's database.
 
-    `bus` gets the events; None means the engine's, if there is one. Raises `ConfigurationError`, and `FileError`s for
-    inputs, before anything runs. `run_id` is the run's name, made up where none was given.
+    `kind` is "llm" or "agentic". `fingerprint` identifies everything, besides the inputs, that decides the results.
+    Events go to `bus`, or else to the engine's bus. Raises `ConfigurationError` and `FileError` when created, before
+    anything runs.
     """
 
     def __init__(
         self,
         inputs: Inputs,
-        work: Work,
+        handle_item: ItemHandler,
         settings: MapSettings,
         *,
+        kind: str,
+        fingerprint: str,
+        model: str,
         engine: Engine | None = None,
         bus: EventBus | None = None,
     ) -> None:
         if engine is None and (settings.run_id is not None or settings.retry_failed):
             raise ConfigurationError(
-                "run_id and retry_failed need a database to keep the run in: give engine=Engine('work.db')"
+                "run_id and retry_failed need a database that stores the run; pass engine=Engine('work.db')"
             )
         if not isinstance(bus, EventBus | None):
-            raise ConfigurationError(f"event_bus is an EventBus, not {bus!r:.100}")
+            raise ConfigurationError(f"event_bus must be an EventBus, not {bus!r:.100}")
         self.run_id = settings.run_id or new_id("run")
-        self._settings, self._work, self._engine = settings, work, engine
-        self._source = Source(inputs)
-        self._file = ResultsFile(settings.output_path, self._source.path) if settings.output_path is not None else None
+        self._spec = RunSpec(self.run_id, kind, fingerprint, model, now_ms())
+        self._settings, self._handle_item, self._engine = settings, handle_item, engine
+        self._source = InputSource(inputs)
+        self._file = OutputFile(settings.output_path, self._source.path) if settings.output_path is not None else None
         self._bus = bus or (engine.events if engine is not None else EventBus())
-        self._completed = 0
+        self._completed_count = 0
 
-    async def results(self) -> AsyncGenerator[Finished, None]:
-        """Every item's outcome, once. Close it (`aclosing`) to stop early.
+    async def results(self) -> AsyncGenerator[FinishedItem, None]:
+        """Yield the result of every item once. Close the generator (`aclosing`) to stop early.
 
-        Raises `RunMismatchError` if the run id is taken by another run, and whatever the work raised.
+        Raises `RunMismatchError` if the run id belongs to a different run, and the exceptions of the item handler.
         """
         try:
             if self._file is not None:
-                self._file.begin()
-            pump = _Pump(await self._ledger(), self._work, self._settings, self._kept)
-            self._publish(MnesisEvent.MAP_STARTED, total=pump.ledger.total)
-            with shown(self._settings.progress) as self._shown:
-                async with aclosing(pump.batches()) as batches:
+                self._file.open()
+            item_queue = await self._open_queue()
+            scheduler = Scheduler(item_queue, self._handle_item, self._settings, self._publish_results)
+            started = MapStartedPayload(item_queue.total, self._spec.model, self._spec.kind, self.run_id)
+            self._bus.publish(MnesisEvent.MAP_STARTED, started)
+            with progress_reporter(self._settings.progress) as self._report_progress:
+                async with aclosing(scheduler.batches()) as batches:
                     async for batch in batches:
-                        for finished in batch:
-                            yield finished
+                        for result in batch:
+                            yield result
             if self._file is not None:
                 await asyncio.to_thread(self._file.commit)
         finally:
             if self._file is not None:
                 self._file.discard()
-        self._publish(MnesisEvent.MAP_COMPLETED, total=pump.ledger.total)
+        completed = MapCompletedPayload(item_queue.total, self._completed_count, self.run_id)
+        self._bus.publish(MnesisEvent.MAP_COMPLETED, completed)
 
-    async def _ledger(self) -> Ledger:
+    async def _open_queue(self) -> ItemQueue:
         settings, ordered = self._settings, self._settings.order == "input"
         if self._engine is None:
-            return PassingLedger(self._source, ordered=ordered)
+            return InMemoryItemQueue(self._source, ordered=ordered)
         await self._engine.open()
-        ledger = StoredLedger(
+        item_queue = StoredItemQueue(
             self._engine.store,
             self.run_id,
             self._source,
@@ -97,24 +96,16 @@ class MapRunner:
             lease_seconds=settings.lease_seconds,
             max_claims=settings.max_claims,
         )
-        spec = RunSpec(self.run_id, settings.kind, settings.fingerprint, settings.model, now_ms())
-        await ledger.begin(spec, retry_failed=settings.retry_failed)
-        return ledger
+        await item_queue.begin(self._spec, retry_failed=settings.retry_failed)
+        return item_queue
 
-    def _kept(self, batch: list[Finished], total: int | None) -> None:
-        """Tell of results that are stored."""
-        for finished in batch:
-            self._completed += 1
+    def _publish_results(self, results: list[FinishedItem], total: int | None) -> None:
+        """Write stored results to the output file, and publish their events and the progress."""
+        for result in results:
+            self._completed_count += 1
             if self._file is not None:
-                self._file.write(finished)
-            if self._bus.wants(MnesisEvent.MAP_ITEM_COMPLETED):
-                payload = MapItemCompletedPayload(self._completed, total, finished.outcome.success, self.run_id)
+                self._file.write(result)
+            if self._bus.has_handlers(MnesisEvent.MAP_ITEM_COMPLETED):
+                payload = MapItemCompletedPayload(self._completed_count, total, result.outcome.success, self.run_id)
                 self._bus.publish(MnesisEvent.MAP_ITEM_COMPLETED, payload)
-            self._shown(self._completed, total)
-
-    def _publish(self, event: MnesisEvent, *, total: int | None) -> None:
-        if event == MnesisEvent.MAP_STARTED:
-            started = MapStartedPayload(total, self._settings.model, self._settings.kind, self.run_id)
-            self._bus.publish(event, started)
-        else:
-            self._bus.publish(event, MapCompletedPayload(total, self._completed, self.run_id))
+            self._report_progress(self._completed_count, total)

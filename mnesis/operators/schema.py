@@ -1,4 +1,4 @@
-"""What an answer has to look like: the schema a user gives, as JSON Schema text for a model and as a check of its answers."""
+"""Output schemas: shown to a model, and used to validate its answers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticUserError
 
 from mnesis.errors import ConfigurationError, MnesisError
-from mnesis.operators.compute_limits import TooMuchError, limited, step
-from mnesis.recall.regex import MAX_WRITTEN_OUT_CHARS, written_out_chars
+from mnesis.operators.compute_limits import ComputeLimitError, count_step, limit_compute
+from mnesis.recall.regex import MAX_EXPANDED_CHARS, expanded_chars
 
 MAX_ERRORS = 10
-MAX_ERROR_CHARACTERS = 300
+MAX_ERROR_CHARS = 300
 MAX_REFERENCES = 200_000
-"""References followed while one answer is checked."""
+"""References that are followed while one answer is validated."""
 MAX_SECONDS = 2.0
-"""Computing time for the check of one answer, and for one pattern in it."""
-MAX_STARTS = 32
-"""Places in an answer at which JSON is looked for."""
+"""Computing time for the validation of one answer, and for one pattern in it."""
+MAX_JSON_STARTS = 32
+"""Opening brackets in an answer at which the search for JSON starts."""
 
 _FENCE = re.compile(r"```[\w+-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
 _ANNOTATIONS = frozenset(
@@ -34,104 +34,107 @@ _DATA = frozenset({"const", "default", "enum", "examples"})
 
 
 class InvalidOutputError(MnesisError, ValueError):
-    """An answer that does not satisfy the schema; the text says where. Models are told and asked again."""
+    """An answer that does not satisfy the schema.
+
+    Its text says where; the model receives it and answers again.
+    """
 
 
 class OutputSchema:
-    """A pydantic model class or a JSON Schema (a dict), checked.
+    """A checked output schema: a pydantic model class or a JSON Schema (a dict).
 
-    `instructions` tell a model about it, `json_schema` is it as a dict, `text` the same as canonical JSON. Nothing is
-    ever fetched: references lead into the schema itself. Raises `ConfigurationError` for anything that is no schema.
+    `json_schema` is the schema as a dict, `text` as canonical JSON. Nothing is fetched: references must lead into the
+    schema itself. Raises `ConfigurationError` when created from anything that is not a schema.
     """
 
     def __init__(self, schema: type[BaseModel] | Mapping[str, Any]) -> None:
         self._model = schema if isinstance(schema, type) and issubclass(schema, BaseModel) else None
-        given = _model_schema(self._model) if self._model else schema
-        if not isinstance(given, Mapping):
+        definition = _pydantic_schema(self._model) if self._model else schema
+        if not isinstance(definition, Mapping):
             raise ConfigurationError(
-                f"output_schema is a pydantic model class or a JSON Schema as a dict, not {type(schema).__name__}"
+                f"output_schema must be a pydantic model class or a JSON Schema as a dict, not {type(schema).__name__}"
                 f" ({schema!r:.100})"
             )
-        self.json_schema = _own_copy(given)
+        self.json_schema = _copy_as_json(definition)
         self.text = json.dumps(self.json_schema, ensure_ascii=False, sort_keys=True)
-        self._validator = _validator(self.json_schema)
+        self._validator = _build_validator(self.json_schema)
 
     @property
     def instructions(self) -> str:
-        """What a model is told, in the system message."""
-        shown = json.dumps(self.json_schema, ensure_ascii=False)
+        """The text about the schema in the system message."""
+        schema_text = json.dumps(self.json_schema, ensure_ascii=False)
         return (
             "Answer with one JSON value that satisfies the JSON Schema below, and with nothing else: no explanation, no"
-            f" code fence.\n\nJSON Schema:\n{shown}"
+            f" code fence.\n\nJSON Schema:\n{schema_text}"
         )
 
     def parse(self, text: str) -> Any:
-        """The value in an answer: a model instance, or a JSON value. Raises `InvalidOutputError`."""
-        return self.read(text)[1]
+        """Parse an answer into a model instance or a JSON value. Raises `InvalidOutputError`."""
+        return self.extract(text)[1]
 
-    def read(self, text: str) -> tuple[Any, Any]:
-        """The JSON value in an answer as it stands there, and what `parse` makes of it. The first can be stored.
+    def extract(self, text: str) -> tuple[Any, Any]:
+        """Find the JSON value in an answer. Returns it, which can be stored, and the parsed output.
 
-        Prose around the JSON and code fences are understood: the first value that satisfies the schema counts. Raises
-        `InvalidOutputError` with what is wrong with the first value found.
+        Prose around the JSON and code fences are ignored; the first value that satisfies the schema counts. Raises
+        `InvalidOutputError` with the errors of the first value found.
         """
-        refusal: InvalidOutputError | None = None
-        for value in _json_values(text):
+        first_error: InvalidOutputError | None = None
+        for value in _find_json_values(text):
             try:
                 return value, self.restore(value)
             except InvalidOutputError as error:
-                refusal = refusal or error
-        raise refusal or InvalidOutputError(_no_json(text))
+                first_error = first_error or error
+        raise first_error or InvalidOutputError(_no_json_message(text))
 
     def restore(self, value: Any) -> Any:
-        """What `parse` makes of a JSON value. Raises `InvalidOutputError`."""
+        """Turn a JSON value into a model instance, or validate it. Raises `InvalidOutputError`."""
         if self._model is None:
-            return self._checked(value)
+            return self._validate(value)
         try:
             return self._model.model_validate_json(json.dumps(value))
         except ValidationError as error:
-            raise InvalidOutputError(_told(_model_errors(error))) from error
+            raise InvalidOutputError(_bullet_list(_pydantic_errors(error))) from error
 
     def feedback(self, error: InvalidOutputError, guidance: str = "") -> str:
-        """What a model is told about its answer, as the next user message."""
+        """Return the next user message to a model whose answer is invalid."""
         return f"Your answer does not satisfy the JSON Schema:\n{error}\n\n{guidance or RETRY_GUIDANCE}"
 
-    def _checked(self, value: Any) -> Any:
+    def _validate(self, value: Any) -> Any:
         try:
-            with limited(MAX_REFERENCES, MAX_SECONDS):
-                found = islice(self._validator.iter_errors(value), MAX_ERRORS)
-                errors = [f"{error.json_path}: {error.message}" for error in found]
+            with limit_compute(MAX_REFERENCES, MAX_SECONDS):
+                first_errors = islice(self._validator.iter_errors(value), MAX_ERRORS)
+                errors = [f"{error.json_path}: {error.message}" for error in first_errors]
         except RecursionError as error:
-            raise InvalidOutputError("the value is nested too deep to be checked") from error
-        except (TooMuchError, TimeoutError) as error:
+            raise InvalidOutputError("the value is nested too deeply to be checked") from error
+        except (ComputeLimitError, TimeoutError) as error:
             raise InvalidOutputError(f"checking it takes too long ({error}); the schema may be at fault") from error
         if errors:
-            raise InvalidOutputError(_told(errors))
+            raise InvalidOutputError(_bullet_list(errors))
         return value
 
 
 RETRY_GUIDANCE = "Correct this and answer again, with the whole JSON value and nothing else."
 
 
-def _model_schema(model: type[BaseModel]) -> dict[str, Any]:
+def _pydantic_schema(model: type[BaseModel]) -> dict[str, Any]:
     try:
         return model.model_json_schema()
     except (PydanticUserError, RecursionError) as error:
         raise ConfigurationError(
-            f"{model.__name__} cannot be told to a model as a JSON Schema: {error!s:.300}; use fields of JSON types"
+            f"{model.__name__} cannot be expressed as a JSON Schema: {error!s:.300}; use fields of JSON types"
         ) from error
 
 
-def _own_copy(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema as JSON: later changes of the caller's do not reach it."""
+def _copy_as_json(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy the schema as JSON, so that later changes by the caller have no effect."""
     try:
         copy: dict[str, Any] = json.loads(json.dumps(dict(schema), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"output_schema is no JSON: {error!s:.300}") from error
+        raise ConfigurationError(f"output_schema is not JSON: {error!s:.300}") from error
     return copy
 
 
-def _validator(schema: dict[str, Any]) -> Any:
+def _build_validator(schema: dict[str, Any]) -> Any:
     from jsonschema import exceptions, validators  # type: ignore[import-untyped]  # comes without types
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # as above
     from referencing import Resource, jsonschema
@@ -142,38 +145,40 @@ def _validator(schema: dict[str, Any]) -> Any:
         kind.check_schema(schema, format_checker=kind.FORMAT_CHECKER)
         if schema and not set(schema) & ({*kind.VALIDATORS} | _ANNOTATIONS):
             raise ConfigurationError(
-                f"output_schema is no JSON Schema: none of its keys ({', '.join(sorted(schema))!s:.200}) is a keyword;"
+                f"output_schema is not a JSON Schema: none of its keys ({', '.join(sorted(schema))!s:.200}) is a keyword;"
                 ' did you mean {"type": "object", "properties": {…}, "required": […]}?'
             )
         resource = Resource.from_contents(schema, default_specification=jsonschema.DRAFT202012)
         resolver = REGISTRY.resolver_with_root(resource)
-        for reference in _texts_of(schema, "$ref", "$dynamicRef"):
+        for reference in _keyword_strings(schema, "$ref", "$dynamicRef"):
             resolver.lookup(reference)
-        for pattern in _texts_of(schema, "pattern"):
-            _refuse_large_pattern(pattern)
+        for pattern in _keyword_strings(schema, "pattern"):
+            _check_pattern_size(pattern)
     except exceptions.SchemaError as error:
         raise ConfigurationError(
-            f"output_schema is no JSON Schema: at {error.json_path}: {error.message:.300}"
+            f"output_schema is not a JSON Schema: at {error.json_path}: {error.message:.300}"
         ) from error
     except Unresolvable as error:
         raise ConfigurationError(
-            f"output_schema refers to {error.ref!r}, which is not in it; nothing is fetched: put it under $defs"
+            f"output_schema refers to {error.ref!r}, which it does not contain; put it under $defs, since nothing is fetched"
         ) from error
     except RecursionError as error:
-        raise ConfigurationError("output_schema is nested too deep") from error
-    return validators.extend(kind, _bounded(kind.VALIDATORS))(schema, registry=REGISTRY)
+        raise ConfigurationError("output_schema is nested too deeply") from error
+    return validators.extend(kind, _limited_keywords(kind.VALIDATORS))(schema, registry=REGISTRY)
 
 
-def _bounded(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords with which a short schema can take any time: references, which are counted, and patterns, which have
-    so many seconds."""
+def _limited_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Limit the keywords with which a short schema can take any time.
 
-    def counted(follow: Any) -> Any:
-        def followed(*arguments: Any) -> Any:
-            step()
+    References are counted; patterns have a time limit.
+    """
+
+    def count_calls(follow: Any) -> Any:
+        def follow_and_count(*arguments: Any) -> Any:
+            count_step()
             return follow(*arguments)
 
-        return followed
+        return follow_and_count
 
     def pattern(validator: Any, expression: str, value: Any, schema: Any) -> Iterator[Any]:
         import regex
@@ -182,39 +187,42 @@ def _bounded(keywords: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, str) and not regex.search(expression, value, timeout=MAX_SECONDS):
             yield Mismatch(f"{value!r} does not match {expression!r}")
 
-    references = {name: counted(keywords[name]) for name in ("$ref", "$dynamicRef") if name in keywords}
+    references = {name: count_calls(keywords[name]) for name in ("$ref", "$dynamicRef") if name in keywords}
     return {**references, "pattern": pattern}
 
 
-def _texts_of(schema: Any, *keywords: str) -> Iterator[str]:
-    """What these keywords say, wherever they stand in a schema."""
+def _keyword_strings(schema: Any, *keywords: str) -> Iterator[str]:
+    """Yield the string values of these keywords anywhere in a schema."""
     if isinstance(schema, dict):
         for name, value in schema.items():
             if name in keywords and isinstance(value, str):
                 yield value
             elif name not in _DATA:
-                yield from _texts_of(value, *keywords)
+                yield from _keyword_strings(value, *keywords)
     elif isinstance(schema, list):
         for value in schema:
-            yield from _texts_of(value, *keywords)
+            yield from _keyword_strings(value, *keywords)
 
 
-def _refuse_large_pattern(pattern: str) -> None:
-    if written_out_chars(pattern) > MAX_WRITTEN_OUT_CHARS:
+def _check_pattern_size(pattern: str) -> None:
+    if expanded_chars(pattern) > MAX_EXPANDED_CHARS:
         raise ConfigurationError(
-            f"output_schema: the pattern {pattern:.80} repeats too much; count less, or use * and +"
+            f"output_schema: the pattern {pattern:.80} repeats too much; use smaller counts, or * and +"
         )
 
 
-def _json_values(text: str) -> Iterator[Any]:
-    """JSON values in an answer: the whole of it, then fenced blocks, then whatever starts with a bracket."""
+def _find_json_values(text: str) -> Iterator[Any]:
+    """Yield the JSON values in an answer.
+
+    Tries the whole text, then fenced blocks, then text that starts with a bracket.
+    """
     for candidate in (text, *(block.group(1) for block in _FENCE.finditer(text))):
         try:
             yield _DECODER.decode(candidate.strip("\ufeff \t\r\n"))
         except (ValueError, RecursionError):
             continue
     position = 0
-    for _ in range(MAX_STARTS):
+    for _ in range(MAX_JSON_STARTS):
         opening = re.compile(r"[{\[]").search(text, position)
         if opening is None:
             return
@@ -226,32 +234,32 @@ def _json_values(text: str) -> Iterator[Any]:
         yield value
 
 
-def _no_json(text: str) -> str:
+def _no_json_message(text: str) -> str:
     try:
         _DECODER.decode(text.strip())
     except (ValueError, RecursionError) as error:
-        return f"no JSON value was found in it ({error or 'nested too deep'})"
+        return f"no JSON value was found in it ({error or 'nested too deeply'})"
     return "no JSON value was found in it"
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text:.40} is no number that JSON can hold")
+        raise ValueError(f"{text:.40} is not a number that JSON can represent")
     return number
 
 
-def _no_constant(text: str) -> float:
+def _reject_constant(text: str) -> float:
     raise ValueError(f"{text} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(parse_float=_parse_finite, parse_constant=_reject_constant)
 
 
-def _model_errors(error: ValidationError) -> list[str]:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return [f"{'.'.join(map(str, one['loc'])) or '$'}: {one['msg']}" for one in found[:MAX_ERRORS]]
+def _pydantic_errors(error: ValidationError) -> list[str]:
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    return [f"{'.'.join(map(str, detail['loc'])) or '$'}: {detail['msg']}" for detail in details[:MAX_ERRORS]]
 
 
-def _told(errors: list[str]) -> str:
-    return "\n".join(f"- {error:.{MAX_ERROR_CHARACTERS}}" for error in errors)
+def _bullet_list(errors: list[str]) -> str:
+    return "\n".join(f"- {error:.{MAX_ERROR_CHARS}}" for error in errors)

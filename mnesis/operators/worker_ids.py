@@ -1,6 +1,6 @@
-"""Names of workers, and whether the process behind a name is still alive.
+"""Ids of workers, and whether the process behind an id is still alive.
 
-Only for workers of this machine is that known at once; the claims of others end with their leases.
+Liveness is known at once only for workers on this machine. The claims of other workers end with their leases.
 """
 
 from __future__ import annotations
@@ -12,41 +12,48 @@ import secrets
 from functools import cache
 from pathlib import Path
 
-_at_work: set[str] = set()
+_live_workers: set[str] = set()
+"""Workers of this process that are still running."""
 
 
-def new_worker() -> str:
-    """A name for a worker of this process: place, process id, start of the process, something random. `retire` it."""
+def register_worker() -> str:
+    """Create an id for a worker of this process. Call `unregister_worker` when it stops.
+
+    The id holds the host, the process id, the start of the process and a random part.
+    """
     pid = os.getpid()
-    worker = f"{_place()}-{pid}-{_started(pid) or 0}-{secrets.token_hex(4)}"
-    _at_work.add(worker)
+    worker = f"{_host_id()}-{pid}-{_start_ticks(pid) or 0}-{secrets.token_hex(4)}"
+    _live_workers.add(worker)
     return worker
 
 
-def retire(worker: str) -> None:
-    """It works no more, whatever it still holds."""
-    _at_work.discard(worker)
+def unregister_worker(worker: str) -> None:
+    """Mark a worker as stopped. Other workers may then take over the items it still holds."""
+    _live_workers.discard(worker)
 
 
 def is_dead(worker: str | None) -> bool:
-    """Whether that worker is known to be gone: its process on this machine, or within this process its run."""
+    """Return whether a worker is known to be dead.
+
+    Its process has ended, or it was unregistered in this process.
+    """
     try:
-        place, pid, started, _ = (worker or "").split("-")
-        number, start = int(pid), int(started)
+        host, pid_text, start_text, _ = (worker or "").split("-")
+        pid, start_ticks = int(pid_text), int(start_text)
     except ValueError:
         return False
-    if place != _place():
+    if host != _host_id():
         return False
-    if number == os.getpid() and start == (_started(number) or 0):
-        return worker not in _at_work
-    return not _runs(number) or (start > 0 and _started(number) != start)
+    if pid == os.getpid() and start_ticks == (_start_ticks(pid) or 0):
+        return worker not in _live_workers
+    return not _is_alive(pid) or (start_ticks > 0 and _start_ticks(pid) != start_ticks)
 
 
 @cache
-def _place() -> str:
-    """This machine since it was started, and the namespace in which its process ids mean something."""
+def _host_id() -> str:
+    """Identify this boot of this machine, and the namespace of its process ids."""
     facts = [platform.node()]
-    for read in (_boot, lambda: os.readlink("/proc/self/ns/pid")):
+    for read in (_boot_id, lambda: os.readlink("/proc/self/ns/pid")):
         try:
             facts.append(read())
         except OSError:  # not Linux
@@ -54,35 +61,41 @@ def _place() -> str:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
-def _boot() -> str:
+def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text()
 
 
-def _runs(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     if os.name != "posix":
-        return True  # there, a signal of 0 would end the process
+        return True  # on Windows, a signal of 0 would end the process
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return _state(pid) not in ("Z", "X")
+    return _process_state(pid) not in ("Z", "X")
 
 
-def _stat(pid: int) -> list[str]:
-    """What Linux tells of a process, from its state on; empty where it tells nothing."""
+def _stat_fields(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat (see proc(5)), starting with the state.
+
+    Returns an empty list if there is no such file.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
 
 
-def _state(pid: int) -> str:
-    return next(iter(_stat(pid)), "")
+def _process_state(pid: int) -> str:
+    return next(iter(_stat_fields(pid)), "")
 
 
-def _started(pid: int) -> int | None:
-    """When the process started, in ticks since the machine did: tells it from a later one of the same id."""
-    fields = _stat(pid)
+def _start_ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot.
+
+    Distinguishes it from a later process with the same id.
+    """
+    fields = _stat_fields(pid)
     return int(fields[19]) if len(fields) > 19 else None

@@ -1,1 +1,1 @@
-"""The way back: patterns over the whole log, drill-down under token budgets, recall beside the newest message."""
+"""Access to original messages: patterns over the log, expansion of summaries, token grants, automatic recall."""

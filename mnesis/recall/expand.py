@@ -1,4 +1,4 @@
-"""Looking things up in a session: what an id names, what stands behind a summary."""
+"""Resolve ids and expand summaries back to the original messages."""
 
 from __future__ import annotations
 
@@ -7,48 +7,50 @@ from dataclasses import replace
 from itertools import accumulate
 
 from mnesis.errors import (
-    ConfigurationError,
     MessageNotFoundError,
     NotFoundError,
     SummaryNotFoundError,
 )
+from mnesis.models.context import find_cover
+from mnesis.models.cursor import Cursor, parse_cursor
 from mnesis.models.message import Message, TextPart
 from mnesis.models.results import Description, Expansion
 from mnesis.models.search import SearchHit, SearchPage
 from mnesis.models.summary import Summary
-from mnesis.recall.stored_files import find_reference
+from mnesis.recall.stored_files import find_file_reference
 from mnesis.store.base import Store
 from mnesis.validation import check_integer
 
-PAGE = 500
-LARGEST_PAGE = 10_000
+LOG_PAGE_MESSAGES = 500
+MAX_PAGE_MESSAGES = 10_000
+"""Larger limits are reduced to this, so that a page fits in memory."""
 
 
-async def every_message(
-    store: Store, session_id: str, *, after_seq: int = 0, page: int = PAGE
+async def read_log(
+    store: Store, session_id: str, *, after_seq: int = 0, page_size: int = LOG_PAGE_MESSAGES
 ) -> AsyncIterator[Message]:
-    """The log in order, read a page at a time."""
-    check_integer("page", page, least=1)
+    """Yield the messages of the log in order, reading a page of `page_size` messages at a time."""
+    check_integer("page", page_size, minimum=1)
     while True:
-        found = await store.messages(session_id, after_seq=after_seq, limit=page)
-        for message in found:
+        messages = await store.messages(session_id, after_seq=after_seq, limit=page_size)
+        for message in messages:
             yield message
-        if len(found) < page:
+        if len(messages) < page_size:
             return
-        after_seq = found[-1].seq
+        after_seq = messages[-1].seq
 
 
-async def with_summaries(store: Store, session_id: str, messages: list[Message]) -> list[Message]:
-    """The log with each summary of the active context after the last message it stands for."""
+async def insert_summaries(store: Store, session_id: str, messages: list[Message]) -> list[Message]:
+    """Insert each summary of the active context after the last message it replaces. Changes and returns `messages`."""
     context = await store.active_context(session_id)
     for item in reversed(context.items):
         if isinstance(item, Summary):
-            place = next((i for i, m in enumerate(messages) if m.seq > item.last_seq), len(messages))
-            messages.insert(place, _as_message(item))
+            index = next((i for i, m in enumerate(messages) if m.seq > item.last_seq), len(messages))
+            messages.insert(index, _summary_message(item))
     return messages
 
 
-def _as_message(summary: Summary) -> Message:
+def _summary_message(summary: Summary) -> Message:
     return Message(
         id=summary.id,
         session_id=summary.session_id,
@@ -62,45 +64,50 @@ def _as_message(summary: Summary) -> Message:
     )
 
 
-async def with_neighbours(store: Store, page: SearchPage, neighbours: int) -> SearchPage:
-    """The hits with so many messages on each side of them, which may be hits themselves."""
-    check_integer("neighbours", neighbours, least=0)
+async def add_neighbours(store: Store, page: SearchPage, neighbours: int) -> SearchPage:
+    """Return the page with `neighbours` messages on each side of every hit. Neighbours may be hits themselves."""
+    check_integer("neighbours", neighbours, minimum=0)
     if not neighbours:
         return page
-    neighbours = min(neighbours, LARGEST_PAGE)
-    hits = [replace(hit, neighbours=await _around(store, hit, neighbours)) for hit in page]
+    neighbours = min(neighbours, MAX_PAGE_MESSAGES)
+    hits = [replace(hit, neighbours=await _read_neighbours(store, hit, neighbours)) for hit in page]
     return replace(page, hits=tuple(hits))
 
 
-async def _around(store: Store, hit: SearchHit, reach: int) -> tuple[Message, ...]:
-    first, last = max(hit.seq - reach, 1), hit.seq + reach
-    found = await store.messages(hit.session_id, after_seq=first - 1, until_seq=last)
-    return tuple(message for message in found if message.seq != hit.seq)
+async def _read_neighbours(store: Store, hit: SearchHit, count: int) -> tuple[Message, ...]:
+    first, last = max(hit.seq - count, 1), hit.seq + count
+    messages = await store.messages(hit.session_id, after_seq=first - 1, until_seq=last)
+    return tuple(message for message in messages if message.seq != hit.seq)
 
 
 async def expand(
     store: Store, session_id: str, summary_id: str, *, cursor: str | None, limit: int, max_tokens: int | None = None
 ) -> Expansion:
-    """One page of the originals behind a summary, or the message of this id."""
+    """Return a page of the originals that a summary replaces, or the one message with this id.
+
+    A page has at most `limit` messages and `max_tokens` tokens (None: no limit), and always at least one message.
+
+    Raises `SummaryNotFoundError`, and `ConfigurationError` for an invalid limit or cursor.
+    """
     if max_tokens is not None:
-        check_integer("max_tokens", max_tokens, least=1)
-    check_integer("limit", limit, least=1)
-    after_seq = _cursor_seq(cursor)
-    limit = min(limit, LARGEST_PAGE)
+        check_integer("max_tokens", max_tokens, minimum=1)
+    check_integer("limit", limit, minimum=1)
+    after_seq = 0 if cursor is None else parse_cursor(cursor, 1, of="this method").numbers[0]
+    limit = min(limit, MAX_PAGE_MESSAGES)
     try:
-        found = await store.covered_messages(session_id, summary_id, after_seq=after_seq, limit=limit + 1)
+        messages = await store.covered_messages(session_id, summary_id, after_seq=after_seq, limit=limit + 1)
     except SummaryNotFoundError as error:
         try:
             return Expansion(summary_id=summary_id, messages=(await store.message(session_id, summary_id),))
         except MessageNotFoundError:
             raise error from None
-    page = _within(found[:limit], max_tokens)
-    more = len(page) < len(found)
-    return Expansion(summary_id=summary_id, messages=tuple(page), next_cursor=str(page[-1].seq) if more else None)
+    page = _take_fitting(messages[:limit], max_tokens)
+    next_cursor = str(Cursor((page[-1].seq,))) if len(page) < len(messages) else None
+    return Expansion(summary_id=summary_id, messages=tuple(page), next_cursor=next_cursor)
 
 
-def _within(messages: list[Message], max_tokens: int | None) -> list[Message]:
-    """As many of the messages as fit, the first in any case."""
+def _take_fitting(messages: list[Message], max_tokens: int | None) -> list[Message]:
+    """Return as many of the messages as fit, and always the first."""
     if max_tokens is None:
         return messages
     totals = accumulate(message.token_count for message in messages)
@@ -108,64 +115,56 @@ def _within(messages: list[Message], max_tokens: int | None) -> list[Message]:
 
 
 async def expand_children(store: Store, session_id: str, summary_id: str) -> Expansion:
-    """The summaries a condensed summary was made of; none for a leaf."""
+    """Return the summaries that a condensed summary was created from; none for a leaf."""
     summary = await store.summary(session_id, summary_id)
     children = [await store.summary(session_id, child) for child in summary.child_ids]
     return Expansion(summary_id=summary_id, summaries=tuple(children))
 
 
-def _cursor_seq(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    # A seq has at most 18 digits; longer ones would not fit the database.
-    if not isinstance(cursor, str) or not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
-        raise ConfigurationError(
-            f"{str(cursor)[:80]!r} is no cursor of this method; pass the next_cursor of the page before"
-        )
-    return int(cursor)
-
-
 async def describe(store: Store, session_id: str, id: str) -> Description:
-    """What an id names in a session. Raises `NotFoundError`."""
+    """Describe the session, summary, message or stored file that an id names.
+
+    Raises `NotFoundError` if the session has nothing with this id.
+    """
     if id == session_id:
-        return await _session(store, session_id)
-    for look in (_summary, _message, _file):
+        return await _describe_session(store, session_id)
+    for describe_kind in (_describe_summary, _describe_message, _describe_file):
         try:
-            return await look(store, session_id, id)
+            return await describe_kind(store, session_id, id)
         except (SummaryNotFoundError, MessageNotFoundError):
             continue
-    raise NotFoundError(id, where=f"session {session_id!r}")
+    raise NotFoundError(id, location=f"session {session_id!r}")
 
 
-async def _session(store: Store, session_id: str) -> Description:
-    state = await store.session(session_id)
+async def _describe_session(store: Store, session_id: str) -> Description:
+    record = await store.session(session_id)
     details = {
-        "model": state.model,
-        "messages": state.last_seq,
-        "turns": state.turn_count,
-        "context_tokens": state.context_tokens,
-        "created_at": state.created_at,
+        "model": record.model,
+        "messages": record.last_seq,
+        "turns": record.turn_count,
+        "context_tokens": record.context_tokens,
+        "created_at": record.created_at,
     }
-    return Description(id=session_id, kind="session", text=state.title, details=details)
+    return Description(id=session_id, kind="session", text=record.title, details=details)
 
 
-async def _summary(store: Store, session_id: str, id: str) -> Description:
+async def _describe_summary(store: Store, session_id: str, id: str) -> Description:
     summary = await store.summary(session_id, id)
     return Description(id=id, kind="summary", text=summary.text, details=summary.model_dump(exclude={"id", "text"}))
 
 
-async def _message(store: Store, session_id: str, id: str) -> Description:
+async def _describe_message(store: Store, session_id: str, id: str) -> Description:
     message = await store.message(session_id, id)
     context = await store.active_context(session_id)
-    covering = next((c.summary_id for c in context.covers if c.first_seq <= message.seq <= c.last_seq), None)
-    details = message.model_dump(exclude={"id", "parts", "extra"}) | {"summary_id": covering}
+    cover = find_cover(context.covers, message.seq)
+    details = message.model_dump(exclude={"id", "parts", "extra"}) | {"summary_id": cover.summary_id if cover else None}
     return Description(id=id, kind="message", text=message.text_content(), details=details)
 
 
-async def _file(store: Store, session_id: str, id: str) -> Description:
-    found = await find_reference(store, session_id, id)
+async def _describe_file(store: Store, session_id: str, id: str) -> Description:
+    found = await find_file_reference(store, session_id, id)
     if found is None:
-        raise MessageNotFoundError(id, where=f"session {session_id!r}")
+        raise MessageNotFoundError(id, location=f"session {session_id!r}")
     message, part = found
     details = part.model_dump() | {"message_id": message.id, "seq": message.seq}
     return Description(id=part.content_id, kind="file", text=part.exploration_summary, details=details)

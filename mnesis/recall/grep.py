@@ -1,8 +1,7 @@
-"""Regular expressions over the log, off the event loop and under a time limit that no pattern escapes."""
+"""Search the log with regular expressions, off the event loop, under a time limit that holds for any pattern."""
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +11,12 @@ from itertools import groupby
 from anyio import to_thread
 
 from mnesis.errors import ConfigurationError
-from mnesis.formats.text import readable
-from mnesis.models.context import Cover
+from mnesis.formats.text import message_text
+from mnesis.models.context import Cover, find_cover
+from mnesis.models.cursor import Cursor, parse_cursor, request_fingerprint
 from mnesis.models.message import Message
 from mnesis.models.search import GrepGroup, GrepMatch, GrepPage
-from mnesis.recall.regex import Find, check_pattern, compiled
+from mnesis.recall.regex import FindMatches, check_pattern, compile_pattern
 from mnesis.search.pagination import page_limit
 from mnesis.store.base import Store
 
@@ -26,8 +26,8 @@ TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Grep:
-    """One search for a pattern. `summary_id` narrows it to what stands behind a summary. The time limit is for one page."""
+class GrepQuery:
+    """A search for a pattern. `summary_id` limits it to the originals of a summary. The time limit applies to one page."""
 
     pattern: str
     summary_id: str | None = None
@@ -38,78 +38,79 @@ class Grep:
 
 
 @dataclass
-class _Run:
-    """A page being made. It starts at message `seq`, of which `skip` matches were shown before."""
+class _PageScan:
+    """The scan for one page. It begins at message `start_seq`, whose first `skip_matches` matches were on earlier pages."""
 
-    find: Find
+    find_matches: FindMatches
     limit: int
     deadline: float
-    seq: int
-    skip: int
+    start_seq: int
+    skip_matches: int
     matches: list[GrepMatch] = field(default_factory=list)
     stopped_at: tuple[int, int] | None = None
     timed_out: bool = False
 
-    def read(self, messages: Sequence[Message]) -> None:
-        """Look through messages until the page is full or the time is over."""
+    def scan(self, messages: Sequence[Message]) -> None:
+        """Search messages until the page is full or the time limit is reached."""
         for message in messages:
-            self._read_one(message)
+            self._scan_message(message)
             if self.stopped_at is not None:
                 return
 
-    def _read_one(self, message: Message) -> None:
-        text, skip = readable(message), self.skip if message.seq == self.seq else 0
+    def _scan_message(self, message: Message) -> None:
+        text, skip = message_text(message), self.skip_matches if message.seq == self.start_seq else 0
         try:
-            for number, (start, end) in enumerate(self._spans(text)):
+            for number, (start, end) in enumerate(self._match_spans(text)):
                 if len(self.matches) == self.limit:
                     self.stopped_at = message.seq, number
                     return
                 if number >= skip:
-                    self.matches.append(_match(message, text, start, end))
+                    self.matches.append(_build_match(message, text, start, end))
         except (TimeoutError, MemoryError):
-            # The message that takes too long is passed over, or the next page would hang in it again.
+            # Skip the message that takes too long; otherwise, the next page would get stuck in it again.
             self.stopped_at, self.timed_out = (message.seq + 1, 0), True
 
-    def _spans(self, text: str) -> Iterator[tuple[int, int]]:
-        remaining = self.deadline - time.monotonic()
-        if remaining <= 0:
+    def _match_spans(self, text: str) -> Iterator[tuple[int, int]]:
+        remaining_seconds = self.deadline - time.monotonic()
+        if remaining_seconds <= 0:
             raise TimeoutError
-        for found in self.find(text, remaining):
-            if found.end() > found.start():
-                yield found.span()
+        for match in self.find_matches(text, remaining_seconds):
+            if match.end() > match.start():
+                yield match.span()
 
 
-async def grep(store: Store, session_id: str, wanted: Grep) -> GrepPage:
-    """Every place that matches, in order of the log, grouped by the summary that covers it now.
+async def grep(store: Store, session_id: str, query: GrepQuery) -> GrepPage:
+    """Return a page of all matches in log order, grouped by the summary that covers them now.
 
-    Raises `ConfigurationError` for a pattern that cannot be read, a limit below 1 or a cursor of another search.
+    Raises `ConfigurationError` for an invalid pattern, a limit below 1, or a cursor of another search.
     """
-    limit = page_limit(wanted.limit)
-    check_pattern(wanted.pattern)
-    if not 0 < wanted.timeout_seconds < float("inf"):
-        raise ConfigurationError(f"timeout_seconds is a positive number of seconds, not {wanted.timeout_seconds!r}")
-    seq, skip = _parse_cursor(wanted)
-    find = await to_thread.run_sync(partial(compiled, wanted.pattern, ignore_case=wanted.ignore_case))
-    run = _Run(find, limit, time.monotonic() + wanted.timeout_seconds, seq, skip)
+    limit = page_limit(query.limit)
+    check_pattern(query.pattern)
+    if not 0 < query.timeout_seconds < float("inf"):
+        raise ConfigurationError(f"timeout_seconds must be a positive number, not {query.timeout_seconds!r}")
+    fingerprint = request_fingerprint((query.pattern, query.summary_id, query.ignore_case))
+    seq, skip = _start(query, fingerprint)
+    find_matches = await to_thread.run_sync(partial(compile_pattern, query.pattern, ignore_case=query.ignore_case))
+    scan = _PageScan(find_matches, limit, time.monotonic() + query.timeout_seconds, seq, skip)
     after_seq = seq - 1
-    while run.stopped_at is None:
-        messages = await _messages(store, session_id, wanted.summary_id, after_seq)
-        await to_thread.run_sync(run.read, messages)
+    while scan.stopped_at is None:
+        messages = await _read_messages(store, session_id, query.summary_id, after_seq)
+        await to_thread.run_sync(scan.scan, messages)
         if len(messages) < PAGE_MESSAGES:
             break
         after_seq = messages[-1].seq
     covers = (await store.active_context(session_id)).covers
-    cursor = None if run.stopped_at is None else "{}.{}.{}".format(*run.stopped_at, _mark(wanted))
-    return GrepPage(tuple(_grouped(run.matches, covers)), cursor, run.timed_out)
+    cursor = None if scan.stopped_at is None else str(Cursor(scan.stopped_at, fingerprint))
+    return GrepPage(tuple(_group_by_summary(scan.matches, covers)), cursor, scan.timed_out)
 
 
-async def _messages(store: Store, session_id: str, summary_id: str | None, after_seq: int) -> list[Message]:
+async def _read_messages(store: Store, session_id: str, summary_id: str | None, after_seq: int) -> list[Message]:
     if summary_id is None:
         return await store.messages(session_id, after_seq=after_seq, limit=PAGE_MESSAGES)
     return await store.covered_messages(session_id, summary_id, after_seq=after_seq, limit=PAGE_MESSAGES)
 
 
-def _match(message: Message, text: str, start: int, end: int) -> GrepMatch:
+def _build_match(message: Message, text: str, start: int, end: int) -> GrepMatch:
     line_start = max(text.rfind("\n", 0, start) + 1, start - MAX_SHOWN_CHARS // 3)
     line_end = text.find("\n", end)
     line_end = min(line_end if line_end >= 0 else len(text), line_start + MAX_SHOWN_CHARS)
@@ -124,29 +125,18 @@ def _match(message: Message, text: str, start: int, end: int) -> GrepMatch:
     )
 
 
-def _grouped(matches: Sequence[GrepMatch], covers: Sequence[Cover]) -> Iterator[GrepGroup]:
-    def covering(match: GrepMatch) -> str | None:
-        return next((c.summary_id for c in covers if c.first_seq <= match.seq <= c.last_seq), None)
+def _group_by_summary(matches: Sequence[GrepMatch], covers: Sequence[Cover]) -> Iterator[GrepGroup]:
+    def covering_summary(match: GrepMatch) -> str | None:
+        cover = find_cover(covers, match.seq)
+        return cover.summary_id if cover else None
 
-    for summary_id, group in groupby(matches, covering):
+    for summary_id, group in groupby(matches, covering_summary):
         yield GrepGroup(summary_id, tuple(group))
 
 
-def _parse_cursor(wanted: Grep) -> tuple[int, int]:
-    if wanted.cursor is None:
+def _start(query: GrepQuery, fingerprint: str) -> tuple[int, int]:
+    """Return the seq of the first message to search, and how many of its matches to skip."""
+    if query.cursor is None:
         return 1, 0
-    parts = wanted.cursor.split(".") if isinstance(wanted.cursor, str) else []
-    if (
-        len(parts) != 3
-        or parts[2] != _mark(wanted)
-        or not all(p.isascii() and p.isdigit() and len(p) < 19 for p in parts[:2])
-    ):
-        raise ConfigurationError(
-            f"{str(wanted.cursor)[:80]!r} is no cursor of this pattern; pass next_cursor of its page before, or None"
-        )
-    return max(int(parts[0]), 1), int(parts[1])
-
-
-def _mark(wanted: Grep) -> str:
-    asked = repr((wanted.pattern, wanted.summary_id, wanted.ignore_case)).encode("utf-8", "surrogatepass")
-    return hashlib.sha256(asked).hexdigest()[:12]
+    seq, skip = parse_cursor(query.cursor, 2, of="this pattern", fingerprint=fingerprint).numbers
+    return max(seq, 1), skip

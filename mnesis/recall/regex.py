@@ -1,4 +1,4 @@
-"""Which regular expressions are run at all: those that no time limit could hold, because of their size, are refused. Pure."""
+"""Checks that reject regular expressions too large for any time limit, and compilation. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -10,58 +10,62 @@ from typing import Any
 from mnesis.errors import ConfigurationError
 
 MAX_PATTERN_CHARS = 1_000
-"""Longer literal strings take the matcher a second and more to prepare, cubic in their length, with the event loop held."""
-MAX_WRITTEN_OUT_CHARS = 1_000_000
-"""Counted repetitions are written out when a pattern is compiled; so much of it takes some hundred megabytes."""
+"""Preparing a longer literal takes a second or more (cubic in its length) and blocks the event loop meanwhile."""
+MAX_EXPANDED_CHARS = 1_000_000
+"""Compiling a pattern expands its counted repetitions; this many characters take some hundred megabytes."""
 
-_COUNT = re.compile(r"\{\s*([0-9]+)")
-_COUNT_OF_GROUP = re.compile(r"\)\s*\{\s*([0-9]+)")
+_REPETITION = re.compile(r"\{\s*([0-9]+)")
+_GROUP_REPETITION = re.compile(r"\)\s*\{\s*([0-9]+)")
 _VERBOSE = re.compile(r"\(\?[A-Za-z0-9-]*x")
 _RECURSION = re.compile(r"(?<!\\)(?:\\\\)*\(\?(?:R|[+-]?[0-9]|&|P>)")
 
 
 def check_pattern(pattern: object) -> None:
-    """Raises `ConfigurationError` for what is no pattern, or too large once its repetitions are written out.
+    """Raise `ConfigurationError` unless the pattern is a string that is small enough, also with its repetitions expanded.
 
-    Patterns that call themselves are refused too: their memory has no bound.
+    Recursive patterns are rejected too: their memory use is unbounded.
     """
     if not isinstance(pattern, str) or not 0 < len(pattern) <= MAX_PATTERN_CHARS:
         raise ConfigurationError(
-            f"a pattern is a string of 1 to {MAX_PATTERN_CHARS:,} characters: {str(pattern)[:80]!r}"
+            f"pattern must be a string of 1 to {MAX_PATTERN_CHARS:,} characters, not {str(pattern)[:80]!r}"
         )
-    if written_out_chars(pattern) > MAX_WRITTEN_OUT_CHARS:
-        raise ConfigurationError(f"the pattern {pattern[:80]!r} repeats too much; count less, or use * and +")
+    if expanded_chars(pattern) > MAX_EXPANDED_CHARS:
+        raise ConfigurationError(f"the pattern {pattern[:80]!r} repeats too often; use smaller counts, or * and +")
     if _RECURSION.search(pattern):
-        raise ConfigurationError(f"the pattern {pattern[:80]!r} calls itself; recursion cannot be run")
+        raise ConfigurationError(f"the pattern {pattern[:80]!r} is recursive; recursion is not supported")
 
 
-Find = Callable[[str, float], Iterator[Any]]
-"""Gives the matches of a pattern in a text; raises TimeoutError after so many seconds. Other threads go on meanwhile."""
+FindMatches = Callable[[str, float], Iterator[Any]]
+"""Yields the matches of a pattern in a text. Raises `TimeoutError` after the seconds given. Does not block other threads."""
 
 
-def compiled(pattern: str, *, ignore_case: bool = False) -> Find:
-    """The pattern, ready to run. Call it off the event loop, after `check_pattern`. Raises `ConfigurationError`."""
+def compile_pattern(pattern: str, *, ignore_case: bool = False) -> FindMatches:
+    """Compile a pattern that passed `check_pattern`. Call it off the event loop.
+
+    Raises `ConfigurationError` if the pattern is not valid.
+    """
     import regex
 
     flags = regex.MULTILINE | (regex.IGNORECASE if ignore_case else 0)
     try:
-        ready = regex.compile(pattern, flags)
+        compiled_pattern = regex.compile(pattern, flags)
     except (regex.error, OverflowError, RecursionError, ValueError, MemoryError) as error:
-        raise ConfigurationError(f"the pattern {pattern[:80]!r} cannot be read: {error}") from error
-    return lambda text, seconds: ready.finditer(text, timeout=seconds, concurrent=True)
+        raise ConfigurationError(f"the pattern {pattern[:80]!r} is not valid: {error}") from error
+    return lambda text, seconds: compiled_pattern.finditer(text, timeout=seconds, concurrent=True)
 
 
-def written_out_chars(pattern: str) -> int:
-    """At most how long a pattern is with its counted repetitions written out.
+def expanded_chars(pattern: str) -> int:
+    """Return an upper bound for the length of a pattern with its counted repetitions expanded.
 
-    A piece of it is repeated by one count of its own and by those of the groups around it. In verbose patterns comments
-    may stand before a count, so there every count may be a group's.
+    Each part is repeated by its own count and by the counts of the groups around it. In verbose patterns a comment may
+    precede a count, so any count may belong to a group.
     """
     if _VERBOSE.search(pattern):
-        return len(pattern) * prod(_counts(_COUNT, pattern))
-    return len(pattern) * max(_counts(_COUNT, pattern), default=1) * prod(_counts(_COUNT_OF_GROUP, pattern))
+        return len(pattern) * prod(_repetition_counts(_REPETITION, pattern))
+    own_count = max(_repetition_counts(_REPETITION, pattern), default=1)
+    return len(pattern) * own_count * prod(_repetition_counts(_GROUP_REPETITION, pattern))
 
 
-def _counts(count: re.Pattern[str], pattern: str) -> list[int]:
-    # No count of more digits can be compiled, and int() refuses very long ones.
-    return [max(int(digits[:18]), 1) for digits in count.findall(pattern)]
+def _repetition_counts(repetition: re.Pattern[str], pattern: str) -> list[int]:
+    # Counts with more digits cannot be compiled, and int() rejects very long ones.
+    return [max(int(digits[:18]), 1) for digits in repetition.findall(pattern)]

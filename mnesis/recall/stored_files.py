@@ -1,4 +1,4 @@
-"""Which stored files a session may look into: those that it, or a session it was started by, refers to."""
+"""Stored files that a session may read and search: those that it or one of its parent sessions refers to."""
 
 from __future__ import annotations
 
@@ -13,101 +13,110 @@ from mnesis.files.grep import FileMatches, search_file
 from mnesis.files.paging import FilePage, read_page
 from mnesis.files.storage import FileStorage, StoredFile
 from mnesis.models.message import FileReference, FileRefPart, Message
-from mnesis.recall.regex import check_pattern, compiled
+from mnesis.recall.regex import check_pattern, compile_pattern
 from mnesis.search.pagination import page_limit
 from mnesis.store.base import Store
 
-SHORTEST_ID_CHARS = 6
+MIN_ID_PREFIX_CHARS = 6
+SEARCH_TIMEOUT_SECONDS = 5.0
+DEFAULT_MATCH_LIMIT = 50
 
 
-async def resolve_file(store: Store, session_id: str, file_id: str) -> str:
-    """The id of a file that this session or one of its parents refers to; its beginning is enough where only one begins so.
+async def resolve_file_id(store: Store, session_id: str, file_id: str) -> str:
+    """Return the full id of a file that this session or one of its parents refers to, given the id or a unique prefix.
 
-    Raises `FileNotStoredError`, `ConfigurationError` for the beginning of several.
+    Raises `FileNotStoredError` if no file matches, and `ConfigurationError` if several do.
     """
-    wanted = str(file_id).strip().lower().rstrip("…")
-    found = {each.content_id for each in await references(store, session_id)}
-    if wanted in found:
-        return wanted
-    fitting = sorted(each for each in found if len(wanted) >= SHORTEST_ID_CHARS and each.startswith(wanted))
-    if len(fitting) > 1:
+    prefix = str(file_id).strip().lower().rstrip("…")
+    known_ids = {each.content_id for each in await file_references(store, session_id)}
+    if prefix in known_ids:
+        return prefix
+    matching_ids = sorted(each for each in known_ids if len(prefix) >= MIN_ID_PREFIX_CHARS and each.startswith(prefix))
+    if len(matching_ids) > 1:
         raise ConfigurationError(
-            f"{len(fitting)} files begin with {wanted!r}: {', '.join(fitting)}; give more of the id"
+            f"{len(matching_ids)} files have ids that begin with {prefix!r}: {', '.join(matching_ids)}; pass more of the id"
         )
-    if not fitting:
-        raise FileNotStoredError(str(file_id)[:80], where=f"the files session {session_id!r} refers to")
-    return fitting[0]
+    if not matching_ids:
+        raise FileNotStoredError(str(file_id)[:80], location=f"the files session {session_id!r} refers to")
+    return matching_ids[0]
 
 
-async def references(store: Store, session_id: str) -> list[FileReference]:
-    """The messages of a session and its parents that refer to stored files."""
-    found: list[FileReference] = []
-    seen: set[str] = set()
-    waiting: str | None = session_id
-    while waiting is not None and waiting not in seen:
-        seen.add(waiting)
-        found += await store.file_references(session_id=waiting)
-        waiting = (await store.session(waiting)).parent_id
-    return found
+async def file_references(store: Store, session_id: str) -> list[FileReference]:
+    """Return all references to stored files in a session and its parents."""
+    references: list[FileReference] = []
+    visited: set[str] = set()
+    current_id: str | None = session_id
+    while current_id is not None and current_id not in visited:
+        visited.add(current_id)
+        references += await store.file_references(session_id=current_id)
+        current_id = (await store.session(current_id)).parent_id
+    return references
 
 
 async def inherits_files(store: Store, parent_id: str | None) -> bool:
-    """Whether the parent of a session, or a parent's parent, refers to stored files."""
-    return parent_id is not None and bool(await references(store, parent_id))
+    """Return whether the parent of a session, or one of its ancestors, refers to stored files."""
+    return parent_id is not None and bool(await file_references(store, parent_id))
 
 
-async def find_reference(store: Store, session_id: str, file_id: str) -> tuple[Message, FileRefPart] | None:
-    """The first message that refers to a file, and how; None if none does. Raises `ConfigurationError` as `resolve_file`."""
+async def find_file_reference(store: Store, session_id: str, file_id: str) -> tuple[Message, FileRefPart] | None:
+    """Return the first message that refers to a file, with the reference; None if there is none.
+
+    Raises `ConfigurationError` if `file_id` is a prefix of several ids.
+    """
     try:
-        content_id = await resolve_file(store, session_id, file_id)
+        content_id = await resolve_file_id(store, session_id, file_id)
     except FileNotStoredError:
         return None
-    first = next(each for each in await references(store, session_id) if each.content_id == content_id)
+    first = next(each for each in await file_references(store, session_id) if each.content_id == content_id)
     message = await store.message(first.session_id, first.message_id)
     return message, next(part for part in message.file_refs if part.content_id == content_id)
 
 
-async def stored_file(store: Store, storage: FileStorage, session_id: str, content_id: str) -> StoredFile:
-    """A stored file that the session or a parent refers to. Raises `FileNotStoredError`, `DamagedFileError`."""
-    found = await resolve_file(store, session_id, content_id)
-    return await to_thread.run_sync(storage.find, found, abandon_on_cancel=True)
+async def find_stored_file(store: Store, storage: FileStorage, session_id: str, content_id: str) -> StoredFile:
+    """Find a stored file that the session or one of its parents refers to.
+
+    Raises `FileNotStoredError` or `DamagedFileError`.
+    """
+    file_id = await resolve_file_id(store, session_id, content_id)
+    return await to_thread.run_sync(storage.find, file_id, abandon_on_cancel=True)
 
 
-async def file_page(stored: StoredFile, **bounds: Any) -> FilePage:
-    """A page of a stored file; the bounds are those of `read_page`."""
+async def read_file_page(stored: StoredFile, **bounds: Any) -> FilePage:
+    """Read a page of a stored file, off the event loop. `bounds` are the arguments of `read_page`."""
     return await to_thread.run_sync(partial(read_page, stored, **bounds), abandon_on_cancel=True)
 
 
-async def file_path(store: Store, storage: FileStorage, session_id: str, content_id: str) -> Path:
-    """Where a stored file is, once it was read whole and found to be what was stored."""
-    found = await resolve_file(store, session_id, content_id)
-    return (await to_thread.run_sync(storage.verified, found, abandon_on_cancel=True)).path
+async def verified_file_path(store: Store, storage: FileStorage, session_id: str, content_id: str) -> Path:
+    """Verify the content of a stored file and return its path.
+
+    Raises `FileNotStoredError` or `DamagedFileError`.
+    """
+    file_id = await resolve_file_id(store, session_id, content_id)
+    return (await to_thread.run_sync(storage.find_verified, file_id, abandon_on_cancel=True)).path
 
 
-SEARCH_SECONDS = 5.0
-
-MATCHES = 50
-
-
-async def searched(
+async def search_stored_file(
     stored: StoredFile,
     pattern: str,
     *,
     ignore_case: bool = False,
-    limit: int = MATCHES,
+    limit: int = DEFAULT_MATCH_LIMIT,
     cursor: str | None = None,
-    timeout_seconds: float = SEARCH_SECONDS,
+    timeout_seconds: float = SEARCH_TIMEOUT_SECONDS,
 ) -> FileMatches:
-    """A page of the lines of a stored file that match, found off the event loop. Raises `ConfigurationError`."""
+    """Return a page of the matching lines of a stored file, searched off the event loop.
+
+    Raises `ConfigurationError` for an invalid pattern, limit, time limit or cursor.
+    """
     check_pattern(pattern)
     if not 0 < timeout_seconds < float("inf"):
-        raise ConfigurationError(f"timeout_seconds is a positive number of seconds, not {timeout_seconds!r}")
-    find = await to_thread.run_sync(partial(compiled, pattern, ignore_case=ignore_case))
+        raise ConfigurationError(f"timeout_seconds must be a positive number, not {timeout_seconds!r}")
+    find_matches = await to_thread.run_sync(partial(compile_pattern, pattern, ignore_case=ignore_case))
     search = partial(
         search_file,
         stored,
-        find,
-        asked=(pattern, ignore_case),
+        find_matches,
+        request=(pattern, ignore_case),
         limit=page_limit(limit),
         cursor=cursor,
         timeout_seconds=timeout_seconds,

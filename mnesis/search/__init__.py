@@ -1,1 +1,1 @@
-"""Finding originals: what is indexed of a message, how a question is read, how matches are ranked. Pure functions."""
+"""Full-text search: indexing messages, analysing queries, ranking matches. Pure functions, no I/O."""

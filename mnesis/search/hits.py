@@ -1,36 +1,39 @@
-"""From found messages to a page of hits. Pure, shared by all stores."""
+"""Search hits and pages, built from matching messages. Shared by all stores. Pure functions, no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
 
-from mnesis.formats.text import readable
+from mnesis.formats.text import message_text
 from mnesis.models.message import Message
 from mnesis.models.search import Search, SearchHit, SearchPage
-from mnesis.search.analysis import question_words
-from mnesis.search.pagination import Place, format_place, page_limit
-from mnesis.search.snippets import MAX_CHARS, excerpt
+from mnesis.search.analysis import query_terms
+from mnesis.search.pagination import SearchPosition, format_search_cursor, page_limit
+from mnesis.search.snippets import MAX_EXCERPT_CHARS, best_excerpt
 
 
-def page_of(found: Iterable[SearchHit], search: Search, place: Place, last_seq: int) -> SearchPage:
-    """The first of the hits that are left, and where they go on. Takes no more of them than it shows, and one."""
+def build_page(
+    hits_in_order: Iterable[SearchHit], search: Search, position: SearchPosition, last_seq: int
+) -> SearchPage:
+    """Build a page from the hits at a position. Consumes at most one hit more than the page holds."""
     limit = page_limit(search.limit)
-    hits = tuple(islice(found, limit + 1))
+    hits = tuple(islice(hits_in_order, limit + 1))
     if len(hits) <= limit:
         return SearchPage(hits)
-    return SearchPage(hits[:limit], format_place(search, Place(place.offset + limit, last_seq)))
+    return SearchPage(hits[:limit], format_search_cursor(search, SearchPosition(position.offset + limit, last_seq)))
 
 
-def hit_of(message: Message, score: float, search: Search, summary_id: str | None) -> SearchHit:
-    """A message as a hit."""
-    text = readable(message)
+def build_hit(message: Message, score: float, search: Search, summary_id: str | None) -> SearchHit:
+    """Build the hit for a matching message."""
+    text = message_text(message)
     if search.mode == "substring":
         start = text.lower().find(search.query.lower())
-        start = max(0, start - MAX_CHARS // 3)
-        shown = f"{'…' if start else ''}{text[start : start + MAX_CHARS]}{'…' if start + MAX_CHARS < len(text) else ''}"
+        start = max(0, start - MAX_EXCERPT_CHARS // 3)
+        end = start + MAX_EXCERPT_CHARS
+        snippet = f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
     else:
-        shown = excerpt(text, question_words(search.query))
+        snippet = best_excerpt(text, query_terms(search.query))
     return SearchHit(
         message_id=message.id,
         session_id=message.session_id,
@@ -38,11 +41,11 @@ def hit_of(message: Message, score: float, search: Search, summary_id: str | Non
         role=message.role,
         created_at=message.created_at,
         score=score,
-        excerpt=shown,
+        excerpt=snippet,
         summary_id=summary_id,
     )
 
 
-def holds_text(message: Message, text: str) -> bool:
-    """Whether a message says `text`, as it stands, in upper or lower case."""
-    return text.lower() in readable(message).lower()
+def contains_text(message: Message, text: str) -> bool:
+    """Return whether the text of a message contains `text`, ignoring case."""
+    return text.lower() in message_text(message).lower()

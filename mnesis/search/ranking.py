@@ -1,9 +1,9 @@
-"""Ranking: BM25 over a message and its neighbours, with a prior for the conversation around it. Pure.
+"""Ranking: BM25 over a message and its neighbours, plus a proximity score. Pure functions, no I/O.
 
-A message matches a word if it holds it, and in part if a neighbour does: an answer follows the question that names its
-topic. The prior sums, over the words of the question, how near the nearest message with each of them is. Messages of a
-speaker whom the question names, and of a time it names, count more. Statistics are those of the searched log alone, so
-that a ranking never depends on what else is in the database, nor on what has been folded.
+A message matches a term if it contains it, and partly if a neighbour contains it, because an answer follows the question
+that names its topic. The proximity score adds up, for each term, how near the nearest message with the term is. Messages
+by a speaker, or from a date, that the query mentions are ranked higher. Statistics cover the searched log only, so a
+ranking does not depend on other sessions in the database, nor on what has been folded.
 """
 
 from __future__ import annotations
@@ -14,141 +14,154 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import NamedTuple
 
-from mnesis.search.dates import Named, day_of, fit
+from mnesis.search.dates import DateMention, match_score, utc_day
 
-NEIGHBOURS = ((1, 0.4), (2, 0.2), (-1, 0.2))
-"""How much of a word counts for messages after and before the one that holds it (Robertson's BM25F, weights by trial)."""
+NEIGHBOUR_WEIGHTS = ((1, 0.4), (2, 0.2), (-1, 0.2))
+"""(distance, weight): what an occurrence counts for the messages after and before it (Robertson's BM25F, weights by trial)."""
 K1, B = 1.2, 0.75
-REACH = 8
-COMMON_SHARE = 0.2
-"""A word that a larger share of the messages has is near all of them: its neighbourhood tells nothing."""
-SURROUNDINGS_WEIGHT = 0.9
+"""The usual parameters of BM25: saturation of term frequency, and length normalisation."""
+PROXIMITY_WINDOW = 8
+"""Messages. Like the weights below, chosen by trial."""
+MAX_COMMON_FRACTION = 0.2
+"""A term that occurs in a larger fraction of the messages is near all of them, so its proximity is ignored."""
+PROXIMITY_WEIGHT = 0.9
 SPEAKER_FACTOR = 1.5
 NAME_WEIGHT = 0.3
 DATE_WEIGHT = 0.4
 
 
-class Row(NamedTuple):
-    """What ranking knows of a message. Keys of neighbours in one log follow each other."""
+class MessageStats(NamedTuple):
+    """What ranking needs to know about a message. Neighbours in a log have consecutive keys."""
 
     key: int
-    words: int
+    word_count: int
     created_at: int
     speaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """A word of the question: the keys of the messages with it, and in how many of all messages it occurs."""
+class QueryTerm:
+    """A term of the query: its forms, the keys of matching messages, and the number of all messages that contain it."""
 
     forms: tuple[str, ...]
     keys: frozenset[int]
-    frequency: int
+    document_frequency: int
 
 
 def rank(
-    rows: Sequence[Row], words: Sequence[Word], total: int, speakers: Iterable[str], dates: list[Named]
+    messages: Sequence[MessageStats],
+    terms: Sequence[QueryTerm],
+    total_messages: int,
+    speakers: Iterable[str],
+    dates: list[DateMention],
 ) -> list[tuple[int, float]]:
-    """Keys and scores of the rows that have anything to do with the question, best first; ties in order of the log.
+    """Return the keys and scores of matching messages, best first; equal scores are in log order.
 
-    `rows` in order of their keys; `total` messages were searched; `speakers` are all there are.
+    `messages` are in order of their keys. `total_messages` were searched. `speakers` are all speakers of the log.
     """
-    named = _named(words, speakers)
-    weights = [_weight(word, total, named) for word in words]
-    slots = _slots(rows)
-    held = [sorted(slots[key] for key in word.keys if key in slots) for word in words]
-    width = slots[rows[-1].key] + REACH + 1 if rows else 0
-    most = max(int(len(rows) * COMMON_SHARE), REACH)
-    scores = _bm25(held, weights, _norms(rows, slots, width), most)
+    mentioned_speakers = _find_mentioned_speakers(terms, speakers)
+    weights = [_term_weight(term, total_messages, mentioned_speakers) for term in terms]
+    slots = _slots(messages)
+    postings = [sorted(slots[key] for key in term.keys if key in slots) for term in terms]
+    width = slots[messages[-1].key] + PROXIMITY_WINDOW + 1 if messages else 0
+    max_postings = max(int(len(messages) * MAX_COMMON_FRACTION), PROXIMITY_WINDOW)
+    scores = _bm25(postings, weights, _length_norms(messages, slots, width), max_postings)
     if not scores:
         return []
-    best, around = max(scores.values()), _surroundings(held, weights, width, most)
-    prior = SURROUNDINGS_WEIGHT * best / (max(around) or 1.0)
-    asked = next(iter(named.values())) if len(set(named.values())) == 1 else None
-    final: list[tuple[int, float]] = []
-    for row in rows:
-        slot = slots[row.key]
+    best, proximity = max(scores.values()), _proximity(postings, weights, width, max_postings)
+    prior = PROXIMITY_WEIGHT * best / (max(proximity) or 1.0)
+    asked_speaker = next(iter(mentioned_speakers.values())) if len(set(mentioned_speakers.values())) == 1 else None
+    ranked: list[tuple[int, float]] = []
+    for message in messages:
+        slot = slots[message.key]
         score = scores.get(slot)
         if score is None:
             continue
-        score += prior * around[slot]
-        if asked is not None and row.speaker == asked:
+        score += prior * proximity[slot]
+        if asked_speaker is not None and message.speaker == asked_speaker:
             score *= SPEAKER_FACTOR
         if dates:
-            score += DATE_WEIGHT * best * fit(day_of(row.created_at), dates)
-        final.append((row.key, score))
-    # The sort is stable: equal scores stay in order of the log.
-    return sorted(final, key=itemgetter(1), reverse=True)
+            score += DATE_WEIGHT * best * match_score(utc_day(message.created_at), dates)
+        ranked.append((message.key, score))
+    # The sort is stable: equal scores stay in log order.
+    return sorted(ranked, key=itemgetter(1), reverse=True)
 
 
-def inverse_frequency(frequency: int, total: int) -> float:
-    """How telling a word is that occurs in `frequency` of `total` messages; never below zero."""
-    return math.log(1 + max(total - frequency + 0.5, 0.5) / (frequency + 0.5))
+def inverse_document_frequency(document_frequency: int, total_messages: int) -> float:
+    """Return the weight of a term that occurs in `document_frequency` of the messages; never negative."""
+    return math.log(1 + max(total_messages - document_frequency + 0.5, 0.5) / (document_frequency + 0.5))
 
 
-def _named(words: Sequence[Word], speakers: Iterable[str]) -> dict[str, str]:
-    """The speakers that the question names, by the word that names them."""
-    asked = {word.forms[0] for word in words}
-    return {name: speaker for speaker in speakers for name in speaker.split() if name in asked}
+def _find_mentioned_speakers(terms: Sequence[QueryTerm], speakers: Iterable[str]) -> dict[str, str]:
+    """Return the speakers mentioned in the query, keyed by the word that mentions them."""
+    query_words = {term.forms[0] for term in terms}
+    return {name: speaker for speaker in speakers for name in speaker.split() if name in query_words}
 
 
-def _weight(word: Word, total: int, named: Mapping[str, str]) -> float:
-    weight = inverse_frequency(word.frequency, total)
-    return weight * NAME_WEIGHT if word.forms[0] in named else weight
+def _term_weight(term: QueryTerm, total_messages: int, mentioned_speakers: Mapping[str, str]) -> float:
+    weight = inverse_document_frequency(term.document_frequency, total_messages)
+    return weight * NAME_WEIGHT if term.forms[0] in mentioned_speakers else weight
 
 
-def _slots(rows: Sequence[Row]) -> dict[int, int]:
-    """Each key's place on a line on which neighbours touch and everything else is out of reach."""
+def _slots(messages: Sequence[MessageStats]) -> dict[int, int]:
+    """Map keys to slots: neighbours are adjacent, and all others are further apart than the proximity window."""
     slots: dict[int, int] = {}
-    slot, before = 0, -2
-    for row in rows:
-        slot += 1 if row.key == before + 1 else REACH + 1
-        before = row.key
-        slots[before] = slot
+    slot, previous_key = 0, -2
+    for message in messages:
+        slot += 1 if message.key == previous_key + 1 else PROXIMITY_WINDOW + 1
+        previous_key = message.key
+        slots[previous_key] = slot
     return slots
 
 
 def _bm25(
-    held: Sequence[Sequence[int]], weights: Sequence[float], norms: Sequence[float], most: int
+    postings: Sequence[Sequence[int]], weights: Sequence[float], norms: Sequence[float], max_postings: int
 ) -> dict[int, float]:
-    """Words that more than `most` messages have count only where they stand."""
+    """Return BM25 scores by slot. Terms in more than `max_postings` messages do not count for neighbours."""
     scores: dict[int, float] = {}
-    for places, weight in zip(held, weights, strict=True):
-        share = dict.fromkeys(places, 1.0)
-        known = share.get
-        for step, part in NEIGHBOURS if len(places) <= most else ():
-            for place in places:
-                near = place + step
-                share[near] = known(near, 0.0) + part
+    for term_slots, weight in zip(postings, weights, strict=True):
+        term_counts = dict.fromkeys(term_slots, 1.0)
+        count_at = term_counts.get
+        for step, neighbour_weight in NEIGHBOUR_WEIGHTS if len(term_slots) <= max_postings else ():
+            for slot in term_slots:
+                neighbour = slot + step
+                term_counts[neighbour] = count_at(neighbour, 0.0) + neighbour_weight
         gain = weight * (K1 + 1)
-        for place, frequency in share.items():
-            scores[place] = scores.get(place, 0.0) + gain * frequency / (frequency + norms[place])
+        for slot, frequency in term_counts.items():
+            scores[slot] = scores.get(slot, 0.0) + gain * frequency / (frequency + norms[slot])
     return scores
 
 
-def _norms(rows: Sequence[Row], slots: Mapping[int, int], width: int) -> list[float]:
-    """BM25's length term at each slot, over the message there and its neighbours."""
+def _length_norms(messages: Sequence[MessageStats], slots: Mapping[int, int], width: int) -> list[float]:
+    """Return the length term of BM25 for each slot, over the message and its neighbours."""
     lengths = [0] * (width + 1)
-    for row in rows:
-        lengths[slots[row.key]] = row.words + 1
-    scale = K1 * B / (3 * sum(lengths) / max(len(rows), 1))
-    fixed = K1 * (1 - B)
-    return [fixed + scale * (lengths[i - 1] + lengths[i] + lengths[i + 1]) for i in range(width)]
+    for message in messages:
+        lengths[slots[message.key]] = message.word_count + 1
+    scale = K1 * B / (3 * sum(lengths) / max(len(messages), 1))
+    base = K1 * (1 - B)
+    return [base + scale * (lengths[i - 1] + lengths[i] + lengths[i + 1]) for i in range(width)]
 
 
-def _surroundings(held: Sequence[Sequence[int]], weights: Sequence[float], width: int, most: int) -> list[float]:
-    """At each slot, how near the words are: full weight where they stand, none beyond `REACH` messages."""
-    around = [0.0] * (width + REACH)
-    for places, weight in zip(held, weights, strict=True):
-        if len(places) > most:
+def _proximity(
+    postings: Sequence[Sequence[int]], weights: Sequence[float], width: int, max_postings: int
+) -> list[float]:
+    """Return the proximity of the terms at each slot: their full weight where they occur, 0 beyond the window."""
+    proximity = [0.0] * (width + PROXIMITY_WINDOW)
+    for term_slots, weight in zip(postings, weights, strict=True):
+        if len(term_slots) > max_postings:
             continue
-        ramp = [weight * (REACH + 1 - abs(step)) / (REACH + 1) for step in range(-REACH, REACH + 1)]
+        ramp = [
+            weight * (PROXIMITY_WINDOW + 1 - abs(step)) / (PROXIMITY_WINDOW + 1)
+            for step in range(-PROXIMITY_WINDOW, PROXIMITY_WINDOW + 1)
+        ]
         first = 0
-        for number, place in enumerate(places):
-            after = places[number + 1] if number + 1 < len(places) else width + REACH
-            end = min(place + REACH, (place + after) // 2)
-            start = max(first, place - REACH)
-            for slot, gain in enumerate(ramp[start - place + REACH : end - place + REACH + 1], start):
-                around[slot] += gain
+        for number, center in enumerate(term_slots):
+            next_center = term_slots[number + 1] if number + 1 < len(term_slots) else width + PROXIMITY_WINDOW
+            end = min(center + PROXIMITY_WINDOW, (center + next_center) // 2)
+            start = max(first, center - PROXIMITY_WINDOW)
+            for slot, gain in enumerate(
+                ramp[start - center + PROXIMITY_WINDOW : end - center + PROXIMITY_WINDOW + 1], start
+            ):
+                proximity[slot] += gain
             first = end + 1
-    return around
+    return proximity

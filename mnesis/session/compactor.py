@@ -1,4 +1,4 @@
-"""Keeping a session's context within its budget: when a sweep runs, and what is told about it."""
+"""When a sweep of a session runs, and the events it publishes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mnesis.compaction.plan import Trigger, plan_sweep
 from mnesis.compaction.policy import urgency
-from mnesis.compaction.summarize import Writer
+from mnesis.compaction.summarize import Summarizer
 from mnesis.compaction.sweep import Sweep
 from mnesis.events.bus import MnesisEvent
 from mnesis.events.payloads import (
@@ -30,39 +30,41 @@ from mnesis.tokens.model_info import ModelInfo
 
 logger = logging.getLogger(__name__)
 
-READABLE_SHARE = 0.75
-"""How much of a summariser's window the record may take; the rest is for the instructions, the answer and counting errors."""
+MAX_INPUT_FRACTION = 0.75
+"""The part of a summariser's window for the transcript. The rest is for instructions, reply and counting errors."""
 
 
 @dataclass
-class Upkeep:
-    """The compactions of one opened session."""
+class Compactor:
+    """The compactions of an open session."""
 
-    scope: SessionCore
-    _has_key: bool = field(default=True, init=False)
+    core: SessionCore
+    _has_model: bool = field(default=True, init=False)
 
-    async def nudge(self, trigger: Trigger = "soft") -> bool:
-        """After a turn: start a sweep beside the conversation if one is due and would help. True if one was started."""
-        scope = self.scope
-        due = urgency(scope.state.context_tokens, scope.budget)
-        if due == "none" or not scope.config.compaction.auto or scope.runtime.is_compacting:
+    async def start_if_due(self, trigger: Trigger = "soft") -> bool:
+        """Start a background sweep if one is due and worthwhile. Returns whether one was started. Called after each turn."""
+        core = self.core
+        due = urgency(core.record.context_tokens, core.budget)
+        if due == "none" or not core.config.compaction.auto or core.shared.is_compacting:
             return False
         reason: Trigger = "hard" if due == "hard" else trigger
-        context = await scope.store.active_context(scope.session_id)
-        if not plan_sweep(context, scope.budget, scope.config.compaction, scope.count, reason):
+        context = await core.store.active_context(core.session_id)
+        if not plan_sweep(context, core.budget, core.config.compaction, core.count_tokens, reason):
             return False
-        scope.runtime.background = scope.engine.start(self._in_background(reason))
+        core.shared.background_compaction = core.engine.spawn(self._run_in_background(reason))
         return True
 
-    async def make_room(self, reserved_tokens: int = 0) -> CompactionResult | None:
-        """Before a request: over the hard threshold, sweep until the context is under it or nothing more can be done."""
-        scope, last = self.scope, None
-        if not scope.config.compaction.auto:
+    async def compact_until_fits(self, reserved_tokens: int = 0) -> CompactionResult | None:
+        """Compact until the context is below the hard threshold, or until compaction stops helping.
+
+        Called before each request. Returns the result of the last sweep that changed the context, or None."""
+        core, last = self.core, None
+        if not core.config.compaction.auto:
             return None
-        for _ in range(scope.config.compaction.max_compaction_rounds):
-            if urgency(scope.state.context_tokens + reserved_tokens, scope.budget) != "hard":
+        for _ in range(core.config.compaction.max_compaction_rounds):
+            if urgency(core.record.context_tokens + reserved_tokens, core.budget) != "hard":
                 break
-            result = await self.sweep("hard", only_if_still_due=reserved_tokens)
+            result = await self.sweep("hard", recheck_reserved_tokens=reserved_tokens)
             if result is None:
                 continue
             if not (result.level_used or result.pruned_tool_outputs):
@@ -70,118 +72,123 @@ class Upkeep:
             last = result
         return last
 
-    async def sweep(self, trigger: Trigger, *, only_if_still_due: int | None = None) -> CompactionResult | None:
-        """One sweep, after whichever is running. With `only_if_still_due`, None if that one made this one needless.
+    async def sweep(self, trigger: Trigger, *, recheck_reserved_tokens: int | None = None) -> CompactionResult | None:
+        """Run a sweep after the one that is running, if any. Publishes its events. Continues if the caller is cancelled.
 
-        Publishes what happened. Raises what the store raises; a failing summariser is not a failure, level 3 steps in.
+        `recheck_reserved_tokens`: when it is this sweep's turn, return None if the context with these tokens is no longer
+        over the hard threshold. Raises the errors of the store. If the summariser fails, level 3 takes over.
         """
-        return await self.scope.carried_through(self._in_turn(trigger, only_if_still_due))
+        return await self.core.run_to_completion(self._run_exclusively(trigger, recheck_reserved_tokens))
 
-    async def _in_turn(self, trigger: Trigger, only_if_still_due: int | None = None) -> CompactionResult | None:
-        scope, runtime = self.scope, self.scope.runtime
-        async with runtime.compaction:
-            if only_if_still_due is not None:
-                runtime.state = await scope.store.session(scope.session_id)
-                if urgency(runtime.state.context_tokens + only_if_still_due, scope.budget) != "hard":
+    async def _run_exclusively(
+        self, trigger: Trigger, recheck_reserved_tokens: int | None = None
+    ) -> CompactionResult | None:
+        core, shared = self.core, self.core.shared
+        async with shared.compaction_lock:
+            if recheck_reserved_tokens is not None:
+                shared.record = await core.store.session(core.session_id)
+                if urgency(shared.record.context_tokens + recheck_reserved_tokens, core.budget) != "hard":
                     return None
-            return await self._swept(trigger)
+            return await self._run_sweep(trigger)
 
-    async def _in_background(self, trigger: Trigger) -> None:
+    async def _run_in_background(self, trigger: Trigger) -> None:
         try:
-            await self._in_turn(trigger)
+            await self._run_exclusively(trigger)
         except Exception:
-            # Nobody waits for this task; the failure was published, the context is as it was, the next turn tries again.
-            logger.warning("session %s: compaction failed", self.scope.session_id, exc_info=True)
+            # Nothing waits for this task. The failure was published, the context is unchanged, the next turn tries again.
+            logger.warning("session %s: compaction failed", self.core.session_id, exc_info=True)
 
-    async def _swept(self, trigger: Trigger) -> CompactionResult:
-        scope, writer = self.scope, self._writer()
+    async def _run_sweep(self, trigger: Trigger) -> CompactionResult:
+        core, summarizer = self.core, self._make_summarizer()
         sweep = Sweep(
-            store=scope.store,
-            session_id=scope.session_id,
-            budget=scope.budget,
-            config=scope.config.compaction,
-            count=scope.count,
-            writer=writer,
+            store=core.store,
+            session_id=core.session_id,
+            budget=core.budget,
+            config=core.config.compaction,
+            count=core.count_tokens,
+            summarizer=summarizer,
             trigger=trigger,
         )
         try:
-            swept = await sweep.run(lambda tokens: self._tell_start(tokens, trigger))
+            outcome = await sweep.run(lambda tokens: self._publish_triggered(tokens, trigger))
         except Exception as error:
-            payload = CompactionFailedPayload(scope.session_id, str(error), type(error).__name__)
-            scope.bus.publish(MnesisEvent.COMPACTION_FAILED, payload)
+            payload = CompactionFailedPayload(core.session_id, str(error), type(error).__name__)
+            core.bus.publish(MnesisEvent.COMPACTION_FAILED, payload)
             raise
-        self._note_missing_key(writer)
-        scope.runtime.state = swept.session
-        if swept.change is not None:
-            scope.runtime.finished = swept.result
-            self._tell_done(swept.result, *swept.change)
-        return swept.result
+        self._handle_missing_model(summarizer)
+        core.shared.record = outcome.session
+        if outcome.change is not None:
+            core.shared.unreported_compaction = outcome.result
+            self._publish_completed(outcome.result, *outcome.change)
+        return outcome.result
 
-    def _tell_start(self, tokens: int, trigger: Trigger) -> None:
-        payload = CompactionTriggeredPayload(self.scope.session_id, tokens, trigger)
-        self.scope.bus.publish(MnesisEvent.COMPACTION_TRIGGERED, payload)
+    def _publish_triggered(self, tokens: int, trigger: Trigger) -> None:
+        payload = CompactionTriggeredPayload(self.core.session_id, tokens, trigger)
+        self.core.bus.publish(MnesisEvent.COMPACTION_TRIGGERED, payload)
 
-    def _tell_done(self, result: CompactionResult, before: ActiveContext, done: Compaction) -> None:
-        bus, session_id = self.scope.bus, self.scope.session_id
+    def _publish_completed(self, result: CompactionResult, before: ActiveContext, change: Compaction) -> None:
+        bus, session_id = self.core.bus, self.core.session_id
         if result.pruned_tool_outputs:
             pruned = PruneCompletedPayload(session_id, result.pruned_tool_outputs, result.pruned_tokens)
             bus.publish(MnesisEvent.PRUNE_COMPLETED, pruned)
-        if bus.wants(MnesisEvent.MESSAGE_UPDATED) or bus.wants(MnesisEvent.PART_UPDATED):
-            self._tell_changes(before, done)
+        if bus.has_handlers(MnesisEvent.MESSAGE_UPDATED) or bus.has_handlers(MnesisEvent.PART_UPDATED):
+            self._publish_changes(before, change)
         fields = {
             name: getattr(result, name) for name in CompactionCompletedPayload.__annotations__ if name != "result"
         }
         bus.publish(MnesisEvent.COMPACTION_COMPLETED, CompactionCompletedPayload(**fields, result=result))
-        self.scope.tell_updated()
+        self.core.publish_updated()
 
-    def _tell_changes(self, before: ActiveContext, done: Compaction) -> None:
-        bus, session_id = self.scope.bus, self.scope.session_id
+    def _publish_changes(self, before: ActiveContext, change: Compaction) -> None:
+        bus, session_id = self.core.bus, self.core.session_id
         messages = {item.seq: item.id for item in before.items if isinstance(item, Message)}
-        for prune in done.prunes:
+        for prune in change.prunes:
             part = PartUpdatedPayload(session_id, messages[prune.seq], prune.part_index, prune.tokens_saved)
             bus.publish(MnesisEvent.PART_UPDATED, part)
-        folded = {seq: cover.summary_id for cover in done.covers for seq in range(cover.first_seq, cover.last_seq + 1)}
-        pruned = dict.fromkeys(prune.seq for prune in done.prunes)
+        folded = {
+            seq: cover.summary_id for cover in change.covers for seq in range(cover.first_seq, cover.last_seq + 1)
+        }
+        pruned = dict.fromkeys(prune.seq for prune in change.prunes)
         for seq, summary_id in sorted({**pruned, **folded}.items()):
             if seq in messages:
                 payload = MessageUpdatedPayload(session_id, messages[seq], seq, summary_id)
                 bus.publish(MnesisEvent.MESSAGE_UPDATED, payload)
 
-    def _writer(self) -> Writer | None:
-        if not self._has_key:
+    def _make_summarizer(self) -> Summarizer | None:
+        if not self._has_model:
             return None
-        scope, config = self.scope, self.scope.config.compaction
-        chosen = config.compaction_model
-        llm, model, options = scope.llm, scope.model, scope.config.session.llm_options
-        if isinstance(chosen, str):
-            model = ModelInfo.from_model_string(chosen)
-        elif chosen is not None:
-            llm = resolve(chosen)
+        core, config = self.core, self.core.config.compaction
+        choice = config.compaction_model
+        llm, model, options = core.llm, core.model, core.config.session.llm_options
+        if isinstance(choice, str):
+            model = ModelInfo.from_model_string(choice)
+        elif choice is not None:
+            llm = resolve(choice)
         if config.compaction_options is not None:
             options = config.compaction_options
-        elif isinstance(chosen, str) and model.provider_id != scope.model.provider_id:
+        elif isinstance(choice, str) and model.provider_id != core.model.provider_id:
             options = {}
-        room = min(model.context_limit - model.max_output_tokens, scope.budget.context_limit * 4)
-        return Writer(
+        available_tokens = min(model.context_limit - model.max_output_tokens, core.budget.context_limit * 4)
+        return Summarizer(
             llm=llm,
-            model=chosen if isinstance(chosen, str) else scope.model.model_id,
-            input_tokens=max(int(room * READABLE_SHARE), 512),
+            model=choice if isinstance(choice, str) else core.model.model_id,
+            input_tokens=max(int(available_tokens * MAX_INPUT_FRACTION), 512),
             timeout_seconds=config.timeout_seconds,
-            retry=scope.config.session.retry,
+            retry=core.config.session.retry,
             options=dict(options),
             instructions=config.compaction_prompt,
-            on_retry=scope.tell_retry,
+            on_retry=core.publish_retry,
         )
 
-    def _note_missing_key(self, writer: Writer | None) -> None:
-        if writer is not None and not writer.has_key:
-            self._has_key = False
-            _say_once(writer.model)
+    def _handle_missing_model(self, summarizer: Summarizer | None) -> None:
+        if summarizer is not None and not summarizer.is_available:
+            self._has_model = False
+            _warn_once(summarizer.model)
 
 
 @functools.cache
-def _say_once(model: str) -> None:
+def _warn_once(model: str) -> None:
     logger.warning(
-        "no model can be asked for summaries (%s): compactions use level 3, extracts made without a model, from now on",
-        "none is configured" if model == NO_MODEL else f"no valid key for {model}",
+        "no model is available for summaries (%s); from now on compactions use level 3, extracts without a model",
+        "no model is configured" if model == NO_MODEL else f"no valid API key for {model}",
     )

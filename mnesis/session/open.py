@@ -1,4 +1,4 @@
-"""Opening a session: which database, which session, which settings, checked before anything stays open."""
+"""Opening a session: the database, the session and its settings, validated before anything is stored."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from functools import partial
 
 from anyio import to_thread
 
-from mnesis.compaction.summarize import Count
 from mnesis.config import MnesisConfig, ModelOverrides
 from mnesis.context.budget import make_budget
 from mnesis.engine.engine import Engine
-from mnesis.engine.registry import MEMORY
+from mnesis.engine.registry import IN_MEMORY
 from mnesis.errors import ConfigurationError, SessionNotFoundError
 from mnesis.events.bus import MnesisEvent
 from mnesis.events.payloads import SessionUpdatedPayload
@@ -25,16 +24,16 @@ from mnesis.llm.resolve import resolve
 from mnesis.models.context import Budget
 from mnesis.models.session import NO_MODEL, SessionRecord
 from mnesis.session.core import SessionCore
-from mnesis.tokens.estimator import TokenEstimator
+from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, TokenEstimator
 from mnesis.tokens.model_info import ModelInfo
+from mnesis.validation import check_string
 
 DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
-MESSAGE_OVERHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """Where a session is and how it is to be used; each None means the default."""
+class OpenRequest:
+    """Where a session is stored and how it is used. None means the default."""
 
     config: MnesisConfig | None = None
     db_path: str | os.PathLike[str] | None = None
@@ -43,70 +42,71 @@ class Opening:
 
     @property
     def overrides(self) -> ModelOverrides | None:
-        settings = self.config or (self.engine.config if self.engine is not None else None)
-        return settings.model_overrides if settings is not None else None
+        """The overrides of the configuration that applies, if it is known before an engine is created."""
+        config = self.config or (self.engine.config if self.engine is not None else None)
+        return config.model_overrides if config is not None else None
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """An opened session; whether its engine was made for it, and whether the session was created now."""
+class OpenedSession:
+    """An open session, whether it closes its engine, and whether it was created now."""
 
-    scope: SessionCore
+    core: SessionCore
     owns_engine: bool
-    created: bool
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _Settled:
-    """What a session is going to be opened with: checked, nothing stored yet."""
+class _ResolvedSettings:
+    """The validated settings that a session is opened with. Nothing is stored yet."""
 
-    settings: MnesisConfig
-    info: ModelInfo
-    count: Count
-    prompt: str
-    prompt_tokens: int
+    config: MnesisConfig
+    model: ModelInfo
+    count_tokens: TokenCounter
+    system_prompt: str
+    system_tokens: int
     budget: Budget
     llm: LLM
 
 
 async def open_or_create(
-    opening: Opening,
+    request: OpenRequest,
     *,
     model: str | None,
     system_prompt: str | None,
     session_id: str | None,
     agent: str,
     parent_id: str | None,
-) -> Opened:
-    """The session of this name, created if there is none. Nothing is stored or stays open when it raises."""
-    _refuse_wrong_types(session_id, model=model, system_prompt=system_prompt, agent=agent, parent_id=parent_id)
+) -> OpenedSession:
+    """Open a session, and create it if it does not exist. If it raises, nothing is stored or stays open."""
+    _check_strings(session_id, model=model, system_prompt=system_prompt, agent=agent, parent_id=parent_id)
     if model is not None:
-        ModelInfo.from_model_string(model, opening.overrides)
-    async with _engine(opening) as (engine, owned):
-        existing = await _existing(engine, session_id)
-        settled = await _settled(opening, engine, existing, model, system_prompt)
+        ModelInfo.from_model_string(model, request.overrides)
+    async with _open_engine(request) as (engine, owns_engine):
+        existing = await _find_session(engine, session_id)
+        settings = await _resolve_settings(request, engine, existing, model, system_prompt)
         if parent_id is not None:
             await engine.store.session(parent_id)
-        created = False
+        is_new = False
         if existing is None:
-            existing, created = await engine.store.create_session(_new(settled, session_id, agent, parent_id))
-        record = existing if created else await _brought_up_to_date(engine, existing, settled)
-        return Opened(_scope(engine, record, settled), owned, created)
+            existing, is_new = await engine.store.create_session(_new_record(settings, session_id, agent, parent_id))
+        record = existing if is_new else await _apply_settings(engine, existing, settings)
+        return OpenedSession(_make_core(engine, record, settings), owns_engine, is_new)
 
 
-async def load_existing(opening: Opening, session_id: str, model: str | None) -> Opened:
-    """The session of this name, or `SessionNotFoundError`; no database is created for it."""
-    _refuse_wrong_types(None, model=model)
-    if not isinstance(session_id, str) or not session_id or _is_missing(opening):
-        raise SessionNotFoundError(str(session_id), where=_path(opening))
-    async with _engine(opening) as (engine, owned):
+async def load_existing(request: OpenRequest, session_id: str, model: str | None) -> OpenedSession:
+    """Open an existing session. Raises `SessionNotFoundError`; creates no database."""
+    _check_strings(None, model=model)
+    if not isinstance(session_id, str) or not session_id or _is_database_missing(request):
+        raise SessionNotFoundError(str(session_id), location=_database_path(request))
+    async with _open_engine(request) as (engine, owns_engine):
         existing = await engine.store.session(session_id)
-        settled = await _settled(opening, engine, existing, model, None)
-        record = await _brought_up_to_date(engine, existing, settled)
-        return Opened(_scope(engine, record, settled), owned, False)
+        settings = await _resolve_settings(request, engine, existing, model, None)
+        record = await _apply_settings(engine, existing, settings)
+        return OpenedSession(_make_core(engine, record, settings), owns_engine, False)
 
 
-async def _existing(engine: Engine, session_id: str | None) -> SessionRecord | None:
+async def _find_session(engine: Engine, session_id: str | None) -> SessionRecord | None:
     if session_id is None:
         return None
     try:
@@ -115,121 +115,123 @@ async def _existing(engine: Engine, session_id: str | None) -> SessionRecord | N
         return None
 
 
-async def _settled(
-    opening: Opening, engine: Engine, existing: SessionRecord | None, model: str | None, system_prompt: str | None
-) -> _Settled:
-    """Given values win, then those of the session that exists, then the defaults."""
+async def _resolve_settings(
+    request: OpenRequest, engine: Engine, existing: SessionRecord | None, model: str | None, system_prompt: str | None
+) -> _ResolvedSettings:
+    """Combine the arguments, the stored values of an existing session and the defaults, in this order."""
     if model is None:
         model = existing.model if existing is not None else NO_MODEL
     if system_prompt is None:
         system_prompt = existing.system_prompt if existing is not None else DEFAULT_SYSTEM_PROMPT
-    settings = opening.config or engine.config
-    info = ModelInfo.from_model_string(model, settings.model_overrides)
-    count = await _counter(info)
-    tokens = count(system_prompt) + MESSAGE_OVERHEAD if system_prompt else 0
-    budget = make_budget(info, settings.compaction, tokens)
-    llm = _client(engine, model, opening.llm)
-    return _Settled(settings, info, count, system_prompt, tokens, budget, llm)
+    config = request.config or engine.config
+    info = ModelInfo.from_model_string(model, config.model_overrides)
+    count_tokens = await _token_counter(info)
+    system_tokens = count_tokens(system_prompt) + MESSAGE_OVERHEAD_TOKENS if system_prompt else 0
+    budget = make_budget(info, config.compaction, system_tokens)
+    llm = _choose_client(engine, model, request.llm)
+    return _ResolvedSettings(config, info, count_tokens, system_prompt, system_tokens, budget, llm)
 
 
-def _new(settled: _Settled, session_id: str | None, agent: str, parent_id: str | None) -> SessionRecord:
+def _new_record(
+    settings: _ResolvedSettings, session_id: str | None, agent: str, parent_id: str | None
+) -> SessionRecord:
     now = now_ms()
     return SessionRecord(
         id=session_id or new_id("sess"),
-        model=settled.info.model_id,
-        system_prompt=settled.prompt,
+        model=settings.model.model_id,
+        system_prompt=settings.system_prompt,
         agent=agent,
         parent_id=parent_id,
-        system_tokens=settled.prompt_tokens,
-        context_tokens=settled.prompt_tokens,
+        system_tokens=settings.system_tokens,
+        context_tokens=settings.system_tokens,
         created_at=now,
         updated_at=now,
     )
 
 
 @asynccontextmanager
-async def _engine(opening: Opening) -> AsyncIterator[tuple[Engine, bool]]:
-    """The engine to use, open, and whether it was made here; released again if the block raises."""
-    engine, db_path = opening.engine, opening.db_path
+async def _open_engine(request: OpenRequest) -> AsyncIterator[tuple[Engine, bool]]:
+    """Open the engine of a request. Yields it and whether it was created here; then it is closed if the block raises."""
+    engine, db_path = request.engine, request.db_path
     if db_path is not None and not os.fspath(db_path):
-        raise ConfigurationError("db_path is empty; give the path of a file, ':memory:', or leave it out")
+        raise ConfigurationError("db_path is empty; pass the path of a file or ':memory:', or omit it")
     if engine is not None:
-        if db_path is not None and not _same_file(db_path, engine.path):
+        if db_path is not None and not _is_same_file(db_path, engine.path):
             raise ConfigurationError(
-                f"db_path={os.fspath(db_path)!r} is not the database of the engine, {engine.path!r}; give one of them"
+                f"db_path={os.fspath(db_path)!r} is not the database of the engine, {engine.path!r}; pass only one of them"
             )
         yield await engine.open(), False
         return
-    made = Engine(db_path, config=opening.config)
+    engine = Engine(db_path, config=request.config)
     try:
-        yield await made.open(), True
+        yield await engine.open(), True
     except BaseException:
-        await made.close()
+        await engine.close()
         raise
 
 
-async def _counter(info: ModelInfo) -> Count:
-    """The function that counts for a model. Its tables are loaded here, off the event loop."""
+async def _token_counter(info: ModelInfo) -> TokenCounter:
+    """Return the function that counts tokens for a model. Loads its tables in a thread."""
     estimator = TokenEstimator(encoding=info.encoding)
     count = partial(estimator.estimate, model=info.model_id)
     await to_thread.run_sync(count, "warm")
     return count
 
 
-def _refuse_wrong_types(session_id: object, **others: object) -> None:
+def _check_strings(session_id: object, **others: object) -> None:
     if session_id is not None and (not isinstance(session_id, str) or not session_id):
-        raise ConfigurationError(f"session_id is a non-empty string, not {session_id!r}")
+        raise ConfigurationError(f"session_id must be a non-empty string, not {session_id!r}")
     for name, value in others.items():
-        if value is not None and not isinstance(value, str):
-            raise ConfigurationError(f"{name} is a string, not {value!r}")
+        if value is not None:
+            check_string(name, value)
 
 
-async def _brought_up_to_date(engine: Engine, record: SessionRecord, settled: _Settled) -> SessionRecord:
-    """The stored session with the model and prompt it is opened with now."""
-    wanted = (settled.info.model_id, settled.prompt, settled.prompt_tokens)
-    if wanted == (record.model, record.system_prompt, record.system_tokens):
+async def _apply_settings(engine: Engine, record: SessionRecord, settings: _ResolvedSettings) -> SessionRecord:
+    """Store the model and system prompt that a session is opened with, if they changed. Returns its record."""
+    model, system_prompt, system_tokens = settings.model.model_id, settings.system_prompt, settings.system_tokens
+    if (model, system_prompt, system_tokens) == (record.model, record.system_prompt, record.system_tokens):
         return record
     record = await engine.store.update_session(
-        record.id, model=wanted[0], system_prompt=wanted[1], system_tokens=wanted[2]
+        record.id, model=model, system_prompt=system_prompt, system_tokens=system_tokens
     )
     payload = SessionUpdatedPayload(record.id, record.context_tokens, record.turn_count)
     engine.events.for_session(record.id).publish(MnesisEvent.SESSION_UPDATED, payload)
     return record
 
 
-def _scope(engine: Engine, record: SessionRecord, settled: _Settled) -> SessionCore:
-    runtime = engine.runtime(record.id)
-    runtime.state = record
+def _make_core(engine: Engine, record: SessionRecord, settings: _ResolvedSettings) -> SessionCore:
+    shared = engine.session_state(record.id)
+    shared.record = record
     return SessionCore(
         engine=engine,
         session_id=record.id,
-        config=settled.settings,
-        model=settled.info,
-        budget=settled.budget,
-        count=settled.count,
-        llm=settled.llm,
-        runtime=runtime,
+        config=settings.config,
+        model=settings.model,
+        budget=settings.budget,
+        count_tokens=settings.count_tokens,
+        llm=settings.llm,
+        shared=shared,
         bus=engine.events.for_session(record.id),
     )
 
 
-def _client(engine: Engine, model: str, llm: object | None) -> LLM:
+def _choose_client(engine: Engine, model: str, llm: object | None) -> LLM:
     if llm is not None:
         return resolve(llm)
     return engine.llm if model != NO_MODEL or engine.has_own_llm else resolve(NoModel())
 
 
-def _path(opening: Opening) -> str:
-    if opening.engine is not None:
-        return opening.engine.path
-    settings = opening.config or MnesisConfig()
-    return os.path.expanduser(os.fspath(opening.db_path if opening.db_path is not None else settings.store.db_path))
+def _database_path(request: OpenRequest) -> str:
+    if request.engine is not None:
+        return request.engine.path
+    config = request.config or MnesisConfig()
+    return os.path.expanduser(os.fspath(request.db_path if request.db_path is not None else config.store.db_path))
 
 
-def _same_file(one: str | os.PathLike[str], other: str) -> bool:
+def _is_same_file(one: str | os.PathLike[str], other: str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _is_missing(opening: Opening) -> bool:
-    path = _path(opening)
-    return opening.engine is None and path != MEMORY and not os.path.exists(path)
+def _is_database_missing(request: OpenRequest) -> bool:
+    path = _database_path(request)
+    return request.engine is None and path != IN_MEMORY and not os.path.exists(path)

@@ -1,4 +1,4 @@
-"""Looking back: what a session has said, found and folded, and the files it refers to. Nothing here changes anything."""
+"""The read-only half of `MnesisSession`: log, summaries, search, and stored files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mnesis.errors import SessionClosedError
 from mnesis.events.bus import EventBus
 from mnesis.files.grep import FileMatches
 from mnesis.files.handler import LargeFileHandler
-from mnesis.files.paging import MAX_CHARS, MAX_LINES, FilePage
+from mnesis.files.paging import MAX_PAGE_CHARS, MAX_PAGE_LINES, FilePage
 from mnesis.models.context import Budget
 from mnesis.models.dag import SummaryDag
 from mnesis.models.message import Message, Role
@@ -29,140 +29,148 @@ from mnesis.models.tool import ToolSpec
 from mnesis.models.usage import TokenUsage
 from mnesis.recall import expand, stored_files
 from mnesis.recall.grants import Grant
-from mnesis.recall.grep import TIMEOUT_SECONDS, Grep, grep
-from mnesis.recall.stored_files import searched
+from mnesis.recall.grep import TIMEOUT_SECONDS, GrepQuery, grep
+from mnesis.recall.stored_files import search_stored_file
 from mnesis.session.core import SessionCore
 from mnesis.tools.files import file_tools
 from mnesis.tools.recall import recall_tools
 
 
-class Lookback:
-    """The reading half of `MnesisSession`. Every method raises `SessionClosedError` once the session is closed."""
+class SessionReader:
+    """The read-only half of `MnesisSession`. After `close()` every method raises `SessionClosedError`."""
 
-    _scope: SessionCore
+    _core: SessionCore
     _closed: bool
 
     @property
     def id(self) -> str:
-        """The session's name in its database."""
-        return self._scope.session_id
+        """The id of the session in its database."""
+        return self._core.session_id
 
     @property
     def model(self) -> str:
-        """The model string."""
-        return self._scope.model.model_id
+        """The model string of the session."""
+        return self._core.model.model_id
 
     @property
     def system_prompt(self) -> str:
-        return self._scope.state.system_prompt
+        """The system prompt of the session."""
+        return self._core.record.system_prompt
 
     @property
     def agent(self) -> str:
-        return self._scope.state.agent
+        """The name of the agent that the session belongs to."""
+        return self._core.record.agent
 
     @property
     def parent_id(self) -> str | None:
-        return self._scope.state.parent_id
+        """The session whose sub-agent this session is, or None."""
+        return self._core.record.parent_id
 
     @property
     def config(self) -> MnesisConfig:
-        return self._scope.config
+        """The configuration of this object."""
+        return self._core.config
 
     @property
     def engine(self) -> Engine:
-        return self._scope.engine
+        """The engine whose database holds the session."""
+        return self._core.engine
 
     @property
     def budget(self) -> Budget:
-        """The marks that drive compaction, in tokens."""
-        return self._scope.budget
+        """The limits and thresholds of the context, in tokens."""
+        return self._core.budget
 
     @property
     def context_tokens(self) -> int:
-        """The size of the context as far as known: what the provider reported, at least what was counted."""
-        return self._scope.state.context_tokens
+        """The size of the context in tokens: the provider's report, or the estimate if that is larger."""
+        return self._core.record.context_tokens
 
     @property
     def token_usage(self) -> TokenUsage:
-        """Lifetime usage: the sum over all turns, also those before `load()`."""
-        return self._scope.state.usage
+        """Lifetime token usage: the sum over all turns, including those before `load()`."""
+        return self._core.record.usage
 
     @property
     def cost(self) -> float:
-        """Lifetime cost in US dollars, as far as the providers' prices are known."""
-        return self._scope.state.cost
+        """Lifetime cost in US dollars, as far as prices are known."""
+        return self._core.record.cost
 
     @property
     def compaction_in_progress(self) -> bool:
-        return self._scope.runtime.is_compacting
+        """Whether a compaction of the session runs or is about to, in this process."""
+        return self._core.shared.is_compacting
 
     @property
     def event_bus(self) -> EventBus:
         """This session's view of the engine's event bus."""
-        return self._scope.bus
+        return self._core.bus
 
     @property
     def files(self) -> LargeFileHandler:
-        """What takes in the files this session is given: its settings, its model's tokens, its client."""
-        return self._scope.files
+        """The handler that imports the files of this session."""
+        return self._core.files
 
     async def messages(self, *, include_summaries: bool = False) -> list[Message]:
-        """The log: every message, verbatim, in order.
+        """Return the log: every message, verbatim, in order.
 
-        With `include_summaries` the summaries that stand in the context now are put in after the last message they
-        stand for, as messages with `is_summary`.
+        `include_summaries` inserts each summary of the current context after the last message it replaces, as a message with
+        `is_summary`.
         """
-        found = [message async for message in self.iter_messages()]
-        return await expand.with_summaries(self._scope.store, self.id, found) if include_summaries else found
+        messages = [message async for message in self.iter_messages()]
+        return await expand.insert_summaries(self._core.store, self.id, messages) if include_summaries else messages
 
     async def conversation_messages(self) -> list[Message]:
-        """The log without any summaries."""
+        """Return the log without summaries."""
         return await self.messages()
 
-    async def iter_messages(self, *, after_seq: int = 0, page: int = expand.PAGE) -> AsyncIterator[Message]:
-        """The log, read `page` messages at a time; for logs that should not be in memory whole."""
+    async def iter_messages(
+        self, *, after_seq: int = 0, page: int = expand.LOG_PAGE_MESSAGES
+    ) -> AsyncIterator[Message]:
+        """Iterate over the log, reading `page` messages at a time, for logs that are too large for memory."""
         self._check_open()
-        async for message in expand.every_message(self._scope.store, self.id, after_seq=after_seq, page=page):
+        async for message in expand.read_log(self._core.store, self.id, after_seq=after_seq, page_size=page):
             yield message
 
     async def message(self, message_id: str) -> Message:
-        """One message of the log, whole. Raises `MessageNotFoundError`."""
+        """Return a message of the log. Raises `MessageNotFoundError`."""
         self._check_open()
-        return await self._scope.store.message(self.id, message_id)
+        return await self._core.store.message(self.id, message_id)
 
     def history(self) -> list[TurnSnapshot]:
-        """A snapshot of the context after each turn, oldest first, from the beginning of the session."""
+        """Return a snapshot of the context after each turn, oldest first."""
         self._check_open()
-        return self._scope.store.turns(self.id)
+        return self._core.store.turns(self.id)
 
     async def compactions(self) -> list[CompactionResult]:
-        """Every compaction of this session, oldest first."""
+        """Return every compaction of the session, oldest first."""
         self._check_open()
-        return await self._scope.store.compactions(self.id)
+        return await self._core.store.compactions(self.id)
 
     async def interruptions(self) -> list[Interruption]:
-        """Model calls that gave no answer, with what had arrived of it; never part of the log or of a request."""
+        """Return the model calls that failed or were cancelled, with the partial reply. They are never sent to a model."""
         self._check_open()
-        return await self._scope.store.interruptions(self.id)
+        return await self._core.store.interruptions(self.id)
 
     async def summaries(self) -> list[Summary]:
-        """Every summary ever made, children before parents."""
+        """Return every summary of the session, children before parents."""
         self._check_open()
-        return await self._scope.store.summaries(self.id)
+        return await self._core.store.summaries(self.id)
 
     async def dag(self) -> SummaryDag:
-        """Every summary with those it was made of, and which stand in the context now; draws itself."""
+        """Return the graph of all summaries, and which of them are in the context now. It displays itself."""
         self._check_open()
-        # Context first: a sweep in between adds summaries, and never takes one away.
-        context = await self._scope.store.active_context(self.id)
-        summaries = await self._scope.store.summaries(self.id)
+        # The context is read first: a sweep in between adds summaries and never removes one.
+        context = await self._core.store.active_context(self.id)
+        summaries = await self._core.store.summaries(self.id)
         return SummaryDag.of(self.id, summaries, {cover.summary_id for cover in context.covers})
 
     async def timeline(self) -> Timeline:
-        """The size of the context after each turn, compactions and thresholds; draws itself."""
+        """Return the size of the context after each turn, with compactions and thresholds. It displays itself."""
         self._check_open()
-        compactions = await self._scope.store.compactions(self.id)
-        return Timeline.of(self.id, self._scope.store.turns(self.id), compactions, self.budget)
+        compactions = await self._core.store.compactions(self.id)
+        return Timeline.of(self.id, self._core.store.turns(self.id), compactions, self.budget)
 
     async def search(
         self,
@@ -178,16 +186,24 @@ class Lookback:
         summary_id: str | None = None,
         neighbours: int = 0,
     ) -> SearchPage:
-        """Originals that a question asks for, best first; the page is a sequence of hits with a `next_cursor`.
+        """Search the log for messages that answer a query in plain language, best match first.
 
-        Folding never changes what is found. `mode` "substring" finds `query` as it stands, newest first. `role`, `tool`
-        (its name), `after` and `before` (milliseconds since 1970) and `summary_id` (what stands behind it) narrow the
-        search; `neighbours` brings so many messages on each side of a hit. Raises `ConfigurationError` for a limit below
-        1 or a cursor of another search, `SummaryNotFoundError`.
+        Compaction never changes the results. The page is a sequence of hits with a `next_cursor`. `mode="substring"` finds
+        the exact text of `query`, newest first. `role`, `tool` (a tool name), `after` and `before` (milliseconds since 1970)
+        and `summary_id` (the messages that a summary covers) filter the hits. `neighbours` is the number of messages to add
+        on each side of a hit.
+
+        Raises `ConfigurationError` if `limit` is below 1 or `cursor` belongs to another search. Raises
+        `SummaryNotFoundError`.
+
+        ```python
+        for hit in await session.search("Which port does the staging database use?"):
+            print(hit.seq, hit.excerpt)
+        ```
         """
         self._check_open()
-        wanted = Search(query, self.id, limit, cursor, mode, role, tool, after, before, summary_id)
-        return await expand.with_neighbours(self._scope.store, await self._scope.store.search(wanted), neighbours)
+        request = Search(query, self.id, limit, cursor, mode, role, tool, after, before, summary_id)
+        return await expand.add_neighbours(self._core.store, await self._core.store.search(request), neighbours)
 
     async def grep(
         self,
@@ -199,30 +215,30 @@ class Lookback:
         cursor: str | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> GrepPage:
-        """Every match of a regular expression in the log, in order, grouped by the summary that covers it now.
+        """Find the matches of a regular expression in the log, in order, grouped by the summary that covers them.
 
-        Runs off the event loop. After `timeout_seconds` the page ends with what was found, `timed_out` set. Raises
-        `ConfigurationError` for a pattern that cannot be read, `SummaryNotFoundError`.
+        Runs in a thread. After `timeout_seconds` the page ends with the matches so far, and `timed_out` is set. Raises
+        `ConfigurationError` if the pattern is invalid, and `SummaryNotFoundError`.
         """
         self._check_open()
-        wanted = Grep(pattern, summary_id, ignore_case, limit, cursor, timeout_seconds)
-        return await grep(self._scope.store, self.id, wanted)
+        request = GrepQuery(pattern, summary_id, ignore_case, limit, cursor, timeout_seconds)
+        return await grep(self._core.store, self.id, request)
 
     def recall_tools(self, grant: Grant | None = None) -> list[ToolSpec]:
-        """`lcm_grep`, `lcm_describe` and `lcm_expand` for this session, to hand to a model or a sub-agent of your own.
+        """Return `lcm_grep`, `lcm_describe` and `lcm_expand` for this session, for your own model or sub-agent.
 
-        `send()` offers them by itself. Without a grant they may bring back 8,000 tokens altogether.
+        `send()` offers them automatically. `grant` limits what they may return; None means 8,000 tokens in total.
         """
         self._check_open()
-        return recall_tools(self._scope.store, self.id, self._scope.count, grant)
+        return recall_tools(self._core.store, self.id, self._core.count_tokens, grant)
 
     def file_tools(self, grant: Grant | None = None) -> list[ToolSpec]:
-        """`lcm_read_file` and `lcm_search_file` for the files this session and its parents refer to.
+        """Return `lcm_read_file` and `lcm_search_file` for the files that this session and its parents refer to.
 
-        `send()` offers them by itself. Without a grant they may bring back 8,000 tokens altogether.
+        `send()` offers them automatically. `grant` limits what they may return; None means 8,000 tokens in total.
         """
         self._check_open()
-        return file_tools(self._scope.store, self._scope.files.storage, self.id, self._scope.count, grant)
+        return file_tools(self._core.store, self._core.files.storage, self.id, self._core.count_tokens, grant)
 
     async def read_file(
         self,
@@ -231,17 +247,17 @@ class Lookback:
         line: int | None = None,
         offset: int | None = None,
         cursor: str | None = None,
-        max_chars: int = MAX_CHARS,
-        max_lines: int = MAX_LINES,
+        max_chars: int = MAX_PAGE_CHARS,
+        max_lines: int = MAX_PAGE_LINES,
     ) -> FilePage:
-        """A stretch of a stored file that this session or a parent refers to, from a line (from 1), a byte or a cursor on.
+        """Read a page of a stored file that this session or a parent refers to.
 
-        `content_id` may be its beginning. Raises `FileNotStoredError`, `DamagedFileError`, `ConfigurationError` for a place
-        that is not in the file.
+        The page starts at a `line` (from 1), a byte `offset` or a `cursor`. `content_id` may be abbreviated to a unique
+        prefix. Raises `FileNotStoredError`, `DamagedFileError`, and `ConfigurationError` if the position is not in the file.
         """
         self._check_open()
-        stored = await stored_files.stored_file(self._scope.store, self._scope.files.storage, self.id, content_id)
-        return await stored_files.file_page(
+        stored = await stored_files.find_stored_file(self._core.store, self._core.files.storage, self.id, content_id)
+        return await stored_files.read_file_page(
             stored, line=line, offset=offset, cursor=cursor, max_chars=max_chars, max_lines=max_lines
         )
 
@@ -255,24 +271,24 @@ class Lookback:
         cursor: str | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> FileMatches:
-        """The lines of a stored file that match a regular expression, in order; runs off the event loop.
+        """Find the lines of a stored file that match a regular expression, in order. Runs in a thread.
 
-        After `timeout_seconds` the page ends with what was found, `timed_out` set. Raises as `read_file()`, and
-        `ConfigurationError` for a pattern that cannot be read. `grep()` and `search()` do not look into stored files.
+        After `timeout_seconds` the page ends with the matches so far, and `timed_out` is set. Raises the same errors as
+        `read_file()`, and `ConfigurationError` if the pattern is invalid. `grep()` and `search()` do not search stored files.
         """
         self._check_open()
-        stored = await stored_files.stored_file(self._scope.store, self._scope.files.storage, self.id, content_id)
-        return await searched(
+        stored = await stored_files.find_stored_file(self._core.store, self._core.files.storage, self.id, content_id)
+        return await search_stored_file(
             stored, pattern, ignore_case=ignore_case, limit=limit, cursor=cursor, timeout_seconds=timeout_seconds
         )
 
     async def file_path(self, content_id: str) -> Path:
-        """Where the bytes of a stored file are, once they were read and found to be what was stored; not to be changed.
+        """Return the path of a stored file, after checking that its content is intact. Do not change the file.
 
-        Raises `FileNotStoredError`, `DamagedFileError`.
+        Raises `FileNotStoredError` and `DamagedFileError`.
         """
         self._check_open()
-        return await stored_files.file_path(self._scope.store, self._scope.files.storage, self.id, content_id)
+        return await stored_files.verified_file_path(self._core.store, self._core.files.storage, self.id, content_id)
 
     async def expand(
         self,
@@ -283,22 +299,22 @@ class Lookback:
         children: bool = False,
         max_tokens: int | None = None,
     ) -> Expansion:
-        """The originals behind a summary, exact and in order, `limit` at a time; with `children` the summaries it was made
-        of. The id of a message gives that message.
+        """Return the original messages that a summary covers, verbatim and in order, `limit` per page.
 
-        `max_tokens` ends a page before it becomes larger; one message is always in it. Raises `SummaryNotFoundError`.
+        `children` returns the summaries that the summary condenses instead. The id of a message returns that message.
+        `max_tokens` limits the size of a page, which always contains at least one message. Raises `SummaryNotFoundError`.
         """
         self._check_open()
         if children:
-            return await expand.expand_children(self._scope.store, self.id, summary_id)
+            return await expand.expand_children(self._core.store, self.id, summary_id)
         return await expand.expand(
-            self._scope.store, self.id, summary_id, cursor=cursor, limit=limit, max_tokens=max_tokens
+            self._core.store, self.id, summary_id, cursor=cursor, limit=limit, max_tokens=max_tokens
         )
 
     async def describe(self, id: str) -> Description:
-        """What an id names in this session: the session itself, a message, a summary or a file. Raises `NotFoundError`."""
+        """Describe what an id refers to: the session, a message, a summary or a file. Raises `NotFoundError`."""
         self._check_open()
-        return await expand.describe(self._scope.store, self.id, id)
+        return await expand.describe(self._core.store, self.id, id)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -1,4 +1,4 @@
-"""`MnesisSession`: one conversation that is kept whole and always fits."""
+"""`MnesisSession`: a conversation stored verbatim and sent to the model as a window that always fits."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any, Literal
 
 from mnesis.concurrency import RunOnce
 from mnesis.config import MnesisConfig
+from mnesis.display.displayable import Displayable
 from mnesis.display.panel import Panel, context_bar
-from mnesis.display.shown import Shown
 from mnesis.engine.engine import Engine
 from mnesis.errors import (
     ConfigurationError,
     InvalidMessageError,
 )
-from mnesis.events.bus import EventBus, Handler, MnesisEvent, Unsubscribe
+from mnesis.events.bus import Handler, MnesisEvent, Unsubscribe
 from mnesis.events.payloads import SessionClosedPayload, SessionCreatedPayload
 from mnesis.formats.anthropic import anthropic_messages
 from mnesis.formats.openai import chat_messages
-from mnesis.formats.parse import Content, draft, messages_of, parts_of, user_messages
+from mnesis.formats.parse import Content, build_messages, new_message, parse_content, user_messages
 from mnesis.models.context import Window
 from mnesis.models.message import FilePart, Message, MessagePart, TextPart
 from mnesis.models.results import (
@@ -34,33 +34,40 @@ from mnesis.models.results import (
 )
 from mnesis.models.session import UsageReport
 from mnesis.models.usage import TokenUsage
-from mnesis.session.compactor import Upkeep
-from mnesis.session.open import Opened, Opening, load_existing, open_or_create
-from mnesis.session.reader import Lookback
-from mnesis.session.turn import OnPart, Turn, refuse_from_inside
+from mnesis.session.compactor import Compactor
+from mnesis.session.doom_loop import detect_doom_loop
+from mnesis.session.open import OpenedSession, OpenRequest, load_existing, open_or_create
+from mnesis.session.reader import SessionReader
+from mnesis.session.turn import OnPart, Turn, refuse_reentrant_call
 from mnesis.tools.toolset import Toolset
 
-DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
 HANDLER_GRACE_SECONDS = 10.0
-PINNED_SHARE = 0.25
-"""Of the soft threshold, so that what cannot be folded never keeps the context above it."""
+"""How long `close()` waits for event handlers before it cancels them."""
+MAX_PINNED_FRACTION = 0.25
+"""Of the soft threshold, so that messages that cannot be folded never keep the context above it."""
 
 
-class MnesisSession(Lookback, Shown):
-    """A conversation with a model, kept verbatim in a database, sent as a view that fits the model's window.
+class MnesisSession(SessionReader, Displayable):
+    """A conversation with a model, stored verbatim in a database and sent as a window that fits the model.
 
-    Made by `open()` (a context manager), `create()` or `load()`. Safe to share between tasks: turns are taken one after
-    the other. Every method raises `SessionClosedError` once the session is closed.
+    Use `open()` (a context manager), `create()` or `load()`. Tasks may share a session: its turns run one after the other.
+    After `close()` every method raises `SessionClosedError`.
+
+    ```python
+    async with MnesisSession.open(model="openai/gpt-4o", session_id="ada") as session:
+        result = await session.send("Hello")
+        print(result.text)
+    ```
     """
 
-    def __init__(self, opened: Opened) -> None:
-        self._scope = opened.scope
-        self._upkeep = Upkeep(opened.scope)
+    def __init__(self, opened: OpenedSession) -> None:
+        self._core = opened.core
+        self._compactor = Compactor(opened.core)
         self._owns_engine = opened.owns_engine
-        self._created = opened.created
+        self._is_new = opened.is_new
         self._closed = False
-        self._end = RunOnce(self._close)
-        self._turns: set[asyncio.Task[TurnResult]] = set()
+        self._shutdown = RunOnce(self._close)
+        self._stream_tasks: set[asyncio.Task[TurnResult]] = set()
 
     @classmethod
     @asynccontextmanager
@@ -77,7 +84,7 @@ class MnesisSession(Lookback, Shown):
         engine: Engine | None = None,
         llm: object | None = None,
     ) -> AsyncIterator[MnesisSession]:
-        """Create a session, or open the one named `session_id`, and close it at the end of the block. See `create()`."""
+        """Create a session, or open the one with `session_id`; close it at the end of the block. See `create()`."""
         session = await cls.create(
             model=model,
             system_prompt=system_prompt,
@@ -108,19 +115,19 @@ class MnesisSession(Lookback, Shown):
         engine: Engine | None = None,
         llm: object | None = None,
     ) -> MnesisSession:
-        """Create a session, or open the one named `session_id`: any non-empty string is a name.
+        """Create a session, or open the one with `session_id`, which may be any non-empty string.
 
-        `model` is a litellm model string, used from now on also for a session that was begun with another one; so is
-        `system_prompt` where it is given ("You are a helpful assistant." for new sessions by default). `model=None` keeps the
-        model of a session that exists; a new one is then only recorded, and compacted without a model. `db_path` or
-        `config.store.db_path` say where the database is; `engine` brings its own. `llm` is a client to use instead of litellm:
-        an object as in `mnesis.llm.base.LLM` or a function `messages -> str`.
+        `model` is a litellm model string. `model` and `system_prompt` replace the stored values of an existing session;
+        None keeps them. A new session with `model=None` only records turns, and is compacted without a model. The default
+        system prompt of a new session is "You are a helpful assistant.". The database is `db_path`, or that of `engine`, or
+        `config.store.db_path`. `llm` is a client to use instead of litellm: an object as in `mnesis.llm.base.LLM` or a
+        function `messages -> str`.
 
-        Raises `ConfigurationError` for settings that cannot work with the model, `SessionNotFoundError` for an unknown
-        `parent_id`, and the store's errors. Nothing stays open when it raises.
+        Raises `ConfigurationError` if the settings do not fit the model, `SessionNotFoundError` if `parent_id` does not
+        exist, and the errors of the store. Nothing stays open if it raises.
         """
         opened = await open_or_create(
-            Opening(config, db_path, engine, llm),
+            OpenRequest(config, db_path, engine, llm),
             model=model,
             system_prompt=system_prompt,
             session_id=session_id,
@@ -128,9 +135,9 @@ class MnesisSession(Lookback, Shown):
             parent_id=parent_id,
         )
         session = cls(opened)
-        if opened.created:
-            session._tell_created()
-        return await session._resumed()
+        if opened.is_new:
+            session._publish_created()
+        return await session._resume_compaction()
 
     @classmethod
     async def load(
@@ -143,13 +150,13 @@ class MnesisSession(Lookback, Shown):
         llm: object | None = None,
         model: str | None = None,
     ) -> MnesisSession:
-        """Open a session that exists, with its system prompt, model (unless `model` is given), context and history.
+        """Open an existing session with its history, context, system prompt and model.
 
-        A compaction that a crash left undone is taken up again. Raises `SessionNotFoundError`, which names id and
-        database; no database is created for it.
+        `model` replaces the stored model; None keeps it. A compaction that a crash interrupted is resumed. Raises
+        `SessionNotFoundError`, which names the id and the database; creates no database.
         """
-        opened = await load_existing(Opening(config, db_path, engine, llm), session_id, model)
-        return await cls(opened)._resumed()
+        opened = await load_existing(OpenRequest(config, db_path, engine, llm), session_id, model)
+        return await cls(opened)._resume_compaction()
 
     async def send(
         self,
@@ -160,22 +167,28 @@ class MnesisSession(Lookback, Shown):
         system_prompt: str | None = None,
         llm_options: Mapping[str, Any] | None = None,
     ) -> TurnResult:
-        """Send a message and get the answer, stored both.
+        """Send a message, store it and the model's reply, and return the reply.
 
-        `message` is a string or a list of parts (text, images, files, results of earlier tool calls). A `pathlib.Path` or a
-        `FilePart(path=…)` is read from the disk. Files and tool outputs larger than `FileConfig.inline_threshold` are stored
-        beside the log, and the message refers to them. `tools` are provider
-        dicts, whose calls come back as `result.tool_calls` to be answered with the next `send()`, and functions or
-        `ToolSpec`s, which the session runs itself, side by side, for at most `max_tool_rounds` rounds. `on_part` is called
-        with parts as they arrive. `system_prompt` and `llm_options` (temperature, …) hold for this turn.
+        `message` is a string or a list of parts: text, images, files, results of earlier tool calls. A `pathlib.Path` or a
+        `FilePart(path=…)` is read from disk. Files and tool outputs larger than `FileConfig.inline_threshold` are stored
+        outside the log, and the message refers to them.
 
-        Raises `InvalidMessageError`, `ToolDefinitionError` and `FileError` before anything is stored; an `LLMError` when the model gives
-        no answer: then the message is kept, and the next `send()` goes on from it.
+        `tools` may contain functions and `ToolSpec`s, which the session runs concurrently, for at most `max_tool_rounds`
+        rounds. It may also contain provider dicts: their calls are returned as `result.tool_calls`, and the next `send()`
+        answers them. `on_part` is called with each part as it arrives. `system_prompt` and `llm_options` (temperature, …)
+        apply to this turn only.
+
+        Raises `InvalidMessageError`, `ToolDefinitionError` or `FileError` before anything is stored. Raises an `LLMError` if
+        the model does not reply; the message is kept, and the next `send()` continues from it.
+
+        ```python
+        result = await session.send("What is the weather in Oslo?", tools=[get_weather])
+        ```
         """
-        drafts, toolset = self._prepared(message, tools, system_prompt, on_part)
-        drafts = await self._with_files(drafts)
-        turn = Turn(self._scope, self._upkeep, drafts, toolset, system_prompt, dict(llm_options or {}), on_part)
-        return await self._taken(turn)
+        messages, toolset = self._validate_and_parse(message, tools, system_prompt, on_part)
+        messages = await self._offload_files(messages)
+        turn = Turn(self._core, self._compactor, messages, toolset, system_prompt, dict(llm_options or {}), on_part)
+        return await self._run_turn(turn)
 
     async def stream(
         self,
@@ -185,27 +198,27 @@ class MnesisSession(Lookback, Shown):
         system_prompt: str | None = None,
         llm_options: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[TextDelta | TurnComplete]:
-        """`send()`, with `TextDelta` events as the provider sends them, then one `TurnComplete`.
+        """Send a message like `send()`, and yield each `TextDelta` as it arrives, then one `TurnComplete`.
 
-        Whoever stops listening (break, an exception, cancellation) does not stop the turn: it is completed and stored,
-        and `close()` waits for it. Raises as `send()`; retries happen only before the first delta.
+        Abandoning the stream (break, exception, cancellation) does not abort the turn. The turn completes in the background
+        and is stored; `close()` waits for it. Raises the same errors as `send()`. Retries happen only before the first delta.
         """
-        drafts, toolset = self._prepared(message, tools, system_prompt)
-        drafts = await self._with_files(drafts)
-        pieces: asyncio.Queue[TextDelta | None] = asyncio.Queue()
+        messages, toolset = self._validate_and_parse(message, tools, system_prompt)
+        messages = await self._offload_files(messages)
+        deltas: asyncio.Queue[TextDelta | None] = asyncio.Queue()
 
-        def hand_on(part: MessagePart) -> None:
+        def enqueue(part: MessagePart) -> None:
             if isinstance(part, TextPart) and part.text:
-                pieces.put_nowait(TextDelta(text=part.text))
+                deltas.put_nowait(TextDelta(text=part.text))
 
-        turn = Turn(self._scope, self._upkeep, drafts, toolset, system_prompt, dict(llm_options or {}), hand_on)
-        task = self._scope.engine.start(self._taken(turn))
-        self._turns.add(task)
-        task.add_done_callback(self._turns.discard)
-        task.add_done_callback(lambda _: pieces.put_nowait(None))
-        task.add_done_callback(_retrieve)
-        while (piece := await pieces.get()) is not None:
-            yield piece
+        turn = Turn(self._core, self._compactor, messages, toolset, system_prompt, dict(llm_options or {}), enqueue)
+        task = self._core.engine.spawn(self._run_turn(turn))
+        self._stream_tasks.add(task)
+        task.add_done_callback(self._stream_tasks.discard)
+        task.add_done_callback(lambda _: deltas.put_nowait(None))
+        task.add_done_callback(_consume_exception)
+        while (delta := await deltas.get()) is not None:
+            yield delta
         yield TurnComplete(result=await asyncio.shield(task))
 
     async def record(
@@ -220,26 +233,37 @@ class MnesisSession(Lookback, Shown):
         assistant_message_id: str | None = None,
         created_at: int | None = None,
     ) -> RecordResult:
-        """Store a turn that was made elsewhere, both messages in one transaction, and see to the context.
+        """Store a turn that your own client made, both messages in one transaction, and compact if due.
 
-        `tokens` is the usage the provider reported; without it the text is counted. Tool calls may be among the parts of
-        the response, with their outputs; files and large outputs are taken in as by `send()`. With ids of your own the call may be repeated safely: what is stored already is
-        not stored again. `created_at` is when it was said, in milliseconds since 1970, where that was not now.
+        `tokens` is the usage that the provider reported; None means that the text is counted. The response may contain tool
+        calls with their outputs. Files and large outputs are stored as by `send()`. With `user_message_id` and
+        `assistant_message_id` the call is idempotent. `created_at` is in milliseconds since 1970; None means now.
+
+        Raises `InvalidMessageError` or `FileError` before anything is stored.
+
+        ```python
+        history = await session.context_for_next_turn()
+        answer = await ask_your_model(history, question)
+        await session.record(question, answer)
+        ```
         """
-        asked, answered = parts_of(user_message), parts_of(assistant_response)
+        user_parts, reply_parts = parse_content(user_message), parse_content(assistant_response)
         self._check_open()
-        refuse_from_inside(self.id)
-        if not asked or not answered:
-            raise InvalidMessageError("a turn needs a user message and a response; one of them has no parts")
+        refuse_reentrant_call(self.id)
+        if not user_parts or not reply_parts:
+            raise InvalidMessageError(
+                "user_message and assistant_response must not be empty; use append() to store a single message"
+            )
         if tokens is not None and not isinstance(tokens, TokenUsage):
-            raise InvalidMessageError(f"tokens is a TokenUsage, not {tokens!r}")
-        if self._scope.needs_intake(asked) or self._scope.needs_intake(answered):
-            asked, answered = await self._scope.taken_in(asked), await self._scope.taken_in(answered)
-        count = self._scope.count_parts
-        said = messages_of(asked, id=user_message_id, count=count)
-        reply = draft(
+            raise InvalidMessageError(f"tokens must be a TokenUsage or None, not {tokens!r}")
+        if self._core.may_need_offload(user_parts) or self._core.may_need_offload(reply_parts):
+            user_parts = await self._core.offload_large_parts(user_parts)
+            reply_parts = await self._core.offload_large_parts(reply_parts)
+        count = self._core.count_parts
+        user_messages = build_messages(user_parts, id=user_message_id, count=count)
+        reply = new_message(
             "assistant",
-            answered,
+            reply_parts,
             id=assistant_message_id,
             count=count,
             model_id=self.model,
@@ -248,46 +272,51 @@ class MnesisSession(Lookback, Shown):
             finish_reason=finish_reason,
         )
         if created_at is not None:
-            moment = {"created_at": created_at}
-            said, reply = [m.model_copy(update=moment) for m in said], reply.model_copy(update=moment)
-        async with self._scope.runtime.turn:
+            update = {"created_at": created_at}
+            user_messages = [message.model_copy(update=update) for message in user_messages]
+            reply = reply.model_copy(update=update)
+        async with self._core.shared.turn_lock:
             self._check_open()
-            counted = [m if m.token_count else await self._scope.counted(m) for m in (*said, reply)]
-            report = _report(counted, reply.tokens, reply.cost)
-            stored = await self._scope.append(counted, report=report, ends_turn=True)
-            looping = self._scope.note_calls(reply.tool_calls) if stored.fresh else False
-            triggered = await self._upkeep.nudge()
+            messages = [await self._core.with_token_counts(message) for message in (*user_messages, reply)]
+            report = _usage_report(messages, reply.tokens, reply.cost)
+            stored = await self._core.append(messages, report=report, ends_turn=True)
+            is_looping = detect_doom_loop(self._core, reply.tool_calls) if stored.is_new else False
+            triggered = await self._compactor.start_if_due()
         return RecordResult(
-            user_message_id=said[-1].id,
+            user_message_id=user_messages[-1].id,
             assistant_message_id=reply.id,
             tokens=report.usage,
             compaction_triggered=triggered,
-            doom_loop_detected=looping,
+            doom_loop_detected=is_looping,
         )
 
     async def append(
         self, messages: Sequence[Message], *, tokens: TokenUsage | None = None, ends_turn: bool = False
     ) -> list[Message]:
-        """Store messages as they are, in one transaction; for adapters and importers. Returns them with their `seq`.
+        """Store messages unchanged, in one transaction, and return them with their `seq`. For adapters and importers.
 
-        Repeating it is safe: messages are known by their ids. `tokens` is a provider's report that came with them.
+        Idempotent: a message whose id is stored already is not stored again. `tokens` is the usage that a provider reported
+        with the messages. `ends_turn` says whether the last message completes a turn.
+
+        Raises `InvalidMessageError` for summaries and for files without their content, `DuplicateIDError` if an id is used
+        for other content.
         """
         self._check_open()
-        refuse_from_inside(self.id)
+        refuse_reentrant_call(self.id)
         if not messages:
             return []
         if any(message.is_summary for message in messages):
-            raise InvalidMessageError("a summary is no message of the log; summaries are made by compaction")
+            raise InvalidMessageError("cannot append a summary: summaries are created by compaction only")
         for message in messages:
-            _refuse_unread_files(message)
-        async with self._scope.runtime.turn:
+            _reject_unread_files(message)
+        async with self._core.shared.turn_lock:
             self._check_open()
             report = UsageReport(tokens, "inferred") if tokens is not None else None
-            stored = await self._scope.append(messages, report=report, ends_turn=ends_turn)
-            if stored.fresh:
+            stored = await self._core.append(messages, report=report, ends_turn=ends_turn)
+            if stored.is_new:
                 for message in messages:
-                    self._scope.note_calls(message.tool_calls)
-            await self._upkeep.nudge()
+                    detect_doom_loop(self._core, message.tool_calls)
+            await self._compactor.start_if_due()
         return list(stored.messages)
 
     async def window(
@@ -298,17 +327,17 @@ class MnesisSession(Lookback, Shown):
         budget_tokens: int | None = None,
         message: str | None = None,
     ) -> Window:
-        """What the model would be sent now, as values. Over the hard threshold the context is compacted first.
+        """Return the window that the model would receive now. Compacts first if the context is over the hard threshold.
 
-        `reserved_tokens` are what the request carries beside prompt and messages (tool definitions). `budget_tokens` is
-        what it may take altogether, where that is less than the session's own budget. `message` is what the user is going
-        to say next, for automatic recall; by default it looks for the newest message, if that has no answer yet.
+        `reserved_tokens` is the size of what the request contains besides prompt and messages, such as tool definitions.
+        `budget_tokens` limits the whole request; None means the session's budget. `message` is the next user message, for
+        automatic recall; None means the newest message, if it has no reply yet.
         """
         self._check_open()
         if message is not None and not isinstance(message, str):
-            raise InvalidMessageError(f"message is what the user is going to say, a string, not {message!r}")
-        await self._upkeep.make_room(reserved_tokens)
-        return await self._scope.window(
+            raise InvalidMessageError(f"message must be a string or None, not {message!r}")
+        await self._compactor.compact_until_fits(reserved_tokens)
+        return await self._core.window(
             system_prompt=system_prompt, reserved_tokens=reserved_tokens, budget_tokens=budget_tokens, message=message
         )
 
@@ -319,149 +348,151 @@ class MnesisSession(Lookback, Shown):
         provider: Literal["openai", "anthropic"] = "openai",
         message: str | None = None,
     ) -> list[dict[str, Any]]:
-        """The window as messages for your own client, without the system prompt; add the next user message and send it.
+        """Return the window as messages for your own client. Append the next user message and send them.
 
-        `provider` "openai" gives chat-completions dicts, "anthropic" content blocks with alternating roles. A
-        `system_prompt` other than the session's is taken into account for the room it needs. With automatic recall on,
-        `message` is what the user is going to say: the originals it asks for come last, so that it follows them.
+        The system prompt is not included. `provider` "openai" returns chat-completions dicts, "anthropic" content blocks
+        with alternating roles. Pass the `system_prompt` that you send, if it is not the session's, so that its tokens are
+        counted. With automatic recall, `message` is the next user message; the recalled originals come last, before it.
         """
         if provider not in ("openai", "anthropic"):
-            raise ConfigurationError(f"provider is 'openai' or 'anthropic', not {provider!r}")
+            raise ConfigurationError(f"provider must be 'openai' or 'anthropic', not {provider!r}")
         window = await self.window(system_prompt=system_prompt, message=message)
         return anthropic_messages(window.messages) if provider == "anthropic" else chat_messages(window.messages)
 
     async def compact(self) -> CompactionResult:
-        """Fold everything but the two newest user turns now. `level_used` 0 if there is nothing to fold."""
+        """Fold everything except the two newest user turns. `level_used` is 0 if there is nothing to fold."""
         self._check_open()
-        result = await self._upkeep.sweep("manual")
-        assert result is not None, "a manual sweep is never needless"  # noqa: S101  # an invariant, not input
+        result = await self._compactor.sweep("manual")
+        assert result is not None, "only a sweep with recheck_reserved_tokens can return None"  # noqa: S101  # an invariant, not input
         return result
 
     async def hide(self, first_seq: int, last_seq: int) -> None:
-        """Take messages `first_seq` to `last_seq` out of the active context; the log keeps them.
+        """Remove the messages from `first_seq` to `last_seq` from the active context. The log keeps them.
 
-        Summaries that lie inside the span give way; one that reaches over its edge raises `StaleContextError`."""
+        Summaries inside the span are removed from the context. A summary that extends beyond it raises
+        `StaleContextError`."""
         self._check_open()
-        refuse_from_inside(self.id)
-        async with self._scope.runtime.turn:
-            self._scope.runtime.state = await self._scope.store.hide(self.id, first_seq, last_seq)
-            self._scope.tell_updated()
+        refuse_reentrant_call(self.id)
+        async with self._core.shared.turn_lock:
+            self._core.shared.record = await self._core.store.hide(self.id, first_seq, last_seq)
+            self._core.publish_updated()
 
     async def revise(
         self, *, hide: Sequence[tuple[int, int]], messages: Sequence[Message], last_seq: int
     ) -> list[Message]:
-        """Take spans (first and last seq) out of the active context and append messages, in one transaction.
+        """Hide spans (first and last seq) and append messages, in one transaction. Returns the messages with their `seq`.
 
-        For adapters whose framework replaces a history: what is replaced stays in the log. `last_seq` is where the log
-        ended when the caller decided; raises `StaleContextError`, with nothing written, if it ends elsewhere by now,
-        and as `hide()` does. Returns the messages with their `seq`."""
+        For adapters whose framework replaces its history; the log keeps what is replaced. `last_seq` is the end of the log
+        that the caller read. Raises `StaleContextError` if the log has grown since, or if `hide()` would; then nothing is
+        written."""
         self._check_open()
-        refuse_from_inside(self.id)
-        async with self._scope.runtime.turn:
+        refuse_reentrant_call(self.id)
+        async with self._core.shared.turn_lock:
             self._check_open()
-            stored = await self._scope.revise(hide, messages, last_seq)
-            await self._upkeep.nudge()
+            stored = await self._core.revise(hide, messages, last_seq)
+            await self._compactor.start_if_due()
         return list(stored.messages)
 
-    async def start_epoch(self) -> None:
-        """Begin with an empty context: everything so far leaves it; the log keeps it."""
+    async def clear_context(self) -> None:
+        """Remove everything from the active context. The log keeps it."""
         self._check_open()
-        last = (await self._scope.store.session(self.id)).last_seq
+        last = (await self._core.store.session(self.id)).last_seq
         if last:
             await self.hide(1, last)
 
     async def pin(self, message_id: str) -> None:
-        """Keep a message in the context verbatim, whatever is folded; of a call and its results all stay.
+        """Keep a message in the context verbatim. A tool call and its results are kept together.
 
-        Raises `MessageNotFoundError`; `StaleContextError` if it is folded already (`pin_fact` says it again);
-        `ConfigurationError` if pinned messages would take more than a quarter of the soft threshold.
+        Raises `MessageNotFoundError`. Raises `StaleContextError` if the message is folded already; use `pin_fact()` then.
+        Raises `ConfigurationError` if pinned messages would take more than a quarter of the soft threshold.
         """
         self._check_open()
-        message = await self._scope.store.message(self.id, message_id)
-        await self._refuse_heavy_pin(message)
-        await self._scope.store.pin(self.id, message.seq)
+        message = await self._core.store.message(self.id, message_id)
+        await self._check_pin_size(message)
+        await self._core.store.pin(self.id, message.seq)
 
     async def pin_fact(self, fact: str) -> Message:
-        """Add a fact to the conversation, as a message of the user, and pin it. Returns the message.
+        """Append a fact as a user message, pin it, and return the message.
 
-        Raises `ConfigurationError` as `pin()` does; then nothing was added."""
+        Raises `ConfigurationError` like `pin()`; then nothing is stored."""
         if not fact.strip():
-            raise InvalidMessageError("nothing to pin: the fact is empty")
-        drafts = [await self._scope.counted(draft) for draft in user_messages(f"[Pinned] {fact}")]
-        await self._refuse_heavy_pin(drafts[0])
-        (message,) = await self.append(drafts)
-        await self._scope.store.pin(self.id, message.seq)
+            raise InvalidMessageError("nothing to pin: fact is empty")
+        messages = [await self._core.with_token_counts(message) for message in user_messages(f"[Pinned] {fact}")]
+        await self._check_pin_size(messages[0])
+        (message,) = await self.append(messages)
+        await self._core.store.pin(self.id, message.seq)
         return message
 
-    async def _refuse_heavy_pin(self, message: Message) -> None:
-        pinned = [each for each in await self.pins() if each.id != message.id]
-        tokens = message.token_count + sum(each.token_count for each in pinned)
-        if tokens > self.budget.soft_tokens * PINNED_SHARE:
+    async def _check_pin_size(self, message: Message) -> None:
+        others = [pinned for pinned in await self.pins() if pinned.id != message.id]
+        tokens = message.token_count + sum(pinned.token_count for pinned in others)
+        if tokens > self.budget.soft_tokens * MAX_PINNED_FRACTION:
             raise ConfigurationError(
                 f"pinned messages would take {tokens:,} tokens, more than a quarter of the soft threshold of"
-                f" {self.budget.soft_tokens:,}; unpin some, or pin the fact alone with pin_fact()"
+                f" {self.budget.soft_tokens:,}; unpin some, or pin only the fact with pin_fact()"
             )
 
     async def unpin(self, message_id: str) -> None:
-        """Let a message be folded again; quiet if it is not pinned. Raises `MessageNotFoundError`."""
+        """Allow a message to be folded again. Does nothing if it is not pinned. Raises `MessageNotFoundError`."""
         self._check_open()
-        message = await self._scope.store.message(self.id, message_id)
-        await self._scope.store.pin(self.id, message.seq, False)
+        message = await self._core.store.message(self.id, message_id)
+        await self._core.store.pin(self.id, message.seq, False)
 
     async def pins(self) -> list[Message]:
-        """The pinned messages, in order."""
+        """Return the pinned messages, in order."""
         self._check_open()
-        context = await self._scope.store.active_context(self.id)
+        context = await self._core.store.active_context(self.id)
         return [m for m in context.items if isinstance(m, Message) and m.seq in context.pins]
 
     def subscribe(self, event: MnesisEvent, handler: Handler) -> Unsubscribe:
-        """Call `handler(event, payload)` for this session's events of this kind. Returns a function that ends it.
+        """Call `handler(event, payload)` for each such event of this session. Returns a function that unsubscribes it.
 
-        SESSION_CREATED is told at once if this object created the session: nobody could have subscribed before.
+        SESSION_CREATED is delivered immediately if this object created the session, because no handler of the session could
+        have been subscribed before.
         """
         self._check_open()
-        unsubscribe = self._scope.bus.subscribe(event, handler)
-        if event == MnesisEvent.SESSION_CREATED and self._created:
-            late = EventBus()
-            late.subscribe(event, handler)
-            late.publish(event, self._created_payload())
+        unsubscribe = self._core.bus.subscribe(event, handler)
+        if event == MnesisEvent.SESSION_CREATED and self._is_new:
+            self._core.bus.deliver(handler, event, self._created_payload())
         return unsubscribe
 
     def subscribe_all(self, handler: Handler) -> Unsubscribe:
-        """Call `handler` for every event of this session."""
+        """Call `handler` for every event of this session. Returns a function that unsubscribes it."""
         self._check_open()
-        return self._scope.bus.subscribe_all(handler)
+        return self._core.bus.subscribe_all(handler)
 
     def unsubscribe(self, event: MnesisEvent, handler: Handler) -> None:
-        """End a subscription; quiet if there is none."""
-        self._scope.bus.unsubscribe(event, handler)
+        """End the subscription of `handler` to `event`. Does nothing if there is none."""
+        self._core.bus.unsubscribe(event, handler)
 
     async def close(self) -> None:
-        """Wait for turns and compactions that are under way, then release the database. Quiet when closed already.
+        """Wait for running turns and compactions, then release the database. Does nothing if already closed.
 
-        It is carried through even if whoever waits for it is cancelled; a further call waits for the same end.
+        Cancelling `close()` does not stop it. Calling it again waits for the same shutdown. In an event handler it returns at
+        once, and the session closes after the handler.
         """
-        refuse_from_inside(self.id)
-        if self._scope.bus.is_handling():
-            # Closing waits for handlers, so a handler must not wait for closing.
-            self._end.start()
+        refuse_reentrant_call(self.id)
+        if self._core.bus.is_in_handler():
+            # close() waits for handlers, so a handler must not wait for close().
+            self._shutdown.start()
             return
-        await self._end.wait()
+        await self._shutdown.wait()
 
     async def _close(self) -> None:
-        # Handlers that are under way may still look into the session they hear of.
-        await self._scope.bus.drain(HANDLER_GRACE_SECONDS)
+        # Running handlers may still read the session, so it is marked as closed after them.
+        await self._core.bus.drain(HANDLER_GRACE_SECONDS)
         self._closed = True
         loop = asyncio.get_running_loop()
-        await asyncio.gather(*(t for t in self._turns if t.get_loop() is loop), return_exceptions=True)
-        async with self._scope.runtime.turn:
+        tasks = [task for task in self._stream_tasks if task.get_loop() is loop]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        async with self._core.shared.turn_lock:
             pass
-        await self._background_done()
-        self._scope.bus.publish(MnesisEvent.SESSION_CLOSED, SessionClosedPayload(self.id))
-        await self._scope.bus.drain(HANDLER_GRACE_SECONDS)
-        self._scope.bus.clear()
+        await self._wait_for_background_compaction()
+        self._core.bus.publish(MnesisEvent.SESSION_CLOSED, SessionClosedPayload(self.id))
+        await self._core.bus.drain(HANDLER_GRACE_SECONDS)
+        self._core.bus.clear()
         if self._owns_engine:
-            await self._scope.engine.close()
+            await self._core.engine.close()
 
     async def __aenter__(self) -> MnesisSession:
         self._check_open()
@@ -473,73 +504,76 @@ class MnesisSession(Lookback, Shown):
         await self.close()
 
     def __repr__(self) -> str:
-        state = self._scope.state
-        figures = f"messages={state.last_seq} context_tokens={state.context_tokens}"
+        record = self._core.record
+        figures = f"messages={record.last_seq} context_tokens={record.context_tokens}"
         return f"<MnesisSession {self.id!r} model={self.model!r} {figures}>"
 
     def _panel(self) -> Panel:
-        state, budget = self._scope.state, self.budget
-        shares = {
-            "system prompt": state.system_tokens,
-            "summaries": state.summary_tokens,
-            "messages": state.message_tokens - state.tool_tokens,
-            "tool outputs": state.tool_tokens,
-            "other": state.context_tokens - state.stored_tokens,
+        record, budget = self._core.record, self.budget
+        segments = {
+            "system prompt": record.system_tokens,
+            "summaries": record.summary_tokens,
+            "messages": record.message_tokens - record.tool_tokens,
+            "tool outputs": record.tool_tokens,
+            "other": record.context_tokens - record.stored_tokens,
         }
         facts = (
-            ("turns", f"{state.turn_count:,}"),
-            ("messages", f"{state.last_seq:,}"),
-            ("context tokens", f"{state.context_tokens:,}"),
-            ("cost", f"${state.cost:.4f}"),
+            ("turns", f"{record.turn_count:,}"),
+            ("messages", f"{record.last_seq:,}"),
+            ("context tokens", f"{record.context_tokens:,}"),
+            ("cost", f"${record.cost:.4f}"),
         )
-        condition = "closed" if self._closed else "compacting" if self.compaction_in_progress else "open"
+        status = "closed" if self._closed else "compacting" if self.compaction_in_progress else "open"
         bar = context_bar(
-            shares,
+            segments,
             usable_tokens=budget.usable_tokens,
             soft_tokens=budget.soft_tokens,
             reserved_tokens=budget.context_limit - budget.usable_tokens,
         )
-        return Panel(f"MnesisSession {self.id}", (self.model, condition), facts, (bar,))
+        return Panel(f"MnesisSession {self.id}", (self.model, status), facts, (bar,))
 
-    def _prepared(
+    def _validate_and_parse(
         self, message: Content, tools: Iterable[Any] | None, system_prompt: str | None, on_part: OnPart | None = None
     ) -> tuple[list[Message], Toolset]:
         self._check_open()
-        refuse_from_inside(self.id)
+        refuse_reentrant_call(self.id)
         if isinstance(message, str) and not message:
             raise InvalidMessageError("nothing to send: the message is an empty string")
         if system_prompt is not None and not isinstance(system_prompt, str):
-            raise InvalidMessageError(f"system_prompt is a string, not {system_prompt!r}")
+            raise InvalidMessageError(f"system_prompt must be a string or None, not {system_prompt!r}")
         if on_part is not None and not callable(on_part):
-            raise InvalidMessageError(f"on_part is called with each part; {on_part!r} cannot be called")
+            raise InvalidMessageError(f"on_part must be callable as on_part(part), not {on_part!r}")
         return user_messages(message), Toolset(tools)
 
-    async def _with_files(self, drafts: list[Message]) -> list[Message]:
-        """The messages with their files taken in."""
-        if not any(self._scope.needs_intake(draft.parts) for draft in drafts):
-            return drafts
-        taken = [d.model_copy(update={"parts": tuple(await self._scope.taken_in(d.parts))}) for d in drafts]
+    async def _offload_files(self, messages: list[Message]) -> list[Message]:
+        """Read the files of the messages, and store what is too large for a message."""
+        if not any(self._core.may_need_offload(message.parts) for message in messages):
+            return messages
+        offloaded = [
+            message.model_copy(update={"parts": tuple(await self._core.offload_large_parts(message.parts))})
+            for message in messages
+        ]
         self._check_open()
-        return taken
+        return offloaded
 
-    async def _taken(self, turn: Turn) -> TurnResult:
-        async with self._scope.runtime.turn:
+    async def _run_turn(self, turn: Turn) -> TurnResult:
+        async with self._core.shared.turn_lock:
             return await turn.run()
 
-    async def _background_done(self) -> None:
-        task = self._scope.runtime.background
+    async def _wait_for_background_compaction(self) -> None:
+        task = self._core.shared.background_compaction
         if task is None or task.done():
             return
         if task.get_loop() is asyncio.get_running_loop():
             await asyncio.wait([task])
         else:
-            async with self._scope.runtime.compaction:
+            async with self._core.shared.compaction_lock:
                 pass
 
-    async def _resumed(self) -> MnesisSession:
-        """Take up what a crash left undone. Whatever fails here must not leave the database open."""
+    async def _resume_compaction(self) -> MnesisSession:
+        """Resume a compaction that a crash interrupted. Closes the session if that fails."""
         try:
-            await self._upkeep.nudge("resume")
+            await self._compactor.start_if_due("resume")
         except BaseException:
             await self.close()
             raise
@@ -548,27 +582,27 @@ class MnesisSession(Lookback, Shown):
     def _created_payload(self) -> SessionCreatedPayload:
         return SessionCreatedPayload(self.id, self.model, self.parent_id)
 
-    def _tell_created(self) -> None:
-        self._scope.bus.publish(MnesisEvent.SESSION_CREATED, self._created_payload())
+    def _publish_created(self) -> None:
+        self._core.bus.publish(MnesisEvent.SESSION_CREATED, self._created_payload())
 
 
-def _refuse_unread_files(message: Message) -> None:
+def _reject_unread_files(message: Message) -> None:
     for part in message.parts:
         if isinstance(part, FilePart) and part.path is not None:
             raise InvalidMessageError(
-                f"message {message.id!r} names the file {part.path!r} without its content; give it to send() or record(), which"
-                " read files, or read it first with session.files.handle_file()"
+                f"message {message.id!r} names the file {part.path!r} without its content; use send() or record(), which read"
+                " files, or read it first with session.files.handle_file()"
             )
 
 
-def _report(messages: Sequence[Message], tokens: TokenUsage | None, cost: float) -> UsageReport:
+def _usage_report(messages: Sequence[Message], tokens: TokenUsage | None, cost: float) -> UsageReport:
     if tokens is not None and tokens.effective_total() > 0:
         return UsageReport(tokens, "inferred", cost)
-    asked = sum(m.token_count for m in messages[:-1])
-    return UsageReport(TokenUsage(input=asked, output=messages[-1].token_count), "estimate", cost)
+    input_tokens = sum(message.token_count for message in messages[:-1])
+    return UsageReport(TokenUsage(input=input_tokens, output=messages[-1].token_count), "estimate", cost)
 
 
-def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Look at the outcome, so that an abandoned stream's failure is not reported as never seen."""
+def _consume_exception(task: asyncio.Task[Any]) -> None:
+    """Retrieve the exception of an abandoned stream, so that asyncio does not log it as never retrieved."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""What an append, a sweep and an edit do to a session's accounts. Pure, shared by all stores."""
+"""The token accounts of a session after an append, a sweep or an edit, shared by all stores. No I/O."""
 
 from __future__ import annotations
 
@@ -9,62 +9,69 @@ from mnesis.errors import DuplicateIDError, InvalidMessageError
 from mnesis.ids import now_ms
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult, ContextBreakdown, TurnSnapshot
-from mnesis.models.session import SessionRecord, after_append, counted_anew
+from mnesis.models.session import SessionRecord, after_append, recount
 from mnesis.store.base import Append
 from mnesis.store.codec import EncodedMessage, check_id, check_json
 
-CHANGEABLE = ("model", "system_prompt", "system_tokens", "title", "metadata")
+CHANGEABLE_SETTINGS = ("model", "system_prompt", "system_tokens", "title", "metadata")
 
 
-def opened(session: SessionRecord) -> SessionRecord:
-    """A session as it is created: what follows from its log starts at nothing."""
+def new_record(session: SessionRecord) -> SessionRecord:
+    """Return a new session record, with every field that follows from the log at its start value."""
     check_id(session.id)
     check_json(session.metadata, f"session {session.id!r}, metadata")
     empty = replace(session, last_seq=0, turn_count=0, message_tokens=0, tool_tokens=0, summary_tokens=0)
     return replace(empty, context_tokens=max(session.context_tokens, empty.stored_tokens))
 
 
-def changed(session: SessionRecord, changes: Mapping[str, object]) -> SessionRecord:
-    """A session with other settings. The context grows or shrinks with its system prompt."""
-    unknown = sorted(set(changes) - set(CHANGEABLE))
+def with_settings(session: SessionRecord, changes: Mapping[str, object]) -> SessionRecord:
+    """Return a session with other settings. The context grows or shrinks with the system prompt."""
+    unknown = sorted(set(changes) - set(CHANGEABLE_SETTINGS))
     if unknown:
-        raise TypeError(f"{', '.join(unknown)} of a session cannot be changed; only {', '.join(CHANGEABLE)} can")
+        raise TypeError(
+            f"{', '.join(unknown)} of a session cannot be changed; only {', '.join(CHANGEABLE_SETTINGS)} can be"
+        )
     if "metadata" in changes:
         check_json(changes["metadata"], f"session {session.id!r}, metadata")
-    after = replace(session, updated_at=_later(session), **changes)  # type: ignore[arg-type]  # names checked above
+    after = replace(session, updated_at=_next_update_time(session), **changes)  # type: ignore[arg-type]  # names checked above
     context = session.context_tokens + after.system_tokens - session.system_tokens
     return replace(after, context_tokens=max(context, after.stored_tokens))
 
 
-def grown(session: SessionRecord, append: Append) -> tuple[SessionRecord, TurnSnapshot | None]:
-    """The accounts after an append, and the snapshot if it ends a turn."""
+def accounts_after_append(session: SessionRecord, append: Append) -> tuple[SessionRecord, TurnSnapshot | None]:
+    """Return the accounts after an append, and the snapshot if the append ends a turn."""
     after = after_append(
         session,
-        messages=len(append.messages),
+        message_count=len(append.messages),
         tokens=sum(message.token_count for message in append.messages),
         tool_tokens=sum(message.tool_tokens for message in append.messages),
         reply_tokens=_reply_tokens(append.messages),
         report=append.report,
         turn_count=session.turn_count + append.ends_turn,
-        updated_at=_later(session),
+        updated_at=_next_update_time(session),
     )
     return after, _snapshot(after, append.messages) if append.ends_turn else None
 
 
-def folded(session: SessionRecord, *, message_tokens: int, tool_tokens: int, summary_tokens: int) -> SessionRecord:
-    """The accounts after the active context changed: differences for messages and tools, the whole for summaries."""
+def accounts_after_fold(
+    session: SessionRecord, *, message_tokens: int, tool_tokens: int, summary_tokens: int
+) -> SessionRecord:
+    """Return the accounts after a change of the active context.
+
+    `message_tokens` and `tool_tokens` are differences; `summary_tokens` is the new total.
+    """
     after = replace(
         session,
         message_tokens=session.message_tokens + message_tokens,
         tool_tokens=session.tool_tokens + tool_tokens,
         summary_tokens=summary_tokens,
-        updated_at=_later(session),
+        updated_at=_next_update_time(session),
     )
-    return counted_anew(after)
+    return recount(after)
 
 
-def completed(result: CompactionResult, session: SessionRecord) -> CompactionResult:
-    """The result as it is stored with the sweep that led to `session`."""
+def finalize_result(result: CompactionResult, session: SessionRecord) -> CompactionResult:
+    """Complete a compaction result with the state of the session after the sweep."""
     return result.model_copy(
         update={
             "session_id": session.id,
@@ -75,8 +82,8 @@ def completed(result: CompactionResult, session: SessionRecord) -> CompactionRes
     )
 
 
-def with_compactions(turns: Iterable[TurnSnapshot], compactions: Iterable[CompactionResult]) -> list[TurnSnapshot]:
-    """Each turn together with the newest compaction it set off."""
+def attach_compactions(turns: Iterable[TurnSnapshot], compactions: Iterable[CompactionResult]) -> list[TurnSnapshot]:
+    """Return each turn with the newest compaction that it triggered."""
     by_turn = {result.turn_index: result for result in compactions}
     return [
         turn.model_copy(update={"compaction_triggered": True, "compact_result": by_turn[turn.turn_index]})
@@ -87,21 +94,23 @@ def with_compactions(turns: Iterable[TurnSnapshot], compactions: Iterable[Compac
 
 
 def refuse_repeated_ids(messages: Sequence[Message]) -> None:
-    """Raises `InvalidMessageError` if one append names two of its messages alike."""
+    """Raise `InvalidMessageError` if two messages of one append have the same id."""
     if len({message.id for message in messages}) < len(messages):
-        raise InvalidMessageError(f"an id stands twice in one append: {[message.id for message in messages]}")
+        raise InvalidMessageError(
+            f"two messages of one append have the same id: {[message.id for message in messages]}; ids must be unique"
+        )
 
 
-def refuse_other_content(wanted: Sequence[EncodedMessage], found: Sequence[EncodedMessage]) -> None:
-    """Raises `DuplicateIDError` unless `found`, in order of the log, is what an append wants to store."""
-    content = {message.id: message.digest for message in wanted}
-    for message in found:
+def refuse_other_content(appended: Sequence[EncodedMessage], stored: Sequence[EncodedMessage]) -> None:
+    """Raise `DuplicateIDError` unless the stored messages, in log order, are exactly those of the append."""
+    content = {message.id: message.digest for message in appended}
+    for message in stored:
         if content[message.id] != message.digest:
             raise DuplicateIDError(message.id)
-    if [message.id for message in found] != [message.id for message in wanted]:
+    if [message.id for message in stored] != [message.id for message in appended]:
         raise DuplicateIDError(
-            found[0].id,
-            f"message {found[0].id!r} is stored already, but not this whole append in this order; append only what is new",
+            stored[0].id,
+            f"message {stored[0].id!r} is stored already, but not the whole append in this order; append only new messages",
         )
 
 
@@ -115,7 +124,7 @@ def _reply_tokens(messages: Sequence[Message]) -> int:
 
 
 def _snapshot(session: SessionRecord, messages: Sequence[Message]) -> TurnSnapshot:
-    # Built of checked values inside every turn's transaction: not checked again.
+    # Built from validated values in the transaction of every turn, so it is not validated again.
     return TurnSnapshot.model_construct(
         turn_index=session.turn_count - 1,
         role=messages[-1].role if messages else "assistant",
@@ -132,11 +141,11 @@ def _snapshot(session: SessionRecord, messages: Sequence[Message]) -> TurnSnapsh
     )
 
 
-def _later(session: SessionRecord) -> int:
+def _next_update_time(session: SessionRecord) -> int:
     return max(session.updated_at, now_ms())
 
 
 def file_ids(message: Message) -> list[str]:
-    """Ids of the stored files a message refers to, each once, in their own order. What cannot be an id is left out."""
-    named = {part.content_id for part in message.file_refs}
-    return sorted(name for name in named if name and name.isascii() and name.isprintable())
+    """Return the sorted ids of the stored files that a message refers to, without invalid ids."""
+    ids = {part.content_id for part in message.file_refs}
+    return sorted(name for name in ids if name and name.isascii() and name.isprintable())

@@ -1,13 +1,13 @@
-"""The store protocol: each verb is one transaction and means something to a user of the library.
+"""The store protocol. Each verb is one transaction and has a meaning for users of the library.
 
-Rules that every implementation keeps, checked by `mnesis.testing.store_suite`:
+`mnesis.testing.store_suite` checks that an implementation follows these rules:
 
-- A verb happens wholly or not at all, also when the task that awaits it is cancelled or the process dies.
-- The log is append-only. `seq` is dense per session, starts at 1 and is given by the store.
-- Appending is idempotent by message id: an append whose messages are all there already with the same content returns
-  what is stored and changes nothing; the same id with other content raises `DuplicateIDError`.
-- Every verb on an unknown (or purged) session raises `SessionNotFoundError`.
-- What comes back equals what was put in, byte for byte.
+- A verb happens completely or not at all, even if the awaiting task is cancelled or the process dies.
+- The log is append-only. The store assigns `seq`, which is dense per session and starts at 1.
+- Appending is idempotent by message id. If all messages of an append are stored already with the same content, the append
+  changes nothing and returns the stored messages. The same id with different content raises `DuplicateIDError`.
+- Every verb on an unknown or purged session raises `SessionNotFoundError`.
+- What is read equals what was written, byte for byte.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from mnesis.store.run_store import RunStore
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Messages that belong together. `id`, `role`, `parts`, `token_count`, `tool_tokens`, `created_at` are set, `seq` is not.
+    """Messages to append together.
 
-    `report` moves the token accounts (`mnesis.models.session.after_append`); `ends_turn` counts the turn and stores
-    its snapshot, taken from the accounts after this append.
+    Each message has `id`, `role`, `parts`, `token_count`, `tool_tokens` and `created_at`; the store assigns `seq`.
+    `report` updates the token accounts (`mnesis.models.session.after_append`). `ends_turn` counts a turn and stores its
+    snapshot, taken from the accounts after this append.
     """
 
     messages: Sequence[Message]
@@ -41,25 +42,26 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True)
-class Appended:
-    """What an append left behind: the session's new state, the messages with their `seq`, the snapshot if a turn ended.
+class AppendResult:
+    """The result of an append: the new session state, the messages with their `seq`, and the snapshot if a turn ended.
 
-    `fresh` is False when everything was stored already."""
+    `is_new` is False if everything was stored already.
+    """
 
     session: SessionRecord
     messages: tuple[Message, ...]
     snapshot: TurnSnapshot | None = None
-    fresh: bool = True
+    is_new: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """One sweep, to be committed at once: new summaries, the covers that replace others, outputs that become markers.
+    """One sweep to commit in one transaction: new summaries, the new covers, and outputs that become markers.
 
-    `read_covers` is what the sweep read: all covers of the session. It commits only if they still stand. `summaries` are
-    in order of making, children before parents; a leaf covers the messages `first_seq` to `last_seq` that no cover in
-    `read_covers` hides. `covers` is the whole list that shall stand afterwards. `result` is stored with it; the store sets
-    its `tokens_after`, `turn_index` and `created_at`.
+    `read_covers` are all covers of the session that the sweep read; the commit fails if they have changed. `covers` is the
+    complete list afterwards. `summaries` are in order of creation, children before parents. A leaf covers those messages
+    from `first_seq` to `last_seq` that no cover in `read_covers` hides. `result` is stored with the sweep; the store sets its
+    `tokens_after`, `turn_index` and `created_at`.
     """
 
     read_covers: tuple[Cover, ...]
@@ -71,142 +73,157 @@ class Compaction:
 
 @dataclass(frozen=True, slots=True)
 class SessionPage:
-    """Sessions, newest first, and the cursor of the next page (None at the end)."""
+    """Sessions, newest first, and the cursor of the next page, which is None on the last page."""
 
     sessions: tuple[SessionRecord, ...]
     next_cursor: str | None = field(default=None)
 
 
 class Store(RunStore, Protocol):
-    """A place where sessions are kept. See the module for the rules."""
+    """Storage for sessions. The module docstring lists the rules."""
 
     @property
     def location(self) -> str:
-        """Where it is, for people: a path, or ":memory:"."""
+        """The location for display: a path, or ":memory:"."""
         ...
 
     async def open(self) -> None:
-        """Make it ready; repeated calls do nothing. Raises one of the typed store errors if it cannot be used."""
+        """Make the store ready. Does nothing if already open. Raises a typed store error if it cannot be used."""
         ...
 
     async def close(self) -> None:
-        """Release everything; quiet when closed already."""
+        """Release all resources. Does nothing if already closed."""
         ...
 
     async def create_session(self, session: SessionRecord) -> tuple[SessionRecord, bool]:
-        """Store a new session, or return the one of this id that is there; True if it was created now."""
+        """Store a new session, or return the existing one with this id. Returns whether it was created."""
         ...
 
     async def update_session(self, session_id: str, **changes: object) -> SessionRecord:
-        """Change `model`, `system_prompt` (with its `system_tokens`), `title` or `metadata`; nothing else can change."""
+        """Change `model`, `system_prompt` (with its `system_tokens`), `title` or `metadata`.
+
+        Raises TypeError for any other field.
+        """
         ...
 
     async def session(self, session_id: str) -> SessionRecord:
-        """The state of one session."""
+        """Return the state of one session."""
         ...
 
     async def sessions(
         self, *, limit: int = 100, cursor: str | None = None, parent_id: str | None = None
     ) -> SessionPage:
-        """Sessions by last use, newest first; with `parent_id` only that one's children."""
+        """Return one page of sessions, ordered by last use, newest first. `parent_id` selects the children of a session."""
         ...
 
-    async def append(self, session_id: str, append: Append) -> Appended:
-        """Put messages at the end of the log, move the accounts, all at once."""
+    async def append(self, session_id: str, append: Append) -> AppendResult:
+        """Append messages to the log and update the accounts in one transaction."""
         ...
 
     async def messages(
         self, session_id: str, *, after_seq: int = 0, until_seq: int | None = None, limit: int | None = None
     ) -> list[Message]:
-        """Messages with after_seq < seq ≤ until_seq in order, at most `limit`."""
+        """Return the messages with after_seq < seq ≤ until_seq in order, at most `limit`."""
         ...
 
     async def message(self, session_id: str, message_id: str) -> Message:
-        """One message by id. Raises `MessageNotFoundError`."""
+        """Return one message by id. Raises `MessageNotFoundError`."""
         ...
 
     async def active_context(self, session_id: str) -> ActiveContext:
-        """The items that stand for the log now. Cost depends on their number, never on the log's length."""
+        """Return the items that currently represent the log. The cost depends on their number, not on the log."""
         ...
 
     async def compact(self, session_id: str, compaction: Compaction) -> SessionRecord:
-        """Commit a sweep. Raises `StaleContextError`, with nothing written, if `read_covers` no longer stand."""
+        """Commit a sweep. Raises `StaleContextError` and writes nothing if the covers are no longer `read_covers`."""
         ...
 
     async def hide(self, session_id: str, first_seq: int, last_seq: int) -> SessionRecord:
-        """Take a span out of the active context without a summary; the log keeps it. Covers inside it give way; one
-        that reaches over its edge raises `StaleContextError`."""
+        """Remove a span from the active context without a summary. The log keeps it.
+
+        Covers inside the span are removed. A cover that extends beyond it raises `StaleContextError`.
+        """
         ...
 
     async def revise(
-        self, session_id: str, hide: Sequence[tuple[int, int]], append: Append, *, last_seq: int
-    ) -> Appended:
-        """Hide spans and append messages, all at once; either may be empty. Raises `StaleContextError`, with nothing
-        written, unless the log ends at `last_seq`, and where `hide` would."""
+        self, session_id: str, hidden_spans: Sequence[tuple[int, int]], append: Append, *, last_seq: int
+    ) -> AppendResult:
+        """Hide spans and append messages in one transaction. Either may be empty.
+
+        Raises `StaleContextError` and writes nothing if the log does not end at `last_seq`, and whenever `hide` would.
+        """
         ...
 
     async def summary(self, session_id: str, summary_id: str) -> Summary:
-        """One summary. Raises `SummaryNotFoundError`."""
+        """Return one summary. Raises `SummaryNotFoundError`."""
         ...
 
     async def summaries(self, session_id: str) -> list[Summary]:
-        """All summaries ever made, children before parents."""
+        """Return all summaries of a session, children before parents."""
         ...
 
     async def covered_messages(
         self, session_id: str, summary_id: str, *, after_seq: int = 0, limit: int | None = None
     ) -> list[Message]:
-        """The original messages behind a summary, however deep, in order. Raises `SummaryNotFoundError`."""
+        """Return the original messages that a summary covers, however deep, in order. Raises `SummaryNotFoundError`."""
         ...
 
     def turns(self, session_id: str) -> list[TurnSnapshot]:
-        """Snapshots of all turns, oldest first. Not async: it reads at once and returns."""
+        """Return the snapshots of all turns, oldest first. Not async: it blocks until they are read."""
         ...
 
     async def compactions(self, session_id: str) -> list[CompactionResult]:
-        """Every compaction that was committed, oldest first."""
+        """Return the results of all committed compactions, oldest first."""
         ...
 
-    async def interrupted(self, session_id: str, interruption: Interruption) -> None:
-        """Note that a model call gave no answer."""
+    async def record_interruption(self, session_id: str, interruption: Interruption) -> None:
+        """Record that a model call gave no reply."""
         ...
 
     async def interruptions(self, session_id: str) -> list[Interruption]:
-        """Calls that gave no answer, oldest first."""
+        """Return the interrupted model calls, oldest first."""
         ...
 
     async def purge(self, session_id: str) -> None:
-        """Erase a session and everything that belongs to it. The only verb that deletes."""
+        """Erase a session and everything that belongs to it. No other verb deletes messages."""
         ...
 
     async def search(self, search: Search) -> SearchPage:
-        """Originals that a question asks for, best first, of the log as it is when the first page is asked for. Neither what
-        is folded nor other sessions change the order. Raises `ConfigurationError` for a limit below 1 or a cursor of another
-        search, `SummaryNotFoundError`."""
+        """Return the original messages that match a query, best first.
+
+        All pages show the log as of the first page. Neither folding nor other sessions change the order.
+        Raises `ConfigurationError` for a limit below 1 or a cursor of another search, and `SummaryNotFoundError`.
+        """
         ...
 
     async def reindex(self) -> None:
-        """Make whatever `search` keeps anew, from the log."""
+        """Rebuild the search index from the log."""
         ...
 
     async def pin(self, session_id: str, seq: int, pinned: bool = True) -> None:
-        """Keep a message in the active context as it is, whatever is folded; or no longer. A sweep that would fold it is
-        refused with `StaleContextError`. Raises `MessageNotFoundError`, and `StaleContextError` for a message under a
-        cover."""
+        """Pin a message in the active context, so that no sweep folds it, or unpin it.
+
+        A sweep that would fold a pinned message raises `StaleContextError`.
+        Raises `MessageNotFoundError`, and `StaleContextError` if a cover hides the message already.
+        """
         ...
 
     async def file_references(
         self, *, session_id: str | None = None, content_id: str | None = None
     ) -> list[FileReference]:
-        """Which messages refer to which stored files, in order of session and `seq`; those of one session, or to one
-        file, if given. Cost depends on what is found, not on the log's length."""
+        """Return the references of messages to stored files, ordered by session and `seq`.
+
+        `session_id` and `content_id` select one session and one file. The cost depends on the result, not on the log.
+        """
         ...
 
     async def backup(self, path: str | Path) -> None:
-        """Write a whole, consistent copy to a new file, private to its user, while others go on writing. Raises
-        `ConfigurationError` if the file exists or this store has nothing to copy, `StoreFullError`."""
+        """Write a complete, consistent copy to a new file, private to its user. Other writers can continue meanwhile.
+
+        Raises `ConfigurationError` if the file exists or this store has no file to copy, and `StoreFullError`.
+        """
         ...
 
     async def check(self, *, session_id: str | None = None) -> list[Finding]:
-        """Look for damage: hashes, edges, covers, counts. Empty if there is none; never changes anything."""
+        """Check hashes, edges, covers and counts. Returns an empty list if nothing is damaged. Changes nothing."""
         ...

@@ -1,8 +1,8 @@
-"""Values as the JSON that stores keep, and back, exactly.
+"""The exact conversion between values and the JSON that stores keep.
 
-Only what differs from its default is written, and the parts of a message that is nothing but text are that text. JSON
-is UTF-8 without escapes; a lone surrogate, which UTF-8 cannot hold, is escaped, and a high surrogate followed by a low
-one, which JSON would join, keeps its three-byte form.
+Only values that differ from their defaults are written. The parts of a message with nothing but text are written as that
+text. JSON is UTF-8 without escapes, with two exceptions: a lone surrogate, which UTF-8 cannot hold, is escaped; a high
+surrogate followed by a low one, which JSON would join, keeps its three-byte form.
 """
 
 from __future__ import annotations
@@ -21,17 +21,37 @@ from mnesis.models.message import DataPart, Message, MessagePart, ReasoningPart,
 from mnesis.models.summary import Summary
 
 MAX_DEPTH = 200
-"""Containers inside containers. Deeper values exhaust the stack of whoever reads them back."""
+"""How deep containers may be nested. Reading deeper values back can exhaust Python's stack."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _LONE_SURROGATE = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
 _INTEGERS = range(-(2**63), 2**63)
-_IN_COLUMNS = {"id", "session_id", "seq", "role", "parts", "created_at", "token_count", "tool_tokens"}
+_MESSAGE_COLUMNS = {"id", "session_id", "seq", "role", "parts", "created_at", "token_count", "tool_tokens"}
 _SUMMARY_COLUMNS = {"id", "session_id", "first_seq", "last_seq", "token_count", "message_count", "child_ids"}
 
 
+# Stored under the name the field had first.
+_SUMMARY_KEYS = {"pointers": "digs"}
+_SUMMARY_FIELDS = {key: field for field, key in _SUMMARY_KEYS.items()}
+
+
+class DamagedValueError(ValueError):
+    """A stored value whose content no longer matches its digest. The database turns it into a `CorruptStoreError`."""
+
+    def __init__(self, description: str, session_id: str) -> None:
+        super().__init__(f"{description} of session {session_id!r}")
+
+    def at(self, location: str) -> CorruptStoreError:
+        """Return the error that users see, which names the database."""
+        return CorruptStoreError(
+            f"{self} in {location} is damaged: its content is not what was stored. Other messages are readable; run"
+            " `mnesis doctor` to see the extent, and restore it from a backup",
+            db_path=location,
+        )
+
+
 class EncodedMessage(NamedTuple):
-    """A message as it is stored. `meta` holds the rarer fields, None if all of them have their defaults."""
+    """A message as it is stored. `meta` holds the rarer fields, or None if all of them have their defaults."""
 
     id: str
     role: str
@@ -44,11 +64,13 @@ class EncodedMessage(NamedTuple):
 
 
 def encode_message(message: Message) -> EncodedMessage:
-    """The stored form. Raises `InvalidMessageError` naming what cannot be stored exactly."""
+    """Encode a message. Raises `InvalidMessageError` that names what cannot be stored exactly."""
     check_id(message.id)
     for name in ("token_count", "tool_tokens", "created_at"):
         if getattr(message, name) not in _INTEGERS:
-            raise InvalidMessageError(f"message {message.id!r}: {name} does not fit 64 bits: {getattr(message, name)}")
+            raise InvalidMessageError(
+                f"message {message.id!r}: {name} must be a 64-bit integer, not {getattr(message, name)}"
+            )
     parts, meta = _encode_parts(message), _encode_meta(message)
     digest = _digest(message.id, message.role, parts, meta)
     return EncodedMessage(
@@ -56,10 +78,10 @@ def encode_message(message: Message) -> EncodedMessage:
     )
 
 
-def decode_message(session_id: str, seq: int, stored: EncodedMessage, where: str) -> Message:
-    """The message back. Raises `CorruptStoreError` if it is not what was stored; `where` names the database."""
-    if _digest(stored.id, stored.role, stored.parts, stored.meta) != stored.digest:
-        raise _damaged(f"message {stored.id!r} (seq {seq})", session_id, where)
+def decode_message(session_id: str, seq: int, stored: EncodedMessage) -> Message:
+    """Decode a message. Raises `DamagedValueError` if its content is not what was stored."""
+    if not is_message_intact(stored):
+        raise DamagedValueError(f"message {stored.id!r} (seq {seq})", session_id)
     try:
         return Message(
             id=stored.id,
@@ -73,76 +95,80 @@ def decode_message(session_id: str, seq: int, stored: EncodedMessage, where: str
             **(from_json(stored.meta) if stored.meta is not None else {}),
         )
     except (ValueError, ValidationError) as error:
-        raise _damaged(f"message {stored.id!r} (seq {seq})", session_id, where) from error
+        raise DamagedValueError(f"message {stored.id!r} (seq {seq})", session_id) from error
 
 
-def message_is_intact(stored: EncodedMessage) -> bool:
-    """Whether the content still is what was stored."""
+def is_message_intact(stored: EncodedMessage) -> bool:
+    """Return whether the content matches its digest."""
     return _digest(stored.id, stored.role, stored.parts, stored.meta) == stored.digest
 
 
 def encode_summary(summary: Summary) -> tuple[bytes, bytes]:
-    """What no column holds of a summary, and its digest."""
+    """Encode the fields of a summary that have no column, and return them with their digest."""
     check_id(summary.id)
     if "\0" in summary.id:
-        raise InvalidMessageError(f"the id of summary {summary.id!r} holds a NUL, where SQLite's lists of ids end")
-    body = to_json({"kind": summary.kind, **_changed_fields(summary, _SUMMARY_COLUMNS)}, f"summary {summary.id!r}")
+        raise InvalidMessageError(
+            f"the summary id {summary.id!r} contains a NUL, which SQLite's lists of ids cannot hold"
+        )
+    fields = {_SUMMARY_KEYS.get(n, n): field for n, field in _non_default_fields(summary, _SUMMARY_COLUMNS).items()}
+    body = to_json({"kind": summary.kind, **fields}, f"summary {summary.id!r}")
     return body, summary_digest(summary.id, body)
 
 
 def summary_digest(summary_id: str, body: bytes) -> bytes:
-    """The digest stored with a summary."""
+    """Compute the digest stored with a summary."""
     return hashlib.sha256(b"%b\0%b" % (summary_id.encode(), body)).digest()
 
 
-def decode_summary(body: bytes, digest: bytes, where: str, **columns: Any) -> Summary:
-    """The summary back. Raises `CorruptStoreError` if it is not what was stored."""
+def decode_summary(body: bytes, digest: bytes, **columns: Any) -> Summary:
+    """Decode a summary. Raises `DamagedValueError` if its content is not what was stored."""
     if summary_digest(columns["id"], body) != digest:
-        raise _damaged(f"summary {columns['id']!r}", columns["session_id"], where)
+        raise DamagedValueError(f"summary {columns['id']!r}", columns["session_id"])
     try:
-        return Summary(**from_json(body), **columns)
+        fields = {_SUMMARY_FIELDS.get(key, key): value for key, value in from_json(body).items()}
+        return Summary(**fields, **columns)
     except (ValueError, ValidationError) as error:
-        raise _damaged(f"summary {columns['id']!r}", columns["session_id"], where) from error
+        raise DamagedValueError(f"summary {columns['id']!r}", columns["session_id"]) from error
 
 
 def check_id(id: str) -> None:
-    """Raises `InvalidMessageError` for an id that cannot name anything."""
+    """Raise `InvalidMessageError` if an id is empty or is not valid Unicode."""
     if not id:
         raise InvalidMessageError("an id must not be empty")
     if not _is_utf8(id):
-        raise InvalidMessageError(f"the id {id!r} holds a lone surrogate; ids must be valid Unicode")
+        raise InvalidMessageError(f"the id {id!r} contains a lone surrogate; ids must be valid Unicode")
 
 
-def to_json(value: object, where: str) -> bytes:
-    """Compact JSON. Raises `InvalidMessageError`, naming `where`, for what JSON cannot hold."""
+def to_json(value: object, label: str) -> bytes:
+    """Encode a value as compact JSON. Raises `InvalidMessageError`, which starts with `label`, if JSON cannot hold it."""
     try:
         text = _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidMessageError(f"{where} cannot be stored: {error}") from error
+        raise InvalidMessageError(f"{label} cannot be stored: {error}") from error
     return _utf8(text)
 
 
 def from_json(data: bytes) -> Any:
-    """The inverse of `to_json`. Raises ValueError for anything else."""
+    """Decode what `to_json` encoded. Raises ValueError for anything else."""
     return json.loads(data.decode("utf-8", "surrogatepass"))
 
 
-def check_json(value: object, where: str, depth: int = 0) -> None:
-    """Raises `InvalidMessageError` for what JSON would give back changed, or not at all."""
+def check_json(value: object, label: str, depth: int = 0) -> None:
+    """Raise `InvalidMessageError`, which starts with `label`, if a value would not survive JSON unchanged."""
     if depth > MAX_DEPTH:
-        raise InvalidMessageError(f"{where} is nested deeper than {MAX_DEPTH} levels")
+        raise InvalidMessageError(f"{label} is nested deeper than {MAX_DEPTH} levels; store it as text")
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
-                raise InvalidMessageError(f"{where} has the key {key!r}; keys must be strings")
-            check_json(inner, f"{where}.{key}", depth + 1)
+                raise InvalidMessageError(f"{label} has the key {key!r}; keys must be strings")
+            check_json(inner, f"{label}.{key}", depth + 1)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            check_json(inner, f"{where}[{index}]", depth + 1)
+            check_json(inner, f"{label}[{index}]", depth + 1)
     elif value is not None and not isinstance(value, str | int | float):
         raise InvalidMessageError(
-            f"{where} is a {type(value).__name__}, which JSON does not keep as it is;"
-            " give dicts, lists, strings, numbers, booleans and None"
+            f"{label} is a {type(value).__name__}, which JSON cannot hold unchanged;"
+            " pass dicts, lists, strings, numbers, booleans and None"
         )
 
 
@@ -150,8 +176,8 @@ def _encode_parts(message: Message) -> bytes:
     parts = message.parts
     if len(parts) == 1 and type(parts[0]) is TextPart and parts[0].provider is None:
         return _utf8(encode_basestring(parts[0].text))
-    where = f"message {message.id!r}, parts"
-    return b"[" + b",".join(_encode_part(part, f"{where}[{index}]") for index, part in enumerate(parts)) + b"]"
+    label = f"message {message.id!r}, parts"
+    return b"[" + b",".join(_encode_part(part, f"{label}[{index}]") for index, part in enumerate(parts)) + b"]"
 
 
 def _decode_parts(data: bytes) -> Any:
@@ -159,31 +185,31 @@ def _decode_parts(data: bytes) -> Any:
     return (TextPart(text=parts),) if isinstance(parts, str) else parts
 
 
-def _encode_part(part: MessagePart, where: str) -> bytes:
+def _encode_part(part: MessagePart, label: str) -> bytes:
     if isinstance(part, TextPart | ReasoningPart | ToolPart):
-        check_json(part.provider, f"{where}.provider")
+        check_json(part.provider, f"{label}.provider")
     if isinstance(part, ToolPart):
-        check_json(part.input, f"{where}.input")
+        check_json(part.input, f"{label}.input")
     if isinstance(part, DataPart):
-        check_json(part.data, f"{where}.data")
-    return to_json({"type": part.type, **_changed_fields(part)}, where)
+        check_json(part.data, f"{label}.data")
+    return to_json({"type": part.type, **_non_default_fields(part)}, label)
 
 
 def _encode_meta(message: Message) -> bytes | None:
-    fields = _changed_fields(message, _IN_COLUMNS)
+    fields = _non_default_fields(message, _MESSAGE_COLUMNS)
     if not fields:
         return None
-    where = f"message {message.id!r}"
-    check_json(message.extra, f"{where}, extra")
-    return to_json(fields, f"{where}, its usage, cost or extra")
+    label = f"message {message.id!r}"
+    check_json(message.extra, f"{label}, extra")
+    return to_json(fields, f"{label}, its usage, cost or extra")
 
 
-def _changed_fields(value: BaseModel, left_out: set[str] | frozenset[str] = frozenset()) -> dict[str, Any]:
+def _non_default_fields(value: BaseModel, excluded: set[str] | frozenset[str] = frozenset()) -> dict[str, Any]:
     defaults = _defaults(type(value))
     return {
-        name: _changed_fields(field) if isinstance(field, BaseModel) else field
+        name: _non_default_fields(field) if isinstance(field, BaseModel) else field
         for name, field in value.__dict__.items()
-        if field != defaults[name] and name not in left_out
+        if field != defaults[name] and name not in excluded
     }
 
 
@@ -200,7 +226,7 @@ def _utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        escaped = _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        escaped = _LONE_SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
         return escaped.encode("utf-8", "surrogatepass")
 
 
@@ -210,11 +236,3 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _damaged(what: str, session_id: str, where: str) -> CorruptStoreError:
-    return CorruptStoreError(
-        f"{what} of session {session_id!r} in {where} is damaged: its content is not what was stored."
-        " Other messages are readable; run `mnesis doctor` for the extent, and restore it from a backup",
-        db_path=where,
-    )

@@ -1,4 +1,4 @@
-"""The full-text index for a store that keeps its log elsewhere: the same tables, in memory."""
+"""An in-memory full-text index, for stores that do not use SQLite for the log."""
 
 from __future__ import annotations
 
@@ -8,50 +8,53 @@ from collections.abc import Callable, Iterable, Sequence
 from mnesis.models.message import Message
 from mnesis.models.search import Search
 from mnesis.store.sqlite import fulltext
-from mnesis.store.sqlite.fulltext import Log, Logs
+from mnesis.store.sqlite.fulltext import LogRange, SearchScope
 from mnesis.store.sqlite.migrate import migrations
 
-ReadMessages = Callable[[Log, int], Sequence[Message]]
-"""The messages of a log after a place."""
+ReadMessages = Callable[[LogRange, int], Sequence[Message]]
+"""Returns the messages of a log after a seq."""
 
 SEARCH_MIGRATION = 2
+"""The version of the migration that creates the search tables."""
 
 
-class VolatileIndex:
-    """An index in memory. Not safe for several threads at once: whoever uses it holds a lock."""
+class InMemoryIndex:
+    """An in-memory index. It is not thread-safe; the caller must hold a lock."""
 
     def __init__(self) -> None:
         self._connection: sqlite3.Connection | None = None
 
-    def found(
-        self, logs: Logs, search: Search, behind: frozenset[int] | None, read: ReadMessages
+    def find(
+        self, scope: SearchScope, search: Search, covered_seqs: frozenset[int] | None, read: ReadMessages
     ) -> Iterable[tuple[int, float]]:
-        """Keys and scores of what a search finds, once what is missing is indexed. Substrings are for the caller to check."""
-        connection = self._opened()
+        """Index what is missing and return the keys and scores of a search. The caller checks substrings itself."""
+        connection = self._open_connection()
         substrings = search.mode == "substring"
-        for log in logs.logs:
-            messages = read(log, fulltext.reach(connection, log.pk)[substrings])
+        for log in scope.logs:
+            messages = read(log, fulltext.indexed_up_to(connection, log.pk)[substrings])
             if messages:
                 add = fulltext.add_trigrams if substrings else fulltext.add_words
                 add(connection, log.pk, messages, messages[-1].seq)
         if substrings:
-            self._index_rows(connection, logs, search, read)
-            return ((key, 1.0) for key in fulltext.with_substring(connection, logs, search, behind))
-        return fulltext.ranked(connection, logs, search, behind)
+            self._index_words_for_filters(connection, scope, search, read)
+            return ((key, 1.0) for key in fulltext.substring_candidates(connection, scope, search, covered_seqs))
+        return fulltext.rank_messages(connection, scope, search, covered_seqs)
 
-    def empty(self) -> None:
-        """Throw the index away."""
+    def clear(self) -> None:
+        """Clear the index."""
         if self._connection is not None:
-            fulltext.empty(self._connection)
+            fulltext.clear_index(self._connection)
 
-    def _index_rows(self, connection: sqlite3.Connection, logs: Logs, search: Search, read: ReadMessages) -> None:
-        """Filters look at what the index of words knows."""
-        for log in logs.logs if search.is_filtered else ():
-            messages = read(log, fulltext.reach(connection, log.pk)[0])
+    def _index_words_for_filters(
+        self, connection: sqlite3.Connection, scope: SearchScope, search: Search, read: ReadMessages
+    ) -> None:
+        """Index words if the search has filters, which use the index of words."""
+        for log in scope.logs if search.is_filtered else ():
+            messages = read(log, fulltext.indexed_up_to(connection, log.pk)[0])
             if messages:
                 fulltext.add_words(connection, log.pk, messages, messages[-1].seq)
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             self._connection.executescript(migrations()[SEARCH_MIGRATION - 1].sql)

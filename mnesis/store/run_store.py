@@ -1,4 +1,4 @@
-"""The part of the store protocol that keeps map runs. Each verb is one transaction; see `mnesis.store.base`."""
+"""The part of the store protocol for map runs. Each verb is one transaction; see `mnesis.store.base`."""
 
 from __future__ import annotations
 
@@ -9,70 +9,83 @@ from mnesis.models.run import ItemOutcome, ItemState, MapRun, RunItem, RunSpec
 
 
 class RunStore(Protocol):
-    """A place where map runs are kept. Every verb on an unknown run raises `RunNotFoundError`.
+    """Storage for map runs. Every verb on an unknown run raises `RunNotFoundError`.
 
-    Times are milliseconds since 1970 and come from the caller, so that leases can be tested.
+    Times are milliseconds since 1970. The caller passes the current time, so that leases can be tested.
     """
 
     async def begin_run(self, spec: RunSpec) -> tuple[MapRun, bool]:
-        """Store a new run, or return the one of this id; True if it was created now. Raises `RunMismatchError` if the
-        one that is there has another kind or fingerprint."""
+        """Store a new run, or return the existing one with this id. Returns whether it was created.
+
+        Raises `RunMismatchError` if the existing run has another kind or fingerprint.
+        """
         ...
 
     async def add_items(self, run_id: str, first_index: int, inputs: Sequence[str]) -> int:
-        """Store inputs (JSON texts) from `first_index` on; how many were new. Indexes are dense from 0. Repeating it is
-        safe; another input at an index that is taken, or a gap, raises `RunMismatchError` with nothing written."""
+        """Store inputs (JSON texts) from `first_index` on and return how many were new. Repeating it is safe.
+
+        Indexes are dense and start at 0.
+        Raises `RunMismatchError` and writes nothing if an index has another input already, or if there would be a gap.
+        """
         ...
 
     async def seal_run(self, run_id: str, total: int) -> MapRun:
-        """Say that there are `total` inputs, all stored. Repeating it is safe; raises `RunMismatchError` for another
-        total, or one that differs from what is stored."""
+        """Declare that all `total` inputs are stored. Repeating it is safe.
+
+        Raises `RunMismatchError` if another total was declared, or if another number of inputs is stored.
+        """
         ...
 
     async def claim_items(
-        self, run_id: str, worker: str, *, limit: int, now: int, lease_ms: int, max_claims: int
+        self, run_id: str, worker: str, *, limit: int, now_ms: int, lease_ms: int, max_claims: int
     ) -> list[RunItem]:
-        """Take up to `limit` items, lowest index first: pending ones and those whose lease has ended. No two workers hold
-        one item at a time. Items that were claimed `max_claims` times and never finished are not given out; see
-        `give_up_items`."""
+        """Claim up to `limit` items, lowest index first: pending items and items whose lease has ended.
+
+        Only one worker holds an item at a time. Items that were claimed `max_claims` times are not claimed again; see
+        `give_up_items`.
+        """
         ...
 
     async def renew_items(
-        self, run_id: str, worker: str, indexes: Sequence[int], *, now: int, lease_ms: int
+        self, run_id: str, worker: str, indexes: Sequence[int], *, now_ms: int, lease_ms: int
     ) -> list[int]:
-        """Prolong the leases of items this worker still holds; the indexes it still holds. `lease_ms=0` ends them at `now`,
-        for a worker that is known to be dead."""
+        """Extend the leases of items that this worker still holds, and return their indexes.
+
+        `lease_ms=0` ends the leases at `now_ms`, for a worker that is known to be dead.
+        """
         ...
 
     async def release_items(self, run_id: str, worker: str, indexes: Sequence[int]) -> None:
-        """Give items back unfinished: pending again, the claim not counted. Those held by others are left alone."""
+        """Return items unfinished: they are pending again and the claim does not count. Ignores items of other workers."""
         ...
 
     async def finish_items(self, run_id: str, worker: str, outcomes: Sequence[ItemOutcome]) -> list[int]:
-        """Store what came of items this worker holds (also after the lease ended, if nobody took them since); the indexes
-        that were accepted. Final states never change."""
+        """Store the outcomes of items that this worker holds, and return the accepted indexes.
+
+        An item whose lease ended is accepted if no other worker has claimed it since. Final states never change.
+        """
         ...
 
-    async def give_up_items(self, run_id: str, *, now: int, max_claims: int, outcome: str) -> list[int]:
-        """Fail items whose lease has ended and that were claimed `max_claims` times, with `outcome`; their indexes."""
+    async def give_up_items(self, run_id: str, *, now_ms: int, max_claims: int, outcome: str) -> list[int]:
+        """Fail items whose lease has ended after `max_claims` claims, with `outcome`. Returns their indexes."""
         ...
 
     async def retry_failed(self, run_id: str) -> int:
-        """Make failed items pending again, claims forgotten; how many."""
+        """Make failed items pending again, with no claims. Returns their number."""
         ...
 
     async def run(self, run_id: str) -> MapRun:
-        """The state of one run. Its cost does not grow with the number of items."""
+        """Return the state of one run. The cost does not grow with the number of items."""
         ...
 
     async def runs(self, *, limit: int = 100) -> list[MapRun]:
-        """Runs, newest first."""
+        """Return runs, newest first."""
         ...
 
     async def run_items(
         self, run_id: str, *, after_index: int = -1, limit: int = 1_000, state: ItemState | None = None
     ) -> list[RunItem]:
-        """Items with index > after_index in order, at most `limit`, of one state if given."""
+        """Return the items with index > after_index in order, at most `limit`, of one state if given."""
         ...
 
     async def purge_run(self, run_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Fakes for the tests of whoever builds on mnesis."""
+"""Fakes and conformance suites for the tests of code that uses mnesis."""
 
 from mnesis.testing.events import EventRecorder
 from mnesis.testing.llm import FailAfter, ScriptedLLM

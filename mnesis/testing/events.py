@@ -1,4 +1,4 @@
-"""An ear for events, for tests."""
+"""A recorder of events, for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mnesis.events.bus import EventBus, MnesisEvent
 
 
 class EventRecorder:
-    """Keeps every event of `bus` in `events`, as (event, payload), in order. Usable as a context manager."""
+    """A recorder that keeps every event of `bus` in `events`, as (event, payload). Usable as a context manager."""
 
     def __init__(self, bus: EventBus) -> None:
         self.events: list[tuple[MnesisEvent, Any]] = []
@@ -19,31 +19,33 @@ class EventRecorder:
         self._unsubscribe = bus.subscribe_all(self._record)
 
     def of(self, event: MnesisEvent) -> list[Any]:
-        """The payloads of one kind of event, in order."""
+        """Return the payloads of one kind of event, in order."""
         return [payload for kind, payload in self.events if kind == event]
 
     async def wait_for(self, event: MnesisEvent, count: int = 1, timeout_seconds: float = 10.0) -> list[Any]:
-        """The payloads of `event` as soon as there are `count`. Raises TimeoutError that tells what came instead."""
-        loop, news = asyncio.get_running_loop(), asyncio.Event()
+        """Wait for `count` events of one kind and return their payloads. Raises TimeoutError that lists what came instead."""
+        loop, new_event = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
-            loop.call_soon_threadsafe(news.set)
+            loop.call_soon_threadsafe(new_event.set)
 
         self._wakers.append(wake)
         try:
             async with asyncio.timeout(timeout_seconds):
                 while len(self.of(event)) < count:
-                    await news.wait()
-                    news.clear()
+                    await new_event.wait()
+                    new_event.clear()
         except TimeoutError as error:
-            came = ", ".join(kind for kind, _ in self.events) or "nothing"
-            raise TimeoutError(f"{count} × {event} did not come within {timeout_seconds:g} s; came: {came}") from error
+            received = ", ".join(kind for kind, _ in self.events) or "nothing"
+            raise TimeoutError(
+                f"expected {count} × {event} within {timeout_seconds:g} s, but received: {received}"
+            ) from error
         finally:
             self._wakers.remove(wake)
         return self.of(event)
 
     def close(self) -> None:
-        """Stop listening; what was recorded stays."""
+        """Stop recording. The recorded events remain."""
         self._unsubscribe()
 
     def __enter__(self) -> EventRecorder:

@@ -11,29 +11,29 @@ from typing import Any, Literal
 
 from mnesis.errors import LLMConnectionError
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
-from mnesis.llm.mock import estimated_usage, words
+from mnesis.llm.mock import estimate_usage, split_words
 from mnesis.models.usage import TokenUsage
 
 
 @dataclass(frozen=True, slots=True)
 class FailAfter:
-    """A script item: an answer that breaks off after `text`, with `error` (a broken connection if not given)."""
+    """A script item: a reply that fails after `text` with `error`, by default a broken connection."""
 
     text: str
     error: Exception | None = None
 
 
 Scripted = str | LLMReply | Exception | FailAfter | Callable[[LLMRequest], Any]
-"""One item of a script. A callable takes the request and returns any other item; it may be async."""
+"""One item of a script. A callable gets the request and returns any other item; it may be async."""
 
 
 class ScriptedLLM:
-    """Gives the answers of `script` in order and keeps every request in `requests`.
+    """A model client that replies with the items of `script` in order and records each request in `requests`.
 
-    A single item in place of a sequence answers every request, as the last one does with `repeat_last`. Past the end of
-    the script a call raises AssertionError. `usage` is what answers without one report: "estimate" (counted from the
-    text), a fixed TokenUsage, or None for a provider that reports nothing. While `gate` is not set, answers are held
-    back (their requests are recorded).
+    A single item instead of a sequence answers every request, as does the last item with `repeat_last`. A call after the
+    end of the script raises AssertionError. `usage` is the usage of replies without one: "estimate" (counted from the
+    text), a fixed TokenUsage, or None for a provider that reports none. Until `gate` is set, replies wait; their requests
+    are recorded already.
     """
 
     def __init__(
@@ -44,30 +44,30 @@ class ScriptedLLM:
         usage: TokenUsage | Literal["estimate"] | None = "estimate",
         gate: asyncio.Event | None = None,
     ) -> None:
-        single = isinstance(script, str) or not isinstance(script, Sequence)
-        self._script: list[Any] = [script] if single else list(script)  # type: ignore[arg-type]  # not single: a sequence
-        self._repeat_last = repeat_last or single
+        is_single = isinstance(script, str) or not isinstance(script, Sequence)
+        self._script: list[Any] = [script] if is_single else list(script)  # type: ignore[arg-type]  # not single: a sequence
+        self._repeat_last = repeat_last or is_single
         self._usage = usage
         self._gate = gate
         self.requests: list[LLMRequest] = []
 
     async def complete(self, request: LLMRequest) -> LLMReply:
-        """The next answer of the script."""
+        """Return the next reply of the script."""
         item = await self._next(request)
         if isinstance(item, FailAfter):
             raise _error(item)
         return self._reply(item, request)
 
     async def stream(self, request: LLMRequest) -> AsyncGenerator[Delta | LLMReply, None]:
-        """The next answer of the script, word by word, then whole."""
+        """Yield the next reply of the script word by word, then the complete reply."""
         item = await self._next(request)
-        broken = isinstance(item, FailAfter)
-        reply = self._reply(item.text if broken else item, request)
+        is_broken = isinstance(item, FailAfter)
+        reply = self._reply(item.text if is_broken else item, request)
         if reply.reasoning:
             yield Delta(reasoning=reply.reasoning)
-        for piece in words(reply.text):
+        for piece in split_words(reply.text):
             yield Delta(text=piece)
-        if broken:
+        if is_broken:
             raise _error(item)
         yield reply
 
@@ -86,18 +86,18 @@ class ScriptedLLM:
 
     def _item(self, number: int) -> Any:
         if number > len(self._script) and not (self._repeat_last and self._script):
-            raise AssertionError(f"request {number} came, but the script has {len(self._script)} answer(s)")
+            raise AssertionError(f"request {number} arrived, but the script has only {len(self._script)} item(s)")
         return self._script[min(number, len(self._script)) - 1]
 
     def _reply(self, item: Any, request: LLMRequest) -> LLMReply:
         reply = LLMReply(text=item) if isinstance(item, str) else item
         if not isinstance(reply, LLMReply):
-            raise AssertionError(f"a scripted answer is a str or an LLMReply, not {item!r}")
+            raise AssertionError(f"a scripted reply must be a str or an LLMReply, not {item!r}")
         usage = reply.usage or self._usage
         if usage == "estimate":
-            usage = estimated_usage(request.messages, reply.text)
+            usage = estimate_usage(request.messages, reply.text)
         return replace(reply, usage=usage, model=reply.model or request.model)
 
 
 def _error(item: FailAfter) -> Exception:
-    return item.error or LLMConnectionError("the connection broke in mid-answer", partial_text=item.text)
+    return item.error or LLMConnectionError("the connection broke in the middle of the reply", partial_text=item.text)

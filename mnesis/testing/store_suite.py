@@ -1,5 +1,5 @@
 # ruff: noqa: S101  # tests assert
-"""What every store must do: a suite for whoever writes one.
+"""The conformance suite of stores, for authors of a new store.
 
 ```python
 class TestMyStore(StoreSuite):
@@ -11,8 +11,8 @@ class TestMyStore(StoreSuite):
         await store.close()
 ```
 
-The one fixture is an empty, open store. The tests are coroutines: run them with pytest-asyncio in auto mode, or mark
-the class. Nothing here needs pytest itself.
+The only fixture is an empty, open store. The tests are coroutines: run them with pytest-asyncio in auto mode, or mark
+the class. This module does not import pytest.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ EVERY_PART = (
 
 
 @contextmanager
-def refuses(*errors: type[Exception]) -> Iterator[None]:
-    """The block must raise one of `errors`."""
+def expect_error(*errors: type[Exception]) -> Iterator[None]:
+    """Assert that the block raises one of `errors`."""
     try:
         yield
     except errors:
@@ -103,19 +103,22 @@ def refuses(*errors: type[Exception]) -> Iterator[None]:
     raise AssertionError(f"nothing was raised; expected one of {[error.__name__ for error in errors]}")
 
 
-def said(role: Role, text: str = "words", *, tokens: int = 10, **fields: Any) -> Message:
-    """A message as a store wants it: everything set but its place."""
+def make_message(role: Role, text: str = "words", *, tokens: int = 10, **fields: Any) -> Message:
+    """Create a message as stores expect it, with every field set except `seq`."""
     return text_message(role, text, token_count=tokens, created_at=fields.pop("created_at", 1_000), **fields)
 
 
-def turn(number: int = 0, *, tokens: int = 10) -> Append:
-    """A question and its answer, ending a turn."""
-    messages = [said("user", f"question {number}", tokens=tokens), said("assistant", f"answer {number}", tokens=tokens)]
+def make_turn(number: int = 0, *, tokens: int = 10) -> Append:
+    """Create an append of a question and its answer that ends a turn."""
+    messages = [
+        make_message("user", f"question {number}", tokens=tokens),
+        make_message("assistant", f"answer {number}", tokens=tokens),
+    ]
     return Append(messages, ends_turn=True)
 
 
-def leaf(id: str, first_seq: int, last_seq: int, *, count: int | None = None, tokens: int = 5) -> Summary:
-    """A summary of messages."""
+def make_leaf(id: str, first_seq: int, last_seq: int, *, count: int | None = None, tokens: int = 5) -> Summary:
+    """Create a summary of messages."""
     message_count = last_seq - first_seq + 1 if count is None else count
     return Summary(
         id=id,
@@ -134,9 +137,9 @@ def leaf(id: str, first_seq: int, last_seq: int, *, count: int | None = None, to
     )
 
 
-def condensed(id: str, children: Sequence[Summary], *, tokens: int = 4) -> Summary:
-    """A summary of summaries."""
-    return leaf(id, children[0].first_seq, children[-1].last_seq, tokens=tokens).model_copy(
+def make_condensed(id: str, children: Sequence[Summary], *, tokens: int = 4) -> Summary:
+    """Create a summary of summaries."""
+    return make_leaf(id, children[0].first_seq, children[-1].last_seq, tokens=tokens).model_copy(
         update={
             "kind": "condensed",
             "depth": 1 + max(child.depth for child in children),
@@ -146,24 +149,24 @@ def condensed(id: str, children: Sequence[Summary], *, tokens: int = 4) -> Summa
     )
 
 
-def sweep(
-    read: Sequence[Cover], covers: Sequence[Cover], made: Sequence[Summary] = (), prunes: Sequence[Prune] = ()
+def make_compaction(
+    read: Sequence[Cover], covers: Sequence[Cover], summaries: Sequence[Summary] = (), prunes: Sequence[Prune] = ()
 ) -> Compaction:
-    """A compaction as it is handed to a store."""
-    result = CompactionResult(session_id="s", summary_ids=tuple(summary.id for summary in made), trigger="soft")
-    return Compaction(tuple(read), tuple(covers), tuple(made), tuple(prunes), result)
+    """Create a compaction as a store receives it."""
+    result = CompactionResult(session_id="s", summary_ids=tuple(summary.id for summary in summaries), trigger="soft")
+    return Compaction(tuple(read), tuple(covers), tuple(summaries), tuple(prunes), result)
 
 
-async def conversation(store: Store, turns: int, session_id: str = "s") -> list[Message]:
-    """A session of so many turns of two messages of 10 tokens; returns its log."""
+async def store_conversation(store: Store, turns: int, session_id: str = "s") -> list[Message]:
+    """Store a session of `turns` turns, each of two messages of 10 tokens, and return its log."""
     await store.create_session(SessionRecord(id=session_id, model="m"))
     for number in range(turns):
-        await store.append(session_id, turn(number))
+        await store.append(session_id, make_turn(number))
     return await store.messages(session_id)
 
 
 class StoreSuite:
-    """Laws of a store. Subclass it and give it a fixture `store`: empty and open."""
+    """The rules of a store. Subclass it and define a fixture `store` that is empty and open."""
 
     async def test_a_created_session_comes_back_as_it_was(self, store: Store) -> None:
         record = SessionRecord(
@@ -188,7 +191,7 @@ class StoreSuite:
         assert await store.create_session(SessionRecord(id="s", model="second")) == (first, False)
 
     async def test_an_empty_session_id_is_refused(self, store: Store) -> None:
-        with refuses(InvalidMessageError):
+        with expect_error(InvalidMessageError):
             await store.create_session(SessionRecord(id="", model="m"))
 
     async def test_every_verb_refuses_an_unknown_session(self, store: Store) -> None:
@@ -196,32 +199,32 @@ class StoreSuite:
         calls = [
             store.update_session("no", title="t"),
             store.session("no"),
-            store.append("no", turn()),
+            store.append("no", make_turn()),
             store.messages("no"),
             store.message("no", "m"),
             store.active_context("no"),
-            store.compact("no", sweep((), ())),
+            store.compact("no", make_compaction((), ())),
             store.hide("no", 1, 1),
-            store.revise("no", [], turn(), last_seq=0),
+            store.revise("no", [], make_turn(), last_seq=0),
             store.summary("no", "s"),
             store.summaries("no"),
             store.covered_messages("no", "s"),
             store.compactions("no"),
-            store.interrupted("no", interruption),
+            store.record_interruption("no", interruption),
             store.interruptions("no"),
             store.purge("no"),
             store.check(session_id="no"),
         ]
         for call in calls:
-            with refuses(SessionNotFoundError):
+            with expect_error(SessionNotFoundError):
                 await call
-        with refuses(SessionNotFoundError):
+        with expect_error(SessionNotFoundError):
             store.turns("no")
-        with refuses(SessionNotFoundError):
+        with expect_error(SessionNotFoundError):
             await store.session("\ud800")
 
     async def test_settings_change_and_the_context_follows_the_system_prompt(self, store: Store) -> None:
-        await conversation(store, 1)
+        await store_conversation(store, 1)
         after = await store.update_session(
             "s", model="other", system_prompt="long", system_tokens=7, title="t", metadata={"k": "v"}
         )
@@ -230,16 +233,16 @@ class StoreSuite:
         assert await store.session("s") == after
 
     async def test_nothing_but_settings_can_change(self, store: Store) -> None:
-        await conversation(store, 1)
+        await store_conversation(store, 1)
         for name in ("id", "last_seq", "usage", "unheard_of"):
-            with refuses(TypeError):
+            with expect_error(TypeError):
                 await store.update_session("s", **{name: 1})
 
     async def test_sessions_are_listed_by_last_use_in_pages(self, store: Store) -> None:
         for name in "abcde":
             await store.create_session(SessionRecord(id=name, model="m", parent_id="p" if name in "bd" else None))
         await store.update_session("c", title="t")
-        await store.append("a", turn())
+        await store.append("a", make_turn())
         seen: list[str] = []
         page = await store.sessions(limit=2)
         seen += [session.id for session in page.sessions]
@@ -249,16 +252,16 @@ class StoreSuite:
         assert seen == ["a", "c", "e", "d", "b"]
         children = await store.sessions(parent_id="p")
         assert [session.id for session in children.sessions] == ["d", "b"]
-        with refuses(MnesisStoreError):
+        with expect_error(MnesisStoreError):
             await store.sessions(cursor="nonsense")
 
     async def test_messages_come_back_byte_for_byte(self, store: Store) -> None:
         await store.create_session(SessionRecord(id="s", model="m"))
-        messages = [said("user", text, id=f"m{index}") for index, text in enumerate(HOSTILE_TEXTS)]
+        messages = [make_message("user", text, id=f"m{index}") for index, text in enumerate(HOSTILE_TEXTS)]
         messages += [
             Message(id="parts", role="assistant", parts=EVERY_PART, token_count=9, tool_tokens=4, created_at=-5),
             Message(id="none", role="system"),
-            said(
+            make_message(
                 "tool",
                 id="id with ' % ü 👩 \x00",
                 model_id="a/b",
@@ -268,7 +271,7 @@ class StoreSuite:
                 is_summary=True,
                 extra={"k": ["\ud800", "\ud83d\ude00", {"x": -0.5}], "n": None},
             ).model_copy(update={"tokens": TokenUsage(input=1, cache_read=2)}),
-            said("user", "empty usage").model_copy(update={"tokens": TokenUsage()}),
+            make_message("user", "empty usage").model_copy(update={"tokens": TokenUsage()}),
         ]
         appended = await store.append("s", Append(messages))
         expected = [m.model_copy(update={"session_id": "s", "seq": seq}) for seq, m in enumerate(messages, 1)]
@@ -279,7 +282,7 @@ class StoreSuite:
         assert await store.check() == []
 
     async def test_what_json_would_change_is_refused_and_nothing_is_stored(self, store: Store) -> None:
-        await conversation(store, 1)
+        await store_conversation(store, 1)
         deep: list[Any] = []
         for _ in range(100_000):
             deep = [deep]
@@ -290,18 +293,18 @@ class StoreSuite:
                 Message(id="x", role="user", parts=(TextPart(text="t", provider={"v": value}),)),
                 Message(id="x", role="user", extra={"v": value}),
             ):
-                with refuses(InvalidMessageError):
-                    await store.append("s", Append([said("user"), bad]))
+                with expect_error(InvalidMessageError):
+                    await store.append("s", Append([make_message("user"), bad]))
         for bad in (
             Message(id="", role="user"),
-            said("user", id="\ud800"),
-            said("user", tokens=2**63),
-            said("user", created_at=-(2**63) - 1),
+            make_message("user", id="\ud800"),
+            make_message("user", tokens=2**63),
+            make_message("user", created_at=-(2**63) - 1),
         ):
-            with refuses(InvalidMessageError):
-                await store.append("s", Append([said("user"), bad]))
-        same = said("user")
-        with refuses(InvalidMessageError):
+            with expect_error(InvalidMessageError):
+                await store.append("s", Append([make_message("user"), bad]))
+        same = make_message("user")
+        with expect_error(InvalidMessageError):
             await store.append("s", Append([same, same]))
         assert (await store.session("s")).last_seq == 2
         assert len(await store.messages("s")) == 2
@@ -320,13 +323,13 @@ class StoreSuite:
         times = [5_000, 4_000, 3_000, -1, 9_000]
         ids = ["z", "y", "x", "w", "v"]
         for name, created_at in zip(ids, times, strict=True):
-            await store.append("s", Append([said("user", id=name, created_at=created_at)]))
+            await store.append("s", Append([make_message("user", id=name, created_at=created_at)]))
         messages = await store.messages("s")
         assert [message.seq for message in messages] == [1, 2, 3, 4, 5]
         assert [message.id for message in messages] == ids
 
     async def test_pages_of_the_log(self, store: Store) -> None:
-        log = await conversation(store, 5)
+        log = await store_conversation(store, 5)
         assert await store.messages("s", after_seq=3, until_seq=7) == log[3:7]
         assert await store.messages("s", after_seq=3, limit=2) == log[3:5]
         assert await store.messages("s", limit=0) == []
@@ -334,45 +337,45 @@ class StoreSuite:
         assert await store.messages("s", after_seq=8, until_seq=99, limit=99) == log[8:]
 
     async def test_an_unknown_message_or_summary_is_named(self, store: Store) -> None:
-        await conversation(store, 1)
-        with refuses(MessageNotFoundError):
+        await store_conversation(store, 1)
+        with expect_error(MessageNotFoundError):
             await store.message("s", "no")
-        with refuses(MessageNotFoundError):
+        with expect_error(MessageNotFoundError):
             await store.message("s", "\ud800")
-        with refuses(SummaryNotFoundError):
+        with expect_error(SummaryNotFoundError):
             await store.summary("s", "no")
-        with refuses(SummaryNotFoundError):
+        with expect_error(SummaryNotFoundError):
             await store.covered_messages("s", "no")
 
     async def test_the_same_id_may_live_in_two_sessions(self, store: Store) -> None:
         for name in "ab":
             await store.create_session(SessionRecord(id=name, model="m"))
-            await store.append(name, Append([said("user", name, id="same")]))
+            await store.append(name, Append([make_message("user", name, id="same")]))
         assert (await store.message("a", "same")).text_content() == "a"
         assert (await store.message("b", "same")).text_content() == "b"
 
     async def test_appending_the_same_again_changes_nothing(self, store: Store) -> None:
         await store.create_session(SessionRecord(id="s", model="m"))
         usage = UsageReport(TokenUsage(input=100, output=10), "request", cost=0.5)
-        append = replace(turn(), report=usage)
+        append = replace(make_turn(), report=usage)
         first = await store.append("s", append)
-        await store.append("s", Append([said("user")]))
+        await store.append("s", Append([make_message("user")]))
         before = await store.session("s")
         again = await store.append("s", append)
-        assert (first.fresh, again.fresh) == (True, False)
+        assert (first.is_new, again.is_new) == (True, False)
         assert (again.messages, again.snapshot) == (first.messages, first.snapshot)
         assert again.session == await store.session("s") == before
 
     async def test_an_id_with_other_content_is_refused(self, store: Store) -> None:
-        log = await conversation(store, 1)
+        log = await store_conversation(store, 1)
         for other in (
-            [said("user", "other", id=log[0].id)],
-            [said("assistant", log[0].text_content(), id=log[0].id)],
-            [log[0], said("user", "new")],
-            [said("user", "new"), log[0]],
+            [make_message("user", "other", id=log[0].id)],
+            [make_message("assistant", log[0].text_content(), id=log[0].id)],
+            [log[0], make_message("user", "new")],
+            [make_message("user", "new"), log[0]],
             [log[1], log[0]],
         ):
-            with refuses(DuplicateIDError):
+            with expect_error(DuplicateIDError):
                 await store.append("s", Append(other))
         assert await store.messages("s") == log
 
@@ -380,44 +383,50 @@ class StoreSuite:
         await store.create_session(SessionRecord(id="s", model="m", system_tokens=5))
         usage = TokenUsage(input=900, output=100, cache_read=50)
         report = UsageReport(usage, "request", cost=0.25, request_estimate=600)
-        after = (await store.append("s", replace(turn(), report=report))).session
+        after = (await store.append("s", replace(make_turn(), report=report))).session
         assert (after.message_tokens, after.context_tokens, after.last_request_tokens) == (20, 1_050, 950)
         assert (after.calibration, after.cost, after.usage.input) == (950 / 600, 0.25, 900)
-        after = (await store.append("s", Append([said("user")]))).session
+        after = (await store.append("s", Append([make_message("user")]))).session
         assert (after.context_tokens, after.message_tokens, after.turn_count) == (1_060, 30, 1)
         assert await store.session("s") == after
 
     async def test_an_inferred_report_sees_the_reply_apart_from_the_question(self, store: Store) -> None:
         await store.create_session(SessionRecord(id="s", model="m"))
         report = UsageReport(TokenUsage(input=40, output=20), "inferred")
-        messages = [said("user", tokens=100), said("tool", tokens=20), said("assistant", tokens=500)]
+        messages = [
+            make_message("user", tokens=100),
+            make_message("tool", tokens=20),
+            make_message("assistant", tokens=500),
+        ]
         after = (await store.append("s", Append(messages, report=report))).session
         assert after.context_tokens == max(0 + 40 + 20, 620)
         assert after.last_request_tokens == 40
 
     async def test_a_turn_leaves_a_snapshot_of_the_accounts(self, store: Store) -> None:
         await store.create_session(SessionRecord(id="s", model="m", system_tokens=5))
-        tool = said("tool", tokens=30).model_copy(update={"tool_tokens": 25})
-        appended = await store.append("s", Append([said("user"), tool, said("assistant")], ends_turn=True))
+        tool = make_message("tool", tokens=30).model_copy(update={"tool_tokens": 25})
+        appended = await store.append(
+            "s", Append([make_message("user"), tool, make_message("assistant")], ends_turn=True)
+        )
         snapshot = appended.snapshot
         assert snapshot is not None
         assert (snapshot.turn_index, snapshot.seq, snapshot.role, snapshot.measured_tokens) == (0, 3, "assistant", 55)
         tokens = snapshot.context_tokens
         assert (tokens.system_prompt, tokens.summary, tokens.messages, tokens.tool_outputs) == (5, 0, 50, 25)
         assert tokens.total == 55
-        await store.append("s", Append([said("user")]))
-        second = await store.append("s", Append([said("assistant")], ends_turn=True))
+        await store.append("s", Append([make_message("user")]))
+        second = await store.append("s", Append([make_message("assistant")], ends_turn=True))
         assert second.session.turn_count == 2
         assert store.turns("s") == [snapshot, second.snapshot]
 
     async def test_turns_can_be_read_from_another_thread(self, store: Store) -> None:
-        await conversation(store, 2)
+        await store_conversation(store, 2)
         assert len(await asyncio.to_thread(store.turns, "s")) == 2
 
     async def test_a_fold_replaces_a_span_and_leaves_the_log_alone(self, store: Store) -> None:
-        log = await conversation(store, 3)
-        made = leaf("sum_1", 1, 4)
-        after = await store.compact("s", sweep((), [Cover(1, 4, "sum_1")], [made]))
+        log = await store_conversation(store, 3)
+        made = make_leaf("sum_1", 1, 4)
+        after = await store.compact("s", make_compaction((), [Cover(1, 4, "sum_1")], [made]))
         context = await store.active_context("s")
         expected = made.model_copy(update={"session_id": "s"})
         assert context.items == (expected, *log[4:])
@@ -430,20 +439,20 @@ class StoreSuite:
         assert await store.check() == []
 
     async def test_a_fold_counts_the_context_anew(self, store: Store) -> None:
-        await conversation(store, 2)
+        await store_conversation(store, 2)
         report = UsageReport(TokenUsage(input=5_000, output=10), "request", request_estimate=600)
-        await store.append("s", Append([said("assistant")], report=report))
-        after = await store.compact("s", sweep((), [Cover(1, 2, "sum_1")], [leaf("sum_1", 1, 2)]))
+        await store.append("s", Append([make_message("assistant")], report=report))
+        after = await store.compact("s", make_compaction((), [Cover(1, 2, "sum_1")], [make_leaf("sum_1", 1, 2)]))
         assert (after.context_tokens, after.last_request_tokens) == (after.stored_tokens, None)
         assert after.usage.input == 5_000
 
     async def test_summaries_of_summaries_lead_back_to_every_message(self, store: Store) -> None:
-        log = await conversation(store, 5)
-        one, two = leaf("one", 1, 4), leaf("two", 5, 8)
-        await store.compact("s", sweep((), [Cover(1, 4, "one"), Cover(5, 8, "two")], [one, two]))
-        top = condensed("top", [one, two])
+        log = await store_conversation(store, 5)
+        one, two = make_leaf("one", 1, 4), make_leaf("two", 5, 8)
+        await store.compact("s", make_compaction((), [Cover(1, 4, "one"), Cover(5, 8, "two")], [one, two]))
+        top = make_condensed("top", [one, two])
         read = [Cover(1, 4, "one"), Cover(5, 8, "two")]
-        after = await store.compact("s", sweep(read, [Cover(1, 8, "top")], [top]))
+        after = await store.compact("s", make_compaction(read, [Cover(1, 8, "top")], [top]))
         assert (after.summary_tokens, after.message_tokens) == (4, 20)
         assert await store.covered_messages("s", "top") == log[:8]
         assert await store.covered_messages("s", "top", after_seq=3, limit=3) == log[3:6]
@@ -452,87 +461,87 @@ class StoreSuite:
         assert await store.check() == []
 
     async def test_one_sweep_may_fold_and_condense(self, store: Store) -> None:
-        log = await conversation(store, 4)
-        one, two = leaf("one", 1, 2), leaf("two", 3, 6)
-        top = condensed("top", [one, two])
-        await store.compact("s", sweep((), [Cover(1, 6, "top")], [one, two, top]))
+        log = await store_conversation(store, 4)
+        one, two = make_leaf("one", 1, 2), make_leaf("two", 3, 6)
+        top = make_condensed("top", [one, two])
+        await store.compact("s", make_compaction((), [Cover(1, 6, "top")], [one, two, top]))
         assert await store.covered_messages("s", "top") == log[:6]
         assert await store.check() == []
 
     async def test_a_fold_of_another_state_writes_nothing(self, store: Store) -> None:
-        await conversation(store, 3)
-        await store.compact("s", sweep((), [Cover(1, 2, "one")], [leaf("one", 1, 2)]))
+        await store_conversation(store, 3)
+        await store.compact("s", make_compaction((), [Cover(1, 2, "one")], [make_leaf("one", 1, 2)]))
         before = (await store.active_context("s"), await store.summaries("s"), await store.compactions("s"))
-        with refuses(StaleContextError):
-            await store.compact("s", sweep((), [Cover(1, 4, "two")], [leaf("two", 1, 4)]))
+        with expect_error(StaleContextError):
+            await store.compact("s", make_compaction((), [Cover(1, 4, "two")], [make_leaf("two", 1, 4)]))
         assert (await store.active_context("s"), await store.summaries("s"), await store.compactions("s")) == before
 
     async def test_messages_that_arrive_during_a_fold_stay_in_view(self, store: Store) -> None:
-        await conversation(store, 2)
+        await store_conversation(store, 2)
         read = (await store.active_context("s")).covers
-        late = await store.append("s", turn(9))
-        await store.compact("s", sweep(read, [Cover(1, 4, "one")], [leaf("one", 1, 4)]))
+        late = await store.append("s", make_turn(9))
+        await store.compact("s", make_compaction(read, [Cover(1, 4, "one")], [make_leaf("one", 1, 4)]))
         assert (await store.active_context("s")).items[1:] == late.messages
 
     async def test_a_sweep_that_would_lose_a_message_is_refused(self, store: Store) -> None:
-        await conversation(store, 5)
-        one = leaf("one", 1, 2)
-        await store.compact("s", sweep((), [Cover(1, 2, "one")], [one]))
+        await store_conversation(store, 5)
+        one = make_leaf("one", 1, 2)
+        await store.compact("s", make_compaction((), [Cover(1, 2, "one")], [one]))
         read = [Cover(1, 2, "one")]
-        two, far = leaf("two", 3, 4), leaf("far", 5, 6)
+        two, far = make_leaf("two", 3, 4), make_leaf("far", 5, 6)
         bad = [
-            sweep(read, [*read, Cover(3, 5, "two")], [two]),
-            sweep(read, [*read, Cover(3, 3, "two")], [two]),
-            sweep(read, [*read, Cover(2, 4, "two")], [two]),
-            sweep(read, [*read, Cover(3, 4, None)]),
-            sweep(read, [*read, Cover(3, 4, "unknown")]),
-            sweep(read, [*read, Cover(9, 11, "out")], [leaf("out", 9, 11)]),
-            sweep(read, [Cover(1, 4, "two")], [leaf("two", 1, 4, count=2)]),
-            sweep(read, read, [leaf("two", 3, 4, count=3)]),
-            sweep(read, [Cover(1, 6, "top")], [far, condensed("top", [one, far])]),
-            sweep(read, read, [condensed("top", [one, two])]),
-            sweep(read, read, [two.model_copy(update={"id": "one"})]),
-            sweep(read, read, [two, two]),
-            sweep(read, read, [], [Prune(11, 0, 1)]),
-            sweep(read, read, [], [Prune(1, -1, 1)]),
+            make_compaction(read, [*read, Cover(3, 5, "two")], [two]),
+            make_compaction(read, [*read, Cover(3, 3, "two")], [two]),
+            make_compaction(read, [*read, Cover(2, 4, "two")], [two]),
+            make_compaction(read, [*read, Cover(3, 4, None)]),
+            make_compaction(read, [*read, Cover(3, 4, "unknown")]),
+            make_compaction(read, [*read, Cover(9, 11, "out")], [make_leaf("out", 9, 11)]),
+            make_compaction(read, [Cover(1, 4, "two")], [make_leaf("two", 1, 4, count=2)]),
+            make_compaction(read, read, [make_leaf("two", 3, 4, count=3)]),
+            make_compaction(read, [Cover(1, 6, "top")], [far, make_condensed("top", [one, far])]),
+            make_compaction(read, read, [make_condensed("top", [one, two])]),
+            make_compaction(read, read, [two.model_copy(update={"id": "one"})]),
+            make_compaction(read, read, [two, two]),
+            make_compaction(read, read, [], [Prune(11, 0, 1)]),
+            make_compaction(read, read, [], [Prune(1, -1, 1)]),
         ]
         before = (await store.active_context("s"), await store.summaries("s"), await store.compactions("s"))
         for compaction in bad:
-            with refuses(MnesisStoreError):
+            with expect_error(MnesisStoreError):
                 await store.compact("s", compaction)
         assert (await store.active_context("s"), await store.summaries("s"), await store.compactions("s")) == before
         assert await store.check() == []
 
     async def test_a_span_can_be_unfolded_again(self, store: Store) -> None:
-        log = await conversation(store, 3)
+        log = await store_conversation(store, 3)
         before = await store.session("s")
-        await store.compact("s", sweep((), [Cover(1, 4, "one")], [leaf("one", 1, 4)]))
-        after = await store.compact("s", sweep([Cover(1, 4, "one")], ()))
+        await store.compact("s", make_compaction((), [Cover(1, 4, "one")], [make_leaf("one", 1, 4)]))
+        after = await store.compact("s", make_compaction([Cover(1, 4, "one")], ()))
         assert list((await store.active_context("s")).items) == log
         assert after.stored_tokens == before.stored_tokens
         assert await store.covered_messages("s", "one") == log[:4]
 
     async def test_pruned_outputs_leave_the_counts_but_not_the_log(self, store: Store) -> None:
         await store.create_session(SessionRecord(id="s", model="m"))
-        tool = said("tool", tokens=100).model_copy(update={"tool_tokens": 90})
-        await store.append("s", Append([said("user"), tool, said("assistant")], ends_turn=True))
-        after = await store.compact("s", sweep((), (), (), [Prune(2, 0, 80)]))
+        tool = make_message("tool", tokens=100).model_copy(update={"tool_tokens": 90})
+        await store.append("s", Append([make_message("user"), tool, make_message("assistant")], ends_turn=True))
+        after = await store.compact("s", make_compaction((), (), (), [Prune(2, 0, 80)]))
         assert (after.message_tokens, after.tool_tokens) == (40, 10)
-        again = await store.compact("s", sweep((), (), (), [Prune(2, 0, 80), Prune(2, 0, 7)]))
+        again = await store.compact("s", make_compaction((), (), (), [Prune(2, 0, 80), Prune(2, 0, 7)]))
         assert (again.message_tokens, again.tool_tokens) == (40, 10)
         assert (await store.active_context("s")).prunes == {(2, 0): Prune(2, 0, 80)}
-        folded = await store.compact("s", sweep((), [Cover(1, 2, "one")], [leaf("one", 1, 2)]))
+        folded = await store.compact("s", make_compaction((), [Cover(1, 2, "one")], [make_leaf("one", 1, 2)]))
         assert (folded.message_tokens, folded.tool_tokens) == (10, 0)
         assert (await store.active_context("s")).prunes == {}
-        back = await store.compact("s", sweep([Cover(1, 2, "one")], ()))
+        back = await store.compact("s", make_compaction([Cover(1, 2, "one")], ()))
         assert (back.message_tokens, back.tool_tokens) == (40, 10)
         assert (await store.message("s", tool.id)).parts == tool.parts
         assert await store.check() == []
 
     async def test_compactions_are_kept_with_the_turn_that_set_them_off(self, store: Store) -> None:
-        await conversation(store, 2)
-        after = await store.compact("s", sweep((), [Cover(1, 2, "one")], [leaf("one", 1, 2)]))
-        await store.append("s", turn(3))
+        await store_conversation(store, 2)
+        after = await store.compact("s", make_compaction((), [Cover(1, 2, "one")], [make_leaf("one", 1, 2)]))
+        await store.append("s", make_turn(3))
         (result,) = await store.compactions("s")
         assert (result.session_id, result.turn_index, result.tokens_after) == ("s", 1, after.context_tokens)
         assert (result.trigger, result.summary_ids) == ("soft", ("one",))
@@ -542,8 +551,8 @@ class StoreSuite:
         assert not third.compaction_triggered
 
     async def test_a_hidden_span_leaves_the_view_and_not_the_log(self, store: Store) -> None:
-        log = await conversation(store, 4)
-        await store.compact("s", sweep((), [Cover(3, 4, "one")], [leaf("one", 3, 4)]))
+        log = await store_conversation(store, 4)
+        await store.compact("s", make_compaction((), [Cover(3, 4, "one")], [make_leaf("one", 3, 4)]))
         after = await store.hide("s", 1, 6)
         context = await store.active_context("s")
         assert (context.items, context.covers) == (tuple(log[6:]), (Cover(1, 6, None),))
@@ -554,17 +563,17 @@ class StoreSuite:
         assert await store.check() == []
 
     async def test_hiding_part_of_a_fold_or_beyond_the_log_is_refused(self, store: Store) -> None:
-        await conversation(store, 3)
-        await store.compact("s", sweep((), [Cover(1, 4, "one")], [leaf("one", 1, 4)]))
+        await store_conversation(store, 3)
+        await store.compact("s", make_compaction((), [Cover(1, 4, "one")], [make_leaf("one", 1, 4)]))
         for first, last in ((4, 5), (2, 3), (5, 7), (0, 4)):
-            with refuses(StaleContextError):
+            with expect_error(StaleContextError):
                 await store.hide("s", first, last)
         before = await store.session("s")
         assert await store.hide("s", 7, 6) == before
 
     async def test_a_revision_hides_and_appends_at_once(self, store: Store) -> None:
-        log = await conversation(store, 4)
-        revised = await store.revise("s", [(1, 2), (5, 8)], turn(9), last_seq=8)
+        log = await store_conversation(store, 4)
+        revised = await store.revise("s", [(1, 2), (5, 8)], make_turn(9), last_seq=8)
         context = await store.active_context("s")
         assert context.items == (*log[2:4], *revised.messages)
         assert revised.session == context.session == await store.session("s")
@@ -575,44 +584,44 @@ class StoreSuite:
         assert await store.check() == []
 
     async def test_a_revision_of_what_has_changed_writes_nothing(self, store: Store) -> None:
-        await conversation(store, 3)
-        await store.compact("s", sweep((), [Cover(1, 4, "one")], [leaf("one", 1, 4)]))
+        await store_conversation(store, 3)
+        await store.compact("s", make_compaction((), [Cover(1, 4, "one")], [make_leaf("one", 1, 4)]))
         before = await store.active_context("s")
         for hide, last_seq in (([(5, 6)], 5), ([(5, 5), (2, 4)], 6), ([(6, 7)], 6)):
-            with refuses(StaleContextError):
-                await store.revise("s", hide, turn(9), last_seq=last_seq)
+            with expect_error(StaleContextError):
+                await store.revise("s", hide, make_turn(9), last_seq=last_seq)
         assert await store.active_context("s") == before
 
     async def test_a_fold_over_hidden_messages_stands_for_the_others(self, store: Store) -> None:
-        log = await conversation(store, 4)
+        log = await store_conversation(store, 4)
         await store.hide("s", 3, 4)
-        made = leaf("one", 1, 6, count=4)
-        after = await store.compact("s", sweep([Cover(3, 4, None)], [Cover(1, 6, "one")], [made]))
+        made = make_leaf("one", 1, 6, count=4)
+        after = await store.compact("s", make_compaction([Cover(3, 4, None)], [Cover(1, 6, "one")], [made]))
         assert await store.covered_messages("s", "one") == [*log[:2], *log[4:6]]
         assert (after.message_tokens, after.summary_tokens) == (20, 5)
         assert await store.check() == []
 
     async def test_interruptions_are_kept_in_order(self, store: Store) -> None:
-        await conversation(store, 1)
+        await store_conversation(store, 1)
         notes = [
             Interruption(2, "failed", "E", "text \ud800", "partial\x00", 9),
             Interruption(2, "cancelled", "", "", "", 1),
         ]
         for note in notes:
-            await store.interrupted("s", note)
+            await store.record_interruption("s", note)
         assert await store.interruptions("s") == notes
 
     async def test_purging_leaves_nothing_and_the_other_sessions_whole(self, store: Store) -> None:
-        await conversation(store, 3)
-        other = await conversation(store, 3, "other")
-        one = leaf("one", 1, 2)
+        await store_conversation(store, 3)
+        other = await store_conversation(store, 3, "other")
+        one = make_leaf("one", 1, 2)
         covers = [Cover(1, 2, "top")]
-        await store.compact("s", sweep((), covers, [one, condensed("top", [one])], [Prune(3, 0, 1)]))
+        await store.compact("s", make_compaction((), covers, [one, make_condensed("top", [one])], [Prune(3, 0, 1)]))
         await store.hide("s", 3, 4)
-        await store.interrupted("s", Interruption(2, "failed", "E", "e", "", 1))
+        await store.record_interruption("s", Interruption(2, "failed", "E", "e", "", 1))
         await store.purge("s")
-        with refuses(SessionNotFoundError):
-            await store.append("s", turn())
+        with expect_error(SessionNotFoundError):
+            await store.append("s", make_turn())
         assert [session.id for session in (await store.sessions()).sessions] == ["other"]
         assert await store.messages("other") == other
         fresh, created = await store.create_session(SessionRecord(id="s", model="m"))
@@ -624,7 +633,7 @@ class StoreSuite:
 
     async def test_concurrent_appends_are_neither_lost_nor_mixed(self, store: Store) -> None:
         await store.create_session(SessionRecord(id="s", model="m"))
-        await asyncio.gather(*(store.append("s", turn(number)) for number in range(50)))
+        await asyncio.gather(*(store.append("s", make_turn(number)) for number in range(50)))
         texts = [message.text_content() for message in await store.messages("s")]
         assert sorted(texts[::2]) == sorted(f"question {number}" for number in range(50))
         assert [text.replace("question", "answer") for text in texts[::2]] == texts[1::2]
@@ -633,24 +642,24 @@ class StoreSuite:
     async def test_a_cancelled_append_is_there_whole_or_not_at_all(self, store: Store) -> None:
         await store.create_session(SessionRecord(id="s", model="m"))
         for steps in range(6):
-            task = asyncio.ensure_future(store.append("s", turn(steps)))
+            task = asyncio.ensure_future(store.append("s", make_turn(steps)))
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await store.append("s", turn(99))
+        await store.append("s", make_turn(99))
         session = await store.session("s")
         assert session.last_seq == 2 * session.turn_count == len(await store.messages("s"))
         assert await store.check() == []
 
     async def test_a_closed_store_says_so_and_can_be_opened_again(self, store: Store) -> None:
-        log = await conversation(store, 1)
+        log = await store_conversation(store, 1)
         await store.open()
         await store.close()
         await store.close()
-        with refuses(MnesisStoreError):
+        with expect_error(MnesisStoreError):
             await store.session("s")
-        with refuses(MnesisStoreError):
+        with expect_error(MnesisStoreError):
             store.turns("s")
         await store.open()
         assert await store.messages("s") == log
@@ -658,32 +667,34 @@ class StoreSuite:
     # Finding originals, and keeping them in view
 
     async def test_a_question_finds_originals_and_folding_changes_no_ranking(self, store: Store) -> None:
-        await conversation(store, 8)
-        await store.append("s", Append([said("user", "The harbour is closed by ice.", id="ice", created_at=5_000)]))
+        await store_conversation(store, 8)
+        await store.append(
+            "s", Append([make_message("user", "The harbour is closed by ice.", id="ice", created_at=5_000)])
+        )
         before = await store.search(Search("Which harbours close?", "s"))
         hit = before[0]
         assert (hit.message_id, hit.session_id, hit.seq, hit.role, hit.created_at) == ("ice", "s", 17, "user", 5_000)
         assert "harbour" in hit.excerpt
         assert hit.summary_id is None
-        await store.compact("s", sweep((), [Cover(1, 17, "sum")], [leaf("sum", 1, 17)]))
+        await store.compact("s", make_compaction((), [Cover(1, 17, "sum")], [make_leaf("sum", 1, 17)]))
         after = await store.search(Search("Which harbours close?", "s"))
         assert [replace(hit, summary_id=None) for hit in after] == list(before)
         assert {hit.summary_id for hit in after} == {"sum"}
 
     async def test_what_is_new_is_found_and_what_is_purged_is_not(self, store: Store) -> None:
-        await conversation(store, 2)
-        await conversation(store, 2, "t")
+        await store_conversation(store, 2)
+        await store_conversation(store, 2, "t")
         assert len(await store.search(Search("zeppelin"))) == 0
-        await store.append("s", Append([said("user", "a zeppelin")]))
+        await store.append("s", Append([make_message("user", "a zeppelin")]))
         assert (await store.search(Search("zeppelin")))[0].excerpt == "a zeppelin"
         await store.purge("s")
         assert len(await store.search(Search("zeppelin"))) == 0
         assert {hit.session_id for hit in await store.search(Search("question"))} == {"t"}
-        with refuses(SessionNotFoundError):
+        with expect_error(SessionNotFoundError):
             await store.search(Search("zeppelin", "s"))
 
     async def test_pages_of_a_search_join_to_the_whole(self, store: Store) -> None:
-        await conversation(store, 10)
+        await store_conversation(store, 10)
         modes: tuple[SearchMode, ...] = ("words", "substring")
         for mode in modes:
             whole = [hit.message_id for hit in await store.search(Search("question", "s", limit=100, mode=mode))]
@@ -691,29 +702,29 @@ class StoreSuite:
             page = await store.search(Search("question", "s", limit=3, mode=mode))
             joined += [hit.message_id for hit in page]
             while page.next_cursor is not None:
-                await store.append("s", Append([said("user", "another question")]))
+                await store.append("s", Append([make_message("user", "another question")]))
                 page = await store.search(Search("question", "s", limit=3, mode=mode, cursor=page.next_cursor))
                 joined += [hit.message_id for hit in page]
             assert joined == whole
         for wrong in (Search("x", "s", limit=0), Search("x", "s", cursor="1.1.x")):
-            with refuses(ConfigurationError):
+            with expect_error(ConfigurationError):
                 await store.search(wrong)
-        with refuses(SummaryNotFoundError):
+        with expect_error(SummaryNotFoundError):
             await store.search(Search("x", "s", summary_id="none"))
 
     async def test_a_pinned_message_is_not_folded(self, store: Store) -> None:
-        await conversation(store, 4)
+        await store_conversation(store, 4)
         await store.pin("s", 3)
         await store.pin("s", 3)
         assert (await store.active_context("s")).pins == frozenset({3})
-        with refuses(StaleContextError):
-            await store.compact("s", sweep((), [Cover(1, 4, "sum")], [leaf("sum", 1, 4)]))
+        with expect_error(StaleContextError):
+            await store.compact("s", make_compaction((), [Cover(1, 4, "sum")], [make_leaf("sum", 1, 4)]))
         assert await store.summaries("s") == []
         await store.pin("s", 3, False)
-        await store.compact("s", sweep((), [Cover(1, 4, "sum")], [leaf("sum", 1, 4)]))
-        with refuses(StaleContextError):
+        await store.compact("s", make_compaction((), [Cover(1, 4, "sum")], [make_leaf("sum", 1, 4)]))
+        with expect_error(StaleContextError):
             await store.pin("s", 3)
         for seq in (0, 99):
-            with refuses(MessageNotFoundError):
+            with expect_error(MessageNotFoundError):
                 await store.pin("s", seq)
         assert (await store.active_context("s")).pins == frozenset()

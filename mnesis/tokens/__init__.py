@@ -1,22 +1,24 @@
-"""How many tokens text takes and how many a model accepts. No network."""
+"""Token counts of texts and messages, and the limits of models. No network access."""
 
 from mnesis.tokens.estimator import (
-    FILE_OVERHEAD,
-    FILE_REF_OVERHEAD,
+    FILE_OVERHEAD_TOKENS,
+    FILE_REF_OVERHEAD_TOKENS,
     IMAGE_TOKENS,
-    MESSAGE_OVERHEAD,
-    TOOL_OVERHEAD,
+    MESSAGE_OVERHEAD_TOKENS,
+    TOOL_OVERHEAD_TOKENS,
+    TokenCounter,
     TokenEstimator,
     message_tokens,
     parts_tokens,
 )
 
 __all__ = [
-    "FILE_OVERHEAD",
-    "FILE_REF_OVERHEAD",
+    "FILE_OVERHEAD_TOKENS",
+    "FILE_REF_OVERHEAD_TOKENS",
     "IMAGE_TOKENS",
-    "MESSAGE_OVERHEAD",
-    "TOOL_OVERHEAD",
+    "MESSAGE_OVERHEAD_TOKENS",
+    "TOOL_OVERHEAD_TOKENS",
+    "TokenCounter",
     "TokenEstimator",
     "message_tokens",
     "parts_tokens",

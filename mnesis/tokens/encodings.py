@@ -1,4 +1,7 @@
-"""tiktoken encodings: which one a model uses, and its table, read from this disk and never downloaded."""
+"""tiktoken encodings: which one a model uses, and how to load it from disk.
+
+Tables are never downloaded.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,17 @@ EncodingName = Literal["cl100k_base", "o200k_base", "claude_heuristic", "unknown
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A published tiktoken encoding: where it comes from, what its file hashes to, how text is split before merging."""
+    """A published tiktoken encoding.
+
+    `url` and `sha256` identify its file; `pattern` splits text before merging.
+    """
 
     url: str
     sha256: str
     pattern: str
 
 
-_TABLES = {
+TABLES = {
     "cl100k_base": _Table(
         url="https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken",
         sha256="223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
@@ -61,8 +67,11 @@ _CL100K_MODEL = re.compile(r"(?:gpt-4|gpt-3\.5|gpt-35)" + _VARIANT)
 _CLAUDE_MODEL = re.compile(r"(?:[a-z-]+\.)*claude(?:[-.:@]|$)")
 
 
-def encoding_of(model: str) -> EncodingName:
-    """How text for `model` is counted, from its name: provider prefixes and date suffixes do not matter."""
+def encoding_for_model(model: str) -> EncodingName:
+    """Return the encoding for `model` by its name.
+
+    Provider prefixes and date suffixes do not matter.
+    """
     name = model.strip().lower().rsplit("/", 1)[-1]
     if name.startswith("ft:"):
         name = name.split(":")[1]
@@ -74,25 +83,28 @@ def encoding_of(model: str) -> EncodingName:
 
 
 def package_directories(package: str) -> list[Path]:
-    """Where the top-level `package` is installed; empty if it is not. Nothing is imported."""
+    """Return where a top-level package is installed; empty if it is not. Imports nothing."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         return []
-    return [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
+    return [Path(location) for location in (spec.submodule_search_locations or ())] if spec else []
 
 
-def _table_of(encoding: EncodingName) -> str:
-    return encoding if encoding in _TABLES else "o200k_base"
+def table_name(encoding: EncodingName) -> str:
+    return encoding if encoding in TABLES else "o200k_base"
 
 
 @functools.cache
-def _loaded(name: str) -> tiktoken.Encoding | None:
-    """The encoding, or None where its table is not on this disk. One attempt per process, failures included."""
-    table = _TABLES[name]
+def load_encoding(name: str) -> tiktoken.Encoding | None:
+    """Load an encoding.
+
+    Returns None if its table is not on this disk. Tried once per process, also if it fails.
+    """
+    table = TABLES[name]
     data = _table_bytes(table)
     if data is None:
-        logger.info("no table of %s on this disk: tokens are estimated from the characters", name)
+        logger.info("the table of %s is not on this disk; tokens are estimated from the characters", name)
         return None
     try:
         import tiktoken
@@ -101,7 +113,7 @@ def _loaded(name: str) -> tiktoken.Encoding | None:
     ranks = {
         base64.b64decode(token): int(rank) for token, _, rank in (line.partition(b" ") for line in data.splitlines())
     }
-    # Special tokens are left out on purpose: `<|endoftext|>` in a text is text.
+    # No special tokens, on purpose: `<|endoftext|>` in a text is text.
     return tiktoken.Encoding(name, pat_str=table.pattern, mergeable_ranks=ranks, special_tokens={})
 
 
@@ -115,7 +127,7 @@ def _table_bytes(table: _Table) -> bytes | None:
             continue
         if hashlib.sha256(data).hexdigest() == table.sha256:
             return data
-        logger.warning("%s is not the table it should be and is left alone", directory / file_name)
+        logger.warning("%s does not match its published SHA-256 and is not used", directory / file_name)
     return None
 
 
@@ -123,6 +135,6 @@ def _table_directories() -> Iterator[Path]:
     for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
         if os.environ.get(variable):
             yield Path(os.environ[variable])
-    yield from (place / "litellm_core_utils" / "tokenizers" for place in package_directories("litellm"))
-    yield from (place / "core" / "_static" / "tiktoken_cache" for place in package_directories("llama_index"))
+    yield from (directory / "litellm_core_utils" / "tokenizers" for directory in package_directories("litellm"))
+    yield from (directory / "core" / "_static" / "tiktoken_cache" for directory in package_directories("llama_index"))
     yield Path(tempfile.gettempdir(), "data-gym-cache")

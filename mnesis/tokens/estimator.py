@@ -1,8 +1,9 @@
-"""Counting tokens without a network: tiktoken where its tables are on this disk, a heuristic everywhere else.
+"""Token counts without network access.
 
-The tables of `cl100k_base` and `o200k_base` travel inside the wheels of litellm and llama-index-core. They are read
-from there (or from the user's own tiktoken cache) without importing those packages, checked against their published
-SHA-256, and never downloaded. A count never raises, whatever the string holds, and takes time linear in its length.
+Text is counted with tiktoken if its tables are on this disk, otherwise with a heuristic. The tables of `cl100k_base`
+and `o200k_base` are part of the wheels of litellm and llama-index-core. They are read from there, or from the user's
+tiktoken cache, without importing these packages. They are checked against their published SHA-256 and never downloaded.
+Counting never raises, for any string, and takes linear time.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from mnesis.models.message import (
     ToolPart,
     ToolResultPart,
 )
-from mnesis.tokens.encodings import _TABLES, EncodingName, _loaded, _table_of, encoding_of
+from mnesis.tokens.encodings import TABLES, EncodingName, encoding_for_model, load_encoding, table_name
 from mnesis.tokens.heuristic import heuristic_tokens
 
 if TYPE_CHECKING:
@@ -32,31 +33,44 @@ if TYPE_CHECKING:
 
 
 CLAUDE_MARGIN = 1.2
-"""Factor on `o200k_base` for Claude, whose current tokenizers are not published. A safety margin, not a measurement:
-the last one that was published counts 1.02 to 1.16 times as much on English, code, JSON and logs, and more on other
-scripts. What providers report corrects it."""
+"""Factor on `o200k_base` for Claude, whose current tokenizers are not published. A safety margin, not a measurement: the
+last published one gives 1.02 to 1.16 times as many tokens for English, code, JSON and logs, and more for other scripts.
+The usage that providers report corrects it."""
 
-PIECE_CHARS = 4_096
-"""Longer texts are counted in pieces of at most so many characters, cut at whitespace where there is some: tiktoken
-takes quadratic time on long runs of one kind. A cut adds at most a token or two."""
+MAX_CHUNK_CHARS = 4_096
+"""Longer texts are counted in chunks of at most this size, split at white space where possible: tiktoken takes quadratic
+time on long runs of similar characters. A split adds at most one or two tokens."""
 
-MESSAGE_OVERHEAD = 4
-TOOL_OVERHEAD = 8
-FILE_OVERHEAD = 36
-FILE_REF_OVERHEAD = 58
+TokenCounter = Callable[[str], int]
+"""Returns the tokens of a text."""
+
+MESSAGE_OVERHEAD_TOKENS = 4
+"""Role and delimiters of each message in chat formats."""
+
+TOOL_OVERHEAD_TOKENS = 8
+"""JSON keys and call id of each call, and of each result."""
+
+FILE_OVERHEAD_TOKENS = 36
+"""The lines that enclose a file's text, or the JSON around its data."""
+
+FILE_REF_OVERHEAD_TOKENS = 58
+"""The fixed words of `mnesis.formats.text.file_reference`."""
+
 IMAGE_TOKENS = 1_200
-"""Per image, whatever its size: OpenAI counts 765 to 1,105 for a full-size one, Anthropic about 1,600."""
+"""Per image of any size. OpenAI counts 765 to 1,105 tokens for a full-size image, Anthropic about 1,600."""
+
 BASE64_CHARS_PER_TOKEN = 6
 MIN_BASE64_FILE_TOKENS = 300
-"""A file sent as base64 is read by the provider (a PDF by its pages), not as text. Six characters are 4.5 bytes: about
-what a text document of that size counts; a guess for everything else."""
+"""The provider reads a base64 file by its pages, not as text. Six characters are 4.5 bytes, about one token of a text
+document. For other files this is a guess."""
 
 
 class TokenEstimator:
-    """Counts tokens of texts and messages.
+    """A counter for the tokens of texts and messages.
 
-    `encoding` (for example a `ModelInfo.encoding`) decides how, whatever model a call names; without it the model's
-    name does. `heuristic_only` never touches tiktoken. Estimators are cheap; what they load is shared by the process.
+    `encoding` (for example `ModelInfo.encoding`) takes precedence over the model that a call names. With
+    `heuristic_only`, tiktoken is never used. Estimators are cheap to create: the tables they load are shared by the
+    process.
     """
 
     def __init__(self, *, heuristic_only: bool = False, encoding: EncodingName | None = None) -> None:
@@ -64,67 +78,66 @@ class TokenEstimator:
         self._encoding = encoding
 
     def estimate(self, text: str, model: str | None = None) -> int:
-        """Tokens of `text`: 0 for "", at least 1 for anything else."""
+        """Return the tokens of `text`: 0 for "", at least 1 for any other text."""
         if not text:
             return 0
         encoding = self._encoding_for(model)
-        table = None if self._heuristic_only else _loaded(_table_of(encoding))
+        table = None if self._heuristic_only else load_encoding(table_name(encoding))
         tokens = heuristic_tokens(text) if table is None else _encoded_tokens(text, table)
         return max(1, math.ceil(tokens * CLAUDE_MARGIN) if encoding == "claude_heuristic" else tokens)
 
     def estimate_message(self, message: Message, model: str | None = None) -> int:
-        """Tokens of `message` as it is sent; see `message_tokens`."""
+        """Return the tokens of `message` as it is sent; see `message_tokens`."""
         return message_tokens(message, lambda text: self.estimate(text, model))[0]
 
     def is_exact(self, model: str | None = None) -> bool:
-        """Whether texts for `model` are counted with that model's own tokenizer."""
+        """Return whether texts for `model` are counted with the model's own tokenizer."""
         encoding = self._encoding_for(model)
-        return not self._heuristic_only and encoding in _TABLES and _loaded(encoding) is not None
+        return not self._heuristic_only and encoding in TABLES and load_encoding(encoding) is not None
 
     def _encoding_for(self, model: str | None) -> EncodingName:
-        return self._encoding or encoding_of(model or "")
+        return self._encoding or encoding_for_model(model or "")
 
 
-def message_tokens(message: Message, count: Callable[[str], int]) -> tuple[int, int]:
-    """Tokens of `message` as it is sent, and how many of them are outputs of tools."""
+def message_tokens(message: Message, count: TokenCounter) -> tuple[int, int]:
+    """Return the tokens of `message` as it is sent, and how many of them are tool outputs."""
     return parts_tokens(message.parts, count)
 
 
-def parts_tokens(parts: Iterable[MessagePart], count: Callable[[str], int]) -> tuple[int, int]:
-    """Tokens of a message of these parts as it is sent, and how many of them are outputs of tools.
+def parts_tokens(parts: Iterable[MessagePart], count: TokenCounter) -> tuple[int, int]:
+    """Return the tokens of a message with these parts, and how many are tool outputs.
 
-    `count` gives the tokens of a text. The overheads are those of the chat formats: a few tokens of framing for each
-    message, call and result.
+    The message is counted as it is sent to a provider.
     """
-    total, tool_output = MESSAGE_OVERHEAD, 0
+    other_tokens, output_tokens = MESSAGE_OVERHEAD_TOKENS, 0
     for part in parts:
         if isinstance(part, ToolResultPart):
-            tool_output += count(part.output) + TOOL_OVERHEAD
+            output_tokens += count(part.output) + TOOL_OVERHEAD_TOKENS
             continue
         if isinstance(part, ToolPart) and part.has_result:
-            tool_output += count(part.result().output) + TOOL_OVERHEAD
-        total += _part_tokens(part, count)
-    return total + tool_output, tool_output
+            output_tokens += count(part.result().output) + TOOL_OVERHEAD_TOKENS
+        other_tokens += _part_tokens(part, count)
+    return other_tokens + output_tokens, output_tokens
 
 
-def _part_tokens(part: MessagePart, count: Callable[[str], int]) -> int:
+def _part_tokens(part: MessagePart, count: TokenCounter) -> int:
     match part:
         case TextPart() | DataPart():
             return count(part.text)
         case ReasoningPart():
-            # Only reasoning that a provider has signed or marked as its own is ever sent back.
+            # Only reasoning that a provider signed or marked is sent back.
             return count(part.text) if part.provider else 0
         case ToolPart():
-            return count(part.tool_name) + count(_arguments(part)) + TOOL_OVERHEAD
+            return count(part.tool_name) + count(_arguments(part)) + TOOL_OVERHEAD_TOKENS
         case ImagePart():
             return IMAGE_TOKENS
         case FilePart():
-            return count(part.name) + _file_content_tokens(part, count) + FILE_OVERHEAD
+            return count(part.name) + _file_content_tokens(part, count) + FILE_OVERHEAD_TOKENS
         case FileRefPart():
-            shown = (part.path, part.content_id, part.file_type, part.exploration_summary)
-            return sum(count(text) for text in shown) + FILE_REF_OVERHEAD
+            texts = (part.path, part.content_id, part.file_type, part.exploration_summary)
+            return sum(count(text) for text in texts) + FILE_REF_OVERHEAD_TOKENS
         case ToolResultPart():
-            return count(part.output) + TOOL_OVERHEAD
+            return count(part.output) + TOOL_OVERHEAD_TOKENS
 
 
 def _arguments(part: ToolPart) -> str:
@@ -133,7 +146,7 @@ def _arguments(part: ToolPart) -> str:
     return json.dumps(part.input, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
-def _file_content_tokens(part: FilePart, count: Callable[[str], int]) -> int:
+def _file_content_tokens(part: FilePart, count: TokenCounter) -> int:
     if part.text is not None:
         return count(part.text)
     if part.data is None:
@@ -142,16 +155,16 @@ def _file_content_tokens(part: FilePart, count: Callable[[str], int]) -> int:
 
 
 def _encoded_tokens(text: str, encoding: tiktoken.Encoding) -> int:
-    if len(text) <= PIECE_CHARS:
+    if len(text) <= MAX_CHUNK_CHARS:
         return len(encoding.encode_ordinary(text))
-    return sum(len(encoding.encode_ordinary(piece)) for piece in pieces(text))
+    return sum(len(encoding.encode_ordinary(chunk)) for chunk in split_text(text))
 
 
-def pieces(text: str, limit: int = PIECE_CHARS) -> Iterator[str]:
-    """`text` in order, in pieces of at most `limit` characters that start at whitespace where the text has some."""
+def split_text(text: str, max_chars: int = MAX_CHUNK_CHARS) -> Iterator[str]:
+    """Split `text` into chunks of at most `max_chars`, at white space where possible."""
     start = 0
-    while len(text) - start > limit:
-        end = start + limit
+    while len(text) - start > max_chars:
+        end = start + max_chars
         cut = max(text.rfind("\n", start + 1, end), text.rfind(" ", start + 1, end))
         end = cut if cut > start else end
         yield text[start:end]

@@ -1,6 +1,7 @@
-"""What is known of a model: its window, how much an answer may take, how its tokens are counted.
+"""Limits of models: context limit, output limit and encoding.
 
-The figures come from the cost map in litellm's wheel, read as a file: litellm is not imported and nothing is fetched.
+The figures come from the cost map in litellm's wheel, which is read as a file. litellm is not imported, and nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -18,20 +19,23 @@ from pydantic import BaseModel, ConfigDict
 from mnesis.config import ModelOverrides
 from mnesis.errors import ConfigurationError
 from mnesis.models.session import NO_MODEL
-from mnesis.tokens.encodings import EncodingName, encoding_of, package_directories
+from mnesis.tokens.encodings import EncodingName, encoding_for_model, package_directories
 
 logger = logging.getLogger(__name__)
 
 UNKNOWN_CONTEXT_LIMIT = 32_768
 UNKNOWN_MAX_OUTPUT_TOKENS = 4_096
+"""In tokens, assumed for models that the cost map does not list."""
+
 MAX_RESERVED_OUTPUT_TOKENS = 32_000
+"""No answer needs more, and the reserve is not available for the conversation."""
 
 _COST_MAP = "model_prices_and_context_window_backup.json"
 _TEXT_MODES = ("chat", "completion", "responses", None)
 _SUFFIX = re.compile(r"(?:[:@].*|-v\d+(?::\d+)?|-\d{8}|-\d{4}-\d{2}-\d{2}|-latest)$")
 _FINE_TUNED = re.compile(r"^ft:|(?<=/)ft:")
 _VENDOR = re.compile(r"^(?:[a-z][a-z-]*\.)+(?=[a-z])")
-# Published limits of models that the cost map no longer lists but people still name.
+# Published limits (context, output, provider) of models that the cost map no longer lists but users still name.
 _RETIRED = {
     "gemini-1-5-pro": (2_097_152, 8_192, "gemini"),
     "gemini-1-5-flash": (1_048_576, 8_192, "gemini"),
@@ -39,15 +43,15 @@ _RETIRED = {
     "claude-3-5-sonnet": (200_000, 8_192, "anthropic"),
     "claude-3-sonnet": (200_000, 4_096, "anthropic"),
 }
-_MAKERS = {"o200k_base": "openai", "cl100k_base": "openai", "claude_heuristic": "anthropic"}
+_PROVIDERS = {"o200k_base": "openai", "cl100k_base": "openai", "claude_heuristic": "anthropic"}
 
 
 class ModelInfo(BaseModel):
-    """Limits of a model, in its own tokens.
+    """Limits of a model, in the model's own tokens.
 
-    `context_limit` is what a request may take. `max_output_tokens` is what is reserved and asked for per answer, not
-    all the model could give: at most 32,000 and at most a quarter of the window, unless overridden. `known` is False
-    where the limits are a cautious guess. `provider_id` is "" where nothing names a provider.
+    `context_limit` is the largest request. `max_output_tokens` is reserved and requested for each answer; unless
+    overridden, it is at most 32,000 and at most a quarter of the context limit, even if the model can write more.
+    `is_known` is False if the limits are a cautious guess. `provider_id` is "" if the provider is unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -57,19 +61,19 @@ class ModelInfo(BaseModel):
     context_limit: int = UNKNOWN_CONTEXT_LIMIT
     max_output_tokens: int = UNKNOWN_MAX_OUTPUT_TOKENS
     encoding: EncodingName = "unknown"
-    known: bool = False
+    is_known: bool = False
 
     @classmethod
     def from_model_string(cls, model: str, overrides: ModelOverrides | None = None) -> ModelInfo:
-        """What is known of `model` (as litellm takes it), `overrides` first.
+        """Look up the limits of `model`, a model string of litellm. `overrides` take precedence.
 
-        Raises `ConfigurationError` for a blank model string, and for overrides that leave no room for a request.
+        Raises `ConfigurationError` if the model string is blank, or if the overrides leave no tokens for a request.
         """
         model = model.strip()
         if not model:
-            raise ConfigurationError("the model string is empty; give one such as 'openai/gpt-4o' or 'ollama/llama3'")
+            raise ConfigurationError("the model string is empty; pass one such as 'openai/gpt-4o' or 'ollama/llama3'")
         overrides = overrides or ModelOverrides()
-        limits = _find(model)
+        limits = _find_limits(model)
         if limits is None and overrides.context_limit is None and model != NO_MODEL:
             _warn_unknown(model)
         context_limit = overrides.context_limit or (limits.context if limits else UNKNOWN_CONTEXT_LIMIT)
@@ -77,11 +81,11 @@ class ModelInfo(BaseModel):
             model_id=model,
             provider_id=_provider(model),
             context_limit=context_limit,
-            max_output_tokens=overrides.max_output_tokens or _reserved_output(limits, context_limit),
-            encoding=overrides.encoding or encoding_of(model),
-            known=limits is not None or overrides.context_limit is not None,
+            max_output_tokens=overrides.max_output_tokens or _output_reserve(limits, context_limit),
+            encoding=overrides.encoding or encoding_for_model(model),
+            is_known=limits is not None or overrides.context_limit is not None,
         )
-        _refuse_if_no_room(info, overrides)
+        _check_output_limit(info, overrides)
         return info
 
 
@@ -95,48 +99,48 @@ class _Limits:
 def _provider(model: str) -> str:
     if "/" in model:
         return model.split("/", 1)[0]
-    listed = _listed(model)
-    return listed.provider if listed else _MAKERS.get(encoding_of(model), "")
+    limits = _listed_limits(model)
+    return limits.provider if limits else _PROVIDERS.get(encoding_for_model(model), "")
 
 
-def _reserved_output(limits: _Limits | None, context_limit: int) -> int:
-    possible = limits.output if limits else UNKNOWN_MAX_OUTPUT_TOKENS
-    return max(1, min(possible, MAX_RESERVED_OUTPUT_TOKENS, context_limit // 4))
+def _output_reserve(limits: _Limits | None, context_limit: int) -> int:
+    model_output_tokens = limits.output if limits else UNKNOWN_MAX_OUTPUT_TOKENS
+    return max(1, min(model_output_tokens, MAX_RESERVED_OUTPUT_TOKENS, context_limit // 4))
 
 
-def _refuse_if_no_room(info: ModelInfo, overrides: ModelOverrides) -> None:
+def _check_output_limit(info: ModelInfo, overrides: ModelOverrides) -> None:
     if info.max_output_tokens < info.context_limit:
         return
     source = "model_overrides" if overrides.context_limit is not None else f"the limit of {info.model_id}"
     raise ConfigurationError(
         f"model_overrides.max_output_tokens ({info.max_output_tokens:,}) must be below context_limit"
-        f" ({info.context_limit:,}, from {source}), or nothing is left for the request; lower the first or set"
-        " model_overrides.context_limit higher"
+        f" ({info.context_limit:,}, from {source}), or no tokens are left for the request; lower max_output_tokens, or raise"
+        " model_overrides.context_limit"
     )
 
 
 @functools.cache
 def _warn_unknown(model: str) -> None:
     logger.warning(
-        "the limits of model %r are not known: assuming a window of %s tokens and answers of %s;"
-        " set MnesisConfig.model_overrides (context_limit, max_output_tokens) to what it really has",
+        "the limits of model %r are not known; assuming a context limit of %s tokens and answers of up to %s;"
+        " set MnesisConfig.model_overrides (context_limit, max_output_tokens) to its true limits",
         model,
         f"{UNKNOWN_CONTEXT_LIMIT:,}",
         f"{UNKNOWN_MAX_OUTPUT_TOKENS:,}",
     )
 
 
-def _find(model: str) -> _Limits | None:
-    return _listed(model) or _limits_tables()[1].get(_plain_name(model))
+def _find_limits(model: str) -> _Limits | None:
+    return _listed_limits(model) or _limits_tables()[1].get(_bare_name(model))
 
 
-def _listed(model: str) -> _Limits | None:
+def _listed_limits(model: str) -> _Limits | None:
     exact, _ = _limits_tables()
     return next((exact[name] for name in _candidates(model) if name in exact), None)
 
 
 def _candidates(model: str) -> Iterator[str]:
-    """The names `model` may have in the cost map, most specific first."""
+    """Yield the names that `model` may have in the cost map, most specific first."""
     segments = _base_model(model).split("/")
     paths = ["/".join(segments[start:]) for start in range(len(segments))]
     if len(segments) > 2:
@@ -146,12 +150,18 @@ def _candidates(model: str) -> Iterator[str]:
 
 
 def _base_model(model: str) -> str:
-    """In lower case; a fine-tuned model (`ft:gpt-4o:acme::x`) has the limits of what it was made from."""
+    """Return the name in lower case and without `ft:`.
+
+    A fine-tuned model (`ft:gpt-4o:acme::x`) has the limits of its base model.
+    """
     return _FINE_TUNED.sub("", model.lower())
 
 
-def _plain_name(model: str) -> str:
-    """The model's name alone, `4.5` written `4-5`: no provider, region, vendor, version, tag or date."""
+def _bare_name(model: str) -> str:
+    """Return the name without provider, region, vendor, version, tag and date.
+
+    `4.5` is written `4-5`.
+    """
     name = _without_suffixes(_base_model(model).rsplit("/", 1)[-1])
     return _VENDOR.sub("", name).replace(".", "-")
 
@@ -163,15 +173,18 @@ def _without_suffixes(name: str) -> str:
 
 @functools.cache
 def _limits_tables() -> tuple[dict[str, _Limits], dict[str, _Limits]]:
-    """Limits by full name, and by plain name: there the smallest that any provider of a model of that name gives."""
+    """Return the limits by full name and by bare name.
+
+    For a bare name, they are the smallest of any provider.
+    """
     exact: dict[str, _Limits] = {}
     by_name: dict[str, _Limits] = {}
     for key, entry in _cost_map().items():
-        limits = _entry_limits(entry)
+        limits = _parse_limits(entry)
         if limits is None:
             continue
         exact.setdefault(key.lower(), limits)
-        name = _plain_name(key)
+        name = _bare_name(key)
         by_name[name] = min(by_name.get(name, limits), limits, key=lambda each: each.context)
     for name, (context, output, provider) in _RETIRED.items():
         by_name.setdefault(name, _Limits(context, output, provider))
@@ -186,11 +199,11 @@ def _cost_map() -> dict[str, Any]:
             continue
         if isinstance(data, dict):
             return data
-    logger.warning("the limits of models are not known: no readable %s is installed with litellm", _COST_MAP)
+    logger.warning("the limits of models are not known: litellm is installed without a readable %s", _COST_MAP)
     return {}
 
 
-def _entry_limits(entry: Any) -> _Limits | None:
+def _parse_limits(entry: Any) -> _Limits | None:
     if not isinstance(entry, dict) or entry.get("mode") not in _TEXT_MODES:
         return None
     context = _positive(entry.get("max_input_tokens")) or _positive(entry.get("max_tokens"))

@@ -1,35 +1,35 @@
-"""`lcm_grep`, `lcm_describe` and `lcm_expand`: the tools with which a model looks at what its context leaves out."""
+"""`lcm_grep`, `lcm_describe` and `lcm_expand`: tools that let a model retrieve what its context leaves out."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mnesis.errors import ConfigurationError, NotFoundError, SummaryNotFoundError
+from mnesis.models.cursor import parse_cursor
 from mnesis.models.message import FileRefPart, Message, ToolPart, ToolResultPart
 from mnesis.models.search import GrepPage, Search, SearchPage
 from mnesis.models.summary import Summary
 from mnesis.models.tool import ToolSpec
-from mnesis.recall.fence import fenced, heading, moment, text_of
+from mnesis.recall.fence import format_time, message_header, quotable_text, quote
 from mnesis.recall.grants import Grant
-from mnesis.recall.grep import Grep, grep
-from mnesis.recall.stored_files import find_reference
-from mnesis.search.pagination import MAX_LIMIT
+from mnesis.recall.grep import GrepQuery, grep
+from mnesis.recall.stored_files import find_file_reference
 from mnesis.store.base import Store
+from mnesis.tokens.estimator import TokenCounter
 
-Count = Callable[[str], int]
-
-NAMES = ("lcm_grep", "lcm_describe", "lcm_expand")
 PAGE_SIZES = (30, 10, 3, 1)
-"""How many matches a page may hold: the first number that fits."""
-HITS = 10
+"""Numbers of matches to try per page; the first that fits is used."""
+MAX_HITS = 10
 FENCE_TOKENS = 60
+"""Reserved for the fence around a result."""
 MORE_TOKENS = 50
+"""Reserved for the line with the cursor."""
 PAGE_MESSAGES = 50
-MAX_WAY_ON_CHARS = 200
-"""A longer line with a cursor is no line of ours."""
+MAX_CURSOR_LINE_CHARS = 200
+"""The longest line with a cursor that the tools write; a longer one is quoted content."""
 
 _ID = {"type": "string", "description": "An id as it stands in the context: sum_… or msg_…"}
 _CURSOR = {"type": "string", "description": "Where the last result said it goes on."}
@@ -51,127 +51,136 @@ _ONE_ID = {"type": "object", "properties": {"id": _ID}, "required": ["id"]}
 _EXPAND = {"type": "object", "properties": {"id": _ID, "cursor": _CURSOR}, "required": ["id"]}
 
 
-def recall_tools(store: Store, session_id: str, count: Count, grant: Grant | None = None) -> list[ToolSpec]:
-    """The three tools for one session, drawing on one grant. Without one, a bounded grant that lasts as long as they do."""
-    desk = Desk(store, session_id, count, grant or Grant())
-    return [
-        ToolSpec(
-            "lcm_grep",
-            "Search everything that was ever said in this conversation, also what summaries stand for. Results say which"
-            " summary covers them; read on with lcm_expand.",
-            _GREP,
-            desk.grep,
-            True,
-        ),
-        ToolSpec("lcm_describe", "Say what an id names: a summary, a message or a file.", _ONE_ID, desk.describe, True),
-        ToolSpec(
-            "lcm_expand",
-            "Read originals: what stands behind a summary, or one message whole, tool outputs included. Long results come"
-            " in pages; pass the cursor to go on.",
-            _EXPAND,
-            desk.expand,
-            True,
-        ),
-    ]
+RECALL_TOOL_SPECS = (
+    ToolSpec(
+        "lcm_grep",
+        "Search everything that was ever said in this conversation, also what summaries stand for. Results say which"
+        " summary covers them; read on with lcm_expand.",
+        _GREP,
+        read_only=True,
+    ),
+    ToolSpec("lcm_describe", "Say what an id names: a summary, a message or a file.", _ONE_ID, read_only=True),
+    ToolSpec(
+        "lcm_expand",
+        "Read originals: what stands behind a summary, or one message whole, tool outputs included. Long results come"
+        " in pages; pass the cursor to go on.",
+        _EXPAND,
+        read_only=True,
+    ),
+)
+"""The recall tools without handlers: names, descriptions and JSON schemas, for adapters that bind their own."""
+
+
+def recall_tools(store: Store, session_id: str, count: TokenCounter, grant: Grant | None = None) -> list[ToolSpec]:
+    """Return the three recall tools of a session, which share one grant. The default is a new `Grant()`."""
+    handlers = RecallToolHandlers(store, session_id, count, grant or Grant())
+    by_name: dict[str, Callable[..., Any]] = {
+        "lcm_grep": handlers.grep,
+        "lcm_describe": handlers.describe,
+        "lcm_expand": handlers.expand,
+    }
+    return [replace(spec, handler=by_name[spec.name]) for spec in RECALL_TOOL_SPECS]
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Where the tools of one grant are answered. Errors are raised; who runs the tool shows them to the model."""
+class RecallToolHandlers:
+    """The handlers of the recall tools for one session and grant. Errors are raised; the caller reports them to the model."""
 
     store: Store
     session_id: str
-    count: Count
+    count: TokenCounter
     grant: Grant
 
     async def grep(
         self, pattern: str, mode: str = "regex", summary_id: str | None = None, cursor: str | None = None
     ) -> str:
-        """Matches of a pattern, or messages for a question."""
-        room = self.grant.room("lcm_grep", pattern)
-        scope = self._scope(summary_id, "lcm_grep")
+        """Return the matches of a pattern, or the messages that match a query."""
+        available_tokens = self.grant.remaining("lcm_grep", pattern)
+        allowed_summary_id = self._resolve_scope(summary_id, "lcm_grep")
         if mode not in ("regex", "words"):
-            raise ConfigurationError(f"mode is 'regex' or 'words', not {mode!r}")
-        for number in PAGE_SIZES:
-            lines = await self._matches(pattern, mode, scope, cursor or None, number)
-            if self._fit(lines, room):
+            raise ConfigurationError(f"mode must be 'regex' or 'words', not {mode!r}")
+        for limit in PAGE_SIZES:
+            lines = await self._find_matches(pattern, mode, allowed_summary_id, cursor or None, limit)
+            if self._fits(lines, available_tokens):
                 break
-        return self._noted("lcm_grep", pattern, lines, room)
+        return self._finish("lcm_grep", pattern, lines, available_tokens)
 
-    async def _matches(
-        self, pattern: str, mode: str, summary_id: str | None, cursor: str | None, number: int
+    async def _find_matches(
+        self, pattern: str, mode: str, summary_id: str | None, cursor: str | None, limit: int
     ) -> list[str]:
-        """So many matches of a pattern; messages by its words where it has none and this is the first page."""
+        """Find up to `limit` matches of a pattern. If page one has none, rank messages by the words of the pattern."""
         if mode == "regex":
-            found = await grep(self.store, self.session_id, Grep(pattern, summary_id, limit=number, cursor=cursor))
-            if found.matches or found.timed_out or cursor:
-                return self._grep_lines(found)
-        hits = min(number, HITS)
+            found_page = await grep(
+                self.store, self.session_id, GrepQuery(pattern, summary_id, limit=limit, cursor=cursor)
+            )
+            if found_page.matches or found_page.timed_out or cursor:
+                return self._grep_lines(found_page)
+        hit_limit = min(limit, MAX_HITS)
         page = await self.store.search(
-            Search(pattern, self.session_id, limit=hits, cursor=cursor, summary_id=summary_id)
+            Search(pattern, self.session_id, limit=hit_limit, cursor=cursor, summary_id=summary_id)
         )
         note = "Nothing matches the pattern as it stands; by its words (for more, mode='words'):"
         return self._hit_lines(page, note if mode == "regex" and page else "")
 
     async def describe(self, id: str) -> str:
-        """What an id names."""
-        room = self.grant.room("lcm_describe", id)
+        """Describe what an id names."""
+        available_tokens = self.grant.remaining("lcm_describe", id)
         try:
-            summary = await self._summary(id, "lcm_describe")
+            summary = await self._granted_summary(id, "lcm_describe")
         except SummaryNotFoundError:
             lines = await self._message_details(id)
         else:
             lines = list(_summary_details(summary))
-        return self._noted("lcm_describe", id, lines, room)
+        return self._finish("lcm_describe", id, lines, available_tokens)
 
     async def expand(self, id: str, cursor: str | None = None) -> str:
-        """Originals, as far as there is room."""
-        room = self.grant.room("lcm_expand", id)
+        """Return a page of originals that fits the grant."""
+        available_tokens = self.grant.remaining("lcm_expand", id)
         try:
-            summary = await self._summary(id, "lcm_expand")
+            summary = await self._granted_summary(id, "lcm_expand")
         except SummaryNotFoundError:
-            await self._refuse_outside(id)
+            await self._check_granted(id)
             message = await self.store.message(self.session_id, id)
-            lines = self._message_page(message, _cursor(cursor), room - FENCE_TOKENS)
+            lines = self._message_page(message, _cursor(cursor), available_tokens - FENCE_TOKENS)
         else:
             if self.grant.depth is not None and summary.depth >= self.grant.depth:
-                lines = await self._children(summary, _cursor(cursor), room)
+                lines = await self._child_lines(summary, _cursor(cursor), available_tokens)
             else:
-                lines = await self._originals(summary, _cursor(cursor), room)
-        return self._noted("lcm_expand", id, lines, room)
+                lines = await self._original_lines(summary, _cursor(cursor), available_tokens)
+        return self._finish("lcm_expand", id, lines, available_tokens)
 
-    async def _summary(self, id: str, tool: str) -> Summary:
+    async def _granted_summary(self, id: str, tool: str) -> Summary:
         summary = await self.store.summary(self.session_id, id)
         allowed = self.grant.summary_ids
-        if allowed is not None and not await self._stands_behind(summary, allowed):
-            raise self.grant.refusal(tool, id, "the grant does not cover this summary")
+        if allowed is not None and not await self._is_descendant(summary, allowed):
+            raise self.grant.deny(tool, id, "the grant does not cover this summary")
         return summary
 
-    async def _stands_behind(self, summary: Summary, allowed: frozenset[str]) -> bool:
+    async def _is_descendant(self, summary: Summary, allowed: frozenset[str]) -> bool:
         if summary.id in allowed:
             return True
-        every = {found.id: found for found in await self.store.summaries(self.session_id)}
-        waiting = [key for key in allowed if key in every]
-        while waiting:
-            children = every[waiting.pop()].child_ids
+        summaries = {each.id: each for each in await self.store.summaries(self.session_id)}
+        pending = [key for key in allowed if key in summaries]
+        while pending:
+            children = summaries[pending.pop()].child_ids
             if summary.id in children:
                 return True
-            waiting.extend(children)
+            pending.extend(children)
         return False
 
-    async def _refuse_outside(self, message_id: str) -> None:
-        """A message must stand behind one of the summaries that a limited grant names."""
+    async def _check_granted(self, message_id: str) -> None:
+        """Raise unless a limited grant names a summary that covers the message."""
         if self.grant.summary_ids is None:
             return
         seq = (await self.store.message(self.session_id, message_id)).seq
         for summary_id in self.grant.summary_ids:
-            behind = await self.store.covered_messages(self.session_id, summary_id, after_seq=seq - 1, limit=1)
-            if behind and behind[0].seq == seq:
+            covered = await self.store.covered_messages(self.session_id, summary_id, after_seq=seq - 1, limit=1)
+            if covered and covered[0].seq == seq:
                 return
-        raise self.grant.refusal("lcm_expand", message_id, "the grant does not cover this message")
+        raise self.grant.deny("lcm_expand", message_id, "the grant does not cover this message")
 
-    def _scope(self, summary_id: str | None, tool: str) -> str | None:
-        """Which summary a search is limited to."""
+    def _resolve_scope(self, summary_id: str | None, tool: str) -> str | None:
+        """Return the summary that a search is limited to, or None for the whole session. Raises if it is not granted."""
         allowed = self.grant.summary_ids
         if allowed is None:
             return summary_id or None
@@ -179,39 +188,39 @@ class Desk:
             return summary_id
         if len(allowed) == 1 and not summary_id:
             return next(iter(allowed))
-        raise self.grant.refusal(tool, str(summary_id), f"name one of {', '.join(sorted(allowed))} as summary_id")
+        raise self.grant.deny(tool, str(summary_id), f"name one of {', '.join(sorted(allowed))} as summary_id")
 
-    def _grep_lines(self, found: GrepPage) -> list[str]:
+    def _grep_lines(self, page: GrepPage) -> list[str]:
         lines: list[str] = []
-        for group in found.groups:
+        for group in page.groups:
             lines.append(f"Under {group.summary_id}:" if group.summary_id else "In the context itself, or hidden:")
             lines.extend(f"  [{m.message_id} · message {m.seq} · {m.role}] {m.line.strip()}" for m in group.matches)
-        if found.timed_out:
+        if page.timed_out:
             lines.append(
                 "The time limit ended the search; use a simpler pattern, or the cursor to pass over the message."
             )
-        if found.next_cursor:
-            lines.append(f"More: cursor={found.next_cursor}")
+        if page.next_cursor:
+            lines.append(f"More: cursor={page.next_cursor}")
         return lines or ["No match."]
 
     def _hit_lines(self, page: SearchPage, note: str) -> list[str]:
         lines = [note] if note else []
         for hit in page:
             under = f" · under {hit.summary_id}" if hit.summary_id else ""
-            lines.append(f"[{hit.message_id} · message {hit.seq} · {hit.role} · {moment(hit.created_at)}{under}]")
+            lines.append(f"[{hit.message_id} · message {hit.seq} · {hit.role} · {format_time(hit.created_at)}{under}]")
             lines.append(hit.excerpt)
         if page.next_cursor:
             lines.append(f"More: cursor={page.next_cursor}")
         return lines or ["Nothing found."]
 
     async def _message_details(self, id: str) -> list[str]:
-        """Of a message, of a stored file, or of what else is mentioned somewhere."""
+        """Return details of a message, a stored file, or the first mention of any other id."""
         try:
-            await self._refuse_outside(id)
+            await self._check_granted(id)
             message = await self.store.message(self.session_id, id)
         except NotFoundError:
-            if (found := await find_reference(self.store, self.session_id, id)) is not None:
-                return _file_details(*found)
+            if (reference := await find_file_reference(self.store, self.session_id, id)) is not None:
+                return _file_details(*reference)
             page = await self.store.search(Search(id, self.session_id, limit=1, mode="substring"))
             if not page:
                 raise
@@ -219,54 +228,54 @@ class Desk:
         parts = (part for part in message.parts if isinstance(part, ToolPart | ToolResultPart))
         tools = sorted({part.tool_name for part in parts})
         about = {"tokens": message.token_count, "tools": tools} if tools else {"tokens": message.token_count}
-        return [heading(message), json.dumps(about, ensure_ascii=False)]
+        return [message_header(message), json.dumps(about, ensure_ascii=False)]
 
     def _message_page(self, message: Message, start: int, tokens: int) -> list[str]:
-        text = text_of(message)
-        end = self._fitting(text, start, tokens - self.count(heading(message)) - MORE_TOKENS)
-        lines = [heading(message), text[start:end]]
+        text = quotable_text(message)
+        end = self._fitting_end(text, start, tokens - self.count(message_header(message)) - MORE_TOKENS)
+        lines = [message_header(message), text[start:end]]
         return [*lines, f"More of it: cursor={end}"] if end < len(text) else lines
 
-    async def _children(self, summary: Summary, after_seq: int, room: int) -> list[str]:
-        """The summaries it was made of, as many as fit; one in any case, which is cut then."""
+    async def _child_lines(self, summary: Summary, after_seq: int, available_tokens: int) -> list[str]:
+        """Return as many child summaries as fit, and at least one, which is truncated later if it does not fit."""
         lines = [f"{summary.id} was made of {len(summary.child_ids)} summaries; expand the one you need:"]
-        left = room - FENCE_TOKENS - MORE_TOKENS - self.count(lines[0])
+        remaining_tokens = available_tokens - FENCE_TOKENS - MORE_TOKENS - self.count(lines[0])
         last_shown = 0
         for child_id in summary.child_ids:
             child = await self.store.summary(self.session_id, child_id)
             if child.last_seq <= after_seq:
                 continue
-            shown = [f"[{child.id} · messages {child.first_seq}-{child.last_seq}]", child.text]
-            left -= sum(self.count(line) + 1 for line in shown)
-            if left < 0 and last_shown:
+            child_lines = [f"[{child.id} · messages {child.first_seq}-{child.last_seq}]", child.text]
+            remaining_tokens -= sum(self.count(line) + 1 for line in child_lines)
+            if remaining_tokens < 0 and last_shown:
                 return [*lines, f"More: cursor={last_shown}"]
-            lines, last_shown = [*lines, *shown], child.last_seq
+            lines, last_shown = [*lines, *child_lines], child.last_seq
         return lines
 
-    async def _originals(self, summary: Summary, after_seq: int, room: int) -> list[str]:
-        """Whole messages as long as they fit; the first one in part, with the way to the rest, if even it does not."""
+    async def _original_lines(self, summary: Summary, after_seq: int, available_tokens: int) -> list[str]:
+        """Return as many whole messages as fit. If even the first is too long, return its beginning and how to read on."""
         page = await self.store.covered_messages(
             self.session_id, summary.id, after_seq=after_seq, limit=PAGE_MESSAGES + 1
         )
-        left = room - FENCE_TOKENS - MORE_TOKENS
+        remaining_tokens = available_tokens - FENCE_TOKENS - MORE_TOKENS
         lines: list[str] = []
         for number, message in enumerate(page[:PAGE_MESSAGES]):
-            shown = f"{heading(message)}\n{text_of(message)}"
-            tokens = self.count(shown)
-            if tokens > left:
+            text = f"{message_header(message)}\n{quotable_text(message)}"
+            tokens = self.count(text)
+            if tokens > remaining_tokens:
                 if lines:
                     return [*lines, f"More: cursor={page[number - 1].seq}"]
                 rest = f"The rest of this message: lcm_expand({message.id!r}). More: cursor={message.seq}"
-                part = self._message_page(message, 0, room - FENCE_TOKENS - self.count(rest))
+                part = self._message_page(message, 0, available_tokens - FENCE_TOKENS - self.count(rest))
                 return [*part[:2], rest]
-            lines.append(shown)
-            left -= tokens + 1
+            lines.append(text)
+            remaining_tokens -= tokens + 1
         if len(page) > PAGE_MESSAGES:
             lines.append(f"More: cursor={page[PAGE_MESSAGES - 1].seq}")
         return lines or ["That was all."]
 
-    def _fitting(self, text: str, start: int, tokens: int) -> int:
-        """Where a stretch of at most `tokens` that begins at `start` ends; it is never empty."""
+    def _fitting_end(self, text: str, start: int, tokens: int) -> int:
+        """Return the end of the longest span from `start` that has at most `tokens`. The span is never empty."""
         low, high = start + 1, min(len(text), start + max(tokens, 1) * 8)
         while low < high:
             middle = (low + high + 1) // 2
@@ -276,33 +285,37 @@ class Desk:
                 high = middle - 1
         return max(low, min(start + 1, len(text)))
 
-    def _noted(self, tool: str, target: str, lines: Sequence[str], room: int) -> str:
-        """The result, fenced and no longer than there is room for."""
-        kept = list(lines) if self._fit(lines, room) else self._shortened(lines, room - FENCE_TOKENS)
-        result = fenced("From the log of this conversation", kept)
-        self.grant.note(tool, target[:200], self.count(result))
+    def _finish(self, tool: str, target: str, lines: Sequence[str], available_tokens: int) -> str:
+        """Quote the result, truncated if it does not fit, and record the use."""
+        kept = (
+            list(lines)
+            if self._fits(lines, available_tokens)
+            else self._truncate_lines(lines, available_tokens - FENCE_TOKENS)
+        )
+        result = quote("From the log of this conversation", kept)
+        self.grant.record_use(tool, target[:200], self.count(result))
         return result
 
-    def _fit(self, lines: Sequence[str], room: int) -> bool:
-        return sum(self.count(line) + 1 for line in lines) <= room - FENCE_TOKENS
+    def _fits(self, lines: Sequence[str], available_tokens: int) -> bool:
+        return sum(self.count(line) + 1 for line in lines) <= available_tokens - FENCE_TOKENS
 
-    def _shortened(self, lines: Sequence[str], tokens: int) -> list[str]:
-        """The lines as far as they fit. Where the result goes on is never left out."""
+    def _truncate_lines(self, lines: Sequence[str], tokens: int) -> list[str]:
+        """Truncate the lines to fit. The line with the cursor is always kept."""
         end = ["… The rest does not fit."]
-        if "cursor=" in lines[-1] and len(lines[-1]) <= MAX_WAY_ON_CHARS:
+        if "cursor=" in lines[-1] and len(lines[-1]) <= MAX_CURSOR_LINE_CHARS:
             lines, end = lines[:-1], [*end, lines[-1]]
-        return [*self._within(lines, tokens - sum(self.count(line) + 1 for line in end)), *end]
+        return [*self._take_fitting(lines, tokens - sum(self.count(line) + 1 for line in end)), *end]
 
-    def _within(self, lines: Sequence[str], tokens: int) -> Iterator[str]:
-        """As much as fits, the last of it a piece of a line."""
+    def _take_fitting(self, lines: Sequence[str], tokens: int) -> Iterator[str]:
+        """Yield the lines that fit, and the beginning of the next one."""
         for line in lines:
-            needed = self.count(line) + 1
-            if needed > tokens:
+            line_tokens = self.count(line) + 1
+            if line_tokens > tokens:
                 if tokens > 1:
-                    yield line[: self._fitting(line, 0, tokens - 1)]
+                    yield line[: self._fitting_end(line, 0, tokens - 1)]
                 return
             yield line
-            tokens -= needed
+            tokens -= line_tokens
 
 
 def _file_details(message: Message, file: FileRefPart) -> list[str]:
@@ -318,7 +331,7 @@ def _summary_details(summary: Summary) -> Iterator[str]:
         "message_count": summary.message_count,
         "source_tokens": summary.source_tokens,
         "level": summary.level,
-        "made": moment(summary.created_at),
+        "made": format_time(summary.created_at),
         "files": list(summary.file_ids),
         "made_of": list(summary.child_ids),
     }
@@ -328,9 +341,5 @@ def _summary_details(summary: Summary) -> Iterator[str]:
 
 
 def _cursor(cursor: Any) -> int:
-    text = str(cursor or 0)
-    if not text.isascii() or not text.isdigit() or len(text) > len(str(MAX_LIMIT)) + 14:
-        raise ConfigurationError(
-            f"{text[:80]!r} is no cursor of lcm_expand; pass what the last result said, or nothing"
-        )
-    return int(text)
+    """Parse a cursor of `lcm_expand`: a seq or an offset. Models may pass it as a number, or leave it empty."""
+    return parse_cursor(str(cursor or 0), 1, of="lcm_expand").numbers[0]

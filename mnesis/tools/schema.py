@@ -1,4 +1,4 @@
-"""A Python function as a tool: its name, its docstring, its parameters as JSON Schema."""
+"""Tool definitions from Python functions: name, docstring, and parameters as JSON Schema."""
 
 from __future__ import annotations
 
@@ -13,39 +13,51 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from mnesis.errors import ToolDefinitionError
 from mnesis.models.tool import ToolSpec
 
-NAME = re.compile(r"[^a-zA-Z0-9_-]")
+_INVALID_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 
 
-def from_function(function: Callable[..., Any], *, name: str | None = None, description: str | None = None) -> ToolSpec:
-    """The tool a function makes. Parameters need names; types come from the annotations (a string where there is none),
-    descriptions from `Annotated[…, Field(description=…)]`. Arguments are validated before the function is called."""
-    wanted: str = name or str(getattr(function, "__name__", type(function).__name__))
-    model = _arguments_model(function, wanted)
+def tool_from_function(
+    function: Callable[..., Any], *, name: str | None = None, description: str | None = None
+) -> ToolSpec:
+    """Build a tool from a function.
+
+    Parameter types come from the annotations (string if there is none), and descriptions from
+    `Annotated[…, Field(description=…)]`. Arguments are validated before the function is called.
+
+    Raises `ToolDefinitionError` if the parameters cannot be described as JSON Schema.
+    """
+    tool_name: str = name or str(getattr(function, "__name__", type(function).__name__))
+    model = _arguments_model(function, tool_name)
     schema = model.model_json_schema()
     schema.pop("title", None)
     schema.setdefault("properties", {})
-    text: str = description or inspect.getdoc(function) or wanted
+    tool_description: str = description or inspect.getdoc(function) or tool_name
 
-    def checked(arguments: dict[str, Any]) -> dict[str, Any]:
+    def validate(arguments: dict[str, Any]) -> dict[str, Any]:
         try:
             valid = model(**arguments)
         except ValidationError as error:
-            raise ValueError(_explained(error)) from error
+            raise ValueError(_validation_message(error)) from error
         return {field: getattr(valid, field) for field in valid.model_fields_set}
 
     async def handler_async(**arguments: Any) -> Any:
-        return await function(**checked(arguments))
+        return await function(**validate(arguments))
 
     def handler(**arguments: Any) -> Any:
-        return function(**checked(arguments))
+        return function(**validate(arguments))
 
-    chosen = handler_async if is_async(function) else handler
-    return ToolSpec(name=NAME.sub("_", wanted)[:64], description=text, parameters=schema, handler=chosen)
+    chosen_handler = handler_async if is_async(function) else handler
+    return ToolSpec(
+        name=_INVALID_NAME_CHARACTER.sub("_", tool_name)[:64],
+        description=tool_description,
+        parameters=schema,
+        handler=chosen_handler,
+    )
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives something to await."""
-    call = getattr(function, "__call__", None)  # noqa: B004  # asks what kind of call it is, not whether it can be called
+    """Return whether calling the object returns an awaitable."""
+    call = getattr(function, "__call__", None)  # noqa: B004  # checks whether the method is async, not whether the object is callable
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
@@ -63,7 +75,7 @@ def _arguments_model(function: Callable[..., Any], name: str) -> type[BaseModel]
             continue
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise ToolDefinitionError(
-                f"tool {name!r}: parameter {parameter.name!r} is positional-only; a model calls by name"
+                f"tool {name!r}: parameter {parameter.name!r} is positional-only, but models pass arguments by name; make it a normal parameter"
             )
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (hints.get(parameter.name, str), default)
@@ -73,6 +85,6 @@ def _arguments_model(function: Callable[..., Any], name: str) -> type[BaseModel]
         raise ToolDefinitionError(f"tool {name!r}: its parameters cannot be described as JSON: {error}") from error
 
 
-def _explained(error: ValidationError) -> str:
-    wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors())
-    return f"invalid arguments: {wrong}"
+def _validation_message(error: ValidationError) -> str:
+    problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors())
+    return f"invalid arguments: {problems}"

@@ -1,4 +1,4 @@
-"""The tools of one `send()`: what the provider is told, and what the session runs itself."""
+"""The tools available in one `send()`: definitions for the provider, handlers that the session runs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from typing import Any
 
 from anyio import CapacityLimiter, create_task_group
 
-from mnesis.concurrency import in_daemon_thread
+from mnesis.concurrency import run_in_daemon_thread
 from mnesis.errors import ToolDefinitionError
-from mnesis.formats.parse import as_text
+from mnesis.formats.parse import tool_output_text
 from mnesis.formats.tool_schemas import chat_tools
 from mnesis.models.message import ToolPart, ToolResultPart
 from mnesis.models.tool import ToolSpec
-from mnesis.tools.schema import from_function, is_async
+from mnesis.tools.schema import is_async, tool_from_function
 
 logger = logging.getLogger(__name__)
 
 
 class Toolset:
-    """Provider dicts are passed on as they are, their calls go back to the caller; anything with a handler is run here.
+    """The tools of a request. The session runs tools with a handler; calls of plain tool dicts are returned to the caller.
 
     Accepts chat-completions and Anthropic tool dicts, `ToolSpec`s, functions, and objects with `name`, `description`,
-    `parameters` (JSON Schema) and `handler` or a call method. Raises `ToolDefinitionError` for anything else and for two
-    tools of one name.
+    `parameters` (JSON Schema) and `handler` or a call method.
+
+    Raises `ToolDefinitionError` for anything else, and if two tools have the same name.
     """
 
     def __init__(self, tools: Iterable[Any] | None) -> None:
@@ -40,85 +41,90 @@ class Toolset:
         return bool(self.definitions)
 
     def offer(self, spec: ToolSpec) -> None:
-        """Add a tool of the session's own; a tool of that name that was given wins."""
+        """Add a tool of the session. Does nothing if the caller passed a tool of the same name."""
         if spec.name not in self._names():
             self._add(spec)
             self._offered.add(spec.name)
 
     def withdraw(self, names: Iterable[str]) -> None:
-        """Take offered tools away again; given ones stay."""
-        gone = self._offered.intersection(names)
-        self.definitions = [each for each in self.definitions if each["function"]["name"] not in gone]
-        self._runnable = {name: spec for name, spec in self._runnable.items() if name not in gone}
-        self._offered -= gone
+        """Remove tools added by `offer`. Tools passed by the caller remain."""
+        withdrawn = self._offered.intersection(names)
+        self.definitions = [each for each in self.definitions if each["function"]["name"] not in withdrawn]
+        self._runnable = {name: spec for name, spec in self._runnable.items() if name not in withdrawn}
+        self._offered -= withdrawn
 
     def can_run(self, call: ToolPart) -> bool:
-        """Whether the session runs this call itself: its tool has a handler, or there is no tool of that name at all
-        while others can be run (the model is told so)."""
+        """Return whether the session handles this call.
+
+        It does if the tool has a handler. It also does if no such tool exists while others have handlers: the model then
+        gets an error as the result.
+        """
         return call.tool_name in self._runnable or (bool(self._runnable) and call.tool_name not in self._names())
 
     async def run(self, calls: Iterable[ToolPart], *, concurrency: int) -> list[ToolResultPart]:
-        """Run calls side by side, at most `concurrency` at once; results in the order of the calls. Never raises for
-        what a tool does: its error is its result."""
+        """Run calls concurrently, at most `concurrency` at once, and return the results in the order of the calls.
+
+        An exception raised by a tool becomes its result and is not raised.
+        """
         calls = list(calls)
         results: list[ToolResultPart | None] = [None] * len(calls)
         limiter = CapacityLimiter(concurrency)
 
-        async def one(index: int, call: ToolPart) -> None:
+        async def run_into(index: int, call: ToolPart) -> None:
             async with limiter:
                 results[index] = await self._run_one(call)
 
         async with create_task_group() as group:
             for index, call in enumerate(calls):
-                group.start_soon(one, index, call)
+                group.start_soon(run_into, index, call)
         return [result for result in results if result is not None]
 
     async def _run_one(self, call: ToolPart) -> ToolResultPart:
         spec = self._runnable.get(call.tool_name)
         if spec is None or spec.handler is None:
-            return _failed(
+            return _error_result(
                 call, f"there is no tool {call.tool_name!r}; the tools are: {', '.join(sorted(self._names()))}"
             )
         if call.raw_input is not None:
-            return _failed(call, f"the arguments are no JSON object: {call.raw_input[:200]}")
+            return _error_result(call, f"the arguments are not a JSON object: {call.raw_input[:200]}")
         try:
-            value = await _called(spec, call.input)
+            value = await _call(spec, call.input)
         except asyncio.CancelledError:
-            # Something inside the tool was cancelled, not the turn: for the model that is a failure like any other.
-            if _being_cancelled():
+            # Something inside the tool was cancelled, not the turn: report it to the model like any other failure.
+            if _is_being_cancelled():
                 raise
-            return _failed(call, "the tool was cancelled")
+            return _error_result(call, "the tool was cancelled")
         except (Exception, SystemExit) as error:
-            # A tool is the user's code: whatever it raises is an answer for the model, which may do better; also the
-            # exit that argument parsers make of a mistake.
+            # A tool is user code: report any exception to the model, which may correct its call. Argument parsers raise
+            # SystemExit for a mistake.
             logger.info("tool %s failed: %s", call.tool_name, error, exc_info=True)
-            return _failed(call, f"{type(error).__name__}: {error}")
-        return ToolResultPart(tool_call_id=call.tool_call_id, tool_name=call.tool_name, output=as_text(value))
+            return _error_result(call, f"{type(error).__name__}: {error}")
+        return ToolResultPart(tool_call_id=call.tool_call_id, tool_name=call.tool_name, output=tool_output_text(value))
 
     def _names(self) -> list[str]:
         return [definition["function"]["name"] for definition in self.definitions]
 
     def _add(self, tool: Any) -> None:
-        definition, spec = _described(tool)
+        definition, spec = _parse_tool(tool)
         name = definition.get("function", {}).get("name")
         if not isinstance(name, str) or not name:
-            raise ToolDefinitionError(f"a tool without a name: {str(tool)[:120]}")
+            raise ToolDefinitionError(f"the tool {str(tool)[:120]} has no name; give it one")
         if name in self._names():
-            raise ToolDefinitionError(f"two tools are called {name!r}; a model could not tell them apart")
+            raise ToolDefinitionError(f"two tools are named {name!r}; tool names must be unique")
         self.definitions.append(definition)
         if spec is not None and spec.handler is not None:
             self._runnable[name] = spec
 
 
-def _described(tool: Any) -> tuple[dict[str, Any], ToolSpec | None]:
+def _parse_tool(tool: Any) -> tuple[dict[str, Any], ToolSpec | None]:
     if isinstance(tool, Mapping):
-        return _from_dict(tool), None
+        return _parse_tool_dict(tool), None
     if not isinstance(tool, ToolSpec):
-        tool = _as_spec(tool)
+        tool = _parse_tool_object(tool)
     return chat_tools([tool])[0], tool
 
 
-def _from_dict(tool: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_tool_dict(tool: Mapping[str, Any]) -> dict[str, Any]:
     if "input_schema" in tool:
         function = {"name": tool.get("name"), "parameters": tool["input_schema"]}
         if tool.get("description"):
@@ -133,34 +139,34 @@ def _from_dict(tool: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _as_spec(tool: Any) -> ToolSpec:
+def _parse_tool_object(tool: Any) -> ToolSpec:
     name, parameters = getattr(tool, "name", None), getattr(tool, "parameters", None)
     handler = getattr(tool, "handler", None) or (tool if callable(tool) else None)
     if isinstance(name, str) and isinstance(parameters, Mapping) and handler is not None:
         read_only = bool(getattr(tool, "read_only", False))
         return ToolSpec(name, str(getattr(tool, "description", "") or name), dict(parameters), handler, read_only)
     if callable(tool) and not isinstance(tool, type):
-        return from_function(tool, name=name if isinstance(name, str) else None)
+        return tool_from_function(tool, name=name if isinstance(name, str) else None)
     raise ToolDefinitionError(
-        f"{type(tool).__name__} is no tool. Give a function, a ToolSpec, a provider's tool dict, or an object with name,"
-        " parameters and handler."
+        f"{type(tool).__name__} is not a tool; pass a function, a ToolSpec, a provider's tool dict, or an object with name,"
+        " parameters and handler"
     )
 
 
-async def _called(spec: ToolSpec, arguments: dict[str, Any]) -> Any:
+async def _call(spec: ToolSpec, arguments: dict[str, Any]) -> Any:
     handler = spec.handler
     if handler is None:
         raise ToolDefinitionError(f"tool {spec.name!r} has no handler")
     if is_async(handler):
         return await handler(**arguments)
-    value = await in_daemon_thread(lambda: handler(**arguments))
+    value = await run_in_daemon_thread(lambda: handler(**arguments))
     return await value if inspect.isawaitable(value) else value
 
 
-def _being_cancelled() -> bool:
+def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-def _failed(call: ToolPart, message: str) -> ToolResultPart:
+def _error_result(call: ToolPart, message: str) -> ToolResultPart:
     return ToolResultPart(tool_call_id=call.tool_call_id, tool_name=call.tool_name, output=message, is_error=True)

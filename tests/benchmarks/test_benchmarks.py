@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.cache.cache_score import Score, Segment
 from benchmarks.cache.peers import FullHistory, SummaryRewrittenEachTurn, TrimmedEachTurn
-from benchmarks.cache.play import play
-from benchmarks.cache.score import Score, Segment
+from benchmarks.cache.run_strategy import run_strategy
 from benchmarks.cache.workload import WORKLOADS
-from benchmarks.store.rows import Row
-from benchmarks.tables import table
+from benchmarks.store.benchmark_row import Row
+from benchmarks.tables import format_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +61,13 @@ def test_a_common_prefix_is_reused_and_its_loss_is_a_break() -> None:
     score.add([first])
     score.add([first, second])
     score.add([first, Segment("c", 1_000)])
-    assert (score.requests, score.tokens, score.reused, score.breaks, score.peak) == (3, 15_000, 6_000, 1, 8_000)
+    assert (score.requests, score.tokens, score.reused_tokens, score.breaks, score.max_request_tokens) == (
+        3,
+        15_000,
+        6_000,
+        1,
+        8_000,
+    )
     assert score.cost == pytest.approx(0.1 * 6_000 + 1.25 * 9_000)
 
 
@@ -69,7 +75,7 @@ def test_a_prefix_too_short_for_the_cache_is_not_reused() -> None:
     score = Score()
     for tail in ("b", "c"):
         score.add([Segment("a", 1_000), Segment(tail, 10)])
-    assert score.reused == 0
+    assert score.reused_tokens == 0
 
 
 def test_the_summariser_is_part_of_the_bill() -> None:
@@ -86,15 +92,15 @@ def test_sizes_follow_the_seeded_distributions() -> None:
     rng = random.Random(0)
     expected = [int(rng.lognormvariate(3.9, 0.6)), int(rng.lognormvariate(5.4, 0.5))]
     step = next(WORKLOADS["chat"].steps(0))
-    assert [step.said[0].tokens, step.answered[0].tokens] == expected
+    assert [step.input_pieces[0].tokens, step.output_pieces[0].tokens] == expected
 
 
 @pytest.mark.parametrize("kind", [TrimmedEachTurn, SummaryRewrittenEachTurn])
 async def test_trimming_peers_fill_their_room_and_never_pass_it(kind: type[FullHistory]) -> None:
     workload = WORKLOADS["chat"]
     peer = kind(workload)
-    await play(workload.steps(0, 200), peer)
-    assert 0.9 * workload.request_tokens < peer.score.peak <= workload.request_tokens
+    await run_strategy(workload.steps(0, 200), peer)
+    assert 0.9 * workload.request_tokens < peer.score.max_request_tokens <= workload.request_tokens
     assert peer.score.breaks > 0
 
 
@@ -107,4 +113,4 @@ def test_rows_know_their_limits() -> None:
 
 
 def test_tables_align_their_columns() -> None:
-    assert table(("a", "bb"), [("long name", "1")]) == "a          bb\n---------  --\nlong name   1"
+    assert format_table(("a", "bb"), [("long name", "1")]) == "a          bb\n---------  --\nlong name   1"

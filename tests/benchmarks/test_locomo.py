@@ -66,10 +66,12 @@ def test_a_file_is_read_as_its_authors_meant_it(path: Path) -> None:
 async def test_everything_is_measured(path: Path) -> None:
     figures = await run(path)
     assert [sum(figures.recall[4, depth]) / 10 for depth in (5, 10, 20)] == [1.0, 1.0, 1.0]
-    assert figures.changed == 0
+    assert figures.changed_rankings == 0
     assert figures.unreachable == 0
-    assert figures.shares[0] < 0.35
-    assert sum(figures.present["with recall, all of it"]) > sum(figures.present["without recall, all of it"])
+    assert figures.context_fractions[0] < 0.35
+    assert sum(figures.present_evidence["with recall, all of it"]) > sum(
+        figures.present_evidence["without recall, all of it"]
+    )
     assert figures.index_bytes >= 0
     assert len(figures.milliseconds) == 10
     assert "all but adversarial" in report(figures)

@@ -17,7 +17,7 @@ from mnesis import Engine
 from mnesis.cli import chat
 from mnesis.models.message import Message
 from tests.cli.conftest import Run
-from tests.support.openai_server import OpenAIServer, Say, error, silent
+from tests.support.openai_server import OpenAIServer, Reply, error, silent
 
 
 def log(path: Path, session_id: str) -> list[Message]:
@@ -63,7 +63,7 @@ def test_commands_look_fold_search_and_end(run: Run, tmp_path: Path) -> None:
     assert "of 8,672 usable tokens" in shown.stdout
     assert "messages folded, level 1" in shown.stderr
     assert "talk #" in shown.stdout
-    assert shown.stderr.count("/context: what the model is sent") == 3
+    assert shown.stderr.count("/context: show what the model is sent") == 3
     assert "never said" not in shown.output
 
 
@@ -91,7 +91,7 @@ def test_without_a_model_it_says_what_to_do(run: Run, tmp_path: Path) -> None:
 def test_a_failing_model_is_told_of_and_the_chat_goes_on(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with OpenAIServer(error(500, "out of order"), Say(("Fine ", "now."))) as server:
+    with OpenAIServer(error(500, "out of order"), Reply(("Fine ", "now."))) as server:
         for name, value in served(server).items():
             monkeypatch.setenv(name, value)
         arguments = ("chat", "talk", "--model", "openai/test-model", "--context-limit", 30_000)
@@ -114,7 +114,7 @@ def test_an_interrupt_at_the_prompt_ends_it_cleanly(run: Run, tmp_path: Path, mo
     def interrupted(typed: bool) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chat, "_line", interrupted)
+    monkeypatch.setattr(chat, "_read_line", interrupted)
     shown = run("chat", "--mock", "--db", tmp_path / "a.db")
     assert shown.exit_code == 0
     assert "Traceback" not in shown.output
@@ -122,7 +122,7 @@ def test_an_interrupt_at_the_prompt_ends_it_cleanly(run: Run, tmp_path: Path, mo
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 def test_an_interrupt_breaks_off_an_answer_and_the_chat_goes_on(tmp_path: Path) -> None:
-    with OpenAIServer(silent, Say(("Back ", "again."))) as server:
+    with OpenAIServer(silent, Reply(("Back ", "again."))) as server:
         command = [sys.executable, "-m", "mnesis.cli", "chat", "talk", "--model", "openai/test-model"]
         command += ["--context-limit", "30000", "--db", str(tmp_path / "a.db")]
         environment = os.environ | served(server)
@@ -135,7 +135,7 @@ def test_an_interrupt_breaks_off_an_answer_and_the_chat_goes_on(tmp_path: Path) 
             child.stdin.flush()
             until(server.requests, child)
             child.send_signal(signal.SIGINT)
-            while "broken off" not in (line := child.stderr.readline()):
+            while "stopped" not in (line := child.stderr.readline()):
                 assert line or child.poll() is None, "it ended"
             out, err = child.communicate("again\n", timeout=60)
     assert (child.returncode, out) == (0, "Back again.\n"), err

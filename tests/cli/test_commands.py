@@ -63,7 +63,7 @@ async def store_message(path: Path, session_id: str, text: str) -> None:
 async def interrupt(path: Path, session_id: str, after_seq: int) -> None:
     async with Engine(path) as engine:
         note = Interruption(after_seq, "failed", "LLMTimeoutError", "no answer", "It had beg", 1)
-        await engine.store.interrupted(session_id, note)
+        await engine.store.record_interruption(session_id, note)
 
 
 def test_ls_lists_what_was_used_last_first(run: Run, database: Path) -> None:
@@ -129,7 +129,7 @@ def test_show_reads_a_long_log_a_page_at_a_time(run: Run, database: Path, monkey
         return page
 
     monkeypatch.setattr(SqliteStore, "messages", counted)
-    monkeypatch.setattr("mnesis.cli.show._PAGE", 5)
+    monkeypatch.setattr("mnesis.cli.show._PAGE_SIZE", 5)
     assert run("show", "alpha", "-n", 10**30, "--jsonl", "--db", database).stdout == whole
     assert max(pages) == 5
     assert sum(pages) == 28
@@ -293,7 +293,7 @@ def test_what_the_library_logs_reaches_a_person_cleaned_and_only_while_a_command
 ) -> None:
     logger = logging.getLogger("mnesis.somewhere")
     before = list(logging.getLogger("mnesis").handlers)
-    monkeypatch.setattr(ls, "note", lambda text: logger.warning("beware \x1b[2J"))
+    monkeypatch.setattr(ls, "print_note", lambda text: logger.warning("beware \x1b[2J"))
     assert "note: beware \N{REPLACEMENT CHARACTER}[2J" in run("ls", "-n", 1, "--db", database).stderr
     assert logging.getLogger("mnesis").handlers == before
 

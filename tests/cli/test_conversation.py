@@ -17,7 +17,7 @@ from mnesis.demo.conversation import (
     demo_turns,
 )
 from mnesis.demo.replay import digest
-from mnesis.demo.script import scenes
+from mnesis.demo.script import parse_scenes
 from mnesis.demo.tariff import check_digit, tariff_file, tariff_rows
 from mnesis.models.message import TextPart, ToolPart
 
@@ -105,7 +105,7 @@ def test_the_pasted_file_is_what_the_agent_says_of_it() -> None:
 
 
 def test_the_text_of_scenes_is_read_as_it_is_written() -> None:
-    (scene,) = scenes(
+    (scene,) = parse_scenes(
         '# day 4: a title\n@user\nHello\n\nthere.\n@agent\n@call ls {"path": "/"}\na\nb\n@fail rm {}\nno\n'
     )
     (turn,) = scene

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mnesis import MnesisSession
-from mnesis.cli.output import chart
+from mnesis.cli.output import chart_rows
 from mnesis.demo import replay as replay_module
 from mnesis.demo.conversation import EARLY_FACT, EARLY_FACT_WORD, demo_turns
 from mnesis.demo.replay import DemoReport, replay
@@ -41,11 +41,11 @@ def test_a_small_window_makes_several_compactions(whole: DemoReport) -> None:
 
 
 def test_the_fact_of_turn_3_comes_back_word_for_word_through_summaries(whole: DemoReport) -> None:
-    assert whole.found is not None
-    assert whole.found.path
-    assert whole.found.seq == 5
-    assert whole.found.text == demo_turns()[2].user
-    assert EARLY_FACT in whole.found.text
+    assert whole.early_fact is not None
+    assert whole.early_fact.path
+    assert whole.early_fact.seq == 5
+    assert whole.early_fact.text == demo_turns()[2].user
+    assert EARLY_FACT in whole.early_fact.text
 
 
 def test_before_and_after_a_compaction_the_model_would_be_sent_different_things(whole: DemoReport) -> None:
@@ -123,7 +123,7 @@ def test_a_message_that_comes_back_changed_fails_the_demo(run: Run, monkeypatch:
     monkeypatch.setattr(Session, "messages", one_character_less)
     result = run("demo", "--turns", 4)
     assert result.exit_code == 1
-    assert "✗ every message is as it was: 1 differ" in result.stdout
+    assert "✗ every message is unchanged: 1 differ" in result.stdout
 
 
 def test_a_window_that_does_not_fit_fails_the_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,20 +146,20 @@ def test_another_text_than_the_fact_fails_the_demo(run: Run, monkeypatch: pytest
 
 
 def test_a_message_no_summary_leads_to_fails_the_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    reached = replay_module.originals
+    reached = replay_module.original_messages
 
     async def all_but_one(session: MnesisSession, summary_id: str):  # type: ignore[no-untyped-def]  # as the original
         async for message in reached(session, summary_id):
             if message.seq != 5:
                 yield message
 
-    monkeypatch.setattr(replay_module, "originals", all_but_one)
+    monkeypatch.setattr(replay_module, "original_messages", all_but_one)
     result = run("demo", "--turns", 60)
     assert result.exit_code == 1
     assert "✗ every message can be reached" in result.stdout
 
 
 def test_a_chart_is_as_high_as_its_values() -> None:
-    assert chart([0, 4, 8], top=8, height=2) == ["  █", " ██"]
-    assert chart([1], top=16, height=1) == [" "]
-    assert chart([99], top=8, height=1) == ["█"]
+    assert chart_rows([0, 4, 8], top=8, height=2) == ["  █", " ██"]
+    assert chart_rows([1], top=16, height=1) == [" "]
+    assert chart_rows([99], top=8, height=1) == ["█"]

@@ -81,7 +81,7 @@ def test_an_error_found_in_the_content_is_exit_code_1(
     async def broken(db: str | None, session_id: str | None) -> list[Finding]:
         return [Finding("error", "hashes", "message 'm' has changed", "restore it from a copy", ("m",))]
 
-    monkeypatch.setattr(doctor, "_checked", broken)
+    monkeypatch.setattr(doctor, "_check_database", broken)
     result = run("doctor", "--db", database)
     assert result.exit_code == 1
     assert "✗ hashes: message 'm' has changed" in result.stdout
@@ -106,7 +106,7 @@ def test_what_to_do_about_a_database_that_does_not_open_depends_on_why(
     run: Run, database: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.txt").write_text("dear diary\n" * 1_000)
-    assert "last good copy" in run("doctor", "--db", tmp_path / "notes.txt").stdout
+    assert "last good backup" in run("doctor", "--db", tmp_path / "notes.txt").stdout
     with sqlite3.connect(database) as connection:
         connection.execute("PRAGMA user_version = 9999")
     connection.close()

@@ -20,8 +20,8 @@ from click.testing import CliRunner
 
 from mnesis import Engine, MnesisSession
 from mnesis.cli.app import COMMANDS, cli
-from mnesis.cli.database_option import Place
-from mnesis.cli.reference import reference
+from mnesis.cli.database_option import DatabaseOption
+from mnesis.cli.reference import command_reference
 from mnesis.config import CompactionConfig, MnesisConfig, ModelOverrides
 from mnesis.ids import new_id
 from mnesis.llm.no_model import NoModel
@@ -106,7 +106,7 @@ async def hostile_session(path: Path) -> None:
         await session.compact()
         await session.append([Message(id="long", role="user", parts=(TextPart(text=f"{HOSTILE}\n{LONG_LINE}"),))])
         note = Interruption(3, "failed", HOSTILE, HOSTILE, HOSTILE, 1)
-        await engine.store.interrupted(SESSION, note)
+        await engine.store.record_interruption(SESSION, note)
 
 
 async def hostile_child(path: Path) -> None:
@@ -301,7 +301,7 @@ def test_a_database_that_somebody_holds_is_waited_for_so_long_and_no_longer(
 
 
 def test_the_timeout_is_the_one_that_was_given() -> None:
-    assert Place(None, 0.05).config().store.connection_timeout == 0.05
+    assert DatabaseOption(None, 0.05).config().store.connection_timeout == 0.05
 
 
 @pytest.mark.parametrize("name", READING)
@@ -389,7 +389,7 @@ def test_odd_paths_are_refused_without_a_traceback(run: Run) -> None:
 
 
 def test_the_documentation_is_what_the_code_says() -> None:
-    assert DOCS.read_text() == reference(), "run: python -m mnesis.cli.reference > docs/cli.md"
+    assert DOCS.read_text() == command_reference(), "run: python -m mnesis.cli.reference > docs/cli.md"
 
 
 def test_the_reference_does_not_depend_on_where_it_is_made() -> None:
@@ -403,7 +403,7 @@ def test_the_reference_does_not_depend_on_where_it_is_made() -> None:
     made = subprocess.run(
         [sys.executable, "-m", "mnesis.cli.reference"], capture_output=True, text=True, check=True, env=environment
     )
-    assert made.stdout == reference()
+    assert made.stdout == command_reference()
 
 
 def test_no_command_loads_litellm_before_a_model_is_called(database: Path, tmp_path: Path) -> None:

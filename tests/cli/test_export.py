@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 
 from mnesis import Engine, MnesisSession, TokenUsage
 from mnesis.cli import export
-from mnesis.cli.export_format import message_dict, message_from, read_line, write_line
-from mnesis.cli.import_replay import Export, Replay, parsed_export
+from mnesis.cli.export_format import message_dict, parse_message, read_line, write_line
+from mnesis.cli.import_replay import Export, Replay, parse_export
 from mnesis.cli.import_session import KINDS
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError
 from mnesis.llm.no_model import NoModel
 from mnesis.models.context import Prune
 from mnesis.models.message import DataPart, FilePart, Message, ReasoningPart, TextPart, ToolPart, ToolResultPart
-from mnesis.models.results import CompactionResult
+from mnesis.models.results import CompactionAttempt, CompactionResult
 from mnesis.models.session import Interruption, SessionRecord
+from mnesis.models.summary import Summary
 from mnesis.store.base import Compaction
 from mnesis.store.memory import MemoryStore
 from tests.cli.conftest import Run, small_window
@@ -45,7 +46,7 @@ async def prune_and_interrupt(path: Path) -> None:
         result = CompactionResult(session_id="alpha-session", pruned_tool_outputs=1)
         sweep = Compaction(context.covers, context.covers, (), (Prune(26, 1, 100),), result)
         await engine.store.compact("alpha-session", sweep)
-        await engine.store.interrupted("alpha-session", Interruption(28, "cancelled", "", "", "part", 5))
+        await engine.store.record_interruption("alpha-session", Interruption(28, "cancelled", "", "", "part", 5))
 
 
 def lines_of(text: str, kind: str) -> list[dict[str, Any]]:
@@ -92,7 +93,20 @@ def test_a_message_is_equal_after_its_line(text: str) -> None:
     message = Message(id="m", session_id="s", seq=3, role="assistant", parts=(TextPart(text=text), *EVERY_KIND_OF_PART))
     line = read_line(write_line({"kind": "message", **message_dict(message)}))
     line.pop("kind")
-    assert message_from(line, "s") == message
+    assert parse_message(line, "s") == message
+
+
+def test_the_export_format_keeps_its_first_names_for_renamed_fields() -> None:
+    summary = Summary(
+        id="sum_1", session_id="s", kind="leaf", depth=0, level=3, text="t", token_count=1, first_seq=1, last_seq=2,
+        message_count=2, source_tokens=9, pointers=("messages 1-2",),
+    )  # fmt: skip
+    fields = summary.model_dump(exclude={"session_id"})
+    assert fields["digs"] == ("messages 1-2",)
+    assert Summary(**fields, session_id="s") == summary
+    attempt = CompactionAttempt(level=1, rejection="too long")
+    assert attempt.model_dump() == {"level": 1, "refused": "too long"}
+    assert CompactionAttempt(**attempt.model_dump()) == attempt
 
 
 def test_an_imported_session_is_the_same_log_and_the_same_context(run: Run, database: Path, tmp_path: Path) -> None:
@@ -210,10 +224,10 @@ def test_an_import_that_reads_back_something_else_is_an_error(run: Run, database
 
     async def replay(store: MemoryStore) -> None:
         await store.open()
-        await Replay(store, parsed_export(lines, None)).run()
+        await Replay(store, parse_export(lines, None)).run()
 
     asyncio.run(replay(MemoryStore()))
-    with pytest.raises(MnesisStoreError, match="did not come back"):
+    with pytest.raises(MnesisStoreError, match="differ from the export"):
         asyncio.run(replay(Forgetful()))
 
 
@@ -239,7 +253,7 @@ def test_an_export_into_a_directory_that_is_not_there_is_wrong_usage(run: Run, d
         ("", "empty"),
         ("not json\n", "line 1"),
         ("[1]\n", "line 1"),
-        ('{"kind": "message", "value": {}}\n', "no session"),
+        ('{"kind": "message", "value": {}}\n', "not a session"),
         ('{"kind": "session", "format": "mnesis-session", "version": 99}\n', "99"),
         ('{"kind": "session", "format": "mnesis-session", "version": 1, "value": {}}\n', "damaged"),
         ('{"kind": "encoded", "data": "%"}\n', "line 1"),
@@ -289,7 +303,7 @@ def test_a_truncated_export_is_refused(run: Run, database: Path, tmp_path: Path)
     file.write_text("\n".join(lines[:9]))
     result = run("import", file, "--db", tmp_path / "none.db")
     assert result.exit_code == 2
-    assert "28 messages should follow, 8 do" in result.stderr
+    assert "28 messages in order were expected, but 8 follow" in result.stderr
 
 
 def test_an_import_that_fails_half_way_leaves_nothing(run: Run, database: Path, tmp_path: Path) -> None:
@@ -306,7 +320,7 @@ def test_an_import_that_fails_half_way_leaves_nothing(run: Run, database: Path, 
 
 
 class _Refusing(MemoryStore):
-    """Makes no session; purging one would be a fault."""
+    """Creates no session; purging one would be a fault."""
 
     async def create_session(self, session: SessionRecord) -> tuple[SessionRecord, bool]:
         raise ReadOnlyStoreError("cannot be written", db_path="some.db")
@@ -318,7 +332,7 @@ class _Refusing(MemoryStore):
 @pytest.fixture
 def exported(run: Run, database: Path) -> Export:
     text = run("export", "alpha-session", "--db", database).stdout
-    return parsed_export({kind: lines_of(text, kind) for kind in KINDS}, None)
+    return parse_export({kind: lines_of(text, kind) for kind in KINDS}, None)
 
 
 async def test_an_import_that_cannot_begin_says_why_and_erases_nothing(exported: Export) -> None:
@@ -330,7 +344,7 @@ async def test_an_import_never_touches_a_session_that_somebody_made_meanwhile(ex
     store = MemoryStore()
     await store.open()
     await store.create_session(exported.session)
-    with pytest.raises(MnesisStoreError, match="just now"):
+    with pytest.raises(MnesisStoreError, match="by another process meanwhile"):
         await Replay(store, exported).run()
     assert (await store.session("alpha-session")).id == "alpha-session"
 

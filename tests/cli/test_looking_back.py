@@ -170,7 +170,7 @@ def test_grep_through_every_session_counts_those_it_did_not_look_at(run: Run, da
     everything = document(run, "grep", "Question 1 about", "--json", "--db", database)
     assert {match["session_id"] for match in everything["matches"]} == {"alpha-session", "alpine"}
     cut = document(run, "grep", "Question", "-n", 1, "--json", "--db", database)
-    assert "1 session not looked at" in cut["stopped"]
+    assert "1 session not searched" in cut["stopped"]
 
 
 def test_a_pattern_that_would_run_for_ever_is_ended_with_what_was_found(run: Run, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_expand_reads_a_long_stretch_a_page_at_a_time(
 
     monkeypatch.setattr(recall_expand, "expand_whole", recall_expand.expand, raising=False)
     monkeypatch.setattr(recall_expand, "expand", counted)
-    monkeypatch.setattr(recall_expand, "PAGE", 5)
+    monkeypatch.setattr(recall_expand, "LOG_PAGE_MESSAGES", 5)
     assert run("expand", top["id"], "-n", 0, "--jsonl", "--db", database).stdout == whole
     assert max(pages) == 5
     assert sum(pages) == top["message_count"]
@@ -244,7 +244,7 @@ def test_expand_goes_down_as_many_levels_as_it_is_told(run: Run, tmp_path: Path)
     expected = {c for child in deepest.child_ids for c in (child, *summaries[child].child_ids)}
     assert {child["id"] for child in both} == expected
     assert (
-        "made of messages"
+        "has messages"
         in run("expand", next(s.id for s in summaries.values() if s.kind == "leaf"), "--children", "--db", path).stderr
     )
 

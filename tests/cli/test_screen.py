@@ -7,7 +7,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnesis.cli.output import clean, gauge, one_line, shortened, to_json, when
+from mnesis.cli.output import clean, format_time, gauge_cells, one_line, to_json, truncate
 
 BIDI = "\u202e\u2066\u200f\u061c"
 
@@ -34,7 +34,7 @@ def test_one_line_is_one_line_and_not_longer() -> None:
 
 
 def test_a_long_text_says_how_much_is_not_shown() -> None:
-    assert shortened("x" * 5_000_000, 10) == "x" * 10 + "\n… 4,999,990 more characters (--raw shows all)"
+    assert truncate("x" * 5_000_000, 10) == "x" * 10 + "\n… 4,999,990 more characters (--raw shows all)"
 
 
 @settings(deadline=None)
@@ -50,9 +50,9 @@ def test_json_escapes_the_delete_character() -> None:
 
 
 def test_a_gauge_shows_even_the_smallest_share_and_never_overflows() -> None:
-    assert gauge([(1, "s"), (50, "m")], 100, 10) == list("smmmmm    ")
-    assert len(gauge([(500, "m")], 100, 10)) == 10
+    assert gauge_cells([(1, "s"), (50, "m")], 100, 10) == list("smmmmm    ")
+    assert len(gauge_cells([(500, "m")], 100, 10)) == 10
 
 
 def test_impossible_times_are_no_times() -> None:
-    assert when(0) == when(10**30) == when(-(10**30)) == "-"
+    assert format_time(0) == format_time(10**30) == format_time(-(10**30)) == "-"

@@ -24,7 +24,7 @@ from mnesis.models.run import ItemOutcome, RunSpec
 from mnesis.models.session import Interruption
 from mnesis.store.sqlite.migrate import migrations
 from tests.cli.conftest import Run, record, small_window
-from tests.support.openai_server import OpenAIServer, Say
+from tests.support.openai_server import OpenAIServer, Reply
 
 
 def change(path: Path, do: Callable[[Engine], Any]) -> Any:
@@ -54,7 +54,7 @@ def refer(path: Path, session_id: str, content_id: str) -> None:
 def test_stats_add_everything_up(run: Run, database: Path) -> None:
     async def more(engine: Engine) -> None:
         for kind, error in (("failed", "LLMTimeoutError"), ("failed", "LLMTimeoutError"), ("cancelled", "")):
-            await engine.store.interrupted("alpine", Interruption(1, kind, error, "", "", 1))
+            await engine.store.record_interruption("alpine", Interruption(1, kind, error, "", "", 1))
         async with await MnesisSession.load("alpine", engine=engine) as session:
             await session.record("q", "a", tokens=TokenUsage(input=100, cache_read=300, output=5), cost=0.25)
 
@@ -84,7 +84,7 @@ def test_stats_count_map_runs_and_stored_files(run: Run, database: Path) -> None
         await store.begin_run(RunSpec("r", "llm_map", "f"))
         await store.add_items("r", 0, ['"a"', '"b"'])
         await store.seal_run("r", 2)
-        await store.claim_items("r", "w", limit=2, now=1, lease_ms=1_000, max_claims=3)
+        await store.claim_items("r", "w", limit=2, now_ms=1, lease_ms=1_000, max_claims=3)
         await store.finish_items("r", "w", [ItemOutcome(0, "done", "{}", cost=0.5), ItemOutcome(1, "failed", "{}")])
 
     change(database, mapped)
@@ -176,7 +176,7 @@ def test_stored_files_stay_unless_they_are_to_go_and_nobody_else_here_refers_to_
         refer(database, session_id, content_id)
     where = ("--storage", tmp_path / "files", "--db", database)
     shown = run("purge", "s", *where)
-    assert f"stays: file {own}" in shown.stdout
+    assert f"kept: file {own}" in shown.stdout
     assert shared not in shown.stdout
     assert document(run, "purge", "s", "--files", "--json", *where)["unreferenced_file_ids"] == [own]
     assert storage.check([own, shared]) == []
@@ -190,7 +190,7 @@ def test_doctor_reads_stored_files_when_told_to(run: Run, database: Path, tmp_pa
     refer(database, "alpine", stored.content_id)
     deep = ("doctor", "--deep", "--storage", tmp_path / "files", "--db", database)
     assert run(*deep).exit_code == 0
-    assert "1 stored file referred to, all whole" in run(*deep).stdout
+    assert "1 stored file referenced, all intact" in run(*deep).stdout
     stored.path.chmod(0o600)
     stored.path.write_bytes(b"some c0ntent")
     assert run("doctor", "--db", database).exit_code == 0
@@ -227,13 +227,13 @@ def test_a_compaction_without_a_key_says_that_it_used_no_model(run: Run, tmp_pat
     asyncio.run(record(path, "talk", 10))
     done = run("compact", "talk", "--model", "openai/gpt-4o-mini", "--context-limit", 4_000, "--db", path)
     assert done.exit_code == 0
-    assert "level 3 (extracts, made without a model)" in done.stdout
+    assert "level 3 (extracts, without a model)" in done.stdout
 
 
 def test_a_compaction_asks_the_model_it_is_told_to(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "c.db"
     asyncio.run(record(path, "talk", 10))
-    with OpenAIServer(Say(("## Goal\n- pumps and valves",))) as server:
+    with OpenAIServer(Reply(("## Goal\n- pumps and valves",))) as server:
         for name, value in {"OPENAI_API_BASE": server.url, "OPENAI_API_KEY": "sk-test"}.items():
             monkeypatch.setenv(name, value)
         done = run("compact", "talk", "--model", "openai/summariser", "--context-limit", 4_000, "--db", path)

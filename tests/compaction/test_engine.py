@@ -17,7 +17,7 @@ from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.models.message import ToolPart
 from mnesis.testing import EventRecorder, ScriptedLLM
 from tests.support.histories import check_anthropic, check_chat
-from tests.support.sweeping import Summariser, read_by
+from tests.support.sweep_harness import Summariser, transcript_in
 
 SMALL = {"context_limit": 8_000, "max_output_tokens": 1_000}
 PROSE = "The release of module {0} went to region r{0} at {0} o'clock because cluster c{0} had no memory left. " * 3
@@ -116,7 +116,7 @@ async def test_without_automatic_compaction_the_window_still_fits_and_nothing_is
         await fill(session, session.budget.usable_tokens * 2)
         await session.send("still there?")
         assert not model.of("summary")
-        assert "not shown here" in str(model.of("turn")[0].messages)
+        assert "left out to save space" in str(model.of("turn")[0].messages)
         assert (await session.window()).tokens <= session.budget.usable_tokens
         assert (await session.compact()).level_used == 1, "by hand it works"
 
@@ -128,7 +128,7 @@ async def test_large_reports_of_small_turns_bring_a_compaction_now_and_then_and_
     async with MnesisSession.open(model="openai/test", engine=engine, llm=Model(), config=config) as session:
         for turn in range(60):
             await session.record(f"q {turn} " + PROSE.format(turn), "a", tokens=TokenUsage(input=4_000, output=20))
-            await session.engine.finish()
+            await session.engine.wait_for_tasks()
         # Taken as single turns, the reports reach the soft threshold of 45,600 tokens every 11 turns.
         assert 1 <= len(await session.compactions()) <= 6
         assert sum(m.is_summary for m in (await session.window()).messages) <= 6
@@ -142,7 +142,7 @@ async def test_after_a_fold_over_the_hard_threshold_the_next_sends_do_not_fold_a
         await fill(session, session.budget.usable_tokens)
         for turn in range(4):
             await session.send(f"short {turn}")
-        await session.engine.finish()
+        await session.engine.wait_for_tasks()
         assert len(await session.compactions()) == 1
 
 
@@ -200,7 +200,7 @@ async def test_a_function_that_fails_leaves_it_to_the_extract(engine: Engine) ->
         await fill(session, 1_500)
         result = await session.compact()
         assert result.level_used == 3
-        assert "RuntimeError: no" in result.attempts[0].refused
+        assert "RuntimeError: no" in result.attempts[0].rejection
 
 
 async def test_the_prompt_of_the_configuration_is_used(engine: Engine) -> None:
@@ -233,7 +233,7 @@ async def test_a_resumed_session_takes_up_the_compaction_that_was_due(tmp_path: 
         await fill(session, session.budget.soft_tokens + 500)
     model = Model()
     session = await MnesisSession.load("x", settings(), path, llm=model)
-    await session.engine.finish()
+    await session.engine.wait_for_tasks()
     (done,) = await session.compactions()
     assert done.trigger == "resume"
     assert session.context_tokens < session.budget.soft_tokens
@@ -291,5 +291,5 @@ async def test_a_summariser_reads_a_span_larger_than_its_own_window_in_pieces(en
         turns = await fill(session, 44_000)
         assert (await session.compact()).level_used == 1
         for turn in range(turns - 2):
-            assert f"question {turn}: " in model.read
-        assert all(len(read_by(r)) < 16_000 * 5 for r in model.requests)
+            assert f"question {turn}: " in model.transcripts
+        assert all(len(transcript_in(r)) < 16_000 * 5 for r in model.requests)

@@ -20,7 +20,7 @@ from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.models.message import FileRefPart, Message, TextPart, ToolPart, ToolResultPart
 from mnesis.models.summary import Summary
 from mnesis.testing import ScriptedLLM
-from tests.support.histories import chat_tokens, check_anthropic, check_chat, histories, said
+from tests.support.histories import chat_tokens, check_anthropic, check_chat, histories, text_message
 
 WINDOW = {"context_limit": 4_000, "max_output_tokens": 500}
 CONFIG = MnesisConfig(
@@ -139,7 +139,7 @@ class SessionLife(RuleBasedStateMachine):
             self.run(self._everything_holds())
 
     async def _everything_holds(self) -> None:
-        await self.engine.finish()
+        await self.engine.wait_for_tasks()
         log = await self.session.messages()
         assert log[: len(self.stored)] == self.stored, "what was stored never changes"
         self.stored = log
@@ -229,7 +229,7 @@ async def test_the_newest_user_message_is_never_folded_by_any_sweep() -> None:
         Engine(":memory:", llm=llm) as engine,
         MnesisSession.open(model="openai/gpt-4o", engine=engine, config=CONFIG) as session,
     ):
-        await session.append([said("user", "the question is 42").model_copy(update={"id": "q"})])
+        await session.append([text_message("user", "the question is 42").model_copy(update={"id": "q"})])
         for i in range(60):
             call = ToolPart(tool_name="look", tool_call_id="c", input={"i": i}, output=PROSE.format(i) * 5)
             await session.append([Message(id=f"a{i}", role="assistant", parts=(call,))])

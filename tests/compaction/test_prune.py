@@ -12,7 +12,7 @@ from mnesis.config import CompactionConfig
 from mnesis.context.assemble import assemble
 from mnesis.models.context import ActiveContext, Prune
 from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
-from tests.support.histories import context_of, contexts, count, numbered, said
+from tests.support.histories import context_of, contexts, count, numbered, text_message
 
 random_histories = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -27,7 +27,7 @@ def reading(number: int, words: int = 300) -> list[Message]:
     """So many turns, each with a call and a long output, in turns within the call and in a message of its own."""
     found = []
     for i in range(number):
-        found.append(said("user", f"read file {i}"))
+        found.append(text_message("user", f"read file {i}"))
         output = f"line{i} " * words
         if i % 2:
             call = ToolPart(tool_name="read", tool_call_id=f"c{i}", output=output)
@@ -37,7 +37,7 @@ def reading(number: int, words: int = 300) -> list[Message]:
             found.append(Message(id="d", role="assistant", parts=(call,)))
             result = ToolResultPart(tool_call_id=f"c{i}", tool_name="read", output=output)
             found.append(Message(id="d", role="tool", parts=(result,)))
-        found.append(said("assistant", f"it says {i}"))
+        found.append(text_message("assistant", f"it says {i}"))
     return numbered(found)
 
 
@@ -117,7 +117,7 @@ def test_one_or_two_turns_keep_their_outputs(number: int) -> None:
 
 def test_equal_ids_within_a_message_prune_each_output_once() -> None:
     calls = tuple(ToolPart(tool_name="f", tool_call_id="same", output=f"out{i} " * 400) for i in range(3))
-    log = numbered([said("user", "q"), Message(id="d", role="assistant", parts=calls), *reading(4)])
+    log = numbered([text_message("user", "q"), Message(id="d", role="assistant", parts=calls), *reading(4)])
     plan = plan_prune(context_of(log), config(500, 100), count)
     assert [p.part_index for p in plan if p.seq == 2] == [0, 1, 2]
     window = assemble(context_of(log, prunes=plan), budget_tokens=100_000, count=count)
@@ -126,7 +126,7 @@ def test_equal_ids_within_a_message_prune_each_output_once() -> None:
 
 def test_an_errors_text_is_an_output_and_stays_marked_as_an_error() -> None:
     call = ToolPart(tool_name="f", tool_call_id="a", error_message="trace " * 900)
-    log = numbered([said("user", "q"), Message(id="d", role="assistant", parts=(call,)), *reading(4)])
+    log = numbered([text_message("user", "q"), Message(id="d", role="assistant", parts=(call,)), *reading(4)])
     plan = plan_prune(context_of(log), config(500, 100), count)
     assert Prune(2, 0, plan[0].tokens_saved) == plan[0]
     shown = assemble(context_of(log, prunes=plan), budget_tokens=100_000, count=count).messages[1].parts[0]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnesis.compaction.acceptance import refusal
+from mnesis.compaction.acceptance import rejection_reason
 
 SOURCE = "\n\n".join(
     [
@@ -66,7 +66,7 @@ BAD = {
         "repeats itself",
     ),
     "characters over and over": ("好的" * 300, "repeats itself"),
-    "dots": ("." * 900, "no words"),
+    "dots": ("." * 900, "only role markers"),
     "the transcript's beginning": (SOURCE[:420], "conversation"),
     "the transcript's beginning, other markers": ("[user] " + SOURCE[6:300], "conversation"),
     "a further transcript": (
@@ -74,46 +74,50 @@ BAD = {
         "User: which ones?\nAssistant: all four of them.",
         "conversation",
     ),
-    "an apology": ("I'm sorry, but I can't help with that.", "excuse"),
-    "another apology": ("I apologize, but as an AI language model I am unable to summarize this.", "excuse"),
-    "an inability": ("I cannot provide a summary of this conversation.", "excuse"),
-    "a question back": ("Please provide the conversation you would like me to summarize.", "excuse"),
-    "a German apology": ("Es tut mir leid, dabei kann ich nicht helfen.", "excuse"),
-    "a Chinese apology": ("抱歉，我无法完成这个请求。", "excuse"),
+    "an apology": ("I'm sorry, but I can't help with that.", "refusal"),
+    "another apology": ("I apologize, but as an AI language model I am unable to summarize this.", "refusal"),
+    "an inability": ("I cannot provide a summary of this conversation.", "refusal"),
+    "a question back": ("Please provide the conversation you would like me to summarize.", "refusal"),
+    "a German apology": ("Es tut mir leid, dabei kann ich nicht helfen.", "refusal"),
+    "a Chinese apology": ("抱歉，我无法完成这个请求。", "refusal"),
     "the instructions": ("=== 0123456789abcdef ===\nGoal: the plan\n=== 0123456789abcdef ===", "instructions"),
 }
 
 
-def _refusal(summary: str, *, summary_tokens: int = 90, source_tokens: int = 600, max_tokens: int = 100) -> str:
-    return refusal(summary, SOURCE, summary_tokens=summary_tokens, source_tokens=source_tokens, max_tokens=max_tokens)
+def _rejection(
+    summary: str, *, summary_tokens: int = 90, source_tokens: int = 600, max_tokens: int = 100
+) -> str | None:
+    return rejection_reason(
+        summary, SOURCE, summary_tokens=summary_tokens, source_tokens=source_tokens, max_tokens=max_tokens
+    )
 
 
 @pytest.mark.parametrize("kind", GOOD)
 def test_a_summary_is_taken_that_is(kind: str) -> None:
-    assert _refusal(GOOD[kind]) == ""
+    assert _rejection(GOOD[kind]) is None
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_no_summary_is(kind: str) -> None:
     text, reason = BAD[kind]
-    assert reason in _refusal(text)
+    assert reason in str(_rejection(text))
 
 
 def test_a_summary_as_large_as_its_source_is_refused_with_both_sizes() -> None:
-    reason = _refusal(GOOD["sections"], summary_tokens=600, source_tokens=600, max_tokens=1_000)
+    reason = str(_rejection(GOOD["sections"], summary_tokens=600, source_tokens=600, max_tokens=1_000))
     assert "600" in reason
     assert "not smaller" in reason
 
 
 def test_a_little_over_the_limit_is_taken_and_more_is_not() -> None:
-    assert _refusal(GOOD["sections"], summary_tokens=109) == ""
-    assert "too long" in _refusal(GOOD["sections"], summary_tokens=112)
+    assert _rejection(GOOD["sections"], summary_tokens=109) is None
+    assert "too long" in str(_rejection(GOOD["sections"], summary_tokens=112))
 
 
 def test_a_short_source_that_is_repeated_whole_is_refused() -> None:
     source = "User: The ferry to Turku leaves at seven and the tickets lie in the drawer next to the door."
-    reason = refusal(source[6:], source, summary_tokens=19, source_tokens=20, max_tokens=50)
-    assert "conversation" in reason
+    reason = rejection_reason(source[6:], source, summary_tokens=19, source_tokens=20, max_tokens=50)
+    assert "conversation" in str(reason)
 
 
 @settings(max_examples=200, deadline=None)
@@ -130,7 +134,7 @@ def test_a_short_source_that_is_repeated_whole_is_refused() -> None:
 def test_it_answers_whatever_it_is_given(
     summary: str, source: str, summary_tokens: int, source_tokens: int, max_tokens: int, times: int
 ) -> None:
-    reason = refusal(
+    reason = rejection_reason(
         summary * times, source, summary_tokens=summary_tokens, source_tokens=source_tokens, max_tokens=max_tokens
     )
-    assert isinstance(reason, str)
+    assert reason is None or isinstance(reason, str)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mnesis.compaction.fold import FoldPlan, Run, chunks, plan_fold, turn_starts, visible_tokens
+from mnesis.compaction.fold import FoldPlan, MessageSpan, plan_fold, split_span, turn_starts, visible_tokens
 from mnesis.models.context import ActiveContext, Budget, Prune
 from mnesis.models.message import Message, ToolPart, ToolResultPart
-from tests.support.histories import context_of, contexts, histories, numbered, said, summary_of, turns
+from tests.support.histories import context_of, contexts, histories, numbered, summary_of, text_message, turns
 
 random_histories = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -27,7 +27,7 @@ def budget(usable: int = 10_000, low_water: int = 1_000) -> Budget:
 
 
 def folded(plan: FoldPlan) -> list[int]:
-    return [message.seq for run in plan.runs for message in run.messages]
+    return [message.seq for run in plan.spans for message in run.messages]
 
 
 def in_context(context: ActiveContext) -> list[Message]:
@@ -43,30 +43,30 @@ def newest_two_turns(context: ActiveContext) -> set[int]:
 @given(contexts(), st.integers(0, 5_000), st.booleans())
 @random_histories
 def test_the_two_newest_user_turns_are_never_folded(context: ActiveContext, keep: int, everything: bool) -> None:
-    plan = plan_fold(context, budget(10_000_000), keep_tokens=keep, everything=everything)
+    plan = plan_fold(context, budget(10_000_000), keep_tokens=keep, fold_all=everything)
     assert not newest_two_turns(context) & set(folded(plan))
 
 
 @given(contexts(), st.integers(0, 5_000), st.booleans())
 @random_histories
 def test_runs_are_whole_and_cut_where_a_turn_begins(context: ActiveContext, keep: int, everything: bool) -> None:
-    plan = plan_fold(context, budget(10_000_000), keep_tokens=keep, everything=everything)
+    plan = plan_fold(context, budget(10_000_000), keep_tokens=keep, fold_all=everything)
     messages = in_context(context)
     gone = folded(plan)
     assert gone == [m.seq for m in messages[: len(gone)]], "the oldest go first"
     if gone:
         assert len(gone) in turn_starts(messages)
-    for run in plan.runs:
+    for run in plan.spans:
         seqs = [m.seq for m in run.messages]
         assert seqs == list(range(seqs[0], seqs[-1] + 1))
         assert run.tokens == sum(visible_tokens(m, context.prunes) for m in run.messages)
-    assert plan.tokens == sum(run.tokens for run in plan.runs)
+    assert plan.tokens == sum(run.tokens for run in plan.spans)
 
 
 @given(contexts(min_size=1), st.integers(200, 3_000))
 @random_histories
 def test_pressed_the_newest_user_message_stays_and_the_newest_atom(context: ActiveContext, low_water: int) -> None:
-    plan = plan_fold(context, budget(low_water + 1, low_water), keep_tokens=0, pressed=True)
+    plan = plan_fold(context, budget(low_water + 1, low_water), keep_tokens=0, may_cut_fresh_turns=True)
     messages, gone = in_context(context), set(folded(plan))
     asked = [m.seq for m in messages if m.role == "user"]
     assert not asked or asked[-1] not in gone
@@ -78,11 +78,11 @@ def test_pressed_the_newest_user_message_stays_and_the_newest_atom(context: Acti
 def test_calls_are_never_torn_from_their_results(messages: list[Message], size: int) -> None:
     context = context_of(messages)
     plans = [
-        plan_fold(context, budget(10_000_000), keep_tokens=0, everything=True),
-        plan_fold(context, budget(400, 300), keep_tokens=0, pressed=True),
+        plan_fold(context, budget(10_000_000), keep_tokens=0, fold_all=True),
+        plan_fold(context, budget(400, 300), keep_tokens=0, may_cut_fresh_turns=True),
     ]
     for plan in plans:
-        pieces = [piece for run in plan.runs for piece in chunks(run, {}, size)]
+        pieces = [piece for run in plan.spans for piece in split_span(run, {}, size)]
         gone = set(folded(plan))
         for message in messages:
             before = message.seq - 1
@@ -96,7 +96,7 @@ def test_calls_are_never_torn_from_their_results(messages: list[Message], size: 
 @given(histories(min_size=1, max_size=20), st.integers(1, 2_000))
 @random_histories
 def test_chunks_partition_a_run(messages: list[Message], size: int) -> None:
-    pieces = chunks(Run(tuple(messages), sum(m.token_count for m in messages)), {}, size)
+    pieces = split_span(MessageSpan(tuple(messages), sum(m.token_count for m in messages)), {}, size)
     assert [m for piece in pieces for m in piece.messages] == messages
     assert sum(piece.tokens for piece in pieces) == sum(m.token_count for m in messages)
     for piece in pieces:
@@ -107,7 +107,7 @@ def test_chunks_partition_a_run(messages: list[Message], size: int) -> None:
 
 def test_chunks_are_cut_between_turns_where_that_is_possible() -> None:
     log = turns(20, words=30)
-    pieces = chunks(Run(tuple(log), 0), {}, 1_000)
+    pieces = split_span(MessageSpan(tuple(log), 0), {}, 1_000)
     assert len(pieces) > 2
     assert all(piece.messages[0].role == "user" for piece in pieces)
 
@@ -115,12 +115,12 @@ def test_chunks_are_cut_between_turns_where_that_is_possible() -> None:
 def test_one_or_two_turns_are_left_alone() -> None:
     for number in (0, 1, 2):
         for everything in (False, True):
-            assert not plan_fold(context_of(turns(number)), budget(), keep_tokens=0, everything=everything).runs
+            assert not plan_fold(context_of(turns(number)), budget(), keep_tokens=0, fold_all=everything).spans
 
 
 def test_what_was_said_before_the_first_of_two_turns_is_left_alone_too() -> None:
-    log = numbered([said("assistant", "welcome, ask me anything"), *turns(2)])
-    assert not plan_fold(context_of(log), budget(), keep_tokens=0, everything=True).runs
+    log = numbered([text_message("assistant", "welcome, ask me anything"), *turns(2)])
+    assert not plan_fold(context_of(log), budget(), keep_tokens=0, fold_all=True).spans
 
 
 def test_what_still_fits_under_the_low_water_mark_stays() -> None:
@@ -128,35 +128,37 @@ def test_what_still_fits_under_the_low_water_mark_stays() -> None:
     per_turn = log[-1].token_count + log[-2].token_count
     plan = plan_fold(context_of(log), budget(), keep_tokens=4 * per_turn + 10)
     assert folded(plan) == list(range(1, 13))
-    assert folded(plan_fold(context_of(log), budget(), keep_tokens=4 * per_turn + 10, everything=True)) == list(
+    assert folded(plan_fold(context_of(log), budget(), keep_tokens=4 * per_turn + 10, fold_all=True)) == list(
         range(1, 17)
     )
 
 
 def test_several_user_messages_in_a_row_are_one_turn() -> None:
-    log = numbered([*turns(3), said("user", "one"), said("user", "two"), said("user", "three")])
+    log = numbered([*turns(3), text_message("user", "one"), text_message("user", "two"), text_message("user", "three")])
     assert turn_starts(log) == [0, 2, 4, 6]
-    assert folded(plan_fold(context_of(log), budget(), keep_tokens=0, everything=True)) == [1, 2, 3, 4]
+    assert folded(plan_fold(context_of(log), budget(), keep_tokens=0, fold_all=True)) == [1, 2, 3, 4]
 
 
 def test_runs_end_where_a_summary_or_a_gap_stands() -> None:
     log = turns(8)
     summaries = [summary_of(log[4:8], "facts")]
-    plan = plan_fold(context_of(log, summaries=summaries), budget(), keep_tokens=0, everything=True)
-    assert [[m.seq for m in run.messages] for run in plan.runs] == [[1, 2, 3, 4], [9, 10, 11, 12]]
+    plan = plan_fold(context_of(log, summaries=summaries), budget(), keep_tokens=0, fold_all=True)
+    assert [[m.seq for m in run.messages] for run in plan.spans] == [[1, 2, 3, 4], [9, 10, 11, 12]]
 
 
 def test_pressed_changes_nothing_while_the_newest_turns_fit() -> None:
     context = context_of(turns(10))
-    assert plan_fold(context, budget(), keep_tokens=0, pressed=True) == plan_fold(context, budget(), keep_tokens=0)
+    assert plan_fold(context, budget(), keep_tokens=0, may_cut_fresh_turns=True) == plan_fold(
+        context, budget(), keep_tokens=0
+    )
 
 
 def test_a_turn_longer_than_the_window_is_cut_between_its_calls() -> None:
-    steps = [said("user", "go")]
+    steps = [text_message("user", "go")]
     for i in range(100):
         steps.append(Message(id="d", role="assistant", parts=(ToolPart(tool_name="f", tool_call_id=f"c{i}"),)))
         steps.append(Message(id="d", role="tool", parts=(ToolResultPart(tool_call_id=f"c{i}", output="x " * 100),)))
-    plan = plan_fold(context_of(numbered(steps)), budget(5_000, 1_000), keep_tokens=0, pressed=True)
+    plan = plan_fold(context_of(numbered(steps)), budget(5_000, 1_000), keep_tokens=0, may_cut_fresh_turns=True)
     gone = folded(plan)
     assert 1 not in gone
     assert gone[0] == 2

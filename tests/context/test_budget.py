@@ -20,7 +20,7 @@ def model(context_limit: int, max_output_tokens: int) -> ModelInfo:
 
 
 def test_usable_tokens_are_what_output_and_headroom_leave() -> None:
-    config = CompactionConfig(soft_threshold_fraction=0.5, low_water_fraction=0.2, summary_share=0.25)
+    config = CompactionConfig(soft_threshold_fraction=0.5, low_water_fraction=0.2, summary_fraction=0.25)
     budget = make_budget(model(200_000, 32_000), config, 1_000)
     assert budget.usable_tokens == 200_000 - 32_000 - 20_000
     assert budget.max_output_tokens == 32_000
@@ -31,7 +31,7 @@ def test_usable_tokens_are_what_output_and_headroom_leave() -> None:
 
 @pytest.mark.parametrize(("limit", "output"), [(8_192, 1_024), (8_192, 8_000), (4_096, 4_000), (32_768, 16_000)])
 def test_a_model_too_small_for_the_reserves_gets_smaller_ones_and_a_warning(limit: int, output: int) -> None:
-    with pytest.warns(SmallModelWarning, match=r"compaction_output_budget=20,000.*Lower compaction_output_budget"):
+    with pytest.warns(SmallModelWarning, match=r"compaction_output_budget=20,000.*lower compaction_output_budget"):
         budget = make_budget(model(limit, output), CompactionConfig(), 20)
     assert budget.usable_tokens >= limit // 2
     assert budget.usable_tokens + budget.max_output_tokens <= limit
@@ -53,7 +53,7 @@ def test_marks_that_no_compaction_could_reach_are_refused_with_field_value_and_r
         "low_water_fraction=0.15",
         "soft_threshold_fraction=0.6",
         "148,000",
-        "Shorten the system",
+        "shorten the system",
     ):
         assert expected in text
 

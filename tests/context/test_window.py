@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mnesis.context.assemble import MARKER_TOKENS, SMALLEST_EXCERPT_TOKENS, SMALLEST_ROOM_TOKENS, assemble
-from mnesis.context.markers import excerpt, left_out, omitted_span
+from mnesis.context.assemble import MARKER_TOKENS, MIN_AVAILABLE_TOKENS, MIN_EXCERPT_TOKENS, assemble
+from mnesis.context.markers import excerpt, omitted_part_marker, omitted_span_marker
 from mnesis.errors import ContextIrreducibleError
 from mnesis.formats.anthropic import anthropic_messages
-from mnesis.formats.openai import chat_messages, sendable
+from mnesis.formats.openai import chat_messages, replace_lone_surrogates
 from mnesis.ids import new_id
 from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import (
@@ -37,14 +37,14 @@ from tests.support.histories import (
     contexts,
     count,
     numbered,
-    said,
+    text_message,
     turns,
 )
 
 random_histories = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-OMITTED = re.compile(r"\[Messages? (\d+)(?: to (\d+) \([\d,]+\))? (?:are|is) not shown here")
+OMITTED = re.compile(r"\[Messages? (\d+)(?: to (\d+) \([\d,]+\))? (?:are|is) left out to save space")
 
 
 def window_of(context: ActiveContext, budget_tokens: int, **kwargs: object) -> Window:
@@ -74,7 +74,7 @@ def newest_question(context: ActiveContext) -> Message | None:
     return asked[-1] if asked else None
 
 
-@given(contexts(), st.integers(SMALLEST_ROOM_TOKENS, 6_000))
+@given(contexts(), st.integers(MIN_AVAILABLE_TOKENS, 6_000))
 @random_histories
 def test_whatever_the_history_the_window_fits_is_valid_and_loses_nothing(context: ActiveContext, room: int) -> None:
     window = window_of(context, context.session.system_tokens + room)
@@ -99,22 +99,22 @@ def test_with_room_enough_everything_is_shown_as_it_is(context: ActiveContext) -
     for message in (item for item in context.items if isinstance(item, Message)):
         for part in message.parts:
             if isinstance(part, TextPart) and part.text.strip():
-                assert sendable(part.text) in chat
-                assert sendable(part.text) in anthropic
+                assert replace_lone_surrogates(part.text) in chat
+                assert replace_lone_surrogates(part.text) in anthropic
     shown = {m.id: m for m in window.messages}
     for item in context.items:
         if isinstance(item, Message) and item.role == "user":
             assert shown[item.id].parts == item.parts
 
 
-@given(contexts(min_size=1), st.integers(SMALLEST_ROOM_TOKENS, 6_000))
+@given(contexts(min_size=1), st.integers(MIN_AVAILABLE_TOKENS, 6_000))
 @random_histories
 def test_the_same_context_gives_the_same_window(context: ActiveContext, room: int) -> None:
     assert window_of(context, room + 100) == window_of(context, room + 100)
 
 
 def test_the_newest_user_message_is_verbatim_when_it_fits() -> None:
-    log = numbered([*turns(60, words=40), said("user", "and now: which port did we choose?")])
+    log = numbered([*turns(60, words=40), text_message("user", "and now: which port did we choose?")])
     for budget in (200, 500, 2_000):
         window = window_of(context_of(log), budget)
         assert window.messages[-1].parts == log[-1].parts
@@ -145,7 +145,7 @@ def test_one_message_larger_than_the_window_is_shown_in_part_with_a_pointer(part
 
 
 def test_a_long_text_is_shown_with_its_head_and_its_tail() -> None:
-    log = numbered([said("user", "the very beginning " + "word " * 30_000 + " the very end")])
+    log = numbered([text_message("user", "the very beginning " + "word " * 30_000 + " the very end")])
     shown = chat_messages(window_of(context_of(log), 1_000).messages)[0]["content"]
     assert shown.startswith("the very beginning")
     assert shown.endswith("the very end")
@@ -154,7 +154,9 @@ def test_a_long_text_is_shown_with_its_head_and_its_tail() -> None:
 def test_signed_reasoning_larger_than_the_window_makes_room() -> None:
     thought = "hmm " * 30_000
     parts = (ReasoningPart(text=thought, provider={"type": "thinking", "thinking": thought}), TextPart(text="done"))
-    log = numbered([said("user", "think"), Message(id="d", role="assistant", parts=parts), said("user", "and?")])
+    log = numbered(
+        [text_message("user", "think"), Message(id="d", role="assistant", parts=parts), text_message("user", "and?")]
+    )
     window = window_of(context_of(log), 2_000)
     check_fits(window)
     assert "done" in str(chat_messages(window.messages))
@@ -163,8 +165,8 @@ def test_signed_reasoning_larger_than_the_window_makes_room() -> None:
 def test_a_marker_names_a_result_that_stands_before_an_empty_message_of_a_tool() -> None:
     call = Message(id="draft", role="assistant", parts=(ToolPart(tool_name="look", tool_call_id="a"),))
     result = Message(id="draft", role="tool", parts=(ToolResultPart(tool_call_id="a"),))
-    old = [said("user", f"t{number}") for number in range(30)]
-    new = [said("user", "new " * 150), said("assistant", "x")]
+    old = [text_message("user", f"t{number}") for number in range(30)]
+    new = [text_message("user", "new " * 150), text_message("assistant", "x")]
     context = context_of(numbered([*old, call, Message(id="draft", role="tool"), result, *new]))
     window = window_of(context, 300)
     assert window.omitted == 33
@@ -172,7 +174,7 @@ def test_a_marker_names_a_result_that_stands_before_an_empty_message_of_a_tool()
 
 
 def test_a_thousand_tiny_messages_fit() -> None:
-    log = numbered([said(("user", "assistant")[i % 2], f"t{i}") for i in range(1_000)])
+    log = numbered([text_message(("user", "assistant")[i % 2], f"t{i}") for i in range(1_000)])
     window = window_of(context_of(log), 1_000)
     check_fits(window)
     check_complete(context_of(log), window)
@@ -192,7 +194,7 @@ def test_a_message_of_a_thousand_tiny_parts_fits() -> None:
 
 @pytest.mark.parametrize("budget", [1_000, 4_000, 20_000])
 def test_one_turn_of_two_hundred_tool_calls_fits(budget: int) -> None:
-    steps = [said("user", "please go through the whole repository")]
+    steps = [text_message("user", "please go through the whole repository")]
     for i in range(200):
         call = ToolPart(tool_name="read", tool_call_id=f"c{i}", input={"path": f"src/file{i}.py"})
         steps.append(Message(id="d", role="assistant", parts=(call,)))
@@ -213,7 +215,7 @@ def test_two_hundred_parallel_calls_in_one_message_fit(budget: int) -> None:
     results = tuple(ToolResultPart(tool_call_id=f"c{i}", output="line\n" * 100) for i in range(200))
     log = numbered(
         [
-            said("user", "read them all"),
+            text_message("user", "read them all"),
             Message(id="d", role="assistant", parts=calls),
             Message(id="d", role="tool", parts=results),
         ]
@@ -284,7 +286,7 @@ def test_what_makes_room_moves_in_strides_so_that_the_beginning_stays_the_same()
 
 
 def test_the_newest_user_message_stays_verbatim_as_long_as_it_fits() -> None:
-    log = numbered([*turns(30), said("user", "first words " + "word " * 1_100 + "last words")])
+    log = numbered([*turns(30), text_message("user", "first words " + "word " * 1_100 + "last words")])
     window = window_of(context_of(log), 1_500)
     check_fits(window)
     assert window.messages[-1] == log[-1]
@@ -303,7 +305,7 @@ def test_the_newest_user_message_stays_verbatim_as_long_as_it_fits() -> None:
 )
 def test_markers_and_pointers_keep_to_the_room_that_is_planned_for_them(estimator: TokenEstimator) -> None:
     message_id = new_id("msg")
-    assert estimator.estimate(omitted_span(1_000_000, 9_999_999, 9_000_000)) + 4 <= MARKER_TOKENS
+    assert estimator.estimate(omitted_span_marker(1_000_000, 9_999_999, 9_000_000)) + 4 <= MARKER_TOKENS
     pointer = excerpt("word " * 150_000, 0, estimator.estimate, message_id)
-    assert estimator.estimate(pointer) + 4 <= SMALLEST_EXCERPT_TOKENS
-    assert estimator.estimate(left_out("reasoning", message_id)) + 4 <= SMALLEST_EXCERPT_TOKENS
+    assert estimator.estimate(pointer) + 4 <= MIN_EXCERPT_TOKENS
+    assert estimator.estimate(omitted_part_marker("reasoning", message_id)) + 4 <= MIN_EXCERPT_TOKENS

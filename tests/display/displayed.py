@@ -81,7 +81,7 @@ def every_display(text: str, count: int = 3) -> list[Any]:
     )
     outputs = Message(id="o", role="tool", parts=(ToolResultPart(tool_call_id="1", tool_name="t", output=text),))
     messages = (calls, outputs, *(message(n, text) for n in range(count)))
-    attempts = tuple(CompactionAttempt(level=1, refused=text) for _ in range(count))
+    attempts = tuple(CompactionAttempt(level=1, rejection=text) for _ in range(count))
     done = [MapResult(index=n, success=True, output={"said": text}) for n in range(count)]
     failed = [MapResult(index=n + count, success=False, error=text, error_kind="timeout") for n in range(count)]
     agents = [

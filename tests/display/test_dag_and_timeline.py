@@ -91,12 +91,12 @@ def test_deep_and_wide_trees_are_cut_and_say_so() -> None:
 def test_a_tree_too_large_for_a_page_is_shown_as_far_as_it_goes() -> None:
     page = Elements(dag_of("\"'<&" * 100, leaves=2_000)._repr_html_())
     assert page.tags.count("div") > 50
-    assert "more, not shown" in page.text
+    assert "more, omitted" in page.text
 
 
 def test_a_tree_of_as_many_nodes_as_are_shown_says_nothing_of_more() -> None:
-    assert "more, not shown" not in str(dag_of("x", leaves=199))
-    assert "more, not shown" in str(dag_of("x", leaves=200))
+    assert "more, omitted" not in str(dag_of("x", leaves=199))
+    assert "more, omitted" in str(dag_of("x", leaves=200))
 
 
 def test_a_timeline_tells_each_turn_with_the_compactions_that_followed_it() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from mnesis.display.text import STAND_IN
+from mnesis.display.text import REPLACEMENT
 from tests.display.displayed import Elements, every_display, printed, window
 
 NASTY = {
@@ -68,7 +68,7 @@ def test_what_was_said_is_shown_and_what_cannot_be_is_marked() -> None:
         console = printed(value, 200)
         for shown in (text, console):
             if type(value).__name__ != "MapBatch":  # shows the value as Python would write it
-                assert f"<b>{STAND_IN}[1m {STAND_IN} & [red] {STAND_IN}" in shown, type(value).__name__
+                assert f"<b>{REPLACEMENT}[1m {REPLACEMENT} & [red] {REPLACEMENT}" in shown, type(value).__name__
 
 
 @pytest.mark.parametrize("name", NASTY)

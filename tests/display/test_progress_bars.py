@@ -41,7 +41,7 @@ def attached(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def worked(**options: Any) -> None:
     with progress("reading [red]x[/red] \x1b[2J", 3, **options) as bar:
         bar.advance()
-        bar.expect(2)
+        bar.set_total(2)
         bar.advance(1)
 
 
@@ -96,7 +96,7 @@ def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch, off: str) -> No
 
 def test_a_caller_can_keep_it_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = attached(monkeypatch)
-    worked(shown=False)
+    worked(enabled=False)
     assert terminal.getvalue() == ""
 
 

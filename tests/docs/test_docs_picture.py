@@ -17,7 +17,7 @@ def picture() -> object:
 
 def test_the_session_in_the_picture_is_the_one_that_is_measured_now(picture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MNESIS_MOCK_LLM", raising=False)
-    stored, measured = picture.stored(), picture.measured()
+    stored, measured = picture.load_rows(), picture.measure_session()
     assert [row[0] for row in stored] == [row[0] for row in measured]
     assert folds(stored) == folds(measured), "run python docs/pictures/draw.py"
     # Ids are part of what is counted, and some take a token more than others.
@@ -30,7 +30,7 @@ def folds(rows: list[tuple[int, ...]]) -> list[int]:
 
 
 def test_the_context_in_the_picture_stays_within_the_window(picture) -> None:
-    rows = picture.stored()
+    rows = picture.load_rows()
     assert len(folds(rows)) >= 5
     assert all(context <= usable for _, context, *_, usable in rows)
     assert rows[-1][3] > 4 * rows[-1][5]
@@ -39,8 +39,8 @@ def test_the_context_in_the_picture_stays_within_the_window(picture) -> None:
 def test_drawing_the_same_figures_gives_the_same_picture(picture, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     once, twice = tmp_path / "once.svg", tmp_path / "twice.svg"
-    picture.draw(picture.stored(), once)
-    picture.draw(picture.stored(), twice)
+    picture.draw(picture.load_rows(), once)
+    picture.draw(picture.load_rows(), twice)
     assert once.read_bytes() == twice.read_bytes()
     assert "compaction" in once.read_text("utf-8")
     assert "http" not in "".join(

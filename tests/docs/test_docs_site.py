@@ -75,7 +75,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 def test_the_reference_shows_what_docstrings_say(site: Path) -> None:
     text = (site / "api.html").read_text("utf-8")
-    assert "A conversation with a model, kept verbatim in a database" in text
+    assert "A conversation with a model, stored verbatim in a database" in text
     assert "context_for_next_turn" in text
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.openai_server import OpenAIServer, Say
+from tests.support.openai_server import OpenAIServer, Reply
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {
@@ -35,15 +35,22 @@ PRINTED = {
         r"gave: seat 14A",
         r"10 assistant",
     ],
-    "04": [r"'# Hives", r"as a csv:", r"20,000 rows, 3 columns", r"4713: ?\S*", r"4711,white,\d+", r"the same: True"],
+    "04": [
+        r"'# Hives",
+        r"as a csv:",
+        r"20,000 rows, 3 columns",
+        r"4713: ?\S*",
+        r"4711,white,\d+",
+        r"Identical bytes: True",
+    ],
     "05": [r"40 results, 0 failures; some were", r"Verdict\(", r"white: 1 turn", r"success: True; .* session: 1"],
     "06": [r"compacted: [\d,]+ -> [\d,]+", r"turn 30:", r"holds all 60 messages"],
-    "07": [r"Whole: \[Mock LLM response", r"Tokens: \d+", r"Stored all the same: 18\d characters by the assistant"],
+    "07": [r"Complete: \[Mock LLM response", r"Tokens: \d+", r"Stored nevertheless: 18\d characters by the assistant"],
     "08": [r"AI:    You are Ada", r"4 messages in the history"],
     "09": [
         r"72 jars on shelf 6\.  \(messages in the agent's state: [1-9]\)",
         r"log: 24, summaries: [1-9]",
-        r"word: Shelf 1",
+        r"verbatim: Shelf 1",
     ],
     "10": [r"Chat: It leaves at 21:10", r"Chat: You asked about the night train", r"6 messages in the history"],
     "11": [r"at 21:10", r"Saved: \d+ bytes", r"(calls a tool)", r"tool      21:10 to Lisbon"],
@@ -101,7 +108,7 @@ def test_an_example_prints_what_it_promises_without_a_key(number: str, tmp_path:
 @pytest.mark.parametrize("number", sorted(NATIVE))
 def test_an_example_runs_with_a_real_model(number: str, tmp_path: Path) -> None:
     skip_without_packages(number)
-    with OpenAIServer(Say(NATIVE[number])) as server:
+    with OpenAIServer(Reply(NATIVE[number])) as server:
         printed = run(
             script_of(number),
             tmp_path,

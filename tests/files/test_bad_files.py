@@ -19,7 +19,7 @@ import pytest
 from mnesis import FileConfig
 from mnesis.errors import ChangedFileError, FileError, MissingFileError, UnsuitableFileError
 from mnesis.files import LargeFileHandler, source_file
-from mnesis.files.source_file import chunks_of
+from mnesis.files.source_file import read_chunks
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 20.0
@@ -88,7 +88,7 @@ BAD: dict[str, tuple[Callable[[Path], Path | str], type[FileError], str]] = {
     "links in a circle": (a_loop, UnsuitableFileError, "cannot be read"),
     "a NUL in its name": (lambda where: f"{where}/a\0b", UnsuitableFileError, "null"),
     "a name too long": (lambda where: where / ("n" * 4_000), UnsuitableFileError, "too long"),
-    "no name": (lambda where: "", UnsuitableFileError, "no path"),
+    "no name": (lambda where: "", UnsuitableFileError, "not a path"),
     "a terabyte": (too_large, UnsuitableFileError, "1,000,000,000,000 bytes"),
     "endless proc file": (lambda where: "/proc/self/maps", ChangedFileError, "changed"),
 }
@@ -123,7 +123,7 @@ async def test_a_file_without_permission_is_refused(tmp_path: Path, handler: Lar
 async def test_any_other_name_is_taken_and_stays_on_one_line_for_the_model(
     name: str, tmp_path: Path, handler: LargeFileHandler
 ) -> None:
-    from mnesis.formats.openai import file_reference
+    from mnesis.formats.text import file_reference
 
     (tmp_path / name).write_text("many words in here " * 500)
     result = await handler.handle_file(tmp_path / name)
@@ -144,7 +144,7 @@ def rewriting(path: Path, times: int) -> Callable[..., Iterator[bytes]]:
     left = [times]
 
     def read(where: str, max_bytes: int) -> Iterator[bytes]:
-        reading = chunks_of(where, max_bytes)
+        reading = read_chunks(where, max_bytes)
         yield next(reading)
         if left[0] > 0:
             left[0] -= 1
@@ -161,13 +161,13 @@ async def test_a_file_that_changes_once_is_read_again_and_one_that_never_rests_i
     path = tmp_path / "growing.log"
     path.write_bytes(b"x" * size)
     for module in ("mnesis.files.storage", "mnesis.files.handler"):
-        monkeypatch.setattr(f"{module}.chunks_of", rewriting(path, source_file.ATTEMPTS - 1))
+        monkeypatch.setattr(f"{module}.read_chunks", rewriting(path, source_file.MAX_ATTEMPTS - 1))
     result = await handler.handle_file(path)
     taken = result.inline_content.encode() if result.is_inline else handler.storage.read(result.file_ref.content_id)  # type: ignore[union-attr]
     assert taken == path.read_bytes()
     before = len(list(handler.storage.directory.rglob("*.size")))
     for module in ("mnesis.files.storage", "mnesis.files.handler"):
-        monkeypatch.setattr(f"{module}.chunks_of", rewriting(path, source_file.ATTEMPTS))
+        monkeypatch.setattr(f"{module}.read_chunks", rewriting(path, source_file.MAX_ATTEMPTS))
     with pytest.raises(ChangedFileError, match=r"growing\.log"):
         await handler.handle_file(path)
     assert len(list(handler.storage.directory.rglob("*.size"))) == before
@@ -179,7 +179,7 @@ def test_a_file_that_shrinks_or_is_overwritten_while_it_is_read_is_noticed(chang
     path = tmp_path / "file"
     path.write_bytes(b"a" * 3_000_000)
     os.utime(path, (1, 1))
-    reading = chunks_of(str(path), 10**9)
+    reading = read_chunks(str(path), 10**9)
     next(reading)
     with path.open("r+b") as file:
         if change == "truncated":
@@ -193,7 +193,7 @@ def test_a_file_that_shrinks_or_is_overwritten_while_it_is_read_is_noticed(chang
 def test_a_file_removed_while_it_is_read_is_still_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"a" * 3_000_000)
-    reading = chunks_of(str(path), 10**9)
+    reading = read_chunks(str(path), 10**9)
     first = next(reading)
     path.unlink()
     assert len(first) + sum(map(len, reading)) == 3_000_000
@@ -205,7 +205,7 @@ def test_a_file_that_grows_without_end_is_not_read_without_end(tmp_path: Path) -
     read: list[int] = []
 
     def growing() -> None:
-        for chunk in chunks_of(str(path), 10**9):
+        for chunk in read_chunks(str(path), 10**9):
             read.append(len(chunk))
             with path.open("ab") as file:
                 file.write(b"b" * 100_000)
@@ -270,7 +270,7 @@ async def test_taking_in_a_file_leaves_the_event_loop_free(
     path = tmp_path / "large.txt"
     path.write_bytes(b"some words in a line\n" * 400_000)
     seen: set[int] = set()
-    for module, name in (("storage", "chunks_of"), ("summaries", "explore"), ("handler", "file_tokens")):
+    for module, name in (("storage", "read_chunks"), ("summary_cache", "explore"), ("handler", "estimate_file_tokens")):
         function = getattr(importlib.import_module(f"mnesis.files.{module}"), name)
 
         def noted(*given: Any, function: Callable[..., Any] = function, **named: Any) -> Any:
@@ -288,8 +288,8 @@ def test_no_file_is_left_open_by_refusals(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     for _ in range(min(limit, 50)):
         with pytest.raises(UnsuitableFileError):
-            list(chunks_of(str(tmp_path), 10))
+            list(read_chunks(str(tmp_path), 10))
         with pytest.raises(UnsuitableFileError):
-            list(chunks_of("/etc/passwd", 1))
+            list(read_chunks("/etc/passwd", 1))
     if before:
         assert len(os.listdir("/proc/self/fd")) <= before + 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mnesis.files.explorers import code
-from mnesis.files.explorers.code_patterns import by_patterns
+from mnesis.files.explorers.code_patterns import outline_by_patterns
 from mnesis.files.explorers.source import Source
 from tests.files.explored import explored, text_of
 
@@ -179,10 +179,10 @@ def test_grammar_and_patterns_find_the_same(name: str, tmp_path: Path) -> None:
     path = tmp_path / "content"
     path.write_text(content)
     language = explored(name, content).file_type
-    by_grammar = code.outline_of(Source(path, 30), language)
+    by_grammar = code.build_outline(Source(path, 30), language)
     assert not by_grammar.notes
     assert (by_grammar.imports, paths(by_grammar)) == (imports, declared)
-    approximate = by_patterns(language, content)
+    approximate = outline_by_patterns(language, content)
     assert (approximate.imports, paths(approximate)) == (imports, declared)
 
 

@@ -78,7 +78,7 @@ def test_rows_are_counted_across_the_pieces_a_file_is_read_in() -> None:
     counted = table.Table(",")
     content = b'a,b\n1,"x\ny"\n2,"z ""q"" w"\n3,"""\n"""\n'
     for at in range(len(content)):  # each byte on its own: every quote and line end lies on a border
-        table._count(counted, content[at : at + 1])
+        table._count_lines(counted, content[at : at + 1])
     assert (counted.rows, counted.lines, counted.inside_quotes) == (4, 6, False)
 
 

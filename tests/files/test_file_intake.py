@@ -231,12 +231,12 @@ async def test_a_message_without_files_is_recorded_without_waiting_for_anything_
     async def never(*_: object) -> list[Any]:
         raise AssertionError("taken in")
 
-    monkeypatch.setattr(type(session._scope), "taken_in", never)
+    monkeypatch.setattr(type(session._core), "offload_large_parts", never)
     await session.record(
         "hello " * 50_000, [TextPart(text="x" * 300_000), ToolPart(tool_name="t", tool_call_id="c", output="y" * 200)]
     )
     await session.send("hello")
-    assert "files" not in vars(session._scope)
+    assert "files" not in vars(session._core)
 
 
 async def test_every_id_stays_named_however_often_the_context_is_folded(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ async def test_an_output_that_was_moved_out_is_not_pruned_away(tmp_path: Path) -
         plain = ToolPart(tool_name="fetch", tool_call_id="d", output="kept inline " * 60)
         await session.record("Fetch", [call, plain])
         await talk(session, 4)
-        await session._upkeep.sweep("hard")
+        await session._compactor.sweep("hard")
         assert LOG_ID in str(await session.context_for_next_turn())
 
 

@@ -17,7 +17,7 @@ from mnesis.errors import (
     FileNotStoredError,
     LLMBadRequestError,
     NotFoundError,
-    RecallRefusedError,
+    RecallDeniedError,
 )
 from mnesis.sync import SyncSession
 from mnesis.testing import ScriptedLLM
@@ -55,7 +55,7 @@ class Tools:
 
 async def with_content(session: MnesisSession, content: bytes | str, name: str = "data.bin") -> str:
     """Put content into the session; its id."""
-    ref = await session.files.keep(content.encode() if isinstance(content, str) else content, name)
+    ref = await session.files.store_content(content.encode() if isinstance(content, str) else content, name)
     await session.record(["see", ref], "ok")
     return ref.content_id
 
@@ -153,7 +153,7 @@ async def test_a_grant_is_drawn_on_by_all_and_ends(session: MnesisSession) -> No
     tools = Tools(session, grant)
     for _ in range(3):
         await tools("lcm_read_file", file_id=file_id)
-    with pytest.raises(RecallRefusedError, match="used up"):
+    with pytest.raises(RecallDeniedError, match="used up"):
         await tools("lcm_read_file", file_id=file_id)
     assert 0 < grant.spent_tokens <= 1_500
     assert {use.tool for use in grant.uses} == {"lcm_read_file"}
@@ -167,9 +167,9 @@ async def test_a_limited_grant_opens_only_the_files_behind_its_summaries(session
     summary = next(each for each in await session.summaries() if inside in each.file_ids)
     tools = Tools(session, Grant(summary_ids=frozenset([summary.id])))
     assert "INFO request" in await tools("lcm_read_file", file_id=inside)
-    with pytest.raises(RecallRefusedError, match="does not cover"):
+    with pytest.raises(RecallDeniedError, match="does not cover"):
         await tools("lcm_read_file", file_id=outside)
-    with pytest.raises(RecallRefusedError, match="does not cover"):
+    with pytest.raises(RecallDeniedError, match="does not cover"):
         await tools("lcm_search_file", file_id=outside, pattern="x")
 
 
@@ -203,7 +203,7 @@ async def test_the_beginning_of_an_id_is_enough_where_it_is_the_only_one(session
     twin = file_id[:10] + "0" * 54
     ref = FileRefPart(content_id=twin, path="twin")
     await session.record([ref], "ok")
-    with pytest.raises(ConfigurationError, match="2 files begin"):
+    with pytest.raises(ConfigurationError, match="2 files have ids that begin"):
         await session.read_file(file_id[:8])
     with pytest.raises(FileNotStoredError, match=twin):
         await session.read_file(twin)
@@ -276,7 +276,7 @@ async def test_a_search_finds_every_line_in_order_with_its_number_and_goes_on_fr
         assert one.text.startswith("needle")
         after = await session.search_file(file_id, "NEEDLE", ignore_case=True, limit=1, cursor=found[4].next_cursor)
         assert after.matches == (found[5],)
-        with pytest.raises(ConfigurationError, match="no cursor of this search"):
+        with pytest.raises(ConfigurationError, match="not a cursor of this search"):
             await session.search_file(file_id, "other", cursor=found[4].next_cursor)
 
 

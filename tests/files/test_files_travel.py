@@ -26,7 +26,7 @@ def run(*arguments: object) -> Result:
 @pytest.fixture
 def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An export that carries a log and a binary file, each in several lines."""
-    monkeypatch.setattr(export_files, "PIECE_BYTES", 3_000)
+    monkeypatch.setattr(export_files, "CHUNK_BYTES", 3_000)
 
     async def recorded() -> None:
         (tmp_path / "a.log").write_text(LOG)

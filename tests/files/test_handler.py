@@ -199,7 +199,7 @@ async def test_a_model_sums_up_prose_once_and_structure_stays_beside_it(tmp_path
 async def test_a_failing_summary_model_leaves_the_structural_summary_says_so_once_and_is_asked_again_for_the_next_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llm_summary, "_said_of", set())
+    monkeypatch.setattr(llm_summary, "_warned_models", set())
     plain = (await made(tmp_path).handle_file("story.txt", content=PROSE)).file_ref
     llm = ScriptedLLM([LLMTimeoutError("too slow"), LLMTimeoutError("too slow"), "", "Now it works."])
     handler = made(tmp_path, exploration_summary_model="test/broken", llm=llm)
@@ -253,5 +253,5 @@ async def test_cancelling_leaves_nothing_half_done(tmp_path: Path, handler: Larg
 async def test_content_that_is_neither_text_nor_bytes_is_refused_by_name(
     content: Any, handler: LargeFileHandler
 ) -> None:
-    with pytest.raises(UnsuitableFileError, match=r"content of 'a\.txt' is text or bytes, not "):
+    with pytest.raises(UnsuitableFileError, match=r"content of 'a\.txt' must be text or bytes, not "):
         await handler.handle_file("a.txt", content=content)

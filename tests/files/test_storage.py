@@ -112,7 +112,7 @@ def test_only_the_user_may_look_in(tmp_path: Path) -> None:
 def test_a_damaged_file_is_never_read_as_if_it_were_whole(storage: FileStorage, damage: bytes) -> None:
     stored = storage.add(b"sixteen bytes ..")
     stored.path.write_bytes(damage)
-    for read in (storage.read, storage.verified):
+    for read in (storage.read, storage.find_verified):
         with pytest.raises(DamagedFileError, match=stored.content_id) as caught:
             read(stored.content_id)
         assert caught.value.path == str(stored.path)

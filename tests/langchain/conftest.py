@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +8,7 @@ import pytest
 pytest.importorskip("langchain_core")
 
 from mnesis import Engine, concurrency, sync
-
-ReadLog = Callable[[str], list[tuple[str, str]]]
+from tests.support.langchain_fakes import ReadLog
 
 
 @pytest.fixture

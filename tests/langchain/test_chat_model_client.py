@@ -15,7 +15,7 @@ from mnesis.config import CompactionConfig
 from mnesis.errors import ContextOverflowError, LLMError, LLMTimeoutError
 from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest
 from mnesis.models.usage import TokenUsage
-from tests.langchain.chat_fakes import FakeModel, answering, named, said
+from tests.support.langchain_fakes import FakeModel, scripted_model, session_config, texts_of
 
 SMALL = MnesisConfig(
     compaction=CompactionConfig(compaction_output_budget=1_000),
@@ -41,7 +41,7 @@ def request(**fields: Any) -> LLMRequest:
 
 async def test_it_asks_the_model_and_gives_its_answer() -> None:
     usage = {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7}
-    model = answering(AIMessage([{"type": "text", "text": "hello"}], usage_metadata=usage))
+    model = scripted_model(AIMessage([{"type": "text", "text": "hello"}], usage_metadata=usage))
     reply = await ChatModelClient(model).complete(request())
     assert isinstance(ChatModelClient(model), LLM)
     assert (reply.text, reply.usage) == ("hello", TokenUsage(input=5, output=2, total=7))
@@ -54,7 +54,7 @@ async def test_any_runnable_from_messages_to_text_will_do() -> None:
 
 
 async def test_a_stream_is_one_piece_and_the_reply() -> None:
-    pieces = [piece async for piece in ChatModelClient(answering("hello")).stream(request())]
+    pieces = [piece async for piece in ChatModelClient(scripted_model("hello")).stream(request())]
     assert pieces[0] == Delta(text="hello")
     assert isinstance(pieces[1], LLMReply)
 
@@ -65,10 +65,10 @@ async def test_what_the_model_raises_is_a_failed_call() -> None:
 
     OwnOverflow.__name__ = "ContextOverflowError"
     with pytest.raises(LLMError, match="boom") as caught:
-        await ChatModelClient(answering(ValueError("boom"))).complete(request())
+        await ChatModelClient(scripted_model(ValueError("boom"))).complete(request())
     assert isinstance(caught.value.__cause__, ValueError)
     with pytest.raises(ContextOverflowError):
-        await ChatModelClient(answering(OwnOverflow("long"))).complete(request())
+        await ChatModelClient(scripted_model(OwnOverflow("long"))).complete(request())
 
 
 async def test_a_model_that_does_not_answer_in_time_is_given_up() -> None:
@@ -88,8 +88,8 @@ def filled(engine: Engine, **options: Any) -> list[BaseMessage]:
 
 
 def test_a_history_is_summarised_by_the_chat_model_it_is_given(engine: Engine) -> None:
-    model = answering(*[SUMMARY] * 50)
-    assert SUMMARY in said(filled(engine, llm=model))[0]
+    model = scripted_model(*[SUMMARY] * 50)
+    assert SUMMARY in texts_of(filled(engine, llm=model))[0]
     assert model.asked
 
 
@@ -105,25 +105,25 @@ def test_without_a_model_summaries_are_extracts_and_no_model_is_called(
         raise LLMError("a model was called")
 
     monkeypatch.setattr("mnesis.llm.litellm.LiteLLM.complete", refuse)
-    assert "without a model" in said(filled(engine))[0]
+    assert "without a model" in texts_of(filled(engine))[0]
     assert {summary.level for summary in session.summaries()} == {3}
     assert called == []
 
 
 def test_a_model_that_fails_leaves_nothing_lost(engine: Engine) -> None:
-    window = filled(engine, llm=answering(*[ValueError("boom")] * 50))
+    window = filled(engine, llm=scripted_model(*[ValueError("boom")] * 50))
     assert window[0].additional_kwargs == {"lc_source": "summarization"}
     assert len(MnesisChatMessageHistory("s", engine=engine, view="full").messages) == 50
 
 
 def test_summaries_are_runs_of_their_own_tagged_and_seen_by_the_models_callbacks(engine: Engine) -> None:
     mine, outer = Recorder(), Recorder()
-    writer = answering(*[SUMMARY] * 50).model_copy(update={"callbacks": [mine]})
+    writer = scripted_model(*[SUMMARY] * 50).model_copy(update={"callbacks": [mine]})
     memory = MnesisMemory(
         FakeModel(messages=(AIMessage("word " * 90) for _ in range(99))), engine=engine, llm=writer, config=SMALL
     )
     for number in range(25):
-        memory.invoke(f"q{number} " + "word " * 90, {**named("s"), "callbacks": [outer]})
+        memory.invoke(f"q{number} " + "word " * 90, {**session_config("s"), "callbacks": [outer]})
     assert mine.runs
     assert all(run["parent_run_id"] is None and {"mnesis:summary", "nostream"} <= set(run["tags"]) for run in mine.runs)
     assert len(outer.runs) == 25

@@ -12,7 +12,7 @@ from langchain_mnesis import compact_messages
 from langchain_mnesis.messages.convert import to_record
 from mnesis.errors import ConfigurationError, ContextIrreducibleError, InvalidMessageError
 from mnesis.tokens import TokenEstimator, message_tokens
-from tests.langchain.chat_fakes import FakeModel, answering, said
+from tests.support.langchain_fakes import FakeModel, scripted_model, texts_of
 
 
 def conversation(turns: int, words: int = 40) -> list[BaseMessage]:
@@ -67,9 +67,9 @@ def test_more_is_kept_where_more_is_asked_for() -> None:
 
 
 def test_the_users_own_model_writes_the_summary() -> None:
-    model = answering("they spoke of words, of other words, and of nothing besides")
+    model = scripted_model("they spoke of words, of other words, and of nothing besides")
     shown = compact_messages(conversation(60, 20), max_tokens=3_000, llm=model)
-    assert "nothing besides" in said(shown)[0]
+    assert "nothing besides" in texts_of(shown)[0]
     assert model.asked
 
 
@@ -79,8 +79,8 @@ async def test_it_stands_in_a_chain() -> None:
     chain = prompt | compact_messages(max_tokens=1_500) | model
     assert (await chain.ainvoke({"past": conversation(40), "q": "and now?"})).content == "answer 1"
     assert (await chain.abatch([{"past": [], "q": "hi"}]))[0].content == "answer 2"
-    assert said(model.asked[0])[0] == "rules"
-    assert said(model.asked[0])[-1] == "and now?"
+    assert texts_of(model.asked[0])[0] == "rules"
+    assert texts_of(model.asked[0])[-1] == "and now?"
     assert tokens(model.asked[0]) <= 1_500
 
 
@@ -128,7 +128,7 @@ def test_whatever_the_tool_calls_pairs_stay_whole_and_the_list_fits(
     "form", ["hello", HumanMessage("hello"), {"messages": ["hello"]}, iter([HumanMessage("hello")]), ("hello",)]
 )
 def test_every_form_of_messages_is_understood(form: Any) -> None:
-    assert said(compact_messages(form, max_tokens=500)) == ["hello"]
+    assert texts_of(compact_messages(form, max_tokens=500)) == ["hello"]
 
 
 def test_what_is_no_list_of_messages_is_refused() -> None:

@@ -12,8 +12,7 @@ from langchain_core.messages import HumanMessage
 
 from langchain_mnesis import mnesis_history
 from mnesis import concurrency
-from tests.langchain.chat_fakes import FakeModel
-from tests.langchain.test_importing import written
+from tests.support.langchain_fakes import FakeModel, write_sql_history
 
 PAGE = Path(__file__).parents[2] / "docs" / "langchain.md"
 BLOCK = re.compile(r"(<!-- not run[^>]*-->\n)?```python\n(.*?)```", re.DOTALL)
@@ -23,7 +22,7 @@ BLOCK = re.compile(r"(<!-- not run[^>]*-->\n)?```python\n(.*?)```", re.DOTALL)
 def test_the_blocks_of_the_page_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MNESIS_DB", str(tmp_path / "default.db"))
-    written(tmp_path / "old.db", {"ada": [HumanMessage("from before")]})
+    write_sql_history(tmp_path / "old.db", {"ada": [HumanMessage("from before")]})
     monkeypatch.setattr("langchain.chat_models.init_chat_model", lambda name: FakeModel())
     namespace: dict[str, Any] = {}
     blocks = [code for skipped, code in BLOCK.findall(PAGE.read_text()) if not skipped]

@@ -23,8 +23,7 @@ from mnesis import Engine, MnesisConfig, ModelOverrides, concurrency
 from mnesis.config import CompactionConfig
 from mnesis.errors import ConfigurationError, InvalidMessageError, MnesisStoreError, StoreFullError
 from mnesis.store.sqlite import SqliteStore
-from tests.langchain.chat_fakes import said
-from tests.langchain.conftest import ReadLog
+from tests.support.langchain_fakes import ReadLog, texts_of
 
 CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 SMALL = MnesisConfig(
@@ -82,16 +81,16 @@ def test_messages_are_a_snapshot_until_this_history_writes(engine: Engine) -> No
     other.add_user_message("from elsewhere")
     assert one.messages == []
     one.refresh()
-    assert said(one.messages) == ["from elsewhere"]
+    assert texts_of(one.messages) == ["from elsewhere"]
     one.add_ai_message("seen")
-    assert said(one.messages) == ["from elsewhere", "seen"]
+    assert texts_of(one.messages) == ["from elsewhere", "seen"]
 
 
 def test_the_list_is_the_callers_own(engine: Engine) -> None:
     one = history(engine)
     one.add_user_message("a")
     one.messages.append(HumanMessage("not stored"))
-    assert said(one.messages) == ["a"]
+    assert texts_of(one.messages) == ["a"]
 
 
 def test_clear_empties_the_view_and_keeps_the_log(engine: Engine) -> None:
@@ -101,7 +100,7 @@ def test_clear_empties_the_view_and_keeps_the_log(engine: Engine) -> None:
     assert one.messages == []
     assert len(history(engine, view="full").messages) == 2
     one.add_user_message("anew")
-    assert said(one.messages) == ["anew"]
+    assert texts_of(one.messages) == ["anew"]
 
 
 def test_purge_erases(engine: Engine) -> None:
@@ -111,7 +110,7 @@ def test_purge_erases(engine: Engine) -> None:
     one.purge()
     assert history(engine, view="full").messages == []
     other.add_user_message("a session of the same name")
-    assert said(history(engine, view="full").messages) == ["a session of the same name"]
+    assert texts_of(history(engine, view="full").messages) == ["a session of the same name"]
 
 
 def test_setting_messages_replaces_the_view(engine: Engine) -> None:
@@ -120,7 +119,7 @@ def test_setting_messages_replaces_the_view(engine: Engine) -> None:
     kept = one.messages[1:]
     one.messages = kept
     assert one.messages == kept
-    assert said(history(engine, view="full").messages) == ["a", "b", "c", "b", "c"]
+    assert texts_of(history(engine, view="full").messages) == ["a", "b", "c", "b", "c"]
 
 
 def test_a_message_with_a_known_id_is_stored_once(engine: Engine, log: ReadLog) -> None:
@@ -137,7 +136,7 @@ def test_other_content_under_a_known_id_takes_the_older_ones_place_in_the_view(e
     for text in ("first", "second", "first", "third", "second"):
         one.add_messages([AIMessage(text, id="1")])
         assert one.messages == [AIMessage(text, id="1")]
-    assert said(history(engine, view="full").messages) == ["first", "second", "first", "third", "second"]
+    assert texts_of(history(engine, view="full").messages) == ["first", "second", "first", "third", "second"]
 
 
 def test_one_batch_may_hold_a_message_twice(engine: Engine) -> None:
@@ -145,7 +144,7 @@ def test_one_batch_may_hold_a_message_twice(engine: Engine) -> None:
     one.add_messages([AIMessage("a", id="1"), AIMessage("a", id="1"), AIMessage("b", id="1")])
     assert one.messages == [AIMessage("b", id="1")]
     one.add_messages([AIMessage("b", id="1")])
-    assert said(history(engine, view="full").messages) == ["a", "b"]
+    assert texts_of(history(engine, view="full").messages) == ["a", "b"]
 
 
 def test_a_folded_message_that_is_edited_and_edited_back_is_shown_as_it_was(engine: Engine) -> None:
@@ -176,10 +175,10 @@ def test_a_remove_message_takes_messages_out_of_the_view_alone(engine: Engine) -
     one = history(engine)
     one.add_messages([HumanMessage("a", id="1"), AIMessage("b", id="2")])
     one.add_messages([RemoveMessage(id="1"), RemoveMessage(id="unknown"), HumanMessage("c")])
-    assert said(one.messages) == ["b", "c"]
+    assert texts_of(one.messages) == ["b", "c"]
     one.add_messages([RemoveMessage(id="__remove_all__"), HumanMessage("d")])
-    assert said(one.messages) == ["d"]
-    assert said(history(engine, view="full").messages) == ["a", "b", "c", "d"]
+    assert texts_of(one.messages) == ["d"]
+    assert texts_of(history(engine, view="full").messages) == ["a", "b", "c", "d"]
 
 
 def test_streamed_pieces_come_back_as_messages_unless_chunks_are_wanted(engine: Engine) -> None:
@@ -229,7 +228,7 @@ def test_an_orphaned_result_is_shown_as_text(engine: Engine) -> None:
     one = history(engine)
     one.add_messages([HumanMessage("a"), ToolMessage("42", tool_call_id="gone")])
     assert [type(message) for message in one.messages] == [HumanMessage, HumanMessage]
-    assert "42" in said(one.messages)[1]
+    assert "42" in texts_of(one.messages)[1]
 
 
 def test_a_message_of_ten_megabytes_is_kept_whole_and_shown_in_part(engine: Engine) -> None:
@@ -253,7 +252,7 @@ def test_any_non_empty_string_is_a_session_id(engine: Engine) -> None:
     for name in ("żółć/🐘 '\";--", "a" * 5_000, " "):
         one = history(engine, name)
         one.add_user_message(name)
-        assert said(history(engine, name).messages) == [name]
+        assert texts_of(history(engine, name).messages) == [name]
 
 
 def test_what_is_no_message_is_refused_before_anything_is_stored(engine: Engine) -> None:
@@ -305,7 +304,7 @@ async def test_async_methods_never_use_the_executor(engine: Engine, monkeypatch:
 async def test_concurrent_writers_lose_nothing_and_store_a_shared_message_once(engine: Engine) -> None:
     shared = HumanMessage("shared", id="same")
     await asyncio.gather(*(history(engine).aadd_messages([shared, AIMessage(str(n))]) for n in range(20)))
-    assert sorted(said(await history(engine, view="full").aget_messages())) == sorted(
+    assert sorted(texts_of(await history(engine, view="full").aget_messages())) == sorted(
         ["shared", *(str(n) for n in range(20))]
     )
 
@@ -337,7 +336,7 @@ def test_what_a_callback_could_not_store_is_stored_before_the_next_read(
         with pytest.raises(MnesisStoreError):
             _ = factory("s").messages
     factory("s").add_user_message("c")
-    assert said(factory("s").messages) == ["a", "b", "c"]
+    assert texts_of(factory("s").messages) == ["a", "b", "c"]
 
 
 def test_the_default_database_is_the_one_the_environment_names_at_the_call(
@@ -347,7 +346,7 @@ def test_the_default_database_is_the_one_the_environment_names_at_the_call(
         monkeypatch.setenv("MNESIS_DB", str(tmp_path / name))
         one = mnesis_history("s")
         one.add_user_message(name)
-        assert said(mnesis_history("s").messages) == [name]
+        assert texts_of(mnesis_history("s").messages) == [name]
         assert mnesis_history("s").engine is one.engine
         concurrency.run(one.engine.close())
     assert {"one.db", "two.db"} <= {path.name for path in tmp_path.iterdir()}
@@ -358,5 +357,5 @@ def test_a_process_that_closes_nothing_exits_with_everything_stored(tmp_path: Pa
     environment = {"MNESIS_DB": str(tmp_path / "s.db"), "PYTHONPATH": "integrations", "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
     engine = Engine(tmp_path / "s.db")
-    assert said(history(engine).messages) == ["kept"]
+    assert texts_of(history(engine).messages) == ["kept"]
     concurrency.run(engine.close())

@@ -13,7 +13,7 @@ def test_a_history_hands_out_the_recall_tools_with_one_call(engine: Engine) -> N
     history = MnesisChatMessageHistory("s", engine=engine)
     tools = {tool.name: tool for tool in history.recall_tools()}
     assert set(tools) == {"lcm_grep", "lcm_describe", "lcm_expand"}
-    assert "nothing was said" in tools["lcm_grep"].invoke({"pattern": "KX-"})
+    assert "no messages yet" in tools["lcm_grep"].invoke({"pattern": "KX-"})
     history.add_messages([HumanMessage(FACT), AIMessage("noted")])
     assert "KX-4471" in tools["lcm_grep"].invoke({"pattern": r"KX-\d+"})
 
@@ -36,3 +36,12 @@ def test_all_their_calls_share_one_grant(engine: Engine) -> None:
     assert [use.tool for use in grant.uses] == ["lcm_grep", "lcm_grep"]
     grant.revoke()
     assert "KX-4471" not in grep.invoke({"pattern": "KX"})
+
+
+def test_invalid_arguments_are_reported_to_the_model(engine: Engine) -> None:
+    history = MnesisChatMessageHistory("s", engine=engine)
+    history.add_messages([HumanMessage(FACT)])
+    grep = next(tool for tool in history.recall_tools() if tool.name == "lcm_grep")
+    assert "pattern is required" in grep.invoke({"query": "KX"})
+    assert "query is not a parameter" in grep.invoke({"query": "KX"})
+    assert "pattern must be a string, not 5" in grep.invoke({"pattern": 5})

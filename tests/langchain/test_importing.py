@@ -1,17 +1,16 @@
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage, message_to_dict
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_mnesis import MnesisChatMessageHistory, aimport_sql_history, import_sql_history
 from mnesis import Engine
 from mnesis.errors import ConfigurationError, InvalidMessageError
-from tests.langchain.chat_fakes import said
+from tests.support.langchain_fakes import texts_of, write_sql_history
 
 MESSAGES: list[BaseMessage] = [
     HumanMessage("hi", id="same"),
@@ -21,35 +20,26 @@ MESSAGES: list[BaseMessage] = [
 ]
 
 
-def written(path: Path, sessions: dict[str, list[BaseMessage]], table: str = "message_store") -> Path:
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            f'CREATE TABLE IF NOT EXISTS "{table}" (id INTEGER PRIMARY KEY, session_id TEXT, message TEXT)'
-        )
-        for session_id, messages in sessions.items():
-            rows = [(session_id, json.dumps(message_to_dict(message))) for message in messages]
-            connection.executemany(f'INSERT INTO "{table}" (session_id, message) VALUES (?, ?)', rows)
-    return path
-
-
 def test_every_session_is_copied_in_order_with_its_ids(engine: Engine, tmp_path: Path) -> None:
-    source = written(tmp_path / "old.db", {"b": MESSAGES, "a": [HumanMessage(str(n)) for n in range(1_200)]})
+    source = write_sql_history(tmp_path / "old.db", {"b": MESSAGES, "a": [HumanMessage(str(n)) for n in range(1_200)]})
     assert import_sql_history(source, engine=engine) == {"a": 1_200, "b": 4}
     assert MnesisChatMessageHistory("b", engine=engine, view="full").messages == MESSAGES
-    assert said(MnesisChatMessageHistory("a", engine=engine, view="full").messages) == [str(n) for n in range(1_200)]
+    assert texts_of(MnesisChatMessageHistory("a", engine=engine, view="full").messages) == [
+        str(n) for n in range(1_200)
+    ]
 
 
 async def test_doing_it_again_copies_only_what_came_since(engine: Engine, tmp_path: Path) -> None:
-    source = written(tmp_path / "old.db", {"a": MESSAGES})
+    source = write_sql_history(tmp_path / "old.db", {"a": MESSAGES})
     await aimport_sql_history(source, engine=engine)
     assert await aimport_sql_history(source, engine=engine) == {"a": 0}
-    written(source, {"a": [HumanMessage("later")]})
+    write_sql_history(source, {"a": [HumanMessage("later")]})
     assert await aimport_sql_history(source, engine=engine) == {"a": 1}
     assert len(await MnesisChatMessageHistory("a", engine=engine, view="full").aget_messages()) == 5
 
 
 def test_the_source_is_only_read_and_may_be_any_table(engine: Engine, tmp_path: Path) -> None:
-    source = written(tmp_path / "old.db", {"a": MESSAGES}, table="my old table's")
+    source = write_sql_history(tmp_path / "old.db", {"a": MESSAGES}, table="my old table's")
     before = source.read_bytes()
     source.chmod(0o400)
     assert import_sql_history(source, engine=engine, table_name="my old table's") == {"a": 4}
@@ -59,7 +49,7 @@ def test_the_source_is_only_read_and_may_be_any_table(engine: Engine, tmp_path: 
 def test_what_is_not_there_is_named(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere\.db"):
         import_sql_history(tmp_path / "nowhere.db", engine=engine)
-    source = written(tmp_path / "old.db", {"a": MESSAGES})
+    source = write_sql_history(tmp_path / "old.db", {"a": MESSAGES})
     with pytest.raises(ConfigurationError, match="other_table"):
         import_sql_history(source, engine=engine, table_name="other_table")
     with closing(sqlite3.connect(source)) as connection, connection:

@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
-from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
+from langchain_core.runnables import RunnableGenerator, RunnableLambda
 
 from langchain_mnesis import MnesisMemory
 from langchain_mnesis.sessions import Sessions
@@ -16,8 +16,15 @@ from mnesis import Engine, concurrency, sync
 from mnesis.errors import ConfigurationError, InvalidMessageError, StoreFullError
 from mnesis.models.session import Interruption
 from mnesis.store.sqlite import SqliteStore
-from tests.langchain.chat_fakes import FakeModel, answering, named, said
-from tests.langchain.conftest import ReadLog
+from tests.support.langchain_fakes import (
+    RUNNABLE_CALLS,
+    FakeModel,
+    ReadLog,
+    run_astream,
+    scripted_model,
+    session_config,
+    texts_of,
+)
 
 CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 
@@ -26,31 +33,7 @@ def interruptions(engine: Engine, session_id: str = "s") -> list[Interruption]:
     return sync.SyncSession.load(session_id, engine=engine).interruptions()
 
 
-async def _astream(chain: Runnable[Any, Any], value: Any) -> None:
-    async for _ in chain.astream(value, named("s")):
-        pass
-
-
-async def _astream_events(chain: Runnable[Any, Any], value: Any) -> None:
-    kinds = [event["event"] async for event in chain.astream_events(value, named("s"))]
-    assert "on_chat_model_stream" in kinds
-
-
-async def _inside(chain: Runnable[Any, Any], value: Any) -> None:
-    chain.invoke(value, named("s"))
-
-
-CALLS: dict[str, Any] = {
-    "invoke": lambda chain, value: chain.invoke(value, named("s")),
-    "stream": lambda chain, value: list(chain.stream(value, named("s"))),
-    "batch": lambda chain, value: chain.batch([value], named("s")),
-    "transform": lambda chain, value: list(chain.transform(iter([value]), named("s"))),
-    "ainvoke": lambda chain, value: asyncio.run(chain.ainvoke(value, named("s"))),
-    "abatch": lambda chain, value: asyncio.run(chain.abatch([value], named("s"))),
-    "astream": lambda chain, value: asyncio.run(_astream(chain, value)),
-    "astream_events": lambda chain, value: asyncio.run(_astream_events(chain, value)),
-    "invoke in a running loop": lambda chain, value: asyncio.run(_inside(chain, value)),
-}
+CALLS = {**RUNNABLE_CALLS, "transform": lambda chain, value: list(chain.transform(iter([value]), session_config("s")))}
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -62,7 +45,7 @@ def test_every_way_of_calling_keeps_both_sides_and_shows_what_came_before(
     for number in (1, 2, 3):
         CALLS[call](memory, f"question {number}")
     expected = [text for n in (1, 2, 3) for text in (f"question {n}", f"answer {n}")]
-    assert said(model.asked[-1]) == expected[:-1]
+    assert texts_of(model.asked[-1]) == expected[:-1]
     assert [text for _, text in log("s")] == expected
 
 
@@ -84,7 +67,7 @@ def test_every_form_of_input_is_understood(value: Any, engine: Engine, log: Read
         seen.append(given)
         return "yes"
 
-    MnesisMemory(RunnableLambda(answer), engine=engine).invoke(value, named("s"))
+    MnesisMemory(RunnableLambda(answer), engine=engine).invoke(value, session_config("s"))
     assert log("s") == [("user", "hi"), ("assistant", "yes")]
     assert type(seen[0]) is (dict if isinstance(value, dict) else list)
 
@@ -93,9 +76,9 @@ def test_history_under_a_key_of_its_own(engine: Engine, log: ReadLog) -> None:
     prompt = ChatPromptTemplate.from_messages([("system", "be brief"), MessagesPlaceholder("past"), ("human", "{q}")])
     model = FakeModel()
     memory = MnesisMemory(prompt | model, engine=engine, input_messages_key="q", history_messages_key="past")
-    memory.invoke({"q": "one"}, named("s"))
-    memory.invoke({"q": "two"}, named("s"))
-    assert said(model.asked[-1]) == ["be brief", "one", "answer 1", "two"]
+    memory.invoke({"q": "one"}, session_config("s"))
+    memory.invoke({"q": "two"}, session_config("s"))
+    assert texts_of(model.asked[-1]) == ["be brief", "one", "answer 1", "two"]
     assert [text for _, text in log("s")] == ["one", "answer 1", "two", "answer 2"]
 
 
@@ -114,24 +97,26 @@ def test_tool_messages_on_the_way_are_kept(engine: Engine) -> None:
 
 
 def test_structured_answers_are_kept_as_text(engine: Engine, log: ReadLog) -> None:
-    MnesisMemory(RunnableLambda(lambda _: {"city": "Oslo", "degrees": 3}), engine=engine).invoke("hi", named("s"))
+    MnesisMemory(RunnableLambda(lambda _: {"city": "Oslo", "degrees": 3}), engine=engine).invoke(
+        "hi", session_config("s")
+    )
     assert log("s")[1] == ("assistant", '{"city": "Oslo", "degrees": 3}')
 
 
 def test_messages_given_again_are_not_stored_again(engine: Engine, log: ReadLog) -> None:
     memory = MnesisMemory(FakeModel(), engine=engine)
     first = HumanMessage("one", id="1")
-    memory.invoke([first], named("s"))
-    memory.invoke([first, HumanMessage("two", id="2")], named("s"))
+    memory.invoke([first], session_config("s"))
+    memory.invoke([first, HumanMessage("two", id="2")], session_config("s"))
     assert [text for _, text in log("s")] == ["one", "answer 1", "two", "answer 2"]
 
 
 def test_a_batch_on_one_session_loses_nothing(engine: Engine, log: ReadLog) -> None:
     model = FakeModel()
-    MnesisMemory(model, engine=engine).batch([f"q{number}" for number in range(8)], named("s"))
+    MnesisMemory(model, engine=engine).batch([f"q{number}" for number in range(8)], session_config("s"))
     texts = [text for _, text in log("s")]
     assert sorted(texts) == sorted([f"q{n}" for n in range(8)] + [f"answer {n}" for n in range(1, 9)])
-    assert all(said(asked)[-1].startswith("q") for asked in model.asked)
+    assert all(texts_of(asked)[-1].startswith("q") for asked in model.asked)
 
 
 def test_a_turn_is_not_shown_what_another_call_asked_after_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,18 +128,18 @@ def test_a_turn_is_not_shown_what_another_call_asked_after_it(engine: Engine, mo
 
     monkeypatch.setattr(Sessions, "window", with_another_turn)
     model = FakeModel()
-    MnesisMemory(model, engine=engine).invoke("mine", named("s"))
-    assert said(model.asked[0]) == ["mine"]
+    MnesisMemory(model, engine=engine).invoke("mine", session_config("s"))
+    assert texts_of(model.asked[0]) == ["mine"]
 
 
 def test_a_call_that_fails_leaves_the_question_and_a_note(engine: Engine, log: ReadLog) -> None:
-    memory = MnesisMemory(answering(ValueError("boom"), "better"), engine=engine)
+    memory = MnesisMemory(scripted_model(ValueError("boom"), "better"), engine=engine)
     with pytest.raises(ValueError, match="boom"):
-        memory.invoke("one", named("s"))
+        memory.invoke("one", session_config("s"))
     assert log("s") == [("user", "one")]
     [note] = interruptions(engine)
     assert (note.kind, note.error_type, note.error, note.after_seq) == ("failed", "ValueError", "boom", 1)
-    memory.invoke("two", named("s"))
+    memory.invoke("two", session_config("s"))
     assert [text for _, text in log("s")] == ["one", "two", "better"]
 
 
@@ -163,7 +148,7 @@ def test_a_stream_that_breaks_leaves_its_partial_answer(engine: Engine, log: Rea
         yield from ("half ", "an ")
         raise ConnectionError("gone")
 
-    stream = MnesisMemory(RunnableGenerator(broken), engine=engine).stream("one", named("s"))
+    stream = MnesisMemory(RunnableGenerator(broken), engine=engine).stream("one", session_config("s"))
     with pytest.raises(ConnectionError):
         list(stream)
     [note] = interruptions(engine)
@@ -172,7 +157,7 @@ def test_a_stream_that_breaks_leaves_its_partial_answer(engine: Engine, log: Rea
 
 
 def test_a_stream_closed_early_leaves_its_partial_answer(engine: Engine, log: ReadLog) -> None:
-    stream = MnesisMemory(answering("one two three"), engine=engine).stream("question", named("s"))
+    stream = MnesisMemory(scripted_model("one two three"), engine=engine).stream("question", session_config("s"))
     assert next(stream).content == "one"
     stream.close()  # type: ignore[attr-defined]  # a generator
     [note] = interruptions(engine)
@@ -181,7 +166,7 @@ def test_a_stream_closed_early_leaves_its_partial_answer(engine: Engine, log: Re
 
 
 async def test_an_async_stream_closed_early_leaves_its_partial_answer(engine: Engine) -> None:
-    stream = MnesisMemory(answering("one two three"), engine=engine).astream("question", named("s"))
+    stream = MnesisMemory(scripted_model("one two three"), engine=engine).astream("question", session_config("s"))
     assert (await anext(stream)).content == "one"
     await stream.aclose()  # type: ignore[attr-defined]  # a generator
     [note] = await asyncio.to_thread(interruptions, engine)
@@ -197,7 +182,7 @@ async def test_a_cancelled_call_leaves_the_question_and_a_note(engine: Engine) -
         await asyncio.Event().wait()
 
     memory = MnesisMemory(RunnableGenerator(hang), engine=engine)
-    for call in (memory.ainvoke("one", named("s")), _astream(memory, "two")):
+    for call in (memory.ainvoke("one", session_config("s")), run_astream(memory, "two")):
         task = asyncio.create_task(call)  # type: ignore[arg-type]  # both are coroutines
         await asked.wait()
         asked.clear()
@@ -211,21 +196,21 @@ async def test_a_cancelled_call_leaves_the_question_and_a_note(engine: Engine) -
 def test_what_the_store_refuses_is_raised(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     model = FakeModel()
     memory = MnesisMemory(model, engine=engine)
-    memory.invoke("one", named("s"))
+    memory.invoke("one", session_config("s"))
 
     async def full(*args: Any, **kwargs: Any) -> None:
         raise StoreFullError("no space left", db_path="here")
 
     monkeypatch.setattr(SqliteStore, "append", full)
     with pytest.raises(StoreFullError):
-        memory.invoke("two", named("s"))
+        memory.invoke("two", session_config("s"))
     assert len(model.asked) == 1
 
 
 def test_the_session_is_named_by_the_config(engine: Engine, log: ReadLog) -> None:
     memory = MnesisMemory(FakeModel(), engine=engine)
     memory.invoke("a", {"configurable": {"thread_id": "t"}})
-    memory.with_config(named("s")).invoke("b")
+    memory.with_config(session_config("s")).invoke("b")
     MnesisMemory(FakeModel(), engine=engine, session_key=("user", "chat")).invoke(
         "c", {"configurable": {"user": "u", "chat": "c"}}
     )
@@ -233,7 +218,9 @@ def test_the_session_is_named_by_the_config(engine: Engine, log: ReadLog) -> Non
     assert [log(name)[0][1] for name in ("t", "s", "u/c", "fixed")] == ["a", "b", "c", "d"]
 
 
-@pytest.mark.parametrize("config", [None, {"configurable": {}}, {"configurable": {"session_id": ""}}, named(7)])  # type: ignore[arg-type]  # what is tested
+@pytest.mark.parametrize(
+    "config", [None, {"configurable": {}}, {"configurable": {"session_id": ""}}, session_config(7)]
+)  # type: ignore[arg-type]  # what is tested
 def test_a_call_without_a_session_is_refused(config: Any, engine: Engine) -> None:
     with pytest.raises(ConfigurationError):
         MnesisMemory(FakeModel(), engine=engine).invoke("a", config)
@@ -242,14 +229,14 @@ def test_a_call_without_a_session_is_refused(config: Any, engine: Engine) -> Non
 @pytest.mark.parametrize("value", [7, b"x", {"a": "x", "b": "y"}])
 def test_an_input_without_messages_is_refused_before_anything_is_stored(value: Any, engine: Engine) -> None:
     with pytest.raises(InvalidMessageError):
-        MnesisMemory(FakeModel(), engine=engine).invoke(value, named("s"))
+        MnesisMemory(FakeModel(), engine=engine).invoke(value, session_config("s"))
     assert concurrency.run(engine.sessions()).sessions == ()
 
 
 def test_its_run_is_traced_with_the_runs_inside_it(engine: Engine) -> None:
     async def kinds() -> list[tuple[str, int]]:
         chain = MnesisMemory(FakeModel(), engine=engine)
-        return [(e["event"], len(e["parent_ids"])) async for e in chain.astream_events("hi", named("s"))]
+        return [(e["event"], len(e["parent_ids"])) async for e in chain.astream_events("hi", session_config("s"))]
 
     events = asyncio.run(kinds())
     assert events[0] == ("on_chain_start", 0)
@@ -264,7 +251,7 @@ def test_an_agent_with_memory_keeps_its_tool_rounds(engine: Engine) -> None:
         """Search."""
         return f"found {q}"
 
-    model = answering(
+    model = scripted_model(
         AIMessage("", tool_calls=[CALL]), "done", AIMessage("", tool_calls=[{**CALL, "id": "c2"}]), "again"
     )
     memory = MnesisMemory(agents.create_agent(model, [search]), engine=engine, session_id="s")
@@ -272,7 +259,7 @@ def test_an_agent_with_memory_keeps_its_tool_rounds(engine: Engine) -> None:
     assert len(list(memory.stream({"messages": [("user", "once more")]}))) == 3
     roles = [m.role for m in sync.SyncSession.load("s", engine=engine).messages()]
     assert roles == ["user", "assistant", "tool", "assistant"] * 2
-    assert said(model.asked[-1])[:5] == ["go", "", "found x", "done", "once more"]
+    assert texts_of(model.asked[-1])[:5] == ["go", "", "found x", "done", "once more"]
 
 
 @pytest.mark.parametrize("mode", ["updates", "values", ["updates", "values"]])
@@ -283,7 +270,7 @@ def test_whatever_an_agent_streams_its_messages_are_kept_once(engine: Engine, mo
         """Search."""
         return f"found {q}"
 
-    model = answering(AIMessage("let me see", tool_calls=[CALL]), "done and done")
+    model = scripted_model(AIMessage("let me see", tool_calls=[CALL]), "done and done")
     memory = MnesisMemory(agents.create_agent(model, [search]), engine=engine, session_id="s")
     assert list(memory.stream({"messages": [("user", "go")]}, stream_mode=mode))
     kept = sync.SyncSession.load("s", engine=engine).messages()
@@ -305,7 +292,7 @@ def test_pieces_of_several_messages_with_metadata_become_these_messages(engine: 
         yield ("messages", (AIMessageChunk(" and done", id="b"), {}))
         yield ("updates", {"tools": {"messages": [ToolMessage("found", tool_call_id="c1", id="t")]}})
 
-    assert len(list(MnesisMemory(RunnableGenerator(stream), engine=engine).stream("go", named("s")))) == 7
+    assert len(list(MnesisMemory(RunnableGenerator(stream), engine=engine).stream("go", session_config("s")))) == 7
     assert log("s") == [
         ("user", "go"),
         ("assistant", "let me see"),
@@ -317,6 +304,6 @@ def test_pieces_of_several_messages_with_metadata_become_these_messages(engine: 
 def test_a_system_message_of_the_user_is_kept(engine: Engine, log: ReadLog) -> None:
     model = FakeModel()
     given: list[BaseMessage] = [SystemMessage("rules"), HumanMessage("hi")]
-    MnesisMemory(model, engine=engine).invoke(given, named("s"))
+    MnesisMemory(model, engine=engine).invoke(given, session_config("s"))
     assert model.asked[0] == given
     assert log("s")[0] == ("system", "rules")

@@ -23,8 +23,7 @@ from mnesis import Engine, MnesisConfig, ModelOverrides, concurrency, sync
 from mnesis.config import CompactionConfig
 from mnesis.errors import ConfigurationError, StoreFullError
 from mnesis.store.sqlite import SqliteStore
-from tests.langchain.chat_fakes import FakeModel, answering, said
-from tests.langchain.conftest import ReadLog
+from tests.support.langchain_fakes import FakeModel, ReadLog, scripted_model, texts_of
 
 THREAD = {"configurable": {"thread_id": "t"}}
 SMALL = MnesisConfig(
@@ -63,17 +62,17 @@ def window_of(engine: Engine, session_id: str) -> list[str]:
 
 
 def test_every_message_of_an_agent_is_logged_once_tool_rounds_included(engine: Engine, log: ReadLog) -> None:
-    model = answering(call("search", "c1", q="a"), "done", "and again")
+    model = scripted_model(call("search", "c1", q="a"), "done", "and again")
     asked = agent(model, engine, tools=[search])
     ask(asked, "one")
     ask(asked, "two")
     expected = [("user", "one"), ("assistant", ""), ("tool", "found a"), ("assistant", "done")]
     assert log("t") == [*expected, ("user", "two"), ("assistant", "and again")]
-    assert said(model.asked[-1]) == ["one", "", "found a", "done", "two"]
+    assert texts_of(model.asked[-1]) == ["one", "", "found a", "done", "two"]
 
 
 async def test_async_calls_and_streams_do_the_same(engine: Engine) -> None:
-    model = answering(call("search", "c1", q="a"), "done", "streamed")
+    model = scripted_model(call("search", "c1", q="a"), "done", "streamed")
     asked = agent(model, engine, tools=[search])
     await asked.ainvoke({"messages": [("user", "one")]}, THREAD)
     async for _ in asked.astream({"messages": [("user", "two")]}, THREAD, stream_mode="messages"):
@@ -129,14 +128,14 @@ def test_one_question_and_many_tool_rounds_always_fit_and_pairs_stay_whole(
         """Look."""
         return "seen " * 60
 
-    model = answering(*(call("look", f"c{n}", q=str(n)) for n in range(40)), "done")
+    model = scripted_model(*(call("look", f"c{n}", q=str(n)) for n in range(40)), "done")
     asked = agent(model, engine, tools=[look], trigger=("messages", 20), keep=("messages", 8), state=kind)
     state = asked.invoke({"messages": [("user", "the one question")]}, {**THREAD, "recursion_limit": 200})["messages"]
     assert len(log("t")) == 82
     assert len(state) == 82 if kind == "keep" else len(state) < 40
     for messages in [*model.asked, state]:
         assert len(messages) < 24 or messages is state
-        assert any("the one question" in text for text in said(messages))
+        assert any("the one question" in text for text in texts_of(messages))
         calls = [c["id"] for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]
         results = [m.tool_call_id for m in messages if isinstance(m, ToolMessage)]
         assert calls == results
@@ -166,7 +165,7 @@ def test_a_session_begun_natively_is_what_the_agent_sees(engine: Engine) -> None
     session.record("earlier question", "earlier answer")
     model = FakeModel()
     ask(agent(model, engine), "one")
-    assert said(model.asked[-1]) == ["earlier question", "earlier answer", "one"]
+    assert texts_of(model.asked[-1]) == ["earlier question", "earlier answer", "one"]
     again = sync.SyncSession.load("t", engine=engine)
     assert (again.model, again.system_prompt) == ("openai/gpt-4o", "native")
 
@@ -178,10 +177,10 @@ def test_what_is_removed_from_the_state_leaves_the_view_not_the_log(engine: Engi
     answer = ask(asked, "two")[1]
     asked.update_state(THREAD, {"messages": [RemoveMessage(id=answer.id)]})
     ask(asked, "three")
-    assert said(model.asked[-1]) == ["one", "two", "answer 2", "three"]
+    assert texts_of(model.asked[-1]) == ["one", "two", "answer 2", "three"]
     asked.update_state(THREAD, {"messages": [RemoveMessage(id=REMOVE_ALL_MESSAGES), HumanMessage("anew")]})
     ask(asked, "four")
-    assert said(model.asked[-1]) == ["anew", "four"]
+    assert texts_of(model.asked[-1]) == ["anew", "four"]
     assert len(log("t")) == 9
 
 
@@ -191,7 +190,7 @@ def test_a_message_edited_in_the_state_is_shown_as_edited(engine: Engine, log: R
     first = ask(asked, "one")[0]
     asked.update_state(THREAD, {"messages": [HumanMessage("better", id=first.id)]})
     ask(asked, "two")
-    assert said(model.asked[-1]) == ["better", "answer 1", "two"]
+    assert texts_of(model.asked[-1]) == ["better", "answer 1", "two"]
     assert ("user", "one") in log("t")
 
 
@@ -203,7 +202,7 @@ def test_an_edit_made_while_no_process_ran_is_shown_in_its_place(engine: Engine)
             first = asked.get_state(THREAD).values["messages"][0]
             asked.update_state(THREAD, {"messages": [HumanMessage("better", id=first.id)]})
         ask(asked, f"question {place}")
-    assert said(model.asked[-1]) == ["better", "answer 1", "question 1", "answer 2", "question 2"]
+    assert texts_of(model.asked[-1]) == ["better", "answer 1", "question 1", "answer 2", "question 2"]
 
 
 class Array:
@@ -226,14 +225,14 @@ def test_an_artifact_that_a_checkpoint_changes_is_no_edit(
         """Measure."""
         return "measured", artifact
 
-    model = answering(call("measure", "c1", q="x"), "one", "two", "three")
+    model = scripted_model(call("measure", "c1", q="x"), "one", "two", "three")
     checkpoints = InMemorySaver(serde=JsonPlusSerializer(pickle_fallback=True))
     middleware = MnesisMiddleware(engine=engine)
     for text in ("a", "b", "c"):
         middleware = middleware if one_process else MnesisMiddleware(engine=engine)
         ask(create_agent(model, [measure], middleware=[middleware], checkpointer=checkpoints), text)
     assert [text for _, text in log("t")] == ["a", "", "measured", "one", "b", "two", "c", "three"]
-    assert said(model.asked[-1]) == ["a", "", "measured", "one", "b", "two", "c"]
+    assert texts_of(model.asked[-1]) == ["a", "", "measured", "one", "b", "two", "c"]
 
 
 def test_a_call_edited_before_its_tool_runs_keeps_its_result(engine: Engine) -> None:
@@ -243,7 +242,7 @@ def test_a_call_edited_before_its_tool_runs_keeps_its_result(engine: Engine) -> 
             edited = [{**each, "args": {"q": "edited"}} for each in last.tool_calls]
             return {"messages": [last.model_copy(update={"tool_calls": edited})]} if edited else None
 
-    model = answering(call("search", "c1", q="a"), "done")
+    model = scripted_model(call("search", "c1", q="a"), "done")
     ask(agent(model, engine, Editor(), tools=[search]), "one")
     _, edited, result = model.asked[-1]
     assert (edited.tool_calls[0]["args"], result.content) == ({"q": "edited"}, "found edited")
@@ -257,9 +256,9 @@ def test_a_thread_rewound_to_an_earlier_point_is_shown_from_there(engine: Engine
     ask(asked, "two")
     later = asked.get_state(THREAD).config
     ask(asked, "another two", before)
-    assert said(model.asked[-1]) == ["one", "answer 1", "another two"]
+    assert texts_of(model.asked[-1]) == ["one", "answer 1", "another two"]
     ask(asked, "three", later)
-    assert said(model.asked[-1]) == ["one", "answer 1", "two", "answer 2", "three"]
+    assert texts_of(model.asked[-1]) == ["one", "answer 1", "two", "answer 2", "three"]
 
 
 def test_several_threads_may_share_a_session_by_name(engine: Engine) -> None:
@@ -268,7 +267,7 @@ def test_several_threads_may_share_a_session_by_name(engine: Engine) -> None:
     for number in (1, 2):
         for thread in ("a", "b"):
             ask(asked, f"{thread}{number}", {"configurable": {"thread_id": thread}})
-    assert said(model.asked[-1])[::2] == ["a1", "b1", "a2", "b2"]
+    assert texts_of(model.asked[-1])[::2] == ["a1", "b1", "a2", "b2"]
 
 
 def test_what_the_provider_reports_counts_for_the_trigger(engine: Engine) -> None:
@@ -313,7 +312,7 @@ def test_messages_another_middleware_adds_to_one_request_are_sent_and_not_logged
     asked = agent(model, engine, Notes())
     ask(asked, "one")
     ask(asked, "two")
-    assert said(model.asked[-1]) == ["first note", "one", "answer 1", "two", "last note"]
+    assert texts_of(model.asked[-1]) == ["first note", "one", "answer 1", "two", "last note"]
     assert len(log("t")) == 4
 
 
@@ -326,7 +325,9 @@ def test_a_sub_agent_has_a_session_of_its_own_below_the_outer_one(engine: Engine
 
     ask(
         agent(
-            answering(call("delegate", "c1", q="a"), call("delegate", "c2", q="b"), "done"), engine, tools=[delegate]
+            scripted_model(call("delegate", "c1", q="a"), call("delegate", "c2", q="b"), "done"),
+            engine,
+            tools=[delegate],
         ),
         "x",
     )
@@ -338,11 +339,11 @@ def test_a_sub_agent_has_a_session_of_its_own_below_the_outer_one(engine: Engine
 
 
 def test_without_a_thread_each_run_has_a_session_of_its_own(engine: Engine) -> None:
-    model = answering(call("search", "c1", q="a"), "done", "other")
+    model = scripted_model(call("search", "c1", q="a"), "done", "other")
     asked = create_agent(model, [search], middleware=[MnesisMiddleware(engine=engine)])
     ask(asked, "one", None)
     ask(asked, "two", None)
-    assert said(model.asked[-1]) == ["two"]
+    assert texts_of(model.asked[-1]) == ["two"]
     assert sorted(record.last_seq for record in concurrency.run(engine.sessions()).sessions) == [2, 4]
 
 
@@ -367,17 +368,19 @@ def test_the_model_can_read_again_what_a_summary_stands_for(engine: Engine) -> N
         call("lcm_grep", "e2", pattern="code is [0-9]+"),
         call("lcm_describe", "e3", id=summary.id),
         call("lcm_expand", "e4", id="no such"),
+        call("lcm_expand", "e5", summary=summary.id),
     ]
     model.messages = iter([*calls, AIMessage("ok")])
-    read, found, described, wrong = [m for m in ask(asked, "what was the code?") if isinstance(m, ToolMessage)]
+    read, found, described, wrong, invalid = [m for m in ask(asked, "what was the code?") if isinstance(m, ToolMessage)]
     assert "the code is 4711" in str(read.content)
     assert "4711" in str(found.content)
     assert summary.id in str(described.content)
     assert (wrong.status, "no such" in str(wrong.content)) == ("error", True)
+    assert (invalid.status, "id is required" in str(invalid.content)) == ("error", True)
 
 
 async def test_the_recall_tool_works_in_async_agents_and_can_be_left_out(engine: Engine) -> None:
-    asked = agent(answering(call("lcm_expand", "e1", id="t"), "ok"), engine, session_id="t")
+    asked = agent(scripted_model(call("lcm_expand", "e1", id="t"), "ok"), engine, session_id="t")
     found = await asked.ainvoke({"messages": [("user", "hi")]}, THREAD)
     assert isinstance(found["messages"][2], ToolMessage)
     assert MnesisMiddleware(engine=engine, recall_tools=False).tools == []
@@ -401,12 +404,12 @@ def test_an_overflow_is_answered_by_one_more_call_with_less(engine: Engine) -> N
 
 def test_other_failures_of_the_model_go_through_and_the_question_stays(engine: Engine, log: ReadLog) -> None:
     with pytest.raises(ValueError, match="boom"):
-        ask(agent(answering(ValueError("boom")), engine), "one")
+        ask(agent(scripted_model(ValueError("boom")), engine), "one")
     assert log("t") == [("user", "one")]
 
 
 def test_summaries_are_written_by_the_given_model_and_stay_out_of_the_stream(engine: Engine) -> None:
-    model, writer = FakeModel(messages=long_answers()), answering(*["They talked at length about words."] * 50)
+    model, writer = FakeModel(messages=long_answers()), scripted_model(*["They talked at length about words."] * 50)
     asked = agent(model, engine, writer=writer, trigger=("messages", 8), keep=("messages", 4))
     streamed: list[str] = []
     for number in range(12):
@@ -414,7 +417,7 @@ def test_summaries_are_written_by_the_given_model_and_stay_out_of_the_stream(eng
         for piece, _ in asked.stream(question, THREAD, stream_mode="messages"):
             streamed.append(str(piece.text))
     assert writer.asked
-    assert "They talked at length" in said(model.asked[-1])[0]
+    assert "They talked at length" in texts_of(model.asked[-1])[0]
     assert "They talked" not in "".join(streamed)
 
 

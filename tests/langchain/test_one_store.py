@@ -6,7 +6,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_mnesis import MnesisChatMessageHistory, MnesisMemory
 from mnesis import CompactionConfig, Engine, MnesisConfig, MnesisEvent, MnesisSession, concurrency, sync
 from mnesis.testing import ScriptedLLM
-from tests.langchain.chat_fakes import FakeModel, answering, named, said
+from tests.support.langchain_fakes import FakeModel, scripted_model, session_config, texts_of
 
 CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 
@@ -32,9 +32,9 @@ async def test_a_session_goes_round_all_doors_and_nothing_is_lost(engine: Engine
     assert asked == ["began in LangChain", None, "found", "there you are", "continued natively"]
 
     model = FakeModel()
-    await MnesisMemory(model, engine=engine).ainvoke("back in LangChain", named("s"))
+    await MnesisMemory(model, engine=engine).ainvoke("back in LangChain", session_config("s"))
     assert model.asked[0][:4] == began
-    assert said(model.asked[0])[4:] == ["continued natively", "answered natively", "back in LangChain"]
+    assert texts_of(model.asked[0])[4:] == ["continued natively", "answered natively", "back in LangChain"]
     assert model.asked[0][5].id == result.message_id
 
     assert [m.text_content() for m in await session.messages()][-1] == "answer 1"
@@ -47,9 +47,11 @@ async def test_a_session_begun_natively_keeps_its_model_prompt_and_messages(engi
         model="openai/gpt-4o", system_prompt="native", session_id="s", engine=engine, llm=ScriptedLLM(["hello"])
     )
     await session.send("hi")
-    history = MnesisChatMessageHistory("s", engine=engine, model="openai/gpt-4o-mini", llm=answering("never asked"))
+    history = MnesisChatMessageHistory(
+        "s", engine=engine, model="openai/gpt-4o-mini", llm=scripted_model("never asked")
+    )
     await history.aadd_messages([HumanMessage("from LangChain"), AIMessage("noted")])
-    assert said(await history.aget_messages()) == ["hi", "hello", "from LangChain", "noted"]
+    assert texts_of(await history.aget_messages()) == ["hi", "hello", "from LangChain", "noted"]
     again = await MnesisSession.load("s", engine=engine)
     assert (again.model, again.system_prompt) == ("openai/gpt-4o", "native")
     assert (await MnesisSession.load("s", engine=engine)).token_usage == session.token_usage

@@ -27,8 +27,8 @@ from mnesis.models.message import (
 )
 from mnesis.models.usage import TokenUsage
 from mnesis.store.codec import decode_message, encode_message
-from tests.langchain.chat_fakes import said
-from tests.langchain.test_codec import SHAPES
+from tests.support.langchain_fakes import texts_of
+from tests.support.langchain_messages import SHAPES
 
 CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 
@@ -37,7 +37,7 @@ CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 def test_every_shape_goes_through_the_log_and_comes_back_equal(name: str) -> None:
     message = SHAPES[name]
     record = to_record(message, id="m")
-    stored = decode_message("s", 1, encode_message(record), "here")
+    stored = decode_message("s", 1, encode_message(record))
     assert from_record(stored) == [message]
     assert type(from_record(stored)[0]) is type(message)
 
@@ -173,4 +173,4 @@ def test_what_a_newer_version_stored_is_shown_as_far_as_it_can_be_read() -> None
     record = to_record(HumanMessage("hello", mood="calm"))
     for data in ({"v": 2, "something": "new"}, {"v": 1, "t": "hologram", "f": {}}, "not even a dict"):
         shown = from_record(record.model_copy(update={"extra": {"langchain": data}}))
-        assert said(shown) == ["hello"]
+        assert texts_of(shown) == ["hello"]

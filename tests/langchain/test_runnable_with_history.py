@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_mnesis import config_specs, history_factory, mnesis_history
 from mnesis import Engine, concurrency
 from mnesis.errors import ConfigurationError
-from tests.langchain.chat_fakes import FakeModel, answering, named, said
+from tests.support.langchain_fakes import RUNNABLE_CALLS, FakeModel, scripted_model, session_config, texts_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:RunnableWithMessageHistory is deprecated")
 PROMPT = ChatPromptTemplate.from_messages([MessagesPlaceholder("history"), ("human", "{question}")])
@@ -36,32 +35,6 @@ FORMS = {
 }
 
 
-async def _astream(chain: Runnable[Any, Any], value: Any) -> None:
-    async for _ in chain.astream(value, named("s")):
-        pass
-
-
-async def _astream_events(chain: Runnable[Any, Any], value: Any) -> None:
-    async for _ in chain.astream_events(value, named("s")):
-        pass
-
-
-async def _sync_inside_a_loop(chain: Runnable[Any, Any], value: Any) -> None:
-    chain.invoke(value, named("s"))
-
-
-CALLS: dict[str, Callable[[Runnable[Any, Any], Any], Any]] = {
-    "invoke": lambda chain, value: chain.invoke(value, named("s")),
-    "stream": lambda chain, value: list(chain.stream(value, named("s"))),
-    "batch": lambda chain, value: chain.batch([value], named("s")),
-    "ainvoke": lambda chain, value: asyncio.run(chain.ainvoke(value, named("s"))),
-    "abatch": lambda chain, value: asyncio.run(chain.abatch([value], named("s"))),
-    "astream": lambda chain, value: asyncio.run(_astream(chain, value)),
-    "astream_events": lambda chain, value: asyncio.run(_astream_events(chain, value)),
-    "invoke in a running loop": lambda chain, value: asyncio.run(_sync_inside_a_loop(chain, value)),
-}
-
-
 @pytest.fixture(params=["factory", "mnesis_history"])
 def factory(request: pytest.FixtureRequest, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     if request.param == "factory":
@@ -72,17 +45,17 @@ def factory(request: pytest.FixtureRequest, engine: Engine, monkeypatch: pytest.
     concurrency.run(mnesis_history("s").engine.close())
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", RUNNABLE_CALLS)
 @pytest.mark.parametrize("form", FORMS)
 def test_every_way_of_calling_keeps_both_sides_and_shows_what_came_before(form: str, call: str, factory: Any) -> None:
     make, value = FORMS[form]
     model = FakeModel()
     chain = make(model, factory)
     for number in (1, 2, 3):
-        CALLS[call](chain, value(f"question {number}"))
+        RUNNABLE_CALLS[call](chain, value(f"question {number}"))
     expected = [text for number in (1, 2, 3) for text in (f"question {number}", f"answer {number}")]
-    assert said(model.asked[-1]) == expected[:-1]
-    assert said(factory("s").messages) == expected
+    assert texts_of(model.asked[-1]) == expected[:-1]
+    assert texts_of(factory("s").messages) == expected
     assert all(type(message) in (HumanMessage, AIMessage) for message in factory("s").messages)
 
 
@@ -90,17 +63,17 @@ def test_all_ways_of_calling_may_be_mixed(engine: Engine) -> None:
     factory = history_factory(engine=engine)
     for make, value in FORMS.values():
         chain = make(FakeModel(), factory)
-        for name, call in CALLS.items():
+        for name, call in RUNNABLE_CALLS.items():
             call(chain, value(name))
-    assert len(factory("s").messages) == 2 * len(FORMS) * len(CALLS)
+    assert len(factory("s").messages) == 2 * len(FORMS) * len(RUNNABLE_CALLS)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_batch_on_one_session_loses_nothing(form: str, engine: Engine) -> None:
     make, value = FORMS[form]
     factory = history_factory(engine=engine)
-    make(FakeModel(), factory).batch([value(f"q{number}") for number in range(6)], named("s"))
-    texts = said(factory("s").messages)
+    make(FakeModel(), factory).batch([value(f"q{number}") for number in range(6)], session_config("s"))
+    texts = texts_of(factory("s").messages)
     assert sorted(texts) == sorted([f"q{n}" for n in range(6)] + [f"answer {n}" for n in range(1, 7)])
 
 
@@ -113,15 +86,17 @@ def test_a_window_that_changes_while_the_model_runs_loses_nothing(engine: Engine
         factory("s").add_messages([HumanMessage("from elsewhere")])
         return AIMessage("answer")
 
-    RunnableWithMessageHistory(RunnableLambda(meanwhile), factory).invoke([HumanMessage("question")], named("s"))
-    assert said(factory("s").messages) == ["from elsewhere", "question", "answer"]
+    RunnableWithMessageHistory(RunnableLambda(meanwhile), factory).invoke(
+        [HumanMessage("question")], session_config("s")
+    )
+    assert texts_of(factory("s").messages) == ["from elsewhere", "question", "answer"]
 
 
 def test_one_key_of_any_name(engine: Engine) -> None:
     factory = history_factory(engine=engine, keys=("thread_id",))
     chain = with_dicts(FakeModel(), factory, history_factory_config=factory.config_specs)
     chain.invoke({"question": "a"}, {"configurable": {"thread_id": "t"}})
-    assert said(factory("t").messages) == ["a", "answer 1"]
+    assert texts_of(factory("t").messages) == ["a", "answer 1"]
     assert [spec.id for spec in config_specs("thread_id")] == ["thread_id"]
 
 
@@ -130,8 +105,8 @@ def test_several_keys_name_a_session_together(engine: Engine) -> None:
     chain = with_dicts(FakeModel(), factory, history_factory_config=factory.config_specs)
     chain.invoke({"question": "a"}, {"configurable": {"user_id": "u", "conversation_id": "c"}})
     chain.invoke({"question": "b"}, {"configurable": {"user_id": "u/c", "conversation_id": "c"}})
-    assert said(factory("u", "c").messages) == ["a", "answer 1"]
-    assert said(factory(conversation_id="c", user_id="u/c").messages) == ["b", "answer 2"]
+    assert texts_of(factory("u", "c").messages) == ["a", "answer 1"]
+    assert texts_of(factory(conversation_id="c", user_id="u/c").messages) == ["b", "answer 2"]
     names = {factory("a/b", "c").session_id, factory("a", "b/c").session_id, factory("a%2Fb", "c").session_id}
     assert len(names) == 3
 
@@ -152,7 +127,7 @@ def test_keys_are_distinct_names(keys: Any) -> None:
 def test_a_bad_session_id_reaches_the_caller(session_id: Any, engine: Engine) -> None:
     chain = with_dicts(FakeModel(), history_factory(engine=engine))
     with pytest.raises(ConfigurationError):
-        chain.invoke({"question": "a"}, named(session_id))
+        chain.invoke({"question": "a"}, session_config(session_id))
 
 
 def test_what_cannot_be_serialised_raises_nothing_inside_the_callback(
@@ -160,8 +135,8 @@ def test_what_cannot_be_serialised_raises_nothing_inside_the_callback(
 ) -> None:
     factory = history_factory(engine=engine)
     answer = AIMessage("answer", additional_kwargs={"raw": object()})
-    chain = with_dicts(answering(answer), factory)
+    chain = with_dicts(scripted_model(answer), factory)
     with caplog.at_level(logging.WARNING):
-        chain.invoke({"question": "a"}, named("s"))
+        chain.invoke({"question": "a"}, session_config("s"))
     assert "Error in" not in caplog.text
-    assert said(factory("s").messages) == ["a", "answer"]
+    assert texts_of(factory("s").messages) == ["a", "answer"]

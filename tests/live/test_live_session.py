@@ -87,6 +87,6 @@ async def test_a_long_conversation_never_outgrows_the_models_window(tmp_path: Pa
                 f"Fact {i}: module {i} listens on port {9000 + i}. " + "Remember this well. " * 20
             )
             assert result.tokens.request_tokens <= 1_600 - 60
-        await session.engine.finish()
+        await session.engine.wait_for_tasks()
         assert await session.compactions()
         assert len(await session.messages()) == 16

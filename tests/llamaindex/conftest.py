@@ -1,8 +1,8 @@
-"""Memories that are closed when their test is over, and models that answer from a script."""
+"""Fixtures for LlamaIndex tests: memories and engines that are closed after the test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ from llama_index.core.base.llms import types
 from llama_index.memory.mnesis import MnesisMemory
 
 from mnesis.engine import Engine
+from tests.support.llamaindex_fakes import MakeMemory
 
-# These speak of blocks that older versions of llama-index-core do not have.
+# These tests use blocks that older versions of llama-index-core do not have.
 collect_ignore = [] if hasattr(types, "ToolCallBlock") else ["test_messages.py", "test_agents.py", "test_doors.py"]
-
-MakeMemory = Callable[..., MnesisMemory]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from llama_index.memory.mnesis import MnesisMemory
 from pydantic import BaseModel
 from workflows.context.serializers import PickleSerializer
 
-from tests.llamaindex.support import AgentLLM, assistant, calls, result, user
+from tests.support.llamaindex_fakes import AgentLLM, assistant, calls, result, user
 
 
 def look(q: str = "") -> str:
@@ -89,7 +89,7 @@ async def test_a_saved_context_goes_on_in_another_process(db: Path, memory: Mnes
         import asyncio, json, sys
         from llama_index.core.workflow import Context
         from tests.llamaindex.test_agents import agent_with
-        from tests.llamaindex.support import assistant
+        from tests.support.llamaindex_fakes import assistant
 
         async def main():
             agent, llm = agent_with(assistant("on rails"))

@@ -16,7 +16,7 @@ from llama_index.core.storage.chat_store.base_db import MessageStatus
 from llama_index.memory.mnesis import MnesisChatStore
 
 from mnesis import MnesisSession
-from tests.llamaindex.support import assistant, turns, user
+from tests.support.llamaindex_fakes import assistant, turns, user
 
 
 @pytest.fixture

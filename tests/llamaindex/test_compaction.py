@@ -13,13 +13,12 @@ from llama_index.core import Settings
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.memory.mnesis import MnesisCompacted, MnesisMemory, MnesisSessionEvent
-from llama_index.memory.mnesis.events import DISPATCHER
+from llama_index.memory.mnesis.events import DISPATCHER_NAME
 
 from mnesis import Engine, MnesisEvent, concurrency
 from mnesis.models.results import CompactionResult
 from mnesis.testing import ScriptedLLM
-from tests.llamaindex.conftest import MakeMemory
-from tests.llamaindex.support import SummaryLLM, turns
+from tests.support.llamaindex_fakes import MakeMemory, SummaryLLM, turns
 
 
 async def compactions(memory: MnesisMemory) -> list[CompactionResult]:
@@ -104,7 +103,7 @@ def test_compactions_reach_the_bus_and_the_instrumentation(make_memory: MakeMemo
             if isinstance(event, MnesisSessionEvent):
                 seen.append(event)
 
-    dispatcher = get_dispatcher(DISPATCHER)
+    dispatcher = get_dispatcher(DISPATCHER_NAME)
     before = list(dispatcher.event_handlers)
     dispatcher.event_handlers = [*before, Keep()]
     told: list[str] = []

@@ -16,8 +16,7 @@ from llama_index.memory.mnesis import MnesisMemory
 
 from mnesis import Engine, concurrency
 from mnesis.errors import MnesisError
-from tests.llamaindex.conftest import MakeMemory
-from tests.llamaindex.support import turns, user
+from tests.support.llamaindex_fakes import MakeMemory, turns, user
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -29,7 +29,7 @@ from mnesis import Engine, MnesisSession
 from mnesis.errors import InvalidMessageError, ToolDefinitionError
 from mnesis.models.tool import ToolSpec
 from mnesis.testing import ScriptedLLM
-from tests.llamaindex.support import AgentLLM, assistant, calls, result, system, turns, user
+from tests.support.llamaindex_fakes import AgentLLM, assistant, calls, result, system, turns, user
 
 
 async def test_the_native_session_and_the_memory_share_store_and_bus(db: Path) -> None:
@@ -95,10 +95,10 @@ def test_a_simple_chat_store_file_is_read(tmp_path: Path, memory: MnesisMemory) 
     memory.put_messages(read_simple_chat_store(path))
     assert memory.get_all() == said
     assert read_simple_chat_store(path, "old") == [user("hi")]
-    with pytest.raises(InvalidMessageError, match="no key 'other'; it has 'chat_history', 'old'"):
+    with pytest.raises(InvalidMessageError, match="does not have the key 'other'; pass one of 'chat_history', 'old'"):
         read_simple_chat_store(path, "other")
     path.write_text("[]")
-    with pytest.raises(InvalidMessageError, match="no persisted SimpleChatStore"):
+    with pytest.raises(InvalidMessageError, match="not a persisted SimpleChatStore"):
         read_simple_chat_store(path)
 
 

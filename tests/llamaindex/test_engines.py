@@ -20,8 +20,7 @@ from llama_index.core.chat_engine import (
 from llama_index.core.llms import MockLLM
 from llama_index.memory.mnesis import MnesisMemory
 
-from tests.llamaindex.conftest import MakeMemory
-from tests.llamaindex.support import SummaryLLM, turns, user
+from tests.support.llamaindex_fakes import MakeMemory, SummaryLLM, turns, user
 
 VERSION = tuple(map(int, version("llama-index-core").split(".")[:3]))
 MakeEngine = Callable[[MnesisMemory], Any]

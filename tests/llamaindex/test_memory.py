@@ -21,8 +21,7 @@ from llama_index.memory.mnesis import MnesisMemory
 
 from mnesis import Engine, MnesisConfig, concurrency
 from mnesis.errors import ConfigurationError, MnesisStoreError, SessionClosedError, SessionNotFoundError
-from tests.llamaindex.conftest import MakeMemory
-from tests.llamaindex.support import SummaryLLM, assistant, calls, result, turns, user
+from tests.support.llamaindex_fakes import MakeMemory, SummaryLLM, assistant, calls, result, turns, user
 
 METHODS = ("get", "get_all", "put", "put_messages", "set", "reset", "from_defaults", "class_name")
 ASYNC_METHODS = ("aget", "aget_all", "aput", "aput_messages", "aset", "areset")
@@ -214,7 +213,7 @@ def test_a_pointer_leads_back_after_the_object_is_gone(db: Path) -> None:
 def test_a_pointer_never_creates_a_database(tmp_path: Path) -> None:
     pointer = {"session_id": "s", "database": str(tmp_path / "other.db"), "token_limit": 10, "summary_insert": "system"}
     for begun in (True, False):
-        with pytest.raises(ConfigurationError, match=r"other\.db is not there"):
+        with pytest.raises(ConfigurationError, match=r"other\.db' does not exist"):
             MnesisMemory.from_dict({**pointer, "begun": begun})
     with pytest.raises(ConfigurationError, match="memory of another process"):
         MnesisMemory.from_dict({**pointer, "database": ":memory:gone"})

@@ -31,13 +31,13 @@ from llama_index.core.base.llms.types import (
     VideoBlock,
 )
 from llama_index.memory.mnesis import MnesisMemory
-from llama_index.memory.mnesis.messages import counted, digest, from_record, to_record
+from llama_index.memory.mnesis.messages import digest, from_record, to_record, with_token_counts
 
 from mnesis import concurrency
 from mnesis.errors import InvalidMessageError
 from mnesis.models.message import ImagePart, ReasoningPart, ToolPart
 from mnesis.store.codec import decode_message, encode_message
-from tests.llamaindex.support import assistant, calls, old_calls, result, user
+from tests.support.llamaindex_fakes import assistant, calls, old_calls, result, user
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(40)
@@ -46,7 +46,7 @@ WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(40)
 def round_trip(message: ChatMessage) -> ChatMessage:
     """Through the bytes a store keeps."""
     record = to_record(message)
-    (back,) = from_record(decode_message("s", 1, encode_message(record), "test"))
+    (back,) = from_record(decode_message("s", 1, encode_message(record)))
     return back
 
 
@@ -169,7 +169,7 @@ def test_a_file_that_is_deleted_later_is_replaced_by_its_copy(made: Callable[...
     path = tmp_path / "picture.png"
     path.write_bytes(PNG)
     message = ChatMessage(role="user", blocks=[made(path=path)])
-    record = decode_message("s", 1, encode_message(to_record(message)), "test")
+    record = decode_message("s", 1, encode_message(to_record(message)))
     assert from_record(record) == [message]
     path.unlink()
     (back,) = from_record(record)
@@ -250,7 +250,7 @@ def test_what_is_no_chat_message_is_refused(memory: MnesisMemory) -> None:
 
 def test_thinking_calls_and_media_are_counted() -> None:
     def tokens(message: ChatMessage) -> int:
-        return counted(to_record(message), lambda text: len(text.split())).token_count
+        return with_token_counts(to_record(message), lambda text: len(text.split())).token_count
 
     bare = tokens(assistant(""))
     assert tokens(ChatMessage(role="assistant", blocks=[ThinkingBlock(content="word " * 50)])) >= bare + 50

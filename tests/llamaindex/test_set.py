@@ -14,12 +14,11 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.memory.mnesis import MnesisHistoryReplaced, MnesisMemory
-from llama_index.memory.mnesis.events import DISPATCHER
-from llama_index.memory.mnesis.revision import Item, Plan, plan_revision
+from llama_index.memory.mnesis.events import DISPATCHER_NAME
+from llama_index.memory.mnesis.revision import ContextItem, RevisionPlan, plan_revision
 
 from mnesis import Engine
-from tests.llamaindex.conftest import MakeMemory
-from tests.llamaindex.support import assistant, system, turns, user
+from tests.support.llamaindex_fakes import MakeMemory, assistant, system, turns, user
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def cases() -> list[str]:
             if isinstance(event, MnesisHistoryReplaced):
                 found.append(event.case)
 
-    dispatcher = get_dispatcher(DISPATCHER)
+    dispatcher = get_dispatcher(DISPATCHER_NAME)
     before = list(dispatcher.event_handlers)
     dispatcher.event_handlers = [*before, Keep()]
     yield found  # type: ignore[misc]  # a fixture
@@ -98,9 +97,9 @@ def test_messages_that_are_said_again_and_again_are_told_apart(memory: MnesisMem
 
 
 def test_what_leaves_the_view_together_is_one_span() -> None:
-    items = [Item(seq, seq, (bytes([seq]),)) for seq in range(1, 7)] + [Item(7, 20, (b"a", b"b"))]
+    items = [ContextItem(seq, seq, (bytes([seq]),)) for seq in range(1, 7)] + [ContextItem(7, 20, (b"a", b"b"))]
     plan = plan_revision(items, (), [bytes([3]), b"new"], 20)
-    assert plan == Plan(((1, 2), (4, 20)), 1, "new_epoch")
+    assert plan == RevisionPlan(((1, 2), (4, 20)), 1, "new_epoch")
 
 
 def test_an_empty_history_is_a_reset_and_the_log_keeps_everything(memory: MnesisMemory, cases: list[str]) -> None:

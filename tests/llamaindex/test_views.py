@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.memory.mnesis import MnesisMemory
 from llama_index.memory.mnesis.messages import to_record
-from llama_index.memory.mnesis.view import BEGINNING
+from llama_index.memory.mnesis.view import PREAMBLE_HEADER
 
 from mnesis import Engine, concurrency
 from mnesis.models.message import ToolPart
-from tests.llamaindex.conftest import MakeMemory
-from tests.llamaindex.support import assistant, calls, old_calls, result, system, text_of, turns, user
+from tests.support.llamaindex_fakes import MakeMemory, assistant, calls, old_calls, result, system, text_of, turns, user
 
 SPEAKS_FOR_ITSELF = {MessageRole.SYSTEM, MessageRole.DEVELOPER}
 CALL_IDS = st.sampled_from(["c1", "c2", "c3", ""])
@@ -79,7 +78,7 @@ def test_a_view_keeps_its_promises(history: list[ChatMessage], limit: int, inser
     memory.put_messages(history)
     if compacted:
         memory.compact()
-    concurrency.run(engine.finish())  # a fold in the background may change what the next view is
+    concurrency.run(engine.wait_for_tasks())  # a fold in the background may change what the next view is
     reserved = limit // 4
     view = memory.get(initial_token_count=reserved)
 
@@ -114,8 +113,8 @@ def test_a_view_fits_unless_what_must_stay_does_not(history: list[ChatMessage], 
     reserved = limit // 4
 
     async def made() -> tuple[int, int]:
-        history_of = await memory._opened()
-        view = await history_of.view(token_limit=limit, reserved_tokens=reserved, insert="system")
+        history_of = await memory._open_history()
+        view = await history_of.read_view(token_limit=limit, reserved_tokens=reserved, placement="system")
         records = await history_of.records()
         rules = sum(record.token_count for record in records if record.role == "system")
         return view.tokens, rules + records[-1].token_count
@@ -132,7 +131,7 @@ def test_instructions_keep_their_order_when_only_the_later_one_is_folded() -> No
     first, second = system("rule word word word "), system("rule word word word word ")
     work = [calls("a", "b"), result("a", "word "), result("b", "word " * 25)]
     memory.put_messages([user("word " * 28), first, user("word " * 60), assistant("word " * 60), second, *work, *work])
-    concurrency.run(engine.finish())
+    concurrency.run(engine.wait_for_tasks())
     assert [message for message in memory.get(initial_token_count=5) if message in (first, second)] == [first, second]
     memory.close()
 
@@ -148,7 +147,7 @@ def test_what_was_said_before_the_first_user_message_is_told_in_front(memory: Mn
     memory.put_messages([assistant("Welcome to {query_str}!"), user("hi")])
     told, asked = memory.get()
     assert told.role == MessageRole.SYSTEM
-    assert BEGINNING in str(told.content)
+    assert PREAMBLE_HEADER in str(told.content)
     assert "Welcome" in str(told.content)
     assert "{query_str}" not in str(told.content)
     assert asked == user("hi")
@@ -182,7 +181,7 @@ def test_without_any_user_message_the_view_itself_speaks_as_the_user(make_memory
     memory.put_messages([assistant(f"{number} " + "beta " * 40) for number in range(20)])
     note, *_, last = memory.get()
     assert note.role == MessageRole.USER
-    assert "not shown here for want of room" in str(note.content) or "[Summary" in str(note.content)
+    assert "left out to save space" in str(note.content) or "[Summary" in str(note.content)
     assert last == assistant("19 " + "beta " * 40)
 
 
@@ -247,7 +246,7 @@ def test_what_is_left_out_for_want_of_room_is_said(make_memory: MakeMemory) -> N
     memory = make_memory(token_limit=1_000)
     memory.put_messages(turns(12))
     view = memory.get(initial_token_count=800)
-    assert "not shown here for want of room" in str(view[0].content) or "[Summary" in str(view[0].content)
+    assert "left out to save space" in str(view[0].content) or "[Summary" in str(view[0].content)
     assert view[-1] == turns(12)[-1]
 
 

@@ -13,7 +13,7 @@ import pytest
 from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest
 from mnesis.llm.litellm import LiteLLM
 from mnesis.models.usage import TokenUsage
-from tests.support.openai_server import OpenAIServer, Say, lines, raw, stall
+from tests.support.openai_server import OpenAIServer, Reply, lines, raw, stall
 
 Requests = Callable[..., LLMRequest]
 CACHED = {
@@ -39,7 +39,7 @@ both_ways = pytest.mark.parametrize("how", ["complete", "stream"])
 
 @both_ways
 async def test_text_usage_and_finish_reason_arrive(openai_server: OpenAIServer, request_to: Requests, how: str) -> None:
-    openai_server.answer(Say(["Hel", "lo", " wörld 🌍"], usage=CACHED))
+    openai_server.answer(Reply(["Hel", "lo", " wörld 🌍"], usage=CACHED))
     reply = await answered(request_to(), how)
     assert reply.text == "Hello wörld 🌍"
     assert reply.usage == TokenUsage(input=40, output=20, cache_read=60, total=120)
@@ -51,7 +51,7 @@ async def test_text_usage_and_finish_reason_arrive(openai_server: OpenAIServer, 
 async def test_a_stream_gives_the_pieces_as_the_provider_sends_them(
     openai_server: OpenAIServer, request_to: Requests
 ) -> None:
-    openai_server.answer(Say(["one ", "two ", "three"]))
+    openai_server.answer(Reply(["one ", "two ", "three"]))
     deltas, reply = await streamed(request_to())
     assert [delta.text for delta in deltas] == ["one ", "two ", "three"]
     assert "".join(delta.text for delta in deltas) == reply.text
@@ -61,7 +61,7 @@ async def test_a_piece_is_handed_out_before_the_next_one_was_sent(
     openai_server: OpenAIServer, request_to: Requests
 ) -> None:
     release = threading.Event()
-    openai_server.answer(Say(["first", " second"], release=release))
+    openai_server.answer(Reply(["first", " second"], release=release))
     async with aclosing(LiteLLM().stream(request_to())) as pieces:
         assert await anext(pieces) == Delta(text="first")
         release.set()
@@ -105,7 +105,7 @@ async def test_parallel_tool_calls_are_put_together(
         ("call_2", "now", ""),
         ("call_3", "bad", "{oops"),
     ]
-    openai_server.answer(Say([], calls=calls, finish_reason="tool_calls"))
+    openai_server.answer(Reply([], calls=calls, finish_reason="tool_calls"))
     reply = await answered(request_to(), how)
     assert [(call.tool_call_id, call.tool_name, call.input, call.raw_input) for call in reply.tool_calls] == [
         ("call_1", "read", {"path": "a.txt", "lines": [1, 2]}, None),
@@ -120,7 +120,7 @@ async def test_parallel_tool_calls_are_put_together(
 async def test_arguments_that_are_no_json_object_are_kept_as_written(
     openai_server: OpenAIServer, request_to: Requests, how: str, arguments: str
 ) -> None:
-    openai_server.answer(Say([], calls=[("c", "f", arguments)], finish_reason="tool_calls"))
+    openai_server.answer(Reply([], calls=[("c", "f", arguments)], finish_reason="tool_calls"))
     (call,) = (await answered(request_to(), how)).tool_calls
     assert (call.input, call.raw_input) == ({}, arguments)
 
@@ -129,13 +129,13 @@ async def test_arguments_that_are_no_json_object_are_kept_as_written(
 async def test_reasoning_is_kept_apart_from_the_text(
     openai_server: OpenAIServer, request_to: Requests, how: str
 ) -> None:
-    openai_server.answer(Say(["Yes."], reasoning="Let me think."))
+    openai_server.answer(Reply(["Yes."], reasoning="Let me think."))
     reply = await answered(request_to(), how)
     assert (reply.text, reply.reasoning) == ("Yes.", "Let me think.")
 
 
 async def test_reasoning_streams_as_reasoning(openai_server: OpenAIServer, request_to: Requests) -> None:
-    openai_server.answer(Say(["Yes."], reasoning="Hm."))
+    openai_server.answer(Reply(["Yes."], reasoning="Hm."))
     deltas, _ = await streamed(request_to())
     assert deltas == [Delta(reasoning="Hm."), Delta(text="Yes.")]
 
@@ -145,7 +145,7 @@ async def test_reasoning_streams_as_reasoning(openai_server: OpenAIServer, reque
 async def test_the_finish_reason_is_the_reported_one(
     openai_server: OpenAIServer, request_to: Requests, how: str, reason: str
 ) -> None:
-    openai_server.answer(Say(finish_reason=reason))
+    openai_server.answer(Reply(finish_reason=reason))
     assert (await answered(request_to(), how)).finish_reason == reason
 
 
@@ -164,13 +164,13 @@ async def test_the_finish_reason_is_the_reported_one(
 async def test_usage_that_cannot_be_is_none(
     openai_server: OpenAIServer, request_to: Requests, how: str, usage: dict[str, object] | None
 ) -> None:
-    openai_server.answer(Say(usage=usage))
+    openai_server.answer(Reply(usage=usage))
     assert (await answered(request_to(), how)).usage is None
 
 
 @both_ways
 async def test_an_empty_answer_is_an_answer(openai_server: OpenAIServer, request_to: Requests, how: str) -> None:
-    openai_server.answer(Say([]))
+    openai_server.answer(Reply([]))
     reply = await answered(request_to(), how)
     assert (reply.text, reply.tool_calls, reply.finish_reason) == ("", (), "stop")
 
@@ -180,7 +180,7 @@ async def test_the_cost_of_a_known_model_is_reckoned_from_its_usage(
     openai_server: OpenAIServer, request_to: Requests, how: str
 ) -> None:
     """gpt-4o: 2.5 dollars per million tokens read, 1.25 cached, 10 written."""
-    openai_server.answer(Say(usage=CACHED))
+    openai_server.answer(Reply(usage=CACHED))
     reply = await answered(request_to(model="openai/gpt-4o"), how)
     assert reply.cost == pytest.approx((40 * 2.5 + 60 * 1.25 + 20 * 10) / 1_000_000)
 
@@ -288,6 +288,6 @@ async def test_signed_thinking_and_cache_counts_of_anthropic_arrive(
 
 
 async def test_many_calls_at_once_do_not_mix(openai_server: OpenAIServer, request_to: Requests) -> None:
-    openai_server.answer(lambda exchange: Say([exchange.body["messages"][0]["content"]])(exchange))
+    openai_server.answer(lambda exchange: Reply([exchange.body["messages"][0]["content"]])(exchange))
     replies = await asyncio.gather(*(LiteLLM().complete(request_to(f"n{number}")) for number in range(12)))
     assert [reply.text for reply in replies] == [f"n{number}" for number in range(12)]

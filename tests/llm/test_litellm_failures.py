@@ -23,7 +23,7 @@ from mnesis.errors import (
     LLMServerError,
     LLMTimeoutError,
 )
-from mnesis.llm import litellm as rim
+from mnesis.llm import litellm as client_module
 from mnesis.llm.base import LLMRequest
 from mnesis.llm.litellm import LiteLLM
 from tests.support.openai_server import CHUNK, Answer, OpenAIServer, cut, error, lines, raw, silent, stall
@@ -249,7 +249,7 @@ async def test_cancellation_passes_through_untouched(
 async def test_a_module_missing_under_the_provider_is_named_and_not_retried(
     monkeypatch: pytest.MonkeyPatch, request_to: Requests, how: str
 ) -> None:
-    litellm = await rim._litellm()
+    litellm = await client_module._load_litellm()
 
     async def broken(**_: Any) -> None:
         try:

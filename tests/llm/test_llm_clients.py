@@ -14,7 +14,7 @@ from mnesis.errors import ConfigurationError, LLMError, LLMRateLimitError, LLMRe
 from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest
 from mnesis.llm.function import CallableLLM
 from mnesis.llm.litellm import LiteLLM
-from mnesis.llm.mock import MockLLM, words
+from mnesis.llm.mock import MockLLM, split_words
 from mnesis.llm.resolve import SwitchedLLM, resolve
 from mnesis.models.usage import TokenUsage
 from mnesis.testing import ScriptedLLM
@@ -73,7 +73,7 @@ async def test_the_mocks_pieces_add_up_to_its_text() -> None:
 
 @given(st.text())
 def test_words_joined_are_the_text_again(text: str) -> None:
-    assert "".join(words(text)) == text
+    assert "".join(split_words(text)) == text
 
 
 async def test_the_mocks_summary_is_a_frame_with_lines_of_its_input() -> None:

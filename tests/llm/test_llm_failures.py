@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnesis.errors import LLMBadRequestError, LLMError, LLMRateLimitError, LLMServerError, LLMTimeoutError
-from mnesis.llm.litellm_errors import causes, llm_error, retry_after_seconds
-from mnesis.llm.litellm_replies import tool_part
+from mnesis.llm.litellm_errors import cause_chain, retry_after_seconds, to_llm_error
+from mnesis.llm.litellm_replies import parse_tool_call
 from mnesis.llm.redact import redact
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -90,7 +90,7 @@ class RateLimitError(Exception):
     ],
 )
 def test_a_wait_named_in_the_text_is_read(text: str, seconds: float | None) -> None:
-    found = llm_error(RateLimitError(text), model="m")
+    found = to_llm_error(RateLimitError(text), model="m")
     assert type(found) is LLMRateLimitError
     assert found.retry_after_seconds == seconds
 
@@ -102,7 +102,7 @@ class APIConnectionError(Exception):
 def under(cause: Exception) -> LLMError:
     error = APIConnectionError("something")
     error.__cause__ = cause
-    return llm_error(error, model="m", partial_text="so far")
+    return to_llm_error(error, model="m", partial_text="so far")
 
 
 def test_a_fault_in_the_code_is_not_taken_for_a_broken_connection() -> None:
@@ -118,21 +118,21 @@ def test_what_had_arrived_goes_with_the_error() -> None:
 
 
 def test_something_unheard_of_may_pass() -> None:
-    assert type(llm_error(Exception("strange"), model="m")) is LLMServerError
+    assert type(to_llm_error(Exception("strange"), model="m")) is LLMServerError
 
 
 def test_causes_end_even_in_a_circle() -> None:
     first, second = ValueError("a"), ValueError("b")
     first.__context__, second.__cause__ = second, first
-    assert list(causes(first)) == [first, second]
+    assert list(cause_chain(first)) == [first, second]
 
 
 def test_arguments_nested_beyond_reading_are_kept_as_written() -> None:
-    part = tool_part("c", "f", "[" * 100_000)
+    part = parse_tool_call("c", "f", "[" * 100_000)
     assert (part.input, part.raw_input) == ({}, "[" * 100_000)
 
 
 def test_a_call_without_an_id_gets_one() -> None:
-    one, other = tool_part("", "f", "{}"), tool_part("", "f", "{}")
+    one, other = parse_tool_call("", "f", "{}"), parse_tool_call("", "f", "{}")
     assert one.tool_call_id != other.tool_call_id
     assert one.tool_call_id.startswith("call_")

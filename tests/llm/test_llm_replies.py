@@ -6,7 +6,7 @@ from types import SimpleNamespace as Shape
 from typing import Any
 
 from mnesis.llm.base import Delta
-from mnesis.llm.litellm_replies import StreamedReply, usage_of
+from mnesis.llm.litellm_replies import StreamedReply, parse_usage
 from mnesis.models.usage import TokenUsage
 
 
@@ -23,7 +23,7 @@ def calls_of(*fragments: Shape) -> list[tuple[str, str, dict[str, Any]]]:
     reply = StreamedReply()
     for each in fragments:
         reply.add(chunk(tool_calls=[each]))
-    return [(call.tool_call_id, call.tool_name, call.input) for call in reply.finished(None, 0.0, "m").tool_calls]
+    return [(call.tool_call_id, call.tool_name, call.input) for call in reply.to_reply(None, 0.0, "m").tool_calls]
 
 
 def test_calls_that_are_all_numbered_alike_are_told_apart_by_id() -> None:
@@ -40,14 +40,14 @@ def test_what_a_provider_wants_back_with_a_call_is_kept() -> None:
     signed = {"thought_signature": "SIG"}
     reply.add(chunk(tool_calls=[fragment(0, "a", "f", "", provider_specific_fields=signed)]))
     reply.add(chunk(tool_calls=[fragment(0, None, None, "{}")]))
-    assert reply.finished(None, 0.0, "m").tool_calls[0].provider == signed
+    assert reply.to_reply(None, 0.0, "m").tool_calls[0].provider == signed
 
 
 def test_thinking_is_joined_where_only_the_signature_comes_last() -> None:
     reply = StreamedReply()
     for text, signature in (("let me ", None), ("think", None), ("", "SIG")):
         reply.add(chunk(thinking_blocks=[{"type": "thinking", "thinking": text, "signature": signature}]))
-    assert reply.finished(None, 0.0, "m").reasoning_blocks == (
+    assert reply.to_reply(None, 0.0, "m").reasoning_blocks == (
         {"type": "thinking", "thinking": "let me think", "signature": "SIG"},
     )
 
@@ -56,10 +56,10 @@ def test_a_chunk_without_choices_brings_only_its_usage() -> None:
     reply, report = StreamedReply(), Shape(prompt_tokens=5)
     assert reply.add(Shape(choices=[], usage=report)) is None
     assert reply.add(chunk(content="x")) == Delta(text="x")
-    assert reply.report is report
+    assert reply.usage_report is report
 
 
 def test_cache_counts_are_taken_out_of_the_input() -> None:
     report = Shape(prompt_tokens=100, completion_tokens=7, cache_creation_input_tokens=30, cache_read_input_tokens=60)
-    assert usage_of(report) == TokenUsage(input=10, output=7, cache_read=60, cache_write=30, total=107)
-    assert usage_of(None) is None
+    assert parse_usage(report) == TokenUsage(input=10, output=7, cache_read=60, cache_write=30, total=107)
+    assert parse_usage(None) is None

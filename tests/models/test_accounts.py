@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnesis.models.session import MAX_CALIBRATION, SessionRecord, UsageReport, after_append, counted_anew
+from mnesis.models.session import MAX_CALIBRATION, SessionRecord, UsageReport, after_append, recount
 from mnesis.models.usage import TokenUsage
 
 EMPTY = SessionRecord(id="s", model="m", system_tokens=100, context_tokens=100)
 
 
 def append(state: SessionRecord, tokens: int, reply: int = 0, report: UsageReport | None = None) -> SessionRecord:
-    return after_append(state, messages=1, tokens=tokens, tool_tokens=0, reply_tokens=reply, report=report)
+    return after_append(state, message_count=1, tokens=tokens, tool_tokens=0, reply_tokens=reply, report=report)
 
 
 def inferred(input: int, output: int = 0, **rest: int) -> UsageReport:
@@ -108,7 +108,7 @@ def test_reports_of_whole_requests_do_not_add_up() -> None:
 
 def test_after_a_fold_the_context_is_counted_anew_and_the_next_report_is_a_first_one() -> None:
     state = append(replace(EMPTY, message_tokens=400), 100, 40, inferred(90_000, 40))
-    state = counted_anew(replace(state, message_tokens=50, summary_tokens=20))
+    state = recount(replace(state, message_tokens=50, summary_tokens=20))
     assert state.context_tokens == state.stored_tokens == 170
     assert state.last_request_tokens is None
     assert append(state, 100, 40, inferred(300, 40)).context_tokens == 340
@@ -142,6 +142,6 @@ def test_the_context_is_never_below_the_stored_counts(steps: list[tuple[int, int
         assert state.context_tokens >= state.stored_tokens
         assert 1.0 <= state.calibration <= MAX_CALIBRATION
         if fold:
-            state = counted_anew(replace(state, message_tokens=state.message_tokens // 3))
+            state = recount(replace(state, message_tokens=state.message_tokens // 3))
             assert state.context_tokens == state.stored_tokens
     assert state.usage.effective_total() == total.effective_total()

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mnesis.models.message import PARTS, Message, TextPart, ToolPart, ToolStatus, text_message
+from mnesis.models.message import PARTS_ADAPTER, Message, TextPart, ToolPart, ToolStatus, text_message
 from mnesis.models.usage import TokenUsage
 from tests.support.histories import histories, tool_calls
 
@@ -42,7 +42,7 @@ def test_impossible_usage_is_refused(fields: dict[str, object]) -> None:
 def test_a_message_is_equal_after_a_round_trip_through_plain_values(messages: list[Message]) -> None:
     for message in messages:
         assert Message.model_validate(message.model_dump()) == message
-        assert tuple(PARTS.validate_python([part.model_dump() for part in message.parts])) == message.parts
+        assert tuple(PARTS_ADAPTER.validate_python([part.model_dump() for part in message.parts])) == message.parts
 
 
 @given(tool_calls())

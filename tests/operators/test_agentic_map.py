@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from mnesis import Engine, MnesisConfig, MnesisEvent, MnesisSession, OperatorConfig, SessionConfig, ToolSpec
 from mnesis.errors import (
     ConfigurationError,
-    DelegationRefusedError,
+    DelegationDeniedError,
     LLMAuthenticationError,
     LLMBadRequestError,
     LLMError,
@@ -29,7 +29,7 @@ from mnesis.models.message import ToolPart
 from mnesis.operators.agentic_map import AgenticMap
 from mnesis.operators.delegation import delegate
 from mnesis.testing import EventRecorder, ScriptedLLM
-from tests.support.openai_server import OpenAIServer, Say
+from tests.support.openai_server import OpenAIServer, Reply
 
 MODEL = "openai/gpt-4o"
 
@@ -84,7 +84,7 @@ async def test_every_item_gets_a_session_of_its_own(engine: Engine) -> None:
 async def test_agents_work_over_http_with_tools_and_real_usage(engine: Engine) -> None:
     """Through litellm: the model calls the tool, gets its result, and answers."""
     look = ToolSpec("look", "Look.", handler=lambda: "it is blue", read_only=True)
-    with OpenAIServer(Say((), calls=[("c1", "look", "{}")], finish_reason="tool_calls"), Say(("blue",))) as server:
+    with OpenAIServer(Reply((), calls=[("c1", "look", "{}")], finish_reason="tool_calls"), Reply(("blue",))) as server:
         config = MnesisConfig(session=SessionConfig(llm_options=server.options))
         agents = AgenticMap(config, engine=engine, model="openai/gpt-4o")
         (result,) = (await agents.run_all(["sky"], "What colour has the {{ item }}?", tools=[look])).results
@@ -245,7 +245,7 @@ async def test_agents_inside_agents_obey_the_limit_in_depth(engine: Engine) -> N
         agents = AgenticMap(llm=inner)
         try:
             return (await agents.run_all(["x"], "{{ item }}")).results[0].output_text
-        except DelegationRefusedError as error:
+        except DelegationDeniedError as error:
             caught.append(error)
             raise
 

@@ -20,7 +20,7 @@ from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.models.message import ToolPart
 from mnesis.operators.agentic_map import AgenticMap
 from mnesis.testing import EventRecorder, ScriptedLLM
-from tests.support.openai_server import Exchange, OpenAIServer, Say
+from tests.support.openai_server import Exchange, OpenAIServer, Reply
 
 MODEL = "openai/gpt-4o"
 ITEMS = 12
@@ -166,7 +166,7 @@ def test_a_process_that_is_killed_again_and_again_loses_nothing_and_pays_for_no_
             return
         messages = [m for m in exchange.body["messages"] if m["role"] != "system"]
         finished = any(m["role"] == "assistant" for m in messages)
-        Say((f"{messages[0]['content']} DONE" if finished else "thinking",))(exchange)
+        Reply((f"{messages[0]['content']} DONE" if finished else "thinking",))(exchange)
 
     with OpenAIServer(answer) as server:
         command = [sys.executable, "-c", WORKER, server.url, str(tmp_path / "work.db"), str(tmp_path / "out.jsonl")]

@@ -11,7 +11,7 @@ import pytest
 from mnesis import Engine, Grant, MnesisEvent, MnesisSession, OperatorConfig, ToolSpec
 from mnesis.errors import (
     ConfigurationError,
-    DelegationRefusedError,
+    DelegationDeniedError,
     LLMAuthenticationError,
     LLMServerError,
     SessionNotFoundError,
@@ -120,7 +120,7 @@ async def test_a_sub_agent_that_keeps_no_work_is_refused_before_any_call(
 ) -> None:
     llm = ScriptedLLM("done")
     child = await a_sub_agent(engine, llm)
-    with pytest.raises(DelegationRefusedError, match=says) as refused:
+    with pytest.raises(DelegationDeniedError, match=says) as refused:
         await delegate("run the tests", session=child, delegated_scope=scope, kept_work=kept)
     assert "delegated_scope" in str(refused.value)
     assert "kept_work" in str(refused.value)
@@ -148,7 +148,7 @@ async def test_code_in_a_sub_agents_tool_delegates_as_that_sub_agent(engine: Eng
     async def hand_on() -> str:
         try:
             await delegate("do my task")
-        except DelegationRefusedError as error:
+        except DelegationDeniedError as error:
             seen.append(error)
         part = await delegate("half of it", delegated_scope="the left half", kept_work="the right half")
         seen.append(part)
@@ -163,7 +163,7 @@ async def test_code_in_a_sub_agents_tool_delegates_as_that_sub_agent(engine: Eng
         assert result.success
         assert result.text == "answered tool"
         refused, part = seen
-        assert isinstance(refused, DelegationRefusedError)
+        assert isinstance(refused, DelegationDeniedError)
         assert (await engine.store.session(part.session_id)).parent_id == result.session_id
 
 
@@ -176,7 +176,7 @@ async def test_a_sub_agent_cannot_hand_on_the_whole_of_what_it_was_given(
     errors: list[str] = []
 
     async def hand_on() -> str:
-        with pytest.raises(DelegationRefusedError) as refused:
+        with pytest.raises(DelegationDeniedError) as refused:
             await delegate(prompt, delegated_scope=scope, kept_work="looking on")
         errors.append(str(refused.value))
         return "refused"
@@ -195,9 +195,9 @@ async def test_depth_is_limited_whatever_is_said(engine: Engine) -> None:
         parent_id = session.id
     words = {"delegated_scope": "a part", "kept_work": "the rest"}
     assert (await delegate("x", session=depths[2], **words)).success
-    with pytest.raises(DelegationRefusedError, match="depth 4; the limit is max_depth=3"):
+    with pytest.raises(DelegationDeniedError, match="depth 4; the limit is max_depth=3"):
         await delegate("x", session=depths[3], **words)
-    with pytest.raises(DelegationRefusedError, match="max_depth=3"):
+    with pytest.raises(DelegationDeniedError, match="max_depth=3"):
         await delegate_all(["x"], session=depths[3])
     assert (await delegate("x", session=depths[3], max_depth=4, **words)).success
     for session in depths:
@@ -210,7 +210,7 @@ async def test_a_sub_agents_code_cannot_raise_the_limit_it_is_under(engine: Engi
     async def deeper() -> str:
         try:
             await delegate_all(["x"], max_depth=99)
-        except DelegationRefusedError as error:
+        except DelegationDeniedError as error:
             caught.append(str(error))
         return "ok"
 
@@ -349,7 +349,7 @@ async def test_tools_that_would_all_be_withheld_are_refused(engine: Engine) -> N
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"prompt": ""}, "a text that says something"),
+        ({"prompt": ""}, "must be a non-empty string"),
         ({"max_turns": 0}, "max_turns"),
         ({"max_turns": True}, "max_turns"),
         ({"max_retries": -1}, "max_retries"),
@@ -358,11 +358,11 @@ async def test_tools_that_would_all_be_withheld_are_refused(engine: Engine) -> N
         ({"max_depth": 0}, "max_depth"),
         ({"model": None}, "no model"),
         ({"db_path": "elsewhere.db"}, "elsewhere.db"),
-        ({"delegated_scope": 3}, "texts"),
+        ({"delegated_scope": 3}, "must be strings"),
         ({"timeout_seconds": "5"}, "timeout_seconds"),
-        ({"engine": "work.db"}, "engine is an Engine"),
-        ({"config": OperatorConfig()}, "config is a MnesisConfig"),
-        ({"model": 3}, "model is a text"),
+        ({"engine": "work.db"}, "engine must be an Engine"),
+        ({"config": OperatorConfig()}, "config must be a MnesisConfig"),
+        ({"model": 3}, "model must be a string"),
         ({"session": 3, "engine": None}, "a MnesisSession or the id of one, not a int"),
     ],
 )
@@ -378,7 +378,7 @@ async def test_settings_that_cannot_work_are_refused_before_any_call(
 
 async def test_provider_dicts_are_refused_because_nobody_could_run_them(engine: Engine) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
-    with pytest.raises(ToolDefinitionError, match="'f' has nothing that runs it"):
+    with pytest.raises(ToolDefinitionError, match="'f' has no function that runs it"):
         await delegate("a task", engine=engine, model=MODEL, tools=[tool], read_only=False)
     with pytest.raises(ToolDefinitionError, match="two tools"):
         await delegate("a task", engine=engine, model=MODEL, tools=[ToolSpec("a", ""), ToolSpec("a", "")])

@@ -21,7 +21,7 @@ from mnesis.models.usage import TokenUsage
 from mnesis.operators.agentic_map import AgenticMap
 from mnesis.operators.llm_map import LLMMap
 from mnesis.testing import EventRecorder, ScriptedLLM
-from tests.support.openai_server import OpenAIServer, Say, error
+from tests.support.openai_server import OpenAIServer, Reply, error
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 QUICK = RetryConfig(base_delay=0, max_delay=60, jitter=False)
@@ -333,13 +333,13 @@ async def test_the_limits_of_the_engine_count_where_none_are_given(tmp_path: Pat
 
 
 def test_what_is_no_bus_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="event_bus is an EventBus"):
+    with pytest.raises(ConfigurationError, match="event_bus must be an EventBus"):
         LLMMap(llm=ScriptedLLM(), event_bus=5).run([1], "{{ item }}", Number)  # type: ignore[arg-type]  # on purpose
 
 
 @pytest.mark.parametrize("kind", [LLMMap, AgenticMap])
 def test_what_is_no_engine_is_refused(kind: Any) -> None:
-    with pytest.raises(ConfigurationError, match="engine is an Engine"):
+    with pytest.raises(ConfigurationError, match="engine must be an Engine"):
         kind(engine="work.db")
 
 
@@ -349,7 +349,7 @@ async def test_no_inputs_are_a_run_without_results() -> None:
 
 
 async def test_over_a_real_connection_the_schema_goes_to_the_provider_that_knows_it() -> None:
-    with OpenAIServer(error(429, "slow down", headers={"retry-after": "0"}), Say(['{"n": 5}'])) as server:
+    with OpenAIServer(error(429, "slow down", headers={"retry-after": "0"}), Reply(['{"n": 5}'])) as server:
         mapper = LLMMap(model="openai/gpt-4o-mini")
         batch = await mapper.run_all([5], "{{ item }}", NUMBER, retry=QUICK, llm_options=server.options)
         assert batch.results[0].output == {"n": 5}

@@ -24,11 +24,11 @@ from mnesis.events.bus import MnesisEvent
 from mnesis.ids import now_ms
 from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.models.usage import TokenUsage
-from mnesis.operators.item_queue import AHEAD_ITEMS
+from mnesis.operators.item_queue import READ_AHEAD_ITEMS
 from mnesis.operators.llm_map import LLMMap
-from mnesis.operators.worker_ids import is_dead, new_worker
+from mnesis.operators.worker_ids import is_dead, register_worker
 from mnesis.testing import EventRecorder, ScriptedLLM
-from tests.support.openai_server import Exchange, OpenAIServer, Say
+from tests.support.openai_server import Exchange, OpenAIServer, Reply
 
 
 class Number(BaseModel):
@@ -197,7 +197,7 @@ async def test_a_worker_that_falls_silent_loses_its_items_and_their_results_coun
     mapper = LLMMap(engine=engine, llm=ScriptedLLM(echo))
     async with aclosing(mapper.run(range(4), "{{ item }}", Number, run_id="r", concurrency=1)) as running:
         await anext(running)
-    silent = await engine.store.claim_items("r", "elsewhere-1-1-x", limit=2, now=0, lease_ms=1, max_claims=3)
+    silent = await engine.store.claim_items("r", "elsewhere-1-1-x", limit=2, now_ms=0, lease_ms=1, max_claims=3)
     assert silent
     batch = await mapper.run_all(range(4), "{{ item }}", Number, run_id="r")
     assert [result.output.n for result in batch.results] == [0, 1, 2, 3]
@@ -210,13 +210,13 @@ async def test_items_of_a_process_that_is_gone_are_taken_over_before_their_lease
     mapper = LLMMap(engine=engine, llm=ScriptedLLM(echo))
     async with aclosing(mapper.run(range(4), "{{ item }}", Number, run_id="r", concurrency=1)) as running:
         await anext(running)
-    code = "from mnesis.operators.worker_ids import new_worker; print(new_worker())"
+    code = "from mnesis.operators.worker_ids import register_worker; print(register_worker())"
     command = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     gone = (await command.communicate())[0].decode().strip()
-    held = await engine.store.claim_items("r", gone, limit=4, now=now_ms(), lease_ms=10**9, max_claims=3)
+    held = await engine.store.claim_items("r", gone, limit=4, now_ms=now_ms(), lease_ms=10**9, max_claims=3)
     assert held
     assert is_dead(gone)
-    assert not is_dead(new_worker())
+    assert not is_dead(register_worker())
     batch = await mapper.run_all(range(4), "{{ item }}", Number, run_id="r")
     assert [result.output.n for result in batch.results] == [0, 1, 2, 3]
 
@@ -266,7 +266,7 @@ async def test_a_poison_item_is_given_up_and_every_other_item_is_done(engine: En
     async with aclosing(mapper.run(range(10), "{{ item }}", Number, run_id="r", concurrency=1)) as running:
         await anext(running)
     for death in range(3):  # each time, with all that is left in its hands
-        await engine.store.claim_items("r", f"w{death}", limit=1, now=death * 10, lease_ms=1, max_claims=3)
+        await engine.store.claim_items("r", f"w{death}", limit=1, now_ms=death * 10, lease_ms=1, max_claims=3)
     batch = await mapper.run_all(range(10), "{{ item }}", Number, run_id="r")
     assert [result.error_kind for result in batch.failures] == ["worker_died"]
     assert "3" in (batch.failures[0].error or "")
@@ -282,7 +282,7 @@ async def test_an_item_on_its_last_claim_is_worked_on_alone(engine: Engine) -> N
     first.cancel()
     await asyncio.wait({first})
     for death in range(2):
-        await engine.store.claim_items("r", f"w{death}", limit=6, now=death * 10, lease_ms=1, max_claims=3)
+        await engine.store.claim_items("r", f"w{death}", limit=6, now_ms=death * 10, lease_ms=1, max_claims=3)
     now = most = 0
 
     async def answer(request: LLMRequest) -> LLMReply:
@@ -312,7 +312,7 @@ async def test_inputs_are_read_only_so_far_ahead_of_the_work(engine: Engine) -> 
     ) as running:
         for _ in range(100):
             await anext(running)
-    assert read < 2 * AHEAD_ITEMS
+    assert read < 2 * READ_AHEAD_ITEMS
 
 
 async def test_without_a_database_inputs_are_read_only_so_far_ahead_too() -> None:
@@ -326,7 +326,7 @@ async def test_without_a_database_inputs_are_read_only_so_far_ahead_too() -> Non
 
     async with aclosing(LLMMap(llm=ScriptedLLM(echo)).run(endless(), "{{ item }}", Number, order="input")) as running:
         assert [(await anext(running)).index for _ in range(100)] == list(range(100))
-    assert read < 2 * AHEAD_ITEMS
+    assert read < 2 * READ_AHEAD_ITEMS
 
 
 async def test_the_engine_hears_the_events_of_its_maps(engine: Engine) -> None:
@@ -386,7 +386,7 @@ class Numbers:
         with self.heard:
             self.asked[number] += 1
             self.heard.notify_all()
-        Say([json.dumps({"n": number})])(exchange)
+        Reply([json.dumps({"n": number})])(exchange)
 
     def wait_for(self, count: int) -> None:
         with self.heard:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from mnesis.engine import Engine
 from mnesis.errors import ConfigurationError, LLMAuthenticationError, MissingFileError, UnsuitableFileError
-from mnesis.operators.inputs import MAX_LINE_BYTES, Source
+from mnesis.operators.inputs import MAX_LINE_BYTES, InputSource
 from mnesis.operators.llm_map import LLMMap
 from mnesis.testing import ScriptedLLM
 
@@ -33,7 +33,7 @@ class Place:
     name: str
 
 
-async def texts(source: Source) -> list[str]:
+async def texts(source: InputSource) -> list[str]:
     return [text async for batch in source.batches() for text in batch]
 
 
@@ -165,7 +165,7 @@ VALUES = st.recursive(
 async def test_inputs_come_through_a_file_and_a_database_as_they_were(values: list[Any], tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("round") / "in.jsonl"
     path.write_text("".join(json.dumps(value) + "\n" for value in values))
-    assert [json.loads(text) for text in await texts(Source(path))] == values
+    assert [json.loads(text) for text in await texts(InputSource(path))] == values
     async with Engine(":memory:") as engine:
         batch = await LLMMap(engine=engine, llm=ScriptedLLM("{}")).run_all(path, "{{ item }}", OK)
     assert [result.input for result in batch.results] == values

@@ -72,7 +72,7 @@ async def test_a_refusal_of_the_guard_is_a_result_the_model_can_act_upon(engine:
     assert result.text == "all done"
     assert grandchild.parent_id == child.id
     (refusal,) = results_in(llm.requests[2])
-    assert "DelegationRefusedError" in refusal
+    assert "DelegationDeniedError" in refusal
     assert "kept_work" in refusal
     assert results_in(llm.requests[4])[1] == "left half done"
 
@@ -174,7 +174,7 @@ async def test_agents_of_agents_of_a_tool_obey_the_limit_in_depth(engine: Engine
         await session.send(
             "go", tools=[agentic_map_tool(AgenticMap(engine=engine), session, tools=[inner], max_depth=1)]
         )
-    assert "DelegationRefusedError" in results_in(llm.requests[2])[0]
+    assert "DelegationDeniedError" in results_in(llm.requests[2])[0]
 
 
 async def test_results_that_do_not_fit_are_counted_and_can_be_read_on(engine: Engine) -> None:
@@ -252,11 +252,15 @@ async def test_files_are_not_offered_without_a_directory(engine: Engine) -> None
     assert llm.requests == []
 
 
-@pytest.mark.parametrize("template", ["no placeholder", "{{ item.__class__ }}", "{% include 'x' %}{{ item }}"])
-async def test_a_models_template_is_checked_like_any_other(engine: Engine, template: str) -> None:
-    tool = llm_map_tool(LLMMap(engine=engine, model=MODEL, llm=ScriptedLLM(numbered)))
-    answer = await told(engine, tool, prompt_template=template, inputs=[1], output_schema=SCHEMA)
-    assert "ConfigurationError" in answer
+@pytest.mark.parametrize(
+    "template", ["no placeholder", "{{ item|upper }}", "{{ item.__class__() }}", "{% include 'x' %}{{ item }}"]
+)
+async def test_a_models_template_is_checked_before_any_call(engine: Engine, template: str) -> None:
+    llm = ScriptedLLM(numbered)
+    for tool in (llm_map_tool(LLMMap(engine=engine, model=MODEL, llm=llm)), agentic_map_tool(AgenticMap(llm=llm))):
+        answer = await told(engine, tool, prompt_template=template, inputs=[1], output_schema=SCHEMA)
+        assert "ConfigurationError" in answer
+    assert llm.requests == []
 
 
 async def test_an_unknown_run_is_a_tool_error(engine: Engine) -> None:

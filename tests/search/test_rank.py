@@ -7,19 +7,19 @@ from datetime import date
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnesis.search.dates import fit, named_dates
-from mnesis.search.ranking import Row, Word, rank
-from mnesis.search.snippets import MAX_CHARS, excerpt
+from mnesis.search.dates import find_dates, match_score
+from mnesis.search.ranking import MessageStats, QueryTerm, rank
+from mnesis.search.snippets import MAX_EXCERPT_CHARS, best_excerpt
 
 DAY = 86_400_000
 
 
-def rows(count: int, *, words: int = 10, first: int = 1) -> list[Row]:
-    return [Row(first + n, words, n * DAY) for n in range(count)]
+def rows(count: int, *, words: int = 10, first: int = 1) -> list[MessageStats]:
+    return [MessageStats(first + n, words, n * DAY) for n in range(count)]
 
 
-def word(text: str, *keys: int) -> Word:
-    return Word((text,), frozenset(keys), len(keys))
+def word(text: str, *keys: int) -> QueryTerm:
+    return QueryTerm((text,), frozenset(keys), len(keys))
 
 
 def order(found: list[tuple[int, float]]) -> list[int]:
@@ -49,18 +49,18 @@ def test_of_two_equal_matches_the_one_in_fitting_surroundings_wins() -> None:
 
 def test_a_short_message_is_told_from_a_long_one_with_the_same_word() -> None:
     given_rows = rows(100)
-    given_rows[69] = Row(70, 2_000, 0)
+    given_rows[69] = MessageStats(70, 2_000, 0)
     assert order(rank(given_rows, [word("x", 30, 70)], 100, (), []))[0] == 30
 
 
 def test_messages_of_the_speaker_whom_the_question_names_come_first() -> None:
-    spoken = [Row(n, 10, 0, "maria" if n == 70 else "tom") for n in range(1, 101)]
+    spoken = [MessageStats(n, 10, 0, "maria" if n == 70 else "tom") for n in range(1, 101)]
     asked = [word("maria", 1, 2, 3), word("x", 30, 70)]
     assert order(rank(spoken, asked, 100, {"maria", "tom"}, []))[0] == 70
 
 
 def test_messages_of_the_time_that_the_question_names_come_first() -> None:
-    found = rank(rows(100), [word("x", 10, 70)], 100, (), named_dates("in March 1970"))
+    found = rank(rows(100), [word("x", 10, 70)], 100, (), find_dates("in March 1970"))
     assert order(found)[0] == 70
 
 
@@ -77,30 +77,30 @@ def test_every_message_with_a_word_is_ranked_once(keys: list[set[int]]) -> None:
 
 
 def test_a_day_fits_itself_and_the_two_weeks_after_it() -> None:
-    named = named_dates("what happened on 8 May 2023?")
-    assert fit(date(2023, 5, 8), named) == 1.0
-    assert fit(date(2023, 5, 20), named) == 1.0
-    assert 0 < fit(date(2023, 5, 1), named) < 1
-    assert fit(date(2022, 5, 8), named) == 0.0
+    named = find_dates("what happened on 8 May 2023?")
+    assert match_score(date(2023, 5, 8), named) == 1.0
+    assert match_score(date(2023, 5, 20), named) == 1.0
+    assert 0 < match_score(date(2023, 5, 1), named) < 1
+    assert match_score(date(2022, 5, 8), named) == 0.0
 
 
 def test_dates_are_read_as_people_write_them() -> None:
-    assert named_dates("2024-02-29")[0].day == 29
-    assert fit(date(2024, 2, 3), named_dates("in February")) == 1.0
-    assert fit(date(2024, 3, 3), named_dates("in February")) > 0
-    assert named_dates("may I ask") == []
-    assert fit(date(2024, 1, 3), named_dates("in December 2023")) > 0
+    assert find_dates("2024-02-29")[0].day == 29
+    assert match_score(date(2024, 2, 3), find_dates("in February")) == 1.0
+    assert match_score(date(2024, 3, 3), find_dates("in February")) > 0
+    assert find_dates("may I ask") == []
+    assert match_score(date(2024, 1, 3), find_dates("in December 2023")) > 0
 
 
 def test_an_excerpt_shows_the_place_with_most_of_the_words() -> None:
     text = "filler " * 200 + "the boat sank " + "filler " * 200 + "the boat reached the harbour " + "filler " * 200
-    shown = excerpt(text, [("boats",), ("harbour",)])
+    shown = best_excerpt(text, [("boats",), ("harbour",)])
     assert "reached the harbour" in shown
     assert shown.startswith("…")
     assert shown.endswith("…")
-    assert len(shown) <= MAX_CHARS + 2
+    assert len(shown) <= MAX_EXCERPT_CHARS + 2
 
 
 @given(st.text(max_size=2_000), st.lists(st.text(min_size=1, max_size=5).map(lambda w: (w,)), max_size=4))
 def test_any_text_can_be_excerpted(text: str, words: list[tuple[str]]) -> None:
-    assert len(excerpt(text, words)) <= MAX_CHARS + 2
+    assert len(best_excerpt(text, words)) <= MAX_EXCERPT_CHARS + 2

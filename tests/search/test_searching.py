@@ -16,7 +16,7 @@ from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore, fulltext
-from mnesis.testing.store_suite import leaf, sweep
+from mnesis.testing.store_suite import make_compaction, make_leaf
 
 TOPICS = ["the harbour was closed by ice", "my sister bakes bread", "the parser drops commas", "we walked to 東京都庁"]
 
@@ -68,7 +68,7 @@ async def test_what_is_appended_after_a_search_is_found_by_the_next(store: Store
 async def test_folding_changes_no_ranking_and_hits_say_what_covers_them(store: Store) -> None:
     await fill(store, "s", talk(100))
     before = await store.search(Search("bread of the harbour", "s", limit=20))
-    await store.compact("s", sweep((), [Cover(1, 40, "sum")], [leaf("sum", 1, 40)]))
+    await store.compact("s", make_compaction((), [Cover(1, 40, "sum")], [make_leaf("sum", 1, 40)]))
     after = await store.search(Search("bread of the harbour", "s", limit=20))
     assert [(h.message_id, h.score) for h in before] == [(h.message_id, h.score) for h in after]
     assert {h.summary_id for h in after if h.seq <= 40} == {"sum"}
@@ -161,7 +161,7 @@ async def test_an_unknown_session_is_not_found(store: Store) -> None:
 async def test_a_summary_of_another_session_is_not_found(store: Store) -> None:
     await fill(store, "s", talk(100))
     await fill(store, "t", talk(100))
-    await store.compact("t", sweep((), [Cover(1, 40, "sum")], [leaf("sum", 1, 40)]))
+    await store.compact("t", make_compaction((), [Cover(1, 40, "sum")], [make_leaf("sum", 1, 40)]))
     with pytest.raises(SummaryNotFoundError):
         await store.search(Search("harbour", "s", summary_id="sum"))
 
@@ -176,7 +176,7 @@ async def test_filters_narrow_a_search(store: Store) -> None:
             [Message(id="call", role="assistant", parts=(call,)), Message(id="result", role="tool", parts=(result,))]
         ),
     )
-    await store.compact("s", sweep((), [Cover(3, 6, "sum")], [leaf("sum", 3, 6)]))
+    await store.compact("s", make_compaction((), [Cover(3, 6, "sum")], [make_leaf("sum", 3, 6)]))
     for mode in ("words", "substring"):
 
         def asked(mode: str = mode, **filters: object) -> Search:
@@ -325,7 +325,7 @@ async def test_an_index_of_other_rules_is_made_anew(tmp_path: Path, monkeypatch:
     await store.open()
     await fill(store, "s", talk(100))
     before = await store.search(Search("harbour", "s"))
-    monkeypatch.setattr(fulltext, "RULES_VERSION", fulltext.RULES_VERSION + 1)
+    monkeypatch.setattr(fulltext, "ANALYSIS_VERSION", fulltext.ANALYSIS_VERSION + 1)
     assert await store.search(Search("harbour", "s")) == before
     await store.close()
 
@@ -336,9 +336,9 @@ async def test_large_logs_are_ranked_in_part_and_still_find_what_is_rare(
     texts = talk(400)
     texts[333] = "the lighthouse keeper spoke of small talk"
     await fill(store, "s", texts)
-    monkeypatch.setattr(fulltext, "WHOLE_MESSAGES", 10)
-    monkeypatch.setattr(fulltext, "MAX_STRETCHES", 2)
-    monkeypatch.setattr(fulltext, "MAX_KEYS", 50)
+    monkeypatch.setattr(fulltext, "MAX_MESSAGES_RANKED_WHOLE", 10)
+    monkeypatch.setattr(fulltext, "MAX_BLOCKS", 2)
+    monkeypatch.setattr(fulltext, "MAX_KEYS_PER_WORD", 50)
     page = await store.search(Search("what did the lighthouse keeper say in the small talk", "s", limit=100))
     assert page[0].message_id == "s-334"
     assert len({hit.seq >> 5 for hit in page}) <= 2

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnesis.formats.text import readable
+from mnesis.formats.text import message_text
 from mnesis.models.message import FilePart, FileRefPart, ImagePart, Message, ToolPart, ToolResultPart, text_message
-from mnesis.search.analysis import MAX_QUESTION_WORDS, indexed, question_words, searchable, speaker
+from mnesis.search.analysis import MAX_QUERY_TERMS, build_index_entry, query_terms, speaker, to_index_text
 
 
 def looked_for(question: str) -> list[str]:
-    return [forms[0] for forms in question_words(question)]
+    return [forms[0] for forms in query_terms(question)]
 
 
 def test_words_that_say_nothing_are_left_out() -> None:
@@ -24,31 +24,31 @@ def test_a_question_of_only_such_words_is_asked_as_it_is() -> None:
 
 
 def test_irregular_forms_are_looked_for_together() -> None:
-    assert set(question_words("went")[0]) == {"go", "went", "gone"}
+    assert set(query_terms("went")[0]) == {"go", "went", "gone"}
 
 
 @pytest.mark.parametrize("question", ["", "   ", "🎉🎉", "\x00", "!?()\"'*", "\n"])
 def test_a_question_without_words_looks_for_nothing(question: str) -> None:
-    assert question_words(question) == ()
+    assert query_terms(question) == ()
 
 
 def test_a_huge_question_is_bounded() -> None:
-    assert len(question_words(" ".join(f"word{n}" for n in range(30_000)))) == MAX_QUESTION_WORDS
+    assert len(query_terms(" ".join(f"word{n}" for n in range(30_000)))) == MAX_QUERY_TERMS
 
 
 @given(st.text())
 def test_any_question_can_be_read(question: str) -> None:
-    for forms in question_words(question):
+    for forms in query_terms(question):
         assert all(form and '"' not in form and not form.isspace() for form in forms)
 
 
 def test_scripts_without_spaces_are_looked_for_in_pairs() -> None:
     assert looked_for("東京都") == ["東京", "京都"]
-    assert "東京 京都" in searchable("in 東京都 today")
+    assert "東京 京都" in to_index_text("in 東京都 today")
 
 
 def test_compound_identifiers_are_found_by_their_pieces() -> None:
-    assert "get User Name" in searchable("call getUserName() now")
+    assert "get User Name" in to_index_text("call getUserName() now")
 
 
 def test_a_message_is_read_with_its_calls_outputs_and_files_but_no_data() -> None:
@@ -59,11 +59,11 @@ def test_a_message_is_read_with_its_calls_outputs_and_files_but_no_data() -> Non
         FilePart(name="letter.txt", text="dear captain"),
         ImagePart(data="QUJDREVGRw=="),
     )
-    text = readable(Message(id="m", role="assistant", parts=parts))
+    text = message_text(Message(id="m", role="assistant", parts=parts))
     for said in ("read", "notes.md", "harbour plan", "three boats", "tides.csv", "table of tides", "dear captain"):
         assert said in text
     assert "QUJD" not in text
-    assert indexed(Message(id="m", role="assistant", parts=parts)).tools == "list\nread"
+    assert build_index_entry(Message(id="m", role="assistant", parts=parts)).tool_names == "list\nread"
 
 
 @pytest.mark.parametrize(

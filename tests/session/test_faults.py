@@ -366,14 +366,14 @@ def test_counts_hold_for_other_scripts_and_for_special_words() -> None:
 )
 def test_the_window_of_a_known_model_is_known(model: str, limit: int) -> None:
     info = ModelInfo.from_model_string(model)
-    assert info.known
+    assert info.is_known
     assert limit * 0.99 <= info.context_limit <= limit * 5.1
 
 
 @pytest.mark.parametrize("model", ["ollama/some-model", "local/qwen-turbo1", "nano3", "upstage/solar-pro99"])
 def test_an_unknown_model_is_taken_for_a_small_one(model: str) -> None:
     info = ModelInfo.from_model_string(model)
-    assert not info.known
+    assert not info.is_known
     assert info.context_limit <= 32_768
 
 
@@ -664,14 +664,14 @@ def test_opening_and_recording_loads_no_model_client(db: Path) -> None:
 async def test_large_messages_are_counted_beside_the_event_loop(db: Path) -> None:
     threads: set[str] = set()
     async with opened(db) as session:
-        count = session._scope.count
+        count = session._core.count_tokens
 
         def counted(text: str) -> int:
             if len(text) > 1_000:
                 threads.add(threading.current_thread().name)
             return count(text)
 
-        session._scope.count = counted
+        session._core.count_tokens = counted
         await session.record("word " * 60_000, "ok")
     assert threads
     assert threading.current_thread().name not in threads

@@ -11,7 +11,7 @@ import pytest
 
 from mnesis import CompactionConfig, ConfigurationError, InvalidMessageError, MnesisConfig, MnesisSession
 from mnesis.errors import ContextOverflowError
-from mnesis.formats.parse import draft
+from mnesis.formats.parse import new_message
 from mnesis.models.message import TextPart
 from mnesis.testing import ScriptedLLM
 
@@ -57,7 +57,7 @@ async def test_a_turn_that_waits_for_a_compaction_begun_before_it_says_so(db: Pa
     async with MnesisSession.open(model=MODEL, db_path=db, config=config, llm=llm) as session:
         texts = (f"message {number} " + f"word{number} " * 200 for number in range(40))
         roles = ("user", "assistant") * 20
-        await session.append([draft(r, [TextPart(text=t)]) for r, t in zip(roles, texts, strict=True)])  # type: ignore[arg-type]  # two roles
+        await session.append([new_message(r, [TextPart(text=t)]) for r, t in zip(roles, texts, strict=True)])  # type: ignore[arg-type]  # two roles
         result = await session.send("and now?")
         assert result.compaction_result is not None
         assert result.compaction_triggered

@@ -51,7 +51,7 @@ async def test_send_can_be_cancelled_wherever_it_waits(db_path: str, tmp_path: P
         async def check(cancelled: bool) -> None:
             nonlocal attempts
             attempts += 1
-            await session.engine.finish()
+            await session.engine.wait_for_tasks()
             await _sound(session)
             assert (await session.send(f"after {attempts}")).text == "fine"
 
@@ -77,7 +77,7 @@ async def test_a_send_with_tools_can_be_cancelled_wherever_it_waits(tmp_path: Pa
     async with MnesisSession.open(model=MODEL, db_path=tmp_path / "a.db", llm=ScriptedLLM(answer)) as session:
 
         async def check(cancelled: bool) -> None:
-            await session.engine.finish()
+            await session.engine.wait_for_tasks()
             await _sound(session)
 
         steps = await _every_step(lambda: session.send("hello", tools=[work]), check)
@@ -91,7 +91,7 @@ async def test_record_can_be_cancelled_wherever_it_waits(tmp_path: Path) -> None
     ) as session:
 
         async def check(cancelled: bool) -> None:
-            await session.engine.finish()
+            await session.engine.wait_for_tasks()
             await _sound(session)
             assert (await roles(session)) == "ua" * session.history().__len__()
 
@@ -112,7 +112,7 @@ async def test_compact_can_be_cancelled_wherever_it_waits(tmp_path: Path) -> Non
 
         async def check(cancelled: bool) -> None:
             nonlocal turns
-            await session.engine.finish()
+            await session.engine.wait_for_tasks()
             await _sound(session)
             assert len(await session.messages()) == 2 * (turns + 6)
             await talk(session, 2)

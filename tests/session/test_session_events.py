@@ -180,7 +180,7 @@ async def test_a_slow_handler_does_not_hold_up_the_turn(db: Path) -> None:
 async def test_a_handler_that_never_ends_is_cut_off_when_the_session_is_closed(
     db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnesis.session.HANDLER_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr("mnesis.session.session.HANDLER_GRACE_SECONDS", 0.05)
     cut = []
 
     async def never(event: MnesisEvent, payload: Any) -> None:

@@ -23,7 +23,7 @@ from mnesis.errors import (
 from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.testing import EventRecorder, FailAfter, ScriptedLLM
 from tests.session.support import MODEL, roles, small, talk
-from tests.support.openai_server import OpenAIServer, Say, cut, error
+from tests.support.openai_server import OpenAIServer, Reply, cut, error
 
 RETRIED = [LLMRateLimitError, LLMTimeoutError, LLMConnectionError, LLMServerError]
 NOT_RETRIED = [LLMAuthenticationError, LLMBadRequestError, LLMResponseError, LLMError]
@@ -207,7 +207,7 @@ async def test_the_real_client_sends_streams_retries_and_fails_as_promised(db: P
         async with MnesisSession.open(model="openai/test-model", db_path=db, config=config) as session:
             result = await session.send("hello")
             assert (result.text, result.tokens.input, result.tokens.output) == ("Hello world", 100, 20)
-            server.answer(error(500, "down"), Say(("one ", "two")))
+            server.answer(error(500, "down"), Reply(("one ", "two")))
             events = [event async for event in session.stream("stream")]
             assert "".join(event.text for event in events[:-1]) == "one two"  # type: ignore[union-attr]  # deltas
             assert events[-1].result.tokens.input == 100  # type: ignore[union-attr]  # the last is complete
@@ -227,7 +227,7 @@ async def test_a_streamed_delta_arrives_before_the_answer_is_finished(db: Path) 
     import threading
 
     release = threading.Event()
-    with OpenAIServer(Say(("first ", "second"), release=release)) as server:
+    with OpenAIServer(Reply(("first ", "second"), release=release)) as server:
         async with MnesisSession.open(model="openai/test-model", db_path=db, config=on_wire(server)) as session:
             events = session.stream("go")
             first = await asyncio.wait_for(anext(events), 30)

@@ -161,7 +161,7 @@ USES: list[tuple[str, tuple[Any, ...]]] = [
     ("context_for_next_turn", ()),
     ("compact", ()),
     ("hide", (1, 1)),
-    ("start_epoch", ()),
+    ("clear_context", ()),
     ("history", ()),
     ("compactions", ()),
     ("interruptions", ()),
@@ -253,6 +253,27 @@ async def test_engines_of_one_path_share_store_and_bus_and_live_apart(db: Path) 
     await two.close()
     with pytest.raises(MnesisStoreError):
         await MnesisSession.create(model=MODEL, engine=two)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [("durability", "normal", "full"), ("wal_mode", True, False), ("connection_timeout", 30.0, 5.0)],
+)
+async def test_engines_of_one_database_must_have_the_same_store_settings(
+    name: str, first: object, second: object, db: Path
+) -> None:
+    def config(value: object, **others: object) -> MnesisConfig:
+        return MnesisConfig(store=StoreConfig.model_validate({name: value, **others}))
+
+    async with Engine(db, config=config(first)):
+        with pytest.raises(ConfigurationError) as caught:
+            Engine(str(db), config=config(second))
+        for text in (str(db), f"store.{name}={first!r}", f"store.{name}={second!r}"):
+            assert text in str(caught.value)
+        async with Engine(db, config=config(first)), Engine(db, config=config(second, read_only=True)):
+            pass
+    async with Engine(db, config=config(second)):
+        pass
 
 
 async def test_a_session_whose_engine_was_closed_says_so(db: Path) -> None:

@@ -362,7 +362,7 @@ async def test_an_on_part_that_raises_does_not_cost_the_answer(db: Path) -> None
         assert [m.text_content() for m in await session.messages()][1::2] == ["the real answer"] * 2
 
 
-@pytest.mark.parametrize("verb", ["send", "record", "close", "start_epoch", "compact"])
+@pytest.mark.parametrize("verb", ["send", "record", "close", "clear_context", "compact"])
 async def test_on_part_calling_its_own_session_is_refused_instead_of_waiting_for_itself(verb: str, db: Path) -> None:
     outcomes: list[object] = []
     async with opened(db, ScriptedLLM("fine")) as session:

@@ -63,7 +63,7 @@ def test_a_whole_conversation_from_a_plain_thread(db: Path) -> None:
         assert len(session.history()) == 11
         assert session.interruptions() == []
         assert len(session.compactions()) == 1
-        session.start_epoch()
+        session.clear_context()
         assert session.context_for_next_turn() == []
         assert session.id in repr(session)
         assert session.window().messages == ()

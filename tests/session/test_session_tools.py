@@ -303,7 +303,7 @@ async def test_streamed_turns_run_tools_too(db: Path) -> None:
         assert await roles(session) == "uata"
 
 
-@pytest.mark.parametrize("verb", ["send", "record", "append", "stream", "hide", "start_epoch", "close"])
+@pytest.mark.parametrize("verb", ["send", "record", "append", "stream", "hide", "clear_context", "close"])
 async def test_a_tool_that_calls_its_own_session_is_told_so_instead_of_waiting_for_ever(verb: str, db: Path) -> None:
     async with opened(db, calls(("reenter", {})), "I see.") as session:
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnesis.errors import CorruptStoreError, InvalidMessageError
+from mnesis.errors import InvalidMessageError
 from mnesis.models.message import DataPart, Message, MessagePart, TextPart, ToolPart, ToolResultPart, text_message
 from mnesis.models.usage import TokenUsage
-from mnesis.store.codec import decode_message, encode_message, from_json, to_json
+from mnesis.store.codec import DamagedValueError, decode_message, encode_message, from_json, to_json
 from mnesis.testing.store_suite import EVERY_PART, HOSTILE_TEXTS
 
 ANY_TEXT = st.text(st.characters(codec=None) | st.sampled_from('\ud83d\ude00\x00"\\'))
@@ -49,7 +49,7 @@ MESSAGES = st.builds(
 @given(MESSAGES)
 @settings(deadline=None, max_examples=80)
 def test_a_message_comes_back_equal(message: Message) -> None:
-    back = decode_message("s", 7, encode_message(message), "here")
+    back = decode_message("s", 7, encode_message(message))
     assert back == message.model_copy(update={"session_id": "s", "seq": 7})
     assert json.dumps(back.model_dump(mode="python"), default=str) == json.dumps(
         message.model_copy(update={"session_id": "s", "seq": 7}).model_dump(mode="python"), default=str
@@ -93,5 +93,5 @@ def test_any_flipped_bit_is_seen(data: st.DataObject) -> None:
     content = bytearray(getattr(encoded, field))
     bit = data.draw(st.integers(0, 8 * len(content) - 1))
     content[bit // 8] ^= 1 << (bit % 8)
-    with pytest.raises(CorruptStoreError):
-        decode_message("s", 1, encoded._replace(**{field: bytes(content)}), "here")
+    with pytest.raises(DamagedValueError):
+        decode_message("s", 1, encoded._replace(**{field: bytes(content)}))

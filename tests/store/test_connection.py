@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import queue
 import sqlite3
 import threading
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import aiosqlite
 import pytest
 
-from mnesis.errors import DuplicateIDError, MnesisStoreError, SessionNotFoundError
+import mnesis
+from mnesis.errors import (
+    ConfigurationError,
+    DuplicateIDError,
+    MnesisStoreError,
+    SessionNotFoundError,
+    StoreThreadError,
+)
 from mnesis.models.context import Cover
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
-from mnesis.store.sqlite.database import MAX_BATCH
-from mnesis.testing.store_suite import condensed, conversation, leaf, refuses, said, sweep, turn
+from mnesis.store.sqlite.database import AIOSQLITE_RANGE, MAX_BATCH_WRITES
+from mnesis.testing.store_suite import (
+    expect_error,
+    make_compaction,
+    make_condensed,
+    make_leaf,
+    make_message,
+    make_turn,
+    store_conversation,
+)
 
 STEPS = 60
 
@@ -32,26 +50,109 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     await store.close()
 
 
-def test_what_is_used_of_aiosqlite_is_there() -> None:
-    worker = aiosqlite.connect(":memory:")
-    assert isinstance(worker._thread, threading.Thread)
-    ran = threading.Event()
-    worker._thread.daemon = True
-    worker._thread.start()
-    worker._tx.put_nowait((None, ran.set))
-    worker._tx.put_nowait((None, worker.stop))
-    worker._thread.join(30)
-    assert ran.is_set()
-    assert not worker._thread.is_alive()
+def test_private_attributes_of_aiosqlite_work_as_the_worker_expects() -> None:
+    connection = aiosqlite.connect(":memory:")
+    assert isinstance(connection._thread, threading.Thread)
+    assert not connection._thread.is_alive()
+    first, second = threading.Event(), threading.Event()
+    connection._thread.daemon = True
+    connection._thread.start()
+    connection._tx.put_nowait((None, first.set))
+    connection._tx.put_nowait((None, second.set))  # a version that needs a future ends its thread before this one
+    connection._tx.put_nowait((None, connection.stop))
+    connection._thread.join(30)
+    assert (first.is_set(), second.is_set()) == (True, True)
+    assert not connection._thread.is_alive()
+
+
+def test_range_of_aiosqlite_is_the_one_in_pyproject() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert f"aiosqlite{AIOSQLITE_RANGE}" in project["dependencies"]
+
+
+def test_only_one_module_uses_aiosqlite() -> None:
+    root = Path(mnesis.__file__).parent
+    users = [path.name for path in root.rglob("*.py") if "import aiosqlite" in path.read_text()]
+    assert users == ["database.py"]
+
+
+class NoThread:
+    """Like `Connection` of aiosqlite 0.21, which is a thread itself."""
+
+    _tx: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+
+class NeedsFutures:
+    """Like `Connection` of aiosqlite 0.22.0, whose thread ends at an item without a future."""
+
+    def __init__(self) -> None:
+        self._tx: queue.SimpleQueue[tuple[None, Callable[[], object]]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=lambda: self._tx.get()[1]())
+
+
+@pytest.mark.parametrize("connection", [NoThread, NeedsFutures])
+async def test_incompatible_aiosqlite_is_reported_when_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connection: Callable[[], object]
+) -> None:
+    monkeypatch.setattr(aiosqlite, "connect", lambda path: connection())
+    store = SqliteStore(tmp_path / "s.db")
+    with pytest.raises(ConfigurationError) as caught:
+        await asyncio.wait_for(store.open(), 30)
+    for text in (f"aiosqlite {version('aiosqlite')} ", f"aiosqlite{AIOSQLITE_RANGE}", "pip install"):
+        assert text in str(caught.value)
+    await store.close()
+
+
+@pytest.mark.parametrize("death", ["stopped", "crashed"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_dead_thread_fails_its_waiters_and_the_store_can_be_opened_again(store: SqliteStore, death: str) -> None:
+    log = await store_conversation(store, 1)
+    release = await hold(store)
+    worker = store._database._worker
+    assert worker is not None
+    if death == "stopped":
+        worker._source.stop()
+    else:
+        worker._source._tx.put_nowait(None)  # type: ignore[arg-type]  # not a pair: the loop of the thread raises
+    calls: list[Awaitable[object]] = [
+        store.messages("s"),
+        store.append("s", make_turn(1)),
+        store.append("s", make_turn(2)),
+    ]
+    waiters = [asyncio.ensure_future(call) for call in calls]
+    blocking = asyncio.ensure_future(asyncio.to_thread(store.turns, "s"))
+    await asyncio.sleep(0.05)
+    release()
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiters, blocking, return_exceptions=True), 30)
+    assert [type(outcome) for outcome in outcomes] == [StoreThreadError] * 4
+    with expect_error(StoreThreadError):
+        await store.session("s")
+    with expect_error(StoreThreadError):
+        store.turns("s")
+    await store.open()
+    assert await store.messages("s") == log
+    await store.append("s", make_turn(3))
+    assert len(await store.messages("s")) == 4
+
+
+async def test_close_after_the_thread_died_does_nothing(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    await store.open()
+    worker = store._database._worker
+    assert worker is not None
+    worker._source.stop()
+    worker._source._thread.join(30)
+    await asyncio.wait_for(store.close(), 30)
+    assert worker.connection is None
 
 
 async def test_the_thread_does_not_keep_a_process_alive(store: SqliteStore) -> None:
     worker = store._database._worker
     assert worker is not None
-    assert worker._thread.daemon
+    assert worker._source._thread.daemon
     await store.close()
-    worker._thread.join(30)
-    assert not worker._thread.is_alive()
+    worker._source._thread.join(30)
+    assert not worker._source._thread.is_alive()
     await store.open()
 
 
@@ -62,14 +163,14 @@ async def test_a_forgotten_store_warns_and_lets_its_thread_go(tmp_path: Path) ->
     worker = forgotten._database._worker
     assert worker is not None
     idle = threading.Event()
-    worker._tx.put_nowait((None, idle.set))
+    worker._source._tx.put_nowait((None, idle.set))
     idle.wait(30)
     references = [forgotten]
     del forgotten
     with pytest.warns(ResourceWarning, match="never closed"):
         references.clear()
-    worker._thread.join(30)
-    assert not worker._thread.is_alive()
+    worker._source._thread.join(30)
+    assert not worker._source._thread.is_alive()
 
 
 async def every_step(act: Callable[[], Awaitable[object]]) -> int:
@@ -88,20 +189,22 @@ async def every_step(act: Callable[[], Awaitable[object]]) -> int:
 
 
 async def test_cancelling_at_any_step_leaves_whole_turns_and_no_transaction(store: SqliteStore) -> None:
-    await conversation(store, 1)
+    await store_conversation(store, 1)
     numbers = iter(range(10, 10_000))
-    cancelled = await every_step(lambda: store.append("s", turn(next(numbers))))
+    cancelled = await every_step(lambda: store.append("s", make_turn(next(numbers))))
     assert cancelled >= 1
     assert not await store._database.read(lambda c: c.in_transaction is False)
     session = await store.session("s")
     assert session.last_seq == 2 * session.turn_count == len(await store.messages("s"))
-    await store.append("s", turn(0))
+    await store.append("s", make_turn(0))
 
     async def fold() -> None:
         context = await store.active_context("s")
         seq = context.covers[-1].last_seq if context.covers else 0
-        made = leaf(f"sum_{seq}", seq + 1, seq + 1)
-        await store.compact("s", sweep(context.covers, [*context.covers, Cover(seq + 1, seq + 1, made.id)], [made]))
+        made = make_leaf(f"sum_{seq}", seq + 1, seq + 1)
+        await store.compact(
+            "s", make_compaction(context.covers, [*context.covers, Cover(seq + 1, seq + 1, made.id)], [made])
+        )
 
     await every_step(fold)
     await every_step(lambda: store.active_context("s"))
@@ -117,7 +220,7 @@ async def test_cancelling_while_opening_leaves_a_store_that_can_be_opened(tmp_pa
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await store.open()
-        await conversation(store, 1)
+        await store_conversation(store, 1)
         await store.close()
 
 
@@ -128,7 +231,7 @@ def test_one_store_serves_loops_one_after_another_and_at_once(tmp_path: Path) ->
 
     def many(start: int) -> None:
         async def run() -> None:
-            await asyncio.gather(*(store.append("s", turn(number)) for number in range(start, start + 20)))
+            await asyncio.gather(*(store.append("s", make_turn(number)) for number in range(start, start + 20)))
 
         asyncio.run(run())
 
@@ -164,7 +267,7 @@ def test_a_loop_that_is_closed_with_a_call_in_flight_disturbs_no_other(tmp_path:
 
     asyncio.run(abandon())
     go_on.set()
-    asyncio.run(store.append("s", turn()))
+    asyncio.run(store.append("s", make_turn()))
     assert len(store.turns("s")) == 1
     asyncio.run(store.close())
 
@@ -185,21 +288,21 @@ def test_a_closed_loop_does_not_keep_others_from_their_answer(tmp_path: Path) ->
         task.cancel()
 
     async def write() -> None:
-        task = asyncio.ensure_future(store.append("s", turn(2)))
+        task = asyncio.ensure_future(store.append("s", make_turn(2)))
         await asyncio.sleep(0)
         go_on.set()
         await task
 
     asyncio.run(abandon(lambda: store._database.read(slow)))
     begun.wait(30)
-    asyncio.run(abandon(lambda: store.append("s", turn(1))))
+    asyncio.run(abandon(lambda: store.append("s", make_turn(1))))
     asyncio.run(asyncio.wait_for(write(), 30))
     assert len(store.turns("s")) == 2
     asyncio.run(store.close())
 
 
 async def test_reading_at_once_works_while_a_loop_runs(store: SqliteStore) -> None:
-    await conversation(store, 2)
+    await store_conversation(store, 2)
     assert [snapshot.turn_index for snapshot in store.turns("s")] == [0, 1]
 
 
@@ -223,55 +326,55 @@ async def hold(store: SqliteStore) -> Callable[[], None]:
 
 
 async def test_writes_that_wait_together_share_a_transaction(store: SqliteStore) -> None:
-    await conversation(store, 1)
+    await store_conversation(store, 1)
     executed: list[str] = []
     await store._database.read(lambda c: c.set_trace_callback(executed.append))
     release = await hold(store)
-    tasks = [asyncio.ensure_future(store.append("s", turn(number))) for number in range(MAX_BATCH)]
+    tasks = [asyncio.ensure_future(store.append("s", make_turn(number))) for number in range(MAX_BATCH_WRITES)]
     await asyncio.sleep(0)
     release()
     await asyncio.gather(*tasks)
     await store._database.read(lambda c: c.set_trace_callback(None))
     assert executed.count("BEGIN IMMEDIATE") == 1
     assert [message.text_content() for message in (await store.messages("s"))[2::2]] == [
-        f"question {number}" for number in range(MAX_BATCH)
+        f"question {number}" for number in range(MAX_BATCH_WRITES)
     ]
 
 
 async def test_a_write_that_fails_does_not_touch_those_it_waited_with(store: SqliteStore) -> None:
-    log = await conversation(store, 1)
+    log = await store_conversation(store, 1)
     release = await hold(store)
-    bad = Append([said("user", "other", id=log[0].id)])
+    bad = Append([make_message("user", "other", id=log[0].id)])
     calls = [
-        store.append("s", turn(1)),
+        store.append("s", make_turn(1)),
         store.append("s", bad),
-        store.append("unknown", turn(2)),
+        store.append("unknown", make_turn(2)),
         store.update_session("s", unheard_of=1),
-        store.append("s", turn(3)),
+        store.append("s", make_turn(3)),
     ]
     tasks = [asyncio.ensure_future(call) for call in calls]
     await asyncio.sleep(0)
     release()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(outcome).__name__ for outcome in outcomes] == [
-        "Appended",
+        "AppendResult",
         DuplicateIDError.__name__,
         SessionNotFoundError.__name__,
         "TypeError",
-        "Appended",
+        "AppendResult",
     ]
     assert (await store.session("s")).turn_count == 3
     assert await store.check() == []
 
 
 async def test_closing_waits_for_what_was_asked_before(store: SqliteStore) -> None:
-    await conversation(store, 1)
-    calls = [asyncio.ensure_future(store.append("s", turn(number))) for number in range(100)]
+    await store_conversation(store, 1)
+    calls = [asyncio.ensure_future(store.append("s", make_turn(number))) for number in range(100)]
     await asyncio.sleep(0)
     await store.close()
     await asyncio.gather(*calls)
-    with refuses(MnesisStoreError):
-        await store.append("s", turn())
+    with expect_error(MnesisStoreError):
+        await store.append("s", make_turn())
     await store.open()
     assert (await store.session("s")).turn_count == 101
 
@@ -279,7 +382,7 @@ async def test_closing_waits_for_what_was_asked_before(store: SqliteStore) -> No
 def test_no_transaction_is_split_by_an_await() -> None:
     import mnesis.store.sqlite.database as module
 
-    assert not inspect.iscoroutinefunction(module._transaction)
+    assert not inspect.iscoroutinefunction(module._run_transaction)
 
 
 async def costs(store: SqliteStore, act: Callable[[], Awaitable[object]]) -> tuple[int, int]:
@@ -314,29 +417,33 @@ async def test_appending_and_reading_the_window_cost_the_same_at_any_length(stor
 
     async def grow(until: int) -> None:
         last = (await store.session("s")).last_seq
-        await store.append("s", Append([said("user", str(seq)) for seq in range(last, until)]))
+        await store.append("s", Append([make_message("user", str(seq)) for seq in range(last, until)]))
 
     async def window(length: int, made: str) -> tuple[object, ...]:
         """Costs with a log of `length` of which the last 20 are shown, under one summary."""
         covers = (await store.active_context("s")).covers
         first = covers[0].last_seq + 1 if covers else 1
-        fresh = leaf(f"leaf_{made}", first, length - 20)
+        fresh = make_leaf(f"leaf_{made}", first, length - 20)
         summaries = [fresh]
         if covers:
-            summaries.append(condensed(f"top_{made}", [await store.summary("s", covers[0].summary_id or ""), fresh]))
-        await store.compact("s", sweep(covers, [Cover(1, length - 20, summaries[-1].id)], summaries))
+            summaries.append(
+                make_condensed(f"top_{made}", [await store.summary("s", covers[0].summary_id or ""), fresh])
+            )
+        await store.compact("s", make_compaction(covers, [Cover(1, length - 20, summaries[-1].id)], summaries))
         reading = await costs(store, lambda: store.active_context("s"))
-        appending = await costs(store, lambda: store.append("s", turn(length)))
-        one = leaf(f"last_{made}", length - 19, length - 10)
+        appending = await costs(store, lambda: store.append("s", make_turn(length)))
+        one = make_leaf(f"last_{made}", length - 19, length - 10)
         covers = (await store.active_context("s")).covers
         folding = await costs(
             store,
-            lambda: store.compact("s", sweep(covers, [*covers, Cover(one.first_seq, one.last_seq, one.id)], [one])),
+            lambda: store.compact(
+                "s", make_compaction(covers, [*covers, Cover(one.first_seq, one.last_seq, one.id)], [one])
+            ),
         )
         both = await store.summaries("s")
-        top = condensed(f"both_{made}", [next(s for s in both if s.id == summaries[-1].id), one])
+        top = make_condensed(f"both_{made}", [next(s for s in both if s.id == summaries[-1].id), one])
         covers = (await store.active_context("s")).covers
-        await store.compact("s", sweep(covers, [Cover(1, length - 10, top.id)], [top]))
+        await store.compact("s", make_compaction(covers, [Cover(1, length - 10, top.id)], [top]))
         return reading, appending, folding
 
     await grow(100)

@@ -20,7 +20,7 @@ from mnesis.models.context import Cover
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import leaf, said, sweep
+from mnesis.testing.store_suite import make_compaction, make_leaf, make_message
 from tests.store.children import Report, start
 
 FACTOR = int(os.environ.get("MNESIS_CRASH_ROUNDS", "1"))
@@ -46,8 +46,8 @@ async def worker(path: Path, report: Report, *, die_at_statement: int | None = N
     for number in itertools.count():
         name = f"{os.getpid()}-{number}"
         messages = [
-            said("user", f"question {name}", id=f"q-{name}"),
-            said("assistant", f"answer {name}", id=f"a-{name}"),
+            make_message("user", f"question {name}", id=f"q-{name}"),
+            make_message("assistant", f"answer {name}", id=f"a-{name}"),
         ]
         await store.append("s", Append(messages, ends_turn=True))
         report(name)
@@ -58,9 +58,9 @@ async def worker(path: Path, report: Report, *, die_at_statement: int | None = N
 async def fold(store: SqliteStore) -> None:
     context = await store.active_context("s")
     end = context.covers[-1].last_seq if context.covers else 0
-    made = leaf(f"sum_{end}", end + 1, context.session.last_seq)
+    made = make_leaf(f"sum_{end}", end + 1, context.session.last_seq)
     await store.compact(
-        "s", sweep(context.covers, [*context.covers, Cover(made.first_seq, made.last_seq, made.id)], [made])
+        "s", make_compaction(context.covers, [*context.covers, Cover(made.first_seq, made.last_seq, made.id)], [made])
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from mnesis.errors import CorruptStoreError
 from mnesis.models.context import Cover
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import condensed, conversation, leaf, sweep
+from mnesis.testing.store_suite import make_compaction, make_condensed, make_leaf, store_conversation
 from tests.store.children import patch, read_bytes, replace_bytes
 
 
@@ -20,9 +20,9 @@ async def path(tmp_path: Path) -> Path:
     path = tmp_path / "s.db"
     store = SqliteStore(path)
     await store.open()
-    await conversation(store, 5)
-    one, two = leaf("one", 1, 2), leaf("two", 3, 4)
-    await store.compact("s", sweep((), [Cover(1, 4, "top")], [one, two, condensed("top", [one, two])]))
+    await store_conversation(store, 5)
+    one, two = make_leaf("one", 1, 2), make_leaf("two", 3, 4)
+    await store.compact("s", make_compaction((), [Cover(1, 4, "top")], [one, two, make_condensed("top", [one, two])]))
     await store.close()
     return path
 

@@ -22,7 +22,7 @@ from mnesis.models.usage import TokenUsage
 from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import condensed, leaf, sweep
+from mnesis.testing.store_suite import make_compaction, make_condensed, make_leaf
 
 SESSIONS = st.sampled_from(["a", "b"])
 SEQS = st.integers(0, 12)
@@ -111,7 +111,7 @@ class TwoStores(RuleBasedStateMachine):
         if isinstance(context, str):
             return
         self.made += 1
-        made = leaf(f"leaf{self.made}", max(first, 1), max(first, 1) + length - 1, tokens=data.draw(SMALL))
+        made = make_leaf(f"leaf{self.made}", max(first, 1), max(first, 1) + length - 1, tokens=data.draw(SMALL))
         inside = [c for c in context.covers if made.first_seq <= c.first_seq and c.last_seq <= made.last_seq]
         hidden = sum(c.last_seq - c.first_seq + 1 for c in inside)
         made = made.model_copy(update={"message_count": made.message_count - hidden})
@@ -119,7 +119,7 @@ class TwoStores(RuleBasedStateMachine):
         kept = [c for c in context.covers if c not in inside]
         covers = [*kept, Cover(made.first_seq, made.last_seq, made.id)]
         prunes = data.draw(st.lists(st.builds(Prune, SEQS, st.integers(0, 1), SMALL), max_size=2))
-        self.both(lambda s: s.compact(session, sweep(read, covers, [made], prunes)))
+        self.both(lambda s: s.compact(session, make_compaction(read, covers, [made], prunes)))
 
     @rule(session=SESSIONS, count=st.integers(1, 3), tokens=SMALL)
     def condense(self, session: str, count: int, tokens: int) -> None:
@@ -131,20 +131,20 @@ class TwoStores(RuleBasedStateMachine):
             return
         children = [self.both(lambda s, c=cover: s.summary(session, c.summary_id)) for cover in standing]
         self.made += 1
-        top = condensed(f"top{self.made}", children, tokens=tokens)
+        top = make_condensed(f"top{self.made}", children, tokens=tokens)
         span = (standing[0].first_seq, standing[-1].last_seq)
         kept = [c for c in context.covers if c.last_seq < span[0] or c.first_seq > span[1]]
-        self.both(lambda s: s.compact(session, sweep(context.covers, [*kept, Cover(*span, top.id)], [top])))
+        self.both(lambda s: s.compact(session, make_compaction(context.covers, [*kept, Cover(*span, top.id)], [top])))
 
     @rule(session=SESSIONS)
     def unfold(self, session: str) -> None:
         context = self.both(lambda s: s.active_context(session))
         if not isinstance(context, str):
-            self.both(lambda s: s.compact(session, sweep(context.covers, context.covers[1:])))
+            self.both(lambda s: s.compact(session, make_compaction(context.covers, context.covers[1:])))
 
     @rule(session=SESSIONS, seq=SEQS)
     def interrupt(self, session: str, seq: int) -> None:
-        self.both(lambda s: s.interrupted(session, Interruption(seq, "failed", "E", "e", "partial", 1)))
+        self.both(lambda s: s.record_interruption(session, Interruption(seq, "failed", "E", "e", "partial", 1)))
 
     @rule(session=SESSIONS)
     def purge(self, session: str) -> None:

@@ -30,14 +30,14 @@ from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore, connect
 from mnesis.store.sqlite.migrate import migrations
-from mnesis.testing.store_suite import conversation, refuses, said, turn
+from mnesis.testing.store_suite import expect_error, make_message, make_turn, store_conversation
 from tests.store.children import Report, patch, read_bytes, start
 
 
 async def filled(path: Path, turns: int = 3) -> None:
     store = SqliteStore(path)
     await store.open()
-    await conversation(store, turns)
+    await store_conversation(store, turns)
     await store.close()
 
 
@@ -65,7 +65,7 @@ async def test_files_are_private_from_the_first_moment(tmp_path: Path) -> None:
         path = tmp_path / "new" / "deeper" / "s.db"
         store = SqliteStore(path)
         await store.open()
-        await conversation(store, 1)
+        await store_conversation(store, 1)
         modes = modes_in(path.parent)
         await store.close()
     finally:
@@ -130,13 +130,13 @@ async def test_what_is_no_database_of_ours_is_refused_and_left_alone(tmp_path: P
 
 
 async def test_a_directory_is_refused(tmp_path: Path) -> None:
-    with refuses(CorruptStoreError):
+    with expect_error(CorruptStoreError):
         await opens(tmp_path)
 
 
 async def test_a_path_through_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with refuses(MnesisStoreError):
+    with expect_error(MnesisStoreError):
         await opens(tmp_path / "file" / "s.db")
 
 
@@ -149,7 +149,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     before = read_bytes(path)
     with pytest.raises(SchemaTooNewError) as caught:
         await opens(path)
-    assert (caught.value.found, caught.value.supported) == (999, len(migrations()))
+    assert (caught.value.found_version, caught.value.supported_version) == (999, len(migrations()))
     assert read_bytes(path) == before
 
 
@@ -160,12 +160,12 @@ async def test_a_lock_held_too_long_is_reported_and_the_write_can_be_repeated(tm
     await store.create_session(SessionRecord(id="s", model="m"))
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    for outcome in await asyncio.gather(*(store.append("s", turn(n)) for n in range(3)), return_exceptions=True):
+    for outcome in await asyncio.gather(*(store.append("s", make_turn(n)) for n in range(3)), return_exceptions=True):
         assert isinstance(outcome, StoreBusyError)
     assert await store.messages("s") == []
     holder.execute("ROLLBACK")
     holder.close()
-    await store.append("s", turn())
+    await store.append("s", make_turn())
     assert len(await store.messages("s")) == 2
     await store.close()
 
@@ -177,8 +177,8 @@ async def test_a_replaced_file_is_noticed_before_the_next_write(tmp_path: Path) 
         store = SqliteStore(path)
         await store.open()
         change()
-        with refuses(StoreReplacedError):
-            await store.append("s", turn(9))
+        with expect_error(StoreReplacedError):
+            await store.append("s", make_turn(9))
         await store.close()
         clear(tmp_path)
 
@@ -195,13 +195,13 @@ async def test_a_full_disk_is_reported_and_nothing_acknowledged_is_lost(tmp_path
         number = 100
         try:
             while True:
-                await store.append("s", Append([said("user", "x" * 20_000, id=f"big-{number}")]))
+                await store.append("s", Append([make_message("user", "x" * 20_000, id=f"big-{number}")]))
                 tell(f"big-{number}")
                 number += 1
         except StoreFullError:
             tell(f"full {len(await store.messages('s'))}")
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        await store.append("s", Append([said("user", "small", id="small")]))
+        await store.append("s", Append([make_message("user", "small", id="small")]))
         tell("small")
         os._exit(0)
 
@@ -233,9 +233,9 @@ def test_what_cannot_be_written_is_read(tmp_path: Path, case: str) -> None:
         store = SqliteStore(path)
         await store.open()
         tell(str(len(await store.messages("s"))))
-        with refuses(ReadOnlyStoreError):
-            await store.append("s", turn(9))
-        with refuses(ReadOnlyStoreError, MnesisStoreError):
+        with expect_error(ReadOnlyStoreError):
+            await store.append("s", make_turn(9))
+        with expect_error(ReadOnlyStoreError, MnesisStoreError):
             await opens(Path("/proc/s.db"))
         await store.close()
 
@@ -252,8 +252,8 @@ async def test_a_database_that_may_not_be_written_refuses_writes(
     store = SqliteStore(path)
     await store.open()
     assert len(await store.messages("s")) == 6
-    with refuses(ReadOnlyStoreError):
-        await store.append("s", turn(9))
+    with expect_error(ReadOnlyStoreError):
+        await store.append("s", make_turn(9))
     await store.close()
 
 
@@ -268,7 +268,7 @@ async def test_a_write_ahead_log_that_is_refused_is_done_without(
     monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: plain(*a, factory=WithoutSharedMemory, **k))
     store = SqliteStore(tmp_path / "s.db")
     await store.open()
-    await conversation(store, 2)
+    await store_conversation(store, 2)
     modes = await store._database.read(
         lambda c: (c.execute("PRAGMA journal_mode").fetchone()[0], c.execute("PRAGMA synchronous").fetchone()[0])
     )
@@ -301,7 +301,7 @@ async def test_the_switch_to_a_write_ahead_log_is_tried_again_until_the_timeout(
         assert await store._database.read(lambda c: c.execute("PRAGMA journal_mode").fetchone()[0]) == "wal"
         assert Busy.tries == 4
     else:
-        with refuses(StoreBusyError):
+        with expect_error(StoreBusyError):
             await store.open()
     await store.close()
 
@@ -318,14 +318,14 @@ async def test_a_forked_child_is_refused_and_the_parent_goes_on(tmp_path: Path) 
     path = tmp_path / "s.db"
     store = SqliteStore(path)
     await store.open()
-    await conversation(store, 1)
+    await store_conversation(store, 1)
 
     def use_inherited(tell: Report) -> None:
         async def use() -> None:
-            for call in (store.open(), store.session("s"), store.append("s", turn(9))):
-                with refuses(ForkedStoreError):
+            for call in (store.open(), store.session("s"), store.append("s", make_turn(9))):
+                with expect_error(ForkedStoreError):
                     await call
-            with refuses(ForkedStoreError):
+            with expect_error(ForkedStoreError):
                 store.turns("s")
             await store.close()
             own = SqliteStore(path)
@@ -343,7 +343,7 @@ async def test_a_forked_child_is_refused_and_the_parent_goes_on(tmp_path: Path) 
         done.join()
 
     assert start(in_child).wait() == (["2"], 0)
-    await store.append("s", turn(1))
+    await store.append("s", make_turn(1))
     assert len(await store.messages("s")) == 4
     await store.close()
 
@@ -353,11 +353,11 @@ def test_a_process_that_never_closes_exits_with_everything_stored(tmp_path: Path
     script = """
         import asyncio, sys
         from mnesis.store.sqlite import SqliteStore
-        from mnesis.testing.store_suite import conversation
+        from mnesis.testing.store_suite import store_conversation
         store = SqliteStore(sys.argv[1])
         async def main():
             await store.open()
-            await conversation(store, 5)
+            await store_conversation(store, 5)
         asyncio.run(main())
         print("done")
     """
@@ -389,7 +389,7 @@ async def test_no_handle_of_an_open_database_is_opened_plainly(tmp_path: Path) -
             plainly.append(str(arguments[0]))
 
     sys.addaudithook(watch)
-    await conversation(store, 2)
+    await store_conversation(store, 2)
     await store.check()
     await store.purge("s")
     second = SqliteStore(path)

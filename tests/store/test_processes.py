@@ -11,7 +11,7 @@ from mnesis.models.context import Cover
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import leaf, said, sweep
+from mnesis.testing.store_suite import make_compaction, make_leaf, make_message
 from tests.store.children import Report, start
 
 TURNS = 100
@@ -23,7 +23,7 @@ async def write(path: Path, tell: Report, session_id: str, name: str) -> None:
     await store.create_session(SessionRecord(id=session_id, model="m"))
     for number in range(TURNS):
         text = f"{name}-{number}"
-        messages = [said("user", text, id=f"q-{text}"), said("assistant", text, id=f"a-{text}")]
+        messages = [make_message("user", text, id=f"q-{text}"), make_message("assistant", text, id=f"a-{text}")]
         appended = await store.append(session_id, Append(messages, ends_turn=True))
         tell(f"{appended.messages[0].seq} {text}")
         if number % 10 == 9:
@@ -35,12 +35,12 @@ async def fold(store: SqliteStore, session_id: str, name: str) -> None:
     while True:
         context = await store.active_context(session_id)
         first = context.covers[-1].last_seq + 1 if context.covers else 1
-        made = leaf(name, first, context.session.last_seq)
+        made = make_leaf(name, first, context.session.last_seq)
         covers = [*context.covers, Cover(first, made.last_seq, name)]
         if made.last_seq < first:
             return
         try:
-            await store.compact(session_id, sweep(context.covers, covers, [made]))
+            await store.compact(session_id, make_compaction(context.covers, covers, [made]))
         except StaleContextError:
             continue
         return
@@ -83,7 +83,7 @@ def test_eight_processes_may_make_a_database_at_once(tmp_path: Path) -> None:
             store = SqliteStore(path)
             await store.open()
             await store.create_session(SessionRecord(id="s", model="m"))
-            await store.append("s", Append([said("user", str(os.getpid()))]))
+            await store.append("s", Append([make_message("user", str(os.getpid()))]))
             await store.close()
 
         children = [start(work) for _ in range(8)]

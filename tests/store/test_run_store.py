@@ -25,8 +25,8 @@ from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore, migrate
 from mnesis.store.sqlite.migrate import migrations
-from mnesis.testing.run_suite import LEASE, RunSuite, begun, claimed, counts_agree
-from mnesis.testing.store_suite import conversation, said
+from mnesis.testing.run_suite import LEASE, RunSuite, assert_counts_agree, begin_sealed_run, claim_indexes
+from mnesis.testing.store_suite import make_message, store_conversation
 from tests.store.children import Report, start
 
 
@@ -77,7 +77,7 @@ class Workers(RuleBasedStateMachine):
         self.ended: set[int] = set()
         self.both("open")
         for store in self.stores:
-            self.loop.run_until_complete(begun(store, 5))
+            self.loop.run_until_complete(begin_sealed_run(store, 5))
 
     def teardown(self) -> None:
         self.both("close")
@@ -95,7 +95,7 @@ class Workers(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, limit=st.integers(0, 4), max_claims=st.integers(1, 3))
     def claim(self, worker: str, limit: int, max_claims: int) -> None:
-        lease = {"now": self.now, "lease_ms": LEASE}
+        lease = {"now_ms": self.now, "lease_ms": LEASE}
         for item in self.both("claim_items", "r", worker, limit=limit, max_claims=max_claims, **lease):
             assert item.index not in self.ended
             assert item.index not in self.held or self.held[item.index][1] <= self.now
@@ -103,7 +103,7 @@ class Workers(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, indexes=INDEXES)
     def renew(self, worker: str, indexes: list[int]) -> None:
-        for index in self.both("renew_items", "r", worker, indexes, now=self.now, lease_ms=LEASE):
+        for index in self.both("renew_items", "r", worker, indexes, now_ms=self.now, lease_ms=LEASE):
             assert self.held[index][0] == worker
             self.held[index] = worker, self.now + LEASE
 
@@ -125,7 +125,7 @@ class Workers(RuleBasedStateMachine):
 
     @rule(max_claims=st.integers(1, 3))
     def give_up(self, max_claims: int) -> None:
-        for index in self.both("give_up_items", "r", now=self.now, max_claims=max_claims, outcome="{}"):
+        for index in self.both("give_up_items", "r", now_ms=self.now, max_claims=max_claims, outcome="{}"):
             assert self.held.pop(index)[1] <= self.now
             self.ended.add(index)
 
@@ -140,7 +140,7 @@ class Workers(RuleBasedStateMachine):
         self.both("run", "r")
         self.both("run_items", "r")
         assert self.both("check") == []
-        self.loop.run_until_complete(counts_agree(self.stores[0]))
+        self.loop.run_until_complete(assert_counts_agree(self.stores[0]))
 
 
 TestWorkers = Workers.TestCase
@@ -153,7 +153,7 @@ async def work(path: Path, tell: Report, *, dies: bool) -> None:
     store = SqliteStore(path)
     await store.open()
     worker, now = str(os.getpid()), 0 if dies else LEASE
-    while items := await store.claim_items("r", worker, limit=7, now=now, lease_ms=LEASE, max_claims=9):
+    while items := await store.claim_items("r", worker, limit=7, now_ms=now, lease_ms=LEASE, max_claims=9):
         half = items[: len(items) // 2] if dies else items
         outcomes = [ItemOutcome(item.index, "done", f'"{worker}"') for item in half]
         for index in await store.finish_items("r", worker, outcomes):
@@ -169,7 +169,7 @@ def test_processes_that_are_killed_leave_every_item_to_be_done_exactly_once(tmp_
     async def prepare() -> None:
         store = SqliteStore(path)
         await store.open()
-        await begun(store, 200)
+        await begin_sealed_run(store, 200)
         await store.close()
 
     asyncio.run(prepare())
@@ -194,17 +194,17 @@ async def steps_of_a_claim_and_finish(path: Path, count: int) -> int:
     """Steps of SQLite's machine, in tens."""
     store = SqliteStore(path)
     await store.open()
-    await begun(store, count)
+    await begin_sealed_run(store, count)
     steps = [0]
 
     def count_step() -> int:
         steps[0] += 1
         return 0
 
-    await claimed(store, "a", limit=8)
+    await claim_indexes(store, "a", limit=8)
     await store.finish_items("r", "a", [ItemOutcome(index, "done", "1") for index in range(8)])
     await store._database.read(lambda connection: connection.set_progress_handler(count_step, 10))
-    taken = await claimed(store, "a", limit=8)
+    taken = await claim_indexes(store, "a", limit=8)
     await store.finish_items("r", "a", [ItemOutcome(index, "done", "1") for index in taken])
     await store.run("r")
     await store.close()
@@ -217,8 +217,8 @@ async def test_a_claim_among_many_items_takes_the_steps_of_one_among_few(tmp_pat
 
 
 async def test_inputs_and_results_refuse_change(store: SqliteStore) -> None:
-    await begun(store)
-    await claimed(store, "a", limit=1)
+    await begin_sealed_run(store)
+    await claim_indexes(store, "a", limit=1)
     await store.finish_items("r", "a", [ItemOutcome(0, "done", "1")])
     intruder = sqlite3.connect(store.location, isolation_level=None)
     for statement in (
@@ -238,10 +238,10 @@ async def test_inputs_and_results_refuse_change(store: SqliteStore) -> None:
 
 
 async def test_wrong_counts_and_missing_references_are_found(store: SqliteStore) -> None:
-    await begun(store)
-    await conversation(store, 1)
+    await begin_sealed_run(store)
+    await store_conversation(store, 1)
     part = FileRefPart(content_id="f", path="/a")
-    await store.append("s", Append([said("user", id="file").model_copy(update={"parts": (part,)})]))
+    await store.append("s", Append([make_message("user", id="file").model_copy(update={"parts": (part,)})]))
     assert await store.check() == []
 
     def harm(connection: sqlite3.Connection) -> None:
@@ -262,8 +262,8 @@ async def test_a_database_without_references_gets_them_from_its_messages(store: 
         FileRefPart(content_id="f", path="/a"),
         ToolPart(tool_name="t", tool_call_id="c", output_file=output),
     )
-    trap = said("user", '[{"type":"file_ref","content_id":"trap"}]', id="trap")
-    await store.append("s", Append([trap, said("assistant", id="x").model_copy(update={"parts": parts})]))
+    trap = make_message("user", '[{"type":"file_ref","content_id":"trap"}]', id="trap")
+    await store.append("s", Append([trap, make_message("assistant", id="x").model_copy(update={"parts": parts})]))
     old.execute("ATTACH ? AS new", (store.location,))
     for table in ("sessions", "accounts", "messages"):
         old.execute(f"INSERT INTO {table} SELECT * FROM new.{table}")
@@ -284,18 +284,18 @@ async def test_a_backup_refuses_a_name_that_is_no_utf8(store: SqliteStore, tmp_p
 
 
 async def test_a_backup_is_whole_private_and_replaces_nothing(store: SqliteStore, tmp_path: Path) -> None:
-    await begun(store)
-    log = await conversation(store, 20)
+    await begin_sealed_run(store)
+    log = await store_conversation(store, 20)
     target = tmp_path / "copies" / "b.db"
     with pytest.raises(ConfigurationError):
         await store.backup(target)
     target.parent.mkdir()
-    _, appended = await asyncio.gather(store.backup(target), store.append("s", Append([said("user")])))
-    assert appended.fresh
+    _, appended = await asyncio.gather(store.backup(target), store.append("s", Append([make_message("user")])))
+    assert appended.is_new
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert list(target.parent.iterdir()) == [target]
     before = target.stat()
-    with pytest.raises(ConfigurationError, match="replaces nothing"):
+    with pytest.raises(ConfigurationError, match="never replaces"):
         await store.backup(target)
     assert target.stat() == before
     copy = SqliteStore(target)

@@ -16,7 +16,7 @@ from mnesis.models.context import Cover
 from mnesis.store.sqlite import SqliteStore, migrate
 from mnesis.store.sqlite.migrate import Migration, migrations
 from mnesis.store.sqlite.queries import statements
-from mnesis.testing.store_suite import condensed, conversation, leaf, sweep
+from mnesis.testing.store_suite import make_compaction, make_condensed, make_leaf, store_conversation
 from tests.store.children import Report, start
 
 GUARDED = ("messages", "summaries", "summary_messages", "summary_children", "turns", "compactions")
@@ -41,9 +41,9 @@ async def path(tmp_path: Path) -> Path:
     path = tmp_path / "s.db"
     store = SqliteStore(path)
     await store.open()
-    await conversation(store, 3)
-    one = leaf("one", 1, 2)
-    await store.compact("s", sweep((), [Cover(1, 2, "top")], [one, condensed("top", [one])]))
+    await store_conversation(store, 3)
+    one = make_leaf("one", 1, 2)
+    await store.compact("s", make_compaction((), [Cover(1, 2, "top")], [one, make_condensed("top", [one])]))
     await store.close()
     return path
 
@@ -94,7 +94,7 @@ def test_a_session_cannot_be_deleted_without_a_purge(intruder: sqlite3.Connectio
 async def test_a_purge_leaves_no_row_and_no_byte(path: Path) -> None:
     store = SqliteStore(path)
     await store.open()
-    await conversation(store, 1, "needle-session")
+    await store_conversation(store, 1, "needle-session")
     await store.purge("s")
     counts = {
         table: await store._database.read(lambda c, t=table: c.execute(f"SELECT count(*) FROM {t}").fetchone()[0])

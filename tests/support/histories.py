@@ -1,4 +1,4 @@
-"""Random conversations, and what a provider demands of a request."""
+"""Random conversations, and checks of the requests that providers accept."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from mnesis.models.message import (
 )
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
-from mnesis.tokens import IMAGE_TOKENS, MESSAGE_OVERHEAD, TOOL_OVERHEAD, TokenEstimator, message_tokens
+from mnesis.tokens import IMAGE_TOKENS, MESSAGE_OVERHEAD_TOKENS, TOOL_OVERHEAD_TOKENS, TokenEstimator, message_tokens
 
 _estimator = TokenEstimator(encoding="o200k_base")
 
 
 def count(text: str) -> int:
-    """Tokens of a text, as for an OpenAI model."""
+    """Count the tokens of a text for an OpenAI model."""
     return _estimator.estimate(text)
 
 
@@ -62,7 +62,7 @@ tool_names = st.sampled_from(["search", "read_file", "", "functions.run"])
 
 
 def tool_calls(text: st.SearchStrategy[str] = texts) -> st.SearchStrategy[ToolPart]:
-    """Calls with or without an outcome, with good and bad arguments."""
+    """Generate calls with and without a result, with valid and invalid arguments."""
     inputs = st.dictionaries(st.sampled_from(["path", "query"]), text, max_size=2)
     open_calls = st.builds(ToolPart, tool_name=tool_names, tool_call_id=call_ids, input=inputs)
     bad = st.builds(ToolPart, tool_name=tool_names, tool_call_id=call_ids, raw_input=text)
@@ -98,39 +98,39 @@ _ROLES: Sequence[Role] = ("user", "user", "user", "assistant", "assistant", "ass
 
 @st.composite
 def drafts(draw: st.DrawFn) -> Message:
-    """One message of any role, not numbered yet."""
+    """Generate a message of any role, without a seq."""
     role = draw(st.sampled_from(_ROLES))
     parts = draw(st.lists(_PARTS[role], max_size=4))
     return Message(id="draft", role=role, parts=tuple(parts))
 
 
 def numbered(messages: Iterable[Message]) -> list[Message]:
-    """Messages as a store gives them back: with id, seq and token counts."""
-    found = []
+    """Add ids, seqs and token counts to messages, as a store does."""
+    records = []
     for seq, message in enumerate(messages, 1):
         tokens, tool_tokens = message_tokens(message, count)
         changes = {"id": f"m{seq}", "seq": seq, "token_count": tokens, "tool_tokens": tool_tokens}
-        found.append(message.model_copy(update=changes))
-    return found
+        records.append(message.model_copy(update=changes))
+    return records
 
 
 def histories(*, min_size: int = 0, max_size: int = 14) -> st.SearchStrategy[list[Message]]:
-    """Logs: any messages in any order."""
+    """Generate logs: any messages in any order."""
     return st.lists(drafts(), min_size=min_size, max_size=max_size).map(numbered)
 
 
-def said(role: Role, text: str) -> Message:
-    """A message of one text, not numbered yet."""
+def text_message(role: Role, text: str) -> Message:
+    """Return a message with one text part, without a seq."""
     return Message(id="draft", role=role, parts=(TextPart(text=text),))
 
 
 def turns(number: int, *, words: int = 20) -> list[Message]:
-    """A plain conversation of so many turns, each message about `words` words long and different from the others."""
-    found = []
+    """Return a conversation of `number` turns. Each message is different and about `words` words long."""
+    messages = []
     for turn in range(number):
-        found.append(said("user", f"question-{turn} " + f"ask{turn} " * words))
-        found.append(said("assistant", f"answer-{turn} " + f"reply{turn} " * words))
-    return numbered(found)
+        messages.append(text_message("user", f"question-{turn} " + f"ask{turn} " * words))
+        messages.append(text_message("assistant", f"answer-{turn} " + f"reply{turn} " * words))
+    return numbered(messages)
 
 
 def context_of(
@@ -140,30 +140,30 @@ def context_of(
     summaries: Sequence[Summary] = (),
     prunes: Sequence[Prune] = (),
 ) -> ActiveContext:
-    """The active context of a log with these summaries and prunes."""
+    """Return the active context of a log with these summaries and prunes."""
     covers = tuple(Cover(s.first_seq, s.last_seq, s.id) for s in summaries)
     items: list[Summary | Message] = [
         m for m in messages if not any(c.first_seq <= m.seq <= c.last_seq for c in covers)
     ]
     items = sorted([*items, *summaries], key=lambda item: item.first_seq if isinstance(item, Summary) else item.seq)
-    left = [item for item in items if isinstance(item, Message)]
-    system_tokens = count(system_prompt) + MESSAGE_OVERHEAD if system_prompt else 0
-    saved = sum(prune.tokens_saved for prune in prunes)
+    visible_messages = [item for item in items if isinstance(item, Message)]
+    system_tokens = count(system_prompt) + MESSAGE_OVERHEAD_TOKENS if system_prompt else 0
+    saved_tokens = sum(prune.tokens_saved for prune in prunes)
     state = SessionRecord(
         id="s",
         model="openai/gpt-4o",
         system_prompt=system_prompt,
         last_seq=len(messages),
         system_tokens=system_tokens,
-        message_tokens=sum(m.token_count for m in left) - saved,
-        tool_tokens=sum(m.tool_tokens for m in left) - saved,
+        message_tokens=sum(m.token_count for m in visible_messages) - saved_tokens,
+        tool_tokens=sum(m.tool_tokens for m in visible_messages) - saved_tokens,
         summary_tokens=sum(s.token_count for s in summaries),
     )
     return ActiveContext(state, covers, tuple(items), {(p.seq, p.part_index): p for p in prunes})
 
 
 def summary_of(messages: Sequence[Message], text: str, id: str = "sum_aaaaaaaaaa") -> Summary:
-    """A leaf over neighbouring messages."""
+    """Return a leaf summary of consecutive messages."""
     leaf = Summary(
         id=id,
         kind="leaf",
@@ -176,12 +176,12 @@ def summary_of(messages: Sequence[Message], text: str, id: str = "sum_aaaaaaaaaa
         message_count=len(messages),
         source_tokens=sum(m.token_count for m in messages),
     )
-    return leaf.model_copy(update={"token_count": count(summary_text(leaf)) + MESSAGE_OVERHEAD})
+    return leaf.model_copy(update={"token_count": count(summary_text(leaf)) + MESSAGE_OVERHEAD_TOKENS})
 
 
 @st.composite
 def contexts(draw: st.DrawFn, *, min_size: int = 0, max_size: int = 14) -> ActiveContext:
-    """Active contexts: any log, its beginning perhaps folded, some of its outputs perhaps pruned."""
+    """Generate active contexts: any log, in some of them with a folded beginning or pruned outputs."""
     messages = draw(histories(min_size=min_size, max_size=max_size))
     folded = draw(st.integers(0, max(len(messages) - 1, 0))) if draw(st.booleans()) else 0
     summaries = [summary_of(messages[:folded], draw(texts))] if folded else []
@@ -195,7 +195,7 @@ def contexts(draw: st.DrawFn, *, min_size: int = 0, max_size: int = 14) -> Activ
 
 
 def saved_by_pruning(part: MessagePart) -> int:
-    """What a marker in place of this part's output saves, about."""
+    """Return about how many tokens pruning this part's output saves."""
     if isinstance(part, ToolPart | ToolResultPart):
         result = part.result() if isinstance(part, ToolPart) and part.has_result else part
         return count(result.output or "") - 50
@@ -203,7 +203,7 @@ def saved_by_pruning(part: MessagePart) -> int:
 
 
 def content_text(content: Any) -> str:
-    """All text of a rendered content."""
+    """Return all text of rendered content."""
     if content is None or isinstance(content, str):
         return content or ""
     pieces = []
@@ -217,17 +217,17 @@ def content_text(content: Any) -> str:
 
 
 def chat_tokens(messages: Iterable[dict[str, Any]]) -> int:
-    """Rendered chat messages counted again, with the documented overheads of messages, calls and results."""
+    """Count the tokens of rendered chat messages with the documented overheads of messages, calls and results."""
     total = 0
     for message in messages:
-        total += TOOL_OVERHEAD if message["role"] == "tool" else MESSAGE_OVERHEAD
+        total += TOOL_OVERHEAD_TOKENS if message["role"] == "tool" else MESSAGE_OVERHEAD_TOKENS
         content = message.get("content")
         if isinstance(content, list):
             total += sum(_block_tokens(block) for block in content)
         else:
             total += count(content or "")
         for call in message.get("tool_calls", ()):
-            total += count(call["function"]["name"]) + count(call["function"]["arguments"]) + TOOL_OVERHEAD
+            total += count(call["function"]["name"]) + count(call["function"]["arguments"]) + TOOL_OVERHEAD_TOKENS
         total += sum(count(block.get("thinking", "")) for block in message.get("thinking_blocks", ()))
     return total
 
@@ -241,7 +241,7 @@ def _block_tokens(block: dict[str, Any]) -> int:
 
 
 def check_chat(messages: Sequence[dict[str, Any]]) -> None:
-    """Each call has exactly one result directly after, each result its call; ids are unique per message; it can be sent."""
+    """Check chat messages: each call has one result directly after it, ids are unique per message, all is JSON."""
     json.dumps(messages, ensure_ascii=False).encode()
     waiting: list[str] = []
     for message in messages:
@@ -268,7 +268,7 @@ LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 
 def check_anthropic(messages: Sequence[dict[str, Any]]) -> None:
-    """Roles alternate from the user on; results come first and directly after their calls; no empty text; it can be sent."""
+    """Check Anthropic messages: roles alternate, results directly follow their calls, no text is empty."""
     json.dumps(messages, ensure_ascii=False).encode()
     assert [m["role"] for m in messages] == [("user", "assistant")[i % 2] for i in range(len(messages))]
     waiting: list[str] = []

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible chat server on loopback that answers from a script."""
+"""An OpenAI-compatible chat server on loopback that replies from a script."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMPLETION = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "mo
 
 
 class Exchange(BaseHTTPRequestHandler):
-    """One request, and the ways to answer it."""
+    """One request, and methods to answer it."""
 
     protocol_version = "HTTP/1.1"
     server: _HTTPServer
@@ -30,7 +30,7 @@ class Exchange(BaseHTTPRequestHandler):
             self.server.owner.client_gone.set()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
+        """Log nothing."""
 
     def send_whole(self, status: int, content_type: str, content: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -54,7 +54,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send_line(self, line: str) -> None:
-        """One server-sent event, as one HTTP chunk."""
+        """Send one server-sent event as one HTTP chunk."""
         data = f"{line}\n\n".encode()
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         self.wfile.flush()
@@ -67,7 +67,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def wait_for_hang_up(self) -> None:
-        """Say nothing more until the client closes the connection."""
+        """Send nothing until the client closes the connection."""
         self.wfile.flush()
         self.connection.settimeout(60)
         if self.connection.recv(1) == b"":
@@ -79,11 +79,11 @@ Answer = Callable[[Exchange], None]
 
 
 @dataclass
-class Say:
-    """A good answer, plain or streamed as the request asks. `pieces` are the deltas of a stream, its text their sum.
+class Reply:
+    """A complete reply, plain or streamed as requested. `pieces` are the deltas of a stream; joined, they are the text.
 
-    `calls` are (id, name, arguments, fragments): the arguments are streamed in that many fragments, interleaved.
-    `release`, if given, is waited for after the first piece.
+    `calls` are (id, name, arguments). In a stream, the arguments of several calls are interleaved. With `release`, the
+    server waits for the event after the first piece.
     """
 
     pieces: Iterable[str] = ("Hello", " world")
@@ -132,7 +132,7 @@ def _call(id: str, name: str, arguments: str) -> dict[str, Any]:
 
 
 def _fragments(calls: list[tuple[str, str, str]]) -> Iterable[dict[str, Any]]:
-    """Every call's id and name first, then the arguments, three characters of each call in turn."""
+    """Iterate over stream fragments: ids and names first, then three characters of each call's arguments in turn."""
     for index, (call_id, name, _) in enumerate(calls):
         yield {"index": index, **_call(call_id, name, "")}
     for start in range(0, max((len(arguments) for _, _, arguments in calls), default=0), 3):
@@ -142,18 +142,18 @@ def _fragments(calls: list[tuple[str, str, str]]) -> Iterable[dict[str, Any]]:
 
 
 def error(status: int, message: str, *, code: str = "error", headers: dict[str, str] | None = None) -> Answer:
-    """An error in OpenAI's form."""
+    """Return an error answer in OpenAI's form."""
     body = {"error": {"message": message, "type": code, "code": code, "param": None}}
     return lambda exchange: exchange.send_json(body, status, headers)
 
 
 def raw(content: str, content_type: str = "application/json", status: int = 200) -> Answer:
-    """Any content at all."""
+    """Return an answer with any content."""
     return lambda exchange: exchange.send_whole(status, content_type, content.encode())
 
 
 def lines(*events: str) -> Answer:
-    """A stream of just these lines, ended properly."""
+    """Return a stream of exactly these lines that ends properly."""
 
     def answer(exchange: Exchange) -> None:
         exchange.start_stream()
@@ -165,7 +165,7 @@ def lines(*events: str) -> Answer:
 
 
 def cut(text: str, *, clean: bool = False) -> Answer:
-    """A stream that breaks off after `text`; `clean` ends the HTTP body properly, but without a finish_reason."""
+    """Return a stream that breaks off after `text`. With `clean`, the HTTP body ends, but without a finish_reason."""
 
     def answer(exchange: Exchange) -> None:
         exchange.start_stream()
@@ -177,7 +177,7 @@ def cut(text: str, *, clean: bool = False) -> Answer:
 
 
 def stall(text: str) -> Answer:
-    """A stream that says `text`, then nothing more."""
+    """Return a stream that sends `text` and then stalls."""
 
     def answer(exchange: Exchange) -> None:
         exchange.start_stream()
@@ -188,14 +188,15 @@ def stall(text: str) -> Answer:
 
 
 def silent(exchange: Exchange) -> None:
-    """No answer at all."""
+    """Send no answer."""
     exchange.wait_for_hang_up()
 
 
 class OpenAIServer:
-    """Answers each request with the next of `answers`; with none left, with the last one given.
+    """A server that sends the next of `answers` for each request, and repeats the last one when none are left.
 
-    `requests` and `headers` (names in lower case) keep what came; `client_gone` is set when a client hangs up on an unfinished answer.
+    `requests` and `headers` (names in lower case) record the requests. `client_gone` is set when a client closes the
+    connection before the answer is complete.
     """
 
     def __init__(self, *answers: Answer) -> None:
@@ -203,7 +204,7 @@ class OpenAIServer:
         self.headers: list[dict[str, str]] = []
         self.client_gone = threading.Event()
         self._answers = list(answers)
-        self._last: Answer = Say()
+        self._last: Answer = Reply()
         self._lock = threading.Lock()
         self._http = _HTTPServer(self)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
@@ -215,11 +216,11 @@ class OpenAIServer:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Arguments of a model call that lead here."""
+        """The arguments of a model call to this server."""
         return {"api_base": self.url, "api_key": "sk-test-secret-0123456789"}
 
     def answer(self, *answers: Answer) -> None:
-        """Put answers at the end of the script."""
+        """Add answers to the script."""
         with self._lock:
             self._answers.extend(answers)
 
@@ -252,4 +253,4 @@ class _HTTPServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Exchange)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are part of the play."""
+        """Ignore the errors of clients that close the connection, which tests cause on purpose."""

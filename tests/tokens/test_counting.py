@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnesis.tokens import encodings
-from mnesis.tokens.encodings import encoding_of
-from mnesis.tokens.estimator import TokenEstimator, pieces
+from mnesis.tokens.encodings import encoding_for_model
+from mnesis.tokens.estimator import TokenEstimator, split_text
 from mnesis.tokens.heuristic import heuristic_tokens
 
 _random = random.Random(11)
@@ -133,7 +133,7 @@ def test_counts_are_those_of_tiktoken_itself(model: str, encoding: str, monkeypa
     ],
 )
 def test_the_encoding_follows_from_the_models_base_name(model: str, encoding: str) -> None:
-    assert encoding_of(model) == encoding
+    assert encoding_for_model(model) == encoding
 
 
 def test_only_a_models_own_tokenizer_counts_as_exact() -> None:
@@ -183,14 +183,14 @@ def test_every_string_has_a_count_and_only_the_empty_one_counts_zero(
 @settings(max_examples=150, deadline=None)
 @given(st.text(st.sampled_from("ab \n\t漢😀"), max_size=300), st.integers(1, 40))
 def test_pieces_are_the_text_and_never_longer_than_the_limit(text: str, limit: int) -> None:
-    cut = list(pieces(text, limit))
+    cut = list(split_text(text, limit))
     assert "".join(cut) == text
     assert all(len(piece) <= limit for piece in cut)
 
 
 def test_cutting_a_long_text_into_pieces_adds_next_to_nothing() -> None:
     text = SAMPLES["English"] * 200
-    whole = len(encodings._loaded("o200k_base").encode_ordinary(text))
+    whole = len(encodings.load_encoding("o200k_base").encode_ordinary(text))
     assert whole <= TokenEstimator().estimate(text, "gpt-4o") <= whole * 1.01
 
 
@@ -253,7 +253,7 @@ def test_the_tables_are_found_without_importing_the_packages_that_carry_them() -
 
 def test_a_users_own_cache_is_used_and_a_damaged_file_in_it_left_alone(tmp_path: Path) -> None:
     source = next(iter(encodings.package_directories("litellm"))) / "litellm_core_utils" / "tokenizers"
-    names = {hashlib.sha1(table.url.encode()).hexdigest(): name for name, table in encodings._TABLES.items()}
+    names = {hashlib.sha1(table.url.encode()).hexdigest(): name for name, table in encodings.TABLES.items()}
     for file_name, name in names.items():
         if name == "o200k_base":
             shutil.copy(source / file_name, tmp_path / file_name)

@@ -21,23 +21,23 @@ from mnesis.models.message import (
     text_message,
 )
 from mnesis.tokens.estimator import (
-    FILE_OVERHEAD,
-    FILE_REF_OVERHEAD,
+    FILE_OVERHEAD_TOKENS,
+    FILE_REF_OVERHEAD_TOKENS,
     IMAGE_TOKENS,
-    MESSAGE_OVERHEAD,
+    MESSAGE_OVERHEAD_TOKENS,
     MIN_BASE64_FILE_TOKENS,
-    TOOL_OVERHEAD,
+    TOOL_OVERHEAD_TOKENS,
     TokenEstimator,
     message_tokens,
 )
 
 CALL: dict[str, Any] = {"tool_name": "grep", "tool_call_id": "c1", "input": {"q": "é"}}
-CALL_TOKENS = len("grep") + len('{"q":"é"}') + TOOL_OVERHEAD
+CALL_TOKENS = len("grep") + len('{"q":"é"}') + TOOL_OVERHEAD_TOKENS
 
 
 def _counted(*parts: MessagePart) -> tuple[int, int]:
     total, tool_output = message_tokens(Message(id="m", role="assistant", parts=parts), len)
-    return total - MESSAGE_OVERHEAD, tool_output
+    return total - MESSAGE_OVERHEAD_TOKENS, tool_output
 
 
 @pytest.mark.parametrize(
@@ -48,19 +48,23 @@ def _counted(*parts: MessagePart) -> tuple[int, int]:
         (ReasoningPart(text="thinking"), 0, 0),
         (ReasoningPart(text="thinking", provider={"signature": "s"}), 8, 0),
         (ToolPart(**CALL), CALL_TOKENS, 0),
-        (ToolPart(**CALL, raw_input='{"q": bro'), len("grep") + 9 + TOOL_OVERHEAD, 0),
-        (ToolPart(**CALL, output="12345"), CALL_TOKENS + 5 + TOOL_OVERHEAD, 5 + TOOL_OVERHEAD),
-        (ToolPart(**CALL, error_message="no"), CALL_TOKENS + 2 + TOOL_OVERHEAD, 2 + TOOL_OVERHEAD),
-        (ToolPart(**CALL, status=ToolStatus(state="completed")), CALL_TOKENS + TOOL_OVERHEAD, TOOL_OVERHEAD),
-        (ToolResultPart(tool_call_id="c1", output="12345"), 5 + TOOL_OVERHEAD, 5 + TOOL_OVERHEAD),
+        (ToolPart(**CALL, raw_input='{"q": bro'), len("grep") + 9 + TOOL_OVERHEAD_TOKENS, 0),
+        (ToolPart(**CALL, output="12345"), CALL_TOKENS + 5 + TOOL_OVERHEAD_TOKENS, 5 + TOOL_OVERHEAD_TOKENS),
+        (ToolPart(**CALL, error_message="no"), CALL_TOKENS + 2 + TOOL_OVERHEAD_TOKENS, 2 + TOOL_OVERHEAD_TOKENS),
+        (
+            ToolPart(**CALL, status=ToolStatus(state="completed")),
+            CALL_TOKENS + TOOL_OVERHEAD_TOKENS,
+            TOOL_OVERHEAD_TOKENS,
+        ),
+        (ToolResultPart(tool_call_id="c1", output="12345"), 5 + TOOL_OVERHEAD_TOKENS, 5 + TOOL_OVERHEAD_TOKENS),
         (ImagePart(url="https://example.org/a.png"), IMAGE_TOKENS, 0),
         (ImagePart(data="A" * 1_000_000), IMAGE_TOKENS, 0),
-        (FilePart(name="a.txt", text="12345"), 5 + 5 + FILE_OVERHEAD, 0),
-        (FilePart(name="a.pdf", data="A" * 60), 5 + MIN_BASE64_FILE_TOKENS + FILE_OVERHEAD, 0),
-        (FilePart(name="a.pdf", data="A" * 60_000), 5 + 10_000 + FILE_OVERHEAD, 0),
+        (FilePart(name="a.txt", text="12345"), 5 + 5 + FILE_OVERHEAD_TOKENS, 0),
+        (FilePart(name="a.pdf", data="A" * 60), 5 + MIN_BASE64_FILE_TOKENS + FILE_OVERHEAD_TOKENS, 0),
+        (FilePart(name="a.pdf", data="A" * 60_000), 5 + 10_000 + FILE_OVERHEAD_TOKENS, 0),
         (
             FileRefPart(content_id="id", path="p/q", file_type="py", exploration_summary="s", token_count=9_999),
-            2 + 3 + 2 + 1 + FILE_REF_OVERHEAD,
+            2 + 3 + 2 + 1 + FILE_REF_OVERHEAD_TOKENS,
             0,
         ),
     ],
@@ -73,17 +77,17 @@ def test_parts_add_up_and_tool_outputs_are_told_apart() -> None:
     parts = (TextPart(text="look"), ToolPart(**CALL, output="x" * 100), ToolResultPart(tool_call_id="d", output="yy"))
     total, tool_output = _counted(*parts)
     assert total == sum(_counted(part)[0] for part in parts)
-    assert tool_output == 100 + 2 + 2 * TOOL_OVERHEAD
+    assert tool_output == 100 + 2 + 2 * TOOL_OVERHEAD_TOKENS
 
 
 def test_an_estimator_counts_a_message_with_the_models_tokenizer() -> None:
     message = text_message("user", "How many tokens may this be?")
     estimator = TokenEstimator()
-    assert estimator.estimate_message(message, "gpt-4o") == MESSAGE_OVERHEAD + estimator.estimate(
+    assert estimator.estimate_message(message, "gpt-4o") == MESSAGE_OVERHEAD_TOKENS + estimator.estimate(
         message.text_content(), "gpt-4o"
     )
 
 
 def test_arguments_that_json_cannot_hold_are_counted_all_the_same() -> None:
     part = ToolPart(tool_name="t", tool_call_id="c", input={"when": object(), "bad": "\ud800"})
-    assert TokenEstimator().estimate_message(Message(id="m", role="assistant", parts=(part,))) > TOOL_OVERHEAD
+    assert TokenEstimator().estimate_message(Message(id="m", role="assistant", parts=(part,))) > TOOL_OVERHEAD_TOKENS

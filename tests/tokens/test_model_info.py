@@ -45,7 +45,7 @@ def _fresh_tables() -> object:
 )
 def test_limits_agree_with_what_is_known_of(model: str, least: int, most: int) -> None:
     info = ModelInfo.from_model_string(model)
-    assert info.known
+    assert info.is_known
     assert least <= info.context_limit <= most
     assert 0 < info.max_output_tokens <= min(32_000, info.context_limit // 4)
     assert info.model_id == model
@@ -65,7 +65,7 @@ def test_unknown_models_get_cautious_limits_and_one_warning(caplog: pytest.LogCa
     with caplog.at_level(logging.WARNING, logger="mnesis"):
         for _ in range(3):
             info = ModelInfo.from_model_string("acme/brand-new-9000")
-    assert (info.context_limit, info.max_output_tokens, info.known) == (32_768, 4_096, False)
+    assert (info.context_limit, info.max_output_tokens, info.is_known) == (32_768, 4_096, False)
     (record,) = caplog.records
     assert "acme/brand-new-9000" in record.getMessage()
     assert "model_overrides" in record.getMessage()
@@ -75,7 +75,7 @@ def test_overrides_are_taken_as_they_are(caplog: pytest.LogCaptureFixture) -> No
     overrides = ModelOverrides(context_limit=1_000_000, max_output_tokens=60_000, encoding="cl100k_base")
     info = ModelInfo.from_model_string("acme/overridden", overrides)
     assert (info.context_limit, info.max_output_tokens) == (1_000_000, 60_000)
-    assert (info.encoding, info.known) == ("cl100k_base", True)
+    assert (info.encoding, info.is_known) == ("cl100k_base", True)
     assert not caplog.records
 
 
@@ -86,7 +86,9 @@ def test_a_smaller_window_also_shrinks_the_room_for_answers() -> None:
 
 @pytest.mark.parametrize("model", ["gpt-4", "acme/unheard-of"])
 def test_answers_that_fill_the_window_are_refused_in_words_that_help(model: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"max_output_tokens \(40,000\).*context_limit \(.*lower the first"):
+    with pytest.raises(
+        ConfigurationError, match=r"max_output_tokens \(40,000\).*context_limit \(.*lower max_output_tokens"
+    ):
         ModelInfo.from_model_string(model, ModelOverrides(max_output_tokens=40_000))
 
 
@@ -106,7 +108,7 @@ def test_without_a_usable_cost_map_every_model_is_unknown(
     if content is not None:
         (tmp_path / model_info._COST_MAP).write_text(content)
     monkeypatch.setattr(model_info, "package_directories", lambda package: [tmp_path])
-    assert not ModelInfo.from_model_string("gpt-4o").known
+    assert not ModelInfo.from_model_string("gpt-4o").is_known
 
 
 @pytest.mark.usefixtures("_fresh_tables")

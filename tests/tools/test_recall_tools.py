@@ -12,7 +12,7 @@ import pytest
 
 from mnesis import ConfigurationError, MnesisSession, ToolSpec
 from mnesis.config import RecallConfig
-from mnesis.errors import LLMBadRequestError, MessageNotFoundError, NotFoundError, RecallRefusedError
+from mnesis.errors import LLMBadRequestError, MessageNotFoundError, NotFoundError, RecallDeniedError
 from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.models.message import text_message
 from mnesis.recall.grants import Grant
@@ -58,7 +58,7 @@ async def test_no_result_is_larger_than_the_grant_allows(session: MnesisSession)
     tools = by_name(session, Grant(tokens=None, result_tokens=300))
     for arguments in ({"pattern": r"\w+"}, {"pattern": "drawer code note mind", "mode": "words"}):
         result = await tools["lcm_grep"](**arguments)
-        assert session._scope.count(result) <= 300
+        assert session._core.count_tokens(result) <= 300
         assert "cursor=" in result
 
 
@@ -77,7 +77,7 @@ async def test_expanding_page_by_page_gives_every_original_word_for_word(session
     shown, cursor, pages = "", None, 0
     while True:
         result = await small_pages(id=summary_id, cursor=cursor)
-        assert session._scope.count(result) <= 400
+        assert session._core.count_tokens(result) <= 400
         shown, cursor, pages = shown + result, cursor_in(result), pages + 1
         if cursor is None:
             break
@@ -93,7 +93,7 @@ async def test_a_message_larger_than_a_result_comes_in_pieces(session: MnesisSes
     pieces, cursor = [], None
     while True:
         result = await expand(id="large", cursor=cursor)
-        assert session._scope.count(result) <= 500
+        assert session._core.count_tokens(result) <= 500
         cursor = cursor_in(result)
         lines = result.split("\n")
         pieces.append("\n".join(lines[2 : -2 if cursor else -1]))
@@ -138,15 +138,15 @@ async def test_a_grant_ends_with_its_tokens_its_time_and_its_revocation(session:
     spent = Grant(tokens=350, result_tokens=300)
     expand = by_name(session, spent)["lcm_expand"]
     await expand(id=summary_id)
-    with pytest.raises(RecallRefusedError, match="used up"):
+    with pytest.raises(RecallDeniedError, match="used up"):
         await expand(id=summary_id)
-    with pytest.raises(RecallRefusedError, match="ended"):
+    with pytest.raises(RecallDeniedError, match="ended"):
         await by_name(session, Grant(seconds=0))["lcm_grep"](pattern="x")
     revoked = Grant()
     revoked.revoke()
-    with pytest.raises(RecallRefusedError, match="revoked"):
+    with pytest.raises(RecallDeniedError, match="revoked"):
         await by_name(session, revoked)["lcm_describe"](id=summary_id)
-    assert [(use.tool, bool(use.refused), use.tokens > 0) for use in spent.uses] == [
+    assert [(use.tool, bool(use.denial), use.tokens > 0) for use in spent.uses] == [
         ("lcm_expand", False, True),
         ("lcm_expand", True, False),
     ]
@@ -157,10 +157,10 @@ async def test_a_grant_for_one_summary_opens_nothing_else(session: MnesisSession
     tools = by_name(session, Grant(summary_ids=frozenset([summary_id])))
     inside, outside = (await session.messages())[2], (await session.messages())[-1]
     assert inside.text_content() in await tools["lcm_expand"](id=inside.id)
-    with pytest.raises(RecallRefusedError):
+    with pytest.raises(RecallDeniedError):
         await tools["lcm_expand"](id=outside.id)
     assert "drawer 11" not in await tools["lcm_grep"](pattern=r"drawer \d+")
-    with pytest.raises(RecallRefusedError):
+    with pytest.raises(RecallDeniedError):
         await tools["lcm_grep"](pattern="x", summary_id="sum_other")
 
 
@@ -193,7 +193,7 @@ async def test_children_that_do_not_fit_come_in_pages(tmp_path: Path) -> None:
         shown, cursor, pages = "", None, 0
         while pages < 20:
             result = await by_name(session, Grant(result_tokens=200))["lcm_expand"](id=top.id, cursor=cursor)
-            assert session._scope.count(result) <= 200
+            assert session._core.count_tokens(result) <= 200
             shown, cursor, pages = shown + result, cursor_in(result), pages + 1
             if cursor is None:
                 break
@@ -216,7 +216,7 @@ async def test_the_way_on_is_never_cut_off(tmp_path: Path, text: str, result_tok
             shown, cursor = "", None
             for _ in range(60):
                 result = await tools[name](**arguments, cursor=cursor)
-                assert session._scope.count(result) <= result_tokens
+                assert session._core.count_tokens(result) <= result_tokens
                 lines = result.split("\n")
                 on = re.search(r"More: cursor=(\S+)$", lines[-2])
                 shown, cursor = shown + result, on[1] if on else None
@@ -245,9 +245,9 @@ async def test_send_offers_the_tools_once_something_is_folded_and_runs_them_itse
         await talk(session, 12)
         await session.send("hello")
         assert offered(llm.requests[-1]) == []
-        session._scope.llm = ScriptedLLM("They numbered drawers.")
+        session._core.llm = ScriptedLLM("They numbered drawers.")
         await session.compact()
-        session._scope.llm = llm
+        session._core.llm = llm
         result = await session.send("Which code had drawer 2?")
         assert result.text == "It was K15838."
         assert [offered(request) for request in llm.requests[-2:]] == [NAMES, NAMES]
@@ -264,12 +264,12 @@ async def test_send_offers_the_tools_once_something_is_folded_and_runs_them_itse
 
 async def test_a_tool_of_the_users_of_that_name_wins_and_the_tools_can_be_switched_off(session: MnesisSession) -> None:
     llm = ScriptedLLM(["fine", "fine"])
-    session._scope.llm = llm
+    session._core.llm = llm
     await session.send("hello", tools=[ToolSpec("lcm_grep", "mine", handler=lambda: "mine")])
     assert [t["function"]["description"] for t in llm.requests[0].tools if t["function"]["name"] == "lcm_grep"] == [
         "mine"
     ]
-    session._scope.config = session.config.model_copy(update={"recall": RecallConfig(tools=False)})
+    session._core.config = session.config.model_copy(update={"recall": RecallConfig(tools=False)})
     await session.send("again")
     assert offered(llm.requests[-1]) == []
 
@@ -287,7 +287,7 @@ async def test_a_model_that_takes_no_tools_is_asked_without_them(session: Mnesis
         stream = None
 
     llm = NoTools()
-    session._scope.llm = llm  # type: ignore[assignement,unused-ignore]  # only what is called
+    session._core.llm = llm  # type: ignore[assignement,unused-ignore]  # only what is called
     assert (await session.send("hello")).text == "fine"
     assert (await session.send("again")).text == "fine"
     assert [bool(request.tools) for request in llm.requests] == [True, False, False]
@@ -295,11 +295,11 @@ async def test_a_model_that_takes_no_tools_is_asked_without_them(session: Mnesis
 
 async def test_a_models_wrong_arguments_are_an_answer_not_an_error(session: MnesisSession) -> None:
     llm = ScriptedLLM([calls(("lcm_expand", {"id": "sum_none"}), ("lcm_grep", {"pattern": "("})), "I do not know."])
-    session._scope.llm = llm
+    session._core.llm = llm
     assert (await session.send("hello")).text == "I do not know."
     results = [message["content"] for message in llm.requests[-1].messages if message["role"] == "tool"]
     assert "not found" in results[0]
-    assert "cannot be read" in results[1]
+    assert "is not valid" in results[1]
 
 
 def test_the_tools_are_described_by_plain_json_schema() -> None:

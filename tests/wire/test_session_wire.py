@@ -28,7 +28,7 @@ from mnesis.models.message import ImagePart, ReasoningPart, TextPart, ToolPart, 
 from mnesis.models.results import TextDelta, TurnComplete
 from mnesis.testing import EventRecorder
 from tests.support.histories import check_chat
-from tests.support.openai_server import Exchange, OpenAIServer, Say, cut, error, raw, silent, stall
+from tests.support.openai_server import Exchange, OpenAIServer, Reply, cut, error, raw, silent, stall
 
 pytestmark = pytest.mark.filterwarnings("ignore::mnesis.context.budget.SmallModelWarning")
 Open = Callable[..., AbstractAsyncContextManager[MnesisSession]]
@@ -70,7 +70,9 @@ async def kept(session: MnesisSession) -> list[tuple[str, str]]:
 
 
 async def test_a_plain_turn_is_asked_answered_counted_and_kept(server: OpenAIServer, opened: Open) -> None:
-    server.answer(Say(["Hello", " there"], usage={"prompt_tokens": 900, "completion_tokens": 20, "total_tokens": 920}))
+    server.answer(
+        Reply(["Hello", " there"], usage={"prompt_tokens": 900, "completion_tokens": 20, "total_tokens": 920})
+    )
     async with opened(system_prompt="Be brief.") as session:
         result = await session.send("Hi")
         assert (result.text, result.finish_reason) == ("Hello there", "stop")
@@ -83,7 +85,7 @@ async def test_a_plain_turn_is_asked_answered_counted_and_kept(server: OpenAISer
 
 async def test_the_first_delta_arrives_before_the_server_has_sent_the_last(server: OpenAIServer, opened: Open) -> None:
     release = threading.Event()
-    server.answer(Say(["one", " two", " three"], release=release))
+    server.answer(Reply(["one", " two", " three"], release=release))
     async with opened() as session:
         events: list[Any] = []
         async for event in session.stream("count"):
@@ -103,7 +105,7 @@ async def test_cached_tokens_are_part_of_the_context_and_of_the_usage(server: Op
         "total_tokens": 2_030,
         "prompt_tokens_details": {"cached_tokens": 1_500},
     }
-    server.answer(Say(usage=usage), Say(usage=usage))
+    server.answer(Reply(usage=usage), Reply(usage=usage))
     async with opened() as session:
         plain = await session.send("one")
         assert (plain.tokens.input, plain.tokens.cache_read, plain.tokens.output) == (500, 1_500, 30)
@@ -116,7 +118,7 @@ async def test_cached_tokens_are_part_of_the_context_and_of_the_usage(server: Op
 
 
 async def test_a_provider_that_reports_no_usage_leaves_an_estimate(server: OpenAIServer, opened: Open) -> None:
-    server.answer(Say(usage=None))
+    server.answer(Reply(usage=None))
     async with opened() as session:
         result = await session.send("word " * 200)
         assert 200 <= result.tokens.input <= 300
@@ -129,8 +131,8 @@ async def test_tool_calls_in_fragments_are_run_and_answered(server: OpenAIServer
         return f"sunny in {city}"
 
     server.answer(
-        Say([], calls=[("c1", "weather", '{"city": "Ölbronn"}'), ("c2", "weather", '{"city": "Rome"}')], finish_reason="tool_calls"),
-        Say(["Nice."]),
+        Reply([], calls=[("c1", "weather", '{"city": "Ölbronn"}'), ("c2", "weather", '{"city": "Rome"}')], finish_reason="tool_calls"),
+        Reply(["Nice."]),
     )  # fmt: skip
     async with opened() as session:
         if streamed:
@@ -151,7 +153,7 @@ async def test_tool_calls_in_fragments_are_run_and_answered(server: OpenAIServer
 
 async def test_provider_tools_come_back_and_are_answered_with_the_next_call(server: OpenAIServer, opened: Open) -> None:
     tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
-    server.answer(Say([], calls=[("c1", "look", "{}")], finish_reason="tool_calls"), Say(["Seen."]))
+    server.answer(Reply([], calls=[("c1", "look", "{}")], finish_reason="tool_calls"), Reply(["Seen."]))
     async with opened() as session:
         asked = await session.send("look!", tools=tools)
         assert [c.tool_call_id for c in asked.tool_calls] == ["c1"]
@@ -163,7 +165,7 @@ async def test_provider_tools_come_back_and_are_answered_with_the_next_call(serv
 
 
 async def test_arguments_cut_short_do_not_spoil_later_requests(server: OpenAIServer, opened: Open) -> None:
-    server.answer(Say([], calls=[("c1", "look", '{"where": "he')], finish_reason="length"), Say(["Fine."]))
+    server.answer(Reply([], calls=[("c1", "look", '{"where": "he')], finish_reason="length"), Reply(["Fine."]))
     async with opened() as session:
         await session.send("look!", tools=[{"type": "function", "function": {"name": "look", "parameters": {}}}])
         assert (await session.send("never mind")).text == "Fine."
@@ -173,7 +175,7 @@ async def test_arguments_cut_short_do_not_spoil_later_requests(server: OpenAISer
 
 
 async def test_reasoning_is_kept_apart_and_not_sent_back(server: OpenAIServer, opened: Open) -> None:
-    server.answer(Say(["42"], reasoning="six times seven"), Say(["yes"]))
+    server.answer(Reply(["42"], reasoning="six times seven"), Reply(["yes"]))
     async with opened() as session:
         result = await session.send("what?")
         assert (result.text, result.reasoning) == ("42", "six times seven")
@@ -212,7 +214,7 @@ FAILURES = [
 async def test_a_failure_is_a_typed_error_never_an_answer_and_the_next_turn_goes_on(
     server: OpenAIServer, opened: Open, answer: Any, kind: type[LLMError]
 ) -> None:
-    server.answer(answer, Say(["Here I am."]))
+    server.answer(answer, Reply(["Here I am."]))
     async with opened() as session:
         with pytest.raises(kind) as failed:
             async for _ in session.stream("are you there?"):
@@ -252,7 +254,7 @@ async def test_a_server_that_never_answers_costs_its_time_limit(
 
 
 async def test_retries_happen_and_are_told_until_there_is_an_answer(server: OpenAIServer, opened: Open) -> None:
-    server.answer(error(429, "slow down", headers={"Retry-After": "0"}), error(500, "broken"), Say(["At last."]))
+    server.answer(error(429, "slow down", headers={"Retry-After": "0"}), error(500, "broken"), Reply(["At last."]))
     async with opened(retries=3) as session:
         recorder = EventRecorder(session.event_bus)
         assert (await session.send("go")).text == "At last."
@@ -274,7 +276,7 @@ async def test_nothing_is_retried_after_the_first_delta_or_without_a_key(server:
 
 async def test_whoever_stops_listening_does_not_stop_the_turn(server: OpenAIServer, opened: Open) -> None:
     release = threading.Event()
-    server.answer(Say(["one", " two", " three"], release=release))
+    server.answer(Reply(["one", " two", " three"], release=release))
     async with opened() as session:
         async for event in session.stream("count"):
             assert isinstance(event, TextDelta)
@@ -287,7 +289,7 @@ async def test_whoever_stops_listening_does_not_stop_the_turn(server: OpenAIServ
 
 async def test_a_cancelled_listener_does_not_stop_the_turn_either(server: OpenAIServer, opened: Open) -> None:
     release, heard = threading.Event(), asyncio.Event()
-    server.answer(Say(["one", " two"], release=release))
+    server.answer(Reply(["one", " two"], release=release))
 
     async def listen(session: MnesisSession) -> None:
         async for _ in session.stream("count"):
@@ -311,7 +313,7 @@ async def test_a_cancelled_send_hangs_up_and_leaves_the_question(server: OpenAIS
         arrived.set()
         silent(exchange)
 
-    server.answer(says_nothing, Say(["Now."]))
+    server.answer(says_nothing, Reply(["Now."]))
     async with opened() as session:
         sending = asyncio.create_task(session.send("hello?"))
         assert await asyncio.to_thread(arrived.wait, 30)
@@ -330,7 +332,7 @@ async def test_a_request_the_provider_finds_too_long_is_made_smaller_and_sent_ag
     async with opened() as session:
         for i in range(12):
             await session.record(f"question {i} " + "about the release " * 20, f"answer {i} " + "it was released " * 20)
-        server.answer(error(400, "This model's maximum context length is 1024 tokens."), Say(["Summary of releases."]), Say(["Better."]))  # fmt: skip
+        server.answer(error(400, "This model's maximum context length is 1024 tokens."), Reply(["Summary of releases."]), Reply(["Better."]))  # fmt: skip
         server.requests.clear()
         result = await session.send("go on")
     turns = [r for r in server.requests if r["messages"][-1]["content"] == "go on"]
@@ -351,7 +353,7 @@ async def long_session(server: OpenAIServer, opened: Open) -> AsyncIterator[Mnes
 async def test_compaction_over_the_wire_asks_the_session_model_with_its_options(
     server: OpenAIServer, long_session: MnesisSession
 ) -> None:
-    server.answer(Say(["Modules 0 to 13 live in regions r0 to r13."], usage={"prompt_tokens": 700, "completion_tokens": 15, "total_tokens": 715}))  # fmt: skip
+    server.answer(Reply(["Modules 0 to 13 live in regions r0 to r13."], usage={"prompt_tokens": 700, "completion_tokens": 15, "total_tokens": 715}))  # fmt: skip
     result = await long_session.compact()
     assert result.level_used == 1
     assert (result.usage.input, result.usage.output) == (700, 15)
@@ -363,7 +365,7 @@ async def test_compaction_over_the_wire_asks_the_session_model_with_its_options(
 
 @pytest.mark.parametrize(
     "answer",
-    [error(500, "broken"), error(401, "no key"), Say([""]), Say(["I will do that. " * 40]), cut("half"), raw("{}")],
+    [error(500, "broken"), error(401, "no key"), Reply([""]), Reply(["I will do that. " * 40]), cut("half"), raw("{}")],
     ids=["500", "401", "empty", "loop", "cut", "wrong shape"],
 )
 async def test_compaction_survives_every_bad_summariser(
@@ -373,7 +375,7 @@ async def test_compaction_survives_every_bad_summariser(
     result = await long_session.compact()
     assert result.level_used == 3
     assert result.tokens_after < result.tokens_before
-    assert result.attempts[0].refused
+    assert result.attempts[0].rejection
     summary_id = result.summary_message_id
     page = await long_session.expand(summary_id, limit=100)
     assert list(page.messages) == (await long_session.messages())[: result.compacted_message_count]

@@ -1,4 +1,4 @@
-"""LangChain messages as mnesis stores them, exactly, and back."""
+"""Conversion of LangChain messages to stored messages and back, without loss."""
 
 from langchain_mnesis.messages.serialize import dump_message, load_message
 

@@ -1,8 +1,8 @@
-"""LangChain messages as messages of the log, and messages of a window as LangChain's. Pure.
+"""Conversion of LangChain messages to messages of the log, and of window messages to LangChain. Pure functions, no I/O.
 
-A logged message keeps the whole LangChain message in `extra`, except a text content, which stands in its parts already.
-What comes out of a window is the exact original, unless the engine shows it differently there (an old tool output as a
-marker, an oversized message as an excerpt, an orphaned result as text): then it is what the engine shows.
+A logged message keeps the complete LangChain message in `extra`, except text content, which is already in its parts. A
+window message becomes the exact original, unless the engine shows it differently: an old tool output as a marker, an
+oversized message as an excerpt, an orphaned result as text. Then it becomes what the engine shows.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, convert_to_messages
 from langchain_core.messages.ai import UsageMetadata
 
-from langchain_mnesis.messages.parts import parts_of, role_of, usage_of
-from langchain_mnesis.messages.serialize import dump_message, load_message, whole
+from langchain_mnesis.messages.parts import message_parts, message_role, message_usage
+from langchain_mnesis.messages.serialize import chunk_to_message, dump_message, load_message
 from langchain_mnesis.messages.values import TAG, Types
 from mnesis.formats.openai import chat_message
 from mnesis.ids import new_id, now_ms
@@ -23,29 +23,32 @@ from mnesis.models.usage import TokenUsage
 
 logger = logging.getLogger(__name__)
 
-KEY = "langchain"
+EXTRA_KEY = "langchain"
 ORIGIN_KEY = "origin"
-VERSION = 1
-SUMMARY_MARK = {"lc_source": "summarization"}
-"""How LangChain itself marks messages that stand for others."""
+FORMAT_VERSION = 1
+SUMMARY_MARKER = {"lc_source": "summarization"}
+"""LangChain's own mark of messages that replace others."""
 
 
 def to_record(message: BaseMessage, *, id: str | None = None, origin: str | None = None) -> Message:
-    """The message as it goes into the log, under `id` (its own id or a new one by default). `origin` says what wrote it."""
+    """Convert a message to a message of the log.
+
+    `id` defaults to the message's own id, or a new one. `origin` identifies the state that the message comes from.
+    """
     return Message(
         id=id or log_id(message) or new_id("msg"),
-        role=role_of(message),
-        parts=parts_of(message),
+        role=message_role(message),
+        parts=message_parts(message),
         created_at=now_ms(),
-        tokens=usage_of(message),
-        model_id=_metadata(message, "model_name", "model"),
-        finish_reason=_metadata(message, "finish_reason", "stop_reason") or None,
-        extra={KEY: {"v": VERSION, **payload(message)}} | ({ORIGIN_KEY: origin} if origin else {}),
+        tokens=message_usage(message),
+        model_id=_first_metadata(message, "model_name", "model"),
+        finish_reason=_first_metadata(message, "finish_reason", "stop_reason") or None,
+        extra={EXTRA_KEY: {"v": FORMAT_VERSION, **payload(message)}} | ({ORIGIN_KEY: origin} if origin else {}),
     )
 
 
 def payload(message: BaseMessage) -> dict[str, Any]:
-    """What is stored of a message beside its parts."""
+    """Return the data of a message that is stored alongside its parts."""
     data = dump_message(message)
     if type(message.content) is str:
         del data["f"]["content"]
@@ -53,85 +56,99 @@ def payload(message: BaseMessage) -> dict[str, Any]:
 
 
 def log_id(message: BaseMessage) -> str | None:
-    """The message's own id where it can be one in the log."""
-    name = message.id
-    if not isinstance(name, str) or not name:
+    """Return the message's own id; None if it has none that the log accepts."""
+    message_id = message.id
+    if not isinstance(message_id, str) or not message_id:
         return None
     try:
-        name.encode()
+        message_id.encode()
     except UnicodeEncodeError:
         return None
-    return name
+    return message_id
 
 
-def same(stored: Message, message: BaseMessage, *, from_checkpoint: bool = False) -> bool:
-    """Whether a message of the log is exactly this one, or with `from_checkpoint` this one before it was in a checkpoint."""
-    wanted = to_record(message, id=stored.id)
-    if (stored.role, stored.parts) != (wanted.role, wanted.parts):
+def is_same_message(stored: Message, message: BaseMessage, *, from_checkpoint: bool = False) -> bool:
+    """Return whether a message of the log is exactly `message`.
+
+    With `from_checkpoint`, differences that a checkpoint makes are ignored.
+    """
+    expected = to_record(message, id=stored.id)
+    if (stored.role, stored.parts) != (expected.role, expected.parts):
         return False
-    data, other = stored.extra.get(KEY), wanted.extra[KEY]
-    return data == other or (from_checkpoint and isinstance(data, dict) and lasting(data) == lasting(other))
-
-
-def lasting(data: dict[str, Any]) -> Any:
-    """A stored message without what checkpoints change: they give tuples back as lists, and some artifacts as other objects."""
-    fields = data.get("f")
-    kept = {name: value for name, value in fields.items() if name != "artifact"} if isinstance(fields, dict) else fields
-    return _with_lists({**data, "f": kept})
-
-
-def _with_lists(data: Any) -> Any:
-    if isinstance(data, list):
-        return [_with_lists(item) for item in data]
-    if not isinstance(data, dict):
-        return data
-    return (
-        _with_lists(data["v"]) if data.get(TAG) == "tuple" else {key: _with_lists(item) for key, item in data.items()}
+    data, other = stored.extra.get(EXTRA_KEY), expected.extra[EXTRA_KEY]
+    return data == other or (
+        from_checkpoint and isinstance(data, dict) and checkpoint_stable_form(data) == checkpoint_stable_form(other)
     )
 
 
-def own_id(record: Message) -> str | None:
-    """The id LangChain knows the message by; that of the log where it came through another door."""
-    data = record.extra.get(KEY)
+def checkpoint_stable_form(data: dict[str, Any]) -> Any:
+    """Return the data of a stored message without what a checkpoint changes.
+
+    Checkpoints return tuples as lists, and some artifacts as other objects.
+    """
+    fields = data.get("f")
+    stable_fields = (
+        {name: value for name, value in fields.items() if name != "artifact"} if isinstance(fields, dict) else fields
+    )
+    return _tuples_to_lists({**data, "f": stable_fields})
+
+
+def _tuples_to_lists(data: Any) -> Any:
+    if isinstance(data, list):
+        return [_tuples_to_lists(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    return (
+        _tuples_to_lists(data["v"])
+        if data.get(TAG) == "tuple"
+        else {key: _tuples_to_lists(item) for key, item in data.items()}
+    )
+
+
+def langchain_id(record: Message) -> str | None:
+    """Return the id of a message in LangChain. A message stored through another API has the id of the log."""
+    data = record.extra.get(EXTRA_KEY)
     fields = data.get("f") if isinstance(data, dict) else None
     if not isinstance(fields, dict):
         return record.id
-    name = fields.get("id")
-    return name if isinstance(name, str) else None
+    message_id = fields.get("id")
+    return message_id if isinstance(message_id, str) else None
 
 
 def original(record: Message, types: Types | None = None) -> BaseMessage | None:
-    """The LangChain message that was stored; None if it came through another door, or from a newer version."""
-    data = record.extra.get(KEY)
-    if not isinstance(data, dict) or data.get("v") != VERSION:
+    """Return the LangChain message that was stored; None if another API or a newer version stored it."""
+    data = record.extra.get(EXTRA_KEY)
+    if not isinstance(data, dict) or data.get("v") != FORMAT_VERSION:
         return None
     fields = data.get("f")
     if isinstance(fields, dict) and "content" not in fields:
-        data = {**data, "f": {"content": _text(record), **fields}}
+        data = {**data, "f": {"content": _content_text(record), **fields}}
     try:
         return load_message(data, types)
     except ValueError:
-        logger.warning("message %s of session %s cannot be read as it was stored", record.id, record.session_id)
+        logger.warning(
+            "message %s of session %s cannot be restored; its text is used instead", record.id, record.session_id
+        )
         return None
 
 
 def from_record(record: Message, types: Types | None = None, *, keep_chunks: bool = True) -> list[BaseMessage]:
-    """The LangChain messages for one message of a log or window: usually one, more where it carries tool outcomes."""
+    """Convert a message of a log or window to LangChain: one message, or several if it contains tool results."""
     message = original(record, types)
     if message is None:
-        return _plain(record)
-    if not shows_whole(record, message):
-        return _changed(record, message)
-    return [message if keep_chunks else whole(message)]
+        return _render(record)
+    if not is_unchanged(record, message):
+        return _with_engine_changes(record, message)
+    return [message if keep_chunks else chunk_to_message(message)]
 
 
-def shows_whole(record: Message, message: BaseMessage) -> bool:
-    """Whether a record of a window shows this message unchanged."""
-    return role_of(message) == record.role and parts_of(message) == record.parts
+def is_unchanged(record: Message, message: BaseMessage) -> bool:
+    """Return whether a window message shows this LangChain message unchanged."""
+    return message_role(message) == record.role and message_parts(message) == record.parts
 
 
 def usage_metadata(usage: TokenUsage) -> UsageMetadata:
-    """Usage as LangChain reports it."""
+    """Convert usage to LangChain's form."""
     return UsageMetadata(
         input_tokens=usage.request_tokens,
         output_tokens=usage.output,
@@ -140,34 +157,34 @@ def usage_metadata(usage: TokenUsage) -> UsageMetadata:
     )
 
 
-def _text(record: Message) -> str:
+def _content_text(record: Message) -> str:
     if record.role == "tool":
         return "".join(part.output for part in record.parts if isinstance(part, ToolResultPart))
     return record.text_content()
 
 
-def _changed(record: Message, message: BaseMessage) -> list[BaseMessage]:
+def _with_engine_changes(record: Message, message: BaseMessage) -> list[BaseMessage]:
     results = record.tool_results
     if isinstance(message, ToolMessage) and len(results) == len(record.parts) == 1:
-        shown = {"content": results[0].output, "tool_call_id": results[0].tool_call_id}
-        return [message.model_copy(update=shown)]
-    made = _plain(record)
-    made[0].id, made[0].name = message.id, message.name
-    return made
+        changes = {"content": results[0].output, "tool_call_id": results[0].tool_call_id}
+        return [message.model_copy(update=changes)]
+    messages = _render(record)
+    messages[0].id, messages[0].name = message.id, message.name
+    return messages
 
 
-def _plain(record: Message) -> list[BaseMessage]:
-    made = convert_to_messages(chat_message(record))
-    for number, message in enumerate(made):
+def _render(record: Message) -> list[BaseMessage]:
+    messages = convert_to_messages(chat_message(record))
+    for number, message in enumerate(messages):
         message.id = record.id if number == 0 else f"{record.id}_{number}"
-    first = made[0]
+    first = messages[0]
     if record.is_summary:
-        first.additional_kwargs = dict(SUMMARY_MARK)
+        first.additional_kwargs = dict(SUMMARY_MARKER)
     if isinstance(first, AIMessage) and record.tokens is not None:
         first.usage_metadata = usage_metadata(record.tokens)
-    return made
+    return messages
 
 
-def _metadata(message: BaseMessage, *names: str) -> str:
-    found = (message.response_metadata.get(name) for name in names)
-    return next((value for value in found if isinstance(value, str)), "")
+def _first_metadata(message: BaseMessage, *names: str) -> str:
+    values = (message.response_metadata.get(name) for name in names)
+    return next((value for value in values if isinstance(value, str)), "")

@@ -1,4 +1,4 @@
-"""LangChain messages as the roles and parts the other doors read. Pure."""
+"""Roles, parts and usage of LangChain messages, readable by the other APIs. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _CHAT_ROLES: dict[str, Role] = {
 }
 
 
-def role_of(message: BaseMessage) -> Role:
-    """The role a message has in the log."""
+def message_role(message: BaseMessage) -> Role:
+    """Return the role of a message in the log."""
     if isinstance(message, AIMessage):
         return "assistant"
     if isinstance(message, ToolMessage | FunctionMessage):
@@ -43,21 +43,24 @@ def role_of(message: BaseMessage) -> Role:
     return _CHAT_ROLES.get(message.role.lower(), "user") if isinstance(message, ChatMessage) else "user"
 
 
-def parts_of(message: BaseMessage) -> tuple[MessagePart, ...]:
-    """What a message says and does, as far as other readers can understand it."""
+def message_parts(message: BaseMessage) -> tuple[MessagePart, ...]:
+    """Return the content and tool calls of a message as parts."""
     if isinstance(message, ToolMessage):
-        failed = message.status == "error"
-        return (_result(message.tool_call_id, message.name, _as_text(message.content), failed),)
+        is_error = message.status == "error"
+        return (_tool_result(message.tool_call_id, message.name, _content_text(message.content), is_error),)
     if isinstance(message, FunctionMessage):
-        return (_result("", message.name, _as_text(message.content), False),)
-    said = list(_content_parts(message.content))
+        return (_tool_result("", message.name, _content_text(message.content), False),)
+    parts = list(_content_parts(message.content))
     if isinstance(message, AIMessage):
-        said += _calls(message)
-    return tuple(said)
+        parts += _tool_calls(message)
+    return tuple(parts)
 
 
-def usage_of(message: BaseMessage) -> TokenUsage | None:
-    """The usage a message reports. LangChain counts cached tokens among the input; here they stand beside it."""
+def message_usage(message: BaseMessage) -> TokenUsage | None:
+    """Return the usage that a message reports; None if it reports none.
+
+    LangChain includes cached tokens in the input tokens; the result counts them separately.
+    """
     usage = message.usage_metadata if isinstance(message, AIMessage) else None
     if not usage:
         return None
@@ -72,14 +75,14 @@ def usage_of(message: BaseMessage) -> TokenUsage | None:
     )
 
 
-def _result(call_id: object, name: str | None, output: str, failed: bool) -> ToolResultPart:
-    return ToolResultPart(tool_call_id=str(call_id), tool_name=name or "", output=output, is_error=failed)
+def _tool_result(call_id: object, name: str | None, output: str, is_error: bool) -> ToolResultPart:
+    return ToolResultPart(tool_call_id=str(call_id), tool_name=name or "", output=output, is_error=is_error)
 
 
-def _calls(message: AIMessage) -> Iterable[ToolPart]:
+def _tool_calls(message: AIMessage) -> Iterable[ToolPart]:
     for call in message.tool_calls:
-        given = dump_value(call.get("args"))
-        arguments = dict(given) if isinstance(given, dict) else {"value": given}
+        arguments_value = dump_value(call.get("args"))
+        arguments = dict(arguments_value) if isinstance(arguments_value, dict) else {"value": arguments_value}
         yield ToolPart(tool_name=call.get("name") or "", tool_call_id=call.get("id") or "", input=arguments)
     for invalid in message.invalid_tool_calls:
         yield ToolPart(
@@ -107,20 +110,20 @@ def _block_part(block: Any) -> MessagePart | None:
     if kind in _CALL_BLOCKS:
         return None
     if kind in ("thinking", "reasoning"):
-        return _reasoning(block)
-    return _image(block) or _file(block) or _data(block)
+        return _reasoning_part(block)
+    return _image_part(block) or _file_part(block) or _data_part(block)
 
 
-def _reasoning(block: dict[str, Any]) -> ReasoningPart:
+def _reasoning_part(block: dict[str, Any]) -> ReasoningPart:
     summary = block.get("summary")
-    text = block.get("thinking") or block.get("reasoning") or (_as_text(summary) if summary else "")
+    text = block.get("thinking") or block.get("reasoning") or (_content_text(summary) if summary else "")
     extras = block.get("extras")
     signature = block.get("signature") or (extras.get("signature") if isinstance(extras, dict) else None)
     provider = {"type": "thinking", "thinking": text, "signature": signature} if isinstance(signature, str) else None
     return ReasoningPart(text=str(text), provider=provider)
 
 
-def _image(block: dict[str, Any]) -> ImagePart | None:
+def _image_part(block: dict[str, Any]) -> ImagePart | None:
     kind, source = block.get("type"), block.get("source")
     if kind in ("image_url", "input_image"):
         image = block.get("image_url")
@@ -137,7 +140,7 @@ def _image(block: dict[str, Any]) -> ImagePart | None:
     return ImagePart(url=block["url"]) if isinstance(block.get("url"), str) else None
 
 
-def _file(block: dict[str, Any]) -> FilePart | None:
+def _file_part(block: dict[str, Any]) -> FilePart | None:
     if block.get("type") not in ("file", "text-plain"):
         return None
     data, text = block.get("base64") or block.get("data"), block.get("text")
@@ -148,13 +151,13 @@ def _file(block: dict[str, Any]) -> FilePart | None:
     return FilePart(name=name, data=data, media_type=media_type) if isinstance(data, str) else None
 
 
-def _data(block: dict[str, Any]) -> DataPart:
+def _data_part(block: dict[str, Any]) -> DataPart:
     kind = str(block.get("type") or "block")
     data = dump_value(block)
     return DataPart(kind=kind, data=data if isinstance(data, dict) else {}, text=f"[{kind}]")
 
 
-def _as_text(content: Any) -> str:
+def _content_text(content: Any) -> str:
     if isinstance(content, str):
         return str(content)
     blocks = content if isinstance(content, list) else [content]

@@ -1,8 +1,8 @@
-"""LangChain messages as JSON and back, exactly: class, every field, extra fields, ids and the lack of them.
+"""Exact conversion of LangChain messages to JSON and back: class, all fields, extra fields, ids and missing ids.
 
-Messages are rebuilt field by field without validation, because validating a stored message again changes it (cleared tool
-calls come back to life, extras of tool calls disappear). Only the classes listed here are ever built; a message of
-another class comes back as the listed class it derives from, unless the reader allows its class.
+Messages are rebuilt field by field without validation, because validating a stored message again changes it: cleared
+tool calls return, and extras of tool calls disappear. Only the classes listed here are built. A message of another
+class is returned as the listed class that it derives from, unless the reader allows its class.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ CLASSES: dict[str, type[BaseMessage]] = {
     "ChatMessageChunk": ChatMessageChunk,
 }
 _NAMES: dict[type, str] = {kind: name for name, kind in CLASSES.items()}
-_WHOLE: dict[type, type[BaseMessage]] = {
+_MESSAGE_CLASSES: dict[type, type[BaseMessage]] = {
     HumanMessageChunk: HumanMessage,
     AIMessageChunk: AIMessage,
     SystemMessageChunk: SystemMessage,
@@ -66,10 +66,13 @@ _WHOLE: dict[type, type[BaseMessage]] = {
 
 
 def dump_message(message: BaseMessage, depth: int = 0) -> dict[str, Any]:
-    """The JSON form: `t` the class, `f` the fields that differ from their defaults, `x` extra fields, `c` the name of a class
-    that is not one of LangChain's own. Never raises."""
+    """Convert a message to JSON. Never raises.
+
+    The keys are `t` (the class), `f` (the fields that differ from their defaults), `x` (extra fields) and `c` (the name
+    of a class that is not one of LangChain's own).
+    """
     fields, extra = dump_model(message, depth)
-    kind = _listed(type(message))
+    kind = _nearest_class(type(message))
     data: dict[str, Any] = {"t": _NAMES[kind], "f": fields}
     if extra:
         data["x"] = extra
@@ -79,37 +82,39 @@ def dump_message(message: BaseMessage, depth: int = 0) -> dict[str, Any]:
 
 
 def load_message(data: dict[str, Any], types: Types | None = None) -> BaseMessage:
-    """The message back. `types` are further classes that may be built. Raises ValueError for anything `dump_message` did
-    not write (a newer version's, for example)."""
+    """Convert JSON of `dump_message` back to a message. `types` are further classes that may be built.
+
+    Raises ValueError if `dump_message` of this version did not write the data.
+    """
     try:
-        return _built(data, types or {})
+        return _build(data, types or {})
     except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"not a stored LangChain message: {str(data)[:120]}") from error
 
 
-def _built(data: dict[str, Any], allowed: Types) -> BaseMessage:
-    kind, own = CLASSES[data["t"]], allowed.get(data.get("c", ""))
-    if own is not None and issubclass(own, BaseMessage):
-        kind = own
-    fields: dict[str, Any] = dict(load_value(data["f"], allowed).items())
-    extra: dict[str, Any] = dict(load_value(data.get("x", {}), allowed).items())
+def _build(data: dict[str, Any], types: Types) -> BaseMessage:
+    kind, allowed_class = CLASSES[data["t"]], types.get(data.get("c", ""))
+    if allowed_class is not None and issubclass(allowed_class, BaseMessage):
+        kind = allowed_class
+    fields: dict[str, Any] = dict(load_value(data["f"], types).items())
+    extra: dict[str, Any] = dict(load_value(data.get("x", {}), types).items())
     known = {name: fields.pop(name) for name in list(fields) if name in kind.model_fields}
-    made: BaseMessage = build_model(kind, known, {**fields, **extra})
-    return made
+    message: BaseMessage = build_model(kind, known, {**fields, **extra})
+    return message
 
 
-def whole(message: BaseMessage) -> BaseMessage:
-    """A chunk as the message it is a piece of, as streams should have left it; any other message as it is."""
-    kind = _WHOLE.get(type(message))
+def chunk_to_message(message: BaseMessage) -> BaseMessage:
+    """Convert a message chunk to a complete message. Any other message is returned unchanged."""
+    kind = _MESSAGE_CLASSES.get(type(message))
     if kind is None:
         return message
     fields = {name: value for name, value in message.__dict__.items() if name in kind.model_fields and name != "type"}
-    made: BaseMessage = build_model(kind, fields, message.__pydantic_extra__ or {})
-    return made
+    complete_message: BaseMessage = build_model(kind, fields, message.__pydantic_extra__ or {})
+    return complete_message
 
 
 @cache
-def _listed(kind: type[BaseMessage]) -> type[BaseMessage]:
+def _nearest_class(kind: type[BaseMessage]) -> type[BaseMessage]:
     return next(base for base in kind.__mro__ if base in _NAMES)
 
 

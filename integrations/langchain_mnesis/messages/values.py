@@ -1,9 +1,9 @@
-"""Python values as JSON and back, exactly, without building anything that stored data names.
+"""Exact conversion of Python values to JSON and back, without building classes that only stored data names.
 
-JSON's own values stay as they are. Everything else becomes `{"$mn": kind, "v": …}`; a dict that has such a key itself is
-written as pairs, so that no user data can pass for a tag. Objects of other classes (pydantic models, dataclasses, enums)
-come back as what they were only if the reader lists their class; otherwise as their plain values. What cannot be written
-at all is kept as an `Unserialisable`, which says what it was.
+JSON values are unchanged. Any other value becomes `{"$mn": kind, "v": …}`. A dict that has such a key itself is written
+as pairs, so user data cannot imitate a tag. Objects of other classes (pydantic models, dataclasses, enums) are restored
+only if the reader lists their class; otherwise their plain values are returned. A value that cannot be written is kept
+as an `Unserialisable` with its class name and repr.
 """
 
 from __future__ import annotations
@@ -27,38 +27,39 @@ from pydantic import BaseModel
 
 TAG = "$mn"
 MAX_DEPTH = 60
-"""Containers inside containers that are written. The store takes 200 levels, and a container can take three of them."""
+"""How deeply containers may be nested. The store accepts 200 levels of JSON, and one container takes up to three."""
 MAX_REPR_CHARS = 1_000
 _NO_DEFAULT = object()
 _JSON_INTEGERS = range(-(2**63), 2**63)
 
 Types = dict[str, type]
-"""Classes a reader allows, by the name they are stored under."""
+"""Classes that a reader allows, by their stored names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unserialisable:
-    """Stands for a value that could not be stored: the name of its class and the beginning of its repr."""
+    """A placeholder for a value that could not be stored: the name of its class and the beginning of its repr."""
 
     type_name: str
     text: str
 
 
 def types_by_name(types: Iterable[type]) -> Types:
-    """Classes by the name they are stored under."""
+    """Index classes by their stored names."""
     return {type_name(kind): kind for kind in types}
 
 
 def type_name(kind: type) -> str:
+    """Return the name under which a class is stored."""
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def dump_value(value: Any, depth: int = 0) -> Any:
-    """The JSON form of any value. Never raises."""
+    """Convert any value to JSON. Never raises."""
     if value is None or type(value) in (str, bool):
         return value
     if depth > MAX_DEPTH:
-        return _opaque(value)
+        return _dump_opaque(value)
     if type(value) is int:
         return value if value in _JSON_INTEGERS else _tag("int", hex(value))
     if type(value) is float:
@@ -74,7 +75,10 @@ def dump_value(value: Any, depth: int = 0) -> Any:
 
 
 def load_value(data: Any, types: Types) -> Any:
-    """The value back. Raises ValueError for what `dump_value` never writes."""
+    """Convert JSON of `dump_value` back to a value.
+
+    Raises ValueError if `dump_value` cannot have written the data.
+    """
     if isinstance(data, list):
         return [load_value(item, types) for item in data]
     if not isinstance(data, dict):
@@ -88,7 +92,7 @@ def load_value(data: Any, types: Types) -> Any:
 
 
 def dump_model(value: BaseModel, depth: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of a model that differ from their defaults, and its extra fields, both as JSON."""
+    """Return a model's fields that differ from their defaults, and its extra fields, both as JSON."""
     defaults = _defaults(type(value))
     fields = {
         name: dump_value(item, depth + 1)
@@ -100,21 +104,23 @@ def dump_model(value: BaseModel, depth: int = 0) -> tuple[dict[str, Any], dict[s
 
 
 def build_model(kind: type[BaseModel], fields: dict[str, Any], extra: dict[str, Any]) -> Any:
-    """A model with exactly these values: nothing is validated, so nothing is changed."""
-    missing = {name: make() for name, make in _makers(kind) if name not in fields}
-    made = kind.model_construct(_fields_set=set(fields), **missing, **fields)
+    """Build a model with exactly these values. Nothing is validated, so nothing is changed."""
+    missing = {name: default_factory() for name, default_factory in _default_factories(kind) if name not in fields}
+    instance = kind.model_construct(_fields_set=set(fields), **missing, **fields)
     if extra:
-        object.__setattr__(made, "__pydantic_extra__", dict(extra))
-    return made
+        object.__setattr__(instance, "__pydantic_extra__", dict(extra))
+    return instance
 
 
 @cache
-def _makers(kind: type[BaseModel]) -> list[tuple[str, Callable[[], Any]]]:
-    """What gives each field its default. Pydantic works this out anew at every construction, at ten times the cost."""
-    return [(name, _maker(default)) for name, default in _defaults(kind).items() if default is not _NO_DEFAULT]
+def _default_factories(kind: type[BaseModel]) -> list[tuple[str, Callable[[], Any]]]:
+    """Return a factory for each default. Pydantic derives these again at each construction, at ten times the cost."""
+    return [
+        (name, _default_factory(default)) for name, default in _defaults(kind).items() if default is not _NO_DEFAULT
+    ]
 
 
-def _maker(default: Any) -> Callable[[], Any]:
+def _default_factory(default: Any) -> Callable[[], Any]:
     return partial(copy.deepcopy, default) if default else partial(copy.copy, default)
 
 
@@ -132,21 +138,21 @@ def _default(field: Any) -> Any:
 def _is_default(default: Any, value: Any) -> bool:
     if value is default:
         return True
-    # Only empty containers and plain values are compared: comparing other objects may cost anything, or raise.
-    plain = type(value) in (str, int, bool) or (type(value) in (list, dict) and not value)
-    return plain and type(default) is type(value) and bool(default == value)
+    # Only empty containers and plain values are compared: comparing other objects may be slow, or raise.
+    is_comparable = type(value) in (str, int, bool) or (type(value) in (list, dict) and not value)
+    return is_comparable and type(default) is type(value) and bool(default == value)
 
 
 def _tag(kind: str, value: Any, **more: Any) -> dict[str, Any]:
     return {TAG: kind, "v": value, **more}
 
 
-def _opaque(value: Any) -> dict[str, Any]:
+def _dump_opaque(value: Any) -> dict[str, Any]:
     if isinstance(value, Unserialisable):
         return _tag("opaque", value.text, type=value.type_name)
     try:
         text = repr(value)[:MAX_REPR_CHARS]
-    except Exception as error:  # a repr is the user's code and may fail in any way; the value is marked all the same
+    except Exception as error:  # a repr is user code and may raise any exception; the placeholder is stored anyway
         text = f"<repr failed: {type(error).__name__}>"
     return _tag("opaque", text, type=type_name(type(value)))
 
@@ -155,7 +161,7 @@ _message_codec: list[Any] = []
 
 
 def register_message_codec(dump: Callable[[BaseMessage, int], Any], load: Callable[[Any, Types], Any]) -> None:
-    """Set how messages inside values are dumped and loaded. The module of messages calls it; it builds on this one."""
+    """Set the functions that dump and load messages inside values. Called by the module of messages."""
     _message_codec[:] = [dump, load]
 
 
@@ -184,7 +190,7 @@ def _dump_object(value: Any, depth: int) -> Any:
     for base in (str, int, float):
         if isinstance(value, base):
             return dump_value(base(value), depth)
-    return [dump_value(item, depth + 1) for item in value] if isinstance(value, list) else _opaque(value)
+    return [dump_value(item, depth + 1) for item in value] if isinstance(value, list) else _dump_opaque(value)
 
 
 _SEQUENCES: tuple[tuple[type[Collection[Any]], str], ...] = ((tuple, "tuple"), (set, "set"), (frozenset, "frozenset"))
@@ -214,10 +220,10 @@ def _load_dataclass(data: dict[str, Any], types: Types) -> Any:
     fields, kind = load_value(data["v"], types), types.get(data["type"])
     if kind is None or not dataclasses.is_dataclass(kind):
         return fields
-    made = object.__new__(kind)
+    instance = object.__new__(kind)
     for name, value in fields.items():
-        object.__setattr__(made, name, value)
-    return made
+        object.__setattr__(instance, name, value)
+    return instance
 
 
 def _load_enum(data: dict[str, Any], types: Types) -> Any:

@@ -1,4 +1,4 @@
-"""Archives by their directories alone: nothing is unpacked, so nothing can grow."""
+"""Explorer of zip and tar archives. It reads their directories only and unpacks nothing."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mnesis.files.explorers.detect import Kind
-from mnesis.files.explorers.report import Report, clean, plural, size_text
+from mnesis.files.explorers.report import Report, clean_line, format_size, plural
 from mnesis.files.explorers.source import Source
 
 MAX_DIRECTORY_BYTES = 4 << 20
-"""Larger directories are not listed: each entry takes some ten times its size in memory."""
+"""Larger directories are not listed, because entries take some ten times their size in memory."""
 MAX_TAR_ENTRIES = 20_000
 _SUSPICIOUS_RATIO = 200
 
-_OFFICE = {
+_KNOWN_MEMBERS = {
     "word/document.xml": "Word document",
     "xl/workbook.xml": "Excel workbook",
     "ppt/presentation.xml": "PowerPoint presentation",
@@ -30,89 +30,102 @@ _OFFICE = {
 @dataclass(frozen=True, slots=True)
 class _Entry:
     name: str
-    size: int
+    size_bytes: int
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
-    (_zip if kind.file_type == "zip" else _tar)(source, report)
+    (_explore_zip if kind.file_type == "zip" else _explore_tar)(source, report)
     return kind
 
 
-def _zip(source: Source, report: Report) -> None:
-    count, directory_bytes = _directory(source)
+def _explore_zip(source: Source, report: Report) -> None:
+    count, directory_bytes = _read_directory_size(source)
     if directory_bytes > MAX_DIRECTORY_BYTES:
-        report.add(f"Zip archive, {size_text(source.size)}, says to hold {plural(count, 'entry', 'entries')}")
-        report.add(f"Its directory of {size_text(directory_bytes)} is too large to list")
+        report.add_line(
+            f"Zip archive, {format_size(source.size_bytes)}, says to hold {plural(count, 'entry', 'entries')}"
+        )
+        report.add_line(f"Its directory of {format_size(directory_bytes)} is too large to list")
         return
     with zipfile.ZipFile(source.path) as archive:
         infos = archive.infolist()
     names = {info.filename for info in infos}
-    label = next((label for name, label in _OFFICE.items() if name in names), "Zip archive")
-    report.add(f"{label}{'' if label == 'Zip archive' else ' (zip)'}, {size_text(source.size)}, {_amount(len(infos))}")
+    label = next((label for name, label in _KNOWN_MEMBERS.items() if name in names), "Zip archive")
+    report.add_line(
+        f"{label}{'' if label == 'Zip archive' else ' (zip)'}, {format_size(source.size_bytes)}, {_entry_count(len(infos))}"
+    )
     unpacked = sum(info.file_size for info in infos)
-    ratio = unpacked / max(source.size, 1)
-    report.add(f"Says to unpack to {size_text(unpacked)}, {ratio:,.1f} times its size; it was not unpacked")
+    ratio = unpacked / max(source.size_bytes, 1)
+    report.add_line(f"Says to unpack to {format_size(unpacked)}, {ratio:,.1f} times its size; it was not unpacked")
     if ratio > _SUSPICIOUS_RATIO:
-        report.add("Such a ratio is that of a zip bomb: do not unpack it without a limit")
+        report.add_line("Such a ratio is that of a zip bomb: do not unpack it without a limit")
     if any(info.flag_bits & 1 for info in infos):
-        report.add("Entries are encrypted")
-    _list(report, (_Entry(info.filename, info.file_size) for info in infos), len(infos))
+        report.add_line("Entries are encrypted")
+    _add_entries(report, (_Entry(info.filename, info.file_size) for info in infos), len(infos))
 
 
-def _amount(count: int) -> str:
+def _entry_count(count: int) -> str:
     return plural(count, "entry", "entries")
 
 
-def _list(report: Report, entries: Iterator[_Entry], count: int) -> None:
-    report.section(
-        "Entries:", (f"{clean(entry.name, 120)}  {entry.size:,} bytes" for entry in _first(entries, 60)), 60, count
+def _add_entries(report: Report, entries: Iterator[_Entry], count: int) -> None:
+    report.add_section(
+        "Entries:",
+        (f"{clean_line(entry.name, 120)}  {entry.size_bytes:,} bytes" for entry in _take(entries, 60)),
+        60,
+        count,
     )
 
 
-def _first(entries: Iterator[_Entry], at_most: int) -> Iterator[_Entry]:
+def _take(entries: Iterator[_Entry], at_most: int) -> Iterator[_Entry]:
     return (entry for entry, _ in zip(entries, range(at_most), strict=False))
 
 
-def _directory(source: Source) -> tuple[int, int]:
-    """(entries, bytes of the central directory) as the end of the archive says."""
-    tail = source.read(max(source.size - 66_000, 0), 66_000)
+def _read_directory_size(source: Source) -> tuple[int, int]:
+    """Return the number of entries and the bytes of the central directory, as recorded at the end of the archive."""
+    tail = source.read(max(source.size_bytes - 66_000, 0), 66_000)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or at + 22 > len(tail):
         raise ValueError("the zip archive is cut off: its directory is missing")
     count, size = struct.unpack_from("<HI", tail, at + 10)
-    # An archive of more than 4 GB has a second, larger end record right before.
-    wide = tail.rfind(b"PK\x06\x06", 0, at)
-    if (count == 0xFFFF or size == 0xFFFFFFFF) and 0 <= wide <= len(tail) - 56:
-        count, size = struct.unpack_from("<QQ", tail, wide + 32)
+    # Archives of more than 4 GB (ZIP64) have a larger end record before this one.
+    end_64 = tail.rfind(b"PK\x06\x06", 0, at)
+    if (count == 0xFFFF or size == 0xFFFFFFFF) and 0 <= end_64 <= len(tail) - 56:
+        count, size = struct.unpack_from("<QQ", tail, end_64 + 32)
     return count, size
 
 
-def _tar(source: Source, report: Report) -> None:
+def _explore_tar(source: Source, report: Report) -> None:
     entries = list(_tar_entries(source))
     if not entries:
         raise ValueError("the tar archive has no readable entry")
-    more = " and more" if len(entries) >= MAX_TAR_ENTRIES or source.expired else ""
-    report.add(f"Tar archive, {size_text(source.size)}, {_amount(len(entries))}{more}")
-    report.add(f"They hold {size_text(sum(entry.size for entry in entries))}")
-    _list(report, iter(entries), len(entries))
+    more = " and more" if len(entries) >= MAX_TAR_ENTRIES or source.is_expired else ""
+    report.add_line(f"Tar archive, {format_size(source.size_bytes)}, {_entry_count(len(entries))}{more}")
+    report.add_line(f"They hold {format_size(sum(entry.size_bytes for entry in entries))}")
+    _add_entries(report, iter(entries), len(entries))
 
 
 def _tar_entries(source: Source) -> Iterator[_Entry]:
-    """Reads the headers and skips what they describe. A long name (type L) belongs to the next header."""
+    """Yield the entries, reading headers and skipping contents. A long name (type L) belongs to the next header."""
     at, long_name = 0, ""
     for _ in range(MAX_TAR_ENTRIES):
         header = source.read(at, 512)
-        if source.expired or not _is_tar_header(header):
+        if source.is_expired or not _is_tar_header(header):
             return
-        size = _tar_number(header[124:136])
+        size = _parse_tar_number(header[124:136])
         content = at + 512
         at = content + (size + 511) // 512 * 512
         kind = header[156:157]
         if kind == b"L":
-            long_name = _tar_text(source.read(content, min(size, 4096)))
+            long_name = _parse_tar_text(source.read(content, min(size, 4096)))
         elif kind not in b"xgK":
             name = "/".join(
-                filter(None, (_tar_text(header[345:500]) if header[262:263] != b" " else "", _tar_text(header[:100])))
+                filter(
+                    None,
+                    (
+                        _parse_tar_text(header[345:500]) if header[262:263] != b" " else "",
+                        _parse_tar_text(header[:100]),
+                    ),
+                )
             )
             yield _Entry(long_name or name, size)
             long_name = ""
@@ -121,15 +134,15 @@ def _tar_entries(source: Source) -> Iterator[_Entry]:
 def _is_tar_header(header: bytes) -> bool:
     if len(header) < 512 or header[257:262] != b"ustar":
         return False
-    return _tar_number(header[148:156]) == sum(header[:148]) + sum(b" " * 8) + sum(header[156:])
+    return _parse_tar_number(header[148:156]) == sum(header[:148]) + sum(b" " * 8) + sum(header[156:])
 
 
-def _tar_number(digits: bytes) -> int:
+def _parse_tar_number(digits: bytes) -> int:
     if digits[0] & 0x80:
         return int.from_bytes(digits[1:], "big")
     text = digits.split(b"\0", 1)[0].strip()
     return int(text, 8) if text else 0
 
 
-def _tar_text(raw: bytes) -> str:
+def _parse_tar_text(raw: bytes) -> str:
     return raw.split(b"\0", 1)[0].decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Bytes that are no text: what their first bytes say, how many, their hash, the size of an image."""
+"""Explorer of binary data: type by its first bytes, size, hash, dimensions of images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import struct
 
 from mnesis.files.explorers.detect import Kind
-from mnesis.files.explorers.report import Report, size_text
+from mnesis.files.explorers.report import Report, format_size
 from mnesis.files.explorers.source import Source
 
 _MAGIC = (
@@ -46,23 +46,23 @@ _RIFF = {b"WAVE": "WAV audio", b"WEBP": "WebP image", b"AVI ": "AVI video"}
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
-    if not source.size:
-        report.add("The file is empty: 0 bytes")
+    if not source.size_bytes:
+        report.add_line("The file is empty: 0 bytes")
         return kind
-    report.add(f"Binary data: {type_of(source.head)}, {size_text(source.size)}")
+    report.add_line(f"Binary data: {content_type(source.head)}, {format_size(source.size_bytes)}")
     if size := image_size(source.head):
-        report.add(f"Dimensions: {size[0]:,} × {size[1]:,} pixels")
-    if source.head.startswith(b"\x1f\x8b") and source.size >= 18:
-        (unpacked,) = struct.unpack("<I", source.read(source.size - 4, 4))
-        report.add(f"It says to unpack to {unpacked:,} bytes (modulo 4 GB); it was not unpacked")
-    if digest := source.sha256 or _sha256(source):
-        report.add(f"SHA-256: {digest}")
-    report.add(f"First bytes: {source.head[:24].hex(' ')}")
+        report.add_line(f"Dimensions: {size[0]:,} × {size[1]:,} pixels")
+    if source.head.startswith(b"\x1f\x8b") and source.size_bytes >= 18:
+        (unpacked,) = struct.unpack("<I", source.read(source.size_bytes - 4, 4))
+        report.add_line(f"It says to unpack to {unpacked:,} bytes (modulo 4 GB); it was not unpacked")
+    if digest := source.sha256 or _hash_content(source):
+        report.add_line(f"SHA-256: {digest}")
+    report.add_line(f"First bytes: {source.head[:24].hex(' ')}")
     return kind
 
 
-def type_of(head: bytes) -> str:
-    """A name for content that begins like this."""
+def content_type(head: bytes) -> str:
+    """Return the name of the type of content that begins with `head`."""
     if head[:4] == b"RIFF":
         return _RIFF.get(head[8:12], "RIFF media")
     if head[4:8] == b"ftyp":
@@ -71,18 +71,18 @@ def type_of(head: bytes) -> str:
 
 
 def image_size(head: bytes) -> tuple[int, int] | None:
-    """(width, height) in pixels where the first bytes tell."""
+    """Return the width and height in pixels, or None if the first bytes do not contain them."""
     if head.startswith(b"\x89PNG") and len(head) >= 24:
-        return _pair(">II", head, 16)
+        return _unpack_pair(">II", head, 16)
     if head.startswith(b"GIF8") and len(head) >= 10:
-        return _pair("<HH", head, 6)
+        return _unpack_pair("<HH", head, 6)
     if head.startswith(b"BM") and len(head) >= 26:
-        width, height = _pair("<ii", head, 18)
+        width, height = _unpack_pair("<ii", head, 18)
         return (abs(width), abs(height))
     return _jpeg_size(head) if head.startswith(b"\xff\xd8") else None
 
 
-def _pair(form: str, head: bytes, offset: int) -> tuple[int, int]:
+def _unpack_pair(form: str, head: bytes, offset: int) -> tuple[int, int]:
     first, second = struct.unpack_from(form, head, offset)
     return (first, second)
 
@@ -92,15 +92,15 @@ def _jpeg_size(head: bytes) -> tuple[int, int] | None:
     while at + 9 <= len(head) and head[at] == 0xFF:
         marker, length = head[at + 1], int.from_bytes(head[at + 2 : at + 4], "big")
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = _pair(">HH", head, at + 5)
+            height, width = _unpack_pair(">HH", head, at + 5)
             return (width, height)
         at += 2 + max(length, 2)
     return None
 
 
-def _sha256(source: Source) -> str | None:
+def _hash_content(source: Source) -> str | None:
     digest, hashed = hashlib.sha256(), 0
     for chunk in source.chunks():
         digest.update(chunk)
         hashed += len(chunk)
-    return digest.hexdigest() if hashed == source.size else None
+    return digest.hexdigest() if hashed == source.size_bytes else None

@@ -1,14 +1,14 @@
-"""Source code other than Python: by its grammar where tree-sitter is installed, else by patterns, and says which."""
+"""Explorer of source code other than Python: by grammar if tree-sitter is installed, otherwise by patterns."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 
-from mnesis.files.explorers.code_patterns import by_patterns
+from mnesis.files.explorers.code_patterns import outline_by_patterns
 from mnesis.files.explorers.detect import Kind
-from mnesis.files.explorers.outline import MAX_DECLARATIONS, Declaration, Outline, write
+from mnesis.files.explorers.outline import MAX_DECLARATIONS, Declaration, Outline, write_outline
 from mnesis.files.explorers.report import Report
-from mnesis.files.explorers.sandbox import NoAnswerError, ask
+from mnesis.files.explorers.sandbox import ParserFailedError, run_in_sandbox
 from mnesis.files.explorers.source import Source
 
 MAX_PARSED_BYTES = 1 << 20
@@ -28,31 +28,31 @@ _GRAMMARS = {
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
-    write(source, report, kind.label, outline_of(source, kind.file_type))
+    write_outline(source, report, kind.label, build_outline(source, kind.file_type))
     return kind
 
 
-def outline_of(source: Source, language: str) -> Outline:
-    """By the grammar, or by patterns with a note that says why."""
+def build_outline(source: Source, language: str) -> Outline:
+    """Build an outline by grammar, or by patterns with a note that gives the reason."""
     try:
-        return _by_grammar(source, language)
-    except NoAnswerError as reason:
-        outline = by_patterns(language, source.text(MAX_PATTERN_BYTES))
-        cut = f", the first {MAX_PATTERN_BYTES:,} bytes" if source.size > MAX_PATTERN_BYTES else ""
+        return _parse_with_grammar(source, language)
+    except ParserFailedError as reason:
+        outline = outline_by_patterns(language, source.read_text(MAX_PATTERN_BYTES))
+        cut = f", the first {MAX_PATTERN_BYTES:,} bytes" if source.size_bytes > MAX_PATTERN_BYTES else ""
         outline.notes.append(f"Read by patterns{cut}: {reason}")
         return outline
 
 
-def _by_grammar(source: Source, language: str) -> Outline:
-    """Raises NoAnswerError."""
+def _parse_with_grammar(source: Source, language: str) -> Outline:
+    """Raises `ParserFailedError`."""
     module, function = _GRAMMARS[language]
-    if source.size > MAX_PARSED_BYTES:
-        raise NoAnswerError(f"it has more than {MAX_PARSED_BYTES:,} bytes")
+    if source.size_bytes > MAX_PARSED_BYTES:
+        raise ParserFailedError(f"it has more than {MAX_PARSED_BYTES:,} bytes")
     if find_spec("tree_sitter") is None or find_spec(module) is None:
-        raise NoAnswerError("there is no grammar; pip install 'mnesis[files]'")
-    arguments = (source.codec, str(len(source.mark)), module, function, str(MAX_DECLARATIONS))
-    found = ask("tree_reader.py", source, *arguments, max_seconds=MAX_PARSE_SECONDS)
-    if found["has_error"] and not found["declarations"]:
-        raise NoAnswerError("with its syntax errors the grammar finds no declaration")
-    notes = ["The code has syntax errors; the rest was read"] if found["has_error"] else []
-    return Outline(found["imports"], [Declaration(*one) for one in found["declarations"]], notes)
+        raise ParserFailedError("there is no grammar; pip install 'mnesis[files]'")
+    arguments = (source.codec, str(len(source.byte_order_mark)), module, function, str(MAX_DECLARATIONS))
+    answer = run_in_sandbox("tree_reader.py", source, *arguments, max_seconds=MAX_PARSE_SECONDS)
+    if answer["has_error"] and not answer["declarations"]:
+        raise ParserFailedError("with its syntax errors the grammar finds no declaration")
+    notes = ["The code has syntax errors; the rest was read"] if answer["has_error"] else []
+    return Outline(answer["imports"], [Declaration(*one) for one in answer["declarations"]], notes)

@@ -1,4 +1,4 @@
-"""Declarations of source code by patterns, line by line: no grammar, so approximate. Pure."""
+"""Outlines of source code by patterns, line by line, so approximate. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _RUST_HEAD = r"(?:pub(?:\([\w: ]{1,40}\))?\s+)?(?:default\s+)?"
 _JS_HEAD = r"(?:export\s+)?(?:default\s+)?(?:declare\s+)?"
 _C_TYPE = r"(?:[\w:<>,*&~\[\]]{1,200}[ \t*&]{1,20}){1,8}"
 
-# Each pattern matches a declaration at the beginning of a line, from its indent on, and names it.
-_DECLARED = {
+# Each pattern matches a declaration at the beginning of a line, after its indent, and captures its name.
+_DECLARATION_PATTERNS = {
     "python": [r"(?:class|(?:async[ \t]+)?def)[ \t]+(?P<name>\w+)[^\n]{0,300}"],
     "javascript": [
         _JS_HEAD + r"(?:async\s+)?function\b\s*\*?\s*(?P<name>[\w$]+)[^\n{]{0,300}",
@@ -49,7 +49,7 @@ _DECLARED = {
         r"(?:explicit\s+|virtual\s+)*(?P<name>~?\w+)\s*\([^\n;{]{0,300}\)\s*(?::[^\n]{0,200})?(?:[;{]|=\s*(?:0|default|delete))",
     ],
 }
-_IMPORTED = {
+_IMPORT_PATTERNS = {
     "python": r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import|import[ \t]+([\w.]+))",
     "javascript": r"""^[ \t]*(?:import|export)\b[^\n;'"]{0,500}['"]([^'"\n]{1,200})['"]|\brequire\(\s*['"]([^'"\n]{1,200})['"]""",
     "java": r"^[ \t]*import[ \t]+(?:static[ \t]+)?([\w.*]+)",
@@ -57,8 +57,8 @@ _IMPORTED = {
     "rust": r"^[ \t]*(?:pub[ \t]+)?use[ \t]+([^\n;]{1,200})",
     "cpp": r'^[ \t]*#[ \t]*include[ \t]*[<"]([^>"\n]{1,200})[>"]',
 }
-_SAME = {"typescript": "javascript", "tsx": "javascript", "c": "cpp"}
-_NOT_NAMES = frozenset(
+_SAME_PATTERNS = {"typescript": "javascript", "tsx": "javascript", "c": "cpp"}
+_KEYWORDS = frozenset(
     {"if", "for", "while", "switch", "catch", "return", "else", "do", "new", "throw", "try", "sizeof", "defined"}
     | {"function", "await", "yield", "super", "this", "assert"}
 )
@@ -67,33 +67,35 @@ _COMMENT = re.compile(
 )
 
 
-def by_patterns(language: str, text: str) -> Outline:
-    """Imports and declarations; heads that span lines are cut at the first."""
-    language = _SAME.get(language, language)
-    imports = [next(filter(None, found.groups())) for found in re.finditer(_IMPORTED[language], text, re.MULTILINE)]
-    code = text if language == "python" else _COMMENT.sub(_without_comment, text)
-    patterns = [re.compile(pattern) for pattern in _DECLARED[language]]
+def outline_by_patterns(language: str, text: str) -> Outline:
+    """Return imports and declarations. Declarations that span lines are cut after the first."""
+    language = _SAME_PATTERNS.get(language, language)
+    imports = [
+        next(filter(None, match.groups())) for match in re.finditer(_IMPORT_PATTERNS[language], text, re.MULTILINE)
+    ]
+    code = text if language == "python" else _COMMENT.sub(_remove_comment, text)
+    patterns = [re.compile(pattern) for pattern in _DECLARATION_PATTERNS[language]]
     declarations: list[Declaration] = []
     indents: list[int] = []
     for line in code.split("\n"):
         if len(declarations) >= MAX_DECLARATIONS:
             break
         body = line.lstrip()
-        found = next(filter(None, (pattern.match(body[:1000]) for pattern in patterns)), None)
-        if found and _is_declaration(found):
+        match = next(filter(None, (pattern.match(body[:1000]) for pattern in patterns)), None)
+        if match and _is_declaration(match):
             depth = _depth(indents, len(line) - len(body))
-            declarations.append(Declaration(depth, found["name"].strip(), found.group().rstrip(" {;:")))
+            declarations.append(Declaration(depth, match["name"].strip(), match.group().rstrip(" {;:")))
     return Outline(list(dict.fromkeys(imports)), declarations, [])
 
 
-def _is_declaration(found: re.Match[str]) -> bool:
-    first = re.split(r"[\s(]", found.group(), maxsplit=1)[0]
-    return found["name"] not in _NOT_NAMES and first not in _NOT_NAMES - {"function"}
+def _is_declaration(match: re.Match[str]) -> bool:
+    first = re.split(r"[\s(]", match.group(), maxsplit=1)[0]
+    return match["name"] not in _KEYWORDS and first not in _KEYWORDS - {"function"}
 
 
-def _without_comment(found: re.Match[str]) -> str:
-    comment = found["comment"]
-    return found.group() if comment is None else "\n" * comment.count("\n")
+def _remove_comment(match: re.Match[str]) -> str:
+    comment = match["comment"]
+    return match.group() if comment is None else "\n" * comment.count("\n")
 
 
 def _depth(indents: list[int], indent: int) -> int:

@@ -1,4 +1,4 @@
-"""A column of a table: what its values are, how far they range, how many are empty or different. Pure."""
+"""Columns of a table: types, ranges, and numbers of empty and distinct values. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
-from mnesis.files.explorers.report import clean, plural
+from mnesis.files.explorers.report import clean_line, plural
 
-DISTINCT_LIMIT = 1_000
-"""Different values are counted up to here."""
-_LISTED_VALUES = 6
+MAX_DISTINCT = 1_000
+"""Distinct values are counted up to this number."""
+_MAX_LISTED_VALUES = 6
 _Ordered = TypeVar("_Ordered", str, int)
 
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
@@ -21,64 +21,64 @@ _BOOLEANS = frozenset({"true", "false", "yes", "no", "t", "f"})
 
 
 class Column:
-    """Fed with batches of values, says what they are."""
+    """Statistics of a column, fed with batches of values."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.empty = 0
+        self.empty_count = 0
         self._kinds: Counter[str] = Counter()
         self._low: float = math.inf
         self._high: float = -math.inf
         self._dates: list[str] = []
         self._lengths: list[int] = []
-        self._different: dict[str, None] = {}
-        self._is_many = False
+        self._distinct: dict[str, None] = {}
+        self._has_many_distinct = False
 
     def feed(self, values: Sequence[str]) -> None:
         filled = [value for value in values if value]
-        self.empty += len(values) - len(filled)
+        self.empty_count += len(values) - len(filled)
         if not filled:
             return
-        self._distinguish(filled)
+        self._record_distinct(filled)
         for kind, convert in (("integer", int), ("number", float)):
             try:
-                self._numbers(kind, list(map(convert, filled)))
+                self._add_numbers(kind, list(map(convert, filled)))
             except ValueError:
                 continue
             return
-        self._others(filled)
+        self._add_mixed(filled)
 
-    def _distinguish(self, filled: list[str]) -> None:
-        if not self._is_many:
-            self._different.update(dict.fromkeys(filled))
-            self._is_many = len(self._different) > DISTINCT_LIMIT
-            if self._is_many:
-                self._different = {value: None for value, _ in zip(self._different, range(3), strict=False)}
+    def _record_distinct(self, filled: list[str]) -> None:
+        if not self._has_many_distinct:
+            self._distinct.update(dict.fromkeys(filled))
+            self._has_many_distinct = len(self._distinct) > MAX_DISTINCT
+            if self._has_many_distinct:
+                self._distinct = {value: None for value, _ in zip(self._distinct, range(3), strict=False)}
 
-    def _numbers(self, kind: str, numbers: list[int] | list[float]) -> None:
+    def _add_numbers(self, kind: str, numbers: list[int] | list[float]) -> None:
         self._kinds[kind] += len(numbers)
         real = numbers if kind == "integer" else [number for number in numbers if number == number]
         if real:
             self._low, self._high = min(self._low, min(real)), max(self._high, max(real))
 
-    def _others(self, filled: list[str]) -> None:
-        """Values that are not all numbers, one by one."""
+    def _add_mixed(self, filled: list[str]) -> None:
+        """Add values one by one, because not all of them are numbers."""
         texts = []
         for value in filled:
             if _NUMBER.fullmatch(value):
                 whole = value.strip().lstrip("+-").isdecimal() and len(value) < 400
-                self._numbers("integer" if whole else "number", [int(value) if whole else float(value)])
+                self._add_numbers("integer" if whole else "number", [int(value) if whole else float(value)])
             else:
                 texts.append(value)
         dates = [value for value in texts if _DATE.fullmatch(value)]
         booleans = sum(1 for value in texts if value.lower() in _BOOLEANS) if len(dates) < len(texts) else 0
         self._kinds.update({"date": len(dates), "boolean": booleans, "text": len(texts) - len(dates) - booleans})
-        self._dates = _ends([*self._dates, *dates])
-        self._lengths = _ends([*self._lengths, *map(len, texts)])
+        self._dates = _min_and_max([*self._dates, *dates])
+        self._lengths = _min_and_max([*self._lengths, *map(len, texts)])
 
     @property
     def type(self) -> str:
-        """One word for all values, or the commonest and how many are different."""
+        """The type of all values, or the most common one and the number of others."""
         kinds = +self._kinds
         if not kinds:
             return "empty"
@@ -92,15 +92,15 @@ class Column:
         return f"mostly {named} ({plural(kinds.total() - count, 'other')})"
 
     def describe(self) -> str:
-        """`name: integer, 1 to 90, 3 empty, 80 different`."""
-        parts = [self.type, self._range()]
-        if self.empty and self._kinds:
-            parts.append(f"{self.empty:,} empty")
+        """Describe the column, such as `name: integer, 1 to 90, 3 empty, 80 different`."""
+        parts = [self.type, self._describe_range()]
+        if self.empty_count and self._kinds:
+            parts.append(f"{self.empty_count:,} empty")
         if self._kinds:
-            parts.append(self._values())
+            parts.append(self._describe_values())
         return f"{self.name}: {', '.join(part for part in parts if part)}"
 
-    def _range(self) -> str:
+    def _describe_range(self) -> str:
         if self._low <= self._high and not self.type.startswith("text"):
             return f"{self._low} to {self._high}" if self._low < self._high else f"{self._low}"
         if self._dates and "date" in self.type:
@@ -111,23 +111,28 @@ class Column:
             return plural(longest, "character") if shortest == longest else f"{shortest:,} to {longest:,} characters"
         return ""
 
-    def _values(self) -> str:
-        count = f"more than {DISTINCT_LIMIT:,} different" if self._is_many else f"{len(self._different):,} different"
+    def _describe_values(self) -> str:
+        count = (
+            f"more than {MAX_DISTINCT:,} different" if self._has_many_distinct else f"{len(self._distinct):,} different"
+        )
         if "text" not in self.type and "boolean" not in self.type:
             return count
-        shown = [clean(value, 30) for value, _ in zip(self._different, range(_LISTED_VALUES), strict=False)]
-        if not self._is_many and len(self._different) <= _LISTED_VALUES:
-            return f"{count}: {', '.join(shown)}"
-        return f"{count}, such as {', '.join(shown[:3])}"
+        examples = [clean_line(value, 30) for value, _ in zip(self._distinct, range(_MAX_LISTED_VALUES), strict=False)]
+        if not self._has_many_distinct and len(self._distinct) <= _MAX_LISTED_VALUES:
+            return f"{count}: {', '.join(examples)}"
+        return f"{count}, such as {', '.join(examples[:3])}"
 
 
-def _ends(values: list[_Ordered]) -> list[_Ordered]:
+def _min_and_max(values: list[_Ordered]) -> list[_Ordered]:
     return [min(values), max(values)] if values else []
 
 
 def looks_like_header(first: list[str], rest: list[list[str]]) -> bool:
-    """Names are no values: no numbers or dates. Above such values they are names even if one stands there twice; above words
-    they are if they stand alone, and none recurs in its column."""
+    """Return whether the first row names the columns.
+
+    Column names are not numbers or dates. Above columns of such values they may repeat. Above text, they must be distinct
+    and must not occur in their columns.
+    """
     names = [cell.strip() for cell in first]
     if not any(names) or any(_is_value(name) for name in names if name):
         return False
@@ -139,5 +144,5 @@ def looks_like_header(first: list[str], rest: list[list[str]]) -> bool:
 
 
 def _is_value(cell: str) -> bool:
-    """Whether this is a number, a date or a boolean, as names of columns are not."""
+    """Return whether a cell is a number, a date or a boolean, which column names are not."""
     return bool(_NUMBER.fullmatch(cell) or _DATE.fullmatch(cell)) or cell.lower() in _BOOLEANS

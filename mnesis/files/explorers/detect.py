@@ -1,4 +1,4 @@
-"""Which type a file has: its first bytes decide first, then its name, then what its text looks like. Pure but for reads."""
+"""Detection of file types: by the first bytes, then by the name, then by the form of the text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mnesis.files.explorers.source import Source
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """file_type: the short word users see. label: the same in a sentence. module: the explorer that reads it."""
+    """A file type: `file_type` is its short name, `label` its name in a sentence, `module` the explorer that reads it."""
 
     file_type: str
     label: str
@@ -77,16 +77,16 @@ _MARKDOWN_LINE = re.compile(r"#{1,6} \S|```|\[[^\]\n]{1,80}\]\(")
 _YAML_LINE = re.compile(r"(?:- )?[A-Za-z_][\w.-]{0,60}:(?: |$)|- \S|---$|#")
 
 
-def kind_of(source: Source, name: str, *, plain: bool = False) -> Kind:
-    """plain: text or bytes, whatever else it may be."""
-    if plain:
+def detect_kind(source: Source, name: str, *, as_plain: bool = False) -> Kind:
+    """Detect the type of a file. With `as_plain`, it is only classified as text or bytes."""
+    if as_plain:
         return KINDS["text" if source.encoding else "binary"]
-    if not source.size:
+    if not source.size_bytes:
         return KINDS["empty"]
-    return KINDS[_by_magic(source) or (_text_type(source, name) if source.encoding else "binary")]
+    return KINDS[_type_by_magic(source) or (_text_type(source, name) if source.encoding else "binary")]
 
 
-def _by_magic(source: Source) -> str | None:
+def _type_by_magic(source: Source) -> str | None:
     head = source.head
     if head.startswith(b"SQLite format 3\0"):
         return "sqlite"
@@ -99,23 +99,23 @@ def _by_magic(source: Source) -> str | None:
 
 def _text_type(source: Source, name: str) -> str:
     suffix = PurePath(name.strip().lower()).suffix
-    return _BY_SUFFIX.get(suffix) or sniff(source.text(1 << 15))
+    return _BY_SUFFIX.get(suffix) or sniff(source.read_text(1 << 15))
 
 
 def sniff(text: str) -> str:
-    """The type of text whose name tells nothing, from its beginning."""
+    """Return the type of text by its beginning, if the name does not determine it."""
     body = text.lstrip()
     first_line = body[:500].split("\n", 1)[0]
     if body.startswith("#!"):
         return next((kind for word, kind in _SHEBANG.items() if word in first_line), "text")
     if body.startswith("<"):
-        return _markup(body[:1000].lower())
-    if body.startswith(("{", "[")) and (found := _json_type(body)):
-        return found
-    return _by_lines([line for line in text.splitlines()[:50] if line.strip()])
+        return _markup_type(body[:1000].lower())
+    if body.startswith(("{", "[")) and (json_type := _json_type(body)):
+        return json_type
+    return _type_by_lines([line for line in text.splitlines()[:50] if line.strip()])
 
 
-def _markup(head: str) -> str:
+def _markup_type(head: str) -> str:
     if head.startswith("<?xml"):
         return "xml"
     return "html" if "<!doctype html" in head or re.search(r"<(?:html|head|body|div|p)\b", head) else "text"
@@ -128,18 +128,18 @@ def _json_type(body: str) -> str | None:
         return "jsonl"
     return (
         "json"
-        if re.match(r'\{\s*(?:"|\}|$)|\[\s*(?:["{\[\]\d\-tfn]|$)', body[:2000]) and not _is_stamped(body)
+        if re.match(r'\{\s*(?:"|\}|$)|\[\s*(?:["{\[\]\d\-tfn]|$)', body[:2000]) and not _looks_like_log(body)
         else None
     )
 
 
-def _is_stamped(body: str) -> bool:
-    """`[2026-01-01 …] …` and `[info] …` begin like JSON and are logs."""
+def _looks_like_log(body: str) -> bool:
+    """Return whether text such as `[2026-01-01 …] …` or `[info] …` is a log, although it begins like JSON."""
     return bool(re.match(r"\[[^\]\[{}\"\n]{1,60}\][ \t]*[^\s,\]]", body))
 
 
-def _by_lines(lines: list[str]) -> str:
-    if delimiter := _delimiter(lines):
+def _type_by_lines(lines: list[str]) -> str:
+    if delimiter := _find_delimiter(lines):
         return "tsv" if delimiter == "\t" else "csv"
     marked = sum(1 for line in lines if _MARKDOWN_LINE.match(line))
     if marked >= 3 and any(line.startswith("#") for line in lines):
@@ -149,8 +149,8 @@ def _by_lines(lines: list[str]) -> str:
     return "text"
 
 
-def _delimiter(lines: list[str]) -> str | None:
-    """A delimiter that divides each of three lines and more into the same number of short fields."""
+def _find_delimiter(lines: list[str]) -> str | None:
+    """Return a delimiter that splits three or more lines into the same number of short fields, or None."""
     if len(lines) < 3:
         return None
     lines = lines[:-1] or lines

@@ -1,6 +1,6 @@
-"""HTML by its tags, read once from left to right: title, headings, what it is made of, how its text begins.
+"""Explorer of HTML, by one scan over its tags: title, headings, numbers of elements, beginning of the text.
 
-A parser would build a tree of what is often broken; tags alone say what is wanted here, in time linear in the size.
+A parser would build a tree of often broken markup. The tags alone contain what is needed, in linear time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from mnesis.files.explorers.detect import Kind
-from mnesis.files.explorers.report import Report, clean, plural, size_text
+from mnesis.files.explorers.report import Report, clean_line, format_size, plural
 from mnesis.files.explorers.source import Source
 
 MAX_BYTES = 4 << 20
@@ -22,9 +22,9 @@ _TAG = re.compile(
 _ATTRIBUTE = re.compile(
     r"""\b(name|property|content|href|src)\s*=\s*(?:"([^"]{0,500})"|'([^']{0,500})'|([^\s"'>]{1,500}))""", re.I
 )
-_RAW = frozenset({"script", "style", "template", "svg"})
+_RAW_TEXT_TAGS = frozenset({"script", "style", "template", "svg"})
 _HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
-_COUNTED = (
+_COUNTED_TAGS = (
     "a",
     "img",
     "table",
@@ -54,75 +54,75 @@ class _Page:
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
-    page = _read(source.text(MAX_BYTES))
+    page = _scan_page(source.read_text(MAX_BYTES))
     if not page.tags:
         raise ValueError("there is no tag in it")
-    part = f"; what follows describes the first {size_text(MAX_BYTES)}" if source.size > MAX_BYTES else ""
-    report.add(f"{kind.label}, {size_text(source.size)}, {plural(page.tags.total(), 'element')}{part}")
+    part = f"; what follows describes the first {format_size(MAX_BYTES)}" if source.size_bytes > MAX_BYTES else ""
+    report.add_line(f"{kind.label}, {format_size(source.size_bytes)}, {plural(page.tags.total(), 'element')}{part}")
     if page.title:
-        report.add(f"Title: {page.title}")
+        report.add_line(f"Title: {page.title}")
     if page.description:
-        report.add(f"Description: {page.description}")
-    counts = [f"{name} {page.tags[name]:,}" for name in _COUNTED if page.tags[name]]
+        report.add_line(f"Description: {page.description}")
+    counts = [f"{name} {page.tags[name]:,}" for name in _COUNTED_TAGS if page.tags[name]]
     if counts:
-        report.add(f"Made of: {', '.join(counts)}")
-    report.section("Headings:", page.headings, 40)
-    report.section(f"Text ({page.text_chars:,} characters) begins:", _wrapped(" ".join(page.text)[:1_500]), 10)
+        report.add_line(f"Made of: {', '.join(counts)}")
+    report.add_section("Headings:", page.headings, 40)
+    report.add_section(f"Text ({page.text_chars:,} characters) begins:", _wrap(" ".join(page.text)[:1_500]), 10)
     return kind
 
 
-def _read(text: str) -> _Page:
-    page, at, inside = _Page(), 0, ""
-    while found := _TAG.search(text, at):
-        _add_text(page, text[at : found.start()], inside)
-        at = found.end()
-        if found["comment"] is not None:
-            at = _after(text, "-->", at)
+def _scan_page(text: str) -> _Page:
+    page, offset, open_tag = _Page(), 0, ""
+    while tag := _TAG.search(text, offset):
+        _add_text(page, text[offset : tag.start()], open_tag)
+        offset = tag.end()
+        if tag["comment"] is not None:
+            offset = _skip_past(text, "-->", offset)
             continue
-        if found["declaration"] is not None:
+        if tag["declaration"] is not None:
             continue
-        name = found["name"].lower()
-        if found["end"]:
-            inside = "" if name == inside else inside
+        name = tag["name"].lower()
+        if tag["end"]:
+            open_tag = "" if name == open_tag else open_tag
             continue
         page.tags[name] += 1
         if name == "meta":
-            _meta(page, found["rest"])
-        elif name in _RAW and not found["rest"].endswith("/"):
-            at = _after(text, ">", _after(text, f"</{name}", at))
+            _read_meta(page, tag["rest"])
+        elif name in _RAW_TEXT_TAGS and not tag["rest"].endswith("/"):
+            offset = _skip_past(text, ">", _skip_past(text, f"</{name}", offset))
         elif name == "title" or name in _HEADINGS:
-            inside = name
+            open_tag = name
             if name in _HEADINGS:
                 page.headings.append(f"{'  ' * (int(name[1]) - 1)}{name}:")
-    _add_text(page, text[at:], inside)
+    _add_text(page, text[offset:], open_tag)
     return page
 
 
-def _after(text: str, mark: str, at: int) -> int:
-    """Behind the mark, or at the end when it never comes."""
+def _skip_past(text: str, mark: str, at: int) -> int:
+    """Return the offset after the next mark, or the end of the text if there is none."""
     end = text.find(mark, at)
     return len(text) if end < 0 else end + len(mark)
 
 
-def _add_text(page: _Page, piece: str, inside: str) -> None:
+def _add_text(page: _Page, piece: str, open_tag: str) -> None:
     words = " ".join(html.unescape(piece[:2_000]).split())
     if not words:
         return
-    if inside == "title":
-        page.title = clean(f"{page.title} {words}".strip())
+    if open_tag == "title":
+        page.title = clean_line(f"{page.title} {words}".strip())
         return
-    if inside in _HEADINGS and page.headings:
-        page.headings[-1] = clean(f"{page.headings[-1]} {words}", 150)
+    if open_tag in _HEADINGS and page.headings:
+        page.headings[-1] = clean_line(f"{page.headings[-1]} {words}", 150)
     page.text_chars += len(piece.strip())
     if len(page.text) < 500:
         page.text.append(words)
 
 
-def _meta(page: _Page, rest: str) -> None:
+def _read_meta(page: _Page, rest: str) -> None:
     values = {name.lower(): one or two or three for name, one, two, three in _ATTRIBUTE.findall(rest[:2_000])}
     if (values.get("name") or values.get("property") or "").lower() in ("description", "og:description"):
-        page.description = page.description or clean(html.unescape(values.get("content", "")), 250)
+        page.description = page.description or clean_line(html.unescape(values.get("content", "")), 250)
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrap(text: str) -> list[str]:
     return [text[at : at + 150] for at in range(0, len(text), 150)]

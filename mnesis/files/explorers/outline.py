@@ -1,19 +1,19 @@
-"""The declarations of a source file, written as an outline that fits."""
+"""Outlines of source files: imports and declarations, written within the limit of a report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mnesis.files.explorers.report import Report, clean, more, plural, size_text
+from mnesis.files.explorers.report import Report, clean_line, format_size, plural, total_note
 from mnesis.files.explorers.source import Source
 
 MAX_DECLARATIONS = 5_000
-"""No more are collected from one file."""
+"""Collected from one file at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """depth: 0 for the file's own, 1 for members, and so on. text: its head, as written."""
+    """A declaration. `depth` is 0 at the top level, 1 for members, and so on; `text` is its first line as written."""
 
     depth: int
     name: str
@@ -22,7 +22,7 @@ class Declaration:
 
 @dataclass(slots=True)
 class Outline:
-    """What a source file imports and declares. `notes` say how it was found out."""
+    """The imports and declarations of a source file. `notes` say how they were obtained."""
 
     imports: list[str]
     declarations: list[Declaration]
@@ -31,25 +31,25 @@ class Outline:
     constants: tuple[str, ...] = ()
 
 
-def write(source: Source, report: Report, label: str, outline: Outline) -> None:
-    lines = "" if source.is_wide else f", {plural(_lines(source), 'line')}"
-    report.add(f"{label}, {size_text(source.size)}{lines}")
+def write_outline(source: Source, report: Report, label: str, outline: Outline) -> None:
+    lines = "" if source.is_wide else f", {plural(_count_lines(source), 'line')}"
+    report.add_line(f"{label}, {format_size(source.size_bytes)}{lines}")
     for note in outline.notes:
-        report.add(note)
+        report.add_line(note)
     if outline.docstring:
-        report.add(f"Docstring: {outline.docstring}")
+        report.add_line(f"Docstring: {outline.docstring}")
     if outline.imports:
-        report.add(
-            f"Imports: {', '.join(clean(name, 60) for name in outline.imports[:30])}{more(len(outline.imports), 30)}"
+        report.add_line(
+            f"Imports: {', '.join(clean_line(name, 60) for name in outline.imports[:30])}{total_note(len(outline.imports), 30)}"
         )
     if outline.constants:
-        report.add(
-            f"Constants: {', '.join(clean(name, 60) for name in outline.constants[:30])}{more(len(outline.constants), 30)}"
+        report.add_line(
+            f"Constants: {', '.join(clean_line(name, 60) for name in outline.constants[:30])}{total_note(len(outline.constants), 30)}"
         )
     _write_declarations(report, outline.declarations)
 
 
-def _lines(source: Source) -> int:
+def _count_lines(source: Source) -> int:
     lines, last = 0, b""
     for chunk in source.chunks():
         lines += chunk.count(b"\n")
@@ -58,26 +58,29 @@ def _lines(source: Source) -> int:
 
 
 def _write_declarations(report: Report, declarations: list[Declaration]) -> None:
-    """With members where they fit, else the file's own declarations, else their names."""
+    """Write declarations with members if they fit, otherwise the top-level ones, otherwise only their names."""
     if not declarations:
-        report.add("No declarations found")
+        report.add_line("No declarations found")
         return
-    for deepest in (9, 1, 0):
-        shown = [declaration for declaration in declarations if declaration.depth <= deepest]
-        if sum(len(clean(one.text)) + 2 * one.depth + 3 for one in shown) <= report.room - 100:
+    for max_depth in (9, 1, 0):
+        shown = [declaration for declaration in declarations if declaration.depth <= max_depth]
+        if (
+            sum(len(clean_line(declaration.text)) + 2 * declaration.depth + 3 for declaration in shown)
+            <= report.available_chars - 100
+        ):
             break
     else:
-        names = [clean(one.name, 80) for one in shown]
-        report.section(f"{plural(len(names), 'declaration')} by name:", _rows_of(names), len(names))
+        names = [clean_line(declaration.name, 80) for declaration in shown]
+        report.add_section(f"{plural(len(names), 'declaration')} by name:", _wrap_names(names), len(names))
         return
     hidden = len(declarations) - len(shown)
-    left_out = f" ({plural(hidden, 'member')} left out)" if hidden else ""
-    report.add(f"Declarations{left_out}:")
-    for one in shown:
-        report.add(one.text, one.depth + 1)
+    hidden_note = f" ({plural(hidden, 'member')} left out)" if hidden else ""
+    report.add_line(f"Declarations{hidden_note}:")
+    for declaration in shown:
+        report.add_line(declaration.text, declaration.depth + 1)
 
 
-def _rows_of(names: list[str]) -> list[str]:
+def _wrap_names(names: list[str]) -> list[str]:
     rows, row = [], ""
     for name in names:
         if len(row) + len(name) > 150:

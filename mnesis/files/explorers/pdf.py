@@ -1,4 +1,4 @@
-"""PDF: pages, title and how the text begins, read by pypdf; without it by patterns."""
+"""Explorer of PDF: pages, title and the beginning of the text, read by pypdf, or without it by patterns."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from mnesis.files.explorers.detect import Kind
-from mnesis.files.explorers.report import Report, clean, plural, size_text
-from mnesis.files.explorers.sandbox import NoAnswerError, ask
+from mnesis.files.explorers.report import Report, clean_line, format_size, plural
+from mnesis.files.explorers.sandbox import ParserFailedError, run_in_sandbox
 from mnesis.files.explorers.source import Source
 
 MAX_BYTES = 200 << 20
@@ -20,40 +20,40 @@ _TITLE = re.compile(rb"/Title\s{0,10}\(((?:[^()\\\r\n]|\\.){1,300})\)")
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
     version = source.head[source.head.find(b"%PDF-") + 5 :][:3].decode("latin-1")
-    title = f"PDF {version}, {size_text(source.size)}"
+    title = f"PDF {version}, {format_size(source.size_bytes)}"
     try:
-        found = _read(source)
-    except NoAnswerError as reason:
-        report.add(f"{title}, {plural(_pages_by_pattern(source), 'page')} found by pattern")
-        report.add(f"Its text was not read: {reason}")
+        answer = _read_with_pypdf(source)
+    except ParserFailedError as reason:
+        report.add_line(f"{title}, {plural(_pages_by_pattern(source), 'page')} found by pattern")
+        report.add_line(f"Its text was not read: {reason}")
         _title_by_pattern(source, report)
     else:
-        report.add(f"{title}, {plural(found['pages'], 'page')}")
-        for name, value in found["about"].items():
-            report.add(f"{name}: {clean(value, 150)}")
-        _write_text(report, found)
-    if b"%%EOF" not in source.read(max(source.size - 2048, 0), 2048):
-        report.add("It has no end mark: probably cut off")
+        report.add_line(f"{title}, {plural(answer['pages'], 'page')}")
+        for name, value in answer["about"].items():
+            report.add_line(f"{name}: {clean_line(value, 150)}")
+        _write_text(report, answer)
+    if b"%%EOF" not in source.read(max(source.size_bytes - 2048, 0), 2048):
+        report.add_line("It has no end mark: probably cut off")
     return kind
 
 
-def _write_text(report: Report, found: dict[str, Any]) -> None:
-    text = " ".join(found["text"].split())
-    if found["broken"]:
-        report.add(f"The text breaks off: {clean(found['failure'], 150)}")
+def _write_text(report: Report, answer: dict[str, Any]) -> None:
+    text = " ".join(answer["text"].split())
+    if answer["broken"]:
+        report.add_line(f"The text breaks off: {clean_line(answer['failure'], 150)}")
     if not text:
-        report.add("No text in its first pages: they may be images, or encrypted")
+        report.add_line("No text in its first pages: they may be images, or encrypted")
     lines = [text[at : at + 150] for at in range(0, len(text), 150)]
-    report.section(f"Text of the first {plural(found['read'], 'page')} begins:", lines, 20)
+    report.add_section(f"Text of the first {plural(answer['read'], 'page')} begins:", lines, 20)
 
 
-def _read(source: Source) -> dict[str, Any]:
-    """Raises NoAnswerError."""
+def _read_with_pypdf(source: Source) -> dict[str, Any]:
+    """Raises `ParserFailedError`."""
     if find_spec("pypdf") is None:
-        raise NoAnswerError("pip install 'mnesis[files]'")
-    if source.size > MAX_BYTES:
-        raise NoAnswerError(f"it is larger than {size_text(MAX_BYTES)}")
-    return ask("pdf_reader.py", source, str(MAX_TEXT_CHARS), max_seconds=MAX_SECONDS)
+        raise ParserFailedError("pip install 'mnesis[files]'")
+    if source.size_bytes > MAX_BYTES:
+        raise ParserFailedError(f"it is larger than {format_size(MAX_BYTES)}")
+    return run_in_sandbox("pdf_reader.py", source, str(MAX_TEXT_CHARS), max_seconds=MAX_SECONDS)
 
 
 def _pages_by_pattern(source: Source) -> int:
@@ -61,5 +61,5 @@ def _pages_by_pattern(source: Source) -> int:
 
 
 def _title_by_pattern(source: Source, report: Report) -> None:
-    if title := _TITLE.search(source.head + source.read(max(source.size - 65_536, 0), 65_536)):
-        report.add(f"Title: {title[1].decode('latin-1')}")
+    if title := _TITLE.search(source.head + source.read(max(source.size_bytes - 65_536, 0), 65_536)):
+        report.add_line(f"Title: {title[1].decode('latin-1')}")

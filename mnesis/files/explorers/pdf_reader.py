@@ -1,4 +1,4 @@
-"""Pages, title and the beginning of the text of a PDF, by pypdf; run by `child`."""
+"""Pages, title and the beginning of the text of a PDF, by pypdf. Run in `sandbox_child`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def answer(path: str, max_chars: str) -> dict[str, object]:
     named = {
         name: str(about.get(key))[:300] for name, key in (("Title", "/Title"), ("Author", "/Author")) if about.get(key)
     }
-    texts, broken = _texts(reader, int(max_chars))
+    texts, broken = _page_texts(reader, int(max_chars))
     text = "\n".join(texts)[: int(max_chars)]
     return {"pages": len(reader.pages), "about": named, "text": text, "read": len(texts), "broken": broken}
 
 
-def _texts(reader: object, max_chars: int) -> tuple[list[str], str]:
-    """Of the first pages, and why it ends before the last of them."""
+def _page_texts(reader: object, max_chars: int) -> tuple[list[str], str]:
+    """Return the texts of the first pages, and the error if one of them failed."""
     texts: list[str] = []
-    for number, page in enumerate(reader.pages):  # type: ignore[attr-defined] # pypdf is loaded above, by whoever needs it
+    for number, page in enumerate(reader.pages):  # type: ignore[attr-defined] # pypdf is imported in `answer` only
         if number >= MAX_PAGES or sum(map(len, texts)) > max_chars:
             break
-        # One broken page does not take what was read before it.
+        # A broken page must not discard the text of earlier pages.
         try:
             texts.append(page.extract_text()[:max_chars])
         except Exception as failure:

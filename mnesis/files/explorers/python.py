@@ -1,4 +1,4 @@
-"""Python source by its syntax tree; what cannot be parsed, or is too large to be, by patterns."""
+"""Explorer of Python source: by syntax tree, or by patterns if it is too large or does not parse."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 
-from mnesis.files.explorers.code_patterns import by_patterns
+from mnesis.files.explorers.code_patterns import outline_by_patterns
 from mnesis.files.explorers.detect import Kind
-from mnesis.files.explorers.outline import MAX_DECLARATIONS, Declaration, Outline, write
-from mnesis.files.explorers.report import Report, clean
+from mnesis.files.explorers.outline import MAX_DECLARATIONS, Declaration, Outline, write_outline
+from mnesis.files.explorers.report import Report, clean_line
 from mnesis.files.explorers.source import Source
 
 MAX_PARSED_BYTES = 400_000
-"""A syntax tree takes some 250 times its source in memory, and the parser holds the interpreter while it runs."""
+"""A syntax tree takes some 250 times the size of its source, and the parser holds the GIL while it runs."""
 MAX_PATTERN_BYTES = 4 << 20
 
 _FILE_NAME = "<explored python file>"
@@ -23,46 +23,48 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
-    write(source, report, kind.label, _outline(source))
+    write_outline(source, report, kind.label, _build_outline(source))
     return kind
 
 
-def _outline(source: Source) -> Outline:
-    if source.size > MAX_PARSED_BYTES:
-        return _patterns(source, f"Too large to parse (over {MAX_PARSED_BYTES:,} bytes)")
+def _build_outline(source: Source) -> Outline:
+    if source.size_bytes > MAX_PARSED_BYTES:
+        return _outline_by_patterns(source, f"Too large to parse (over {MAX_PARSED_BYTES:,} bytes)")
     try:
-        return _by_tree(_parsed(source.text(MAX_PARSED_BYTES)))
-    # ValueError: null bytes. The parser gives up on deep nesting with MemoryError, the compiler's checks with RecursionError.
+        return _outline_from_tree(_parse(source.read_text(MAX_PARSED_BYTES)))
+    # ValueError: null bytes. MemoryError: the parser fails on deep nesting. RecursionError: the compiler does.
     except (SyntaxError, ValueError, RecursionError, MemoryError) as failure:
-        return _patterns(source, f"Does not parse ({clean(f'{type(failure).__name__}: {failure}', 120)})")
+        return _outline_by_patterns(
+            source, f"Does not parse ({clean_line(f'{type(failure).__name__}: {failure}', 120)})"
+        )
 
 
-def _patterns(source: Source, reason: str) -> Outline:
-    outline = by_patterns("python", source.text(MAX_PATTERN_BYTES))
-    cut = f", the first {MAX_PATTERN_BYTES:,} bytes" if source.size > MAX_PATTERN_BYTES else ""
+def _outline_by_patterns(source: Source, reason: str) -> Outline:
+    outline = outline_by_patterns("python", source.read_text(MAX_PATTERN_BYTES))
+    cut = f", the first {MAX_PATTERN_BYTES:,} bytes" if source.size_bytes > MAX_PATTERN_BYTES else ""
     outline.notes.append(f"{reason}: read by patterns{cut}")
     return outline
 
 
-def _parsed(text: str) -> ast.Module:
-    # The parser warns of doubtful escapes in code that is not ours. Adding the filter again changes nothing; a context that
-    # restores the filters would not be safe between threads.
+def _parse(text: str) -> ast.Module:
+    # The parser warns about invalid escapes in the user's code. Adding the filter again has no effect; a context manager
+    # that restores the filters would not be thread-safe.
     warnings.filterwarnings("ignore", module=re.escape(_FILE_NAME))
     return ast.parse(text, _FILE_NAME)
 
 
-def _by_tree(module: ast.Module) -> Outline:
+def _outline_from_tree(module: ast.Module) -> Outline:
     return Outline(
         imports=_imports(module),
-        declarations=list(_declared(module.body, 0))[:MAX_DECLARATIONS],
+        declarations=list(_declarations(module.body, 0))[:MAX_DECLARATIONS],
         notes=[],
-        docstring=_doc(module),
+        docstring=_first_doc_line(module),
         constants=tuple(_constants(module)),
     )
 
 
 def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Those of a block, and of the blocks in it that depend on the platform or on what is installed."""
+    """Yield the statements of a block and of nested `if`, `try` and `with` blocks."""
     for node in body:
         yield node
         if isinstance(node, ast.If | ast.Try | ast.TryStar | ast.With):
@@ -92,19 +94,19 @@ def _constants(module: ast.Module) -> Iterator[str]:
                 yield target.id
 
 
-def _declared(body: list[ast.stmt], depth: int) -> Iterator[Declaration]:
+def _declarations(body: list[ast.stmt], depth: int) -> Iterator[Declaration]:
     for node in _statements(body):
         if isinstance(node, ast.ClassDef):
-            yield Declaration(depth, node.name, _decorated(node, f"class {node.name}{_bases(node)}"))
-            yield from _declared(node.body, depth + 1)
+            yield Declaration(depth, node.name, _declaration_text(node, f"class {node.name}{_bases(node)}"))
+            yield from _declarations(node.body, depth + 1)
         elif isinstance(node, _Function):
-            yield Declaration(depth, node.name, _decorated(node, _signature(node)))
+            yield Declaration(depth, node.name, _declaration_text(node, _signature(node)))
 
 
-def _decorated(node: ast.ClassDef | _Function, text: str) -> str:
-    decorators = "".join(f"@{clean(ast.unparse(one), 40)} " for one in node.decorator_list[:3])
-    doc = _doc(node)
-    return f"{decorators}{clean(text, 140)}{f' — {doc}' if doc else ''}"
+def _declaration_text(node: ast.ClassDef | _Function, text: str) -> str:
+    decorators = "".join(f"@{clean_line(ast.unparse(one), 40)} " for one in node.decorator_list[:3])
+    doc = _first_doc_line(node)
+    return f"{decorators}{clean_line(text, 140)}{f' — {doc}' if doc else ''}"
 
 
 def _bases(node: ast.ClassDef) -> str:
@@ -118,10 +120,10 @@ def _signature(node: _Function) -> str:
     return f"{word} {node.name}({ast.unparse(node.args)}){returns}"
 
 
-def _doc(node: ast.Module | ast.ClassDef | _Function) -> str:
+def _first_doc_line(node: ast.Module | ast.ClassDef | _Function) -> str:
     doc = ast.get_docstring(node, clean=False) or ""
     return (
-        clean(doc.strip().split("\n\n", 1)[0], 100)
+        clean_line(doc.strip().split("\n\n", 1)[0], 100)
         if isinstance(node, ast.Module)
-        else clean(doc.strip().split("\n", 1)[0], 80)
+        else clean_line(doc.strip().split("\n", 1)[0], 80)
     )

@@ -1,4 +1,4 @@
-"""What an explorer writes: short lines of cleaned text, within a number of characters."""
+"""Reports of explorers: short lines of cleaned text, within a limit of characters."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 LINE_CHARS = 200
-"""A longer line is cut; one hostile name cannot push out the rest."""
+"""Longer lines are cut, so that one hostile name cannot displace the rest."""
 
-_LEFT_OUT = "(more was found than fits here)"
+_TRUNCATION_NOTE = "(more was found than fits here)"
 
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """What is known of a file without reading it all to a model.
+    """The summary of a file, for a model that has not read the file.
 
-    file_type: what it is by name and content, such as "python", "csv", "sqlite", "log", "text", "binary".
-    text: the summary; never longer than asked for. It does not repeat the file's name.
-    is_prose: a model's own summary would add something.
+    `file_type` is the type by name and content, such as "python", "csv", "sqlite", "log", "text", "binary". `text` is
+    the summary, within the limit; it does not contain the file's name. `is_prose` means that a model's summary would
+    add information.
     """
 
     file_type: str
@@ -26,46 +26,48 @@ class Exploration:
 
 
 class Report:
-    """Lines until `max_chars` are used up; what comes later is left out, and the text says so."""
+    """A list of lines of at most `max_chars` in all. Later lines are left out, and a note says so."""
 
     def __init__(self, max_chars: int) -> None:
-        self._left = max_chars - len(_LEFT_OUT) - 1
+        self._available_chars = max_chars - len(_TRUNCATION_NOTE) - 1
         self._lines: list[str] = []
-        self.full = False
+        self.is_full = False
 
     @property
-    def room(self) -> int:
-        """Characters that still fit."""
-        return max(self._left, 0)
+    def available_chars(self) -> int:
+        """The number of characters that still fit."""
+        return max(self._available_chars, 0)
 
-    def add(self, text: str, indent: int = 0) -> None:
-        """One line. Whatever is in it, it stays one line."""
-        if self.full:
+    def add_line(self, text: str, indent: int = 0) -> None:
+        """Add one line. Line breaks in the text become spaces."""
+        if self.is_full:
             return
-        line = "  " * indent + clean(text)
-        self._left -= len(line) + 1
-        if self._left < 0:
-            self.full = True
-            line = _LEFT_OUT
+        line = "  " * indent + clean_line(text)
+        self._available_chars -= len(line) + 1
+        if self._available_chars < 0:
+            self.is_full = True
+            line = _TRUNCATION_NOTE
         self._lines.append(line)
 
-    def section(self, title: str, items: Iterable[str], at_most: int, of: int | None = None) -> None:
-        """A title and its items, one per line, indented; nothing when there are none. `of`: how many there are in all."""
+    def add_section(self, title: str, items: Iterable[str], max_items: int, total_items: int | None = None) -> None:
+        """Add a title and indented items, one per line, or nothing if there are none. `total_items` None: all were passed."""
         shown = list(items)
-        total = len(shown) if of is None else of
+        total = len(shown) if total_items is None else total_items
         if not shown:
             return
-        shown = shown[:at_most]
-        self.add(title if total <= len(shown) else f"{title.removesuffix(':')} (first {len(shown):,} of {total:,}):")
+        shown = shown[:max_items]
+        self.add_line(
+            title if total <= len(shown) else f"{title.removesuffix(':')} (first {len(shown):,} of {total:,}):"
+        )
         for item in shown:
-            self.add(item, 1)
+            self.add_line(item, 1)
 
     def text(self, max_chars: int) -> str:
         return "\n".join(self._lines)[: max(max_chars, 0)]
 
 
-def clean(text: str, limit: int = LINE_CHARS) -> str:
-    """One printable line: runs of white space become a space, other control and invisible characters become "·"."""
+def clean_line(text: str, limit: int = LINE_CHARS) -> str:
+    """Make text one printable line: white space is collapsed, and other invisible characters become "·"."""
     cut = text[: limit * 4]
     line = " ".join(cut.split())
     if not line.isprintable():
@@ -73,8 +75,8 @@ def clean(text: str, limit: int = LINE_CHARS) -> str:
     return line if len(line) <= limit and len(cut) == len(text) else line[: limit - 1] + "…"
 
 
-def size_text(count: int) -> str:
-    """A number of bytes as people write it, exact below a kilobyte."""
+def format_size(count: int) -> str:
+    """Format a number of bytes, with a unit from a kilobyte on."""
     size = float(count)
     for unit in ("bytes", "KB", "MB", "GB"):
         if size < 1024 or unit == "GB":
@@ -83,11 +85,11 @@ def size_text(count: int) -> str:
     raise AssertionError(count)
 
 
-def more(count: int, shown: int) -> str:
-    """What follows the first items of a long list."""
+def total_note(count: int, shown: int) -> str:
+    """Return the note after the first items of a long list, or "" if all are shown."""
     return f", … ({count:,} in all)" if count > shown else ""
 
 
 def plural(count: int, noun: str, many: str | None = None) -> str:
-    """`3 rows`, `1 row`."""
+    """Format a count with its noun, such as `3 rows` or `1 row`."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"

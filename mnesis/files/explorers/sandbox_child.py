@@ -1,7 +1,7 @@
-"""Run as a script by `limited`: within its own limits, has a reader of this directory answer, and prints that as JSON.
+"""Script run by `run_in_sandbox`: sets its limits, calls a reader of this directory, and prints the answer as JSON.
 
 `sandbox_child.py <module paths as JSON> <bytes of memory> <reader> <argument>…`; the reader is a file with a function `answer`.
-It imports nothing of mnesis.
+It does not import mnesis.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 def main(paths: str, max_memory_bytes: str, reader: str, *arguments: str) -> None:
     sys.path[:] = json.loads(paths)
     _limit_memory(int(max_memory_bytes))
-    # Whatever hostile content makes a parser raise is the answer.
+    # Hostile content can make a parser raise anything; the error is the answer.
     try:
         answer = runpy.run_path(reader)["answer"](*arguments)
     except Exception as failure:

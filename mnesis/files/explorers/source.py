@@ -1,4 +1,4 @@
-"""The file an explorer reads: in pieces, within a time, decoded as far as it can be."""
+"""The file that an explorer reads: in chunks, within a deadline, decoded as far as possible."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mnesis.files.explorers.report import size_text
+from mnesis.files.explorers.report import format_size
 
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16
 
-_MARKS = (  # UTF-32 before UTF-16: its mark begins with the other's
+_BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16: its mark begins with the other's
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF8, "utf-8"),
@@ -23,34 +23,34 @@ _CONTROLS = bytes(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 27})
 
 
 class Source:
-    """A regular file and the moment until which it may be read.
+    """A regular file and the deadline for reading it.
 
-    encoding: a codec's name, or None for content that is no text. mark: the bytes of a byte order mark. sha256: in hex, if
-    it is known.
+    `encoding` is the name of a codec, or None for content that is not text. `byte_order_mark` holds its bytes, if any.
+    `sha256` is the hash in hex, or "" if it is not known.
     """
 
     def __init__(self, path: Path, deadline_seconds: float, sha256: str = "") -> None:
         self.path = path
         self.sha256 = sha256
-        self.size = path.stat().st_size
-        self._scanned = 0
-        self._until = time.monotonic() + deadline_seconds
+        self.size_bytes = path.stat().st_size
+        self._scanned_bytes = 0
+        self._deadline = time.monotonic() + deadline_seconds
         self.head = self.read(0, HEAD_BYTES)
-        self.mark, self.encoding = encoding_of(self.head, whole=self.size <= HEAD_BYTES)
+        self.byte_order_mark, self.encoding = detect_encoding(self.head, is_complete=self.size_bytes <= HEAD_BYTES)
 
     @property
-    def expired(self) -> bool:
-        return time.monotonic() > self._until
+    def is_expired(self) -> bool:
+        return time.monotonic() > self._deadline
 
     @property
-    def seconds_left(self) -> float:
-        return max(self._until - time.monotonic(), 0.0)
+    def remaining_seconds(self) -> float:
+        return max(self._deadline - time.monotonic(), 0.0)
 
     @property
     def encoding_note(self) -> str:
         if self.encoding == "latin-1":
             return "not valid UTF-8, read as Latin-1"
-        return f"{(self.encoding or '').upper()}{' with a byte order mark' if self.mark else ''}"
+        return f"{(self.encoding or '').upper()}{' with a byte order mark' if self.byte_order_mark else ''}"
 
     def read(self, offset: int, length: int) -> bytes:
         with self.path.open("rb") as file:
@@ -58,22 +58,26 @@ class Source:
             return file.read(length)
 
     def chunks(self) -> Iterator[bytes]:
-        """The whole file as far as the time allows, a megabyte at a time. `reached` tells how far the newest pass came."""
-        self._scanned = 0
+        """Yield the file in chunks of a megabyte until the deadline. `progress_note` says how far the latest pass got."""
+        self._scanned_bytes = 0
         with self.path.open("rb", buffering=0) as file:
-            while not self.expired and (chunk := file.read(CHUNK_BYTES)):
-                self._scanned += len(chunk)
+            while not self.is_expired and (chunk := file.read(CHUNK_BYTES)):
+                self._scanned_bytes += len(chunk)
                 yield chunk
 
     @property
-    def reached(self) -> str:
-        """To be said after a figure; empty when it is of the whole file."""
-        return "" if self._scanned >= self.size else f" counted in the first {size_text(self._scanned)}"
+    def progress_note(self) -> str:
+        """A note to add to a figure of the latest pass, or "" if it read the whole file."""
+        return (
+            ""
+            if self._scanned_bytes >= self.size_bytes
+            else f" counted in the first {format_size(self._scanned_bytes)}"
+        )
 
     def text_chunks(self) -> Iterator[bytes]:
-        """The same as bytes in which ASCII characters are single bytes: wide encodings become UTF-8; no mark."""
+        """Yield chunks in which ASCII characters are single bytes: wide encodings become UTF-8, without a byte order mark."""
         decoder = codecs.getincrementaldecoder(self.codec)("replace") if self.is_wide else None
-        skip = len(self.mark)
+        skip = len(self.byte_order_mark)
         for chunk in self.chunks():
             piece, skip = chunk[skip:], 0
             yield decoder.decode(piece).encode("utf-8", "replace") if decoder else piece
@@ -87,30 +91,30 @@ class Source:
         return self.codec.startswith(("utf-16", "utf-32"))
 
     def decode(self, chunk: bytes) -> str:
-        """Text of a piece of `text_chunks`; what cannot be decoded becomes U+FFFD."""
+        """Decode a piece of `text_chunks`. Undecodable bytes become U+FFFD."""
         return chunk.decode("utf-8" if self.is_wide else self.codec, "replace")
 
-    def text(self, max_bytes: int) -> str:
-        """The beginning of the file as text, line ends as they are."""
-        return self.read(len(self.mark), max_bytes).decode(self.codec, "replace")
+    def read_text(self, max_bytes: int) -> str:
+        """Read the beginning of the file as text, with line ends unchanged."""
+        return self.read(len(self.byte_order_mark), max_bytes).decode(self.codec, "replace")
 
-    def tail_text(self, max_bytes: int) -> str:
-        """The end of the file as text."""
-        start = max(self.size - max_bytes, len(self.mark))
-        start -= (start - len(self.mark)) % 4 if self.is_wide else 0
+    def read_tail(self, max_bytes: int) -> str:
+        """Read the end of the file as text."""
+        start = max(self.size_bytes - max_bytes, len(self.byte_order_mark))
+        start -= (start - len(self.byte_order_mark)) % 4 if self.is_wide else 0
         return self.read(start, max_bytes + 4).decode(self.codec, "replace")
 
 
-def encoding_of(head: bytes, *, whole: bool) -> tuple[bytes, str | None]:
-    """(byte order mark, codec) of content that begins like this; the codec is None when it is no text."""
-    for mark, codec in _MARKS:
+def detect_encoding(head: bytes, *, is_complete: bool) -> tuple[bytes, str | None]:
+    """Return the byte order mark and the codec of content that begins with `head`. The codec is None if it is not text."""
+    for mark, codec in _BYTE_ORDER_MARKS:
         if head.startswith(mark):
             return mark, codec
     controls = len(head) - len(head.translate(None, _CONTROLS))
     if controls * 200 > len(head):
         return b"", None
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=is_complete)
     except UnicodeDecodeError:
         return b"", "latin-1"
     return b"", "utf-8"

@@ -1,4 +1,4 @@
-"""An SQLite database, opened read-only and trusted in nothing: tables, columns, row counts, indexes, views."""
+"""Explorer of SQLite databases, opened read-only and untrusted: tables, columns, row counts, indexes, views."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections import defaultdict
 from contextlib import closing
 
 from mnesis.files.explorers.detect import Kind
-from mnesis.files.explorers.report import Report, clean, more, plural, size_text
+from mnesis.files.explorers.report import Report, clean_line, format_size, plural, total_note
 from mnesis.files.explorers.source import Source
 
 MAX_COUNT_SECONDS = 5.0
-"""For the row counts of all tables together; those not counted by then are said to be many."""
+"""For the row counts of all tables together. Tables not counted by then are reported as having too many rows."""
 MAX_OBJECTS = 500
 _STEPS_BETWEEN_CHECKS = 20_000
 
@@ -31,36 +31,40 @@ _PRAGMAS = frozenset(
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
-    with closing(_connected(source)) as connection:
+    with closing(_connect(source)) as connection:
         _restrict(connection)
-        objects = _objects(connection)
+        objects = _schema_objects(connection)
         tables = [(name, sql) for type_, name, sql in objects if type_ == "table"]
-        report.add(f"SQLite database, {size_text(source.size)}, {plural(len(tables), 'table')}{_settings(connection)}")
+        report.add_line(
+            f"SQLite database, {format_size(source.size_bytes)}, {plural(len(tables), 'table')}{_settings(connection)}"
+        )
         if source.head[18:20] == b"\x02\x02":
-            report.add("It used a write-ahead log: rows that were still in a -wal file beside it are not here")
-        until = source.seconds_left - MAX_COUNT_SECONDS
-        connection.set_progress_handler(lambda: source.expired or source.seconds_left < until, _STEPS_BETWEEN_CHECKS)
+            report.add_line("It used a write-ahead log: rows that were still in a -wal file beside it are not here")
+        until = source.remaining_seconds - MAX_COUNT_SECONDS
+        connection.set_progress_handler(
+            lambda: source.is_expired or source.remaining_seconds < until, _STEPS_BETWEEN_CHECKS
+        )
         for name, sql in tables:
-            if report.full:
+            if report.is_full:
                 break
-            # A virtual table is code of its module over hostile data: it is named, not opened.
+            # A virtual table runs code of its module on untrusted data, so it is named but not opened.
             if (sql or "").upper().lstrip().startswith("CREATE VIRTUAL"):
-                report.add(f"virtual table {clean(name, 80)}: {clean(sql, 150)}", 1)
+                report.add_line(f"virtual table {clean_line(name, 80)}: {clean_line(sql, 150)}", 1)
                 continue
-            report.add(f"table {clean(name, 80)}: {_count(connection, name)}", 1)
-            report.add(", ".join(_columns(connection, name)), 2)
-        for type_, names in _others(objects).items():
-            report.add(f"{type_}: {', '.join(names[:30])}{more(len(names), 30)}")
+            report.add_line(f"table {clean_line(name, 80)}: {_count_rows(connection, name)}", 1)
+            report.add_line(", ".join(_columns(connection, name)), 2)
+        for type_, names in _other_objects(objects).items():
+            report.add_line(f"{type_}: {', '.join(names[:30])}{total_note(len(names), 30)}")
     return kind
 
 
-def _connected(source: Source) -> sqlite3.Connection:
-    """Immutable: no lock, no log, no file beside it is made or read."""
+def _connect(source: Source) -> sqlite3.Connection:
+    """Open the database as immutable: no locks, and no other files are created or read."""
     return sqlite3.connect(f"{source.path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
 
 def _restrict(connection: sqlite3.Connection) -> None:
-    """What the schema says is not run."""
+    """Prevent code in the schema from running."""
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     for limit, value in ((sqlite3.SQLITE_LIMIT_LENGTH, 1 << 24), (sqlite3.SQLITE_LIMIT_SQL_LENGTH, 1 << 24)):
         connection.setlimit(limit, value)
@@ -76,9 +80,9 @@ def _authorize(action: int, first: str | None, second: str | None, database: str
     return sqlite3.SQLITE_OK if is_count else sqlite3.SQLITE_DENY
 
 
-def _objects(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
-    found = connection.execute("SELECT type, name, substr(sql, 1, 200) FROM sqlite_schema").fetchmany(MAX_OBJECTS)
-    return [entry for entry in found if not entry[1].startswith("sqlite_")]
+def _schema_objects(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    rows = connection.execute("SELECT type, name, substr(sql, 1, 200) FROM sqlite_schema").fetchmany(MAX_OBJECTS)
+    return [entry for entry in rows if not entry[1].startswith("sqlite_")]
 
 
 def _settings(connection: sqlite3.Connection) -> str:
@@ -86,10 +90,10 @@ def _settings(connection: sqlite3.Connection) -> str:
     return f", encoding {encoding}" + (f", user_version {version}" if version else "")
 
 
-def _count(connection: sqlite3.Connection, table: str) -> str:
-    # count(*) is one step of the machine, and can only be stopped between steps.
+def _count_rows(connection: sqlite3.Connection, table: str) -> str:
+    # count(*) is a single step of SQLite's virtual machine, which can be interrupted between steps only.
     try:
-        (rows,) = connection.execute(f"SELECT count(1) FROM {_quoted(table)}").fetchone()  # noqa: S608 - quoted below
+        (rows,) = connection.execute(f"SELECT count(1) FROM {_quote_name(table)}").fetchone()  # noqa: S608 - quoted below
     except sqlite3.OperationalError as failure:
         return "too many rows to count in time" if "interrupted" in str(failure) else f"rows not counted ({failure})"
     except sqlite3.DatabaseError as failure:
@@ -99,23 +103,25 @@ def _count(connection: sqlite3.Connection, table: str) -> str:
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
     try:
-        described = connection.execute(f"PRAGMA table_xinfo({_quoted(table)})").fetchmany(200)
+        described = connection.execute(f"PRAGMA table_xinfo({_quote_name(table)})").fetchmany(200)
     except sqlite3.DatabaseError as failure:
         return [f"columns not read ({failure})"]
     return [
-        f"{clean(name, 60)} {clean(type_, 30)}".strip() + (" (key)" if key else "") + (" not null" if required else "")
+        f"{clean_line(name, 60)} {clean_line(type_, 30)}".strip()
+        + (" (key)" if key else "")
+        + (" not null" if required else "")
         for _, name, type_, required, _, key, _ in described
     ]
 
 
-def _quoted(name: str) -> str:
+def _quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _others(objects: list[tuple[str, str, str]]) -> dict[str, list[str]]:
+def _other_objects(objects: list[tuple[str, str, str]]) -> dict[str, list[str]]:
     named = {"index": "Indexes", "view": "Views", "trigger": "Triggers"}
     found: defaultdict[str, list[str]] = defaultdict(list)
     for type_, name, _ in objects:
         if type_ in named:
-            found[named[type_]].append(clean(name, 60))
+            found[named[type_]].append(clean_line(name, 60))
     return found

@@ -1,7 +1,7 @@
-"""CSV and TSV: rows, columns, their types and ranges.
+"""Explorer of CSV and TSV: rows, columns, their types and ranges.
 
-Rows are counted in one pass over the bytes, faster than lines can be read one by one. Values are read in full up to
-`EXACT_BYTES`; in larger files, where that would take ten times as long as the pass, a part of them spread over the file.
+Rows are counted in one pass over the bytes, which is faster than reading lines. All values are read up to `EXACT_BYTES`.
+In larger files reading them would take ten times as long as the pass, so values are sampled across the file.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from itertools import islice
 
 from mnesis.files.explorers.columns import Column, looks_like_header
 from mnesis.files.explorers.detect import Kind
-from mnesis.files.explorers.report import Report, clean, plural, size_text
+from mnesis.files.explorers.report import Report, clean_line, format_size, plural
 from mnesis.files.explorers.source import CHUNK_BYTES, Source
 
 EXACT_BYTES = 16 << 20
 SHOWN_COLUMNS = 60
-"""More columns than these are counted, not read."""
+"""Further columns are counted, not read."""
 _LINE_CHARS = 1 << 16
-"""Lines of tables with too many columns are cut here: a row of a million fields takes a hundred megabytes."""
+"""Limit of lines of tables with too many columns: a row of a million fields takes a hundred megabytes."""
 _LONGEST_LINE_CHARS = 1 << 20
 _PIECE_BYTES = 1 << 17
 _NOT_NEWLINE_OR_QUOTE = bytes(set(range(256)) - set(b'\n"'))
@@ -29,9 +29,10 @@ _NOT_NEWLINE_OR_QUOTE = bytes(set(range(256)) - set(b'\n"'))
 
 @dataclass(slots=True)
 class Table:
-    """What is known of the table so far.
+    """The state of reading a table.
 
-    rows: line ends outside quotes, lines: all of them. pairs_up: quotes seem to stand where the csv module expects them.
+    `rows` counts line ends outside quotes, `lines` all of them. `quotes_pair_up` means that counting quotes finds the same
+    rows as the csv module.
     """
 
     delimiter: str
@@ -41,8 +42,8 @@ class Table:
     rows: int = 0
     lines: int = 0
     inside_quotes: bool = False
-    pairs_up: bool = True
-    last: bytes = b""
+    quotes_pair_up: bool = True
+    last_byte: bytes = b""
     rows_read: int = 0
     other_widths: int = 0
     unreadable: int = 0
@@ -53,24 +54,24 @@ class Table:
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
-    beginning = source.text(_PIECE_BYTES)
+    beginning = source.read_text(_PIECE_BYTES)
     table = Table(delimiter_of(beginning, "\t" if kind.file_type == "tsv" else ","))
-    _head(source, table, beginning)
-    exact = source.size <= EXACT_BYTES
+    _read_header(source, table, beginning)
+    exact = source.size_bytes <= EXACT_BYTES
     for number, chunk in enumerate(source.text_chunks()):
-        _count(table, chunk)
-        if not exact and number % _stride(source.size) == 0:
+        _count_lines(table, chunk)
+        if not exact and number % _stride(source.size_bytes) == 0:
             piece = source.decode(chunk[:_PIECE_BYTES])
-            _read(table, piece, is_first=number == 0, is_cut=True)
-            table.pairs_up &= number > 0 or _pairs_up(piece, table.delimiter)
+            _read_rows(table, piece, is_first=number == 0, is_cut=True)
+            table.quotes_pair_up &= number > 0 or _quotes_pair_up(piece, table.delimiter)
     if exact:
-        _read(table, source.text(EXACT_BYTES), is_first=True, is_cut=False)
-    _write(source, report, kind, table, exact)
+        _read_rows(table, source.read_text(EXACT_BYTES), is_first=True, is_cut=False)
+    _write_report(source, report, kind, table, exact)
     return kind
 
 
 def delimiter_of(text: str, likely: str) -> str:
-    """The character that divides the first lines into the most even rows."""
+    """Return the delimiter that splits the first lines most evenly, or `likely` if none splits them."""
     lines = [line[:_LINE_CHARS] for line in io.StringIO(text, newline=None)][:30]
     lines = lines[:-1] if len(lines) > 1 else lines
 
@@ -85,7 +86,7 @@ def delimiter_of(text: str, likely: str) -> str:
 
 
 def _rows(lines: Sequence[str] | Iterator[str], delimiter: str) -> Iterator[list[str] | None]:
-    """Rows as the csv module reads them; None for a row with a field it refuses."""
+    """Yield rows as the csv module reads them, and None for a row that it rejects."""
     reader = csv.reader(lines, delimiter=delimiter)
     while True:
         try:
@@ -96,19 +97,19 @@ def _rows(lines: Sequence[str] | Iterator[str], delimiter: str) -> Iterator[list
             yield None
 
 
-def _head(source: Source, table: Table, beginning: str) -> None:
-    """The first row names the columns, or shows how many there are."""
+def _read_header(source: Source, table: Table, beginning: str) -> None:
+    """Determine the number of columns and their names from the first row."""
     lines = (line[:_LINE_CHARS] for line in io.StringIO(beginning, newline=None))
     rows = [row for row in islice(_rows(lines, table.delimiter), 20) if row]
     first = rows[0] if rows else []
     table.has_header = looks_like_header(first[:SHOWN_COLUMNS], rows[1:])
     table.width = _width(source, table.delimiter, len(first))
     names = first if table.has_header else [f"column {number}" for number in range(1, len(first) + 1)]
-    table.columns = [Column(clean(name, 60)) for name in names[:SHOWN_COLUMNS]]
+    table.columns = [Column(clean_line(name, 60)) for name in names[:SHOWN_COLUMNS]]
 
 
 def _width(source: Source, delimiter: str, parsed: int) -> int:
-    """Columns of the first row: as parsed, or counted by delimiters when the line goes on beyond what was parsed."""
+    """Return the number of columns: as parsed, or counted by delimiters if the first line is longer than what was parsed."""
     count = 0
     for number, chunk in enumerate(source.text_chunks()):
         ends = [at for at in (chunk.find(b"\n"), chunk.find(b"\r")) if at >= 0]
@@ -122,13 +123,13 @@ def _width(source: Source, delimiter: str, parsed: int) -> int:
 
 
 def _stride(size: int) -> int:
-    """Of every so many chunks one is read: a megabyte in all, and more in larger files."""
+    """Return the distance of sampled chunks: a megabyte is read in all, more in larger files."""
     pieces = (1 << 20) // _PIECE_BYTES + size // (128 * _PIECE_BYTES)
     return max(size // CHUNK_BYTES // pieces, 1)
 
 
-def _count(table: Table, chunk: bytes) -> None:
-    """Counts line ends, and those outside quotes: only quotes and line ends matter, and `""` in a row cancels out."""
+def _count_lines(table: Table, chunk: bytes) -> None:
+    """Count line ends, in all and outside quotes. A doubled quote cancels out."""
     newlines = chunk.count(b"\n")
     table.lines += newlines
     if b'"' not in chunk:
@@ -137,72 +138,72 @@ def _count(table: Table, chunk: bytes) -> None:
         parts = chunk.translate(None, _NOT_NEWLINE_OR_QUOTE).replace(b'""', b"").split(b'"')
         table.rows += sum(part.count(b"\n") for part in parts[int(table.inside_quotes) :: 2])
         table.inside_quotes ^= len(parts) % 2 == 0
-    table.last = chunk[-1:] or table.last
+    table.last_byte = chunk[-1:] or table.last_byte
 
 
-def _pairs_up(piece: str, delimiter: str) -> bool:
-    """Whether quotes, counted, divide the beginning of the table into rows as the csv module does."""
-    counted = Table(delimiter)
-    _count(counted, piece.encode("utf-8", "replace"))
+def _quotes_pair_up(piece: str, delimiter: str) -> bool:
+    """Return whether counting quotes splits the beginning of the table into the same rows as the csv module does."""
+    by_quotes = Table(delimiter)
+    _count_lines(by_quotes, piece.encode("utf-8", "replace"))
     rows = sum(1 for _ in _rows(io.StringIO(piece, newline=None), delimiter))
-    return "\n" not in piece or abs(counted.rows - rows) <= 1
+    return "\n" not in piece or abs(by_quotes.rows - rows) <= 1
 
 
-def _read(table: Table, text: str, *, is_first: bool, is_cut: bool) -> None:
-    """Feeds the rows of a piece to the columns. A piece from the middle loses the rows it cuts."""
+def _read_rows(table: Table, text: str, *, is_first: bool, is_cut: bool) -> None:
+    """Feed the rows of a piece to the columns. Rows cut by the ends of the piece are skipped."""
     lines = iter(io.StringIO(text, newline=None))
     if not is_first:
         next(lines, None)
     if is_cut:
         lines = iter(list(lines)[:-1])
     cut_at = _LINE_CHARS if table.is_wide else _LONGEST_LINE_CHARS
-    # One more than counts, so that a longer row still shows as one.
+    # Keep one field more than counted, so that longer rows are recognized.
     cut_row = 1 + (len(table.columns) if table.is_wide else table.width)
     rows = (row and row[:cut_row] for row in _rows((line[:cut_at] for line in lines), table.delimiter))
     if is_first and table.has_header:
         next(rows, None)
     while batch := list(islice(rows, 2_000)):
-        _feed(table, batch)
+        _feed_columns(table, batch)
 
 
-def _feed(table: Table, batch: list[list[str] | None]) -> None:
-    read = [row for row in batch if row]
+def _feed_columns(table: Table, batch: list[list[str] | None]) -> None:
+    rows = [row for row in batch if row]
     table.unreadable += sum(1 for row in batch if row is None)
-    shown = len(table.columns)
-    # The cut line of a wide table ends within a field, so only rows with one more than is shown are whole here.
-    even = [row[:shown] for row in read if (len(row) > shown if table.is_wide else len(row) == table.width)]
-    table.rows_read += len(even)
-    table.other_widths += len(read) - len(even)
-    for column, values in zip(table.columns, zip(*even, strict=True), strict=False):
+    width = len(table.columns)
+    # A cut line of a wide table ends inside a field, so only rows with an extra field are complete here.
+    whole_rows = [row[:width] for row in rows if (len(row) > width if table.is_wide else len(row) == table.width)]
+    table.rows_read += len(whole_rows)
+    table.other_widths += len(rows) - len(whole_rows)
+    for column, values in zip(table.columns, zip(*whole_rows, strict=True), strict=False):
         column.feed(values)
 
 
-def _write(source: Source, report: Report, kind: Kind, table: Table, exact: bool) -> None:
-    report.add(
-        f"{kind.label}, {size_text(source.size)}, {_row_text(source, table, exact)}, {plural(table.width, 'column')}"
+def _write_report(source: Source, report: Report, kind: Kind, table: Table, exact: bool) -> None:
+    report.add_line(
+        f"{kind.label}, {format_size(source.size_bytes)}, {_row_text(source, table, exact)}, {plural(table.width, 'column')}"
     )
     named = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}[table.delimiter]
     header = "the first row names the columns" if table.has_header else "no header row"
-    report.add(f"Delimiter: {named}; {header}; encoding: {source.encoding_note}")
+    report.add_line(f"Delimiter: {named}; {header}; encoding: {source.encoding_note}")
     if table.unreadable:
-        report.add(
+        report.add_line(
             f"{plural(table.unreadable, 'row')} with a field of more than {csv.field_size_limit():,} characters not read"
         )
     if table.other_widths and exact:
-        report.add(f"{plural(table.other_widths, 'row')} of another width than the first")
+        report.add_line(f"{plural(table.other_widths, 'row')} of another width than the first")
     basis = "all rows" if exact else f"{table.rows_read:,} rows spread over the file; the row count is of all"
     lines = [column.describe() for column in table.columns]
-    report.section(f"Columns, types and ranges of {basis}:", lines, SHOWN_COLUMNS, table.width)
+    report.add_section(f"Columns, types and ranges of {basis}:", lines, SHOWN_COLUMNS, table.width)
 
 
 def _row_text(source: Source, table: Table, exact: bool) -> str:
-    if exact and not table.is_wide and not source.reached:
+    if exact and not table.is_wide and not source.progress_note:
         return plural(table.rows_read + table.other_widths + table.unreadable, "row")
-    # A quote that never closes, or one within a field, makes quoting meaningless: then a line is a row.
-    trusted = table.pairs_up and not table.inside_quotes
+    # If quotes do not pair up, each line counts as a row.
+    trusted = table.quotes_pair_up and not table.inside_quotes
     ends = table.rows if trusted else table.lines
     if not ends and b"\r" in source.head:
         ends = sum(chunk.count(b"\r") for chunk in source.text_chunks())
-    ends += table.last not in (b"", b"\n", b"\r")
+    ends += table.last_byte not in (b"", b"\n", b"\r")
     rows = max(ends - int(table.has_header), 0)
-    return plural(rows, "row") + source.reached + ("" if trusted else " (one per line: quotes do not pair up)")
+    return plural(rows, "row") + source.progress_note + ("" if trusted else " (one per line: quotes do not pair up)")

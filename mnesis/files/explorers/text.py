@@ -1,4 +1,4 @@
-"""Plain text and logs: how much, how it begins and ends, which lines recur. Line counts are exact, shapes are sampled."""
+"""Explorer of plain text and logs: exact line counts, first and last lines, recurring shapes of sampled lines."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from mnesis.files.explorers.detect import KINDS, Kind
-from mnesis.files.explorers.report import Report, clean, plural, size_text
+from mnesis.files.explorers.report import Report, clean_line, format_size, plural
 from mnesis.files.explorers.source import CHUNK_BYTES, Source
 
 SAMPLED_CHUNKS = 16
 SAMPLED_BYTES_PER_CHUNK = 24 << 10
-"""Spread evenly over the file: the shape of a line costs some thirty times what counting it does."""
+"""Sampled evenly across the file: finding the shape of a line costs some thirty times as much as counting it."""
 EXACT_BYTES = 32 << 20
-"""Up to here every level word is counted; each costs about what counting lines costs, so beyond it only two are."""
+"""In larger files only two level words are counted, because each costs about as much as counting lines."""
 
 _LEVELS = (b"ERROR", b"WARN", b"FATAL", b"CRITICAL", b"INFO", b"DEBUG", b"TRACE")
 _ALWAYS_COUNTED = 2
@@ -34,103 +34,103 @@ _MASKED = re.compile(
 
 
 @dataclass(slots=True)
-class Pass:
-    """What one pass over the bytes counts. `last` is the last byte seen."""
+class LineStats:
+    """Counts of one pass over the bytes, with sampled lines."""
 
     newlines: int = 0
-    returns: int = 0
-    last: bytes = b""
+    carriage_returns: int = 0
+    last_byte: bytes = b""
     levels: Counter[str] = field(default_factory=Counter)
     sample: list[str] = field(default_factory=list)
 
     @property
     def lines(self) -> int:
-        # Files of old systems end their lines with a carriage return alone.
-        ends = self.newlines or self.returns
-        return ends + (1 if self.last not in (b"", b"\n", b"\r") else 0)
+        # Lines of files from old systems end with a carriage return only.
+        ends = self.newlines or self.carriage_returns
+        return ends + (1 if self.last_byte not in (b"", b"\n", b"\r") else 0)
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
-    counted = _count(source)
-    is_log = _looks_like_log(counted.sample)
-    found = KINDS["log" if is_log else "text"]
-    report.add(
-        f"{'Log' if is_log else 'Plain text'}, {size_text(source.size)}, {plural(counted.lines, 'line')}{source.reached}"
+    stats = _scan_lines(source)
+    is_log = _looks_like_log(stats.sample)
+    refined_kind = KINDS["log" if is_log else "text"]
+    report.add_line(
+        f"{'Log' if is_log else 'Plain text'}, {format_size(source.size_bytes)}, {plural(stats.lines, 'line')}{source.progress_note}"
     )
-    report.add(f"Encoding: {source.encoding_note}")
+    report.add_line(f"Encoding: {source.encoding_note}")
     if is_log:
-        _log_facts(source, report, counted)
-    report.section("First lines:", islice(_shown(source.text(4096)), 8 if is_log else 15), 15)
-    if source.size > 8192:
-        report.section("Last lines:", list(_shown(source.tail_text(4096)))[1:][-5:], 5)
-    _shapes(report, counted)
-    return found
+        _write_log_facts(source, report, stats)
+    report.add_section("First lines:", islice(_clean_lines(source.read_text(4096)), 8 if is_log else 15), 15)
+    if source.size_bytes > 8192:
+        report.add_section("Last lines:", list(_clean_lines(source.read_tail(4096)))[1:][-5:], 5)
+    _write_shapes(report, stats)
+    return refined_kind
 
 
-def _count(source: Source) -> Pass:
-    counted = Pass()
-    every = max(source.size // CHUNK_BYTES // SAMPLED_CHUNKS, 1)
-    levels = _LEVELS if source.size <= EXACT_BYTES else _LEVELS[:_ALWAYS_COUNTED]
+def _scan_lines(source: Source) -> LineStats:
+    stats = LineStats()
+    stride = max(source.size_bytes // CHUNK_BYTES // SAMPLED_CHUNKS, 1)
+    levels = _LEVELS if source.size_bytes <= EXACT_BYTES else _LEVELS[:_ALWAYS_COUNTED]
     end = b""
     for number, chunk in enumerate(source.text_chunks()):
-        counted.newlines += chunk.count(b"\n")
-        if not counted.newlines:
-            counted.returns += chunk.count(b"\r")
-        counted.last = chunk[-1:] or counted.last
+        stats.newlines += chunk.count(b"\n")
+        if not stats.newlines:
+            stats.carriage_returns += chunk.count(b"\r")
+        stats.last_byte = chunk[-1:] or stats.last_byte
         for level in levels:
-            # A word may begin in one piece and end in the next.
+            # A word may span two chunks.
             across = (end[1 - len(level) :] + chunk[: len(level) - 1]).count(level)
-            counted.levels[level.decode()] += chunk.count(level) + across
+            stats.levels[level.decode()] += chunk.count(level) + across
         end = chunk[-16:]
-        if number % every == 0:
-            counted.sample += _sampled(source.decode(chunk[: _piece_bytes(source.size)]), number > 0)
-    return counted
+        if number % stride == 0:
+            stats.sample += _sample_lines(source.decode(chunk[: _piece_bytes(source.size_bytes)]), number > 0)
+    return stats
 
 
 def _piece_bytes(size: int) -> int:
-    """Of each sampled chunk; all of a small file."""
+    """Return the number of bytes to read of each sampled chunk; all of a small file."""
     chunks = min(max(size // CHUNK_BYTES, 1), SAMPLED_CHUNKS)
     return CHUNK_BYTES if size <= CHUNK_BYTES else SAMPLED_CHUNKS * SAMPLED_BYTES_PER_CHUNK // chunks
 
 
-def _sampled(text: str, starts_inside: bool) -> list[str]:
+def _sample_lines(text: str, starts_inside: bool) -> list[str]:
     lines = [line[:500] for line in text.splitlines()]
     return [line for line in lines[1 if starts_inside else 0 :] if line.strip()]
 
 
 def _looks_like_log(sample: list[str]) -> bool:
-    telling = sum(1 for line in sample[:500] if _STAMP.search(line[:80]) or _LEVEL.search(line[:80]))
-    return len(sample) >= 3 and telling * 2 >= min(len(sample), 500)
+    marked_lines = sum(1 for line in sample[:500] if _STAMP.search(line[:80]) or _LEVEL.search(line[:80]))
+    return len(sample) >= 3 and marked_lines * 2 >= min(len(sample), 500)
 
 
-def _log_facts(source: Source, report: Report, counted: Pass) -> None:
-    first, last = _stamps(source.text(1 << 14)), _stamps(source.tail_text(1 << 14))
+def _write_log_facts(source: Source, report: Report, stats: LineStats) -> None:
+    first, last = _timestamps(source.read_text(1 << 14)), _timestamps(source.read_tail(1 << 14))
     if first and last:
-        report.add(f"Time span: {first[0]} to {last[-1]}")
-    levels = [f"{level} {count:,}" for level, count in counted.levels.items() if count]
+        report.add_line(f"Time span: {first[0]} to {last[-1]}")
+    levels = [f"{level} {count:,}" for level, count in stats.levels.items() if count]
     if levels:
-        rest = "" if source.size <= EXACT_BYTES else "; others are not counted in a file of this size"
-        report.add(f"Level words: {', '.join(levels)}{rest}")
+        rest = "" if source.size_bytes <= EXACT_BYTES else "; others are not counted in a file of this size"
+        report.add_line(f"Level words: {', '.join(levels)}{rest}")
 
 
-def _stamps(text: str) -> list[str]:
-    return [found.group() for found in _STAMP.finditer(text)]
+def _timestamps(text: str) -> list[str]:
+    return [stamp.group() for stamp in _STAMP.finditer(text)]
 
 
-def _shown(text: str) -> Iterator[str]:
-    return (clean(line, 160) for line in text.splitlines() if line.strip())
+def _clean_lines(text: str) -> Iterator[str]:
+    return (clean_line(line, 160) for line in text.splitlines() if line.strip())
 
 
-def _shapes(report: Report, counted: Pass) -> None:
-    shapes = Counter(mask(line) for line in counted.sample)
+def _write_shapes(report: Report, stats: LineStats) -> None:
+    shapes = Counter(mask(line) for line in stats.sample)
     recurring = [
-        (shape, count) for shape, count in shapes.most_common(8) if count > 1 and count * 200 >= len(counted.sample)
+        (shape, count) for shape, count in shapes.most_common(8) if count > 1 and count * 200 >= len(stats.sample)
     ]
-    sampled = f"Recurring shapes of {plural(len(counted.sample), 'line')} read:"
-    report.section(sampled, [f"{count:,}× {clean(shape, 140)}" for shape, count in recurring], 8)
+    sampled = f"Recurring shapes of {plural(len(stats.sample), 'line')} read:"
+    report.add_section(sampled, [f"{count:,}× {clean_line(shape, 140)}" for shape, count in recurring], 8)
 
 
 def mask(line: str) -> str:
-    """The line with times, ids, addresses and numbers named instead of said."""
-    # Nothing is masked in a line without digits; looking for that first is what makes prose cheap.
+    """Replace times, ids, addresses and numbers in a line with the names of their kinds."""
+    # A line without digits has nothing to mask; checking that first is fast for prose.
     return line if not _DIGIT.search(line) else _MASKED.sub(lambda found: f"<{found.lastgroup}>", line)

@@ -1,6 +1,6 @@
-"""The imports and declarations of a source file by its tree-sitter grammar; run by `child`.
+"""Imports and declarations of a source file, by its tree-sitter grammar. Run in `sandbox_child`.
 
-A process of its own, because hostile code can make a generated parser take gigabytes. It imports nothing of mnesis.
+It runs in a child process, because hostile code can make a generated parser take gigabytes. It does not import mnesis.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ _MAX_DEPTH = 4
 MAX_IMPORTS = 1_000
 _TEXT_BYTES = 300
 
-# The grammars' names for nodes that declare something, in all these languages.
-_DECLARED = frozenset(
+# Types of nodes that declare something, in the grammars of all these languages.
+_DECLARATIONS = frozenset(
     """
     abstract_class_declaration abstract_method_signature alias_declaration annotation_type_declaration class_declaration
     class_specifier const_item constructor_declaration enum_declaration enum_item enum_specifier function_declaration
@@ -24,9 +24,9 @@ _DECLARED = frozenset(
     type_alias_declaration type_definition type_item type_spec union_item union_specifier
     """.split()  # noqa: SIM905 - thirty words, one to a line, hide what follows
 )
-# Of these only some declare: prototypes, functions kept in variables and fields.
+# Types of nodes of which only some declare something: prototypes, functions in variables and fields.
 _MEMBERS = frozenset({"field_definition", "public_field_definition", "variable_declarator"})
-_MAYBE = frozenset({"declaration", "field_declaration"}) | _MEMBERS
+_POSSIBLE_DECLARATIONS = frozenset({"declaration", "field_declaration"}) | _MEMBERS
 _TRANSPARENT = frozenset(
     """
     ERROR ambient_declaration declaration_list enum_body_declarations export_statement expression_statement lexical_declaration
@@ -49,7 +49,7 @@ _FUNCTIONS = frozenset({"arrow_function", "function_expression", "generator_func
 def answer(
     path: str, codec: str, skip_bytes: str, module: str, function: str, max_declarations: str
 ) -> dict[str, object]:
-    """The file decoded from behind its byte order mark, parsed with the language that `module.function()` gives."""
+    """Parse a file, without its byte order mark, in the language that `module.function()` returns."""
     tree_sitter = import_module("tree_sitter")
     parser = tree_sitter.Parser(tree_sitter.Language(getattr(import_module(module), function)()))
     code = Path(path).read_bytes()[int(skip_bytes) :].decode(codec, "replace").encode("utf-8", "replace")
@@ -59,7 +59,7 @@ def answer(
 
 
 def _walk(root: Any, code: bytes, max_declarations: int) -> tuple[list[str], list[tuple[int, str, str]]]:
-    """Imports, and (depth, name, head) of declarations."""
+    """Return the imports, and (depth, name, head) of the declarations."""
     imports: list[str] = []
     declarations: list[tuple[int, str, str]] = []
     todo = [(root, 0)]
@@ -67,8 +67,8 @@ def _walk(root: Any, code: bytes, max_declarations: int) -> tuple[list[str], lis
         node, depth = todo.pop()
         inside = node if node is root or node.type in _TRANSPARENT or node.type in _BODIES else None
         if node.type in _IMPORTS or (node.type == "export_statement" and node.child_by_field_name("source")):
-            imports += _imported(node, code)
-        elif _declares(node):
+            imports += _import_names(node, code)
+        elif _is_declaration(node):
             declarations.append((depth, _name(node, code), _head(node, code)))
             inside, depth = _body(node), depth + 1
         if inside is not None and depth < _MAX_DEPTH:
@@ -76,10 +76,12 @@ def _walk(root: Any, code: bytes, max_declarations: int) -> tuple[list[str], lis
     return list(dict.fromkeys(imports)), declarations
 
 
-def _declares(node: Any) -> bool:
-    if node.type not in _MAYBE:
-        # `struct point p;` names a structure that is declared elsewhere.
-        return node.type in _DECLARED and (node.type not in _STRUCTURES or node.child_by_field_name("body") is not None)
+def _is_declaration(node: Any) -> bool:
+    if node.type not in _POSSIBLE_DECLARATIONS:
+        # `struct point p;` uses a structure that is declared elsewhere.
+        return node.type in _DECLARATIONS and (
+            node.type not in _STRUCTURES or node.child_by_field_name("body") is not None
+        )
     if node.type in _MEMBERS:
         value = node.child_by_field_name("value")
         return value is not None and value.type in _FUNCTIONS
@@ -90,15 +92,15 @@ def _declares(node: Any) -> bool:
 
 
 def _function_declarator(node: Any) -> Any:
-    """The part of a C declaration that names a function and its parameters, below pointers and references."""
+    """Return the part of a C declaration with the function name and parameters, below pointers and references."""
     for _ in range(8):
-        node = node.child_by_field_name("declarator") or _referred(node)
+        node = node.child_by_field_name("declarator") or _referenced(node)
         if node is None or node.type == "function_declarator":
             return node
     return None
 
 
-def _referred(node: Any) -> Any:
+def _referenced(node: Any) -> Any:
     return node.named_children[0] if node.type == "reference_declarator" and node.named_children else None
 
 
@@ -110,7 +112,7 @@ def _body(node: Any) -> Any:
 
 
 def _typed_body(node: Any) -> Any:
-    """The members of what is named by a typedef or a type specification."""
+    """Return the body of the type in a typedef or type specification."""
     type_ = (
         node.child_by_field_name("type")
         if node.type in ("field_declaration", "declaration", "type_definition", "type_spec")
@@ -126,7 +128,7 @@ def _text(node: Any, code: bytes, end: int | None = None) -> str:
 
 
 def _head(node: Any, code: bytes) -> str:
-    """A declaration up to its body."""
+    """Return the text of a declaration up to its body."""
     value = node.child_by_field_name("value") if node.type in _MEMBERS else None
     body = (node if value is None else value).child_by_field_name("body") or _typed_body(node)
     text = (
@@ -151,7 +153,7 @@ def _name(node: Any, code: bytes) -> str:
     return " ".join(_text(named, code).split())
 
 
-def _imported(node: Any, code: bytes) -> list[str]:
+def _import_names(node: Any, code: bytes) -> list[str]:
     named = (
         node.child_by_field_name("source") or node.child_by_field_name("path") or node.child_by_field_name("argument")
     )

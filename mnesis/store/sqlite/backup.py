@@ -1,4 +1,4 @@
-"""A whole copy of a database that is in use."""
+"""A complete copy of a database that is in use."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from uuid import uuid4
 from mnesis.config import StoreConfig
 from mnesis.errors import ConfigurationError, MnesisStoreError, StoreFullError
 from mnesis.store.sqlite.connect import open_connection
-from mnesis.store.sqlite.translate_errors import translated
+from mnesis.store.sqlite.translate_errors import translate_error
 
 
-def back_up(path: Path, config: StoreConfig, to: str | Path) -> None:
-    """Copy the database at `path` as it stands now to the new file `to`, private to its user.
+def back_up(path: Path, config: StoreConfig, destination: str | Path) -> None:
+    """Copy the current state of the database at `path` to the new file `destination`, private to its user.
 
-    It reads through a connection of its own: the store goes on writing. Raises `ConfigurationError` if the target exists or
-    cannot be made, `StoreFullError`.
+    The copy reads through its own connection, so the store can write meanwhile.
+    Raises `ConfigurationError` if the file exists or cannot be created, and `StoreFullError`.
     """
-    target = Path(to).expanduser().absolute()
+    target = Path(destination).expanduser().absolute()
     if os.path.lexists(target):
-        raise _taken(target)
+        raise _exists_error(target)
     unfinished = target.with_name(f".{target.name}.{uuid4().hex}")
     try:
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise _write_error(target, error) from error
     try:
         _copy(path, config, unfinished, target)
         _sync(unfinished)
         _publish(unfinished, target)
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise _write_error(target, error) from error
     finally:
         unfinished.unlink(missing_ok=True)
     with suppress(OSError):  # some file systems cannot sync a directory
@@ -47,9 +47,11 @@ def _copy(path: Path, config: StoreConfig, unfinished: Path, target: Path) -> No
         try:
             connection.execute("VACUUM INTO ?", (str(unfinished),))
         except UnicodeEncodeError as error:
-            raise ConfigurationError(f"SQLite takes names in UTF-8 only; {str(target)!a} is none") from error
+            raise ConfigurationError(
+                f"the file name {str(target)!a} is not valid UTF-8, which SQLite requires; choose another name"
+            ) from error
         except sqlite3.Error as error:
-            raise translated(error, target) from error
+            raise translate_error(error, target) from error
 
 
 def _sync(path: Path) -> None:
@@ -61,11 +63,11 @@ def _sync(path: Path) -> None:
 
 
 def _publish(unfinished: Path, target: Path) -> None:
-    """Give the copy its name, unless somebody else took it in the meantime."""
+    """Give the finished copy its name, unless a file of that name appeared meanwhile."""
     try:
         os.link(unfinished, target)
     except FileExistsError as error:
-        raise _taken(target) from error
+        raise _exists_error(target) from error
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
             raise
@@ -73,19 +75,24 @@ def _publish(unfinished: Path, target: Path) -> None:
 
 
 def _publish_without_links(unfinished: Path, target: Path) -> None:
-    """For file systems without hard links: take the name with an empty file first, so that nothing is replaced."""
+    """Publish on file systems without hard links: reserve the name with an empty file, so that nothing is replaced."""
     try:
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError as error:
-        raise _taken(target) from error
+        raise _exists_error(target) from error
     unfinished.replace(target)
 
 
-def _taken(target: Path) -> ConfigurationError:
-    return ConfigurationError(f"{target} is there already and a backup replaces nothing; name a new file")
+def _exists_error(target: Path) -> ConfigurationError:
+    return ConfigurationError(f"{target} already exists, and a backup never replaces a file; name a new file")
 
 
-def _unwritable(target: Path, error: OSError) -> ConfigurationError | MnesisStoreError:
+def _write_error(target: Path, error: OSError) -> ConfigurationError | MnesisStoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFullError(f"no space left for the backup {target}; nothing was left behind", db_path=target)
-    return ConfigurationError(f"the backup {target} cannot be made: {error}; name a file in a directory you can write")
+        return StoreFullError(
+            f"no space left for the backup {target}. No partial file remains; free some space and try again",
+            db_path=target,
+        )
+    return ConfigurationError(
+        f"the backup {target} cannot be created: {error}; name a file in a directory you can write"
+    )

@@ -1,4 +1,4 @@
-"""Whether every message can still be reached from the active context. Pure."""
+"""The check that every message can be reached from the active context. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FIX = "restore the database from a backup; the messages themselves are in the lo
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
-    """The summaries of a session and their edges, by key of their rows."""
+class SummaryGraph:
+    """The summaries of a session and their edges, by primary key."""
 
     names: dict[int, str]
     spans: dict[int, Span]
@@ -23,13 +23,13 @@ class Graph:
     children: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     @classmethod
-    def of(
+    def from_rows(
         cls,
         summaries: Iterable[tuple[int, bytes, int, int, int, int]],
         edges: Iterable[tuple[int, int]],
         children: Iterable[tuple[int, int]],
-    ) -> Graph:
-        """From rows: (pk, id, first, last, message count, tokens), (summary, seq), (parent, child)."""
+    ) -> SummaryGraph:
+        """Build the graph from rows (pk, id, first, last, message count, tokens), (summary, seq) and (parent, child)."""
         rows = list(summaries)
         graph = cls(
             names={pk: name.decode(errors="replace") for pk, name, *_ in rows},
@@ -42,31 +42,31 @@ class Graph:
             graph.children[parent].add(child)
         return graph
 
-    def reach(self) -> dict[int, set[int] | None]:
-        """The messages behind each summary; None for those that stand on themselves."""
+    def reachable_messages(self) -> dict[int, set[int] | None]:
+        """Return the seqs that each summary covers; None for summaries in a cycle."""
         reached: dict[int, set[int] | None] = {}
         waiting = set(self.names)
         while ready := {pk for pk in waiting if self.children.get(pk, set()) <= reached.keys()}:
             for pk in ready:
-                behind = [reached[child] or set() for child in self.children.get(pk, ())]
-                reached[pk] = set(self.messages.get(pk, ())).union(*behind)
+                children_seqs = [reached[child] or set() for child in self.children.get(pk, ())]
+                reached[pk] = set(self.messages.get(pk, ())).union(*children_seqs)
             waiting -= ready
         return {**reached, **dict.fromkeys(waiting)}
 
 
-def reach_findings(
+def reachability_findings(
     session: str,
     last_seq: int,
-    graph: Graph,
+    graph: SummaryGraph,
     covers: Sequence[tuple[int, int, int | None]],
     hidden: Sequence[Span],
 ) -> list[Finding]:
-    """What is wrong with the summaries of a session and with the covers that show them."""
-    reach = graph.reach()
+    """Find faults in the summaries of a session and in the covers that show them."""
+    reachable = graph.reachable_messages()
     findings = [
-        Finding("error", "summaries", f"session {session!r}: {complaint}", FIX, (graph.names[pk],))
-        for pk, behind in reach.items()
-        if (complaint := _complaint(graph, pk, behind))
+        Finding("error", "summaries", f"session {session!r}: {fault}", FIX, (graph.names[pk],))
+        for pk, covered in reachable.items()
+        if (fault := _describe_fault(graph, pk, covered))
     ]
     previous_last = 0
     for first, last, summary_pk in covers:
@@ -74,20 +74,20 @@ def reach_findings(
             detail = f"session {session!r}: the cover of {first} to {last} overlaps another or lies outside the log"
             findings.append(Finding("error", "covers", detail, FIX))
         previous_last = last
-        behind = (reach.get(summary_pk) or set()) if summary_pk is not None else set()
-        lost = [seq for seq in range(first, last + 1) if seq not in behind and not contains(hidden, seq)]
+        covered = (reachable.get(summary_pk) or set()) if summary_pk is not None else set()
+        lost = [seq for seq in range(first, last + 1) if seq not in covered and not contains(hidden, seq)]
         if lost:
             detail = f"session {session!r}: {len(lost)} messages from {lost[0]} on cannot be reached from the context"
             findings.append(Finding("error", "covers", detail, FIX))
     return findings
 
 
-def _complaint(graph: Graph, pk: int, behind: set[int] | None) -> str:
+def _describe_fault(graph: SummaryGraph, pk: int, covered: set[int] | None) -> str:
     name, (first, last), count = graph.names[pk], graph.spans[pk], graph.counts[pk]
-    if behind is None:
-        return f"summary {name!r} stands for itself"
-    if len(behind) != count:
-        return f"summary {name!r} stands for {count} messages; {len(behind)} can be reached"
-    if behind and not first <= min(behind) <= max(behind) <= last:
+    if covered is None:
+        return f"summary {name!r} covers itself"
+    if len(covered) != count:
+        return f"summary {name!r} covers {count} messages; {len(covered)} can be reached"
+    if covered and not first <= min(covered) <= max(covered) <= last:
         return f"summary {name!r} leads to messages outside {first} to {last}"
     return ""

@@ -1,4 +1,4 @@
-"""Looking for damage in map runs and in the references to stored files."""
+"""The integrity check of map runs and of references to stored files."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import sqlite3
 
 from mnesis.models.finding import Finding
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.runs import miscounted
+from mnesis.store.sqlite.runs import count_mismatch
 
-RESTORE_RUN = "restore the database from a backup, or purge the run and do it again"
+RESTORE_RUN = "restore the database from a backup, or purge the run and run it again"
 RESTORE = "restore the database from a backup; the messages themselves are intact"
 
 
-def run_findings(connection: sqlite3.Connection, where: str) -> list[Finding]:
-    """Runs whose counts are not those of their items."""
+def run_findings(connection: sqlite3.Connection) -> list[Finding]:
+    """Find runs whose counts differ from those of their items."""
     names = [name for (name,) in connection.execute(sql("check_runs"))]
-    found = [(name, detail) for name in names if (detail := miscounted(connection, name, where)) is not None]
-    return [Finding("error", "runs", f"run {name!r}: {detail}", RESTORE_RUN, (name,)) for name, detail in found]
+    mismatches = [(name, detail) for name in names if (detail := count_mismatch(connection, name)) is not None]
+    return [Finding("error", "runs", f"run {name!r}: {detail}", RESTORE_RUN, (name,)) for name, detail in mismatches]
 
 
 def file_findings(connection: sqlite3.Connection, session_pk: int, name: str) -> list[Finding]:
-    """References to files that differ from what the messages say."""
+    """Find references to files that differ from those in the messages."""
     parameters = {"session_pk": session_pk}
-    kept = set(connection.execute(sql("check_file_refs"), parameters))
-    said = set(connection.execute(sql("check_file_parts"), parameters))
-    said = {
+    recorded = set(connection.execute(sql("check_file_refs"), parameters))
+    in_messages = set(connection.execute(sql("check_file_parts"), parameters))
+    in_messages = {
         (seq, content_id)
-        for seq, content_id in said
+        for seq, content_id in in_messages
         if content_id and content_id.isascii() and content_id.isprintable()
     }
     return [
@@ -37,5 +37,5 @@ def file_findings(connection: sqlite3.Connection, session_pk: int, name: str) ->
             RESTORE,
             (name,),
         )
-        for seq, content_id in sorted(kept ^ said)
+        for seq, content_id in sorted(recorded ^ in_messages)
     ]

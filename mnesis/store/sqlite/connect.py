@@ -1,11 +1,12 @@
-"""From a path to a connection that is safe to use.
+"""Opening a database: from a path to a connection that is safe to use.
 
-The file is made private before SQLite sees it, and nothing here opens a database that may be in use: closing a plain
-handle of it would drop the locks SQLite holds for the whole process.
+The file is made private before SQLite opens it. Nothing here opens an existing database with a plain file handle: closing
+such a handle would drop the locks that SQLite holds for the whole process.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
@@ -19,37 +20,40 @@ from urllib.parse import quote_from_bytes
 from mnesis.config import StoreConfig
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError, StoreFullError
 from mnesis.store.sqlite.migrate import migrate, migrations, refuse_foreign
-from mnesis.store.sqlite.translate_errors import is_code
+from mnesis.store.sqlite.translate_errors import has_code
 
 logger = logging.getLogger(__name__)
 
 MAX_TIMEOUT_MS = 2**31 - 1
-"""SQLite counts its busy timeout in 32-bit milliseconds."""
+"""SQLite stores its busy timeout as a 32-bit number of milliseconds."""
 
-_creating = threading.Lock()
+JOURNAL_SIZE_LIMIT_BYTES = 64 * 1024 * 1024
+"""A larger write-ahead log is truncated to this size after a checkpoint."""
+
+_creation_lock = threading.Lock()
 
 
 def open_connection(path: Path, config: StoreConfig) -> sqlite3.Connection:
-    """A connection to an up-to-date database at `path`, made if it is not there.
+    """Open the database at `path`, which is created if missing and migrated if older.
 
-    Raises `sqlite3.Error` or one of the typed store errors. Where the file or its directory cannot be written the
-    connection reads only.
+    The connection is read-only if the file or its directory cannot be written.
+    Raises `sqlite3.Error` or one of the typed store errors.
     """
     if config.read_only:
-        return _open_for_reading(path, config)
-    with _creating:
+        return _open_read_only(path, config)
+    with _creation_lock:
         _make_private_file(path)
         connection = _connect(path, "mode=rw", config)
     try:
-        return _made_ready(connection, path, config)
+        return _prepare(connection, path, config)
     except sqlite3.OperationalError as error:
-        if not is_code(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or _is_writable(path):
+        if not has_code(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or _is_writable(path):
             raise
     return _open_unwritable(path, config)
 
 
-def _open_for_reading(path: Path, config: StoreConfig) -> sqlite3.Connection:
-    """A connection that writes nothing, also where it could."""
+def _open_read_only(path: Path, config: StoreConfig) -> sqlite3.Connection:
+    """Open a connection that writes nothing, even if the file permits it."""
     connection = _connect(path, "mode=rw", config)
     try:
         _refuse_unreadable(connection, path)
@@ -57,7 +61,7 @@ def _open_for_reading(path: Path, config: StoreConfig) -> sqlite3.Connection:
         connection.execute("PRAGMA query_only = ON")
     except sqlite3.OperationalError as error:
         connection.close()
-        if not is_code(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or _is_writable(path):
+        if not has_code(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or _is_writable(path):
             raise
         return _open_unwritable(path, config)
     except BaseException:
@@ -67,18 +71,18 @@ def _open_for_reading(path: Path, config: StoreConfig) -> sqlite3.Connection:
 
 
 def _refuse_unreadable(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse what is not ours, and what only an update would make readable."""
+    """Raise a typed error if this is not a mnesis database, or if only a migration would make it readable."""
     version = refuse_foreign(connection, path)
     if version < migrations()[-1].version:
         raise ReadOnlyStoreError(
-            f"{path} needs an update (schema {version}, this release uses {migrations()[-1].version}) and is opened for"
-            " reading only; run `mnesis migrate`, or open it once with write permission on file and directory",
+            f"{path} needs an update (schema version {version}, this release uses {migrations()[-1].version}) but is"
+            " opened read-only; run `mnesis migrate`, or open it once with write permission on the file and its directory",
             db_path=path,
         )
 
 
 def busy_timeout_ms(config: StoreConfig) -> int:
-    """How long SQLite waits for another writer."""
+    """Return how long SQLite waits for another writer, in milliseconds."""
     return int(min(config.connection_timeout * 1000, MAX_TIMEOUT_MS))
 
 
@@ -89,18 +93,16 @@ def _make_private_file(path: Path) -> None:
     except FileExistsError as error:
         if not path.exists() or not stat.S_ISREG(path.stat().st_mode):
             raise CorruptStoreError(
-                f"{path} is no file that could hold a database. It was left as it is; give another db_path",
+                f"{path} is not a regular file. It was not changed; pass another db_path",
                 db_path=path,
             ) from error
     except PermissionError as error:
-        raise ReadOnlyStoreError(f"{path} cannot be created: {error}; give another db_path", db_path=path) from error
+        raise ReadOnlyStoreError(f"{path} cannot be created: {error}; pass another db_path", db_path=path) from error
     except OSError as error:
-        kind = StoreFullError if error.errno in _NO_SPACE else None
-        message = f"{path} cannot be created: {error}; give another db_path"
-        raise kind(message, db_path=path) if kind else MnesisStoreError(message) from error
-
-
-_NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
+        message = f"{path} cannot be created: {error}; pass another db_path"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFullError(message, db_path=path) from error
+        raise MnesisStoreError(message) from error
 
 
 def _is_writable(path: Path) -> bool:
@@ -123,7 +125,7 @@ def _connect(path: Path, query: str, config: StoreConfig) -> sqlite3.Connection:
     )
 
 
-def _made_ready(connection: sqlite3.Connection, path: Path, config: StoreConfig) -> sqlite3.Connection:
+def _prepare(connection: sqlite3.Connection, path: Path, config: StoreConfig) -> sqlite3.Connection:
     try:
         refuse_foreign(connection, path)
         in_wal = _enter_wal(connection, path, config) if config.wal_mode else False
@@ -143,24 +145,24 @@ def _set_pragmas(connection: sqlite3.Connection, synchronous: str) -> None:
         "trusted_schema = OFF",
         "cell_size_check = ON",
         "secure_delete = ON",
-        "journal_size_limit = 67108864",
+        f"journal_size_limit = {JOURNAL_SIZE_LIMIT_BYTES}",
     ):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _enter_wal(connection: sqlite3.Connection, path: Path, config: StoreConfig) -> bool:
-    """Whether the database keeps a write-ahead log now. The switch ignores the busy timeout, so it is repeated here."""
+    """Switch to a write-ahead log and return whether it is in use. The switch ignores SQLite's busy timeout, so it is retried here."""
     deadline = time.monotonic() + config.connection_timeout
     while _journal_mode(connection) != "wal":
         try:
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         except sqlite3.OperationalError as error:
-            if not is_code(error, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
+            if not has_code(error, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
                 raise
-            time.sleep(random.uniform(0.001, 0.02))  # noqa: S311  # spreads processes, hides nothing
+            time.sleep(random.uniform(0.001, 0.02))  # noqa: S311  # spreads out processes, protects nothing
             continue
         if mode != "wal":
-            logger.warning("%s: no write-ahead log on this file system; writers will wait for readers", path)
+            logger.warning("%s: this file system has no write-ahead log; writers wait for readers", path)
             return False
     return True
 
@@ -170,12 +172,12 @@ def _journal_mode(connection: sqlite3.Connection) -> str:
 
 
 def _open_unwritable(path: Path, config: StoreConfig) -> sqlite3.Connection:
-    """Read a database that cannot be written, as it stands: right only while nobody writes it."""
+    """Open a database that cannot be written as an unchanging file, which is right only while no process writes it."""
     wal = path.with_name(f"{path.name}-wal")
     if wal.exists() and wal.stat().st_size > 0:
         raise ReadOnlyStoreError(
-            f"{path} cannot be written by this process, and its write-ahead log holds newer messages; open it once"
-            " with write permission on file and directory",
+            f"{path} cannot be written by this process, and its write-ahead log contains newer messages; open it once"
+            " with write permission on the file and its directory",
             db_path=path,
         )
     connection = _connect(path, "immutable=1", config)
@@ -185,5 +187,5 @@ def _open_unwritable(path: Path, config: StoreConfig) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
-    logger.warning("%s cannot be written; it is read as it stands", path)
+    logger.warning("%s cannot be written; it is opened read-only", path)
     return connection

@@ -1,4 +1,4 @@
-"""Transactions on the active context: reading it, folding, hiding, and what stands behind summaries."""
+"""Transactions on the active context: read it, fold, hide and pin, and read summaries and the messages they cover."""
 
 from __future__ import annotations
 
@@ -12,82 +12,82 @@ from mnesis.models.context import ActiveContext, Cover, Prune
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
-from mnesis.store.accounting import completed, folded
-from mnesis.store.base import Append, Appended, Compaction
+from mnesis.store.accounting import accounts_after_fold, finalize_result
+from mnesis.store.base import Append, AppendResult, Compaction
 from mnesis.store.codec import EncodedMessage, encode_summary, to_json
 from mnesis.store.covers import (
-    Change,
+    CoverDiff,
     Span,
-    checked_change,
     contains,
-    hiding,
-    hiding_all,
-    in_order,
+    hide_span,
+    hide_spans,
     leaf_spans,
-    named_summaries,
+    order_items,
+    referenced_summary_ids,
     refuse_pinned,
     refuse_unpinnable,
-    visible,
+    validate_compaction,
+    visible_spans,
 )
 from mnesis.store.sqlite import log
 from mnesis.store.sqlite.log import NO_LIMIT
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
     StoredSession,
-    covers_of,
+    load_covers,
+    load_prunes,
+    load_session,
     message_from_row,
-    prunes_in,
     save_accounts,
-    stored_session,
     summary_from_row,
 )
 
 
-def active_context(connection: sqlite3.Connection, session_id: str, where: str) -> ActiveContext:
-    """The items that stand for the log now."""
-    stored = stored_session(connection, session_id, where)
-    covers = covers_of(connection, stored.pk)
-    spans = json.dumps(visible(covers, stored.record.last_seq))
+def active_context(connection: sqlite3.Connection, session_id: str) -> ActiveContext:
+    """Load the items that currently represent the log."""
+    stored = load_session(connection, session_id)
+    covers = load_covers(connection, stored.pk)
+    spans = json.dumps(visible_spans(covers, stored.record.last_seq))
     rows = connection.execute(sql("messages_in_spans"), {"session_pk": stored.pk, "spans": spans})
-    messages = [message_from_row(session_id, row, where) for row in rows]
-    shown = [cover.summary_id for cover in covers if cover.summary_id is not None]
-    summaries = _summaries(connection, stored, shown, where)
-    prunes = prunes_in(connection, stored.pk, spans)
+    messages = [message_from_row(session_id, row) for row in rows]
+    shown_ids = [cover.summary_id for cover in covers if cover.summary_id is not None]
+    summaries = _load_summaries(connection, stored, shown_ids)
+    prunes = load_prunes(connection, stored.pk, spans)
     return ActiveContext(
         session=stored.record,
         covers=covers,
-        items=in_order(covers, summaries, messages),
+        items=order_items(covers, summaries, messages),
         prunes={(prune.seq, prune.part_index): prune for prune in prunes},
-        pins=pins_of(connection, stored.pk),
+        pins=load_pins(connection, stored.pk),
     )
 
 
-def compact(connection: sqlite3.Connection, session_id: str, sweep: Compaction, where: str) -> SessionRecord:
-    """Commit a sweep, or nothing of it."""
-    stored = stored_session(connection, session_id, where)
-    current = covers_of(connection, stored.pk)
-    ids = named_summaries(sweep).union(summary.id for summary in sweep.summaries)
-    older = _lies(connection, stored.pk, ids)
-    spans = {key: span for key, (span, _) in older.items()}
-    change = checked_change(sweep, current, stored.record.last_seq, spans, session_id)
-    refuse_pinned(pins_of(connection, stored.pk), change.hidden, session_id)
+def compact(connection: sqlite3.Connection, session_id: str, sweep: Compaction) -> SessionRecord:
+    """Commit a sweep: its summaries, covers, prunes and result."""
+    stored = load_session(connection, session_id)
+    current_covers = load_covers(connection, stored.pk)
+    ids = referenced_summary_ids(sweep).union(summary.id for summary in sweep.summaries)
+    older_summaries = _summary_spans(connection, stored.pk, ids)
+    older_spans = {key: span for key, (span, _) in older_summaries.items()}
+    diff = validate_compaction(sweep, current_covers, stored.record.last_seq, older_spans, session_id)
+    refuse_pinned(load_pins(connection, stored.pk), diff.hidden, session_id)
     for summary in sweep.summaries:
         _insert_summary(connection, stored.pk, summary, leaf_spans(summary, sweep.read_covers))
-    weights = {key: tokens for key, (_, tokens) in older.items()}
-    weights.update((summary.id, summary.token_count) for summary in sweep.summaries)
-    after = _applied(connection, stored, current, change, weights, sweep.prunes)
-    result = completed(sweep.result, after)
+    tokens_by_summary = {key: tokens for key, (_, tokens) in older_summaries.items()}
+    tokens_by_summary.update((summary.id, summary.token_count) for summary in sweep.summaries)
+    after = _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, sweep.prunes)
+    result = finalize_result(sweep.result, after)
     body = to_json(result.model_dump(mode="json"), f"the compaction of session {session_id!r}")
     connection.execute(sql("insert_compaction"), {"session_pk": stored.pk, "result": body})
     return after
 
 
-def hide(connection: sqlite3.Connection, session_id: str, first_seq: int, last_seq: int, where: str) -> SessionRecord:
-    """Take a span out of the active context."""
-    stored = stored_session(connection, session_id, where)
-    current = covers_of(connection, stored.pk)
-    change = hiding(current, (first_seq, last_seq), stored.record.last_seq)
-    return _hidden(connection, stored, current, change, [(first_seq, last_seq)])
+def hide(connection: sqlite3.Connection, session_id: str, first_seq: int, last_seq: int) -> SessionRecord:
+    """Remove a span from the active context."""
+    stored = load_session(connection, session_id)
+    current_covers = load_covers(connection, stored.pk)
+    diff = hide_span(current_covers, (first_seq, last_seq), stored.record.last_seq)
+    return _apply_hide(connection, stored, current_covers, diff, [(first_seq, last_seq)])
 
 
 def revise(
@@ -97,69 +97,68 @@ def revise(
     append: Append,
     encoded: Sequence[EncodedMessage],
     last_seq: int,
-    where: str,
-) -> Appended:
-    """Take spans out of the active context and put messages at the end of the log."""
-    stored = stored_session(connection, session_id, where)
-    current = covers_of(connection, stored.pk)
-    change = hiding_all(current, spans, stored.record.last_seq, last_seq)
-    after = _hidden(connection, stored, current, change, spans)
-    return log.append(connection, session_id, append, encoded, where) if encoded else Appended(after, ())
+) -> AppendResult:
+    """Remove spans from the active context and append messages to the log."""
+    stored = load_session(connection, session_id)
+    current_covers = load_covers(connection, stored.pk)
+    diff = hide_spans(current_covers, spans, stored.record.last_seq, last_seq)
+    after = _apply_hide(connection, stored, current_covers, diff, spans)
+    return log.append(connection, session_id, append, encoded) if encoded else AppendResult(after, ())
 
 
-def _hidden(
+def _apply_hide(
     connection: sqlite3.Connection,
     stored: StoredSession,
-    current: Sequence[Cover],
-    change: Change,
+    current_covers: Sequence[Cover],
+    diff: CoverDiff,
     spans: Iterable[Span],
 ) -> SessionRecord:
-    if change.covers == current:
+    if diff.covers == current_covers:
         return stored.record
     for first_seq, last_seq in spans:
         parameters = {"session_pk": stored.pk, "first_seq": first_seq, "last_seq": last_seq}
         connection.execute(sql("insert_hidden_span"), parameters)
-    kept = {cover.summary_id for cover in change.covers if cover.summary_id is not None}
-    weights = {key: tokens for key, (_, tokens) in _lies(connection, stored.pk, kept).items()}
-    return _applied(connection, stored, current, change, weights, ())
+    kept_ids = {cover.summary_id for cover in diff.covers if cover.summary_id is not None}
+    tokens_by_summary = {key: tokens for key, (_, tokens) in _summary_spans(connection, stored.pk, kept_ids).items()}
+    return _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, ())
 
 
-def pin(connection: sqlite3.Connection, session_id: str, seq: int, pinned: bool, where: str) -> None:
-    """Keep a message as it is, or no longer."""
-    stored = stored_session(connection, session_id, where)
-    refuse_unpinnable(covers_of(connection, stored.pk), stored.record.last_seq, seq, session_id)
+def pin(connection: sqlite3.Connection, session_id: str, seq: int, pinned: bool) -> None:
+    """Pin a message in the active context, or unpin it."""
+    stored = load_session(connection, session_id)
+    refuse_unpinnable(load_covers(connection, stored.pk), stored.record.last_seq, seq, session_id)
     parameters = {"session_pk": stored.pk, "seq": seq}
     connection.execute(sql("insert_pin" if pinned else "delete_pin"), parameters)
 
 
-def pins_of(connection: sqlite3.Connection, session_pk: int) -> frozenset[int]:
-    """The messages of a session that stay as they are."""
+def load_pins(connection: sqlite3.Connection, session_pk: int) -> frozenset[int]:
+    """Load the seqs of the pinned messages of a session."""
     return frozenset(seq for (seq,) in connection.execute(sql("pins"), {"session_pk": session_pk}))
 
 
-def summary(connection: sqlite3.Connection, session_id: str, summary_id: str, where: str) -> Summary:
-    """One summary."""
-    stored = stored_session(connection, session_id, where)
-    found = _summaries(connection, stored, [summary_id], where)
-    if summary_id not in found:
-        raise SummaryNotFoundError(summary_id, where=f"session {session_id!r}")
-    return found[summary_id]
+def summary(connection: sqlite3.Connection, session_id: str, summary_id: str) -> Summary:
+    """Load one summary. Raises `SummaryNotFoundError`."""
+    stored = load_session(connection, session_id)
+    summaries = _load_summaries(connection, stored, [summary_id])
+    if summary_id not in summaries:
+        raise SummaryNotFoundError(summary_id, location=f"session {session_id!r}")
+    return summaries[summary_id]
 
 
-def summaries(connection: sqlite3.Connection, session_id: str, where: str) -> list[Summary]:
-    """All summaries, in order of making."""
-    stored = stored_session(connection, session_id, where)
+def summaries(connection: sqlite3.Connection, session_id: str) -> list[Summary]:
+    """Load all summaries in order of creation."""
+    stored = load_session(connection, session_id)
     rows = connection.execute(sql("summaries"), {"session_pk": stored.pk})
-    return [summary_from_row(session_id, row, where) for row in rows]
+    return [summary_from_row(session_id, row) for row in rows]
 
 
 def covered_messages(
-    connection: sqlite3.Connection, session_id: str, summary_id: str, after_seq: int, limit: int | None, where: str
+    connection: sqlite3.Connection, session_id: str, summary_id: str, after_seq: int, limit: int | None
 ) -> list[Message]:
-    """The originals behind a summary."""
-    stored = stored_session(connection, session_id, where)
-    if not _lies(connection, stored.pk, [summary_id]):
-        raise SummaryNotFoundError(summary_id, where=f"session {session_id!r}")
+    """Load the original messages that a summary covers, however deep."""
+    stored = load_session(connection, session_id)
+    if not _summary_spans(connection, stored.pk, [summary_id]):
+        raise SummaryNotFoundError(summary_id, location=f"session {session_id!r}")
     parameters = {
         "session_pk": stored.pk,
         "id": summary_id,
@@ -167,47 +166,49 @@ def covered_messages(
         "limit": NO_LIMIT if limit is None else limit,
     }
     rows = connection.execute(sql("covered_messages"), parameters)
-    return sorted((message_from_row(session_id, row, where) for row in rows), key=lambda message: message.seq)
+    return sorted((message_from_row(session_id, row) for row in rows), key=lambda message: message.seq)
 
 
-def _applied(
+def _apply_diff(
     connection: sqlite3.Connection,
     stored: StoredSession,
-    current: Sequence[Cover],
-    change: Change,
-    weights: dict[str, int],
+    current_covers: Sequence[Cover],
+    diff: CoverDiff,
+    tokens_by_summary: dict[str, int],
     prunes: Iterable[Prune],
 ) -> SessionRecord:
-    """Put other covers and prunes in place and move the accounts; costs the spans that change, not the log."""
-    hidden, hidden_tools = _weight(connection, stored.pk, change.hidden)
-    shown, shown_tools = _weight(connection, stored.pk, change.shown)
-    saved = _insert_prunes(connection, stored.pk, prunes, visible(change.covers, stored.record.last_seq))
-    after = folded(
+    """Replace covers, insert prunes and update the accounts. The cost depends on the changed spans, not on the log."""
+    hidden, hidden_tools = _span_tokens(connection, stored.pk, diff.hidden)
+    shown, shown_tools = _span_tokens(connection, stored.pk, diff.shown)
+    saved = _insert_prunes(connection, stored.pk, prunes, visible_spans(diff.covers, stored.record.last_seq))
+    after = accounts_after_fold(
         stored.record,
         message_tokens=shown - hidden - saved,
         tool_tokens=shown_tools - hidden_tools - saved,
-        summary_tokens=sum(weights[cover.summary_id] for cover in change.covers if cover.summary_id is not None),
+        summary_tokens=sum(
+            tokens_by_summary[cover.summary_id] for cover in diff.covers if cover.summary_id is not None
+        ),
     )
-    _replace_covers(connection, stored.pk, current, change.covers)
+    _replace_covers(connection, stored.pk, current_covers, diff.covers)
     save_accounts(connection, stored.pk, after)
     return after
 
 
-def _weight(connection: sqlite3.Connection, session_pk: int, spans: Sequence[Span]) -> tuple[int, int]:
-    """Tokens, and tool tokens, that messages in `spans` take while they are shown."""
+def _span_tokens(connection: sqlite3.Connection, session_pk: int, spans: Sequence[Span]) -> tuple[int, int]:
+    """Return the tokens and tool tokens of the messages in `spans`, with their prunes applied."""
     if not spans:
         return 0, 0
     encoded = json.dumps(spans)
     parameters = {"session_pk": session_pk, "spans": encoded}
     tokens, tool_tokens = connection.execute(sql("tokens_in_spans"), parameters).fetchone()
-    saved = sum(prune.tokens_saved for prune in prunes_in(connection, session_pk, encoded))
+    saved = sum(prune.tokens_saved for prune in load_prunes(connection, session_pk, encoded))
     return tokens - saved, tool_tokens - saved
 
 
 def _insert_prunes(
     connection: sqlite3.Connection, session_pk: int, prunes: Iterable[Prune], shown: Sequence[Span]
 ) -> int:
-    """Tokens that the new ones among `prunes` save in the stretches that are shown."""
+    """Insert prunes. Returns the tokens that the new ones save inside the shown spans."""
     saved = 0
     for prune in prunes:
         row = (session_pk, prune.seq, prune.part_index, prune.tokens_saved)
@@ -219,9 +220,9 @@ def _insert_prunes(
 def _replace_covers(
     connection: sqlite3.Connection, session_pk: int, before: Iterable[Cover], after: Iterable[Cover]
 ) -> None:
-    gone, new = set(before) - set(after), set(after) - set(before)
-    connection.executemany(sql("delete_cover"), [(session_pk, cover.first_seq) for cover in gone])
-    connection.executemany(sql("insert_cover"), [{"session_pk": session_pk, **asdict(cover)} for cover in new])
+    removed, added = set(before) - set(after), set(after) - set(before)
+    connection.executemany(sql("delete_cover"), [(session_pk, cover.first_seq) for cover in removed])
+    connection.executemany(sql("insert_cover"), [{"session_pk": session_pk, **asdict(cover)} for cover in added])
 
 
 def _insert_summary(connection: sqlite3.Connection, session_pk: int, summary: Summary, spans: Sequence[Span]) -> None:
@@ -235,17 +236,15 @@ def _insert_summary(connection: sqlite3.Connection, session_pk: int, summary: Su
         connection.execute(sql("insert_child_edges"), {**parameters, "children": json.dumps(summary.child_ids)})
 
 
-def _summaries(
-    connection: sqlite3.Connection, stored: StoredSession, ids: Sequence[str], where: str
-) -> dict[str, Summary]:
+def _load_summaries(connection: sqlite3.Connection, stored: StoredSession, ids: Sequence[str]) -> dict[str, Summary]:
     if not ids:
         return {}
     rows = connection.execute(sql("summaries_by_id"), {"session_pk": stored.pk, "ids": json.dumps(ids)})
-    return {row[0]: summary_from_row(stored.record.id, row, where) for row in rows}
+    return {row[0]: summary_from_row(stored.record.id, row) for row in rows}
 
 
-def _lies(connection: sqlite3.Connection, session_pk: int, ids: Iterable[str]) -> dict[str, tuple[Span, int]]:
-    """Span and tokens of those of the summaries that exist."""
+def _summary_spans(connection: sqlite3.Connection, session_pk: int, ids: Iterable[str]) -> dict[str, tuple[Span, int]]:
+    """Load the span and token count of each of these summaries that exists."""
     parameters = {"session_pk": session_pk, "ids": json.dumps(sorted(ids))}
     rows = connection.execute(sql("summary_spans"), parameters)
     return {key: ((first_seq, last_seq), token_count) for key, first_seq, last_seq, token_count in rows}

@@ -1,10 +1,9 @@
-"""One database, one connection, one thread; every transaction is one plain function on that thread.
+"""One database, one connection, one thread: every transaction is one plain function that runs on that thread.
 
-Writes that wait at the same time share a transaction: its commit costs more than most of them. If one of them fails, all
-are undone and each runs again alone, so that every caller sees exactly its own outcome.
+Writes that wait at the same time share a transaction, because a commit costs more than most writes. If one of them fails,
+all are rolled back and each runs again alone, so every caller sees exactly its own outcome.
 
-The thread and its queue are aiosqlite's. Functions go straight into the queue: its own `_execute` answers through the
-calling event loop and ends the thread for everybody if that loop was closed in the meantime.
+This is the only module that uses aiosqlite, and the only one that uses its private attributes.
 """
 
 from __future__ import annotations
@@ -18,23 +17,35 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
 
 from mnesis.config import StoreConfig
-from mnesis.errors import ForkedStoreError, MnesisStoreError, StoreBusyError, StoreReplacedError
+from mnesis.errors import (
+    ConfigurationError,
+    ForkedStoreError,
+    MnesisStoreError,
+    NotFoundError,
+    StoreBusyError,
+    StoreReplacedError,
+    StoreThreadError,
+)
+from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite.connect import busy_timeout_ms, open_connection
-from mnesis.store.sqlite.translate_errors import translated
+from mnesis.store.sqlite.translate_errors import translate_error
 
 T = TypeVar("T")
 P = ParamSpec("P")
 Transaction = Callable[[sqlite3.Connection], T]
-Answer = Callable[[Any, BaseException | None], None]
+Callback = Callable[[Any, BaseException | None], None]
 
-MAX_BATCH = 32
-"""Writes that share a transaction at most; it keeps the time other processes wait for them to a few milliseconds."""
+AIOSQLITE_RANGE = ">=0.22.1,<0.23"
+"""The versions whose queue and thread `_Worker` can use; the same range as in pyproject.toml."""
+MAX_BATCH_WRITES = 32
+"""Writes in one shared transaction at most, so that other processes wait only a few milliseconds for it."""
 
 
 class Database:
@@ -45,181 +56,301 @@ class Database:
         self._config = config
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._worker: aiosqlite.Connection | None = None
-        self._connection: sqlite3.Connection | None = None
-        self._waiting: list[tuple[Transaction[Any], Answer]] = []
-        self._identity: tuple[int, int] | None = None
+        self._worker: _Worker | None = None
 
     async def open(self) -> None:
-        """Connect; repeated calls do nothing. Raises one of the typed store errors."""
+        """Connect. Does nothing if already open.
+
+        Raises one of the typed store errors, and `ConfigurationError` if the installed aiosqlite cannot be used.
+        """
         self._refuse_fork()
         with self._lock:
-            if self._worker is None:
-                self._worker = _started_worker(self.path)
-        await _answered(self._post, self._connect)
+            if self._worker is None or self._worker.has_ended:
+                self._worker = _Worker(self.path)
+        try:
+            await self._run(_do_nothing)  # an incompatible aiosqlite ends its thread after the first job
+            await self._run(self._connect)
+        except StoreThreadError as error:
+            raise _incompatible_aiosqlite("its thread ended after the first job") from error
 
     async def close(self) -> None:
-        """Disconnect once everything asked for before is done; quiet if not open, and in a forked child."""
+        """Disconnect after all earlier calls are done. Does nothing if not open, or in a forked child."""
         if os.getpid() != self._pid:
             return
         with self._lock:
             worker, self._worker = self._worker, None
-        if worker is not None:
-            await _answered(partial(_put, worker), partial(self._disconnect, worker))
+        if worker is not None and not worker.has_ended:
+            await _submit_and_wait(worker.submit, worker.close_and_stop)
 
     async def write(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `function` between BEGIN IMMEDIATE and COMMIT: wholly or not at all. Errors come out typed.
+        """Run `function` between BEGIN IMMEDIATE and COMMIT: completely or not at all. Raises typed errors.
 
-        It may be undone and run again before it is answered: it must not change anything but the database.
+        It may be rolled back and run again before the call returns, so it must change nothing but the database.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._post_write(partial(_on_connection, function, args, kwargs), partial(_settle_in_loop, loop, future))
+        transaction = partial(_call_with_connection, function, args, kwargs)
+        self._enqueue_write(transaction, partial(_settle_in_loop, loop, future))
         return await future
 
     async def read(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `function` on one state of the database."""
-        return await _answered(self._post, partial(self._read, partial(_on_connection, function, args, kwargs)))
+        """Run `function` on one consistent state of the database. Raises typed errors."""
+        return await self._run(partial(self._read, partial(_call_with_connection, function, args, kwargs)))
 
-    def read_now(
+    def read_blocking(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`read` for plain code, whether or not an event loop runs in this thread: it waits for the answer."""
+        """Do the same as `read`, but block the calling thread, whether or not an event loop runs in it."""
         future: Future[T] = Future()
-        self._post(
-            _Call(partial(self._read, partial(_on_connection, function, args, kwargs)), partial(_settle, future))
-        )
+        transaction = partial(_call_with_connection, function, args, kwargs)
+        self._enqueue(partial(self._read, transaction), partial(_settle, future))
         return future.result()
 
-    async def empty_journal(self) -> None:
-        """Move the write-ahead log into the database and truncate it, as far as readers allow at once."""
-        await _answered(self._post, self._empty_journal)
+    async def checkpoint_wal(self) -> None:
+        """Move the write-ahead log into the database and truncate it, as far as readers permit without waiting."""
+        await self._run(self._checkpoint_wal)
 
     def __del__(self) -> None:
-        if self._worker is None or os.getpid() != self._pid:
+        if self._worker is None or self._worker.has_ended or os.getpid() != self._pid:
             return
-        _put(self._worker, partial(_shut, self._worker, self._connection))
-        if self._connection is not None:
+        was_connected = self._worker.connection is not None
+        with suppress(StoreThreadError):
+            self._worker.submit(_Job(self._worker.close_and_stop, _ignore_result))
+        if was_connected:
             warnings.warn(f"{self.path} was never closed", ResourceWarning, stacklevel=1)
 
-    def _post(self, call: Callable[[], None]) -> None:
+    async def _run(self, function: Callable[[_Worker], T]) -> T:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._enqueue(function, partial(_settle_in_loop, loop, future))
+        return await future
+
+    def _enqueue(self, function: Callable[[_Worker], Any], callback: Callback) -> None:
         self._refuse_fork()
         with self._lock:
-            _put(self._started(), call)
+            worker = self._running_worker()
+            worker.submit(_Job(partial(function, worker), callback))
 
-    def _started(self) -> aiosqlite.Connection:
+    def _running_worker(self) -> _Worker:
         if self._worker is None:
-            raise MnesisStoreError(f"the database {self.path} is not open; call open() first")
+            raise self._not_open_error()
         return self._worker
 
-    def _post_write(self, function: Transaction[Any], answer: Answer) -> None:
+    def _not_open_error(self) -> MnesisStoreError:
+        return MnesisStoreError(f"the database {self.path} is not open; call open() first")
+
+    def _enqueue_write(self, function: Transaction[Any], callback: Callback) -> None:
         self._refuse_fork()
         with self._lock:
-            worker = self._started()
-            self._waiting.append((function, answer))
-            _put(worker, _Call(self._write_waiting, _unheard))
+            worker = self._running_worker()
+            worker.submit(_Job(partial(self._run_pending_writes, worker), partial(self._fail_pending_writes, worker)))
+            worker.pending_writes.append((function, callback))
 
-    def _write_waiting(self) -> None:
+    def _run_pending_writes(self, worker: _Worker) -> None:
         with self._lock:
-            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-        if len(batch) > 1 and self._write_together(batch):
+            batch = worker.pending_writes[:MAX_BATCH_WRITES]
+            worker.pending_writes = worker.pending_writes[MAX_BATCH_WRITES:]
+        if len(batch) > 1 and self._write_batch(batch, worker):
             return
-        for function, answer in batch:
-            _Call(partial(self._write, function), answer)()
+        for function, callback in batch:
+            _Job(partial(self._write, function, worker), callback)()
 
-    def _write_together(self, batch: Sequence[tuple[Transaction[Any], Answer]]) -> bool:
-        """Whether all of them have their answer now."""
+    def _fail_pending_writes(self, worker: _Worker, result: Any, error: BaseException | None) -> None:
+        """Report `error`, if there is one, to every write that still waits."""
+        if error is None:
+            return
+        with self._lock:
+            writes, worker.pending_writes = worker.pending_writes, []
+        for _, callback in writes:
+            callback(None, error)
+
+    def _write_batch(self, batch: Sequence[tuple[Transaction[Any], Callback]], worker: _Worker) -> bool:
+        """Run several writes in one transaction. Returns whether each of them has its outcome."""
         try:
-            results = self._write(lambda connection: [function(connection) for function, _ in batch])
+            results = self._write(lambda connection: [function(connection) for function, _ in batch], worker)
         except StoreBusyError as error:
-            for _, answer in batch:
-                answer(None, error)
+            for _, callback in batch:
+                callback(None, error)
             return True
-        except Exception:  # each of them runs again alone, and its own error reaches its caller
+        except BaseException:  # each write runs again alone, and its own error reaches its caller
             return False
-        for (_, answer), result in zip(batch, results, strict=True):
-            answer(result, None)
+        for (_, callback), result in zip(batch, results, strict=True):
+            callback(result, None)
         return True
 
     def _refuse_fork(self) -> None:
         if os.getpid() != self._pid:
             raise ForkedStoreError(
-                f"{self.path} was opened by process {self._pid} and this is its child {os.getpid()}; make a store of"
-                " its own here",
+                f"{self.path} was opened by process {self._pid}, and this is its child {os.getpid()}; create a new store"
+                " in the child",
                 db_path=self.path,
             )
 
-    def _connect(self) -> None:
-        if self._connection is None:
-            self._connection = self._translating(partial(open_connection, self.path, self._config))
-            self._identity = _identity(self.path)
+    def _connect(self, worker: _Worker) -> None:
+        if worker.connection is None:
+            worker.connection = self._translate_errors(partial(open_connection, self.path, self._config))
+            worker.file_identity = _file_identity(self.path)
 
-    def _disconnect(self, worker: aiosqlite.Connection) -> None:
-        connection, self._connection = self._connection, None
-        _shut(worker, connection)
+    def _connection_of(self, worker: _Worker) -> sqlite3.Connection:
+        if worker.connection is None:
+            raise self._not_open_error()
+        return worker.connection
 
-    def _connected(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise MnesisStoreError(f"the database {self.path} is not open; call open() first")
-        return self._connection
-
-    def _write(self, function: Transaction[T]) -> T:
-        connection = self._connected()
-        if _identity(self.path) != self._identity:
+    def _write(self, function: Transaction[T], worker: _Worker) -> T:
+        connection = self._connection_of(worker)
+        if _file_identity(self.path) != worker.file_identity:
             raise StoreReplacedError(
-                f"{self.path} was moved, deleted or replaced while it was open; a write would be lost. Open it again",
+                f"{self.path} was moved, deleted or replaced while it was open, so a write would be lost; open it again",
                 db_path=self.path,
             )
-        return self._translating(partial(_transaction, connection, "BEGIN IMMEDIATE", function))
+        return self._translate_errors(partial(_run_transaction, connection, "BEGIN IMMEDIATE", function))
 
-    def _read(self, function: Transaction[T]) -> T:
-        return self._translating(partial(_transaction, self._connected(), "BEGIN", function))
+    def _read(self, function: Transaction[T], worker: _Worker) -> T:
+        return self._translate_errors(partial(_run_transaction, self._connection_of(worker), "BEGIN", function))
 
-    def _empty_journal(self) -> None:
-        connection = self._connected()
+    def _checkpoint_wal(self, worker: _Worker) -> None:
+        connection = self._connection_of(worker)
         connection.execute("PRAGMA busy_timeout = 0")
         try:
-            self._translating(lambda: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+            self._translate_errors(lambda: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         finally:
             connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms(self._config)}")
 
-    def _translating(self, function: Callable[[], T]) -> T:
+    def _translate_errors(self, function: Callable[[], T]) -> T:
+        """Call `function`. Errors of SQLite become typed errors, and errors about an id name this database."""
         try:
             return function()
-        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
-            raise translated(error, self.path) from error
+        except NotFoundError as error:
+            error.location = error.location or str(self.path)
+            raise
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError, DamagedValueError) as error:
+            raise translate_error(error, self.path) from error
 
 
-class _Call:
-    """A function in the queue. It lets go of what it holds once it ran: the waiting thread keeps its last call."""
+class _Worker:
+    """A thread that runs jobs one after another: the thread and the queue of an `aiosqlite.Connection`.
 
-    __slots__ = ("_answer", "_function")
+    Jobs go straight into its private queue as `(None, job)`. The public methods of aiosqlite would answer through the
+    calling event loop, and end the thread for every other caller if that loop was closed in the meantime.
+    If the thread ends, every job that waits fails with `StoreThreadError`.
+    """
 
-    def __init__(self, function: Callable[[], Any], answer: Answer) -> None:
+    def __init__(self, path: Path) -> None:
+        self.connection: sqlite3.Connection | None = None
+        """Created, used and closed on the thread only, like `file_identity`."""
+        self.file_identity: tuple[int, int] | None = None
+        self.pending_writes: list[tuple[Transaction[Any], Callback]] = []
+        self.has_ended = False
+        self._path = path
+        self._lock = threading.Lock()
+        self._jobs: dict[_Job, None] = {}
+        self._source = aiosqlite.connect(path)
+        _check_aiosqlite(self._source)
+        thread = self._source._thread
+        self._run_jobs = thread.run
+        thread.run = self._run_until_end  # type: ignore[method-assign]  # the one way to notice that the thread ends
+        thread.daemon = True
+        thread.start()
+
+    def submit(self, job: _Job) -> None:
+        """Add a job to the queue. Raises `StoreThreadError` if the thread has ended."""
+        with self._lock:
+            if self.has_ended:
+                raise self._ended_error()
+            self._jobs[job] = None
+            self._source._tx.put_nowait((None, partial(self._run_job, job)))
+
+    def close_and_stop(self) -> None:
+        """Close the connection and end the thread. Runs on the thread, where aiosqlite finds no event loop to answer to."""
+        self._close_connection()
+        self._source.stop()
+
+    def _run_job(self, job: _Job) -> None:
+        try:
+            job()
+        finally:
+            self._jobs.pop(job, None)
+
+    def _run_until_end(self) -> None:
+        try:
+            self._run_jobs()
+        finally:
+            with self._lock:
+                self.has_ended = True
+                jobs, self._jobs = self._jobs, {}
+            for job in jobs:
+                job.fail(self._ended_error())
+            self._close_connection()
+
+    def _close_connection(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+    def _ended_error(self) -> StoreThreadError:
+        return StoreThreadError(
+            f"the thread of the database {self._path} ended unexpectedly; close the database and open it again",
+            db_path=self._path,
+        )
+
+
+def _check_aiosqlite(connection: aiosqlite.Connection) -> None:
+    """Raise `ConfigurationError` if the private attributes that `_Worker` uses are missing or different."""
+    if not isinstance(getattr(connection, "_thread", None), threading.Thread):
+        raise _incompatible_aiosqlite("Connection._thread is not a thread")
+    if not callable(getattr(getattr(connection, "_tx", None), "put_nowait", None)):
+        raise _incompatible_aiosqlite("Connection._tx is not a queue")
+
+
+def _incompatible_aiosqlite(reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"aiosqlite {version('aiosqlite')} cannot be used: {reason}. mnesis needs aiosqlite{AIOSQLITE_RANGE};"
+        f' run pip install "aiosqlite{AIOSQLITE_RANGE}"'
+    )
+
+
+class _Job:
+    """A function in the queue and the callback for its outcome, which is called exactly once.
+
+    It drops its references once it ran, because the waiting thread keeps the last job.
+    """
+
+    __slots__ = ("_callback", "_function")
+
+    def __init__(self, function: Callable[[], Any], callback: Callback) -> None:
         self._function: Callable[[], Any] | None = function
-        self._answer: Answer | None = answer
+        self._callback: Callback | None = callback
 
     def __call__(self) -> None:
-        function, answer = self._function, self._answer
-        self._function = self._answer = None
-        if function is None or answer is None:
+        function, self._function = self._function, None
+        if function is None:
             return
         try:
             result = function()
-        except BaseException as error:  # belongs to whoever asked; this thread serves the others
-            answer(None, error)
+        except BaseException as error:  # belongs to the caller of this job; the thread serves the others
+            self._report(None, error)
         else:
-            answer(result, None)
+            self._report(result, None)
+
+    def fail(self, error: BaseException) -> None:
+        """Report `error`, unless an outcome was reported already."""
+        self._function = None
+        self._report(None, error)
+
+    def _report(self, result: Any, error: BaseException | None) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback(result, error)
 
 
-async def _answered(post: Callable[[Callable[[], None]], None], function: Callable[[], T]) -> T:
+async def _submit_and_wait(submit: Callable[[_Job], None], function: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
-    post(_Call(function, partial(_settle_in_loop, loop, future)))
+    submit(_Job(function, partial(_settle_in_loop, loop, future)))
     return await future
 
 
@@ -230,8 +361,12 @@ def _settle_in_loop(
         loop.call_soon_threadsafe(_settle, future, result, error)
 
 
-def _unheard(result: Any, error: BaseException | None) -> None:
-    """The answer of a call that nobody waits for."""
+def _do_nothing(worker: _Worker) -> None:
+    """The first job of a thread, which shows that the thread works."""
+
+
+def _ignore_result(result: Any, error: BaseException | None) -> None:
+    """The callback of a job that nobody waits for."""
 
 
 def _settle(future: asyncio.Future[Any] | Future[Any], result: Any, error: BaseException | None) -> None:
@@ -243,44 +378,26 @@ def _settle(future: asyncio.Future[Any] | Future[Any], result: Any, error: BaseE
         future.set_exception(error)
 
 
-def _started_worker(path: Path) -> aiosqlite.Connection:
-    worker = aiosqlite.connect(path)
-    worker._thread.daemon = True
-    worker._thread.start()
-    return worker
-
-
-def _put(worker: aiosqlite.Connection, call: Callable[[], None]) -> None:
-    worker._tx.put_nowait((None, call))
-
-
-def _shut(worker: aiosqlite.Connection, connection: sqlite3.Connection | None) -> None:
-    """Runs on the worker's thread, where `stop` finds no event loop to answer to."""
-    if connection is not None:
-        connection.close()
-    worker.stop()
-
-
-def _transaction(connection: sqlite3.Connection, begin: str, function: Transaction[T]) -> T:
+def _run_transaction(connection: sqlite3.Connection, begin: str, function: Transaction[T]) -> T:
     connection.execute(begin)
     try:
         result = function(connection)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
-            with suppress(sqlite3.Error):  # the first error tells more
+            with suppress(sqlite3.Error):  # the first error says more
                 connection.execute("ROLLBACK")
         raise
     return result
 
 
-def _on_connection(
+def _call_with_connection(
     function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], connection: sqlite3.Connection
 ) -> T:
     return function(connection, *args, **kwargs)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _file_identity(path: Path) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except OSError:

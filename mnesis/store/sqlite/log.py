@@ -1,4 +1,4 @@
-"""Transactions on the log: appending and reading messages and turns."""
+"""Transactions on the log: append and read messages, turns and file references."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterable, Sequence
 from mnesis.errors import MessageNotFoundError
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
-from mnesis.store.accounting import file_ids, grown, refuse_other_content, with_compactions
-from mnesis.store.base import Append, Appended
+from mnesis.store.accounting import accounts_after_append, attach_compactions, file_ids, refuse_other_content
+from mnesis.store.base import Append, AppendResult
 from mnesis.store.codec import EncodedMessage
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
     Row,
     StoredSession,
-    compactions_of,
+    load_compactions,
+    load_session,
     message_from_row,
     message_row,
     save_accounts,
-    stored_session,
     turn_from_row,
     turn_row,
 )
@@ -29,22 +29,26 @@ END_OF_LOG = 2**63 - 1
 
 
 def append(
-    connection: sqlite3.Connection, session_id: str, append: Append, encoded: Sequence[EncodedMessage], where: str
-) -> Appended:
-    """Insert messages and snapshot and move the accounts, or find all of it done already."""
-    stored = stored_session(connection, session_id, where)
+    connection: sqlite3.Connection, session_id: str, append: Append, encoded: Sequence[EncodedMessage]
+) -> AppendResult:
+    """Insert messages and a turn snapshot and update the accounts. Does nothing if all of it is stored already."""
+    stored = load_session(connection, session_id)
     present = _rows_by_id(connection, stored.pk, [message.id for message in encoded])
     if present:
-        return _repeated(connection, stored, encoded, present, where)
-    after, snapshot = grown(stored.record, append)
+        return _repeat_append(connection, stored, encoded, present)
+    after, snapshot = accounts_after_append(stored.record, append)
     first_seq = stored.record.last_seq + 1
     connection.executemany(
         sql("insert_message"),
         [message_row(stored.pk, seq, message) for seq, message in enumerate(encoded, first_seq)],
     )
-    files = [(stored.pk, seq, name) for seq, each in enumerate(append.messages, first_seq) for name in file_ids(each)]
-    if files:
-        connection.executemany(sql("insert_file_ref"), files)
+    references = [
+        (stored.pk, seq, content_id)
+        for seq, message in enumerate(append.messages, first_seq)
+        for content_id in file_ids(message)
+    ]
+    if references:
+        connection.executemany(sql("insert_file_ref"), references)
     if snapshot is not None:
         connection.execute(sql("insert_turn"), turn_row(stored.pk, snapshot))
     save_accounts(connection, stored.pk, after)
@@ -52,27 +56,25 @@ def append(
         message.model_copy(update={"session_id": session_id, "seq": seq})
         for seq, message in enumerate(append.messages, first_seq)
     )
-    return Appended(after, messages, snapshot)
+    return AppendResult(after, messages, snapshot)
 
 
 def _rows_by_id(connection: sqlite3.Connection, session_pk: int, ids: Iterable[str]) -> list[Row]:
-    """Those of the messages that are stored, in order of the log."""
-    found = (connection.execute(sql("message_by_id"), (session_pk, name)).fetchone() for name in ids)
-    return sorted(row for row in found if row is not None)
+    """Load the rows of those messages that are stored, in log order."""
+    rows = (connection.execute(sql("message_by_id"), (session_pk, message_id)).fetchone() for message_id in ids)
+    return sorted(row for row in rows if row is not None)
 
 
-def _repeated(
+def _repeat_append(
     connection: sqlite3.Connection,
     stored: StoredSession,
     encoded: Sequence[EncodedMessage],
     present: Sequence[Row],
-    where: str,
-) -> Appended:
-    found = [EncodedMessage(*row[1:]) for row in present]
-    refuse_other_content(encoded, found)
-    messages = tuple(message_from_row(stored.record.id, row, where) for row in present)
+) -> AppendResult:
+    refuse_other_content(encoded, [EncodedMessage(*row[1:]) for row in present])
+    messages = tuple(message_from_row(stored.record.id, row) for row in present)
     row = connection.execute(sql("turn_at"), {"session_pk": stored.pk, "seq": messages[-1].seq}).fetchone()
-    return Appended(stored.record, messages, turn_from_row(row) if row else None, fresh=False)
+    return AppendResult(stored.record, messages, turn_from_row(row) if row else None, is_new=False)
 
 
 def page(
@@ -81,10 +83,9 @@ def page(
     after_seq: int,
     until_seq: int | None,
     limit: int | None,
-    where: str,
 ) -> list[Message]:
-    """A stretch of the log."""
-    stored = stored_session(connection, session_id, where)
+    """Load a range of the log."""
+    stored = load_session(connection, session_id)
     parameters = {
         "session_pk": stored.pk,
         "after_seq": after_seq,
@@ -92,38 +93,38 @@ def page(
         "limit": NO_LIMIT if limit is None else limit,
     }
     rows = connection.execute(sql("messages_page"), parameters)
-    return [message_from_row(session_id, row, where) for row in rows]
+    return [message_from_row(session_id, row) for row in rows]
 
 
-def message(connection: sqlite3.Connection, session_id: str, message_id: str, where: str) -> Message:
-    """One message."""
-    stored = stored_session(connection, session_id, where)
+def message(connection: sqlite3.Connection, session_id: str, message_id: str) -> Message:
+    """Load one message. Raises `MessageNotFoundError`."""
+    stored = load_session(connection, session_id)
     try:
         rows = _rows_by_id(connection, stored.pk, [message_id])
     except UnicodeEncodeError:
         rows = []
     if not rows:
-        raise MessageNotFoundError(message_id, where=f"session {session_id!r}")
-    return message_from_row(session_id, rows[0], where)
+        raise MessageNotFoundError(message_id, location=f"session {session_id!r}")
+    return message_from_row(session_id, rows[0])
 
 
-def turns(connection: sqlite3.Connection, session_id: str, where: str) -> list[TurnSnapshot]:
-    """All snapshots, with the compactions they set off."""
-    stored = stored_session(connection, session_id, where)
-    found = connection.execute(sql("turns"), {"session_pk": stored.pk})
-    return with_compactions([turn_from_row(row) for row in found], compactions_of(connection, stored.pk))
+def turns(connection: sqlite3.Connection, session_id: str) -> list[TurnSnapshot]:
+    """Load all turn snapshots, each with the compaction it triggered."""
+    stored = load_session(connection, session_id)
+    rows = connection.execute(sql("turns"), {"session_pk": stored.pk})
+    return attach_compactions([turn_from_row(row) for row in rows], load_compactions(connection, stored.pk))
 
 
-def compactions(connection: sqlite3.Connection, session_id: str, where: str) -> list[CompactionResult]:
-    """What all sweeps did."""
-    return compactions_of(connection, stored_session(connection, session_id, where).pk)
+def compactions(connection: sqlite3.Connection, session_id: str) -> list[CompactionResult]:
+    """Load the results of all compactions, oldest first."""
+    return load_compactions(connection, load_session(connection, session_id).pk)
 
 
 def file_references(
-    connection: sqlite3.Connection, session_id: str | None, content_id: str | None, where: str
+    connection: sqlite3.Connection, session_id: str | None, content_id: str | None
 ) -> list[FileReference]:
-    """Which messages refer to which stored files."""
-    session_pk = None if session_id is None else stored_session(connection, session_id, where).pk
+    """Load the references of messages to stored files, of one session or to one file if given."""
+    session_pk = None if session_id is None else load_session(connection, session_id).pk
     statement = {
         (False, False): "file_refs",
         (True, False): "file_refs_of_session",

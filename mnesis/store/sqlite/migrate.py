@@ -1,4 +1,4 @@
-"""Numbered scripts that bring a database to the newest schema, each committed together with its number."""
+"""Numbered migration scripts, each committed together with its schema version."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pathlib import Path
 from mnesis.errors import CorruptStoreError, SchemaTooNewError
 
 APPLICATION_ID = 1_835_951_475
-"""Marks our files in their header ("mnes")."""
+"""Identifies mnesis databases in the file header; the ASCII codes of "mnes"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One script. `version` is the schema's number once it ran; they count from 1 without gaps."""
+    """One migration script. `version` is the schema version after it; versions count from 1 without gaps."""
 
     version: int
     sql: str
@@ -28,58 +28,58 @@ class Migration:
 
 @cache
 def migrations() -> tuple[Migration, ...]:
-    """The scripts that ship with the library, in order."""
+    """Return the scripts that ship with the library, in order."""
     folder = files("mnesis.store.sqlite").joinpath("migrations")
-    found = [(re.match(r"(\d+)_.*\.sql$", entry.name), entry) for entry in folder.iterdir()]
+    entries = [(re.match(r"(\d+)_.*\.sql$", entry.name), entry) for entry in folder.iterdir()]
     return tuple(
         sorted(
-            (Migration(int(match[1]), entry.read_text(encoding="utf-8")) for match, entry in found if match),
+            (Migration(int(match[1]), entry.read_text(encoding="utf-8")) for match, entry in entries if match),
             key=lambda migration: migration.version,
         )
     )
 
 
 def refuse_foreign(connection: sqlite3.Connection, path: Path, scripts: Sequence[Migration] | None = None) -> int:
-    """The schema's version, 0 for an empty file; changes nothing.
+    """Return the schema version of a database, 0 for an empty file. Changes nothing.
 
-    Raises `CorruptStoreError` for a database that is not ours and `SchemaTooNewError` for one that a newer release wrote.
+    Raises `CorruptStoreError` if it is not a mnesis database, and `SchemaTooNewError` if a newer release wrote it.
     """
     scripts = migrations() if scripts is None else scripts
-    version, application_id, objects = _identified(connection)
+    version, application_id, objects = _read_identity(connection)
     is_empty = version == 0 and application_id == 0 and objects == 0
     if application_id != APPLICATION_ID and not is_empty:
         raise CorruptStoreError(
-            f"{path} is an SQLite database of something else (application id {application_id}, version {version},"
-            f" {objects} objects); it was left as it is. Give another db_path",
+            f"{path} is not a mnesis database but another SQLite database (application id {application_id}, version"
+            f" {version}, {objects} objects). It was not changed; pass another db_path",
             db_path=path,
         )
     if version > scripts[-1].version:
         raise SchemaTooNewError(
-            f"{path} has schema {version}; this release knows {scripts[-1].version}. It was left as it is;"
-            " upgrade mnesis",
+            f"{path} has schema version {version}; this release supports up to {scripts[-1].version}. It was not"
+            " changed; upgrade mnesis",
             db_path=path,
-            found=version,
-            supported=scripts[-1].version,
+            found_version=version,
+            supported_version=scripts[-1].version,
         )
     return version
 
 
-def _identified(connection: sqlite3.Connection) -> tuple[int, int, int]:
-    """Version, application id and number of objects at one moment: another process may be making the database."""
+def _read_identity(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Read version, application id and number of objects in one transaction: another process may be creating them."""
     connection.execute("BEGIN")
     try:
         version = schema_version(connection)
         application_id = connection.execute("PRAGMA application_id").fetchone()[0]
         return version, application_id, connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     finally:
-        if connection.in_transaction:  # SQLite ends it itself where the file is damaged
+        if connection.in_transaction:  # SQLite itself ends it if the file is damaged
             connection.execute("ROLLBACK")
 
 
 def migrate(connection: sqlite3.Connection, path: Path, scripts: Sequence[Migration] | None = None) -> None:
-    """Apply what is missing. Several processes may do this at once; each script runs in one of them.
+    """Apply the missing scripts. Several processes may do this at once; each script runs in only one of them.
 
-    A database of an older version is copied to `<name>.v<version>.backup` beside it first.
+    A database of an older version is first copied to `<name>.v<version>.backup` in the same directory.
     """
     scripts = migrations() if scripts is None else scripts
     version = schema_version(connection)
@@ -91,7 +91,7 @@ def migrate(connection: sqlite3.Connection, path: Path, scripts: Sequence[Migrat
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """The number of the last script that ran on this database."""
+    """Return the number of the last script that ran on this database."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
@@ -99,18 +99,18 @@ def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         if schema_version(connection) < migration.version:
-            for statement in _statements(migration.sql):
+            for statement in _split_statements(migration.sql):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {migration.version}")
         connection.execute("COMMIT")
     except BaseException:
-        with suppress(sqlite3.Error):  # the first error tells more
+        with suppress(sqlite3.Error):  # the first error says more
             connection.execute("ROLLBACK")
         raise
 
 
-def _statements(script: str) -> Iterator[str]:
-    """Statements one by one: `executescript` would commit the transaction that guards them."""
+def _split_statements(script: str) -> Iterator[str]:
+    """Yield the statements of a script: `executescript` would commit the transaction around them."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

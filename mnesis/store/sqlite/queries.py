@@ -1,4 +1,4 @@
-"""The named statements of `queries.sql`, read once, at first use."""
+"""The named statements of `queries.sql`, read once, on first use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement, its name and what it is for."""
+    """One SQL statement with its name and purpose."""
 
     name: str
     purpose: str
@@ -18,19 +18,19 @@ class Statement:
 
 
 def sql(name: str) -> str:
-    """The text of a statement."""
+    """Return the text of a statement."""
     return statements()[name].sql
 
 
 @cache
 def statements() -> Mapping[str, Statement]:
-    """Every statement of the store, by name."""
+    """Return every statement of the store, by name."""
     text = files("mnesis.store.sqlite").joinpath("queries.sql").read_text(encoding="utf-8")
     blocks = [block.strip() for block in text.split("\n-- ")[1:]]
-    return {statement.name: statement for statement in map(_parsed, blocks)}
+    return {statement.name: statement for statement in map(_parse, blocks)}
 
 
-def _parsed(block: str) -> Statement:
+def _parse(block: str) -> Statement:
     head, _, body = block.partition("\n")
     name, _, purpose = head.partition(": ")
     return Statement(name, purpose, body.strip().removesuffix(";"))

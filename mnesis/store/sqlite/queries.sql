@@ -1,6 +1,6 @@
--- Every statement of the store. A line "-- name: what it is for" starts each one.
+-- Every statement of the store. Each starts with a line "-- name: purpose".
 
--- insert_session: a new session's name and settings; nothing happens if the id is taken
+-- insert_session: a new session's name and settings; does nothing if the id is taken
 INSERT INTO sessions (id, parent_id, created_at, profile)
 VALUES (:id, :parent_id, :created_at, CAST(:profile AS TEXT))
 ON CONFLICT (id) DO NOTHING;
@@ -26,7 +26,7 @@ UPDATE accounts SET
     cost = :cost
 WHERE session_pk = :session_pk;
 
--- update_profile: other settings for a session
+-- update_profile: change the settings of a session
 UPDATE sessions SET profile = CAST(:profile AS TEXT) WHERE pk = :session_pk;
 
 -- session: one session by its id
@@ -38,7 +38,7 @@ SELECT
 FROM sessions AS s JOIN accounts AS a ON a.session_pk = s.pk
 WHERE s.id = :id;
 
--- sessions_page: sessions by last use, newest first, from a place on
+-- sessions_page: sessions by last use, newest first, after a position
 SELECT
     s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB), a.updated_at, a.last_seq, a.turn_count,
     a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens, a.context_tokens, a.last_request_tokens,
@@ -69,30 +69,30 @@ SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count
 FROM messages
 WHERE session_pk = ? AND id = ?;
 
--- messages_page: a stretch of the log
+-- messages_page: a range of the log
 SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
 FROM messages
 WHERE session_pk = :session_pk AND seq > :after_seq AND seq <= :until_seq
 ORDER BY seq
 LIMIT :limit;
 
--- messages_in_spans: the messages of several stretches, given as [[first, last], …]
+-- messages_in_spans: the messages in several spans, given as [[first, last], …]
 SELECT m.seq, m.id, m.role, CAST(m.parts AS BLOB), CAST(m.meta AS BLOB), m.hash, m.token_count, m.tool_tokens, m.created_at
 FROM json_each(:spans) AS span CROSS JOIN messages AS m
 WHERE m.session_pk = :session_pk AND m.seq BETWEEN json_extract(span.value, '$[0]') AND json_extract(span.value, '$[1]');
 
--- tokens_in_spans: what the messages of several stretches weigh
+-- tokens_in_spans: the tokens of the messages in several spans
 SELECT coalesce(sum(m.token_count), 0), coalesce(sum(m.tool_tokens), 0)
 FROM json_each(:spans) AS span CROSS JOIN messages AS m
 WHERE m.session_pk = :session_pk AND m.seq BETWEEN json_extract(span.value, '$[0]') AND json_extract(span.value, '$[1]');
 
--- prunes_in_spans: the pruned outputs in several stretches
+-- prunes_in_spans: the pruned outputs in several spans
 SELECT p.seq, p.part_index, p.tokens_saved
 FROM json_each(:spans) AS span CROSS JOIN prunes AS p
 WHERE p.session_pk = :session_pk AND p.seq BETWEEN json_extract(span.value, '$[0]') AND json_extract(span.value, '$[1]')
 ORDER BY p.seq, p.part_index;
 
--- insert_prune: show an output as a marker; nothing happens if it is one already
+-- insert_prune: show an output as a marker; does nothing if it is one already
 INSERT INTO prunes (session_pk, seq, part_index, tokens_saved) VALUES (?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
@@ -115,35 +115,35 @@ SELECT c.first_seq, c.last_seq, s.id
 FROM context_covers AS c LEFT JOIN summaries AS s ON s.pk = c.summary_pk
 WHERE c.session_pk = :session_pk ORDER BY c.first_seq;
 
--- delete_cover: one cover gives way
+-- delete_cover: remove one cover
 DELETE FROM context_covers WHERE session_pk = ? AND first_seq = ?;
 
--- insert_cover: show a summary, or nothing, for a stretch
+-- insert_cover: cover a span with a summary, or hide it
 INSERT INTO context_covers (session_pk, first_seq, last_seq, summary_pk)
 VALUES (
     :session_pk, :first_seq, :last_seq, (SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :summary_id)
 );
 
--- insert_hidden_span: remember that a stretch was hidden on purpose
+-- insert_hidden_span: record that a span was hidden on purpose
 INSERT INTO hidden_spans (session_pk, first_seq, last_seq) VALUES (:session_pk, :first_seq, :last_seq);
 
 -- insert_summary: a new summary
 INSERT INTO summaries (session_pk, id, first_seq, last_seq, token_count, message_count, hash, body)
 VALUES (?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT));
 
--- insert_leaf_edges: tie a leaf to the messages of its stretches
+-- insert_leaf_edges: link a leaf to the messages of its spans
 INSERT INTO summary_messages (summary_pk, session_pk, seq)
 SELECT :summary_pk, m.session_pk, m.seq
 FROM json_each(:spans) AS span CROSS JOIN messages AS m
 WHERE m.session_pk = :session_pk AND m.seq BETWEEN json_extract(span.value, '$[0]') AND json_extract(span.value, '$[1]');
 
--- insert_child_edges: tie a condensed summary to its children, in order
+-- insert_child_edges: link a condensed summary to its children, in order
 INSERT INTO summary_children (parent_pk, position, child_pk)
 SELECT :summary_pk, child.key, s.pk
 FROM json_each(:children) AS child CROSS JOIN summaries AS s
 WHERE s.session_pk = :session_pk AND s.id = child.value;
 
--- summary_spans: where some summaries lie
+-- summary_spans: the spans of some summaries
 SELECT id, first_seq, last_seq, token_count
 FROM summaries
 WHERE session_pk = :session_pk AND id IN (SELECT value FROM json_each(:ids));
@@ -160,7 +160,7 @@ SELECT
 FROM summaries AS s
 WHERE s.session_pk = :session_pk AND s.id IN (SELECT value FROM json_each(:ids));
 
--- summaries: all summaries of a session in order of making, with their children
+-- summaries: all summaries of a session in order of creation, with their children
 SELECT
     s.id, s.first_seq, s.last_seq, s.token_count, s.message_count, s.hash, CAST(s.body AS BLOB),
     (
@@ -173,7 +173,7 @@ FROM summaries AS s
 WHERE s.session_pk = :session_pk
 ORDER BY s.pk;
 
--- covered_messages: the messages behind a summary, however deep
+-- covered_messages: the messages that a summary covers, however deep
 WITH RECURSIVE behind (pk) AS (
     SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :id
     UNION
@@ -188,19 +188,19 @@ page (seq) AS (
 SELECT m.seq, m.id, m.role, CAST(m.parts AS BLOB), CAST(m.meta AS BLOB), m.hash, m.token_count, m.tool_tokens, m.created_at
 FROM page CROSS JOIN messages AS m ON m.session_pk = :session_pk AND m.seq = page.seq;
 
--- insert_compaction: what a sweep did
+-- insert_compaction: the result of a sweep
 INSERT INTO compactions (session_pk, result) VALUES (:session_pk, CAST(:result AS TEXT));
 
--- compactions: what all sweeps did, oldest first
+-- compactions: the results of all sweeps, oldest first
 SELECT CAST(result AS BLOB) FROM compactions WHERE session_pk = :session_pk ORDER BY pk;
 
--- insert_interruption: a model call that gave no answer
+-- insert_interruption: a model call that gave no reply
 INSERT INTO interruptions (session_pk, body) VALUES (:session_pk, CAST(:body AS TEXT));
 
--- interruptions: calls that gave no answer, oldest first
+-- interruptions: model calls that gave no reply, oldest first
 SELECT CAST(body AS BLOB) FROM interruptions WHERE session_pk = :session_pk ORDER BY pk;
 
--- purge_declare: name the session that this transaction erases
+-- purge_declare: declare the session that this transaction erases
 INSERT INTO purging (session_pk) VALUES (:session_pk);
 
 -- purge_children: erase the edges between its summaries
@@ -212,7 +212,7 @@ DELETE FROM summary_messages WHERE session_pk = :session_pk;
 -- purge_covers: erase its active context
 DELETE FROM context_covers WHERE session_pk = :session_pk;
 
--- purge_hidden_spans: erase what it hid
+-- purge_hidden_spans: erase its hidden spans
 DELETE FROM hidden_spans WHERE session_pk = :session_pk;
 
 -- purge_prunes: erase its markers
@@ -221,10 +221,10 @@ DELETE FROM prunes WHERE session_pk = :session_pk;
 -- purge_turns: erase its snapshots
 DELETE FROM turns WHERE session_pk = :session_pk;
 
--- purge_compactions: erase what its sweeps did
+-- purge_compactions: erase the results of its sweeps
 DELETE FROM compactions WHERE session_pk = :session_pk;
 
--- purge_interruptions: erase its failed calls
+-- purge_interruptions: erase its interruptions
 DELETE FROM interruptions WHERE session_pk = :session_pk;
 
 -- purge_summaries: erase its summaries
@@ -239,56 +239,56 @@ DELETE FROM accounts WHERE session_pk = :session_pk;
 -- purge_session: erase its name
 DELETE FROM sessions WHERE pk = :session_pk;
 
--- purge_done: the declaration goes with the session
+-- purge_done: remove the declaration
 DELETE FROM purging WHERE session_pk = :session_pk;
 
--- check_sessions: what there is to check
+-- check_sessions: the sessions to check
 SELECT pk, id FROM sessions ORDER BY pk;
 
--- check_hashes: messages with everything their hash covers, as bytes
+-- check_hashes: messages with every value that their hash covers, as bytes
 SELECT seq, CAST(id AS BLOB), CAST(role AS BLOB), CAST(parts AS BLOB), CAST(meta AS BLOB), hash
 FROM messages
 WHERE session_pk = :session_pk AND seq > :after_seq
 ORDER BY seq
 LIMIT :limit;
 
--- check_summary_hashes: summaries with everything their hash covers, as bytes
+-- check_summary_hashes: summaries with every value that their hash covers, as bytes
 SELECT CAST(id AS BLOB), CAST(body AS BLOB), hash FROM summaries WHERE session_pk = :session_pk;
 
--- check_log: how many messages there are, and from where to where
+-- check_log: the number of messages, the first and the last seq
 SELECT count(*), coalesce(min(seq), 1), coalesce(max(seq), 0) FROM messages WHERE session_pk = :session_pk;
 
--- check_summaries: where summaries lie and what they say they stand for
+-- check_summaries: the spans and recorded counts of summaries
 SELECT pk, CAST(id AS BLOB), first_seq, last_seq, message_count, token_count FROM summaries
 WHERE session_pk = :session_pk ORDER BY pk;
 
--- check_edges: which messages leaves stand for
+-- check_edges: which messages leaves cover
 SELECT summary_pk, seq FROM summary_messages WHERE session_pk = :session_pk;
 
--- check_children: which summaries condensed ones stand for
+-- check_children: which summaries condensed summaries cover
 SELECT parent_pk, child_pk FROM summary_children
 WHERE parent_pk IN (SELECT pk FROM summaries WHERE session_pk = :session_pk);
 
 -- check_covers: what the active context shows instead of messages, by key
 SELECT first_seq, last_seq, summary_pk FROM context_covers WHERE session_pk = :session_pk ORDER BY first_seq;
 
--- check_hidden_spans: what was hidden on purpose
+-- check_hidden_spans: spans that were hidden on purpose
 SELECT first_seq, last_seq FROM hidden_spans WHERE session_pk = :session_pk;
 
 -- check_accounts: the accounts that follow from the log
 SELECT last_seq, turn_count, system_tokens, message_tokens, tool_tokens, summary_tokens, context_tokens
 FROM accounts WHERE session_pk = :session_pk;
 
--- check_turns: how many snapshots there are, and the last
+-- check_turns: the number of snapshots, and the last
 SELECT count(*), coalesce(max(turn_index), -1) FROM turns WHERE session_pk = :session_pk;
 
--- check_schema: every object of the database, as it was made
+-- check_schema: every object of the database, as it was created
 SELECT name, type, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\_%' ESCAPE '\';
 
--- search_state: how far a session is indexed
+-- search_state: the last indexed seq of a session
 SELECT words_seq, trigrams_seq FROM search_state WHERE session_pk = :session_pk AND rules = :rules;
 
--- search_outdated: a session that is indexed by other rules, if there is one
+-- search_outdated: a session that was indexed by other rules, if there is one
 SELECT session_pk FROM search_state WHERE rules <> :rules LIMIT 1;
 
 -- search_behind: sessions whose log is longer than their index
@@ -301,7 +301,7 @@ SELECT s.id FROM accounts AS a JOIN sessions AS s ON s.pk = a.session_pk
 WHERE a.last_seq > coalesce((SELECT trigrams_seq FROM search_state AS i WHERE i.session_pk = a.session_pk), 0)
 LIMIT :limit;
 
--- search_logs: every session and how long its log is
+-- search_logs: every session and the length of its log
 SELECT s.pk, s.id, a.last_seq FROM accounts AS a JOIN sessions AS s ON s.pk = a.session_pk;
 
 -- search_to_index: messages that are not indexed yet
@@ -317,10 +317,10 @@ INSERT INTO search_words (rowid, text) VALUES (?, ?);
 -- insert_search_trigrams: index a message for substrings
 INSERT INTO search_trigrams (rowid, text) VALUES (?, ?);
 
--- insert_search_row: what ranking knows of a message
+-- insert_search_row: what ranking needs to know about a message
 INSERT INTO search_rows (key, words, created_at, role, speaker, tools) VALUES (?, ?, ?, ?, ?, ?);
 
--- insert_search_speaker: somebody speaks in a session
+-- insert_search_speaker: count a speaker of a session
 INSERT INTO search_speakers (session_pk, speaker, messages) VALUES (?, ?, 1)
 ON CONFLICT DO UPDATE SET messages = messages + 1;
 
@@ -338,16 +338,16 @@ WHERE search_words MATCH :match AND rowid BETWEEN :first_key AND :last_key
 ORDER BY rowid DESC
 LIMIT :limit;
 
--- search_trigrams: messages that may hold a substring, newest first
+-- search_trigrams: messages that may contain a substring, newest first
 SELECT rowid FROM search_trigrams
 WHERE search_trigrams MATCH :match AND rowid BETWEEN :first_key AND :last_key
 ORDER BY rowid DESC
 LIMIT :limit;
 
--- search_rows: what ranking knows of the messages in a stretch
+-- search_rows: what ranking knows about the messages in a span
 SELECT key, words, created_at, speaker FROM search_rows WHERE key BETWEEN :first_key AND :last_key ORDER BY key;
 
--- search_filtered: messages of a stretch that a filter lets through
+-- search_filtered: messages in a span that pass a filter
 SELECT key FROM search_rows
 WHERE key BETWEEN :first_key AND :last_key
     AND (:role IS NULL OR role = :role)
@@ -355,7 +355,7 @@ WHERE key BETWEEN :first_key AND :last_key
     AND (:after IS NULL OR created_at >= :after)
     AND (:before IS NULL OR created_at < :before);
 
--- search_behind_summary: places of the messages behind a summary, however deep
+-- search_behind_summary: seqs of the messages that a summary covers, however deep
 WITH RECURSIVE behind (pk) AS (
     SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :id
     UNION
@@ -363,38 +363,38 @@ WITH RECURSIVE behind (pk) AS (
 )
 SELECT DISTINCT e.seq FROM behind CROSS JOIN summary_messages AS e ON e.summary_pk = behind.pk;
 
--- search_speakers: who speaks often in a session
+-- search_speakers: frequent speakers of a session
 SELECT speaker FROM search_speakers WHERE session_pk = :session_pk AND messages >= :least;
 
--- search_message: one message by its place
+-- search_message: one message by seq
 SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
 FROM messages WHERE session_pk = :session_pk AND seq = :seq;
 
--- search_covering: the cover over a place
+-- search_covering: the cover of a seq
 SELECT c.last_seq, s.id FROM context_covers AS c LEFT JOIN summaries AS s ON s.pk = c.summary_pk
 WHERE c.session_pk = :session_pk AND c.first_seq <= :seq
 ORDER BY c.first_seq DESC
 LIMIT 1;
 
--- search_indexed: whether any of a session is indexed
+-- search_indexed: whether any message of a session is indexed
 SELECT 1 FROM search_state WHERE session_pk = :session_pk;
 
--- empty_search_words: throw the index of words away
+-- empty_search_words: clear the index of words
 INSERT INTO search_words (search_words) VALUES ('delete-all');
 
--- empty_search_trigrams: throw the index of substrings away
+-- empty_search_trigrams: clear the index of substrings
 INSERT INTO search_trigrams (search_trigrams) VALUES ('delete-all');
 
--- empty_search_rows: … and what ranking knows
+-- empty_search_rows: … and the data for ranking
 DELETE FROM search_rows;
 
--- empty_search_speakers: … and who speaks
+-- empty_search_speakers: … and the speakers
 DELETE FROM search_speakers;
 
--- empty_search_state: … and how far it reached
+-- empty_search_state: … and the last indexed seqs
 DELETE FROM search_state;
 
--- check_search_rows: what the index says of a stretch of a session
+-- check_search_rows: the index entries of a span of a session
 SELECT key, words, created_at, role, speaker, tools FROM search_rows
 WHERE key BETWEEN :first_key AND :last_key ORDER BY key;
 
@@ -404,19 +404,19 @@ SELECT 1 FROM search_words WHERE search_words MATCH :match AND rowid = :key;
 -- check_search_trigram: whether a message is found by three characters
 SELECT 1 FROM search_trigrams WHERE search_trigrams MATCH :match AND rowid = :key;
 
--- insert_pin: a message stays as it is; nothing happens if it does already
+-- insert_pin: pin a message; does nothing if it is pinned already
 INSERT INTO pins (session_pk, seq) VALUES (:session_pk, :seq) ON CONFLICT DO NOTHING;
 
--- delete_pin: a message may be folded again
+-- delete_pin: unpin a message
 DELETE FROM pins WHERE session_pk = :session_pk AND seq = :seq;
 
--- pins: the messages that stay as they are
+-- pins: the pinned messages
 SELECT seq FROM pins WHERE session_pk = :session_pk ORDER BY seq;
 
 -- purge_pins: erase its pins
 DELETE FROM pins WHERE session_pk = :session_pk;
 
--- insert_run: a new run; nothing happens if the id is taken
+-- insert_run: a new run; does nothing if the id is taken
 INSERT INTO runs (id, kind, fingerprint, model, created_at) VALUES (:id, :kind, :fingerprint, :model, :created_at)
 ON CONFLICT (id) DO NOTHING;
 
@@ -432,10 +432,10 @@ SELECT
     usage_output, usage_cache_read, usage_cache_write, usage_total, cost
 FROM runs ORDER BY pk DESC LIMIT :limit;
 
--- seal_run: how many inputs there are
+-- seal_run: set the number of inputs
 UPDATE runs SET total = :total WHERE pk = :run_pk;
 
--- move_run: items changed their states, and what that took
+-- move_run: update the counts and sums of a run
 UPDATE runs SET
     pending = pending + :pending, running = running + :running, done = done + :done, failed = failed + :failed,
     attempts = attempts + :attempts, usage_input = usage_input + :usage_input,
@@ -444,13 +444,13 @@ UPDATE runs SET
     cost = cost + :cost
 WHERE pk = :run_pk;
 
--- insert_run_input: what an item is
+-- insert_run_input: the input of an item
 INSERT INTO run_inputs (run_pk, item_index, input) VALUES (?, ?, ?);
 
--- insert_run_item: an item that waits
+-- insert_run_item: a pending item
 INSERT INTO run_items (run_pk, item_index) VALUES (?, ?);
 
--- run_inputs: the inputs of a stretch
+-- run_inputs: the inputs of a range of items
 SELECT input FROM run_inputs
 WHERE run_pk = :run_pk AND item_index BETWEEN :first_index AND :last_index
 ORDER BY item_index;
@@ -490,32 +490,32 @@ WHERE i.run_pk = :run_pk AND i.state = :state AND i.item_index > :after_index
 ORDER BY i.item_index
 LIMIT :limit;
 
--- claim_run_item: a worker takes an item
+-- claim_run_item: assign an item to a worker
 UPDATE run_items SET state = 'running', claims = claims + 1, worker = :worker, lease_until = :lease_until
 WHERE run_pk = :run_pk AND item_index = :item_index;
 
--- renew_run_item: a worker goes on holding an item, or is known to be gone
+-- renew_run_item: extend the lease of a worker, or end it if the worker is dead
 UPDATE run_items SET lease_until = CASE WHEN :ended THEN :lease_until ELSE max(lease_until, :lease_until) END
 WHERE run_pk = :run_pk AND item_index = :item_index AND state = 'running' AND worker = :worker;
 
--- release_run_item: a worker gives an item back
+-- release_run_item: return an item to pending
 UPDATE run_items SET state = 'pending', claims = claims - 1, worker = NULL, lease_until = NULL
 WHERE run_pk = :run_pk AND item_index = :item_index AND state = 'running' AND worker = :worker;
 
--- finish_run_item: what came of an item its worker holds
+-- finish_run_item: the outcome of an item that its worker holds
 UPDATE run_items SET
     state = :state, attempts = attempts + :attempts, worker = NULL, lease_until = NULL, outcome = :outcome
 WHERE run_pk = :run_pk AND item_index = :item_index AND state = 'running' AND worker = :worker;
 
--- give_up_run_item: an item that nobody finished fails
+-- give_up_run_item: fail an item that no worker finished
 UPDATE run_items SET state = 'failed', worker = NULL, lease_until = NULL, outcome = :outcome
 WHERE run_pk = :run_pk AND item_index = :item_index;
 
--- retry_failed_items: failed items wait again
+-- retry_failed_items: make failed items pending again
 UPDATE run_items SET state = 'pending', claims = 0, outcome = NULL
 WHERE run_pk = :run_pk AND state = 'failed';
 
--- purge_run_declare: name the run that this transaction erases
+-- purge_run_declare: declare the run that this transaction erases
 INSERT INTO purging_runs (run_pk) VALUES (:run_pk);
 
 -- purge_run_inputs: erase its inputs
@@ -527,20 +527,20 @@ DELETE FROM run_items WHERE run_pk = :run_pk;
 -- purge_run: erase its name
 DELETE FROM runs WHERE pk = :run_pk;
 
--- purge_run_done: the declaration goes with the run
+-- purge_run_done: remove the declaration
 DELETE FROM purging_runs WHERE run_pk = :run_pk;
 
 -- check_runs: every run
 SELECT id FROM runs ORDER BY pk;
 
--- check_run: what the items of a run say of its counts
+-- check_run: the counts of a run, from its items
 SELECT
     count(*), coalesce(sum(state = 'pending'), 0), coalesce(sum(state = 'running'), 0),
     coalesce(sum(state = 'done'), 0), coalesce(sum(state = 'failed'), 0), coalesce(sum(attempts), 0),
     coalesce(max(item_index) + 1, 0)
 FROM run_items WHERE run_pk = :run_pk;
 
--- check_run_inputs: how many inputs a run has, and where they end
+-- check_run_inputs: the number of inputs of a run, and their end
 SELECT count(*), coalesce(max(item_index) + 1, 0) FROM run_inputs WHERE run_pk = :run_pk;
 
 -- insert_file_ref: a message refers to a stored file
@@ -580,10 +580,10 @@ ORDER BY f.seq;
 -- purge_file_refs: erase its references to files
 DELETE FROM file_refs WHERE session_pk = :session_pk;
 
--- check_file_refs: the references that are kept
+-- check_file_refs: the recorded references
 SELECT seq, content_id FROM file_refs WHERE session_pk = :session_pk;
 
--- check_file_parts: the references that the log holds
+-- check_file_parts: the references in the log
 SELECT
     m.seq,
     CASE part.value ->> '$.type'

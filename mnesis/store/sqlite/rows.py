@@ -1,4 +1,4 @@
-"""Rows as values and values as rows."""
+"""The conversion between database rows and values."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class StoredSession:
-    """A session and where its rows hang. `last_used` orders sessions."""
+    """A session and the key of its rows. Sessions are ordered by `last_used`."""
 
     pk: int
     record: SessionRecord
     last_used: int
 
 
-def stored_session(connection: sqlite3.Connection, session_id: str, where: str) -> StoredSession:
-    """The session of this id. Raises `SessionNotFoundError`."""
+def load_session(connection: sqlite3.Connection, session_id: str) -> StoredSession:
+    """Load a session by id. Raises `SessionNotFoundError`."""
     try:
         row = connection.execute(sql("session"), {"id": session_id}).fetchone()
     except UnicodeEncodeError:
         row = None
     if row is None:
-        raise SessionNotFoundError(session_id, where=where)
+        raise SessionNotFoundError(session_id)
     return session_from_row(row)
 
 
 def session_from_row(row: Row) -> StoredSession:
-    """One row of the statements that list sessions."""
+    """Convert a row of a statement that lists sessions."""
     pk, session_id, parent_id, created_at, settings, updated_at, last_seq, turn_count, *counts, last_used = row
     system, message, tool, summary, context, last_request, calibration, *usage, cost = counts
     record = SessionRecord(
@@ -70,14 +70,14 @@ def _usage(input: int, output: int, cache_read: int, cache_write: int, total: in
     return TokenUsage(input=input, output=output, cache_read=cache_read, cache_write=cache_write, total=total)
 
 
-def profile(session: SessionRecord) -> bytes:
-    """What a session is set to, as JSON."""
+def settings_json(session: SessionRecord) -> bytes:
+    """Encode the settings of a session as JSON."""
     names = ("model", "system_prompt", "agent", "title", "metadata")
     return to_json({name: getattr(session, name) for name in names}, f"session {session.id!r}")
 
 
-def accounts(session_pk: int, session: SessionRecord) -> dict[str, Any]:
-    """The parameters of the statements that write accounts."""
+def account_parameters(session_pk: int, session: SessionRecord) -> dict[str, Any]:
+    """Return the parameters of the statements that write accounts."""
     usage = session.usage
     return {
         "session_pk": session_pk,
@@ -102,12 +102,12 @@ def accounts(session_pk: int, session: SessionRecord) -> dict[str, Any]:
 
 
 def save_accounts(connection: sqlite3.Connection, session_pk: int, session: SessionRecord) -> None:
-    """Write the accounts of a session that is there."""
-    connection.execute(sql("update_accounts"), accounts(session_pk, session))
+    """Write the accounts of an existing session."""
+    connection.execute(sql("update_accounts"), account_parameters(session_pk, session))
 
 
 def message_row(session_pk: int, seq: int, message: EncodedMessage) -> Row:
-    """The parameters of `insert_message`."""
+    """Return the parameters of `insert_message`."""
     return (
         session_pk,
         seq,
@@ -122,18 +122,17 @@ def message_row(session_pk: int, seq: int, message: EncodedMessage) -> Row:
     )
 
 
-def message_from_row(session_id: str, row: Row, where: str) -> Message:
-    """One row of the statements that read messages. Raises `CorruptStoreError`."""
-    return decode_message(session_id, row[0], EncodedMessage(*row[1:]), where)
+def message_from_row(session_id: str, row: Row) -> Message:
+    """Convert a row of a statement that reads messages. Raises `DamagedValueError`."""
+    return decode_message(session_id, row[0], EncodedMessage(*row[1:]))
 
 
-def summary_from_row(session_id: str, row: Row, where: str) -> Summary:
-    """One row of the statements that read summaries. Raises `CorruptStoreError`."""
+def summary_from_row(session_id: str, row: Row) -> Summary:
+    """Convert a row of a statement that reads summaries. Raises `DamagedValueError`."""
     summary_id, first_seq, last_seq, token_count, message_count, digest, body, children = row
     return decode_summary(
         body,
         digest,
-        where,
         id=summary_id,
         session_id=session_id,
         first_seq=first_seq,
@@ -145,14 +144,14 @@ def summary_from_row(session_id: str, row: Row, where: str) -> Summary:
 
 
 def turn_row(session_pk: int, turn: TurnSnapshot) -> Row:
-    """The parameters of `insert_turn`."""
+    """Return the parameters of `insert_turn`."""
     tokens = turn.context_tokens
     counts = (tokens.system_prompt, tokens.summary, tokens.messages, tokens.tool_outputs, turn.measured_tokens)
     return (session_pk, turn.turn_index, turn.seq, turn.role, *counts, turn.created_at)
 
 
 def turn_from_row(row: Row) -> TurnSnapshot:
-    """One row of the statements that read turns."""
+    """Convert a row of a statement that reads turns."""
     turn_index, seq, role, system, summary, messages, tools, measured, created_at = row
     return TurnSnapshot(
         turn_index=turn_index,
@@ -170,24 +169,24 @@ def turn_from_row(row: Row) -> TurnSnapshot:
     )
 
 
-def covers_of(connection: sqlite3.Connection, session_pk: int) -> tuple[Cover, ...]:
-    """All covers of a session, in order."""
+def load_covers(connection: sqlite3.Connection, session_pk: int) -> tuple[Cover, ...]:
+    """Load all covers of a session, in order."""
     return tuple(Cover(*row) for row in connection.execute(sql("covers"), {"session_pk": session_pk}))
 
 
-def prunes_in(connection: sqlite3.Connection, session_pk: int, spans: str) -> list[Prune]:
-    """The pruned outputs in some stretches."""
+def load_prunes(connection: sqlite3.Connection, session_pk: int, spans: str) -> list[Prune]:
+    """Load the prunes inside `spans`, a JSON list of [first, last]."""
     return [
         Prune(*row) for row in connection.execute(sql("prunes_in_spans"), {"session_pk": session_pk, "spans": spans})
     ]
 
 
-def compactions_of(connection: sqlite3.Connection, session_pk: int) -> list[CompactionResult]:
-    """What all sweeps of a session did, oldest first."""
+def load_compactions(connection: sqlite3.Connection, session_pk: int) -> list[CompactionResult]:
+    """Load the results of all compactions of a session, oldest first."""
     rows = connection.execute(sql("compactions"), {"session_pk": session_pk})
     return [CompactionResult(**from_json(result)) for (result,) in rows]
 
 
 def interruption_from_row(body: bytes) -> Interruption:
-    """One stored interruption."""
+    """Convert a row of the statement that reads interruptions."""
     return Interruption(**from_json(body))

@@ -1,4 +1,4 @@
-"""Transactions on sessions as wholes."""
+"""Transactions on whole sessions: create, read, update, list, purge, and record interruptions."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import sqlite3
 from dataclasses import asdict
 
 from mnesis.models.session import Interruption, SessionRecord
-from mnesis.store.accounting import changed, opened
+from mnesis.store.accounting import new_record, with_settings
 from mnesis.store.base import SessionPage
 from mnesis.store.codec import to_json
 from mnesis.store.session_cursor import format_cursor, parse_cursor
-from mnesis.store.sqlite.fulltext import empty
+from mnesis.store.sqlite.fulltext import clear_index
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
-    accounts,
+    account_parameters,
     interruption_from_row,
-    profile,
+    load_session,
     save_accounts,
     session_from_row,
-    stored_session,
+    settings_json,
 )
 
 PURGE_STEPS = (
@@ -41,70 +41,70 @@ PURGE_STEPS = (
 )
 
 
-def create(connection: sqlite3.Connection, session: SessionRecord, where: str) -> tuple[SessionRecord, bool]:
-    """Insert the session, or find the one that has its id."""
-    session = opened(session)
+def create(connection: sqlite3.Connection, session: SessionRecord) -> tuple[SessionRecord, bool]:
+    """Insert a session, or load the existing one with its id. Returns whether it was inserted."""
+    session = new_record(session)
     inserted = connection.execute(
         sql("insert_session"),
         {
             "id": session.id,
             "parent_id": session.parent_id,
             "created_at": session.created_at,
-            "profile": profile(session),
+            "profile": settings_json(session),
         },
     )
     if inserted.rowcount == 0:
-        return stored_session(connection, session.id, where).record, False
+        return load_session(connection, session.id).record, False
     session_pk = inserted.lastrowid or 0
-    connection.execute(sql("insert_accounts"), accounts(session_pk, session))
+    connection.execute(sql("insert_accounts"), account_parameters(session_pk, session))
     return session, True
 
 
-def session(connection: sqlite3.Connection, session_id: str, where: str) -> SessionRecord:
-    """One session."""
-    return stored_session(connection, session_id, where).record
+def session(connection: sqlite3.Connection, session_id: str) -> SessionRecord:
+    """Load one session."""
+    return load_session(connection, session_id).record
 
 
-def update(connection: sqlite3.Connection, session_id: str, changes: dict[str, object], where: str) -> SessionRecord:
-    """Change settings."""
-    stored = stored_session(connection, session_id, where)
-    after = changed(stored.record, changes)
-    connection.execute(sql("update_profile"), {"session_pk": stored.pk, "profile": profile(after)})
+def update(connection: sqlite3.Connection, session_id: str, changes: dict[str, object]) -> SessionRecord:
+    """Change the settings of a session."""
+    stored = load_session(connection, session_id)
+    after = with_settings(stored.record, changes)
+    connection.execute(sql("update_profile"), {"session_pk": stored.pk, "profile": settings_json(after)})
     save_accounts(connection, stored.pk, after)
     return after
 
 
 def page(connection: sqlite3.Connection, limit: int, cursor: str | None, parent_id: str | None) -> SessionPage:
-    """Sessions by last use."""
+    """Load one page of sessions, ordered by last use, newest first."""
     last_used, session_pk = parse_cursor(cursor)
     statement = "sessions_page" if parent_id is None else "children_page"
     parameters = {"last_used": last_used, "session_pk": session_pk, "limit": limit + 1, "parent_id": parent_id}
-    found = [session_from_row(row) for row in connection.execute(sql(statement), parameters)]
-    shown = found[:limit]
-    more = len(found) > limit and shown
-    return SessionPage(
-        tuple(stored.record for stored in shown), format_cursor(shown[-1].last_used, shown[-1].pk) if more else None
-    )
+    sessions = [session_from_row(row) for row in connection.execute(sql(statement), parameters)]
+    page_sessions = sessions[:limit]
+    next_cursor = None
+    if page_sessions and len(sessions) > limit:
+        next_cursor = format_cursor(page_sessions[-1].last_used, page_sessions[-1].pk)
+    return SessionPage(tuple(stored.record for stored in page_sessions), next_cursor)
 
 
-def interrupted(connection: sqlite3.Connection, session_id: str, interruption: Interruption, where: str) -> None:
-    """Note a call that gave no answer."""
-    stored = stored_session(connection, session_id, where)
+def record_interruption(connection: sqlite3.Connection, session_id: str, interruption: Interruption) -> None:
+    """Insert an interruption: a model call that gave no reply."""
+    stored = load_session(connection, session_id)
     body = to_json(asdict(interruption), f"an interruption of session {session_id!r}")
     connection.execute(sql("insert_interruption"), {"session_pk": stored.pk, "body": body})
 
 
-def interruptions(connection: sqlite3.Connection, session_id: str, where: str) -> list[Interruption]:
-    """Calls that gave no answer."""
-    stored = stored_session(connection, session_id, where)
+def interruptions(connection: sqlite3.Connection, session_id: str) -> list[Interruption]:
+    """Load the interruptions of a session, oldest first."""
+    stored = load_session(connection, session_id)
     rows = connection.execute(sql("interruptions"), {"session_pk": stored.pk})
     return [interruption_from_row(body) for (body,) in rows]
 
 
-def purge(connection: sqlite3.Connection, session_id: str, where: str) -> None:
-    """Delete every row of a session, in a transaction that declares itself to the triggers."""
-    stored = stored_session(connection, session_id, where)
+def purge(connection: sqlite3.Connection, session_id: str) -> None:
+    """Delete every row of a session. The transaction first declares the purge to the triggers."""
+    stored = load_session(connection, session_id)
     if connection.execute(sql("search_indexed"), {"session_pk": stored.pk}).fetchone():
-        empty(connection)
+        clear_index(connection)
     for step in PURGE_STEPS:
         connection.execute(sql(step), {"session_pk": stored.pk})

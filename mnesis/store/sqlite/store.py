@@ -1,4 +1,4 @@
-"""The store on SQLite: each verb is one function in one transaction on the connection's thread."""
+"""The SQLite store: each verb runs one function in one transaction on the thread of the database."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mnesis.models.search import Search, SearchPage
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.store.accounting import refuse_repeated_ids
-from mnesis.store.base import Append, Appended, Compaction, SessionPage
+from mnesis.store.base import Append, AppendResult, Compaction, SessionPage
 from mnesis.store.codec import encode_message
 from mnesis.store.sqlite import check, context, log, sessions
-from mnesis.store.sqlite import search as find
+from mnesis.store.sqlite import search as search_index
 from mnesis.store.sqlite.backup import back_up
 from mnesis.store.sqlite.database import Database
-from mnesis.store.sqlite.run_store import SqliteRuns
+from mnesis.store.sqlite.run_store import SqliteRunStore
 
 
-class SqliteStore(SqliteRuns):
-    """Sessions in one SQLite database file. `mnesis.store.base.Store` says what each verb does.
+class SqliteStore(SqliteRunStore):
+    """Sessions in one SQLite database file. `mnesis.store.base.Store` documents the verbs.
 
     Any number of threads, event loops and processes may use the same file. Open one store per file and process.
     """
@@ -35,12 +35,11 @@ class SqliteStore(SqliteRuns):
         self._config = target if isinstance(target, StoreConfig) else config or StoreConfig()
         path = self._config.db_path if isinstance(target, StoreConfig) else Path(target).expanduser()
         self._database = Database(Path(path).absolute(), self._config)
-        self._where = str(self._database.path)
 
     @property
     def location(self) -> str:
         """The path of the database."""
-        return self._where
+        return str(self._database.path)
 
     async def open(self) -> None:
         """See `Store.open`."""
@@ -52,15 +51,15 @@ class SqliteStore(SqliteRuns):
 
     async def create_session(self, session: SessionRecord) -> tuple[SessionRecord, bool]:
         """See `Store.create_session`."""
-        return await self._database.write(sessions.create, session, self._where)
+        return await self._database.write(sessions.create, session)
 
     async def update_session(self, session_id: str, **changes: object) -> SessionRecord:
         """See `Store.update_session`. Raises TypeError for anything that cannot change."""
-        return await self._database.write(sessions.update, session_id, changes, self._where)
+        return await self._database.write(sessions.update, session_id, changes)
 
     async def session(self, session_id: str) -> SessionRecord:
         """See `Store.session`."""
-        return await self._database.read(sessions.session, session_id, self._where)
+        return await self._database.read(sessions.session, session_id)
 
     async def sessions(
         self, *, limit: int = 100, cursor: str | None = None, parent_id: str | None = None
@@ -68,100 +67,98 @@ class SqliteStore(SqliteRuns):
         """See `Store.sessions`."""
         return await self._database.read(sessions.page, limit, cursor, parent_id)
 
-    async def append(self, session_id: str, append: Append) -> Appended:
+    async def append(self, session_id: str, append: Append) -> AppendResult:
         """See `Store.append`."""
         refuse_repeated_ids(append.messages)
         encoded = [encode_message(message) for message in append.messages]
-        return await self._database.write(log.append, session_id, append, encoded, self._where)
+        return await self._database.write(log.append, session_id, append, encoded)
 
     async def messages(
         self, session_id: str, *, after_seq: int = 0, until_seq: int | None = None, limit: int | None = None
     ) -> list[Message]:
         """See `Store.messages`."""
-        return await self._database.read(log.page, session_id, after_seq, until_seq, limit, self._where)
+        return await self._database.read(log.page, session_id, after_seq, until_seq, limit)
 
     async def message(self, session_id: str, message_id: str) -> Message:
         """See `Store.message`."""
-        return await self._database.read(log.message, session_id, message_id, self._where)
+        return await self._database.read(log.message, session_id, message_id)
 
     async def active_context(self, session_id: str) -> ActiveContext:
         """See `Store.active_context`."""
-        return await self._database.read(context.active_context, session_id, self._where)
+        return await self._database.read(context.active_context, session_id)
 
     async def compact(self, session_id: str, compaction: Compaction) -> SessionRecord:
         """See `Store.compact`."""
-        return await self._database.write(context.compact, session_id, compaction, self._where)
+        return await self._database.write(context.compact, session_id, compaction)
 
     async def hide(self, session_id: str, first_seq: int, last_seq: int) -> SessionRecord:
         """See `Store.hide`."""
-        return await self._database.write(context.hide, session_id, first_seq, last_seq, self._where)
+        return await self._database.write(context.hide, session_id, first_seq, last_seq)
 
     async def revise(
-        self, session_id: str, hide: Sequence[tuple[int, int]], append: Append, *, last_seq: int
-    ) -> Appended:
+        self, session_id: str, hidden_spans: Sequence[tuple[int, int]], append: Append, *, last_seq: int
+    ) -> AppendResult:
         """See `Store.revise`."""
         refuse_repeated_ids(append.messages)
         encoded = [encode_message(message) for message in append.messages]
-        return await self._database.write(context.revise, session_id, hide, append, encoded, last_seq, self._where)
+        return await self._database.write(context.revise, session_id, hidden_spans, append, encoded, last_seq)
 
     async def summary(self, session_id: str, summary_id: str) -> Summary:
         """See `Store.summary`."""
-        return await self._database.read(context.summary, session_id, summary_id, self._where)
+        return await self._database.read(context.summary, session_id, summary_id)
 
     async def summaries(self, session_id: str) -> list[Summary]:
         """See `Store.summaries`."""
-        return await self._database.read(context.summaries, session_id, self._where)
+        return await self._database.read(context.summaries, session_id)
 
     async def covered_messages(
         self, session_id: str, summary_id: str, *, after_seq: int = 0, limit: int | None = None
     ) -> list[Message]:
         """See `Store.covered_messages`."""
-        return await self._database.read(
-            context.covered_messages, session_id, summary_id, after_seq, limit, self._where
-        )
+        return await self._database.read(context.covered_messages, session_id, summary_id, after_seq, limit)
 
     def turns(self, session_id: str) -> list[TurnSnapshot]:
         """See `Store.turns`."""
-        return self._database.read_now(log.turns, session_id, self._where)
+        return self._database.read_blocking(log.turns, session_id)
 
     async def compactions(self, session_id: str) -> list[CompactionResult]:
         """See `Store.compactions`."""
-        return await self._database.read(log.compactions, session_id, self._where)
+        return await self._database.read(log.compactions, session_id)
 
-    async def interrupted(self, session_id: str, interruption: Interruption) -> None:
+    async def record_interruption(self, session_id: str, interruption: Interruption) -> None:
         """See `Store.interrupted`."""
-        await self._database.write(sessions.interrupted, session_id, interruption, self._where)
+        await self._database.write(sessions.record_interruption, session_id, interruption)
 
     async def interruptions(self, session_id: str) -> list[Interruption]:
         """See `Store.interruptions`."""
-        return await self._database.read(sessions.interruptions, session_id, self._where)
+        return await self._database.read(sessions.interruptions, session_id)
 
     async def purge(self, session_id: str) -> None:
-        """See `Store.purge`. Deleted bytes are overwritten, in the write-ahead log too unless a reader holds it."""
-        await self._database.write(sessions.purge, session_id, self._where)
-        await self._database.empty_journal()
+        """See `Store.purge`. Overwrites the deleted bytes, also in the write-ahead log unless a reader holds it."""
+        await self._database.write(sessions.purge, session_id)
+        await self._database.checkpoint_wal()
 
     async def search(self, search: Search) -> SearchPage:
         """See `Store.search`."""
-        return await find.run(self._database, search, self._where)
+        return await search_index.find_page(self._database, search)
 
     async def reindex(self) -> None:
         """See `Store.reindex`."""
-        await find.reindex(self._database, self._where)
+        await search_index.reindex(self._database)
 
     async def pin(self, session_id: str, seq: int, pinned: bool = True) -> None:
         """See `Store.pin`."""
-        await self._database.write(context.pin, session_id, seq, pinned, self._where)
+        await self._database.write(context.pin, session_id, seq, pinned)
 
     async def file_references(
         self, *, session_id: str | None = None, content_id: str | None = None
     ) -> list[FileReference]:
         """See `Store.file_references`."""
-        return await self._database.read(log.file_references, session_id, content_id, self._where)
+        return await self._database.read(log.file_references, session_id, content_id)
 
     async def backup(self, path: str | Path) -> None:
-        """See `Store.backup`. Whoever is cancelled while waiting leaves a whole copy behind, or none."""
-        await self._database.read(_refuse_nothing)
+        """See `Store.backup`. Cancellation leaves a complete copy behind, or none."""
+        await self._database.read(_require_open)
         await asyncio.to_thread(back_up, self._database.path, self._config, path)
 
     async def check(self, *, session_id: str | None = None) -> list[Finding]:
@@ -169,5 +166,5 @@ class SqliteStore(SqliteRuns):
         return await check.check(self._database, session_id)
 
 
-def _refuse_nothing(connection: sqlite3.Connection) -> None:
-    """Only an open store gets here."""
+def _require_open(connection: sqlite3.Connection) -> None:
+    """Do nothing; reading fails unless the database is open."""

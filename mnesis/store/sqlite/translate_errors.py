@@ -1,4 +1,4 @@
-"""SQLite's errors in our words. One table; the cause stays chained."""
+"""The translation of SQLite's errors, and of lower layers' errors, into typed store errors."""
 
 from __future__ import annotations
 
@@ -16,53 +16,58 @@ from mnesis.errors import (
     StoreFullError,
     StoreReplacedError,
 )
+from mnesis.store.codec import DamagedValueError
 
-Refusal = Callable[[Path], MnesisError]
+ErrorFactory = Callable[[Path], MnesisError]
 
 
 def _busy(path: Path) -> MnesisError:
     return StoreBusyError(
         f"another writer held {path} for longer than the connection timeout. Nothing was written; it is safe to try"
-        " again. If it lasts, look for a process that keeps a transaction open, or raise StoreConfig.connection_timeout",
+        " again. If this persists, look for a process that keeps a transaction open, or raise"
+        " StoreConfig.connection_timeout",
         db_path=path,
     )
 
 
 def _full(path: Path) -> MnesisError:
     return StoreFullError(
-        f"no space left to write {path}. Nothing of this call was stored and reads go on working; free some space"
-        " and try again",
+        f"no space left to write {path}. This call stored nothing and reads continue to work; free some space and try"
+        " again",
         db_path=path,
     )
 
 
 def _read_only(path: Path) -> MnesisError:
     return ReadOnlyStoreError(
-        f"{path} cannot be written by this process: check the permissions of the file and of its directory, which"
-        " must be writable too",
+        f"{path} cannot be written by this process; check the permissions of the file and of its directory, which must"
+        " be writable too",
         db_path=path,
     )
 
 
 def _corrupt(path: Path) -> MnesisError:
     return CorruptStoreError(
-        f"{path} is damaged, or is no database. It was left as it is; run `mnesis doctor` on it, and restore it from"
-        " a backup",
+        f"{path} is damaged or is not a database. It was not changed; run `mnesis doctor` on it and restore it from a"
+        " backup",
         db_path=path,
     )
 
 
 def _replaced(path: Path) -> MnesisError:
     return StoreReplacedError(
-        f"{path} was moved, deleted or replaced while it was open; a write would be lost. Open it again", db_path=path
+        f"{path} was moved, deleted or replaced while it was open, so a write would be lost; open it again",
+        db_path=path,
     )
 
 
 def _too_big(path: Path) -> MnesisError:
-    return InvalidMessageError(f"a value is too large for {path}: texts may have 1,000,000,000 bytes, numbers 64 bits")
+    return InvalidMessageError(
+        f"a value is too large for {path}: a text must be at most 1,000,000,000 bytes and a number must fit 64 bits"
+    )
 
 
-_BY_EXTENDED_CODE: dict[int, Refusal] = {
+_BY_EXTENDED_CODE: dict[int, ErrorFactory] = {
     sqlite3.SQLITE_READONLY_DBMOVED: _replaced,
     sqlite3.SQLITE_IOERR_WRITE: _full,
     sqlite3.SQLITE_IOERR_FSYNC: _full,
@@ -73,7 +78,7 @@ _BY_EXTENDED_CODE: dict[int, Refusal] = {
     sqlite3.SQLITE_IOERR_SHORT_READ: _corrupt,
     sqlite3.SQLITE_IOERR_CORRUPTFS: _corrupt,
 }
-_BY_CODE: dict[int, Refusal] = {
+_BY_CODE: dict[int, ErrorFactory] = {
     sqlite3.SQLITE_BUSY: _busy,
     sqlite3.SQLITE_LOCKED: _busy,
     sqlite3.SQLITE_FULL: _full,
@@ -84,8 +89,10 @@ _BY_CODE: dict[int, Refusal] = {
 }
 
 
-def translated(error: Exception, path: Path) -> MnesisError:
-    """The typed error for what SQLite, or the binding of a value, raised."""
+def translate_error(error: Exception, path: Path) -> MnesisError:
+    """Return the typed error for an error of SQLite, of the binding of a value, or of the codec."""
+    if isinstance(error, DamagedValueError):
+        return error.at(str(path))
     if isinstance(error, OverflowError):
         return _too_big(path)
     if isinstance(error, UnicodeEncodeError):
@@ -93,10 +100,10 @@ def translated(error: Exception, path: Path) -> MnesisError:
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return _corrupt(path) if "decode" in str(error) else MnesisStoreError(f"{path}: {error}")
-    refusal = _BY_EXTENDED_CODE.get(code) or _BY_CODE.get(code & 0xFF)
-    return refusal(path) if refusal else MnesisStoreError(f"{path}: {error}")
+    factory = _BY_EXTENDED_CODE.get(code) or _BY_CODE.get(code & 0xFF)
+    return factory(path) if factory else MnesisStoreError(f"{path}: {error}")
 
 
-def is_code(error: sqlite3.Error, *codes: int) -> bool:
-    """Whether `error` is of one of SQLite's primary result codes."""
+def has_code(error: sqlite3.Error, *codes: int) -> bool:
+    """Return whether the primary result code of an error is one of `codes`."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in codes

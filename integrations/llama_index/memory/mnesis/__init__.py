@@ -1,7 +1,7 @@
-"""mnesis as a memory for LlamaIndex chat engines and agents."""
+"""mnesis for LlamaIndex: a memory for chat engines and agents, and a chat store."""
 
 try:
-    from llama_index.core.memory import BaseMemory as _BaseMemory  # noqa: F401  # asks whether the extra is installed
+    from llama_index.core.memory import BaseMemory as _BaseMemory  # noqa: F401  # checks that the extra is installed
 except ImportError as error:
     raise ImportError('llama_index.memory.mnesis needs llama-index-core: pip install "mnesis[llama-index]"') from error
 

@@ -1,4 +1,4 @@
-"""`MnesisMemory`: a LlamaIndex memory that keeps every message and returns a view that fits."""
+"""`MnesisMemory`: a LlamaIndex memory that stores every message and returns a view that fits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from llama_index.core.memory.types import DEFAULT_CHAT_STORE_KEY, BaseMemory
 from llama_index.core.storage.chat_store import BaseChatStore
 from llama_index.core.tools import FunctionTool
 from llama_index.core.utils import get_tokenizer
-from llama_index.memory.mnesis.attachment import Attachment, engine_named, name_of
-from llama_index.memory.mnesis.history import History, counter
+from llama_index.memory.mnesis.history import History, token_counter
 from llama_index.memory.mnesis.llm import context_window
 from llama_index.memory.mnesis.messages import from_record
+from llama_index.memory.mnesis.session_handle import SessionHandle, engine_key, find_engine
 from llama_index.memory.mnesis.tools import function_tools
-from llama_index.memory.mnesis.view import Insert
+from llama_index.memory.mnesis.view import SummaryPlacement
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
 from mnesis import concurrency
@@ -32,18 +32,24 @@ from mnesis.recall.grants import Grant
 from mnesis.session.session import MnesisSession
 
 DEFAULT_TOKEN_LIMIT = 30_000
-TOKEN_LIMIT_RATIO = 0.75
-"""Share of a model's window that the history may take by default, as in `ChatMemoryBuffer`."""
+"""The limit without a model that reports its window, as in LlamaIndex's `Memory`."""
+TOKEN_LIMIT_FRACTION = 0.75
+"""The part of a model's window that the history may take by default, as in `ChatMemoryBuffer`."""
 
-_living: weakref.WeakValueDictionary[tuple[str, str], MnesisMemory] = weakref.WeakValueDictionary()
+_live_memories: weakref.WeakValueDictionary[tuple[str, str], MnesisMemory] = weakref.WeakValueDictionary()
 
 
 class MnesisMemory(BaseMemory):
-    """Chat memory over a mnesis session: the log keeps every message, `get()` returns a view of at most `token_limit` tokens.
+    """A chat memory on a session. The log keeps every message; `get()` returns at most `token_limit` tokens.
 
-    Made by `from_defaults()`. Safe to share between tasks, threads and event loops. `llm` writes the summaries of what no
-    longer fits; without one they are extracts made by rules. `summary_insert` says whether they stand in a system message
-    at the beginning or in front of the first user message. Serialised it is a small pointer that attaches itself again.
+    Create one with `from_defaults()`. A memory may be shared between tasks, threads and event loops. `llm` writes the
+    summaries of messages that no longer fit; without it, summaries are extracts made by rules. `summary_insert` places
+    them in a system message at the beginning ("system") or before the text of the first user message ("user").
+    Serialisation writes only a reference to the session, which is opened again when the memory is restored.
+
+        memory = MnesisMemory.from_defaults(session_id="ada", llm=llm, db_path="chat.db")
+        agent = FunctionAgent(tools=tools, llm=llm)
+        await agent.run("My name is Ada.", memory=memory)
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -51,23 +57,23 @@ class MnesisMemory(BaseMemory):
     session_id: str = Field(default_factory=lambda: new_id("sess"), min_length=1)
     database: str = ""
     token_limit: int = DEFAULT_TOKEN_LIMIT
-    summary_insert: Insert = "system"
+    summary_insert: SummaryPlacement = "system"
     tokenizer_fn: Callable[[str], list[Any]] = Field(default_factory=get_tokenizer, exclude=True)
     llm: Any = Field(default=None, exclude=True)
 
-    _attached: Attachment | None = PrivateAttr(default=None)
+    _attached_handle: SessionHandle | None = PrivateAttr(default=None)
     _history: History | None = PrivateAttr(default=None)
 
     @field_validator("token_limit", mode="before")
     @classmethod
-    def _limit_is_positive(cls, value: Any) -> Any:
+    def _validate_token_limit(cls, value: Any) -> Any:
         if not isinstance(value, int) or value < 1:
             raise ValueError("Token limit must be set and greater than 0.")
         return value
 
     @classmethod
     def class_name(cls) -> str:
-        """The name LlamaIndex stores with it."""
+        """Return the class name that LlamaIndex stores."""
         return "MnesisMemory"
 
     @classmethod
@@ -82,93 +88,95 @@ class MnesisMemory(BaseMemory):
         chat_store_key: str | None = None,
         engine: Engine | None = None,
         db_path: str | os.PathLike[str] | None = None,
-        summary_insert: Insert = "system",
+        summary_insert: SummaryPlacement = "system",
         config: MnesisConfig | None = None,
         **kwargs: Any,
     ) -> MnesisMemory:
-        """A memory for the session `session_id` (or `chat_store_key`; a new one by default), created at its first use.
+        """Create a memory for a session. The session itself is created on first use.
 
-        `token_limit` is in tokens of `tokenizer_fn`; by default three quarters of the window of `llm`, or 30,000. An
-        `engine` brings its database and settings; otherwise `db_path` (`config.store.db_path` by default) says where the
-        database is. `chat_history`, if it is not empty, becomes the history as with `set()`. The messages that
-        `chat_store` has under `chat_store_key` are copied once, if the session has none.
+        The session id is `session_id`, `chat_store_key` or a new id, in this order. `token_limit` is in tokens of
+        `tokenizer_fn` (default: three quarters of the window of `llm`, or 30,000). Pass an `engine`, which has its
+        database and settings, or the `db_path` of the database (default: `config.store.db_path`). A `chat_history` that
+        is not empty becomes the history, as with `set()`. The messages of `chat_store` under `chat_store_key` are
+        copied if the session has no messages yet.
 
-        Raises ValueError for unknown keywords and a limit below 1, and the store's errors.
+        Raises ValueError for unknown keywords or a limit below 1, and the store's errors.
         """
         if kwargs:
             raise ValueError(f"Unexpected kwargs: {kwargs}")
         if engine is not None and (db_path is not None or config is not None):
             raise ConfigurationError(
-                "give engine= or db_path= and config=, not both: an engine has its database and settings"
+                "pass engine=, or db_path= and config=, not both: an engine already has a database and settings"
             )
-        window = context_window(llm)
+        window_tokens = context_window(llm)
         if token_limit is None:
-            token_limit = int(window * TOKEN_LIMIT_RATIO) if window is not None else DEFAULT_TOKEN_LIMIT
-        used = engine or Engine(db_path, config=config)
-        given = {} if tokenizer_fn is None else {"tokenizer_fn": tokenizer_fn}
-        made = cls(
+            token_limit = (
+                int(window_tokens * TOKEN_LIMIT_FRACTION) if window_tokens is not None else DEFAULT_TOKEN_LIMIT
+            )
+        memory_engine = engine or Engine(db_path, config=config)
+        tokenizer_fields = {} if tokenizer_fn is None else {"tokenizer_fn": tokenizer_fn}
+        memory = cls(
             session_id=session_id or chat_store_key or new_id("sess"),
-            database=name_of(used),
+            database=engine_key(memory_engine),
             token_limit=token_limit,
             summary_insert=summary_insert,
             llm=llm,
-            **given,
+            **tokenizer_fields,
         )
-        made._attach(used, owns_engine=engine is None)
+        memory._attach(memory_engine, owns_engine=engine is None)
         if chat_store is not None:
-            concurrency.run(made._import(chat_store.get_messages(chat_store_key or DEFAULT_CHAT_STORE_KEY)))
+            concurrency.run(memory._import_messages(chat_store.get_messages(chat_store_key or DEFAULT_CHAT_STORE_KEY)))
         if chat_history:
-            made.set(chat_history)
-        return made
+            memory.set(chat_history)
+        return memory
 
     @property
     def chat_store_key(self) -> str:
-        """The session's name, under the name other memories give it."""
+        """The session id, under the name that other memories use."""
         return self.session_id
 
     @property
     def engine(self) -> Engine:
-        """The engine the session lives in."""
-        return self._attachment.engine
+        """The engine of the session."""
+        return self._handle.engine
 
     @property
     def events(self) -> EventBus:
-        """What happens in this session, through whichever door."""
+        """The events of this session, whichever API causes them."""
         return self.engine.events.for_session(self.session_id)
 
     async def asession(self) -> MnesisSession:
-        """The session itself, for what a memory has no method for (search, expand, history of turns)."""
-        return (await self._opened()).session
+        """Return the session, for operations that a memory does not have (search, expand, history of turns)."""
+        return (await self._open_history()).session
 
     def get(self, input: Any = None, initial_token_count: int = 0, **kwargs: Any) -> list[ChatMessage]:
-        """The view for the next request, at most `token_limit` tokens together with `initial_token_count`.
+        """Return the view for the next request: at most `token_limit` tokens, including `initial_token_count`.
 
-        `input` is what automatic recall looks for where the user's message is not stored yet; further keywords are accepted
-        for compatibility. Raises ValueError if the initial count alone is over
-        the limit.
+        `input` is the query of automatic recall if the user's message is not stored yet. Other keywords are accepted
+        for compatibility and ignored. Raises ValueError if `initial_token_count` alone exceeds the limit.
         """
         return concurrency.run(self.aget(input, initial_token_count, **kwargs))
 
     async def aget(self, input: Any = None, initial_token_count: int = 0, **kwargs: Any) -> list[ChatMessage]:
-        """See `get`."""
+        """Return the view for the next request; see `get`."""
         if initial_token_count > self.token_limit:
             raise ValueError("Initial token count exceeds token limit")
-        history = await self._opened()
-        view = await history.view(
+        history = await self._open_history()
+        view = await history.read_view(
             token_limit=self.token_limit,
             reserved_tokens=max(initial_token_count, 0),
-            insert=self.summary_insert,
+            placement=self.summary_insert,
             question=input if isinstance(input, str) else None,
         )
         return view.messages
 
     def get_all(self, **kwargs: Any) -> list[ChatMessage]:
-        """Every message since the last `reset()`, as it was put in. Further keywords are accepted for compatibility."""
+        """Return every message since the last `reset()`, unchanged. Keywords are accepted and ignored."""
         return concurrency.run(self.aget_all(**kwargs))
 
     async def aget_all(self, **kwargs: Any) -> list[ChatMessage]:
-        """See `get_all`."""
-        return await (await self._opened()).all()
+        """Return every message since the last reset; see `get_all`."""
+        return await (await self._open_history()).all_messages()
 
     def put(self, message: ChatMessage) -> None:
         """Store a message."""
@@ -184,72 +192,75 @@ class MnesisMemory(BaseMemory):
 
     async def aput_messages(self, messages: list[ChatMessage]) -> None:
         """Store messages in one transaction."""
-        await (await self._opened()).add(messages)
+        await (await self._open_history()).add(messages)
 
     def set(self, messages: list[ChatMessage]) -> None:
-        """Make these messages the history. What they repeat is not stored again; what they leave out stays in the log."""
+        """Replace the history. Messages that are already stored are not stored again; the log keeps all others."""
         concurrency.run(self.aset(messages))
 
     async def aset(self, messages: list[ChatMessage]) -> None:
-        """See `set`."""
-        history = await self._opened()
-        await history.replace(messages, token_limit=self.token_limit, insert=self.summary_insert)
+        """Replace the history; see `set`."""
+        history = await self._open_history()
+        await history.replace(messages, token_limit=self.token_limit, placement=self.summary_insert)
 
     def reset(self, **kwargs: Any) -> None:
-        """Begin with an empty history; the log keeps everything. Further keywords are accepted for compatibility."""
+        """Empty the history. The log keeps everything. Keywords are accepted for compatibility and ignored."""
         concurrency.run(self.areset(**kwargs))
 
     async def areset(self, **kwargs: Any) -> None:
-        """See `reset`."""
+        """Empty the history; see `reset`."""
         await self.aset([])
 
     def history(self, *, include_superseded: bool = True) -> list[ChatMessage]:
-        """The log: also what `reset()` and `set()` took out of the history, unless `include_superseded` is False."""
+        """Return the log, including messages that `reset()` and `set()` removed from the history.
+
+        With `include_superseded=False`, return the same as `get_all()`.
+        """
         return concurrency.run(self.ahistory(include_superseded=include_superseded))
 
     async def ahistory(self, *, include_superseded: bool = True) -> list[ChatMessage]:
-        """See `history`."""
-        history = await self._opened()
+        """Return the log; see `history`."""
+        history = await self._open_history()
         if not include_superseded:
-            return await history.all()
-        return [made async for record in history.session.iter_messages() for made in from_record(record)]
+            return await history.all_messages()
+        return [message async for record in history.session.iter_messages() for message in from_record(record)]
 
     def compact(self) -> CompactionResult:
-        """Fold everything but the two newest turns now."""
+        """Fold everything except the two newest turns."""
         return concurrency.run(self.acompact())
 
     async def acompact(self) -> CompactionResult:
-        """See `compact`."""
-        return await (await self._opened()).session.compact()
+        """Fold everything except the two newest turns; see `compact`."""
+        return await (await self._open_history()).session.compact()
 
     def recall_tools(self, grant: Grant | None = None) -> list[FunctionTool]:
-        """`lcm_grep`, `lcm_describe` and `lcm_expand` for an agent: what the view leaves out is within its reach.
+        """Return `lcm_grep`, `lcm_describe` and `lcm_expand` for an agent, which find and read omitted messages.
 
-        By default there is no end to what they may bring back altogether, only to each result; a `grant` sets both.
+        By default only the size of each result is limited. A `grant` sets that limit and one for all results together.
         """
         return concurrency.run(self.arecall_tools(grant))
 
     async def arecall_tools(self, grant: Grant | None = None) -> list[FunctionTool]:
-        """See `recall_tools`."""
-        # An agent lives for many turns: the bounded grant of a single one would soon be used up.
+        """Return the recall tools for an agent; see `recall_tools`."""
+        # An agent runs for many turns and would soon use up the limited grant of a single turn.
         return function_tools((await self.asession()).recall_tools(grant or Grant(tokens=None)))
 
     def close(self) -> None:
-        """Wait for what runs in the background and let go of the database. Quiet when closed already."""
+        """Wait for background work and release the database. Does nothing if already closed."""
         concurrency.run(self.aclose())
 
     async def aclose(self) -> None:
-        """See `close`."""
-        await self._attachment.close()
+        """Wait for background work and release the database; see `close`."""
+        await self._handle.close()
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """A pointer to the session, all JSON: where it is and how it is read, none of its messages."""
+        """Return a reference to the session as JSON: its location and settings, without messages."""
         return {
             "session_id": self.session_id,
-            "database": self._attachment_name(),
+            "database": self._database_key(),
             "token_limit": self.token_limit,
             "summary_insert": self.summary_insert,
-            "begun": self._attached is not None and self._attached.begun,
+            "begun": self._attached_handle is not None and self._attached_handle.must_exist,
             "class_name": self.class_name(),
         }
 
@@ -257,70 +268,73 @@ class MnesisMemory(BaseMemory):
     def from_dict(
         cls, data: dict[str, Any], *, engine: Engine | None = None, llm: Any = None, **kwargs: Any
     ) -> MnesisMemory:
-        """The memory a pointer leads to: the very object while it lives in this process, else one attached anew.
+        """Return the memory for a reference from `to_dict()`.
 
-        `engine` says where the session is now, `llm` who writes summaries from now on. Raises `ConfigurationError` if the
-        pointer names a database that is not there (none is created for a pointer).
+        Returns the same object if it is still in use in this process, otherwise a new one. `engine` is the engine that
+        now contains the session; `llm` writes the summaries from now on. Raises `ConfigurationError` if the referenced
+        database does not exist; it is not created.
         """
         fields = {name: value for name, value in data.items() if name not in ("class_name", "begun")}
-        living = _living.get((fields.get("database", ""), fields.get("session_id", "")))
-        if living is not None and engine is None and llm is None and not living._attachment.closed:
-            if all(getattr(living, name) == value for name, value in fields.items()):
-                return living
-            fields |= {"llm": living.llm}
-        made = cls(**{**fields, **({"llm": llm} if llm is not None else {})})
-        used, new = (engine, False) if engine is not None else engine_named(made.database, must_be_known=True)
-        made.database = name_of(used)
-        made._attach(used, owns_engine=new, begun=data.get("begun") is True)
-        return made
+        live_memory = _live_memories.get((fields.get("database", ""), fields.get("session_id", "")))
+        if live_memory is not None and engine is None and llm is None and not live_memory._handle.closed:
+            if all(getattr(live_memory, name) == value for name, value in fields.items()):
+                return live_memory
+            fields |= {"llm": live_memory.llm}
+        memory = cls(**{**fields, **({"llm": llm} if llm is not None else {})})
+        memory_engine, owns_engine = (
+            (engine, False) if engine is not None else find_engine(memory.database, must_exist=True)
+        )
+        memory.database = engine_key(memory_engine)
+        memory._attach(memory_engine, owns_engine=owns_engine, must_exist=data.get("begun") is True)
+        return memory
 
     def to_string(self) -> str:
-        """`to_dict()` as JSON."""
+        """Return the reference of `to_dict()` as a JSON string."""
         return json.dumps(self.to_dict())
 
     @classmethod
     def from_string(cls, json_str: str, **kwargs: Any) -> MnesisMemory:
-        """The inverse of `to_string`. See `from_dict`."""
+        """Return the memory for a reference from `to_string()`; see `from_dict`."""
         return cls.from_dict(json.loads(json_str), **kwargs)
 
     def __bool__(self) -> bool:
-        # Chat engines and agents put their default in place of a memory that is false.
+        # Chat engines and agents replace a falsy memory with their default.
         return True
 
     def __copy__(self) -> MnesisMemory:
         return self
 
     def __deepcopy__(self, memo: Any = None) -> MnesisMemory:
-        # Agents copy their state before they change it; the history must stay one.
+        # Agents copy their state before they change it, but all copies must share one history.
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self).from_dict, (self.to_dict(),))
 
     @property
-    def _attachment(self) -> Attachment:
-        if self._attached is None:
-            engine, new = engine_named(self.database, must_be_known=False) if self.database else (Engine(), True)
-            self.database = name_of(engine)
-            self._attach(engine, owns_engine=new)
-        assert self._attached is not None, "attached just now"  # noqa: S101  # an invariant, not input
-        return self._attached
+    def _handle(self) -> SessionHandle:
+        if self._attached_handle is None:
+            engine, is_new = find_engine(self.database, must_exist=False) if self.database else (Engine(), True)
+            self.database = engine_key(engine)
+            self._attach(engine, owns_engine=is_new)
+        assert self._attached_handle is not None, "attached just now"  # noqa: S101  # an invariant, not input
+        return self._attached_handle
 
-    def _attachment_name(self) -> str:
-        return self.database if self._attached is not None else name_of(self._attachment.engine)
+    def _database_key(self) -> str:
+        return self.database if self._attached_handle is not None else engine_key(self._handle.engine)
 
-    def _attach(self, engine: Engine, *, owns_engine: bool, begun: bool = False) -> None:
-        self._attached = Attachment(self.session_id, engine, owns_engine=owns_engine, begun=begun)
-        _living[self.database, self.session_id] = self
+    def _attach(self, engine: Engine, *, owns_engine: bool, must_exist: bool = False) -> None:
+        self._attached_handle = SessionHandle(self.session_id, engine, owns_engine=owns_engine, must_exist=must_exist)
+        _live_memories[self.database, self.session_id] = self
 
-    async def _opened(self) -> History:
-        session = await self._attachment.session(self.token_limit, self.llm)
+    async def _open_history(self) -> History:
+        session = await self._handle.session(self.token_limit, self.llm)
         if self._history is None or self._history.session is not session:
-            own = self.tokenizer_fn if "tokenizer_fn" in self.model_fields_set else None
-            self._history = History(session, counter(own))
+            tokenizer = self.tokenizer_fn if "tokenizer_fn" in self.model_fields_set else None
+            self._history = History(session, token_counter(tokenizer))
         return self._history
 
-    async def _import(self, messages: list[ChatMessage]) -> None:
-        history = await self._opened()
+    async def _import_messages(self, messages: list[ChatMessage]) -> None:
+        history = await self._open_history()
         if not (await history.session.engine.store.session(self.session_id)).last_seq:
             await history.add(messages)

@@ -1,7 +1,7 @@
-"""LlamaIndex content blocks as JSON and as parts of the log, and back, exactly. Pure but for reading files given by path.
+"""Exact conversion of LlamaIndex content blocks to JSON and message parts, and back.
 
-Media are kept as base64. A file given by path is copied when the message is stored, so that a session stays readable
-when the file is gone; as long as it is there, the block comes back with its path.
+Media are stored as base64. A file given by path is copied when the message is stored, so the session stays readable if
+the file is deleted. While the file exists, the block is restored with its path. Reading such files is the only I/O.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 MAX_COPIED_BYTES = 8 * 1024 * 1024
-"""Files given by path are copied into the log up to this size; of larger ones only the path is kept."""
+"""The largest file given by path that is copied into the log. Only the path of a larger file is stored."""
 
 DATA_FIELDS = {"image": "image", "audio": "audio", "video": "video", "document": "data"}
 NESTED_FIELDS = {"citable": "content", "citation": "cited_content"}
@@ -35,8 +35,8 @@ _COPY = "copy"
 _IS_PATH = "is_path"
 _IS_RAW = "is_raw"
 _IN_PART = "in_part"
-OWN_KEYS = (_COPY, _IS_PATH, _IS_RAW)
-"""What `dump_block` adds to the fields of a block."""
+ADDED_KEYS = (_COPY, _IS_PATH, _IS_RAW)
+"""The keys that `dump_block` adds to the fields of a block."""
 
 _DETAILS = ("auto", "low", "high")
 
@@ -47,42 +47,46 @@ def _block_classes() -> dict[str, type[BaseModel]]:
 
 
 BLOCKS = _block_classes()
-"""The block classes of the installed llama-index-core by their `block_type`."""
+"""The block classes of the installed llama-index-core, by `block_type`."""
 
 TOOL_CALL_BLOCK: Any = getattr(types, "ToolCallBlock", None)
-"""The class of tool call blocks; None before llama-index-core had one."""
+"""The class of tool call blocks; None if the installed llama-index-core does not have one."""
 
 
-def jsonable(value: Any, where: str) -> Any:
-    """A value as JSON holds it. What JSON cannot hold is kept as a text that says so. Raises `InvalidMessageError` for what
-    has no end."""
+def to_json_value(value: Any, location: str) -> Any:
+    """Convert a value to JSON. A value that JSON cannot express becomes a text with its repr.
+
+    `location` describes the value in the error message. Raises `InvalidMessageError` for circular references.
+    """
     try:
-        return to_jsonable_python(value, fallback=_described, bytes_mode="base64", inf_nan_mode="null")
+        return to_jsonable_python(value, fallback=_describe, bytes_mode="base64", inf_nan_mode="null")
     except (ValueError, RecursionError) as error:
-        raise InvalidMessageError(f"{where} cannot be stored: {error}") from error
+        raise InvalidMessageError(
+            f"{location} cannot be stored as JSON ({error}); remove circular references from it"
+        ) from error
 
 
-def _described(value: Any) -> str:
+def _describe(value: Any) -> str:
     try:
         text = repr(value)
-    except Exception:  # a stranger's __repr__ may fail with anything; the message must be kept all the same
+    except Exception:  # a __repr__ of user code may raise any exception; the message is stored anyway
         text = type(value).__qualname__
     return f"[not serialisable: {text[:500]}]"
 
 
 def dump_block(block: Any) -> Json:
-    """A block as JSON."""
+    """Convert a block to JSON."""
     kind = str(block.block_type)
     field, nested = DATA_FIELDS.get(kind), NESTED_FIELDS.get(kind)
-    left_out = {name for name in (field, nested) if name is not None}
-    data: Json = jsonable(block.model_dump(exclude=left_out), f"a block of type {kind!r}")
+    excluded_fields = {name for name in (field, nested) if name is not None}
+    data: Json = to_json_value(block.model_dump(exclude=excluded_fields), f"a block of type {kind!r}")
     if field is not None:
-        content, is_raw = _base64(getattr(block, field))
+        content, is_raw = _to_base64(getattr(block, field))
         if content is not None:
             data |= {field: content, **({_IS_RAW: True} if is_raw else {})}
         elif data.get("path"):
-            copied = _copied(data["path"])
-            data |= {_COPY: copied} if copied is not None else {}
+            file_copy = _copy_file(data["path"])
+            data |= {_COPY: file_copy} if file_copy is not None else {}
     if isinstance(getattr(block, "path", None), Path):
         data[_IS_PATH] = True
     if nested is not None:
@@ -92,12 +96,12 @@ def dump_block(block: Any) -> Json:
 
 
 def load_block(data: Json) -> Any:
-    """The block back, a new object. Never raises for what `dump_block` gave: a file that is gone is replaced by its copy."""
-    # A copy: nothing that is handed out may reach into what is stored.
+    """Convert JSON of `dump_block` back to a new block. A deleted file is replaced by its copy. Never raises."""
+    # Copied, so that changing the returned block does not change the stored data.
     fields = copy.deepcopy(data)
     kind = str(fields.get("block_type"))
-    made = BLOCKS.get(kind)
-    if made is None:
+    block_class = BLOCKS.get(kind)
+    if block_class is None:
         return TextBlock(text=f"[a block of type {kind!r}, which this version of llama-index-core does not know]")
     _restore_path(fields)
     nested = NESTED_FIELDS.get(kind)
@@ -106,26 +110,26 @@ def load_block(data: Json) -> Any:
         fields[nested] = [load_block(each) for each in inner] if isinstance(inner, list) else load_block(inner)
     content = _media_bytes(fields, kind)
     try:
-        block = made.model_validate(fields)
+        block = block_class.model_validate(fields)
     except ValidationError:
-        # A path whose file is gone and was too large to copy; the rest of the session must stay readable.
-        block = made.model_construct(**fields)
-    # Validation may encode media once more: they are put back as they were.
+        # The path of a deleted file that was too large to copy. The rest of the session must stay readable.
+        block = block_class.model_construct(**fields)
+    # Validation may encode media again, so the stored bytes are put back.
     return block if content is None else block.model_copy(update={DATA_FIELDS[kind]: content})
 
 
 def _restore_path(fields: Json) -> None:
-    """Whether a path stays, and as what: a document's may be a string as well, and then stays one."""
-    is_path, copied = fields.pop(_IS_PATH, False), fields.pop(_COPY, None)
+    """Restore a path with its original type, or replace the path of a deleted file by the copy."""
+    is_path, file_copy = fields.pop(_IS_PATH, False), fields.pop(_COPY, None)
     path = fields.get("path")
-    if path and copied is not None and not os.path.isfile(path):
-        fields |= {"path": None, DATA_FIELDS[fields["block_type"]]: copied}
+    if path and file_copy is not None and not os.path.isfile(path):
+        fields |= {"path": None, DATA_FIELDS[fields["block_type"]]: file_copy}
     elif path and is_path:
         fields["path"] = Path(path)
 
 
 def _media_bytes(fields: Json, kind: str) -> bytes | None:
-    """Media content, taken out of the fields: base64 as blocks keep it, or the raw bytes somebody assigned."""
+    """Remove media content from the fields and return it: base64 as blocks keep it, or raw bytes."""
     text = fields.pop(DATA_FIELDS[kind], None) if kind in DATA_FIELDS else None
     is_raw = fields.pop(_IS_RAW, False)
     if text is None:
@@ -133,13 +137,13 @@ def _media_bytes(fields: Json, kind: str) -> bytes | None:
     return base64.b64decode(text) if is_raw else str(text).encode("ascii")
 
 
-def _base64(value: Any) -> tuple[str | None, bool]:
-    """Media as base64 text, and whether they were raw bytes. Blocks hold base64 already, unless somebody assigned others."""
+def _to_base64(value: Any) -> tuple[str | None, bool]:
+    """Return media as base64 text, and whether they were raw bytes. Blocks normally contain base64 already."""
     if isinstance(value, IOBase):
-        place = value.tell()
+        position = value.tell()
         value.seek(0)
         content = value.read()
-        value.seek(place)
+        value.seek(position)
         return base64.b64encode(content).decode(), False
     if not isinstance(value, bytes):
         return None, False
@@ -149,49 +153,49 @@ def _base64(value: Any) -> tuple[str | None, bool]:
         return base64.b64encode(value).decode(), True
 
 
-def _copied(path: str) -> str | None:
+def _copy_file(path: str) -> str | None:
     try:
         if os.path.getsize(path) > MAX_COPIED_BYTES:
             return None
         return base64.b64encode(Path(path).read_bytes()).decode()
     except OSError as error:
-        logger.warning("%s cannot be read now, only its path is stored: %s", path, error)
+        logger.warning("%s cannot be read, so only its path is stored: %s", path, error)
         return None
 
 
-def split(block: Any) -> tuple[MessagePart, Json | None]:
-    """A block as a part of the log, and what has to be stored beside that part to get the block back (None: nothing)."""
+def split_block(block: Any) -> tuple[MessagePart, Json | None]:
+    """Convert a block to a message part and the extra data needed to restore the block (None if none is needed)."""
     if type(block) is TextBlock:
         return TextPart(text=block.text), None
     data = dump_block(block)
     match data["block_type"]:
         case "image":
-            return _image(block, data)
+            return _image_part(block, data)
         case "document":
-            return _document(block, data)
+            return _document_part(block, data)
         case "thinking":
-            return _thinking(data)
+            return _reasoning_part(data)
         case "tool_call":
-            return call_part(data.get("tool_call_id"), data.get("tool_name"), data.get("tool_kwargs")), data
+            return tool_call_part(data.get("tool_call_id"), data.get("tool_name"), data.get("tool_kwargs")), data
         case kind:
-            return DataPart(kind=kind, data=data, text=_readable(data)), {_IN_PART: "data"}
+            return DataPart(kind=kind, data=data, text=_block_text(data)), {_IN_PART: "data"}
 
 
-def join(part: MessagePart, beside: Json | None) -> Any:
-    """The inverse of `split`."""
-    if beside is None:
+def join_block(part: MessagePart, extra: Json | None) -> Any:
+    """Restore the block that `split_block` converted."""
+    if extra is None:
         return TextBlock.model_construct(block_type="text", text=part.text if isinstance(part, TextPart) else "")
-    data = dict(beside)
-    where = data.pop(_IN_PART, None)
-    if isinstance(part, DataPart) and where == "data":
+    data = dict(extra)
+    field_name = data.pop(_IN_PART, None)
+    if isinstance(part, DataPart) and field_name == "data":
         return load_block(part.data)
-    if where is not None:
-        data[where] = part.text if isinstance(part, ReasoningPart) else getattr(part, "data", None)
+    if field_name is not None:
+        data[field_name] = part.text if isinstance(part, ReasoningPart) else getattr(part, "data", None)
     return load_block(data)
 
 
-def call_part(call_id: Any, name: Any, arguments: Any) -> ToolPart:
-    """A tool call as a part; arguments that are no JSON object are kept as the model wrote them."""
+def tool_call_part(call_id: Any, name: Any, arguments: Any) -> ToolPart:
+    """Convert a tool call to a part. Arguments that are not a JSON object are kept as the model wrote them."""
     call = ToolPart(tool_call_id=str(call_id or ""), tool_name=str(name or ""))
     if isinstance(arguments, dict):
         return call.model_copy(update={"input": arguments})
@@ -204,8 +208,8 @@ def call_part(call_id: Any, name: Any, arguments: Any) -> ToolPart:
     return call.model_copy(update={"input": parsed} if isinstance(parsed, dict) else {"raw_input": arguments})
 
 
-def _moved(data: Json, field: str) -> tuple[str | None, Json]:
-    """Media content and the rest, which says where the content goes back."""
+def _extract_media(data: Json, field: str) -> tuple[str | None, Json]:
+    """Split media content from the other data, which records the field that the content belongs to."""
     for name in (field, _COPY):
         if data.get(name) is not None:
             rest = {key: value for key, value in data.items() if key != name}
@@ -213,25 +217,25 @@ def _moved(data: Json, field: str) -> tuple[str | None, Json]:
     return None, data
 
 
-def _image(block: ImageBlock, data: Json) -> tuple[MessagePart, Json]:
-    content, rest = _moved(data, "image")
+def _image_part(block: ImageBlock, data: Json) -> tuple[MessagePart, Json]:
+    content, rest = _extract_media(data, "image")
     detail = block.detail if block.detail in _DETAILS else None
     if content is not None:
         return ImagePart(data=content, media_type=block.image_mimetype or "image/png", detail=detail), rest  # type: ignore[arg-type]  # detail is one of _DETAILS
     if data.get("url"):
         return ImagePart(url=data["url"], media_type=block.image_mimetype or "image/png", detail=detail), data  # type: ignore[arg-type]  # as above
-    return DataPart(kind="image", data=data, text=_readable(data)), {_IN_PART: "data"}
+    return DataPart(kind="image", data=data, text=_block_text(data)), {_IN_PART: "data"}
 
 
-def _document(block: DocumentBlock, data: Json) -> tuple[MessagePart, Json]:
-    content, rest = _moved(data, "data")
+def _document_part(block: DocumentBlock, data: Json) -> tuple[MessagePart, Json]:
+    content, rest = _extract_media(data, "data")
     if content is None:
-        return DataPart(kind="document", data=data, text=_readable(data)), {_IN_PART: "data"}
+        return DataPart(kind="document", data=data, text=_block_text(data)), {_IN_PART: "data"}
     media_type = block.document_mimetype or "application/octet-stream"
     return FilePart(name=block.title or "document", data=content, media_type=media_type), rest
 
 
-def _thinking(data: Json) -> tuple[MessagePart, Json]:
+def _reasoning_part(data: Json) -> tuple[MessagePart, Json]:
     text, rest = data.get("content"), {key: value for key, value in data.items() if key != "content"}
     if not isinstance(text, str):
         return ReasoningPart(text=""), data
@@ -240,8 +244,8 @@ def _thinking(data: Json) -> tuple[MessagePart, Json]:
     return ReasoningPart(text=text, provider=provider), {**rest, _IN_PART: "content"}
 
 
-def _readable(data: Json) -> str:
-    """How a block reads where it cannot be sent as itself."""
+def _block_text(data: Json) -> str:
+    """Return the text that replaces a block for readers that do not support it."""
     kind = str(data.get("block_type"))
     if kind == "text":
         return str(data.get("text") or "")
@@ -249,7 +253,7 @@ def _readable(data: Json) -> str:
         return ""
     if kind in NESTED_FIELDS:
         inner = data[NESTED_FIELDS[kind]]
-        texts = [_readable(each) for each in (inner if isinstance(inner, list) else [inner])]
+        texts = [_block_text(each) for each in (inner if isinstance(inner, list) else [inner])]
         return "\n".join([str(data.get("title") or kind), *texts])
-    place = data.get("url") or data.get("path") or data.get("title") or ""
-    return f"[{kind} {place}]" if place else f"[{kind}]"
+    location = data.get("url") or data.get("path") or data.get("title") or ""
+    return f"[{kind} {location}]" if location else f"[{kind}]"

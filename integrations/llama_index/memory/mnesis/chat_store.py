@@ -1,4 +1,4 @@
-"""`MnesisChatStore`: the store under LlamaIndex's own `Memory`, for those who keep that (llama-index-core 0.14.25 and newer)."""
+"""`MnesisChatStore`: a chat store for LlamaIndex's own `Memory` (llama-index-core 0.14.25 and newer)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
-from llama_index.memory.mnesis.attachment import Attachment, engine_named, name_of
-from llama_index.memory.mnesis.history import History, counter
+from llama_index.memory.mnesis.history import History, token_counter
 from llama_index.memory.mnesis.messages import from_record
+from llama_index.memory.mnesis.session_handle import SessionHandle, engine_key, find_engine
 from pydantic import ConfigDict, PrivateAttr
 
 from mnesis.concurrency import FairLock
@@ -18,16 +18,18 @@ from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError, StaleContextError
 from mnesis.models.message import Message
 
-KEY = "llama_index_archive"
+ARCHIVE_KEY = "llama_index_archive"
 UNLIMITED_TOKENS = 2**40
-"""`Memory` keeps its queue short by itself; the sessions behind it are never compacted."""
-_TRIES = 20
+"""`Memory` limits its queue itself, so its sessions are never compacted."""
+MAX_ATTEMPTS = 20
+"""Attempts to change the queue while other writers store messages. Each one reads the queue again."""
 
 
 class MnesisChatStore(AsyncDBChatStore):
-    """Sessions as chat store keys: `Memory.from_defaults(chat_store=MnesisChatStore.from_defaults(db_path=…))`.
+    """A chat store whose keys are session ids:
+    `Memory.from_defaults(chat_store=MnesisChatStore.from_defaults(db_path=…))`.
 
-    Nothing is ever erased: archived and deleted messages leave the queue and stay in the session's log.
+    Nothing is erased: archived and deleted messages leave the queue and stay in the session's log.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -36,24 +38,24 @@ class MnesisChatStore(AsyncDBChatStore):
     _engine: Engine | None = PrivateAttr(default=None)
     _owns_engine: bool = PrivateAttr(default=False)
     _lock: FairLock = PrivateAttr(default_factory=FairLock)
-    _open: dict[str, tuple[Attachment, History]] = PrivateAttr(default_factory=dict)
+    _open_sessions: dict[str, tuple[SessionHandle, History]] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def class_name(cls) -> str:
-        """The name LlamaIndex stores with it."""
+        """Return the class name that LlamaIndex stores."""
         return "MnesisChatStore"
 
     @classmethod
     def from_defaults(
         cls, *, engine: Engine | None = None, db_path: str | os.PathLike[str] | None = None
     ) -> MnesisChatStore:
-        """A store over an engine, or over the database at `db_path` (`~/.mnesis/sessions.db` by default)."""
+        """Create a chat store on an engine, or on the database at `db_path` (default: `~/.mnesis/sessions.db`)."""
         if engine is not None and db_path is not None:
-            raise ConfigurationError("give engine= or db_path=, not both: an engine has its database")
-        used = engine or Engine(db_path)
-        made = cls(database=name_of(used))
-        made._engine, made._owns_engine = used, engine is None
-        return made
+            raise ConfigurationError("pass engine= or db_path=, not both: an engine already has a database")
+        store_engine = engine or Engine(db_path)
+        store = cls(database=engine_key(store_engine))
+        store._engine, store._owns_engine = store_engine, engine is None
+        return store
 
     async def get_messages(
         self,
@@ -62,13 +64,13 @@ class MnesisChatStore(AsyncDBChatStore):
         limit: int | None = None,
         offset: int | None = None,
     ) -> list[ChatMessage]:
-        """Messages of a session in order; `status` None: active and archived ones."""
-        found = [made for record in await self._records(key, status) for made in from_record(record)]
+        """Return messages of a session in order. With `status=None`, return active and archived messages."""
+        messages = [message for record in await self._read_records(key, status) for message in from_record(record)]
         start = offset or 0
-        return found[start : None if limit is None else start + limit]
+        return messages[start : None if limit is None else start + limit]
 
     async def count_messages(self, key: str, status: MessageStatus | None = MessageStatus.ACTIVE) -> int:
-        """How many messages `get_messages` would return."""
+        """Return the number of messages that `get_messages` returns."""
         return len(await self.get_messages(key, status))
 
     async def add_message(self, key: str, message: ChatMessage, status: MessageStatus = MessageStatus.ACTIVE) -> None:
@@ -79,59 +81,59 @@ class MnesisChatStore(AsyncDBChatStore):
         self, key: str, messages: list[ChatMessage], status: MessageStatus = MessageStatus.ACTIVE
     ) -> None:
         """Store messages in one transaction."""
-        history = await self._history(key)
+        history = await self._open_history(key)
         stored = await history.add(messages)
         if status == MessageStatus.ARCHIVED and stored:
             async with self._lock:
                 await history.session.hide(stored[0].seq, stored[-1].seq)
-                archived = [*await self._archived(history), *(record.seq for record in stored)]
-                await self._set_archived(history, archived)
+                archived = [*await self._archived_seqs(history), *(record.seq for record in stored)]
+                await self._store_archived_seqs(history, archived)
 
     async def set_messages(
         self, key: str, messages: list[ChatMessage], status: MessageStatus = MessageStatus.ACTIVE
     ) -> None:
-        """Make these the messages of a session; what they repeat is not stored again, the log keeps the others."""
+        """Replace the messages of a session. Stored messages are not stored again; the log keeps all others."""
         if status == MessageStatus.ACTIVE:
-            history = await self._history(key)
-            await history.replace(messages, token_limit=UNLIMITED_TOKENS, insert="system")
+            history = await self._open_history(key)
+            await history.replace(messages, token_limit=UNLIMITED_TOKENS, placement="system")
             return
         await self.delete_messages(key, status)
         await self.add_messages(key, messages, status)
 
     async def delete_message(self, key: str, idx: int) -> ChatMessage | None:
-        """Take one message out of the queue; None if there is none at `idx`."""
-        active = await self._records(key, MessageStatus.ACTIVE)
+        """Remove a message from the queue and return it; None if there is no message at `idx`."""
+        active = await self._read_records(key, MessageStatus.ACTIVE)
         if not -len(active) <= idx < len(active):
             return None
-        history = await self._history(key)
+        history = await self._open_history(key)
         await history.session.hide(active[idx].seq, active[idx].seq)
         return from_record(active[idx])[0]
 
     async def delete_messages(self, key: str, status: MessageStatus | None = None) -> None:
-        """Take all messages out of the session's view; `status` None: archived ones too."""
-        history = await self._history(key)
+        """Remove all messages from the queue. With `status=None`, remove archived messages too."""
+        history = await self._open_history(key)
         if status != MessageStatus.ARCHIVED:
-            await history.replace([], token_limit=UNLIMITED_TOKENS, insert="system")
+            await history.replace([], token_limit=UNLIMITED_TOKENS, placement="system")
         if status != MessageStatus.ACTIVE:
-            await self._set_archived(history, [])
+            await self._store_archived_seqs(history, [])
 
     async def delete_oldest_messages(self, key: str, n: int) -> list[ChatMessage]:
-        """Take the oldest `n` messages out of the queue."""
+        """Remove the oldest `n` messages from the queue and return them."""
         async with self._lock:
-            _, gone = await self._taken(key, n)
-        return gone
+            _, removed = await self._hide_oldest(key, n)
+        return removed
 
     async def archive_oldest_messages(self, key: str, n: int) -> list[ChatMessage]:
-        """Move the oldest `n` messages from the queue to the archive."""
+        """Move the oldest `n` messages from the queue to the archive and return them."""
         async with self._lock:
-            seqs, gone = await self._taken(key, n)
-            history = await self._history(key)
-            await self._set_archived(history, [*await self._archived(history), *seqs])
-        return gone
+            seqs, archived = await self._hide_oldest(key, n)
+            history = await self._open_history(key)
+            await self._store_archived_seqs(history, [*await self._archived_seqs(history), *seqs])
+        return archived
 
     async def get_keys(self) -> list[str]:
-        """The names of all sessions of the database."""
-        engine, keys, cursor = self._used_engine(), [], None
+        """Return the ids of all sessions of the database."""
+        engine, keys, cursor = self._get_engine(), [], None
         while True:
             page = await engine.sessions(limit=500, cursor=cursor)
             keys += [record.id for record in page.sessions]
@@ -140,62 +142,67 @@ class MnesisChatStore(AsyncDBChatStore):
             cursor = page.next_cursor
 
     async def aclose(self) -> None:
-        """Let go of the sessions and of an engine that was made for this store."""
-        for attachment, _ in self._open.values():
-            await attachment.close()
-        self._open.clear()
+        """Close the sessions, and the engine if it was created for this store."""
+        for handle, _ in self._open_sessions.values():
+            await handle.close()
+        self._open_sessions.clear()
         if self._owns_engine and self._engine is not None:
             await self._engine.close()
 
-    def _used_engine(self) -> Engine:
+    def _get_engine(self) -> Engine:
         if self._engine is None:
-            named = engine_named(self.database, must_be_known=False) if self.database else (Engine(), True)
-            self._engine, self._owns_engine = named
+            engine, is_new = find_engine(self.database, must_exist=False) if self.database else (Engine(), True)
+            self._engine, self._owns_engine = engine, is_new
         return self._engine
 
-    async def _history(self, key: str) -> History:
-        if key not in self._open:
-            attachment = Attachment(key, self._used_engine(), owns_engine=False)
-            self._open[key] = (attachment, History(await attachment.session(UNLIMITED_TOKENS, None), counter(None)))
-        attachment, history = self._open[key]
-        session = await attachment.session(UNLIMITED_TOKENS, None)
+    async def _open_history(self, key: str) -> History:
+        if key not in self._open_sessions:
+            handle = SessionHandle(key, self._get_engine(), owns_engine=False)
+            session = await handle.session(UNLIMITED_TOKENS, None)
+            self._open_sessions[key] = (handle, History(session, token_counter(None)))
+        handle, history = self._open_sessions[key]
+        session = await handle.session(UNLIMITED_TOKENS, None)
         if history.session is not session:
-            history = History(session, counter(None))
-            self._open[key] = (attachment, history)
+            history = History(session, token_counter(None))
+            self._open_sessions[key] = (handle, history)
         return history
 
-    async def _records(self, key: str, status: MessageStatus | None) -> list[Message]:
-        history = await self._history(key)
+    async def _read_records(self, key: str, status: MessageStatus | None) -> list[Message]:
+        history = await self._open_history(key)
         active = [] if status == MessageStatus.ARCHIVED else await history.records()
         if status == MessageStatus.ACTIVE:
             return active
-        wanted = set(await self._archived(history))
-        archived = [record async for record in history.session.iter_messages() if record.seq in wanted]
+        archived_seqs = set(await self._archived_seqs(history))
+        archived = [record async for record in history.session.iter_messages() if record.seq in archived_seqs]
         return sorted([*archived, *active], key=lambda record: record.seq)
 
-    async def _taken(self, key: str, n: int) -> tuple[list[int], list[ChatMessage]]:
-        """Hide the oldest `n` messages; which they were."""
-        history = await self._history(key)
-        for _ in range(_TRIES):
+    async def _hide_oldest(self, key: str, n: int) -> tuple[list[int], list[ChatMessage]]:
+        """Hide the oldest `n` messages and return their seqs and the messages."""
+        history = await self._open_history(key)
+        for _ in range(MAX_ATTEMPTS):
             last_seq = (await history.session.engine.store.session(key)).last_seq
-            oldest = (await history.records())[: max(n, 0)]
-            if not oldest:
+            oldest_records = (await history.records())[: max(n, 0)]
+            if not oldest_records:
                 return [], []
             try:
-                await history.session.revise(hide=[(oldest[0].seq, oldest[-1].seq)], messages=[], last_seq=last_seq)
+                await history.session.revise(
+                    hide=[(oldest_records[0].seq, oldest_records[-1].seq)], messages=[], last_seq=last_seq
+                )
             except StaleContextError:
                 continue
-            return [record.seq for record in oldest], [made for record in oldest for made in from_record(record)]
+            messages = [message for record in oldest_records for message in from_record(record)]
+            return [record.seq for record in oldest_records], messages
         raise StaleContextError(
-            f"session {key!r}: {_TRIES} times in a row others wrote while messages were being archived"
+            f"session {key!r} changed during each of {MAX_ATTEMPTS} attempts to hide its oldest messages; try again when"
+            " fewer writers use it"
         )
 
-    async def _archived(self, history: History) -> Sequence[int]:
+    async def _archived_seqs(self, history: History) -> Sequence[int]:
         record = await history.session.engine.store.session(history.session.id)
-        noted: Any = record.metadata.get(KEY, [])
-        return list(noted)
+        seqs: Any = record.metadata.get(ARCHIVE_KEY, [])
+        return list(seqs)
 
-    async def _set_archived(self, history: History, seqs: Sequence[int]) -> None:
+    async def _store_archived_seqs(self, history: History, seqs: Sequence[int]) -> None:
         store, session_id = history.session.engine.store, history.session.id
         record = await store.session(session_id)
-        await store.update_session(session_id, metadata={**record.metadata, KEY: sorted(set(seqs))})
+        await store.update_session(session_id, metadata={**record.metadata, ARCHIVE_KEY: sorted(set(seqs))})

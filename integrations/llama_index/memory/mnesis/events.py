@@ -1,4 +1,4 @@
-"""What happens in a session, told to LlamaIndex's instrumentation under the name `llama_index.memory.mnesis`."""
+"""Session events for LlamaIndex's instrumentation, under the dispatcher name `llama_index.memory.mnesis`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pydantic import Field
 from mnesis.events.bus import MnesisEvent
 from mnesis.session.session import MnesisSession
 
-DISPATCHER = "llama_index.memory.mnesis"
-_dispatcher = get_dispatcher(DISPATCHER)
+DISPATCHER_NAME = "llama_index.memory.mnesis"
+_dispatcher = get_dispatcher(DISPATCHER_NAME)
 
 
 class MnesisSessionEvent(BaseEvent):
-    """Something happened in a session: `event` is its name on the engine's bus, `payload` its ids and numbers."""
+    """An event of a session. `event` is its name on the engine's bus; `payload` contains its ids, texts and numbers."""
 
     event: str
     session_id: str
@@ -24,12 +24,12 @@ class MnesisSessionEvent(BaseEvent):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name handlers see."""
+        """Return the event name that handlers receive."""
         return "MnesisSessionEvent"
 
 
 class MnesisCompacted(MnesisSessionEvent):
-    """A compaction was committed. Token counts are of the whole context."""
+    """A committed compaction. The token counts are those of the whole context."""
 
     tokens_before: int
     tokens_after: int
@@ -37,34 +37,34 @@ class MnesisCompacted(MnesisSessionEvent):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name handlers see."""
+        """Return the event name that handlers receive."""
         return "MnesisCompacted"
 
 
 class MnesisHistoryReplaced(MnesisSessionEvent):
-    """`set()` or `reset()` changed what the history is: `case` says how. The log keeps everything."""
+    """A change of the history by `set()` or `reset()`. `case` is the kind of change. The log keeps everything."""
 
     case: str
 
     @classmethod
     def class_name(cls) -> str:
-        """The name handlers see."""
+        """Return the event name that handlers receive."""
         return "MnesisHistoryReplaced"
 
 
-def forward(session: MnesisSession) -> None:
-    """Tell LlamaIndex everything the session tells its bus, for as long as it is open."""
-    session.subscribe_all(_forward)
+def forward_events(session: MnesisSession) -> None:
+    """Forward all events of a session to LlamaIndex for as long as the session is open."""
+    session.subscribe_all(_forward_event)
 
 
-def tell_replaced(session_id: str, case: str) -> None:
-    """Say that a history was replaced."""
-    if _anybody_listens():
+def publish_replaced(session_id: str, case: str) -> None:
+    """Publish that a history was replaced."""
+    if _has_listeners():
         _dispatcher.event(MnesisHistoryReplaced(event="history.replaced", session_id=session_id, case=case))
 
 
-def _forward(event: MnesisEvent, payload: Any) -> None:
-    if not _anybody_listens():
+def _forward_event(event: MnesisEvent, payload: Any) -> None:
+    if not _has_listeners():
         return
     fields = {name: value for name, value in payload.items() if isinstance(value, str | int | float | bool | None)}
     common: dict[str, Any] = {"event": str(event), "session_id": fields.get("session_id", ""), "payload": fields}
@@ -81,11 +81,11 @@ def _forward(event: MnesisEvent, payload: Any) -> None:
         _dispatcher.event(MnesisSessionEvent(**common))
 
 
-def _anybody_listens() -> bool:
-    """Making events nobody sees would cost more than storing a message does."""
-    place: Any = _dispatcher
-    while place is not None:
-        if any(handler.class_name() != "NullEventHandler" for handler in place.event_handlers):
+def _has_listeners() -> bool:
+    """Return whether an event handler is installed. Creating an event costs more than storing a message."""
+    dispatcher: Any = _dispatcher
+    while dispatcher is not None:
+        if any(handler.class_name() != "NullEventHandler" for handler in dispatcher.event_handlers):
             return True
-        place = place.parent if place.propagate and place.parent_name else None
+        dispatcher = dispatcher.parent if dispatcher.propagate and dispatcher.parent_name else None
     return False

@@ -1,4 +1,4 @@
-"""Arriving from `SimpleChatStore` files, and leaving to them."""
+"""Import from and export to `SimpleChatStore` files."""
 
 from __future__ import annotations
 
@@ -9,36 +9,43 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.memory.types import DEFAULT_CHAT_STORE_KEY
-from llama_index.memory.mnesis.blocks import OWN_KEYS, dump_block, jsonable, load_block
+from llama_index.memory.mnesis.blocks import ADDED_KEYS, dump_block, load_block, to_json_value
 
 from mnesis.errors import InvalidMessageError
 
 
 def read_simple_chat_store(path: str | os.PathLike[str], key: str = DEFAULT_CHAT_STORE_KEY) -> list[ChatMessage]:
-    """The messages that a persisted `SimpleChatStore` has under `key`; give them to `put_messages()` or `set()`.
+    """Read the messages under `key` from a persisted `SimpleChatStore`. Pass them to `put_messages()` or `set()`.
 
-    Raises `InvalidMessageError` if the file is no such store or has no such key.
+    Raises `InvalidMessageError` if the file is not a `SimpleChatStore` or does not have the key.
     """
     try:
         stored = json.loads(Path(path).read_text("utf-8"))["store"]
     except (ValueError, KeyError, TypeError) as error:
-        raise InvalidMessageError(f"{os.fspath(path)} is no persisted SimpleChatStore") from error
+        raise InvalidMessageError(
+            f"{os.fspath(path)!r} is not a persisted SimpleChatStore; pass the path of a file that persist() wrote"
+        ) from error
     if key not in stored:
-        raise InvalidMessageError(f"{os.fspath(path)} has no key {key!r}; it has {', '.join(map(repr, stored))}")
-    return [_read(data) for data in stored[key]]
+        raise InvalidMessageError(
+            f"{os.fspath(path)!r} does not have the key {key!r}; pass one of {', '.join(map(repr, stored))}"
+        )
+    return [_load_message(data) for data in stored[key]]
 
 
 def write_simple_chat_store(
     path: str | os.PathLike[str], messages: list[ChatMessage], key: str = DEFAULT_CHAT_STORE_KEY
 ) -> None:
-    """Write messages (`memory.get_all()`, `memory.history()`) to a file that `SimpleChatStore.from_persist_path()` reads."""
-    data = {"store": {key: [_written(message) for message in messages]}, "class_name": "SimpleChatStore"}
+    """Write messages to a file for `SimpleChatStore.from_persist_path()`.
+
+    `messages` are usually those of `memory.get_all()` or `memory.history()`.
+    """
+    data = {"store": {key: [_dump_message(message) for message in messages]}, "class_name": "SimpleChatStore"}
     Path(path).write_text(json.dumps(data), "utf-8")
 
 
-def _read(data: dict[str, Any]) -> ChatMessage:
+def _load_message(data: dict[str, Any]) -> ChatMessage:
     blocks = data.get("blocks")
-    if blocks is None:  # written before messages had blocks
+    if blocks is None:  # the file was written before messages had blocks
         return ChatMessage.model_validate(data)
     rest = {name: value for name, value in data.items() if name != "blocks"}
     message = ChatMessage.model_validate(rest)
@@ -46,10 +53,10 @@ def _read(data: dict[str, Any]) -> ChatMessage:
     return message
 
 
-def _written(message: ChatMessage) -> dict[str, Any]:
-    # A copy of a file given by path is the log's own; other readers know only blocks' fields.
+def _dump_message(message: ChatMessage) -> dict[str, Any]:
+    # File copies and flags belong to the log; other readers only know the fields of blocks.
     blocks = [
-        {name: value for name, value in dump_block(block).items() if name not in OWN_KEYS} for block in message.blocks
+        {name: value for name, value in dump_block(block).items() if name not in ADDED_KEYS} for block in message.blocks
     ]
-    kwargs = jsonable(message.additional_kwargs, "additional_kwargs")
+    kwargs = to_json_value(message.additional_kwargs, "additional_kwargs")
     return {"role": message.role.value, "additional_kwargs": kwargs, "blocks": blocks}

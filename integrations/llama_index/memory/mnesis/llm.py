@@ -1,4 +1,4 @@
-"""LlamaIndex models as the client that writes a session's summaries."""
+"""An adapter from LlamaIndex models to the client that writes a session's summaries."""
 
 from __future__ import annotations
 
@@ -18,41 +18,47 @@ from mnesis.llm.no_model import NoModel
 
 
 class ChatModelClient:
-    """A LlamaIndex LLM as an `mnesis.llm.base.LLM`.
+    """An `mnesis.llm.base.LLM` that calls a LlamaIndex LLM.
 
-    It is called with `achat` on the loop of whoever is waiting, so that its connections stay where they belong. For
-    synchronous callers it is called with `chat` in a worker thread: the loop that serves them is never held up.
+    Asynchronous callers use `achat` on their own loop, where the model's connections belong. Synchronous callers use
+    `chat` in a worker thread, so the background loop that serves them is never blocked.
     """
 
     def __init__(self, llm: LLM) -> None:
         self._llm = llm
 
     async def complete(self, request: LLMRequest) -> LLMReply:
-        """The model's answer. Raises `LLMError` for whatever the model raises."""
+        """Call the model and return its reply.
+
+        Raises `LLMError` for any exception of the model.
+        """
         messages = [ChatMessage(role=each["role"], content=each["content"]) for each in request.messages]
         try:
-            response = await self._answer(messages)
-        except Exception as error:  # a user's model may raise anything; for the engine it is a failed call
+            response = await self._call_model(messages)
+        except Exception as error:  # a user's model may raise any exception; for the engine it is a failed call
             name = type(self._llm).__name__
             raise LLMError(f"{name} raised {type(error).__name__}: {error}", model=request.model) from error
         return LLMReply(text=response.message.content or "", model=request.model)
 
     async def stream(self, request: LLMRequest) -> AsyncIterator[Delta | LLMReply]:
-        """The whole answer as one piece, then the reply."""
+        """Yield the complete text as one delta, then the reply."""
         reply = await self.complete(request)
         if reply.text:
             yield Delta(text=reply.text)
         yield reply
 
-    async def _answer(self, messages: Sequence[ChatMessage]) -> Any:
+    async def _call_model(self, messages: Sequence[ChatMessage]) -> Any:
         if asyncio.get_running_loop() is concurrency.background_loop():
             return await to_thread.run_sync(self._llm.chat, messages, abandon_on_cancel=True)
         return await self._llm.achat(messages)
 
 
 def client_for(llm: object | None, engine: Engine) -> object | None:
-    """What a session takes as `llm`. None given: the engine's own client where it has one, else no model at all (level 3);
-    never LlamaIndex's global setting."""
+    """Return what a session accepts as `llm`.
+
+    Without an `llm`, the engine's own client is used, or no model (level 3) if the engine has none. LlamaIndex's global
+    setting is never used.
+    """
     if isinstance(llm, LLM):
         return ChatModelClient(llm)
     if llm is not None:
@@ -61,6 +67,6 @@ def client_for(llm: object | None, engine: Engine) -> object | None:
 
 
 def context_window(llm: object | None) -> int | None:
-    """Tokens of a model's window; None if it does not say."""
+    """Return the tokens of a model's window; None if the model does not report them."""
     window = getattr(getattr(llm, "metadata", None), "context_window", None)
     return window if isinstance(window, int) and window > 0 else None

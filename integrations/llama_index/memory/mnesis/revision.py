@@ -1,4 +1,4 @@
-"""What `set()` means on a log that only grows. Pure: items of the context and the wanted history in, a plan out."""
+"""The plan of a `set()` on an append-only log: what to hide and what to append. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -11,90 +11,95 @@ Case = Literal["unchanged", "appended", "rolled_back", "new_epoch", "reset"]
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """What stands in the context for messages `first_seq` to `last_seq`; `hashes` are the contents behind it."""
+class ContextItem:
+    """A message or summary of the context that covers `first_seq` to `last_seq`, with the digests of these messages."""
 
     first_seq: int
     last_seq: int
-    hashes: tuple[bytes, ...]
+    digests: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A view that was handed out: the hash of each message and its place in the log (None: said by the view itself)."""
+class SeenView:
+    """A view that was returned: the digest and seq of each message. The seq is None if the view added the message."""
 
-    elements: tuple[tuple[bytes, int | None], ...]
+    digests: tuple[tuple[bytes, int | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Spans to hide, and the index in the wanted history from which on messages are new."""
+class RevisionPlan:
+    """The spans to hide, and the index of the first new message in the target history."""
 
     hide: tuple[Span, ...]
     new_from: int
     case: Case
 
 
-def plan_revision(items: Sequence[Item], views: Sequence[Shown], wanted: Sequence[bytes], last_seq: int) -> Plan:
-    """How the history becomes `wanted`, with as little change as possible.
+def plan_revision(
+    items: Sequence[ContextItem], views: Sequence[SeenView], target: Sequence[bytes], last_seq: int
+) -> RevisionPlan:
+    """Plan how the history becomes `target` with as few changes as possible.
 
-    The whole history, or a view of it, at the front of `wanted`: only what follows is appended. A front of the history:
-    what follows it leaves the view. Anything else is a new epoch: messages that stand in the log already stay where they
-    are as far as the front of `wanted` is made of them in order, everything else leaves the view, the rest is appended.
+    - If `target` starts with the whole history, or with a view of it, only the messages after it are appended. - If
+    `target` is a prefix of the history, the messages after it are hidden. - Otherwise it is a new epoch: stored
+    messages stay as far as the beginning of `target` consists of them in order. All
+      others are hidden, and the rest of `target` is appended.
     """
-    if not wanted:
-        return Plan(((1, last_seq),) if items else (), 0, "reset")
-    whole = [one for item in items for one in item.hashes]
-    if whole == list(wanted[: len(whole)]):
-        return Plan((), len(whole), "unchanged" if len(whole) == len(wanted) else "appended")
+    if not target:
+        return RevisionPlan(((1, last_seq),) if items else (), 0, "reset")
+    history = [digest for item in items for digest in item.digests]
+    if history == list(target[: len(history)]):
+        return RevisionPlan((), len(history), "unchanged" if len(history) == len(target) else "appended")
     for view in views:
-        found = _from_view(view, wanted, last_seq)
-        if found is not None:
-            return found
-    kept, matched = _kept(items, wanted)
-    hide = tuple(_spans(items, kept))
-    rolled_back = matched == len(wanted) and kept == list(range(len(kept)))
-    return Plan(hide, matched, "rolled_back" if rolled_back else "new_epoch")
+        plan = _plan_from_view(view, target, last_seq)
+        if plan is not None:
+            return plan
+    kept, matched = _match_items(items, target)
+    hide = tuple(_unmatched_spans(items, kept))
+    is_rollback = matched == len(target) and kept == list(range(len(kept)))
+    return RevisionPlan(hide, matched, "rolled_back" if is_rollback else "new_epoch")
 
 
-def _from_view(view: Shown, wanted: Sequence[bytes], last_seq: int) -> Plan | None:
-    """The plan for a history that begins with a view; None if it does not begin with what the view itself says."""
-    hashes = [one for one, _ in view.elements]
-    common = 0
-    while common < min(len(hashes), len(wanted)) and hashes[common] == wanted[common]:
-        common += 1
-    if common == len(hashes):
-        return Plan((), common, "unchanged" if common == len(wanted) else "appended")
-    head = next((i for i, (_, seq) in enumerate(view.elements) if seq is not None), len(hashes))
-    if head == 0 or common < head:
+def _plan_from_view(view: SeenView, target: Sequence[bytes], last_seq: int) -> RevisionPlan | None:
+    """Plan a history that starts with a view; None if it does not start with the messages that the view added."""
+    view_digests = [digest for digest, _ in view.digests]
+    common_length = 0
+    while common_length < min(len(view_digests), len(target)) and view_digests[common_length] == target[common_length]:
+        common_length += 1
+    if common_length == len(view_digests):
+        return RevisionPlan((), common_length, "unchanged" if common_length == len(target) else "appended")
+    preface_length = next((i for i, (_, seq) in enumerate(view.digests) if seq is not None), len(view_digests))
+    if preface_length == 0 or common_length < preface_length:
         return None
-    first_gone = next((seq for _, seq in view.elements[common:] if seq is not None), None)
-    if first_gone is None:
+    first_removed_seq = next((seq for _, seq in view.digests[common_length:] if seq is not None), None)
+    if first_removed_seq is None:
         return None
-    return Plan(((first_gone, last_seq),), common, "rolled_back" if common == len(wanted) else "new_epoch")
+    return RevisionPlan(
+        ((first_removed_seq, last_seq),), common_length, "rolled_back" if common_length == len(target) else "new_epoch"
+    )
 
 
-def _kept(items: Sequence[Item], wanted: Sequence[bytes]) -> tuple[list[int], int]:
-    """Which items make up a front of `wanted`, and how long that is. An item is kept whole or not at all."""
+def _match_items(items: Sequence[ContextItem], target: Sequence[bytes]) -> tuple[list[int], int]:
+    """Return the indexes of the items that form the beginning of `target`, and its length. Items are never split."""
     kept, matched = [], 0
     for index, item in enumerate(items):
-        end = matched + len(item.hashes)
-        if item.hashes and end <= len(wanted) and tuple(wanted[matched:end]) == item.hashes:
+        end = matched + len(item.digests)
+        if item.digests and end <= len(target) and tuple(target[matched:end]) == item.digests:
             kept.append(index)
             matched = end
     return kept, matched
 
 
-def _spans(items: Sequence[Item], kept: Sequence[int]) -> list[Span]:
-    """The items that are not kept, as spans of the log."""
-    stays, open_run = set(kept), False
+def _unmatched_spans(items: Sequence[ContextItem], kept: Sequence[int]) -> list[Span]:
+    """Return the spans of the items that are not kept."""
+    kept_indexes, is_span_open = set(kept), False
     spans: list[Span] = []
     for index, item in enumerate(items):
-        if index in stays:
-            open_run = False
-        elif open_run:
+        if index in kept_indexes:
+            is_span_open = False
+        elif is_span_open:
             spans[-1] = (spans[-1][0], item.last_seq)
         else:
             spans.append((item.first_seq, item.last_seq))
-            open_run = True
+            is_span_open = True
     return spans

@@ -1,4 +1,4 @@
-"""The engine's tools as LlamaIndex tools."""
+"""Conversion of the engine's tools to LlamaIndex tools."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from mnesis.models.tool import ToolSpec
 
 
 def function_tools(specs: Iterable[ToolSpec]) -> list[FunctionTool]:
-    """One `FunctionTool` for each spec, with its name, description and JSON Schema, for agents and chat engines, called
-    synchronously or not. Raises `ToolDefinitionError` for a spec without a handler."""
+    """Convert tool specs to `FunctionTool`s with the same name, description and JSON Schema.
+
+    The tools can be called synchronously and asynchronously. Raises `ToolDefinitionError` if a spec has no handler.
+    """
     return [_function_tool(spec) for spec in specs]
 
 
@@ -35,11 +37,13 @@ class _SpecMetadata(ToolMetadata):
 def _function_tool(spec: ToolSpec) -> FunctionTool:
     handler = spec.handler
     if handler is None:
-        raise ToolDefinitionError(f"tool {spec.name!r} has no handler; it can be described to a model but not called")
-    return FunctionTool(fn=_synchronous(handler), async_fn=_asynchronous(handler), metadata=_SpecMetadata(spec))
+        raise ToolDefinitionError(
+            f"tool {spec.name!r} has no handler and cannot be called; pass a ToolSpec with a handler"
+        )
+    return FunctionTool(fn=_make_sync(handler), async_fn=_make_async(handler), metadata=_SpecMetadata(spec))
 
 
-def _asynchronous(handler: Callable[..., Any]) -> Callable[..., Any]:
+def _make_async(handler: Callable[..., Any]) -> Callable[..., Any]:
     async def call(**arguments: Any) -> Any:
         if inspect.iscoroutinefunction(handler):
             return await handler(**arguments)
@@ -49,8 +53,8 @@ def _asynchronous(handler: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _synchronous(handler: Callable[..., Any]) -> Callable[..., Any]:
+def _make_sync(handler: Callable[..., Any]) -> Callable[..., Any]:
     def call(**arguments: Any) -> Any:
-        return concurrency.run(_asynchronous(handler)(**arguments))
+        return concurrency.run(_make_async(handler)(**arguments))
 
     return call

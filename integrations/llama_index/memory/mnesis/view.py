@@ -1,45 +1,44 @@
-"""From the active context to the messages `get()` returns. Pure: the same context and room give the same view.
+"""Conversion of the active context to the messages that `get()` returns. Pure functions, no I/O.
 
-A view is, in this order: system messages that were put in but are folded by now, one preface (summaries, what was said
-before the first user message, a note on what is left out), and the newest turns as they are. It starts with a user
-message behind its system messages wherever there is one, never tears a tool call from its result, and takes at most
-`room_tokens` unless the newest message alone takes more.
+A view consists of, in this order: system messages that are already folded, one preface (summaries, messages before the
+first user message, a note on omitted messages), and the newest turns unchanged. If it contains a user message, it
+starts with one after its system messages. A tool call always stays with its result. A view takes at most
+`available_tokens`, unless the newest message alone takes more.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
-from llama_index.memory.mnesis.messages import from_record, shown
+from llama_index.memory.mnesis.messages import from_record, from_window_record
 
 from mnesis.compaction.fold import turn_starts
 from mnesis.context import markers
-from mnesis.context.assemble import assemble, shortened
-from mnesis.formats.openai import text_of
+from mnesis.context.assemble import assemble, truncate
+from mnesis.formats.text import parts_text
 from mnesis.models.context import ActiveContext
 from mnesis.models.message import Message, ToolPart, ToolResultPart
-from mnesis.tokens.estimator import message_tokens
+from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, message_tokens
 
-Insert = Literal["system", "user"]
-Count = Callable[[str], int]
+SummaryPlacement = Literal["system", "user"]
 
 UNLIMITED_TOKENS = 2**62
+"""A budget with which the engine omits nothing, because the view makes its own selection."""
 NOTE_TOKENS = 60
-FRAME_TOKENS = 4
-"""What a message takes beside its text."""
+"""Tokens reserved for the note on omitted messages, which is longest if summaries are omitted too."""
 
-BEGINNING = "[What was said before the first user message]"
-SUMMARY_LEFT_OUT = "[Summaries of earlier messages are not shown here for want of room; kept: lcm_grep, lcm_expand.]"
+PREAMBLE_HEADER = "[Messages before the first user message]"
+OMITTED_SUMMARIES_NOTE = "[Summaries of earlier messages are left out to save space; kept: lcm_grep, lcm_expand.]"
 _TEMPLATE_VARIABLE = re.compile(r"\{(query_str|context_str|context_msg|chat_history|question)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One message of a view, and where it stands in the log: None for what the view itself says."""
+    """One message of a view and its seq in the log, which is None if the view added the message."""
 
     message: ChatMessage
     seq: int | None
@@ -47,7 +46,7 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What `get()` returns, and its tokens by the stored counts."""
+    """The messages that `get()` returns, and their tokens according to the stored counts."""
 
     elements: tuple[Element, ...]
     tokens: int
@@ -59,119 +58,129 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """What a view is made of, before it is written out."""
+    """The content of a view before it is rendered."""
 
-    pinned: Sequence[Message]
+    system_messages: Sequence[Message]
     summaries: Sequence[Message]
-    lead: Sequence[Message]
+    preamble: Sequence[Message]
     turns: Sequence[Sequence[Message]]
-    left_out: Sequence[Message] = field(default=())
-    without_summaries: bool = False
-    with_note: bool = True
+    omitted: Sequence[Message] = field(default=())
+    omits_summaries: bool = False
+    shows_note: bool = True
 
     @property
     def tokens(self) -> int:
-        kept = [*self.pinned, *self.lead, *self.summaries, *(m for turn in self.turns for m in turn)]
-        note = NOTE_TOKENS if self.with_note and (self.left_out or self.without_summaries) else 0
-        frame = FRAME_TOKENS if self.summaries or self.lead or note else 0
+        kept = [*self.system_messages, *self.preamble, *self.summaries, *(m for turn in self.turns for m in turn)]
+        note = NOTE_TOKENS if self.shows_note and (self.omitted or self.omits_summaries) else 0
+        frame = MESSAGE_OVERHEAD_TOKENS if self.summaries or self.preamble or note else 0
         return sum(message.token_count for message in kept) + note + frame
 
 
 def make_view(
-    context: ActiveContext, pinned: Sequence[Message], *, room_tokens: int, insert: Insert, count: Count
+    context: ActiveContext,
+    folded_system: Sequence[Message],
+    *,
+    available_tokens: int,
+    placement: SummaryPlacement,
+    count: TokenCounter,
 ) -> View:
-    """The view of `context` in `room_tokens`. `pinned` are system messages that are folded by now, oldest first."""
+    """Build the view of a context. `folded_system` are system messages that are already folded, oldest first."""
     window = assemble(context, budget_tokens=UNLIMITED_TOKENS, count=count, system_prompt="")
-    layout = _fitted(_laid_out(window.messages, pinned), room_tokens, count)
+    layout = _fit(_lay_out(window.messages, folded_system), available_tokens, count)
     stored = {item.id: item for item in context.items if isinstance(item, Message)}
-    return View(tuple(_written(layout, stored, insert)), layout.tokens)
+    return View(tuple(_render(layout, stored, placement)), layout.tokens)
 
 
-def _laid_out(messages: Sequence[Message], pinned: Sequence[Message]) -> _Layout:
+def _lay_out(messages: Sequence[Message], folded_system: Sequence[Message]) -> _Layout:
     summaries = [message for message in messages if message.is_summary]
-    # A fold may take an instruction that was given after one that stands: together they keep their order.
-    last_folded = max((message.seq for message in pinned), default=0)
-    overtaken = [m for m in messages if m.role == "system" and not m.is_summary and m.seq < last_folded]
-    pinned = sorted([*pinned, *overtaken], key=lambda message: message.seq)
-    said = [message for message in messages if not message.is_summary and message not in overtaken]
-    starts = turn_starts([message for message in said if message.role != "system"])
+    # A folded instruction may be newer than one that is not folded. Listing them together keeps their order.
+    last_folded = max((message.seq for message in folded_system), default=0)
+    reordered = [m for m in messages if m.role == "system" and not m.is_summary and m.seq < last_folded]
+    folded_system = sorted([*folded_system, *reordered], key=lambda message: message.seq)
+    conversation = [message for message in messages if not message.is_summary and message not in reordered]
+    starts = turn_starts([message for message in conversation if message.role != "system"])
     if not starts:
-        return _Layout(pinned, summaries, (), [said] if said else [])
-    spoken = [message for message in said if message.role != "system"]
-    firsts = {id(spoken[start]) for start in starts}
+        return _Layout(folded_system, summaries, (), [conversation] if conversation else [])
+    turn_messages = [message for message in conversation if message.role != "system"]
+    turn_start_ids = {id(turn_messages[start]) for start in starts}
     turns: list[list[Message]] = [[]]
-    for message in said:
-        if id(message) in firsts:
+    for message in conversation:
+        if id(message) in turn_start_ids:
             turns.append([])
         turns[-1].append(message)
-    lead = [message for message in turns[0] if message.role != "system"]
-    early = [message for message in turns[0] if message.role == "system"]
-    return _Layout([*pinned, *early], summaries, lead, turns[1:])
+    preamble = [message for message in turns[0] if message.role != "system"]
+    early_system_messages = [message for message in turns[0] if message.role == "system"]
+    return _Layout([*folded_system, *early_system_messages], summaries, preamble, turns[1:])
 
 
-def _fitted(layout: _Layout, room: int, count: Count) -> _Layout:
-    """Leave out what there is no room for: the beginning, then the oldest turns, then summaries; cut the newest turn last."""
-    if layout.tokens > room and layout.lead:
-        layout = replace(layout, lead=(), left_out=layout.lead)
-    while layout.tokens > room and len(layout.turns) > 1:
-        layout = _without_oldest_turn(layout)
-    if layout.tokens > room and layout.summaries:
-        layout = replace(layout, summaries=(), without_summaries=True)
-    if layout.tokens > room and layout.turns:
-        layout = _with_short_turn(layout, room, count)
-    return layout if layout.tokens <= room else replace(layout, with_note=False)
+def _fit(layout: _Layout, available_tokens: int, count: TokenCounter) -> _Layout:
+    """Make a layout fit: omit the preamble, then the oldest turns, then the summaries; shorten the newest turn last."""
+    if layout.tokens > available_tokens and layout.preamble:
+        layout = replace(layout, preamble=(), omitted=layout.preamble)
+    while layout.tokens > available_tokens and len(layout.turns) > 1:
+        layout = _drop_oldest_turn(layout)
+    if layout.tokens > available_tokens and layout.summaries:
+        layout = replace(layout, summaries=(), omits_summaries=True)
+    if layout.tokens > available_tokens and layout.turns:
+        layout = _shorten_turn(layout, available_tokens, count)
+    return layout if layout.tokens <= available_tokens else replace(layout, shows_note=False)
 
 
-def _without_oldest_turn(layout: _Layout) -> _Layout:
+def _drop_oldest_turn(layout: _Layout) -> _Layout:
     oldest, *turns = layout.turns
     kept = [message for message in oldest if message.role == "system"]
-    gone = [message for message in oldest if message.role != "system"]
-    return replace(layout, pinned=[*layout.pinned, *kept], turns=turns, left_out=[*layout.left_out, *gone])
+    omitted = [message for message in oldest if message.role != "system"]
+    return replace(
+        layout, system_messages=[*layout.system_messages, *kept], turns=turns, omitted=[*layout.omitted, *omitted]
+    )
 
 
-def _with_short_turn(layout: _Layout, room: int, count: Count) -> _Layout:
-    """Cut the only turn: outputs of tools become pointers, oldest first; then calls with their results go, oldest first;
-    then what was asked becomes an excerpt. The newest message stays."""
+def _shorten_turn(layout: _Layout, available_tokens: int, count: TokenCounter) -> _Layout:
+    """Shorten the only turn, oldest messages first. The newest message stays.
+
+    Tool outputs become markers, then calls with their results are omitted, then user messages become excerpts.
+    """
     turn = list(layout.turns[0])
-    excess = layout.tokens - room
+    excess_tokens = layout.tokens - available_tokens
     for index, message in enumerate(turn):
-        if excess > 0 and message.role == "tool":
-            turn[index] = _pointing(message, count)
-            excess -= message.token_count - turn[index].token_count
-    gone: list[Message] = []
-    atoms = _atoms(turn)
-    middle = [atom for atom in atoms[:-1] if atom[0].role not in ("user", "system")]
-    if excess > 0 and not (layout.left_out or layout.without_summaries):
-        excess += NOTE_TOKENS + FRAME_TOKENS  # of the note that will say so
-    for atom in middle:
-        if excess > 0:
-            gone += atom
-            excess -= sum(message.token_count for message in atom)
-    turn = [message for message in turn if message not in gone]
+        if excess_tokens > 0 and message.role == "tool":
+            turn[index] = _with_output_markers(message, count)
+            excess_tokens -= message.token_count - turn[index].token_count
+    omitted: list[Message] = []
+    groups = _call_groups(turn)
+    middle_groups = [group for group in groups[:-1] if group[0].role not in ("user", "system")]
+    if excess_tokens > 0 and not (layout.omitted or layout.omits_summaries):
+        excess_tokens += NOTE_TOKENS + MESSAGE_OVERHEAD_TOKENS  # the note on omitted messages
+    for group in middle_groups:
+        if excess_tokens > 0:
+            omitted += group
+            excess_tokens -= sum(message.token_count for message in group)
+    turn = [message for message in turn if message not in omitted]
     for index, message in enumerate(turn[:-1]):
-        if excess > 0 and message.role == "user":
-            turn[index] = shortened(message, max(message.token_count - excess, 1), count)
-            excess -= message.token_count - turn[index].token_count
-    return replace(layout, turns=[turn], left_out=[*layout.left_out, *gone])
+        if excess_tokens > 0 and message.role == "user":
+            turn[index] = truncate(message, max(message.token_count - excess_tokens, 1), count)
+            excess_tokens -= message.token_count - turn[index].token_count
+    return replace(layout, turns=[turn], omitted=[*layout.omitted, *omitted])
 
 
-def _atoms(turn: Sequence[Message]) -> list[list[Message]]:
-    """Messages that belong together: a call and its results."""
-    atoms: list[list[Message]] = []
+def _call_groups(turn: Sequence[Message]) -> list[list[Message]]:
+    """Group messages so that a call and its results stay together."""
+    groups: list[list[Message]] = []
     for message in turn:
-        if message.role == "tool" and atoms:
-            atoms[-1].append(message)
+        if message.role == "tool" and groups:
+            groups[-1].append(message)
         else:
-            atoms.append([message])
-    return atoms
+            groups.append([message])
+    return groups
 
 
-def _pointing(message: Message, count: Count) -> Message:
-    """A tool message with pointers in place of its outputs, where those are shorter."""
+def _with_output_markers(message: Message, count: TokenCounter) -> Message:
+    """Replace the outputs of a tool message with markers where a marker is shorter."""
     parts = [
         part.model_copy(update={"output": marker})
         if isinstance(part, ToolResultPart)
-        and count(marker := markers.pruned_output(message.id, part.tool_name, count(part.output))) < count(part.output)
+        and count(marker := markers.pruned_output_marker(message.id, part.tool_name, count(part.output)))
+        < count(part.output)
         else part
         for part in message.parts
     ]
@@ -180,40 +189,40 @@ def _pointing(message: Message, count: Count) -> Message:
     return changed.model_copy(update={"token_count": tokens, "tool_tokens": tool_tokens})
 
 
-def _written(layout: _Layout, stored: dict[str, Message], insert: Insert) -> Iterable[Element]:
-    head = [Element(made, None) for message in layout.pinned for made in from_record(message)]
+def _render(layout: _Layout, stored: dict[str, Message], placement: SummaryPlacement) -> Iterable[Element]:
+    head = [Element(chat_message, None) for message in layout.system_messages for chat_message in from_record(message)]
     tail = [
-        Element(made, message.seq if message.id in stored else None)
+        Element(chat_message, message.seq if message.id in stored else None)
         for turn in layout.turns
         for message in turn
-        for made in shown(message, stored.get(message.id))
+        for chat_message in from_window_record(message, stored.get(message.id))
     ]
     text = _preface(layout)
     if not text:
         return [*head, *tail]
-    asked = next((i for i, element in enumerate(tail) if element.message.role == MessageRole.USER), None)
-    if insert == "system" or asked is None:
-        role = MessageRole.SYSTEM if insert == "system" else MessageRole.USER
+    first_user_index = next((i for i, element in enumerate(tail) if element.message.role == MessageRole.USER), None)
+    if placement == "system" or first_user_index is None:
+        role = MessageRole.SYSTEM if placement == "system" else MessageRole.USER
         return [*head, Element(ChatMessage(role=role, content=text), None), *tail]
-    tail[asked].message.blocks = [TextBlock(text=text), *tail[asked].message.blocks]
+    tail[first_user_index].message.blocks = [TextBlock(text=text), *tail[first_user_index].message.blocks]
     return [*head, *tail]
 
 
 def _preface(layout: _Layout) -> str:
     texts = [message.text_content() for message in layout.summaries]
-    if layout.lead:
-        texts.append("\n".join([BEGINNING, *map(_transcribed, layout.lead)]))
-    if layout.with_note and layout.without_summaries:
-        texts.append(SUMMARY_LEFT_OUT)
-    if layout.with_note and layout.left_out:
-        seqs = [message.seq for message in layout.left_out]
-        texts.append(markers.omitted_span(min(seqs), max(seqs), len(set(seqs))))
-    # Chat engines fill in these variables wherever they stand, also in history.
+    if layout.preamble:
+        texts.append("\n".join([PREAMBLE_HEADER, *map(_transcribe, layout.preamble)]))
+    if layout.shows_note and layout.omits_summaries:
+        texts.append(OMITTED_SUMMARIES_NOTE)
+    if layout.shows_note and layout.omitted:
+        seqs = [message.seq for message in layout.omitted]
+        texts.append(markers.omitted_span_marker(min(seqs), max(seqs), len(set(seqs))))
+    # Chat engines fill in template variables everywhere, including the history.
     return _TEMPLATE_VARIABLE.sub(r"{ \1 }", "\n\n".join(texts))
 
 
-def _transcribed(message: Message) -> str:
-    said: list[Any] = [text_of([p for p in message.parts if not isinstance(p, ToolPart | ToolResultPart)])]
-    said += [f"called {part.tool_name}" for part in message.tool_calls]
-    said += [f"result of {part.tool_name or 'a tool'}: {part.output}" for part in message.tool_results]
-    return f"{message.role}: " + "\n".join(text for text in said if text)
+def _transcribe(message: Message) -> str:
+    lines: list[Any] = [parts_text([p for p in message.parts if not isinstance(p, ToolPart | ToolResultPart)])]
+    lines += [f"called {part.tool_name}" for part in message.tool_calls]
+    lines += [f"result of {part.tool_name or 'a tool'}: {part.output}" for part in message.tool_results]
+    return f"{message.role}: " + "\n".join(text for text in lines if text)

@@ -1,7 +1,7 @@
-"""One session through three doors: begun natively, continued in LangChain, finished in LlamaIndex.
+"""One session, three APIs: started natively, continued in LangChain, finished in LlamaIndex.
 
-MNESIS_MOCK_LLM=1 uv run --extra all python examples/12_three_doors.py
-ANTHROPIC_API_KEY=… uv run --extra all python examples/12_three_doors.py [model]
+MNESIS_MOCK_LLM=1 uv run --extra all python examples/12_three_apis.py
+ANTHROPIC_API_KEY=… uv run --extra all python examples/12_three_apis.py [model]
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from mnesis import Engine, MnesisSession
 async def main(model: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
         engine = Engine(Path(directory) / "shared.db")
-        heard: Counter[str] = Counter()
-        engine.events.subscribe_all(lambda event, _payload: heard.update([str(event)]))
+        event_counts: Counter[str] = Counter()
+        engine.events.subscribe_all(lambda event, _payload: event_counts.update([str(event)]))
 
         async with MnesisSession.open(model=model, session_id="trip", engine=engine) as session:
             await session.send("I would like to see Lisbon.")
@@ -39,12 +39,12 @@ async def main(model: str) -> None:
         )
         print("LlamaIndex sees:", [message.role.value for message in await memory.aget_all()])
         session = await MnesisSession.load("trip", engine=engine)
-        print("One log holds everything:")
+        print("One log contains everything:")
         for message in await session.messages():
             print(f"{message.seq:>2} {message.role:<9} {message.text_content()[:70]!r}")
         await session.close()
         await engine.close()
-        print(f"And one bus heard of it: {heard['message.created']} messages created")
+        print(f"One event bus reported it: {event_counts['message.created']} messages created")
 
 
 if __name__ == "__main__":

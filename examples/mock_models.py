@@ -1,4 +1,4 @@
-"""Models of LangChain and LlamaIndex for the examples: real ones, or with MNESIS_MOCK_LLM=1 stand-ins that need no key."""
+"""LangChain and LlamaIndex models for the examples: real ones, or mocks that need no key with MNESIS_MOCK_LLM=1."""
 
 import os
 import sys
@@ -9,12 +9,12 @@ MOCK = os.environ.get("MNESIS_MOCK_LLM") == "1"
 
 
 def model_name(default: str) -> str:
-    """The model named on the command line, or the default."""
+    """Return the model given on the command line, or the default."""
     return sys.argv[1] if len(sys.argv) > 1 else default
 
 
 def langchain_model(script: Sequence[Any]) -> Any:
-    """A chat model of LangChain; the stand-in says what `script` (texts or messages) says, in order."""
+    """Return a LangChain chat model. The mock replies with the texts or messages in `script`, in order."""
     if not MOCK:
         from langchain.chat_models import init_chat_model
 
@@ -32,7 +32,7 @@ def langchain_model(script: Sequence[Any]) -> Any:
 
 
 def llamaindex_model(script: Sequence[Any]) -> Any:
-    """A function-calling model of LlamaIndex; the stand-in says what `script` (texts or messages) says, in order."""
+    """Return a LlamaIndex function-calling model. The mock replies with the texts or messages in `script`, in order."""
     if not MOCK:
         from llama_index.llms.openai import OpenAI  # pip install llama-index-llms-openai
 

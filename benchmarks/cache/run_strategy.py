@@ -1,4 +1,4 @@
-"""Playing a workload through a strategy, and the mean over seeds."""
+"""Runs of a workload with a strategy, and their means over seeds."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Protocol
 
+from benchmarks.cache.cache_score import Score
 from benchmarks.cache.engine_run import Settings, engine_run
 from benchmarks.cache.peers import FullHistory
-from benchmarks.cache.score import Score
 from benchmarks.cache.workload import Piece, Step, Workload
 
 
 class Strategy(Protocol):
-    """Takes messages and makes requests."""
+    """A context strategy: takes messages and makes requests."""
 
     async def add(self, pieces: Sequence[Piece]) -> None: ...
 
@@ -24,9 +24,9 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One row: means over the seeds; `peak_tokens` is the largest request of all, `folds` compactions per conversation.
+    """One row: means over the seeds. `peak_tokens` is the largest request; `folds` are compactions per conversation.
 
-    `level3_folds` are those in which the engine did not take a scripted answer.
+    `level3_folds` are the compactions in which the engine rejected the scripted answers.
     """
 
     strategy: str
@@ -42,45 +42,45 @@ class Result:
     after_fold_tokens: float = 0.0
 
 
-async def play(steps: Iterable[Step], strategy: Strategy) -> None:
-    """The whole conversation."""
+async def run_strategy(steps: Iterable[Step], strategy: Strategy) -> None:
+    """Run the whole conversation."""
     for step in steps:
-        await strategy.add(step.said)
-        if step.asks:
+        await strategy.add(step.input_pieces)
+        if step.calls_model:
             await strategy.ask()
-        await strategy.add(step.answered)
+        await strategy.add(step.output_pieces)
 
 
-async def peer_result(workload: Workload, kind: type[FullHistory], seeds: range, turns: int | None) -> Result:
-    """A strategy that works on sizes alone."""
+async def measure_peer(workload: Workload, kind: type[FullHistory], seeds: range, turns: int | None) -> Result:
+    """Measure a strategy that is based on sizes alone."""
     scores = []
     for seed in seeds:
         peer = kind(workload)
-        await play(workload.steps(seed, turns), peer)
+        await run_strategy(workload.steps(seed, turns), peer)
         scores.append(peer.score)
-    return _result(kind.name, scores)
+    return _mean_result(kind.name, scores)
 
 
-async def engine_result(workload: Workload, settings: Settings, name: str, seeds: range, turns: int | None) -> Result:
-    """The engine, a fresh session for each seed."""
+async def measure_engine(workload: Workload, settings: Settings, name: str, seeds: range, turns: int | None) -> Result:
+    """Measure the engine, with a new session for each seed."""
     logging.getLogger("mnesis").setLevel(logging.ERROR)
     scores, folds = [], []
     for seed in seeds:
         async with engine_run(workload, settings) as run:
-            await play(workload.steps(seed, turns), run)
+            await run_strategy(workload.steps(seed, turns), run)
             scores.append(run.score)
             folds.append(await run.session.compactions())
-    every = [fold for of_seed in folds for fold in of_seed]
-    return _result(
+    all_folds = [fold for of_seed in folds for fold in of_seed]
+    return _mean_result(
         name,
         scores,
-        folds=len(every) / len(folds),
-        level3_folds=sum(fold.level_used == 3 for fold in every) / len(folds),
-        after_fold_tokens=fmean(fold.tokens_after for fold in every) if every else 0.0,
+        folds=len(all_folds) / len(folds),
+        level3_folds=sum(fold.level_used == 3 for fold in all_folds) / len(folds),
+        after_fold_tokens=fmean(fold.tokens_after for fold in all_folds) if all_folds else 0.0,
     )
 
 
-def _result(name: str, scores: Sequence[Score], **of_folds: float) -> Result:
+def _mean_result(name: str, scores: Sequence[Score], **of_folds: float) -> Result:
     return Result(
         strategy=name,
         requests=fmean(score.requests for score in scores),
@@ -89,6 +89,6 @@ def _result(name: str, scores: Sequence[Score], **of_folds: float) -> Result:
         breaks_per_request=fmean(score.breaks_per_request for score in scores),
         million_cost=fmean(score.cost for score in scores) / 1e6,
         summariser_million_cost=fmean(score.summariser_cost for score in scores) / 1e6,
-        peak_tokens=max(score.peak for score in scores),
+        peak_tokens=max(score.max_request_tokens for score in scores),
         **of_folds,
     )

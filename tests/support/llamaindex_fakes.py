@@ -1,9 +1,10 @@
-"""Messages and models for tests."""
+"""Messages and scripted models for LlamaIndex tests."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llama_index.core.base.llms import types
@@ -18,10 +19,13 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
+from llama_index.memory.mnesis import MnesisMemory
 from pydantic import PrivateAttr
 
+MakeMemory = Callable[..., MnesisMemory]
+
 ToolCallBlock: Any = getattr(types, "ToolCallBlock", None)
-"""None with versions of llama-index-core that know only the older dialect of tool calls."""
+"""None if llama-index-core only supports the older form of tool calls."""
 
 
 def user(text: str) -> ChatMessage:
@@ -55,11 +59,11 @@ def result(id: str, text: str = "found") -> ChatMessage:
 
 
 def turns(count: int, words: int = 12) -> list[ChatMessage]:
-    said: list[ChatMessage] = []
+    messages: list[ChatMessage] = []
     for number in range(count):
-        said.append(user(f"question {number} " + "alpha " * words))
-        said.append(assistant(f"answer {number} " + "beta " * words))
-    return said
+        messages.append(user(f"question {number} " + "alpha " * words))
+        messages.append(assistant(f"answer {number} " + "beta " * words))
+    return messages
 
 
 def text_of(messages: Sequence[ChatMessage]) -> str:
@@ -67,7 +71,7 @@ def text_of(messages: Sequence[ChatMessage]) -> str:
 
 
 class SummaryLLM(CustomLLM):
-    """Writes short summaries, remembers what it was asked and on which thread; fails if told to."""
+    """A model that writes short summaries and records its requests and threads. With `fails`, it raises."""
 
     answer: str = "They spoke about alpha and beta."
     fails: bool = False
@@ -88,8 +92,6 @@ class SummaryLLM(CustomLLM):
         return self._threads
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        import threading
-
         self._asked.append(list(messages))
         self._threads.append(threading.current_thread().name)
         if self.fails:
@@ -107,7 +109,7 @@ class SummaryLLM(CustomLLM):
 
 
 class AgentLLM(FunctionCallingLLM):
-    """A model for agents: answers from a script of messages, in order, and keeps what it was asked."""
+    """A model for agents that replies from a script of messages and records its requests."""
 
     script: list[ChatMessage] = []
     _asked: list[list[ChatMessage]] = PrivateAttr(default_factory=list)

@@ -1,4 +1,4 @@
-"""What is written: turns of 200 + 600 characters, and the model whose window nothing here fills."""
+"""Sample turns of 200 + 600 characters, and a model whose window they never fill."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from mnesis import MnesisConfig
 
 MODEL = "openai/gpt-4o"
-ASKED_CHARS = 200
-ANSWERED_CHARS = 600
-PAYLOAD_BYTES = ASKED_CHARS + ANSWERED_CHARS
+USER_CHARS = 200
+ASSISTANT_CHARS = 600
+PAYLOAD_BYTES = USER_CHARS + ASSISTANT_CHARS
 CONFIG = MnesisConfig.model_validate({"model_overrides": {"context_limit": 2_000_000, "max_output_tokens": 4_000}})
 
 _TEXT = (
@@ -22,17 +22,17 @@ _WORDS = _TEXT.split()
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a user said and what was answered."""
+    """A user message and its reply."""
 
-    asked: str
-    answered: str
+    user_text: str
+    assistant_text: str
 
 
-def turns(count: int, seed: int = 1) -> list[Turn]:
-    """So many different turns."""
+def make_turns(count: int, seed: int = 1) -> list[Turn]:
+    """Return `count` different turns. The same seed gives the same turns."""
     rng = random.Random(seed)
-    return [Turn(_text(ASKED_CHARS, rng), _text(ANSWERED_CHARS, rng)) for _ in range(count)]
+    return [Turn(_random_text(USER_CHARS, rng), _random_text(ASSISTANT_CHARS, rng)) for _ in range(count)]
 
 
-def _text(chars: int, rng: random.Random) -> str:
+def _random_text(chars: int, rng: random.Random) -> str:
     return " ".join(rng.choices(_WORDS, k=chars // 4))[:chars]

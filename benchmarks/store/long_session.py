@@ -1,6 +1,6 @@
-"""Databases with long sessions, written through the store's own verbs.
+"""Databases with long sessions, written with the store's own methods.
 
-Whatever a session's length, its window is the same: four summaries and the newest messages.
+The window does not depend on a session's length: four summaries and the newest messages.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.store.material import CONFIG, MODEL, Turn, turns
+from benchmarks.store.sample_turns import CONFIG, MODEL, Turn, make_turns
 from mnesis import Engine, MnesisSession, TokenUsage
 from mnesis.models.context import Cover
 from mnesis.models.message import Message, text_message
@@ -20,42 +20,42 @@ from mnesis.models.summary import Summary
 from mnesis.store.base import Append, Compaction, Store
 
 SESSION_ID = "long"
-RAW_MESSAGES = 40
+UNFOLDED_MESSAGES = 40
 SUMMARIES = 4
 SUMMARY_TEXT = "The budget was agreed, the harbour survey was moved to May, and the ledger was handed over. " * 20
-TURNS_AT_ONCE = 200
+BATCH_TURNS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class LongSession:
-    """A database with one session, and how many bytes of text are in it."""
+    """A database with one session, and its number of messages."""
 
     path: Path
     messages: int
 
 
-async def fill(path: Path, messages: int) -> LongSession:
-    """A new database at `path` with one session of so many messages, all but the newest 40 folded (if there are more)."""
+async def create_long_session(path: Path, messages: int) -> LongSession:
+    """Create a database with one session of `messages` messages. If there are more than 80, all but 40 are folded."""
     async with Engine(path, config=CONFIG) as engine:
         async with MnesisSession.open(model=MODEL, session_id=SESSION_ID, engine=engine):
             pass
         await _append_turns(engine.store, messages // 2)
-        if messages > 2 * RAW_MESSAGES:
-            await _fold(engine.store, messages - RAW_MESSAGES)
+        if messages > 2 * UNFOLDED_MESSAGES:
+            await _fold_messages(engine.store, messages - UNFOLDED_MESSAGES)
     return LongSession(path, messages)
 
 
 async def _append_turns(store: Store, count: int) -> None:
-    texts = turns(TURNS_AT_ONCE)
-    for start in range(0, count, TURNS_AT_ONCE):
-        numbers = range(start, min(start + TURNS_AT_ONCE, count))
-        await asyncio.gather(*(store.append(SESSION_ID, _turn(texts[n - start], n)) for n in numbers))
+    texts = make_turns(BATCH_TURNS)
+    for start in range(0, count, BATCH_TURNS):
+        numbers = range(start, min(start + BATCH_TURNS, count))
+        await asyncio.gather(*(store.append(SESSION_ID, _append_of(texts[n - start], n)) for n in numbers))
 
 
-def _turn(turn: Turn, number: int) -> Append:
+def _append_of(turn: Turn, number: int) -> Append:
     report = UsageReport(TokenUsage(input=50, output=150), "estimate")
-    asked = _message("user", turn.asked, number, 50)
-    return Append([asked, _message("assistant", turn.answered, number, 150)], report, ends_turn=True)
+    asked = _message("user", turn.user_text, number, 50)
+    return Append([asked, _message("assistant", turn.assistant_text, number, 150)], report, ends_turn=True)
 
 
 def _message(role: str, text: str, number: int, tokens: int) -> Message:
@@ -63,8 +63,8 @@ def _message(role: str, text: str, number: int, tokens: int) -> Message:
     return text_message("user" if role == "user" else "assistant", text, **fields)
 
 
-async def _fold(store: Store, until_seq: int) -> None:
-    """Four leaves over the messages up to `until_seq`, one compaction each."""
+async def _fold_messages(store: Store, until_seq: int) -> None:
+    """Fold the messages up to `until_seq` into four leaf summaries, with one compaction each."""
     bounds = [until_seq * part // SUMMARIES for part in range(SUMMARIES + 1)]
     covers: tuple[Cover, ...] = ()
     for number, (before, last) in enumerate(pairwise(bounds)):

@@ -1,4 +1,4 @@
-"""One row of the table: a cost, what it is measured against, and the limit of their ratio."""
+"""One row of the table: a cost, the base it is compared with, and the limit of their ratio."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`measured` and `base` are in `unit`. `kind` "at least" means the ratio must not be below its limit.
+    """One measurement. `measured` and `base` are in `unit`.
 
-    With `difference` it is the difference that must keep the limit, in `unit`.
+    The limit is an upper bound of their ratio. With kind "at least" it is a lower bound; with "difference" it is an upper
+    bound of the difference, in `unit`.
     """
 
     name: str
@@ -22,7 +23,7 @@ class Row:
 
     @property
     def value(self) -> float:
-        """What is compared with the limit."""
+        """The ratio, or the difference, that is compared with the limit."""
         return self.measured - self.base if self.kind == "difference" else self.measured / self.base
 
     @property
@@ -30,7 +31,7 @@ class Row:
         return self.value >= self.limit if self.kind == "at least" else self.value <= self.limit
 
     def cells(self) -> list[str]:
-        """The row as it is printed."""
+        """Return the cells of the printed row."""
         suffix = f" {self.unit}" if self.kind == "difference" else "×"
         sign = "≥" if self.kind == "at least" else "≤"
         return [

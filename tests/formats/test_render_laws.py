@@ -24,8 +24,8 @@ from tests.support.histories import (
     drafts,
     histories,
     numbered,
-    said,
     saved_by_pruning,
+    text_message,
     turns,
 )
 
@@ -88,9 +88,9 @@ def test_appending_keeps_the_request_before_as_a_prefix(messages: list[Message],
 @random_histories
 def test_what_was_answered_stays_when_results_come_late(messages: list[Message], late: Message) -> None:
     """An interrupted call is answered by a note; a result that comes after the next question changes nothing before it."""
-    asked = numbered([*messages, said("user", "are you there?")])
+    asked = numbered([*messages, text_message("user", "are you there?")])
     result = Message(id="d", role="tool", parts=(ToolResultPart(tool_call_id="a", output="late"),))
-    later = numbered([*messages, said("user", "are you there?"), result, late])
+    later = numbered([*messages, text_message("user", "are you there?"), result, late])
     assert is_prefix(chat_of(context_of(asked)), chat_of(context_of(later)))
     assert is_prefix(blocks(anthropic_of(context_of(asked))), blocks(anthropic_of(context_of(later))))
 
@@ -122,11 +122,11 @@ def shapes(messages: list[dict[str, Any]]) -> list[str]:
 @pytest.mark.parametrize(
     ("log", "expected"),
     [
-        ([said("user", "q"), assistant(call("a")), results("a")], ["user", "assistant a", "tool a"]),
-        ([said("user", "q"), assistant(call("a"), call("b")), results("b", "a")], ["user", "assistant a b", "tool b", "tool a"]),
-        ([said("user", "q"), assistant(call("a"))], ["user", "assistant a", "tool a"]),
-        ([said("user", "q"), assistant(call("a")), said("user", "x"), results("a")], ["user", "assistant a", "tool a", "user", "user"]),
-        ([results("a"), said("user", "q")], ["user", "user"]),
+        ([text_message("user", "q"), assistant(call("a")), results("a")], ["user", "assistant a", "tool a"]),
+        ([text_message("user", "q"), assistant(call("a"), call("b")), results("b", "a")], ["user", "assistant a b", "tool b", "tool a"]),
+        ([text_message("user", "q"), assistant(call("a"))], ["user", "assistant a", "tool a"]),
+        ([text_message("user", "q"), assistant(call("a")), text_message("user", "x"), results("a")], ["user", "assistant a", "tool a", "user", "user"]),
+        ([results("a"), text_message("user", "q")], ["user", "user"]),
         ([assistant(call("a")), results("a", "a")], ["assistant a", "tool a", "user"]),
         ([assistant(call("a"), call("a")), results("a", "a")], ["assistant a a_1_1", "tool a", "tool a_1_1"]),
         ([assistant(call("")), results("")], ["assistant call_1_0", "tool call_1_0"]),
@@ -147,7 +147,7 @@ def test_calls_and_results_are_paired(log: list[Message], expected: list[str]) -
 
 
 def test_a_missing_result_says_what_it_is_and_an_orphan_is_readable() -> None:
-    log = numbered([said("user", "q"), assistant(call("a")), said("user", "go on"), results("zz")])
+    log = numbered([text_message("user", "q"), assistant(call("a")), text_message("user", "go on"), results("zz")])
     rendered = chat_of(context_of(log))
     assert rendered[2]["role"] == "tool"
     assert "No result was recorded" in rendered[2]["content"]
@@ -157,20 +157,22 @@ def test_a_missing_result_says_what_it_is_and_an_orphan_is_readable() -> None:
 
 def test_two_hundred_parallel_calls_keep_their_pairs() -> None:
     ids = [f"c{i}" for i in range(200)]
-    log = numbered([said("user", "q"), assistant(*map(call, ids)), results(*reversed(ids))])
+    log = numbered([text_message("user", "q"), assistant(*map(call, ids)), results(*reversed(ids))])
     check_chat(chat_of(context_of(log)))
     check_anthropic(anthropic_of(context_of(log)))
 
 
 def test_arguments_that_are_no_json_reach_every_provider_as_json() -> None:
-    log = numbered([said("user", "q"), assistant(call("a", raw_input='{"path": "unfin')), results("a")])
+    log = numbered([text_message("user", "q"), assistant(call("a", raw_input='{"path": "unfin')), results("a")])
     arguments = chat_of(context_of(log))[1]["tool_calls"][0]["function"]["arguments"]
     assert json.loads(arguments) == {"not_json": '{"path": "unfin'}
     assert anthropic_of(context_of(log))[1]["content"][0]["input"] == {"not_json": '{"path": "unfin'}
 
 
 def test_anthropic_ids_that_differ_only_in_illegal_characters_stay_apart() -> None:
-    log = numbered([said("user", "q"), assistant(call("a.b"), call("a_b"), call("ü")), results("ü", "a_b", "a.b")])
+    log = numbered(
+        [text_message("user", "q"), assistant(call("a.b"), call("a_b"), call("ü")), results("ü", "a_b", "a.b")]
+    )
     step, answer = anthropic_of(context_of(log))[1:3]
     by_id = {b["tool_use_id"]: b["content"] for b in answer["content"]}
     assert [by_id[b["id"]] for b in step["content"]] == ["result of a.b", "result of a_b", "result of ü"]
@@ -178,7 +180,7 @@ def test_anthropic_ids_that_differ_only_in_illegal_characters_stay_apart() -> No
 
 def test_reasoning_goes_back_only_where_a_provider_signed_it() -> None:
     signed = {"type": "thinking", "thinking": "hm", "signature": "sig"}
-    log = numbered([said("user", "q"), assistant(ReasoningPart(text="secret"), ReasoningPart(text="hm", provider=signed), TextPart(text="a"))])  # fmt: skip
+    log = numbered([text_message("user", "q"), assistant(ReasoningPart(text="secret"), ReasoningPart(text="hm", provider=signed), TextPart(text="a"))])  # fmt: skip
     chat, anthropic = chat_of(context_of(log)), anthropic_of(context_of(log))
     assert "secret" not in str(chat) + str(anthropic)
     assert chat[1]["thinking_blocks"] == [signed]
@@ -193,7 +195,7 @@ def test_a_file_name_cannot_break_out_of_its_frame() -> None:
 
 
 def test_a_pruned_output_shows_a_marker_that_names_its_message_and_nothing_else_changes() -> None:
-    log = numbered([said("user", "q"), assistant(call("a"), TextPart(text="reading")), results("a"), *turns(1)])
+    log = numbered([text_message("user", "q"), assistant(call("a"), TextPart(text="reading")), results("a"), *turns(1)])
     plain, pruned = chat_of(context_of(log)), chat_of(context_of(log, prunes=[Prune(3, 0, 1)]))
     assert [i for i, (p, q) in enumerate(zip(plain, pruned, strict=True)) if p != q] == [2]
     assert "result of a" not in pruned[2]["content"]

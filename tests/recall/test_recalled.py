@@ -10,7 +10,7 @@ import pytest
 from mnesis import ConfigurationError, InvalidMessageError, MnesisConfig, MnesisSession
 from mnesis.config import RecallConfig
 from mnesis.errors import StaleContextError
-from mnesis.formats.text import readable
+from mnesis.formats.text import message_text
 from mnesis.models.message import Message, ToolPart, ToolResultPart, text_message
 from mnesis.models.search import Search, SearchPage
 from mnesis.testing import ScriptedLLM
@@ -30,7 +30,7 @@ async def session(tmp_path: Path) -> AsyncIterator[MnesisSession]:
     ) as session:
         await talk(session, 12)
         await session.compact()
-        session._scope.llm = ScriptedLLM(["fine"] * 9)
+        session._core.llm = ScriptedLLM(["fine"] * 9)
         yield session
 
 
@@ -40,7 +40,7 @@ def contents(messages: list[dict[str, object]]) -> list[str]:
 
 async def test_what_the_newest_message_asks_for_stands_right_before_it(session: MnesisSession) -> None:
     await session.send("Which code has drawer 3?")
-    shown = contents(session._scope.llm.requests[-1].messages)  # type: ignore[attr-defined]  # a scripted one
+    shown = contents(session._core.llm.requests[-1].messages)  # type: ignore[attr-defined]  # a scripted one
     assert shown[-1] == "Which code has drawer 3?"
     assert "K23757" in shown[-2]
     assert shown[-2].startswith("[Recalled from earlier")
@@ -50,7 +50,7 @@ async def test_what_the_newest_message_asks_for_stands_right_before_it(session: 
 async def test_everything_before_it_stays_as_it_was(session: MnesisSession) -> None:
     before = await session.context_for_next_turn()
     await session.send("Which code has drawer 3?")
-    sent = session._scope.llm.requests[-1].messages[1:]  # type: ignore[attr-defined]  # after the system prompt
+    sent = session._core.llm.requests[-1].messages[1:]  # type: ignore[attr-defined]  # after the system prompt
     assert sent[: len(before)] == before
     after = await session.context_for_next_turn()
     assert "Recalled" not in str(after)
@@ -67,7 +67,7 @@ async def test_other_clients_name_the_message_they_are_going_to_send(session: Mn
 
 async def test_nothing_is_recalled_that_the_window_shows(session: MnesisSession) -> None:
     window = await session.window(message="drawer 10 drawer 11 code")
-    block = readable(window.messages[-1])
+    block = message_text(window.messages[-1])
     shown = {m.id for m in (await session.window()).messages}
     assert block.startswith("[Recalled")
     assert not any(f"[{message_id} ·" in block for message_id in shown)
@@ -96,7 +96,7 @@ async def test_all_requests_of_a_turn_show_the_same(session: MnesisSession) -> N
         return "nothing about drawers or codes"
 
     llm = ScriptedLLM([calls(("look", {})), "K23757"])
-    session._scope.llm = llm
+    session._core.llm = llm
     search, asked = session.engine.store.search, []
 
     async def counted(wanted: Search) -> SearchPage:
@@ -128,7 +128,7 @@ async def test_a_pinned_message_survives_every_fold_word_for_word(session: Mnesi
     await session.append([note])
     await session.pin(note.id)
     fact = await session.pin_fact("The captain is called Ines.")
-    session._scope.llm = ScriptedLLM(["They numbered drawers."] * 30)
+    session._core.llm = ScriptedLLM(["They numbered drawers."] * 30)
     for first in range(12, 60, 12):
         await talk(session, 12, first=first)
         await session.compact()
@@ -149,7 +149,7 @@ async def test_with_a_pinned_result_its_call_stays(session: MnesisSession) -> No
     result = Message(id="result", role="tool", parts=(ToolResultPart(tool_call_id="c", output="tide at noon"),))
     await session.append([text_message("user", "read"), call, result])
     await session.pin("result")
-    session._scope.llm = ScriptedLLM(["They numbered drawers."] * 9)
+    session._core.llm = ScriptedLLM(["They numbered drawers."] * 9)
     await talk(session, 6, first=12)
     await session.compact()
     ids = [message.id for message in (await session.window()).messages]
@@ -181,8 +181,8 @@ async def test_a_models_summary_ends_with_what_can_be_expanded_for_which_detail(
         await talk(session, 6, first=4)
         await session.compact()
         (summary,) = await session.summaries()
-        assert summary.digs[0].startswith('cursor="0" messages 1-')
-        (line,) = [line for line in summary.digs if "ledger" in line or "ines" in line]
+        assert summary.pointers[0].startswith('cursor="0" messages 1-')
+        (line,) = [line for line in summary.pointers if "ledger" in line or "ines" in line]
         shown = contents(await session.context_for_next_turn())[0]
         assert line in shown
         cursor = line.split('"')[1]
@@ -199,4 +199,4 @@ async def test_extracts_say_it_with_their_own_words(tmp_path: Path) -> None:
         await talk(session, 12)
         await session.compact()
         (summary,) = await session.summaries()
-        assert (summary.level, summary.digs) == (3, ())
+        assert (summary.level, summary.pointers) == (3, ())

@@ -1,0 +1,29 @@
+"""Model calls of both maps: their options, and the errors that end a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from mnesis.errors import ConfigurationError, LLMAuthenticationError, LLMError
+
+CONNECTION_OPTIONS = frozenset({"api_base", "api_key", "base_url", "extra_headers", "headers", "timeout"})
+"""Options that decide how the model is reached, not what it answers. A run may continue with other values."""
+
+
+def check_llm_options(llm_options: object) -> dict[str, Any]:
+    """Copy the options of model calls into a dict.
+
+    Raises `ConfigurationError` if they are not a mapping.
+    """
+    if not isinstance(llm_options, Mapping | None):
+        raise ConfigurationError(
+            f"llm_options must be a dict of arguments for the model call, not {llm_options!r:.100}"
+        )
+    return dict(llm_options or {})
+
+
+def fails_every_item(error: LLMError) -> bool:
+    """Return whether the error concerns every item: a wrong API key or an unknown model."""
+    return isinstance(error, LLMAuthenticationError) or error.status_code == HTTPStatus.NOT_FOUND
