@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
@@ -36,7 +36,7 @@ def session_tools(sessions: Sessions, session_id: str, grant: Grant | None = Non
     return [build_tool(spec) for spec in RECALL_TOOL_SPECS]
 
 
-def langchain_tool(spec: ToolSpec, handler: Callable[..., Awaitable[str]]) -> BaseTool:
+def langchain_tool(spec: ToolSpec, handler: Callable[..., Coroutine[Any, Any, str]]) -> BaseTool:
     """Build a LangChain tool from a spec and an async handler. A `ToolException` of the handler is its result.
 
     LangGraph injects the parameters of `handler` that are annotated with its types, such as `ToolRuntime`.
