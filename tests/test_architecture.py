@@ -16,7 +16,7 @@ import mnesis
 PACKAGE = Path(mnesis.__file__).parent
 SOLE_USERS = {
     "litellm": ("llm/litellm.py",),
-    "aiosqlite": ("store/sqlite/",),
+    "aiosqlite": ("store/sqlite/database.py",),
     # The command line names the library's version; it never opens a database with it. Explorers look into users' files.
     "sqlite3": ("store/sqlite/", "store/memory_index.py", "cli/doctor_environment.py", "files/explorers/sqlite.py"),
     "tiktoken": ("tokens/",),

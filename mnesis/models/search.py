@@ -63,7 +63,7 @@ class SearchHit(Displayable):
             ("message", self.message_id),
             ("session", self.session_id),
             ("at", format_time(self.created_at)),
-            ("stands in the context as", self.summary_id or "itself, or is hidden"),
+            ("in the context as", self.summary_id or "itself, or hidden"),
         )
         around_it = (message_table(self.neighbours),) if self.neighbours else ()
         return Panel(f"#{self.seq}", (self.role,), facts, (Prose(self.excerpt), *around_it))

@@ -111,7 +111,7 @@ class MemoryStore(MemoryRunStore):
 
     async def create_session(self, session: SessionRecord) -> tuple[SessionRecord, bool]:
         """See `Store.create_session`."""
-        with self._locked():
+        with self._hold_lock():
             record = _copy_record(new_record(session))
             if session.id in self._sessions:
                 return _copy_record(self._sessions[session.id].record), False
@@ -121,19 +121,19 @@ class MemoryStore(MemoryRunStore):
 
     async def update_session(self, session_id: str, **changes: object) -> SessionRecord:
         """See `Store.update_session`. Raises TypeError for anything that cannot diff."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             return _save_record(stored, _copy_record(with_settings(stored.record, changes)))
 
     async def session(self, session_id: str) -> SessionRecord:
         """See `Store.session`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             return _copy_record(stored.record)
 
     async def sessions(
         self, *, limit: int = 100, cursor: str | None = None, parent_id: str | None = None
     ) -> SessionPage:
         """See `Store.sessions`."""
-        with self._locked():
+        with self._hold_lock():
             position = parse_cursor(cursor)
             candidates = [s for s in self._sessions.values() if parent_id is None or s.record.parent_id == parent_id]
             candidates = [s for s in candidates if (s.last_used, s.key) < position]
@@ -149,7 +149,7 @@ class MemoryStore(MemoryRunStore):
         """See `Store.append`."""
         refuse_repeated_ids(append.messages)
         encoded = [encode_message(message) for message in append.messages]
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             if any(message.id in stored.seqs_by_id for message in encoded):
                 return self._repeat_append(stored, encoded)
             after, snapshot = accounts_after_append(stored.record, append)
@@ -169,7 +169,7 @@ class MemoryStore(MemoryRunStore):
         self, session_id: str, *, after_seq: int = 0, until_seq: int | None = None, limit: int | None = None
     ) -> list[Message]:
         """See `Store.messages`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             last_seq = stored.record.last_seq
             first = max(after_seq, 0) + 1
             last = last_seq if until_seq is None else min(until_seq, last_seq)
@@ -177,7 +177,7 @@ class MemoryStore(MemoryRunStore):
 
     async def message(self, session_id: str, message_id: str) -> Message:
         """See `Store.message`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             if message_id not in stored.seqs_by_id:
                 raise MessageNotFoundError(message_id, location=f"session {session_id!r}")
             seq = stored.seqs_by_id[message_id]
@@ -185,7 +185,7 @@ class MemoryStore(MemoryRunStore):
 
     async def active_context(self, session_id: str) -> ActiveContext:
         """See `Store.active_context`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             spans = visible_spans(stored.covers, stored.record.last_seq)
             return ActiveContext(
                 session=_copy_record(stored.record),
@@ -197,7 +197,7 @@ class MemoryStore(MemoryRunStore):
 
     async def compact(self, session_id: str, compaction: Compaction) -> SessionRecord:
         """See `Store.compact`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             spans = {key: (summary.first_seq, summary.last_seq) for key, summary in stored.summaries.items()}
             diff = validate_compaction(compaction, stored.covers, stored.record.last_seq, spans, session_id)
             refuse_pinned(stored.pins, diff.hidden, session_id)
@@ -211,7 +211,7 @@ class MemoryStore(MemoryRunStore):
 
     async def hide(self, session_id: str, first_seq: int, last_seq: int) -> SessionRecord:
         """See `Store.hide`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             diff = hide_span(stored.covers, (first_seq, last_seq), stored.record.last_seq)
             return _copy_record(stored.record) if diff.covers == stored.covers else self._apply_diff(stored, diff, ())
 
@@ -219,7 +219,7 @@ class MemoryStore(MemoryRunStore):
         self, session_id: str, hidden_spans: Sequence[tuple[int, int]], append: Append, *, last_seq: int
     ) -> AppendResult:
         """See `Store.revise`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             if any(message.id in stored.seqs_by_id for message in append.messages):
                 return await self.append(session_id, append)
             diff = hide_spans(stored.covers, hidden_spans, stored.record.last_seq, last_seq)
@@ -236,45 +236,45 @@ class MemoryStore(MemoryRunStore):
 
     async def summary(self, session_id: str, summary_id: str) -> Summary:
         """See `Store.summary`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             return _find_summary(stored, summary_id)
 
     async def summaries(self, session_id: str) -> list[Summary]:
         """See `Store.summaries`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             return list(stored.summaries.values())
 
     async def covered_messages(
         self, session_id: str, summary_id: str, *, after_seq: int = 0, limit: int | None = None
     ) -> list[Message]:
         """See `Store.covered_messages`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             seqs = sorted({seq for seq in _covered_by(stored, _find_summary(stored, summary_id)) if seq > after_seq})
             return self._messages(stored, [(seq, seq) for seq in seqs[:limit]])
 
     def turns(self, session_id: str) -> list[TurnSnapshot]:
         """See `Store.turns`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             return attach_compactions(stored.turns, stored.compactions)
 
     async def compactions(self, session_id: str) -> list[CompactionResult]:
         """See `Store.compactions`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             return list(stored.compactions)
 
     async def record_interruption(self, session_id: str, interruption: Interruption) -> None:
         """See `Store.record_interruption`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             stored.interruptions.append(interruption)
 
     async def interruptions(self, session_id: str) -> list[Interruption]:
         """See `Store.interruptions`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             return list(stored.interruptions)
 
     async def purge(self, session_id: str) -> None:
         """See `Store.purge`."""
-        with self._locked_session(session_id):
+        with self._hold_session(session_id):
             del self._sessions[session_id]
             self._index.clear()
 
@@ -282,7 +282,7 @@ class MemoryStore(MemoryRunStore):
         """See `Store.search`."""
         check_search(search)
         place = search_position(search)
-        with self._locked():
+        with self._hold_lock():
             scope = self._search_scope(search.session_id, place)
             covered_seqs = self._covered_seqs(search)
             if not search.query.strip() or not scope.logs:
@@ -294,12 +294,12 @@ class MemoryStore(MemoryRunStore):
 
     async def reindex(self) -> None:
         """See `Store.reindex`."""
-        with self._locked():
+        with self._hold_lock():
             self._index.clear()
 
     async def pin(self, session_id: str, seq: int, pinned: bool = True) -> None:
         """See `Store.pin`."""
-        with self._locked_session(session_id) as stored:
+        with self._hold_session(session_id) as stored:
             refuse_unpinnable(stored.covers, stored.record.last_seq, seq, session_id)
             (stored.pins.add if pinned else stored.pins.discard)(seq)
 
@@ -307,7 +307,7 @@ class MemoryStore(MemoryRunStore):
         self, *, session_id: str | None = None, content_id: str | None = None
     ) -> list[FileReference]:
         """See `Store.file_references`."""
-        with self._locked():
+        with self._hold_lock():
             sessions = self._sessions.values() if session_id is None else [self._session(session_id)]
             references = (reference for session in sessions for reference in session.file_references)
             return [reference for reference in references if content_id in (None, reference.content_id)]
@@ -318,7 +318,7 @@ class MemoryStore(MemoryRunStore):
 
     async def check(self, *, session_id: str | None = None) -> list[Finding]:
         """See `Store.check`."""
-        with self._locked():
+        with self._hold_lock():
             if session_id is not None:
                 self._session(session_id)
             return [
@@ -359,7 +359,7 @@ class MemoryStore(MemoryRunStore):
         return build_hit(message, score, search, cover.summary_id if cover else None)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _hold_lock(self) -> Iterator[None]:
         if not self._is_open:
             raise MnesisStoreError("the in-memory store is not open; call open() first")
         with self._lock:
@@ -372,8 +372,8 @@ class MemoryStore(MemoryRunStore):
                 raise error.at(self.location) from error
 
     @contextmanager
-    def _locked_session(self, session_id: str) -> Iterator[_Session]:
-        with self._locked():
+    def _hold_session(self, session_id: str) -> Iterator[_Session]:
+        with self._hold_lock():
             yield self._session(session_id)
 
     def _session(self, session_id: str) -> _Session:
@@ -398,19 +398,19 @@ class MemoryStore(MemoryRunStore):
         )
 
     def _apply_diff(self, stored: _Session, diff: CoverDiff, prunes: Iterable[Prune]) -> SessionRecord:
-        hidden, hidden_tools = _span_tokens(stored, diff.hidden)
-        shown, shown_tools = _span_tokens(stored, diff.shown)
+        hidden_tokens, hidden_tool_tokens = _span_tokens(stored, diff.hidden)
+        shown_tokens, shown_tool_tokens = _span_tokens(stored, diff.shown)
         new = {(prune.seq, prune.part_index): prune for prune in reversed(list(prunes))}
         new = {key: prune for key, prune in new.items() if key not in stored.prunes}
         spans = visible_spans(diff.covers, stored.record.last_seq)
-        saved = sum(prune.tokens_saved for prune in new.values() if contains(spans, prune.seq))
+        saved_tokens = sum(prune.tokens_saved for prune in new.values() if contains(spans, prune.seq))
         stored.prunes.update(new)
         stored.covers = diff.covers
         ids = [cover.summary_id for cover in diff.covers if cover.summary_id is not None]
         after = accounts_after_fold(
             stored.record,
-            message_tokens=shown - hidden - saved,
-            tool_tokens=shown_tools - hidden_tools - saved,
+            message_tokens=shown_tokens - hidden_tokens - saved_tokens,
+            tool_tokens=shown_tool_tokens - hidden_tool_tokens - saved_tokens,
             summary_tokens=sum(stored.summaries[key].token_count for key in ids),
         )
         return _save_record(stored, after)

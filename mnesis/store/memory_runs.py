@@ -75,14 +75,14 @@ class MemoryRunStore:
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
 
-    def _locked(self) -> AbstractContextManager[None]:
+    def _hold_lock(self) -> AbstractContextManager[None]:
         """Hold the lock of the store, which must be open."""
         raise NotImplementedError
 
     async def begin_run(self, spec: RunSpec) -> tuple[MapRun, bool]:
         """See `RunStore.begin_run`."""
         check_spec(spec)
-        with self._locked():
+        with self._hold_lock():
             is_new = spec.id not in self._runs
             if is_new:
                 self._runs[spec.id] = _Run(MapRun(spec.id, spec.kind, spec.fingerprint, spec.model, spec.created_at))
@@ -93,7 +93,7 @@ class MemoryRunStore:
     async def add_items(self, run_id: str, first_index: int, inputs: Sequence[str]) -> int:
         """See `RunStore.add_items`."""
         check_texts(run_id, "", inputs)
-        with self._locked():
+        with self._hold_lock():
             run = self._run(run_id)
             refuse_misplaced_inputs(run.record, first_index, len(inputs))
             known = [item.input for item in run.items[first_index : first_index + len(inputs)]]
@@ -107,7 +107,7 @@ class MemoryRunStore:
 
     async def seal_run(self, run_id: str, total: int) -> MapRun:
         """See `RunStore.seal_run`."""
-        with self._locked():
+        with self._hold_lock():
             run = self._run(run_id)
             refuse_wrong_total(run.record, total)
             run.record = replace(run.record, total=total)
@@ -118,48 +118,48 @@ class MemoryRunStore:
     ) -> list[RunItem]:
         """See `RunStore.claim_items`."""
         check_texts(run_id, worker)
-        with self._locked():
+        with self._hold_lock():
             run = self._run(run_id)
             abandoned = [index for index in run.expired_indexes(now_ms) if run.items[index].claims < max_claims]
-            taken: list[int] = []
-            waited = 0
-            while len(taken) < limit and (abandoned or run.pending_heap):
+            claimed_indexes: list[int] = []
+            pending_count = 0
+            while len(claimed_indexes) < limit and (abandoned or run.pending_heap):
                 if abandoned and (not run.pending_heap or abandoned[0] < run.pending_heap[0]):
-                    taken.append(abandoned.pop(0))
+                    claimed_indexes.append(abandoned.pop(0))
                 else:
-                    taken.append(heapq.heappop(run.pending_heap))
-                    waited += 1
-            run.apply(RunDelta(pending=-waited, running=waited))
-            return [run.claim(index, worker, now_ms + lease_ms) for index in taken]
+                    claimed_indexes.append(heapq.heappop(run.pending_heap))
+                    pending_count += 1
+            run.apply(RunDelta(pending=-pending_count, running=pending_count))
+            return [run.claim(index, worker, now_ms + lease_ms) for index in claimed_indexes]
 
     async def renew_items(
         self, run_id: str, worker: str, indexes: Sequence[int], *, now_ms: int, lease_ms: int
     ) -> list[int]:
         """See `RunStore.renew_items`."""
         check_texts(run_id, worker)
-        with self._locked():
+        with self._hold_lock():
             run = self._run(run_id)
-            held = [index for index in indexes if run.holds(worker, index)]
-            for index in held:
+            held_indexes = [index for index in indexes if run.holds(worker, index)]
+            for index in held_indexes:
                 item = run.items[index]
                 longest = max(item.lease_until or 0, now_ms + lease_ms)
                 run.items[index] = replace(item, lease_until=longest if lease_ms else now_ms)
-            return held
+            return held_indexes
 
     async def release_items(self, run_id: str, worker: str, indexes: Sequence[int]) -> None:
         """See `RunStore.release_items`."""
         check_texts(run_id, worker)
-        with self._locked():
+        with self._hold_lock():
             run = self._run(run_id)
-            held = [index for index in dict.fromkeys(indexes) if run.holds(worker, index)]
-            for index in held:
+            held_indexes = [index for index in dict.fromkeys(indexes) if run.holds(worker, index)]
+            for index in held_indexes:
                 run.requeue(replace(run.items[index], claims=run.items[index].claims - 1))
-            run.apply(RunDelta(pending=len(held), running=-len(held)))
+            run.apply(RunDelta(pending=len(held_indexes), running=-len(held_indexes)))
 
     async def finish_items(self, run_id: str, worker: str, outcomes: Sequence[ItemOutcome]) -> list[int]:
         """See `RunStore.finish_items`."""
         check_texts(run_id, worker, [outcome.outcome for outcome in outcomes])
-        with self._locked():
+        with self._hold_lock():
             run = self._run(run_id)
             accepted = [outcome for outcome in outcomes if _is_accepted(run, worker, outcome)]
             run.apply(completion_delta(accepted))
@@ -168,7 +168,7 @@ class MemoryRunStore:
     async def give_up_items(self, run_id: str, *, now_ms: int, max_claims: int, outcome: str) -> list[int]:
         """See `RunStore.give_up_items`."""
         check_texts(run_id, "", [outcome])
-        with self._locked():
+        with self._hold_lock():
             run = self._run(run_id)
             lost = [index for index in run.expired_indexes(now_ms) if run.items[index].claims >= max_claims]
             for index in lost:
@@ -178,7 +178,7 @@ class MemoryRunStore:
 
     async def retry_failed(self, run_id: str) -> int:
         """See `RunStore.retry_failed`."""
-        with self._locked():
+        with self._hold_lock():
             run = self._run(run_id)
             failed = [item for item in run.items if item.state == "failed"]
             for item in failed:
@@ -188,25 +188,25 @@ class MemoryRunStore:
 
     async def run(self, run_id: str) -> MapRun:
         """See `RunStore.run`."""
-        with self._locked():
+        with self._hold_lock():
             return self._run(run_id).record
 
     async def runs(self, *, limit: int = 100) -> list[MapRun]:
         """See `RunStore.runs`."""
-        with self._locked():
+        with self._hold_lock():
             return [run.record for run in islice(reversed(self._runs.values()), max(limit, 0))]
 
     async def run_items(
         self, run_id: str, *, after_index: int = -1, limit: int = 1_000, state: ItemState | None = None
     ) -> list[RunItem]:
         """See `RunStore.run_items`."""
-        with self._locked():
+        with self._hold_lock():
             after = islice(self._run(run_id).items, max(after_index + 1, 0), None)
             return list(islice((item for item in after if state in (None, item.state)), max(limit, 0)))
 
     async def purge_run(self, run_id: str) -> None:
         """See `RunStore.purge_run`."""
-        with self._locked():
+        with self._hold_lock():
             self._run(run_id)
             del self._runs[run_id]
 

@@ -167,7 +167,7 @@ def test_a_window_is_shared_out_completely() -> None:
     text = printed(shown)
     for said in ("reserved", "2,000", "soft", "4,000", "hard", "6,000", "free", "5,350"):
         assert said in text
-    assert "left out" in text
+    assert "replaced by a marker" in text
 
 
 async def test_a_session_gives_its_dag_and_its_timeline(tmp_path: Path) -> None:

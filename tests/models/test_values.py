@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mnesis.models.message import PARTS_ADAPTER, Message, TextPart, ToolPart, ToolStatus, text_message
+from mnesis.models.results import CompactionAttempt, CompactionResult
+from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
+from mnesis.store.codec import encode_summary
 from tests.support.histories import histories, tool_calls
 
 counts = st.integers(0, 10**9)
@@ -79,3 +85,24 @@ def test_text_content_joins_the_text_parts_and_nothing_else() -> None:
     assert message.tool_calls == [call]
     assert Message(id="a", role="user", model_id="anthropic/x").provider_id == "anthropic"
     assert Message(id="a", role="user", model_id="x").provider_id == ""
+
+
+def test_renamed_fields_keep_their_stored_names() -> None:
+    fields: dict[str, Any] = {
+        "id": "s",
+        "kind": "leaf",
+        "depth": 0,
+        "level": 1,
+        "text": "t",
+        "token_count": 1,
+        "first_seq": 1,
+    }
+    summary = Summary(**fields, last_seq=1, message_count=1, source_tokens=2, pointers=("p",))
+    assert summary.model_dump()["digs"] == ("p",)
+    assert "pointers" not in summary.model_dump()
+    assert json.loads(encode_summary(summary)[0])["digs"] == ["p"]
+    assert Summary(**summary.model_dump()) == summary == Summary.model_validate_json(summary.model_dump_json())
+    attempts = (CompactionAttempt(level=1, rejection="too long"), CompactionAttempt(level=2))
+    result = CompactionResult(session_id="s", attempts=attempts)
+    assert result.model_dump()["attempts"] == ({"level": 1, "refused": "too long"}, {"level": 2, "refused": ""})
+    assert CompactionResult(**result.model_dump(mode="json")) == result

@@ -16,7 +16,6 @@ from pathlib import Path
 import aiosqlite
 import pytest
 
-import mnesis
 from mnesis.errors import (
     ConfigurationError,
     DuplicateIDError,
@@ -68,12 +67,6 @@ def test_private_attributes_of_aiosqlite_work_as_the_worker_expects() -> None:
 def test_range_of_aiosqlite_is_the_one_in_pyproject() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert f"aiosqlite{AIOSQLITE_RANGE}" in project["dependencies"]
-
-
-def test_only_one_module_uses_aiosqlite() -> None:
-    root = Path(mnesis.__file__).parent
-    users = [path.name for path in root.rglob("*.py") if "import aiosqlite" in path.read_text()]
-    assert users == ["database.py"]
 
 
 class NoThread:

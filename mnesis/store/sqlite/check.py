@@ -113,9 +113,11 @@ def _check_log(connection: sqlite3.Connection, session_pk: int, name: str) -> li
 def _check_accounts(connection: sqlite3.Connection, session_pk: int, name: str) -> list[Finding]:
     last_seq, turn_count, system, *stored, context = _fetch_one(connection, "check_accounts", session_pk)
     covers = connection.execute(sql("check_covers"), {"session_pk": session_pk}).fetchall()
-    shown = json.dumps(subtract([(1, last_seq)], [(first, last) for first, last, _ in covers]))
-    shown_tokens = connection.execute(sql("tokens_in_spans"), {"session_pk": session_pk, "spans": shown}).fetchone()
-    saved = sum(prune.tokens_saved for prune in load_prunes(connection, session_pk, shown))
+    shown_spans = json.dumps(subtract([(1, last_seq)], [(first, last) for first, last, _ in covers]))
+    shown_tokens = connection.execute(
+        sql("tokens_in_spans"), {"session_pk": session_pk, "spans": shown_spans}
+    ).fetchone()
+    saved = sum(prune.tokens_saved for prune in load_prunes(connection, session_pk, shown_spans))
     summary_tokens = {row[0]: row[5] for row in connection.execute(sql("check_summaries"), {"session_pk": session_pk})}
     summaries = sum(summary_tokens.get(summary_pk, 0) for _, _, summary_pk in covers)
     counted = [shown_tokens[0] - saved, shown_tokens[1] - saved, summaries]

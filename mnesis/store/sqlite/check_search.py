@@ -35,7 +35,7 @@ async def search_findings(database: Database, session_pk: int, session_id: str) 
         for after_seq in range(0, min(max(state.words, state.trigrams), state.log), PAGE_MESSAGES):
             mismatched += await database.read(_mismatched_seqs, session_pk, session_id, after_seq, state)
     except CorruptStoreError:
-        # A damaged message is a finding of its own.
+        # A damaged message is a separate finding.
         return []
     if max(state.words, state.trigrams) > state.log:
         mismatched.append(state.log + 1)

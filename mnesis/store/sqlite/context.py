@@ -178,13 +178,13 @@ def _apply_diff(
     prunes: Iterable[Prune],
 ) -> SessionRecord:
     """Replace covers, insert prunes and update the accounts. The cost depends on the changed spans, not on the log."""
-    hidden, hidden_tools = _span_tokens(connection, stored.pk, diff.hidden)
-    shown, shown_tools = _span_tokens(connection, stored.pk, diff.shown)
-    saved = _insert_prunes(connection, stored.pk, prunes, visible_spans(diff.covers, stored.record.last_seq))
+    hidden_tokens, hidden_tool_tokens = _span_tokens(connection, stored.pk, diff.hidden)
+    shown_tokens, shown_tool_tokens = _span_tokens(connection, stored.pk, diff.shown)
+    saved_tokens = _insert_prunes(connection, stored.pk, prunes, visible_spans(diff.covers, stored.record.last_seq))
     after = accounts_after_fold(
         stored.record,
-        message_tokens=shown - hidden - saved,
-        tool_tokens=shown_tools - hidden_tools - saved,
+        message_tokens=shown_tokens - hidden_tokens - saved_tokens,
+        tool_tokens=shown_tool_tokens - hidden_tool_tokens - saved_tokens,
         summary_tokens=sum(
             tokens_by_summary[cover.summary_id] for cover in diff.covers if cover.summary_id is not None
         ),

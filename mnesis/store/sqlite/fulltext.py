@@ -117,12 +117,12 @@ def clear_index(connection: sqlite3.Connection) -> None:
 def add_words(connection: sqlite3.Connection, session_pk: int, messages: Iterable[Message], last_seq: int) -> None:
     """Index the words of the next messages of a session, up to `last_seq`."""
     for message in messages:
-        found, key = build_index_entry(message), key_of(session_pk, message.seq)
-        row = (key, found.word_count, message.created_at, message.role, found.speaker, found.tool_names)
-        connection.execute(sql("insert_search_words"), (key, _without_nul(found.text)))
+        entry, key = build_index_entry(message), key_of(session_pk, message.seq)
+        row = (key, entry.word_count, message.created_at, message.role, entry.speaker, entry.tool_names)
+        connection.execute(sql("insert_search_words"), (key, _without_nul(entry.text)))
         connection.execute(sql("insert_search_row"), row)
-        if found.speaker:
-            connection.execute(sql("insert_search_speaker"), (session_pk, found.speaker))
+        if entry.speaker:
+            connection.execute(sql("insert_search_speaker"), (session_pk, entry.speaker))
     parameters = {"session_pk": session_pk, "rules": ANALYSIS_VERSION, "seq": last_seq}
     connection.execute(sql("set_search_words"), parameters)
 
