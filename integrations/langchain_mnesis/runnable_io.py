@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, BaseMessage, BaseMessageChunk, Hu
 from langchain_core.prompt_values import PromptValue
 
 from mnesis.errors import InvalidMessageError
-from mnesis.formats.parse import tool_output_text
+from mnesis.formats.tool_output import tool_output_text
 
 MESSAGES_KEY = "messages"
 OUTPUT_KEY = "output"

@@ -11,7 +11,8 @@ from mnesis.compaction.fold import FRESH_TURNS, turn_starts, visible_tokens
 from mnesis.config import CompactionConfig
 from mnesis.context.markers import pruned_output_marker
 from mnesis.models.context import ActiveContext, Prune
-from mnesis.models.message import Message, MessagePart, ToolPart, ToolResultPart
+from mnesis.models.message import FileRefPart, Message, MessagePart, ToolPart, ToolResultPart
+from mnesis.tokens.estimator import result_tokens
 
 
 def plan_prune(context: ActiveContext, config: CompactionConfig, count: Callable[[str], int]) -> tuple[Prune, ...]:
@@ -41,21 +42,21 @@ def _prunes_of(message: Message, context: ActiveContext, count: Callable[[str], 
     for index, part in enumerate(message.parts):
         if (message.seq, index) in context.prunes:
             continue
-        output = _output_text(part)
-        if not output:
+        result = _prunable_result(part)
+        if result is None:
             continue
-        tokens = count(output)
-        name = part.tool_name if isinstance(part, ToolPart | ToolResultPart) else ""
-        tokens_saved = tokens - count(pruned_output_marker(message.id, name, tokens))
+        tokens = result_tokens(result, count)
+        tokens_saved = tokens - count(pruned_output_marker(message.id, result.tool_name, tokens))
         if tokens_saved > 0:
             prunes.append(Prune(seq=message.seq, part_index=index, tokens_saved=tokens_saved))
     return prunes
 
 
-def _output_text(part: MessagePart) -> str:
-    if isinstance(part, ToolPart | ToolResultPart) and part.output_file is not None:
-        # The reference is short already, and a marker would no longer name the file.
-        return ""
-    if isinstance(part, ToolPart):
-        return part.error_message if part.error_message is not None else part.output or ""
-    return part.output if isinstance(part, ToolResultPart) else ""
+def _prunable_result(part: MessagePart) -> ToolResultPart | None:
+    """Return the result in a part if a marker may replace it."""
+    result = part.result() if isinstance(part, ToolPart) and part.has_result else part
+    if not isinstance(result, ToolResultPart) or not (result.output or result.output_parts):
+        return None
+    # A reference to a stored file is short already, and a marker would no longer name the file.
+    has_reference = result.output_file is not None or any(isinstance(p, FileRefPart) for p in result.output_parts)
+    return None if has_reference else result

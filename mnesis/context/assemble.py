@@ -33,7 +33,7 @@ from mnesis.models.message import (
     ToolPart,
     ToolResultPart,
 )
-from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, message_tokens
+from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, message_tokens, result_tokens
 
 LARGE_FRACTION = 0.5
 """Of the available tokens: messages that take more are truncated first."""
@@ -267,7 +267,10 @@ def _truncate_part(part: MessagePart, max_tokens: int, count: TokenCounter, mess
     if isinstance(part, TextPart | DataPart):
         return part.model_copy(update={"text": markers.excerpt(part.text, max_tokens, count, message_id)})
     if isinstance(part, ToolResultPart):
-        return part.model_copy(update={"output": markers.excerpt(part.output, max_tokens, count, message_id)})
+        if result_tokens(part, count) <= max_tokens:
+            return part
+        output = markers.excerpt(_output_without_media(part, message_id), max_tokens, count, message_id)
+        return part.model_copy(update={"output": output, "output_parts": ()})
     if isinstance(part, ToolPart):
         return _truncate_call(part, max_tokens, count, message_id)
     if isinstance(part, FilePart) and part.text is not None:
@@ -283,12 +286,26 @@ def _truncate_part(part: MessagePart, max_tokens: int, count: TokenCounter, mess
     return part
 
 
+def _output_without_media(part: ToolResultPart, message_id: str) -> str:
+    """Return the text of an output, with pointers in place of its images and files."""
+    if not part.output_parts:
+        return part.output
+    return parts_text(
+        [
+            TextPart(text=markers.omitted_part_marker(output.type, message_id))
+            if isinstance(output, ImagePart) or (isinstance(output, FilePart) and output.text is None)
+            else output
+            for output in part.output_parts
+        ]
+    )
+
+
 def _truncate_call(part: ToolPart, max_tokens: int, count: TokenCounter, message_id: str) -> ToolPart:
     changes: dict[str, object] = {}
-    if part.output is not None:
-        changes["output"] = markers.excerpt(part.output, max_tokens, count, message_id)
-    if part.error_message is not None:
-        changes["error_message"] = markers.excerpt(part.error_message, max_tokens, count, message_id)
+    if part.has_result and result_tokens(part.result(), count) > max_tokens:
+        output = markers.excerpt(_output_without_media(part.result(), message_id), max_tokens, count, message_id)
+        changes["output" if part.error_message is None else "error_message"] = output
+        changes["output_parts"] = ()
     arguments = compact_arguments(part)
     if count(arguments) > max_tokens:
         changes["input"] = {"shortened": markers.excerpt(arguments, max_tokens, count, message_id)}

@@ -65,11 +65,11 @@ def _as_message(item: Summary | Message, prunes: dict[tuple[int, int], Prune]) -
 def _apply_prune(part: MessagePart, message_id: str, prune: Prune) -> MessagePart:
     if isinstance(part, ToolPart):
         marker = markers.pruned_output_marker(message_id, part.tool_name, prune.tokens_saved)
-        changes = {"error_message": marker} if part.error_message is not None else {"output": marker}
-        return part.model_copy(update=changes)
+        name = "error_message" if part.error_message is not None else "output"
+        return part.model_copy(update={name: marker, "output_parts": ()})
     if isinstance(part, ToolResultPart):
         marker = markers.pruned_output_marker(message_id, part.tool_name, prune.tokens_saved)
-        return part.model_copy(update={"output": marker})
+        return part.model_copy(update={"output": marker, "output_parts": ()})
     return part
 
 
@@ -181,9 +181,11 @@ def _results_as_text(message: Message, parts: Sequence[MessagePart], count: Toke
     for part in parts:
         if isinstance(part, ToolResultPart):
             name = part.tool_name or "a tool"
-            text_parts.append(
-                TextPart(text=f"[Result of {name}, call {part.tool_call_id or 'unknown'}]\n{part.output}\n")
-            )
+            heading = f"[Result of {name}, call {part.tool_call_id or 'unknown'}]\n"
+            if part.output_parts:
+                text_parts += [TextPart(text=heading), *part.output_parts]
+            else:
+                text_parts.append(TextPart(text=f"{heading}{part.output}\n"))
         else:
             text_parts.append(part)
     role = message.role if message.role != "tool" else "user"

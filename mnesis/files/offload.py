@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from mnesis.errors import FileError, InvalidMessageError
 from mnesis.files.handler import LargeFileHandler
 from mnesis.files.token_size import may_exceed
-from mnesis.formats.text import output_reference
-from mnesis.models.message import FilePart, FileRefPart, MessagePart, ToolPart, ToolResultPart
+from mnesis.formats.text import output_reference, parts_text
+from mnesis.models.message import FilePart, FileRefPart, MessagePart, OutputPart, TextPart, ToolPart, ToolResultPart
 from mnesis.tokens.estimator import BASE64_CHARS_PER_TOKEN
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,16 @@ def _part_may_need_offload(part: MessagePart, threshold: int) -> bool:
             or may_exceed(part.text or "", threshold)
         )
     if isinstance(part, ToolPart | ToolResultPart):
+        if part.output_parts:
+            return any(_output_part_may_need_offload(output, threshold) for output in part.output_parts)
         return part.output_file is None and may_exceed(_output_text(part), threshold)
     return False
+
+
+def _output_part_may_need_offload(part: OutputPart, threshold: int) -> bool:
+    if isinstance(part, TextPart):
+        return may_exceed(part.text, threshold)
+    return _part_may_need_offload(part, threshold)
 
 
 async def offload_large_parts(parts: Sequence[MessagePart], handler: LargeFileHandler) -> list[MessagePart]:
@@ -47,13 +55,20 @@ async def offload_large_parts(parts: Sequence[MessagePart], handler: LargeFileHa
 async def offload_results(results: Sequence[ToolResultPart], handler: LargeFileHandler) -> list[MessagePart]:
     """Offload large tool results during a turn.
 
-    If that fails, the results stay in the message: finishing the turn matters more than a small context.
+    If that fails, a result stays in the message: finishing the turn matters more than a small context. A result with a file
+    that cannot be read becomes an error, which the model sees.
     """
+    return [await _offload_result(result, handler) for result in results]
+
+
+async def _offload_result(result: ToolResultPart, handler: LargeFileHandler) -> MessagePart:
     try:
-        return await offload_large_parts(results, handler)
-    except FileError as error:
+        return await _offload_part(result, handler)
+    except (FileError, InvalidMessageError) as error:
+        if any(isinstance(part, FilePart) and part.path is not None for part in result.output_parts):
+            return result.model_copy(update={"output": str(error), "output_parts": (), "is_error": True})
         logger.warning("a tool output could not be offloaded and stays in its message: %s", error)
-        return list(results)
+        return result
 
 
 async def _offload_part(part: MessagePart, handler: LargeFileHandler) -> MessagePart:
@@ -61,6 +76,8 @@ async def _offload_part(part: MessagePart, handler: LargeFileHandler) -> Message
         return part
     if isinstance(part, FilePart):
         return await _offload_file(part, handler)
+    if isinstance(part, ToolPart | ToolResultPart) and part.output_parts:
+        return await _offload_output_parts(part, handler)
     if isinstance(part, ToolPart | ToolResultPart) and await handler.exceeds_threshold(_output_text(part)):
         return await _offload_output(part, handler)
     return part
@@ -91,6 +108,22 @@ async def _offload_output(part: ToolPart | ToolResultPart, handler: LargeFileHan
     is_error = isinstance(part, ToolPart) and part.error_message is not None
     replacement = output_reference(reference)
     return part.model_copy(update={"error_message" if is_error else "output": replacement, "output_file": reference})
+
+
+async def _offload_output_parts(part: ToolPart | ToolResultPart, handler: LargeFileHandler) -> MessagePart:
+    """Read and offload the files and long texts of an output."""
+    parts = tuple([await _offload_output_part(output, part.tool_name, handler) for output in part.output_parts])
+    is_error = isinstance(part, ToolPart) and part.error_message is not None
+    return part.model_copy(update={"error_message" if is_error else "output": parts_text(parts), "output_parts": parts})
+
+
+async def _offload_output_part(part: OutputPart, tool_name: str, handler: LargeFileHandler) -> OutputPart:
+    if isinstance(part, FilePart) and _part_may_need_offload(part, handler.config.inline_threshold):
+        return await _offload_file(part, handler)
+    if isinstance(part, TextPart) and await handler.exceeds_threshold(part.text):
+        content = part.text.encode("utf-8", "surrogatepass")
+        return await handler.store_content(content, f"output of {tool_name or 'a tool'}", "")
+    return part
 
 
 def _output_text(part: ToolPart | ToolResultPart) -> str:

@@ -112,15 +112,20 @@ def _image_source(part: ImagePart) -> dict[str, Any]:
 
 
 def _tool_result(part: ToolResultPart) -> Block:
-    text = result_text(part)
-    block: Block = {
-        "type": "tool_result",
-        "tool_use_id": part.tool_call_id,
-        "content": text if text.strip() else EMPTY_MESSAGE,
-    }
+    block: Block = {"type": "tool_result", "tool_use_id": part.tool_call_id, "content": _result_content(part)}
     if part.is_error:
         block["is_error"] = True
     return block
+
+
+def _result_content(part: ToolResultPart) -> str | list[Block]:
+    """Return the content of a result. Anthropic accepts text, images and documents in it
+    (https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/implement-tool-use)."""
+    blocks = [block for output in part.output_parts if (block := _content_block(output)) is not None]
+    if blocks:
+        return blocks
+    text = result_text(part)
+    return text if text.strip() else EMPTY_MESSAGE
 
 
 def _text(text: str) -> Block:

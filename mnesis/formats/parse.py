@@ -6,7 +6,6 @@ anything is stored; `InvalidMessageError` names the part that is not valid.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from mnesis.errors import InvalidMessageError
+from mnesis.formats.blocks import parse_document, parse_file, parse_image_source, parse_image_url, parse_text
+from mnesis.formats.tool_output import parse_tool_output
 from mnesis.ids import new_id, now_ms
 from mnesis.models.message import (
     PARTS_ADAPTER,
@@ -102,7 +103,8 @@ def _attach_results(parts: list[MessagePart]) -> list[MessagePart]:
             continue
         result = {"error_message": part.output} if part.is_error else {"output": part.output}
         status = ToolStatus(state="error" if part.is_error else "completed")
-        merged[index] = merged[index].model_copy(update={**result, "output_file": part.output_file, "status": status})
+        files = {"output_parts": part.output_parts, "output_file": part.output_file}
+        merged[index] = merged[index].model_copy(update={**result, **files, "status": status})
     return merged
 
 
@@ -167,19 +169,19 @@ def _parse_block(item: dict[str, Any]) -> list[MessagePart]:
         if item.get("role") == "tool":
             return [_parse_result(item.get("tool_call_id", ""), item.get("content"), item.get("name", ""))]
         if kind in ("text", "input_text", "output_text"):
-            return [_parse_text(item)]
+            return [parse_text(item)]
         if kind == "refusal":
             return [TextPart(text=item["refusal"], provider=item)]
         if kind in ("thinking", "redacted_thinking"):
             return [ReasoningPart(text=item.get("thinking") or "", provider=item)]
         if kind == "image_url":
-            return [_parse_image_url(item["image_url"])]
+            return [parse_image_url(item["image_url"])]
         if kind == "image" and "source" in item:
-            return [_parse_image_source(item["source"])]
+            return [parse_image_source(item["source"])]
         if kind == "document":
-            return [_parse_document(item)]
+            return [parse_document(item)]
         if kind == "file" and "file" in item:
-            return [_parse_file(item["file"])]
+            return [parse_file(item["file"])]
         if kind == "tool_use":
             return [ToolPart(tool_name=item["name"], tool_call_id=item["id"], input=item.get("input") or {})]
         if kind == "tool_result" and "tool_use_id" in item:
@@ -194,56 +196,5 @@ def _parse_block(item: dict[str, Any]) -> list[MessagePart]:
 
 
 def _parse_result(call_id: str, content: Any, name: str, is_error: bool = False) -> ToolResultPart:
-    return ToolResultPart(tool_call_id=call_id, tool_name=name, output=tool_output_text(content), is_error=is_error)
-
-
-def tool_output_text(value: Any) -> str:
-    """Return a tool's output as text for the model.
-
-    Strings are unchanged, text blocks are joined, and any other value is JSON.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and value and all(isinstance(v, Mapping) and v.get("type") == "text" for v in value):
-        return "".join(str(v.get("text", "")) for v in value)
-    try:
-        return json.dumps(value, ensure_ascii=False, default=str)
-    except (TypeError, ValueError):
-        return str(value)
-
-
-def _parse_text(item: Mapping[str, Any]) -> TextPart:
-    """Parse a text block. Further keys (citations, cache marks) are kept in `provider`."""
-    known = {"type", "text", "provider"}
-    extra_keys = {name: value for name, value in item.items() if name not in known and value is not None}
-    return TextPart(text=item["text"], provider=item.get("provider") or extra_keys or None)
-
-
-def _parse_image_url(image: Any) -> ImagePart:
-    spec: dict[str, Any] = {"url": image} if isinstance(image, str) else dict(image)
-    url = spec["url"]
-    if not isinstance(url, str) or not url:
-        raise KeyError("url")
-    media_type = url[5:].partition(";")[0] if url.startswith("data:image/") else "image/png"
-    return ImagePart(url=url, detail=spec.get("detail"), media_type=media_type)
-
-
-def _parse_image_source(source: Mapping[str, Any]) -> ImagePart:
-    if source.get("type") == "url":
-        return ImagePart(url=source["url"])
-    return ImagePart(data=source["data"], media_type=source.get("media_type", "image/png"))
-
-
-def _parse_document(item: Mapping[str, Any]) -> FilePart:
-    source, name = item["source"], item.get("title") or "document"
-    if source.get("type") == "text":
-        return FilePart(name=name, text=source["data"])
-    return FilePart(name=name, data=source["data"], media_type=source.get("media_type") or "application/pdf")
-
-
-def _parse_file(file: Mapping[str, Any]) -> FilePart:
-    head, _, data = str(file["file_data"]).partition(",")
-    media_type = head.removeprefix("data:").partition(";")[0] or "application/octet-stream"
-    return FilePart(name=file.get("filename", "file"), data=data or head, media_type=media_type)
+    output = parse_tool_output(content)
+    return output.as_result(call_id, name, is_error=is_error)

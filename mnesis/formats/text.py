@@ -103,9 +103,10 @@ def part_text(part: MessagePart) -> str:
 
 def result_text(part: ToolResultPart) -> str:
     """Return a tool's result as text. The text of an error starts with "Error"."""
-    if part.is_error and not part.output.lower().startswith("error"):
-        return f"Error: {part.output}" if part.output else "Error"
-    return part.output
+    output = part.output or parts_text(part.output_parts)
+    if part.is_error and not output.lower().startswith("error"):
+        return f"Error: {output}" if output else "Error"
+    return output
 
 
 def _file_text(name: str, text: str) -> str:

@@ -55,60 +55,6 @@ class FileRefPart(_Value):
     exploration_summary: str = ""
 
 
-class ToolStatus(_Value):
-    """The progress of a tool call. Times are milliseconds since 1970."""
-
-    state: Literal["pending", "running", "completed", "error"] = "pending"
-    started_at: int | None = None
-    completed_at: int | None = None
-
-
-class ToolPart(_Value):
-    """A tool call, with its result if that was known when the message was recorded."""
-
-    type: Literal["tool"] = "tool"
-    tool_name: str
-    tool_call_id: str
-    input: dict[str, Any] = Field(default_factory=dict)
-    raw_input: str | None = None
-    """The arguments as the model wrote them, kept only if they are not a JSON object."""
-    output: str | None = None
-    output_file: FileRefPart | None = None
-    """Where the complete output is stored if it was too large for the message. `output` then describes it."""
-    error_message: str | None = None
-    status: ToolStatus = ToolStatus()
-    provider: dict[str, Any] | None = None
-
-    @property
-    def has_result(self) -> bool:
-        """Whether this part contains the result."""
-        return self.output is not None or self.error_message is not None or self.status.state in ("completed", "error")
-
-    def result(self) -> ToolResultPart:
-        """Return the result as a separate part."""
-        is_error = self.error_message is not None or self.status.state == "error"
-        output = self.error_message if self.error_message is not None else self.output
-        return ToolResultPart(
-            tool_call_id=self.tool_call_id,
-            tool_name=self.tool_name,
-            output=output or "",
-            is_error=is_error,
-            output_file=self.output_file,
-        )
-
-
-class ToolResultPart(_Value):
-    """The result of a tool call in an earlier message."""
-
-    type: Literal["tool_result"] = "tool_result"
-    tool_call_id: str
-    tool_name: str = ""
-    output: str = ""
-    is_error: bool = False
-    output_file: FileRefPart | None = None
-    """Where the complete output is stored if it was too large for the message. `output` then describes it."""
-
-
 class ImagePart(_Value):
     """An image, as a URL or as base64 data."""
 
@@ -140,6 +86,74 @@ class DataPart(_Value):
     kind: str
     data: dict[str, Any] = Field(default_factory=dict)
     text: str = ""
+
+
+OutputPart = Annotated[
+    TextPart | ImagePart | FilePart | FileRefPart | DataPart,
+    Field(discriminator="type"),
+]
+"""A part that a tool result can contain."""
+
+
+class ToolStatus(_Value):
+    """The progress of a tool call. Times are milliseconds since 1970."""
+
+    state: Literal["pending", "running", "completed", "error"] = "pending"
+    started_at: int | None = None
+    completed_at: int | None = None
+
+
+class ToolPart(_Value):
+    """A tool call, with its result if that was known when the message was recorded."""
+
+    type: Literal["tool"] = "tool"
+    tool_name: str
+    tool_call_id: str
+    input: dict[str, Any] = Field(default_factory=dict)
+    raw_input: str | None = None
+    """The arguments as the model wrote them, kept only if they are not a JSON object."""
+    output: str | None = None
+    output_parts: tuple[OutputPart, ...] = ()
+    """The exact output if it is more than text: see `ToolResultPart.output_parts`."""
+    output_file: FileRefPart | None = None
+    """Where the complete output is stored if it was too large for the message. `output` then describes it."""
+    error_message: str | None = None
+    status: ToolStatus = ToolStatus()
+    provider: dict[str, Any] | None = None
+
+    @property
+    def has_result(self) -> bool:
+        """Whether this part contains the result."""
+        return self.output is not None or self.error_message is not None or self.status.state in ("completed", "error")
+
+    def result(self) -> ToolResultPart:
+        """Return the result as a separate part."""
+        is_error = self.error_message is not None or self.status.state == "error"
+        output = self.error_message if self.error_message is not None else self.output
+        return ToolResultPart(
+            tool_call_id=self.tool_call_id,
+            tool_name=self.tool_name,
+            output=output or "",
+            is_error=is_error,
+            output_parts=self.output_parts,
+            output_file=self.output_file,
+        )
+
+
+class ToolResultPart(_Value):
+    """The result of a tool call in an earlier message.
+
+    `output` is the result as text. A result with images or files also has `output_parts`: all of its content, in order.
+    `output` is then the text form of these parts, for models that accept only text there."""
+
+    type: Literal["tool_result"] = "tool_result"
+    tool_call_id: str
+    tool_name: str = ""
+    output: str = ""
+    is_error: bool = False
+    output_parts: tuple[OutputPart, ...] = ()
+    output_file: FileRefPart | None = None
+    """Where the complete output is stored if it was too large for the message. `output` then describes it."""
 
 
 MessagePart = Annotated[
@@ -201,9 +215,15 @@ class Message(_Value):
 
     @property
     def file_refs(self) -> list[FileRefPart]:
-        """The stored files that this message refers to, in order, including offloaded tool outputs."""
-        outputs = (p.output_file if isinstance(p, ToolPart | ToolResultPart) else p for p in self.parts)
-        return [part for part in outputs if isinstance(part, FileRefPart)]
+        """The stored files that this message refers to, in order, including those in tool outputs."""
+        refs: list[FileRefPart] = []
+        for part in self.parts:
+            if isinstance(part, FileRefPart):
+                refs.append(part)
+            elif isinstance(part, ToolPart | ToolResultPart):
+                outputs = (part.output_file, *part.output_parts)
+                refs.extend(output for output in outputs if isinstance(output, FileRefPart))
+        return refs
 
     @property
     def provider_id(self) -> str:

@@ -240,7 +240,7 @@ def _char_count(parts: Sequence[MessagePart]) -> int:
         if isinstance(part, TextPart):
             total += len(part.text)
         elif isinstance(part, ToolPart | ToolResultPart):
-            total += len(part.output or "")
+            total += len(part.output or "") + _char_count(part.output_parts)
         else:
             total += len(str(part))
     return total

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from mnesis.errors import CorruptStoreError, InvalidMessageError
-from mnesis.models.message import DataPart, Message, MessagePart, ReasoningPart, TextPart, ToolPart
+from mnesis.models.message import DataPart, Message, MessagePart, ReasoningPart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.summary import Summary
 
 MAX_DEPTH = 200
@@ -186,13 +186,21 @@ def _decode_parts(data: bytes) -> Any:
 
 
 def _encode_part(part: MessagePart, label: str) -> bytes:
+    return to_json(_part_fields(part, label), label)
+
+
+def _part_fields(part: MessagePart, label: str) -> dict[str, Any]:
     if isinstance(part, TextPart | ReasoningPart | ToolPart):
         check_json(part.provider, f"{label}.provider")
     if isinstance(part, ToolPart):
         check_json(part.input, f"{label}.input")
     if isinstance(part, DataPart):
         check_json(part.data, f"{label}.data")
-    return to_json({"type": part.type, **_non_default_fields(part)}, label)
+    fields = {"type": part.type, **_non_default_fields(part)}
+    if isinstance(part, ToolPart | ToolResultPart) and part.output_parts:
+        outputs = enumerate(part.output_parts)
+        fields["output_parts"] = [_part_fields(output, f"{label}.output_parts[{i}]") for i, output in outputs]
+    return fields
 
 
 def _encode_meta(message: Message) -> bytes | None:

@@ -85,6 +85,21 @@ EVERY_PART = (
     ),
     ToolPart(tool_name="x", tool_call_id="call_3", output="", status=ToolStatus(state="completed")),
     ToolResultPart(tool_call_id="call_1", tool_name="read", output="content", is_error=True),
+    ToolResultPart(
+        tool_call_id="call_2",
+        output="text\n\n[image image/png]",
+        output_parts=(
+            TextPart(text="text", provider={"k": [1]}),
+            ImagePart(data="aGk="),
+            DataPart(kind="k", data={"a": 1}),
+        ),
+    ),
+    ToolPart(
+        tool_name="shoot",
+        tool_call_id="call_4",
+        output="[file a.pdf]",
+        output_parts=(FilePart(name="a.pdf", data="aGk="),),
+    ),
     ImagePart(url="https://example.org/a.png", detail="low"),
     ImagePart(data="aGk=", media_type="image/gif"),
     FilePart(name="a.txt", text="hello", media_type="text/x-thing"),

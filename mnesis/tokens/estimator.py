@@ -112,12 +112,17 @@ def parts_tokens(parts: Iterable[MessagePart], count: TokenCounter) -> tuple[int
     other_tokens, output_tokens = MESSAGE_OVERHEAD_TOKENS, 0
     for part in parts:
         if isinstance(part, ToolResultPart):
-            output_tokens += count(part.output) + TOOL_OVERHEAD_TOKENS
+            output_tokens += result_tokens(part, count) + TOOL_OVERHEAD_TOKENS
             continue
         if isinstance(part, ToolPart) and part.has_result:
-            output_tokens += count(part.result().output) + TOOL_OVERHEAD_TOKENS
+            output_tokens += result_tokens(part.result(), count) + TOOL_OVERHEAD_TOKENS
         other_tokens += _part_tokens(part, count)
     return other_tokens + output_tokens, output_tokens
+
+
+def result_tokens(part: ToolResultPart, count: TokenCounter) -> int:
+    """Return the tokens of a tool's output: its text, or its parts if it has any. Without the overhead of the result."""
+    return sum(_part_tokens(output, count) for output in part.output_parts) if part.output_parts else count(part.output)
 
 
 def _part_tokens(part: MessagePart, count: TokenCounter) -> int:
@@ -137,7 +142,7 @@ def _part_tokens(part: MessagePart, count: TokenCounter) -> int:
             texts = (part.path, part.content_id, part.file_type, part.exploration_summary)
             return sum(count(text) for text in texts) + FILE_REF_OVERHEAD_TOKENS
         case ToolResultPart():
-            return count(part.output) + TOOL_OVERHEAD_TOKENS
+            return result_tokens(part, count) + TOOL_OVERHEAD_TOKENS
 
 
 def _arguments(part: ToolPart) -> str:

@@ -12,7 +12,7 @@ from anyio import CapacityLimiter, create_task_group
 
 from mnesis.concurrency import run_in_daemon_thread
 from mnesis.errors import ToolDefinitionError
-from mnesis.formats.parse import tool_output_text
+from mnesis.formats.tool_output import parse_tool_output
 from mnesis.formats.tool_schemas import chat_tools
 from mnesis.models.message import ToolPart, ToolResultPart
 from mnesis.models.tool import ToolSpec
@@ -99,7 +99,7 @@ class Toolset:
             # SystemExit for a mistake.
             logger.info("tool %s failed: %s", call.tool_name, error, exc_info=True)
             return _error_result(call, f"{type(error).__name__}: {error}")
-        return ToolResultPart(tool_call_id=call.tool_call_id, tool_name=call.tool_name, output=tool_output_text(value))
+        return parse_tool_output(value).as_result(call.tool_call_id, call.tool_name)
 
     def _names(self) -> list[str]:
         return [definition["function"]["name"] for definition in self.definitions]
