@@ -13,7 +13,6 @@ from langchain_core.messages import BaseMessage, RemoveMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.types import Command
 
-from langchain_mnesis.budgets import MIN_BUDGET_TOKENS
 from langchain_mnesis.messages.convert import (
     ORIGIN_KEY,
     checkpoint_stable_form,
@@ -23,7 +22,7 @@ from langchain_mnesis.messages.convert import (
     original,
 )
 from langchain_mnesis.messages.serialize import dump_message
-from langchain_mnesis.sessions import Sessions
+from langchain_mnesis.sessions import MIN_COMPACTION_TOKENS, Sessions
 from langchain_mnesis.triggers import ContextMeasure, ContextSize, is_due, keep_tokens
 from mnesis.models.context import Window
 from mnesis.models.message import Message
@@ -101,7 +100,7 @@ class AgentCall:
         window = self.window
         if window is not None:
             tokens = int(window.tokens * OVERFLOW_BUDGET_FRACTION)
-            min_tokens = window.system_tokens + self.tool_tokens + MIN_BUDGET_TOKENS
+            min_tokens = window.system_tokens + self.tool_tokens + MIN_COMPACTION_TOKENS
             await self.sessions.compact(self.session_ref.session_id, keep_tokens=tokens // 2)
             self.window = await self._read_window(budget_tokens=max(tokens, min_tokens))
         return self._request_with_window()

@@ -9,7 +9,6 @@ from typing import Any, overload
 from langchain_core.messages import BaseMessage, MessageLikeRepresentation, SystemMessage
 from langchain_core.runnables import Runnable, RunnableLambda
 
-from langchain_mnesis.budgets import MIN_BUDGET_TOKENS, with_token_budget
 from langchain_mnesis.chat_model import client_for, model_name
 from langchain_mnesis.messages.convert import from_record, is_unchanged, to_record
 from langchain_mnesis.runnable_io import input_messages
@@ -17,12 +16,16 @@ from mnesis import concurrency
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.engine.registry import IN_MEMORY
-from mnesis.errors import ConfigurationError
 from mnesis.llm.no_model import NoModel
+from mnesis.models.context import Budget
 from mnesis.models.message import Message
 from mnesis.session.session import MnesisSession
+from mnesis.validation import check_integer
 
 Messages = Iterable[MessageLikeRepresentation]
+
+MIN_LIMIT_TOKENS = 400
+"""Below this, summaries cannot save tokens: a summary with its fence takes about a quarter of it."""
 
 
 @overload
@@ -67,18 +70,19 @@ def compact_messages(
     Raises `ConfigurationError` if `max_tokens` is less than 400, `InvalidMessageError` if `messages` is not a list of
     messages, and `ContextIrreducibleError` if the system messages leave no tokens for the others.
     """
-    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < MIN_BUDGET_TOKENS:
-        raise ConfigurationError(f"max_tokens must be an integer of at least {MIN_BUDGET_TOKENS}, not {max_tokens!r}")
-    kept_tokens = max_tokens // 2 if keep_tokens is None else keep_tokens
-    budget_config = with_token_budget(config or MnesisConfig(), usable_tokens=max_tokens, keep_tokens=kept_tokens)
-    compact = partial(_compact, settings=budget_config, model=model or model_name(llm), llm=llm)
+    check_integer("max_tokens", max_tokens, minimum=MIN_LIMIT_TOKENS)
+    budget = Budget.for_tokens(max_tokens, keep_tokens=max_tokens // 2 if keep_tokens is None else keep_tokens)
+    settings = config or MnesisConfig()
+    # Calling this function is the request to compact, so a configuration without automatic compaction does not forbid it.
+    settings = settings.model_copy(update={"compaction": settings.compaction.model_copy(update={"auto": True})})
+    compact = partial(_compact, settings=settings, budget=budget, model=model or model_name(llm), llm=llm)
     if messages is None:
         return RunnableLambda(lambda value: concurrency.run(compact(value)), afunc=compact, name="compact_messages")
     return concurrency.run(compact(messages))
 
 
 async def _compact(
-    messages: Messages | Any, *, settings: MnesisConfig, model: str | None, llm: object | None
+    messages: Messages | Any, *, settings: MnesisConfig, budget: Budget, model: str | None, llm: object | None
 ) -> list[BaseMessage]:
     # Not named `config`: RunnableLambda would pass a RunnableConfig under that name.
     all_messages = input_messages(list(messages) if isinstance(messages, Iterator) else messages, None)
@@ -86,8 +90,12 @@ async def _compact(
     if not conversation:
         return all_messages
     async with Engine(IN_MEMORY, config=settings) as engine:
-        session = await _create_session(
-            engine, settings, model, llm, "\n".join(str(message.text) for message in system_messages)
+        session = await MnesisSession.create(
+            model=model,
+            system_prompt="\n".join(str(message.text) for message in system_messages),
+            engine=engine,
+            llm=client_for(llm) if llm is not None else NoModel(),
+            budget=budget,
         )
         records = [to_record(message, id=f"message_{index}") for index, message in enumerate(conversation)]
         await session.append(records)
@@ -98,15 +106,6 @@ async def _compact(
         *system_messages,
         *(output_message for record in window.messages for output_message in _to_langchain(record, by_id)),
     ]
-
-
-async def _create_session(
-    engine: Engine, config: MnesisConfig, model: str | None, llm: object | None, system_prompt: str
-) -> MnesisSession:
-    client = client_for(llm) if llm is not None else NoModel()
-    return await MnesisSession.create(
-        model=model, system_prompt=system_prompt, engine=engine, config=config, llm=client
-    )
 
 
 def _split_system_prefix(messages: Sequence[BaseMessage]) -> tuple[list[BaseMessage], list[BaseMessage]]:

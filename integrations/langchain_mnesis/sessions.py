@@ -11,7 +11,6 @@ from typing import TypeVar
 from langchain_core.messages import BaseMessage
 
 from langchain_mnesis.append import hide_seqs, store_messages
-from langchain_mnesis.budgets import MIN_BUDGET_TOKENS, with_token_budget
 from langchain_mnesis.chat_model import client_for, model_name
 from langchain_mnesis.messages.convert import from_record
 from langchain_mnesis.messages.values import types_by_name
@@ -24,6 +23,8 @@ from mnesis.models.message import Message
 from mnesis.session.session import MnesisSession
 
 T = TypeVar("T")
+MIN_COMPACTION_TOKENS = 400
+"""A smaller context is not compacted: a summary with its fence takes about a quarter of it."""
 MAX_OPEN_SESSIONS = 1_000
 """How many sessions stay open; the least recently used one is dropped first. An open session holds a few small objects
 and no file."""
@@ -112,12 +113,8 @@ class Sessions:
     async def compact(self, session_id: str, *, keep_tokens: int) -> None:
         """Fold everything older than the newest `keep_tokens` tokens. Does nothing if that cannot save tokens."""
         session = await self.find(session_id)
-        if session is None or session.context_tokens < MIN_BUDGET_TOKENS:
-            return
-        config = with_token_budget(session.config, usable_tokens=session.context_tokens, keep_tokens=keep_tokens)
-        # Open the session again with a budget that its context fills exactly, so that reading the window compacts it.
-        full_session = await MnesisSession.load(session_id, config, engine=self.engine, llm=self._summary_llm)
-        await full_session.window()
+        if session is not None and session.context_tokens >= MIN_COMPACTION_TOKENS:
+            await session.compact(keep_tokens=keep_tokens)
 
     async def add(
         self,

@@ -38,30 +38,44 @@ LEVEL_DESCRIPTIONS = {
     metavar="TOKENS",
     help="The model's context window, if the built-in value is wrong.",
 )
+@click.option(
+    "--keep-tokens",
+    type=click.IntRange(min=0),
+    metavar="TOKENS",
+    help="Keep this many of the newest tokens instead of the two newest user turns.",
+)
 @json_option
 @db_option
 def command(
-    session_id: str, model: str | None, dry_run: bool, context_limit: int | None, as_json: bool, db: DatabaseOption
+    session_id: str,
+    model: str | None,
+    dry_run: bool,
+    context_limit: int | None,
+    keep_tokens: int | None,
+    as_json: bool,
+    db: DatabaseOption,
 ) -> None:
     """Fold everything but the two newest user turns into summaries. The log keeps every message.
 
     Without an API key for the model, the summaries are extracts (level 3), and the output says so.
     """
     if dry_run:
-        session, plan = asyncio.run(_plan(db, session_id, context_limit))
+        session, plan = asyncio.run(_plan(db, session_id, context_limit, keep_tokens))
         if as_json:
             print_json(_plan_to_dict(session, plan))
         else:
             _print_plan(session, plan)
         return
-    result = asyncio.run(_compact(db, session_id, model, context_limit))
+    result = asyncio.run(_compact(db, session_id, model, context_limit, keep_tokens))
     if as_json:
         print_json(result.model_dump())
     else:
         print(clean(describe_compaction(result)))
 
 
-async def _plan(db: DatabaseOption, session_id: str, context_limit: int | None) -> tuple[SessionRecord, SweepPlan]:
+async def _plan(
+    db: DatabaseOption, session_id: str, context_limit: int | None, keep_tokens: int | None
+) -> tuple[SessionRecord, SweepPlan]:
     from mnesis.compaction.plan import plan_sweep
 
     async with open_store(db) as store:
@@ -69,7 +83,7 @@ async def _plan(db: DatabaseOption, session_id: str, context_limit: int | None) 
         context = await store.active_context(session.id)
     config = config_with_context_limit(db, context_limit)
     budget, count = budget_and_counter(session, config)
-    return session, plan_sweep(context, budget, config.compaction, count, "manual")
+    return session, plan_sweep(context, budget, config.compaction, count, "manual", keep_tokens=keep_tokens)
 
 
 def _plan_to_dict(session: SessionRecord, plan: SweepPlan) -> dict[str, Any]:
@@ -103,7 +117,7 @@ def _print_plan(session: SessionRecord, plan: SweepPlan) -> None:
 
 
 async def _compact(
-    db: DatabaseOption, session_id: str, model: str | None, context_limit: int | None
+    db: DatabaseOption, session_id: str, model: str | None, context_limit: int | None, keep_tokens: int | None
 ) -> CompactionResult:
     from mnesis.config import CompactionConfig
     from mnesis.engine.engine import Engine
@@ -115,7 +129,7 @@ async def _compact(
     async with Engine(existing_database_path(db), config=config) as engine:
         record = await find_session(engine.store, session_id)
         async with await MnesisSession.load(record.id, engine=engine) as session:
-            return await session.compact()
+            return await session.compact(keep_tokens=keep_tokens)
 
 
 def describe_compaction(result: CompactionResult) -> str:

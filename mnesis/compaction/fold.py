@@ -83,6 +83,23 @@ def plan_fold(
     return FoldPlan(tuple(_group_into_spans(context.items, messages, tokens, foldable)))
 
 
+def plan_fold_to_keep(context: ActiveContext, keep_tokens: int) -> FoldPlan:
+    """Choose the messages to fold so that those that stay take at most `keep_tokens`.
+
+    Whole turns stay, newest first. If the newest turn alone does not fit, it is cut between a call's results and the next
+    call. The newest user message, the newest step and pinned messages always stay.
+    """
+    messages = [item for item in context.items if isinstance(item, Message)]
+    tokens = [visible_tokens(message, context.prunes) for message in messages]
+    starts = turn_starts(messages)
+    if starts and sum(tokens[starts[-1] :]) <= keep_tokens:
+        foldable = set(range(_find_cut_between_turns(starts, tokens, starts[-1], keep_tokens)))
+    else:
+        foldable = _foldable_inside_turns(messages, tokens, keep_tokens, 1)
+    foldable -= _pinned_indices(messages, context.pins)
+    return FoldPlan(tuple(_group_into_spans(context.items, messages, tokens, foldable)))
+
+
 def _pinned_indices(messages: Sequence[Message], pins: frozenset[int]) -> set[int]:
     """Return the indices of pinned messages. A call and its results are pinned together."""
     if not pins:

@@ -47,6 +47,9 @@ MERGE_FAN_IN = 4
 MAX_RATIO_WITH_POINTERS = 0.6
 """Of the source's size. Drill-down pointers are left out if the summary would be longer than that with them."""
 
+KEEP_SUMMARY_FRACTION = 0.3
+"""Of the context beyond `keep_tokens`: the most that all summaries take after a sweep with that target."""
+
 MAX_STALE_ATTEMPTS = 5
 """Sweeps in a row that may find their spans changed by another writer before the error is raised."""
 
@@ -78,7 +81,10 @@ class SweepOutcome(NamedTuple):
 
 @dataclass
 class Sweep:
-    """One compaction of one session. Without a `summarizer`, all summaries are level 3."""
+    """One compaction of one session. Without a `summarizer`, all summaries are level 3.
+
+    `keep_tokens` is how much stays unfolded; None leaves it to the trigger. See `plan_sweep()`.
+    """
 
     store: Store
     session_id: str
@@ -87,7 +93,9 @@ class Sweep:
     count: TokenCounter
     summarizer: Summarizer | None
     trigger: Trigger
+    keep_tokens: int | None = None
     attempts: list[CompactionAttempt] = field(default_factory=list)
+    _summary_cap_tokens: int = field(default=0, init=False)
 
     async def run(self, on_start: Callable[[int], None] | None = None) -> SweepOutcome:
         """Run the sweep.
@@ -99,12 +107,13 @@ class Sweep:
         started = time.monotonic()
         for _ in range(MAX_STALE_ATTEMPTS):
             context = await self.store.active_context(self.session_id)
-            plan = plan_sweep(context, self.budget, self.config, self.count, self.trigger)
+            plan = plan_sweep(context, self.budget, self.config, self.count, self.trigger, keep_tokens=self.keep_tokens)
             if not plan:
                 return SweepOutcome(self._empty_result(context), context.session)
             if on_start is not None:
                 on_start(context.session.context_tokens)
                 on_start = None
+            self._summary_cap_tokens = self._summary_cap(context)
             compaction = await self._prepare(context, plan, started)
             if compaction is None:
                 return SweepOutcome(self._empty_result(context), context.session)
@@ -157,11 +166,18 @@ class Sweep:
             return None
         return self._build_compaction(context, plan, pending, new_summaries, started)
 
+    def _summary_cap(self, context: ActiveContext) -> int:
+        """Return how many tokens all summaries together may take."""
+        if self.keep_tokens is None:
+            return self.budget.summary_tokens
+        excess_tokens = max(context.session.context_tokens - self.keep_tokens, 0)
+        return min(self.budget.summary_tokens, max(int(excess_tokens * KEEP_SUMMARY_FRACTION), 1))
+
     def _chunk_tokens(self) -> int:
         return min(MAX_CHUNK_TOKENS, self.summarizer.input_tokens) if self.summarizer else MAX_CHUNK_TOKENS
 
     def _exceeds_summary_cap(self, pending: Sequence[PendingSummary]) -> bool:
-        return sum(each.summary.token_count for each in pending) > self.budget.summary_tokens
+        return sum(each.summary.token_count for each in pending) > self._summary_cap_tokens
 
     async def _summarize_chunk(self, chunk: MessageSpan, pending: Sequence[PendingSummary]) -> PendingSummary | None:
         """Summarize a chunk of messages.
@@ -204,7 +220,7 @@ class Sweep:
         source is requested; up to half of it is accepted, within the cap for all summaries. Returns None if no summary
         could be smaller than what it replaces.
         """
-        max_allowed_tokens = max(self.budget.summary_tokens // 2, MIN_SUMMARY_TOKENS)
+        max_allowed_tokens = max(self._summary_cap_tokens // 2, MIN_SUMMARY_TOKENS)
         max_tokens = min(
             max(source_tokens // 2, MIN_SUMMARY_TOKENS), max_allowed_tokens, visible_tokens - self._fence_tokens() - 1
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 from mnesis.config import CompactionConfig
 from mnesis.errors import ConfigurationError
-from mnesis.models.context import Budget
+from mnesis.models.context import Budget, min_summary_tokens
 from mnesis.tokens.model_info import ModelInfo
 
 MIN_USABLE_FRACTION = 0.25
@@ -16,13 +17,42 @@ SCALED_OUTPUT_FRACTION = 0.25
 SCALED_HEADROOM_FRACTION = 0.125
 """Of the context limit: the most that the scaled reserves take."""
 
-MIN_SUMMARIES_TOKENS = 1_024
-MIN_SUMMARIES_FRACTION = 0.125
-"""Of the usable tokens. All summaries together get at least the smaller of the two."""
-
 
 class SmallModelWarning(UserWarning):
     """The context limit is too small for the configured reserves, which were scaled down."""
+
+
+def resolve_budget(
+    budget: Budget | int | None, model: ModelInfo, config: CompactionConfig, system_tokens: int
+) -> Budget:
+    """Return the budget of a session that is opened with `budget`; an integer is a number of usable tokens.
+
+    None means the budget that follows from the model's limits; see `make_budget()`. The system prompt is added to a budget
+    that does not include it. Raises `ConfigurationError` if no compaction could bring the context below the soft threshold.
+    """
+    if budget is None:
+        return make_budget(model, config, system_tokens)
+    if not isinstance(budget, Budget):
+        budget = Budget.for_tokens(budget, config=config)
+    if not budget.is_explicit:
+        return budget
+    extra_tokens = 0 if budget.includes_system_prompt else system_tokens
+    usable_tokens, soft_tokens = budget.usable_tokens + extra_tokens, budget.soft_tokens + extra_tokens
+    is_prompt_too_long = budget.includes_system_prompt and system_tokens + budget.low_water_tokens >= soft_tokens
+    if system_tokens and is_prompt_too_long:
+        raise ConfigurationError(
+            f"no compaction could bring the context below its soft threshold: the system prompt takes {system_tokens:,}"
+            f" tokens and compaction leaves {budget.low_water_tokens:,} more, but the soft threshold of {usable_tokens:,} usable"
+            f" tokens is {soft_tokens:,}; shorten the system prompt, or pass a larger budget"
+        )
+    return replace(
+        budget,
+        context_limit=budget.context_limit + extra_tokens,
+        usable_tokens=usable_tokens,
+        soft_tokens=soft_tokens,
+        low_water_tokens=budget.low_water_tokens + system_tokens,
+        includes_system_prompt=True,
+    )
 
 
 def make_budget(model: ModelInfo, config: CompactionConfig, system_tokens: int) -> Budget:
@@ -41,10 +71,9 @@ def make_budget(model: ModelInfo, config: CompactionConfig, system_tokens: int) 
     soft_tokens = int(usable_tokens * config.soft_threshold_fraction)
     low_tokens = int(usable_tokens * config.low_water_fraction)
     # For a small model, a fraction of the low-water mark would be too little for a useful summary.
-    min_summary_tokens = min(
-        MIN_SUMMARIES_TOKENS, int(usable_tokens * MIN_SUMMARIES_FRACTION), max(soft_tokens - system_tokens, 0) // 4
+    summary_tokens = max(
+        int(low_tokens * config.summary_fraction), min_summary_tokens(usable_tokens, soft_tokens - system_tokens)
     )
-    summary_tokens = max(int(low_tokens * config.summary_fraction), min_summary_tokens)
     low_tokens = max(low_tokens, summary_tokens)
     if system_tokens + low_tokens >= soft_tokens:
         raise ConfigurationError(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mnesis.config import CompactionConfig
 from mnesis.display import plots
 from mnesis.display.displayable import Displayable
 from mnesis.display.panel import Bar, Panel, context_bar
@@ -13,6 +14,7 @@ from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.models.tables import message_table
+from mnesis.validation import check_integer
 
 if TYPE_CHECKING:
     from mnesis.display.plots import Axes
@@ -61,9 +63,24 @@ class ActiveContext:
     pins: frozenset[int] = frozenset()
 
 
+MIN_SUMMARIES_TOKENS = 1_024
+MIN_SUMMARIES_FRACTION = 0.125
+"""Of the usable tokens. All summaries together get at least the smaller of the two."""
+
+MAX_KEEP_FRACTION = 0.8
+KEEP_SOFT_FRACTION = 0.95
+KEEP_SUMMARY_FRACTION = 0.3
+"""For a budget with `keep_tokens`: the most of the usable tokens that may be kept, the soft threshold, and what the
+summaries may take of the rest. Together they leave the low-water mark below the soft threshold."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The token limits of a window and the thresholds of compaction."""
+    """The token limits of a window and the thresholds of compaction.
+
+    A session computes its budget from the limits of its model, unless it is opened with one of `for_tokens()`.
+    `includes_system_prompt` False means that the session's system prompt is allowed in addition.
+    """
 
     context_limit: int
     max_output_tokens: int
@@ -71,6 +88,61 @@ class Budget:
     soft_tokens: int
     low_water_tokens: int
     summary_tokens: int
+    includes_system_prompt: bool = True
+    is_explicit: bool = False
+
+    @classmethod
+    def for_tokens(
+        cls,
+        usable_tokens: int,
+        *,
+        keep_tokens: int | None = None,
+        includes_system_prompt: bool = True,
+        config: CompactionConfig | None = None,
+    ) -> Budget:
+        """Return a budget of exactly `usable_tokens` for a window, whatever the model. Nothing is reserved for the reply.
+
+        With `keep_tokens`, the context is compacted just before the budget is full, and then that many of the newest
+        tokens stay verbatim. Without it, the fractions of `config` determine the thresholds. Without
+        `includes_system_prompt`, the session's system prompt is allowed in addition.
+
+        Raises `ConfigurationError` if a number is not an integer, or out of range.
+
+        ```python
+        session = await MnesisSession.create(model="openai/gpt-4o", budget=Budget.for_tokens(8_000, keep_tokens=4_000))
+        ```
+        """
+        check_integer("usable_tokens", usable_tokens, minimum=1)
+        settings = config or CompactionConfig()
+        soft_fraction = settings.soft_threshold_fraction if keep_tokens is None else KEEP_SOFT_FRACTION
+        soft_tokens = min(int(usable_tokens * soft_fraction), usable_tokens - 1)
+        if keep_tokens is None:
+            low_tokens = min(int(usable_tokens * settings.low_water_fraction), soft_tokens)
+            summary_tokens = max(
+                int(low_tokens * settings.summary_fraction), min_summary_tokens(usable_tokens, soft_tokens)
+            )
+            low_tokens = max(low_tokens, summary_tokens)
+        else:
+            check_integer("keep_tokens", keep_tokens, minimum=0)
+            kept_tokens = min(keep_tokens, int(usable_tokens * MAX_KEEP_FRACTION))
+            summary_tokens = max(int((usable_tokens - kept_tokens) * KEEP_SUMMARY_FRACTION), 1)
+            low_tokens = min(kept_tokens + summary_tokens, soft_tokens)
+            summary_tokens = min(summary_tokens, low_tokens)
+        return cls(
+            context_limit=usable_tokens,
+            max_output_tokens=0,
+            usable_tokens=usable_tokens,
+            soft_tokens=soft_tokens,
+            low_water_tokens=low_tokens,
+            summary_tokens=summary_tokens,
+            includes_system_prompt=includes_system_prompt,
+            is_explicit=True,
+        )
+
+
+def min_summary_tokens(usable_tokens: int, available_tokens: int) -> int:
+    """Return the least that all summaries together get, where a fraction of the low-water mark would be too little."""
+    return min(MIN_SUMMARIES_TOKENS, int(usable_tokens * MIN_SUMMARIES_FRACTION), max(available_tokens, 0) // 4)
 
 
 @dataclass(frozen=True, slots=True)

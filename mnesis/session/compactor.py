@@ -72,16 +72,18 @@ class Compactor:
             last = result
         return last
 
-    async def sweep(self, trigger: Trigger, *, recheck_reserved_tokens: int | None = None) -> CompactionResult | None:
+    async def sweep(
+        self, trigger: Trigger, *, keep_tokens: int | None = None, recheck_reserved_tokens: int | None = None
+    ) -> CompactionResult | None:
         """Run a sweep after the one that is running, if any. Publishes its events. Continues if the caller is cancelled.
 
         `recheck_reserved_tokens`: when it is this sweep's turn, return None if the context with these tokens is no longer
         over the hard threshold. Raises the errors of the store. If the summariser fails, level 3 takes over.
         """
-        return await self.core.run_to_completion(self._run_exclusively(trigger, recheck_reserved_tokens))
+        return await self.core.run_to_completion(self._run_exclusively(trigger, keep_tokens, recheck_reserved_tokens))
 
     async def _run_exclusively(
-        self, trigger: Trigger, recheck_reserved_tokens: int | None = None
+        self, trigger: Trigger, keep_tokens: int | None = None, recheck_reserved_tokens: int | None = None
     ) -> CompactionResult | None:
         core, shared = self.core, self.core.shared
         async with shared.compaction_lock:
@@ -89,7 +91,7 @@ class Compactor:
                 shared.record = await core.store.session(core.session_id)
                 if urgency(shared.record.context_tokens + recheck_reserved_tokens, core.budget) != "hard":
                     return None
-            return await self._run_sweep(trigger)
+            return await self._run_sweep(trigger, keep_tokens)
 
     async def _run_in_background(self, trigger: Trigger) -> None:
         try:
@@ -98,7 +100,7 @@ class Compactor:
             # Nothing waits for this task. The failure was published, the context is unchanged, the next turn tries again.
             logger.warning("session %s: compaction failed", self.core.session_id, exc_info=True)
 
-    async def _run_sweep(self, trigger: Trigger) -> CompactionResult:
+    async def _run_sweep(self, trigger: Trigger, keep_tokens: int | None) -> CompactionResult:
         core, summarizer = self.core, self._make_summarizer()
         sweep = Sweep(
             store=core.store,
@@ -108,6 +110,7 @@ class Compactor:
             count=core.count_tokens,
             summarizer=summarizer,
             trigger=trigger,
+            keep_tokens=keep_tokens,
         )
         try:
             outcome = await sweep.run(lambda tokens: self._publish_triggered(tokens, trigger))

@@ -11,7 +11,7 @@ from functools import partial
 from anyio import to_thread
 
 from mnesis.config import MnesisConfig, ModelOverrides
-from mnesis.context.budget import make_budget
+from mnesis.context.budget import resolve_budget
 from mnesis.engine.engine import Engine
 from mnesis.engine.registry import IN_MEMORY
 from mnesis.errors import ConfigurationError, SessionNotFoundError
@@ -39,6 +39,7 @@ class OpenRequest:
     db_path: str | os.PathLike[str] | None = None
     engine: Engine | None = None
     llm: object | None = None
+    budget: Budget | int | None = None
 
     @property
     def overrides(self) -> ModelOverrides | None:
@@ -127,7 +128,7 @@ async def _resolve_settings(
     info = ModelInfo.from_model_string(model, config.model_overrides)
     count_tokens = await _token_counter(info)
     system_tokens = count_tokens(system_prompt) + MESSAGE_OVERHEAD_TOKENS if system_prompt else 0
-    budget = make_budget(info, config.compaction, system_tokens)
+    budget = resolve_budget(request.budget, info, config.compaction, system_tokens)
     llm = _choose_client(engine, model, request.llm)
     return _ResolvedSettings(config, info, count_tokens, system_prompt, system_tokens, budget, llm)
 

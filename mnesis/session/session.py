@@ -23,7 +23,7 @@ from mnesis.events.payloads import SessionClosedPayload, SessionCreatedPayload
 from mnesis.formats.anthropic import anthropic_messages
 from mnesis.formats.openai import chat_messages
 from mnesis.formats.parse import Content, build_messages, new_message, parse_content, user_messages
-from mnesis.models.context import Window
+from mnesis.models.context import Budget, Window
 from mnesis.models.message import FilePart, Message, MessagePart, TextPart
 from mnesis.models.results import (
     CompactionResult,
@@ -40,6 +40,7 @@ from mnesis.session.open import OpenedSession, OpenRequest, load_existing, open_
 from mnesis.session.reader import SessionReader
 from mnesis.session.turn import OnPart, Turn, refuse_reentrant_call
 from mnesis.tools.toolset import Toolset
+from mnesis.validation import check_integer
 
 HANDLER_GRACE_SECONDS = 10.0
 """How long `close()` waits for event handlers before it cancels them."""
@@ -83,6 +84,7 @@ class MnesisSession(SessionReader, Displayable):
         db_path: str | os.PathLike[str] | None = None,
         engine: Engine | None = None,
         llm: object | None = None,
+        budget: Budget | int | None = None,
     ) -> AsyncIterator[MnesisSession]:
         """Create a session, or open the one with `session_id`; close it at the end of the block. See `create()`."""
         session = await cls.create(
@@ -95,6 +97,7 @@ class MnesisSession(SessionReader, Displayable):
             db_path=db_path,
             engine=engine,
             llm=llm,
+            budget=budget,
         )
         try:
             yield session
@@ -114,6 +117,7 @@ class MnesisSession(SessionReader, Displayable):
         db_path: str | os.PathLike[str] | None = None,
         engine: Engine | None = None,
         llm: object | None = None,
+        budget: Budget | int | None = None,
     ) -> MnesisSession:
         """Create a session, or open the one with `session_id`, which may be any non-empty string.
 
@@ -121,13 +125,14 @@ class MnesisSession(SessionReader, Displayable):
         None keeps them. A new session with `model=None` only records turns, and is compacted without a model. The default
         system prompt of a new session is "You are a helpful assistant.". The database is `db_path`, or that of `engine`, or
         `config.store.db_path`. `llm` is a client to use instead of litellm: an object as in `mnesis.llm.base.LLM` or a
-        function `messages -> str`.
+        function `messages -> str`. `budget` limits the window of this object: a number of tokens or a `Budget.for_tokens()`.
+        None means the budget of the model. It is not stored.
 
         Raises `ConfigurationError` if the settings do not fit the model, `SessionNotFoundError` if `parent_id` does not
         exist, and the errors of the store. Nothing stays open if it raises.
         """
         opened = await open_or_create(
-            OpenRequest(config, db_path, engine, llm),
+            OpenRequest(config, db_path, engine, llm, budget),
             model=model,
             system_prompt=system_prompt,
             session_id=session_id,
@@ -149,13 +154,14 @@ class MnesisSession(SessionReader, Displayable):
         engine: Engine | None = None,
         llm: object | None = None,
         model: str | None = None,
+        budget: Budget | int | None = None,
     ) -> MnesisSession:
         """Open an existing session with its history, context, system prompt and model.
 
-        `model` replaces the stored model; None keeps it. A compaction that a crash interrupted is resumed. Raises
+        `model` replaces the stored model; None keeps it. `budget` is as in `create()`. A compaction that a crash interrupted is resumed. Raises
         `SessionNotFoundError`, which names the id and the database; creates no database.
         """
-        opened = await load_existing(OpenRequest(config, db_path, engine, llm), session_id, model)
+        opened = await load_existing(OpenRequest(config, db_path, engine, llm, budget), session_id, model)
         return await cls(opened)._resume_compaction()
 
     async def send(
@@ -359,10 +365,19 @@ class MnesisSession(SessionReader, Displayable):
         window = await self.window(system_prompt=system_prompt, message=message)
         return anthropic_messages(window.messages) if provider == "anthropic" else chat_messages(window.messages)
 
-    async def compact(self) -> CompactionResult:
-        """Fold everything except the two newest user turns. `level_used` is 0 if there is nothing to fold."""
+    async def compact(self, *, keep_tokens: int | None = None) -> CompactionResult:
+        """Fold everything except the two newest user turns, or with `keep_tokens`, all but that many of the newest tokens.
+
+        Turns stay whole if the newest one fits into `keep_tokens`; otherwise it is cut between tool steps. The newest user
+        message, the newest step and pinned messages always stay, so more than `keep_tokens` can remain. `level_used` is 0
+        if there is nothing to fold.
+
+        Raises `ConfigurationError` if `keep_tokens` is not an integer of at least 0.
+        """
         self._check_open()
-        result = await self._compactor.sweep("manual")
+        if keep_tokens is not None:
+            check_integer("keep_tokens", keep_tokens, minimum=0)
+        result = await self._compactor.sweep("manual", keep_tokens=keep_tokens)
         assert result is not None, "only a sweep with recheck_reserved_tokens can return None"  # noqa: S101  # an invariant, not input
         return result
 

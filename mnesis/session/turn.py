@@ -217,7 +217,7 @@ class Turn:
             model=model.model_id,
             messages=chat_messages(window.messages, window.system_prompt),
             tools=self.toolset.definitions,
-            max_output_tokens=core.budget.max_output_tokens if model.is_known else None,
+            max_output_tokens=(core.budget.max_output_tokens or model.max_output_tokens) if model.is_known else None,
             timeout_seconds=core.config.session.request_timeout_seconds,
             options={**core.config.session.llm_options, **self.llm_options},
         )

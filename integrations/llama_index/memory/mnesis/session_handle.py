@@ -12,19 +12,12 @@ from llama_index.memory.mnesis.events import forward_events
 from llama_index.memory.mnesis.llm import client_for
 
 from mnesis.concurrency import FairLock
-from mnesis.config import CompactionConfig, MnesisConfig, ModelOverrides
+from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.engine.registry import IN_MEMORY
 from mnesis.errors import ConfigurationError, SessionClosedError, SessionNotFoundError
+from mnesis.models.context import Budget
 from mnesis.session.session import MnesisSession
-
-HEADROOM_TOKENS = 1_000
-"""The compaction output budget. It is added to the context limit again, so it does not reduce the usable tokens."""
-MIN_USABLE_TOKENS = 334
-"""The smallest budget that the engine's reserves allow. With a smaller limit, the thresholds are reduced instead."""
-
-MAX_PROMPT_RATIO = 8
-"""The largest ratio of system prompt to history tokens at which compaction can still keep within the thresholds."""
 
 _engines_by_key: weakref.WeakValueDictionary[str, Engine] = weakref.WeakValueDictionary()
 _keys_by_engine: weakref.WeakKeyDictionary[Engine, str] = weakref.WeakKeyDictionary()
@@ -66,40 +59,6 @@ def find_engine(key: str, *, must_exist: bool) -> tuple[Engine, bool]:
             " engine= to from_dict() if the database has moved"
         )
     return Engine(key), True
-
-
-def with_token_limit(config: MnesisConfig, token_limit: int, system_tokens: int) -> MnesisConfig:
-    """Return settings with which a session keeps its history within `token_limit`.
-
-    `system_tokens` are added to the limit: they are the system prompt of a session created natively, which a memory
-    does not return.
-    """
-    history_tokens = max(token_limit, MIN_USABLE_TOKENS, system_tokens // MAX_PROMPT_RATIO)
-    usable_tokens = history_tokens + system_tokens
-    compaction = config.compaction
-    prompt_fraction, limit_fraction = system_tokens / usable_tokens, token_limit / usable_tokens
-    low_water_fraction = min(max(compaction.low_water_fraction * limit_fraction, 0.02), 0.5)
-    soft_threshold_fraction = min(
-        max(
-            prompt_fraction + compaction.soft_threshold_fraction * limit_fraction,
-            prompt_fraction + low_water_fraction + 0.01,
-            0.1,
-        ),
-        0.95,
-    )
-    changed = {
-        "compaction_output_budget": HEADROOM_TOKENS,
-        "soft_threshold_fraction": soft_threshold_fraction,
-        "low_water_fraction": low_water_fraction,
-    }
-    overrides = config.model_overrides or ModelOverrides()
-    limits = {"context_limit": usable_tokens + HEADROOM_TOKENS + 1, "max_output_tokens": 1}
-    return config.model_copy(
-        update={
-            "compaction": CompactionConfig(**{**dict(compaction), **changed}),
-            "model_overrides": ModelOverrides(**{**dict(overrides), **limits}),
-        }
-    )
 
 
 @dataclass
@@ -175,10 +134,11 @@ class SessionHandle:
     async def _open(self, token_limit: int, llm: object | None) -> MnesisSession:
         if self.must_exist and _is_file_missing(self.engine):
             raise SessionNotFoundError(self.session_id, location=self.engine.path)
-        config = with_token_limit(self.engine.config, token_limit, await self._system_tokens())
+        # A memory does not return the system prompt of a session that another API created.
+        budget = Budget.for_tokens(token_limit, includes_system_prompt=False, config=self.engine.config.compaction)
         client = client_for(llm, self.engine)
         try:
-            session = await MnesisSession.load(self.session_id, config, engine=self.engine, llm=client)
+            session = await MnesisSession.load(self.session_id, engine=self.engine, llm=client, budget=budget)
         except SessionNotFoundError:
             if self.must_exist:
                 raise
@@ -186,19 +146,12 @@ class SessionHandle:
                 model=None,
                 system_prompt="",
                 session_id=self.session_id,
-                config=config,
                 engine=self.engine,
                 llm=client,
+                budget=budget,
             )
         self.must_exist = True
         return session
-
-    async def _system_tokens(self) -> int:
-        await self.engine.open()
-        try:
-            return (await self.engine.store.session(self.session_id)).system_tokens
-        except SessionNotFoundError:
-            return 0
 
 
 def _is_file_missing(engine: Engine) -> bool:
