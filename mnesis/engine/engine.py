@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 from mnesis.concurrency import RunOnce
 from mnesis.config import MnesisConfig
+from mnesis.engine.follow import POLL_SECONDS, ChangeStream, parse_cursor, stop_task
 from mnesis.engine.registry import IN_MEMORY, acquire_shared, release_shared
 from mnesis.engine.session_state import SessionState
-from mnesis.errors import MnesisStoreError
+from mnesis.errors import ConfigurationError, MnesisStoreError
 from mnesis.events.bus import EventBus, MnesisEvent
 from mnesis.events.payloads import SessionDeletedPayload
 from mnesis.llm.base import LLM
@@ -37,6 +38,9 @@ class Engine:
     `messages -> str` or an object with the two methods of `mnesis.llm.base.LLM`; by default each session calls its own model
     through litellm. Creating an engine does no I/O; the database is opened at the first use.
 
+    With `follow=True`, `events` also publishes what other processes commit to the database, from `open()` on, or after the
+    position `since`, which `cursor()` returned earlier. Each event is published once, in the order of the commits.
+
     ```python
     async with Engine("chat.db") as engine:
         session = await MnesisSession.create(model="openai/gpt-4o", engine=engine)
@@ -44,13 +48,29 @@ class Engine:
     """
 
     def __init__(
-        self, db: str | os.PathLike[str] | None = None, *, config: MnesisConfig | None = None, llm: object | None = None
+        self,
+        db: str | os.PathLike[str] | None = None,
+        *,
+        config: MnesisConfig | None = None,
+        llm: object | None = None,
+        follow: bool = False,
+        since: str | None = None,
     ) -> None:
+        if since is not None:
+            parse_cursor(since)
+            if not follow:
+                raise ConfigurationError(
+                    "since= needs follow=True; to read changes once, iterate over engine.changes()"
+                )
         self.config = config or MnesisConfig()
         self.llm: LLM = resolve(llm)
         self.has_own_llm = llm is not None
         self.path = _expand_path(db, self.config)
         self._shared = acquire_shared(self.path, self.config.store)
+        self._follows = follow
+        self._since = since
+        self._follower: asyncio.Task[None] | None = None
+        self._has_joined = False
         self._closed = False
         self._shutdown = RunOnce(self._close)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -76,6 +96,8 @@ class Engine:
             raise MnesisStoreError(f"the engine of {self.path!r} is closed; create a new Engine")
         async with self._shared.lock:
             await self.store.open()
+        if self._follows:
+            await self._start_following()
         return self
 
     async def close(self) -> None:
@@ -86,7 +108,21 @@ class Engine:
         self._closed = True
         await self._shutdown.wait()
 
+    async def _start_following(self) -> None:
+        if not self._has_joined:
+            self._has_joined = True
+            try:
+                await self._shared.publisher.join(self._since)
+            except BaseException:
+                self._has_joined = False
+                raise
+        if self._follower is None or self._follower.done() or self._follower.get_loop().is_closed():
+            self._follower = asyncio.get_running_loop().create_task(self._shared.publisher.run())
+
     async def _close(self) -> None:
+        await stop_task(self._follower)
+        if self._has_joined:
+            await self._shared.publisher.leave()
         await self.wait_for_tasks()
         if release_shared(self._shared):
             async with self._shared.lock:
@@ -103,6 +139,29 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def cursor(self) -> str:
+        """Return a position for `since`: after the last published change if this engine follows, else after the newest."""
+        await self.open()
+        if self._has_joined and (cursor := self._shared.publisher.cursor) is not None:
+            return cursor
+        stream = self.changes()
+        await stream.start()
+        return stream.cursor
+
+    def changes(self, *, since: str | None = None, poll_seconds: float = POLL_SECONDS) -> ChangeStream:
+        """Return the changes of the database, those of this process included, as an async iterator that does not end.
+
+        It begins after the position `since`, or now. Each item has `event`, `payload` and the `cursor` that continues after
+        it. A purged session leaves no events but `session.deleted`. The engine must be open when the iteration begins.
+
+        ```python
+        async for change in engine.changes(since=saved_cursor):
+            print(change.event, change.payload)
+            saved_cursor = change.cursor
+        ```
+        """
+        return ChangeStream(self.store, since, poll_seconds)
 
     async def sessions(
         self, *, limit: int = 100, cursor: str | None = None, parent_id: str | None = None

@@ -8,6 +8,7 @@ import weakref
 
 from mnesis.concurrency import FairLock
 from mnesis.config import StoreConfig
+from mnesis.engine.follow import Publisher
 from mnesis.engine.session_state import SessionState
 from mnesis.errors import ConfigurationError
 from mnesis.events.bus import EventBus
@@ -20,12 +21,13 @@ IN_MEMORY = ":memory:"
 
 
 class SharedDatabase:
-    """The store, event bus and session states of a database, shared by all engines of the process that use it."""
+    """The store, event bus, publisher and session states of a database, shared by all engines of the process that use it."""
 
     def __init__(self, store: Store, config: StoreConfig) -> None:
         self.store = store
         self.config = config
         self.bus = EventBus()
+        self.publisher = Publisher(store, self.bus)
         self.refcount = 0
         self.lock = FairLock()
         self._session_states: weakref.WeakValueDictionary[str, SessionState] = weakref.WeakValueDictionary()

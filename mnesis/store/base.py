@@ -24,6 +24,7 @@ from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.search import Search, SearchPage
 from mnesis.models.session import Interruption, SessionRecord, UsageReport
 from mnesis.models.summary import Summary
+from mnesis.store.change_log import ChangeLog
 from mnesis.store.run_store import RunStore
 
 
@@ -79,7 +80,7 @@ class SessionPage:
     next_cursor: str | None = field(default=None)
 
 
-class Store(RunStore, Protocol):
+class Store(RunStore, ChangeLog, Protocol):
     """Storage for sessions. The module docstring lists the rules."""
 
     @property

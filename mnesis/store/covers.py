@@ -30,6 +30,16 @@ class CoverDiff:
     shown: list[Span]
 
 
+def folded_spans(diff: CoverDiff) -> list[tuple[int, int, str | None]]:
+    """Return the spans that a change of covers hides, each with the summary that the context shows instead."""
+    return [
+        (max(first, cover.first_seq), min(last, cover.last_seq), cover.summary_id)
+        for first, last in diff.hidden
+        for cover in diff.covers
+        if cover.first_seq <= last and first <= cover.last_seq
+    ]
+
+
 def subtract(spans: Iterable[Span], holes: Iterable[Span]) -> list[Span]:
     """Return the parts of ordered, disjoint `spans` outside `holes`."""
     remainder, holes = [], sorted(holes)

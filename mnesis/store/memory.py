@@ -18,6 +18,8 @@ from mnesis.errors import (
     SessionNotFoundError,
     SummaryNotFoundError,
 )
+from mnesis.events.bus import MnesisEvent
+from mnesis.events.payloads import SessionCreatedPayload
 from mnesis.models.context import ActiveContext, Cover, Prune, find_cover
 from mnesis.models.finding import Finding
 from mnesis.models.message import FileReference, Message
@@ -39,6 +41,7 @@ from mnesis.store.accounting import (
     with_settings,
 )
 from mnesis.store.base import Append, AppendResult, Compaction, SessionPage
+from mnesis.store.change_log import StoredChange, append_events, compaction_events, updated_event
 from mnesis.store.codec import (
     DamagedValueError,
     EncodedMessage,
@@ -52,6 +55,7 @@ from mnesis.store.covers import (
     CoverDiff,
     Span,
     contains,
+    folded_spans,
     hide_span,
     hide_spans,
     leaf_spans,
@@ -61,6 +65,7 @@ from mnesis.store.covers import (
     validate_compaction,
     visible_spans,
 )
+from mnesis.store.memory_changes import headers
 from mnesis.store.memory_index import InMemoryIndex
 from mnesis.store.memory_runs import MemoryRunStore
 from mnesis.store.session_cursor import format_cursor, parse_cursor
@@ -117,12 +122,16 @@ class MemoryStore(MemoryRunStore):
                 return _copy_record(self._sessions[session.id].record), False
             self._last_key += 1
             self._sessions[session.id] = _Session(self._last_key, record, time.time_ns())
+            created = SessionCreatedPayload(record.id, record.model, record.parent_id)
+            self._changes.add((MnesisEvent.SESSION_CREATED, created))
             return _copy_record(record), True
 
     async def update_session(self, session_id: str, **changes: object) -> SessionRecord:
         """See `Store.update_session`. Raises TypeError for anything that cannot diff."""
         with self._hold_session(session_id) as stored:
-            return _save_record(stored, _copy_record(with_settings(stored.record, changes)))
+            record = _save_record(stored, _copy_record(with_settings(stored.record, changes)))
+            self._note_update(record)
+            return record
 
     async def session(self, session_id: str) -> SessionRecord:
         """See `Store.session`."""
@@ -163,6 +172,8 @@ class MemoryStore(MemoryRunStore):
             if snapshot is not None:
                 stored.turns.append(snapshot)
             messages = self._messages(stored, [(first_seq, after.last_seq)])
+            events = append_events(session_id, headers(messages), after.context_tokens, after.turn_count)
+            self._changes.add(*events)
             return AppendResult(_save_record(stored, after), tuple(messages), snapshot)
 
     async def messages(
@@ -206,14 +217,23 @@ class MemoryStore(MemoryRunStore):
                 if summary.kind == "leaf":
                     stored.leaves[summary.id] = leaf_spans(summary, compaction.read_covers)
             after = self._apply_diff(stored, diff, compaction.prunes)
-            stored.compactions.append(finalize_result(compaction.result, after))
+            result = finalize_result(compaction.result, after)
+            stored.compactions.append(result)
+            prunes = [(prune.seq, prune.part_index, prune.tokens_saved) for prune in compaction.prunes]
+            ids = {seq: message.id for seq, message in enumerate(stored.log, 1)}
+            events = compaction_events(session_id, result, folded_spans(diff), prunes, ids)
+            self._changes.add(*events, updated_event(session_id, after.context_tokens, after.turn_count))
             return after
 
     async def hide(self, session_id: str, first_seq: int, last_seq: int) -> SessionRecord:
         """See `Store.hide`."""
         with self._hold_session(session_id) as stored:
             diff = hide_span(stored.covers, (first_seq, last_seq), stored.record.last_seq)
-            return _copy_record(stored.record) if diff.covers == stored.covers else self._apply_diff(stored, diff, ())
+            if diff.covers == stored.covers:
+                return _copy_record(stored.record)
+            after = self._apply_diff(stored, diff, ())
+            self._note_update(after)
+            return after
 
     async def revise(
         self, session_id: str, hidden_spans: Sequence[tuple[int, int]], append: Append, *, last_seq: int
@@ -227,7 +247,7 @@ class MemoryStore(MemoryRunStore):
             for message in append.messages:
                 encode_message(message)
             if diff.covers != stored.covers:
-                self._apply_diff(stored, diff, ())
+                self._note_update(self._apply_diff(stored, diff, ()))
             return (
                 await self.append(session_id, append)
                 if append.messages
@@ -266,6 +286,7 @@ class MemoryStore(MemoryRunStore):
         """See `Store.record_interruption`."""
         with self._hold_session(session_id) as stored:
             stored.interruptions.append(interruption)
+            self._note_update(stored.record)
 
     async def interruptions(self, session_id: str) -> list[Interruption]:
         """See `Store.interruptions`."""
@@ -276,6 +297,7 @@ class MemoryStore(MemoryRunStore):
         """See `Store.purge`."""
         with self._hold_session(session_id):
             del self._sessions[session_id]
+            self._changes.replace_session(session_id)
             self._index.clear()
 
     async def search(self, search: Search) -> SearchPage:
@@ -302,6 +324,7 @@ class MemoryStore(MemoryRunStore):
         with self._hold_session(session_id) as stored:
             refuse_unpinnable(stored.covers, stored.record.last_seq, seq, session_id)
             (stored.pins.add if pinned else stored.pins.discard)(seq)
+            self._note_update(stored.record)
 
     async def file_references(
         self, *, session_id: str | None = None, content_id: str | None = None
@@ -311,6 +334,19 @@ class MemoryStore(MemoryRunStore):
             sessions = self._sessions.values() if session_id is None else [self._session(session_id)]
             references = (reference for session in sessions for reference in session.file_references)
             return [reference for reference in references if content_id in (None, reference.content_id)]
+
+    async def change_version(self) -> object:
+        """See `ChangeLog.change_version`."""
+        return self._changes.last
+
+    async def last_change(self) -> int:
+        """See `ChangeLog.last_change`."""
+        return self._changes.last
+
+    async def changes(self, *, after: int, limit: int) -> list[StoredChange]:
+        """See `ChangeLog.changes`."""
+        with self._hold_lock():
+            return self._changes.page(after, limit)
 
     async def backup(self, path: str | Path) -> None:
         """Raise `ConfigurationError`: an in-memory store has no file."""
@@ -370,6 +406,9 @@ class MemoryStore(MemoryRunStore):
                 raise
             except DamagedValueError as error:
                 raise error.at(self.location) from error
+
+    def _note_update(self, record: SessionRecord) -> None:
+        self._changes.add(updated_event(record.id, record.context_tokens, record.turn_count))
 
     @contextmanager
     def _hold_session(self, session_id: str) -> Iterator[_Session]:

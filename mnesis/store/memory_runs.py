@@ -10,6 +10,7 @@ from itertools import islice
 
 from mnesis.errors import RunNotFoundError
 from mnesis.models.run import ItemOutcome, ItemState, MapRun, RunItem, RunSpec
+from mnesis.store.memory_changes import InMemoryChanges
 from mnesis.store.run_validation import (
     RunDelta,
     check_spec,
@@ -74,6 +75,7 @@ class MemoryRunStore:
 
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
+        self._changes = InMemoryChanges()
 
     def _hold_lock(self) -> AbstractContextManager[None]:
         """Hold the lock of the store, which must be open."""
@@ -88,6 +90,8 @@ class MemoryRunStore:
                 self._runs[spec.id] = _Run(MapRun(spec.id, spec.kind, spec.fingerprint, spec.model, spec.created_at))
             record = self._runs[spec.id].record
             refuse_other_run(spec, record)
+            if is_new:
+                self._changes.add_run_started(record)
             return record, is_new
 
     async def add_items(self, run_id: str, first_index: int, inputs: Sequence[str]) -> int:
@@ -110,7 +114,10 @@ class MemoryRunStore:
         with self._hold_lock():
             run = self._run(run_id)
             refuse_wrong_total(run.record, total)
+            was_sealed = run.record.total is not None
             run.record = replace(run.record, total=total)
+            if not was_sealed:
+                self._changes.add_run_completed(run.record)
             return run.record
 
     async def claim_items(
@@ -163,6 +170,7 @@ class MemoryRunStore:
             run = self._run(run_id)
             accepted = [outcome for outcome in outcomes if _is_accepted(run, worker, outcome)]
             run.apply(completion_delta(accepted))
+            self._changes.add_run_items(run.record, [each.state == "done" for each in accepted])
             return [outcome.index for outcome in accepted]
 
     async def give_up_items(self, run_id: str, *, now_ms: int, max_claims: int, outcome: str) -> list[int]:
@@ -174,6 +182,7 @@ class MemoryRunStore:
             for index in lost:
                 run.finish(index, "failed", outcome, 0)
             run.apply(RunDelta(running=-len(lost), failed=len(lost)))
+            self._changes.add_run_items(run.record, [False] * len(lost))
             return lost
 
     async def retry_failed(self, run_id: str) -> int:
@@ -209,6 +218,7 @@ class MemoryRunStore:
         with self._hold_lock():
             self._run(run_id)
             del self._runs[run_id]
+            self._changes.drop_run(run_id)
 
     def _run(self, run_id: str) -> _Run:
         if run_id not in self._runs:

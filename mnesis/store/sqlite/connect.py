@@ -19,6 +19,7 @@ from urllib.parse import quote_from_bytes
 
 from mnesis.config import StoreConfig
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError, StoreFullError
+from mnesis.store.sqlite.changes import StoreConnection
 from mnesis.store.sqlite.migrate import migrate, migrations, refuse_foreign
 from mnesis.store.sqlite.translate_errors import has_code
 
@@ -122,6 +123,7 @@ def _connect(path: Path, query: str, config: StoreConfig) -> sqlite3.Connection:
         timeout=busy_timeout_ms(config) / 1000,
         isolation_level=None,
         cached_statements=256,
+        factory=StoreConnection,
     )
 
 

@@ -30,6 +30,7 @@ from mnesis.store.covers import (
     visible_spans,
 )
 from mnesis.store.sqlite import log
+from mnesis.store.sqlite.changes import note_compaction, note_update
 from mnesis.store.sqlite.log import NO_LIMIT
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
@@ -78,7 +79,11 @@ def compact(connection: sqlite3.Connection, session_id: str, sweep: Compaction) 
     after = _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, sweep.prunes)
     result = finalize_result(sweep.result, after)
     body = to_json(result.model_dump(mode="json"), f"the compaction of session {session_id!r}")
-    connection.execute(sql("insert_compaction"), {"session_pk": stored.pk, "result": body})
+    compaction_pk = (
+        connection.execute(sql("insert_compaction"), {"session_pk": stored.pk, "result": body}).lastrowid or 0
+    )
+    prunes = [(prune.seq, prune.part_index, prune.tokens_saved) for prune in sweep.prunes]
+    note_compaction(connection, stored.pk, compaction_pk, diff, prunes, after)
     return after
 
 
@@ -120,7 +125,9 @@ def _apply_hide(
         connection.execute(sql("insert_hidden_span"), parameters)
     kept_ids = {cover.summary_id for cover in diff.covers if cover.summary_id is not None}
     tokens_by_summary = {key: tokens for key, (_, tokens) in _summary_spans(connection, stored.pk, kept_ids).items()}
-    return _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, ())
+    after = _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, ())
+    note_update(connection, stored.pk, after)
+    return after
 
 
 def pin(connection: sqlite3.Connection, session_id: str, seq: int, pinned: bool) -> None:
@@ -129,6 +136,7 @@ def pin(connection: sqlite3.Connection, session_id: str, seq: int, pinned: bool)
     refuse_unpinnable(load_covers(connection, stored.pk), stored.record.last_seq, seq, session_id)
     parameters = {"session_pk": stored.pk, "seq": seq}
     connection.execute(sql("insert_pin" if pinned else "delete_pin"), parameters)
+    note_update(connection, stored.pk, stored.record)
 
 
 def load_pins(connection: sqlite3.Connection, session_pk: int) -> frozenset[int]:

@@ -101,6 +101,10 @@ class Database:
         """Run `function` on one consistent state of the database. Raises typed errors."""
         return await self._run(partial(self._read, partial(_call_with_connection, function, args, kwargs)))
 
+    async def query(self, function: Transaction[T]) -> T:
+        """Run one statement outside a transaction, where a transaction would cost more than the statement."""
+        return await self._run(partial(self._query, function))
+
     def read_blocking(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -211,6 +215,9 @@ class Database:
 
     def _read(self, function: Transaction[T], worker: _Worker) -> T:
         return self._translate_errors(partial(_run_transaction, self._connection_of(worker), "BEGIN", function))
+
+    def _query(self, function: Transaction[T], worker: _Worker) -> T:
+        return self._translate_errors(partial(function, self._connection_of(worker)))
 
     def _checkpoint_wal(self, worker: _Worker) -> None:
         connection = self._connection_of(worker)

@@ -11,6 +11,7 @@ from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.store.accounting import accounts_after_append, attach_compactions, file_ids, refuse_other_content
 from mnesis.store.base import Append, AppendResult
 from mnesis.store.codec import EncodedMessage
+from mnesis.store.sqlite.changes import note_append
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
     Row,
@@ -52,6 +53,7 @@ def append(
     if snapshot is not None:
         connection.execute(sql("insert_turn"), turn_row(stored.pk, snapshot))
     save_accounts(connection, stored.pk, after)
+    note_append(connection, stored.pk, first_seq, after)
     messages = tuple(
         message.model_copy(update={"session_id": session_id, "seq": seq})
         for seq, message in enumerate(append.messages, first_seq)

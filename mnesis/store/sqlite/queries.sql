@@ -593,3 +593,33 @@ SELECT
 FROM messages AS m
 CROSS JOIN json_each(CASE WHEN json_valid(m.parts) AND m.parts LIKE '[%' THEN m.parts ELSE '[]' END) AS part
 WHERE m.session_pk = :session_pk AND instr(m.parts, '"content_id"') > 0 AND part.type = 'object';
+
+-- insert_change: note what a transaction does
+INSERT INTO changes (origin, kind, session_pk, run_pk, body) VALUES (:origin, :kind, :session_pk, :run_pk, :body);
+
+-- changes_page: what was committed after a position
+SELECT c.pk, c.origin, c.kind, c.session_pk, c.body, s.id, s.created_at, r.id
+FROM changes AS c LEFT JOIN sessions AS s ON s.pk = c.session_pk LEFT JOIN runs AS r ON r.pk = c.run_pk
+WHERE c.pk > :after ORDER BY c.pk LIMIT :limit;
+
+-- last_change: the newest position
+SELECT coalesce(max(pk), 0) FROM changes;
+
+-- change_messages: what events say about appended messages
+SELECT seq, id, role, token_count, CAST(parts AS BLOB) FROM messages
+WHERE session_pk = :session_pk AND seq BETWEEN :first_seq AND :last_seq ORDER BY seq;
+
+-- change_message_ids: the ids of messages in a span
+SELECT seq, id FROM messages WHERE session_pk = :session_pk AND seq BETWEEN :first_seq AND :last_seq ORDER BY seq;
+
+-- change_compaction: the result of one sweep
+SELECT result FROM compactions WHERE pk = :pk;
+
+-- change_sessions: every session, to name those that are deleted later
+SELECT pk, created_at, id FROM sessions;
+
+-- purge_changes: erase what happened to it; a whole scan, because an index would cost every append
+DELETE FROM changes WHERE session_pk = :session_pk AND kind <> 'deleted';
+
+-- purge_run_changes: erase what happened to it
+DELETE FROM changes WHERE run_pk = :run_pk;

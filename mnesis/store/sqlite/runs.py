@@ -17,9 +17,13 @@ from mnesis.store.run_validation import (
     refuse_other_run,
     refuse_wrong_total,
 )
+from mnesis.store.sqlite.changes import note_run_completed, note_run_deleted, note_run_items, note_run_started
 from mnesis.store.sqlite.queries import sql
 
-PURGE_STEPS = ("purge_run_declare", "purge_run_inputs", "purge_run_items", "purge_run", "purge_run_done")
+PURGE_STEPS = (
+    *("purge_run_declare", "purge_run_changes", "purge_run_inputs", "purge_run_items"),
+    *("purge_run", "purge_run_done"),
+)
 _RUN_FIELDS = (
     *("id", "kind", "fingerprint", "model", "created_at", "total"),
     *("pending", "running", "done", "failed", "attempts"),
@@ -30,8 +34,10 @@ def begin_run(connection: sqlite3.Connection, spec: RunSpec) -> tuple[MapRun, bo
     """Insert a run, or load the existing one with its id. Returns whether it was inserted."""
     parameters = {name: getattr(spec, name) for name in ("id", "kind", "fingerprint", "model", "created_at")}
     is_new = connection.execute(sql("insert_run"), parameters).rowcount == 1
-    _, run = _load_run(connection, spec.id)
+    run_pk, run = _load_run(connection, spec.id)
     refuse_other_run(spec, run)
+    if is_new:
+        note_run_started(connection, run_pk, run)
     return run, is_new
 
 
@@ -55,6 +61,8 @@ def seal_run(connection: sqlite3.Connection, run_id: str, total: int) -> MapRun:
     run_pk, run = _load_run(connection, run_id)
     refuse_wrong_total(run, total)
     connection.execute(sql("seal_run"), {"run_pk": run_pk, "total": total})
+    if run.total is None and run.done + run.failed == total:
+        note_run_completed(connection, run_pk, total)
     return _load_run(connection, run_id)[1]
 
 
@@ -109,10 +117,11 @@ def finish_items(
     connection: sqlite3.Connection, run_id: str, worker: str, outcomes: Sequence[ItemOutcome]
 ) -> list[int]:
     """Store the outcomes of items. Returns the accepted indexes."""
-    run_pk, _ = _load_run(connection, run_id)
+    run_pk, run = _load_run(connection, run_id)
     lease = {"run_pk": run_pk, "worker": worker}
     accepted = [each for each in outcomes if _update_one(connection, "finish_run_item", lease | _outcome(each))]
     _apply_delta(connection, run_pk, completion_delta(accepted))
+    note_run_items(connection, run_pk, run, [each.state == "done" for each in accepted])
     return [outcome.index for outcome in accepted]
 
 
@@ -127,12 +136,13 @@ def _outcome(outcome: ItemOutcome) -> dict[str, Any]:
 
 def give_up_items(connection: sqlite3.Connection, run_id: str, now_ms: int, max_claims: int, outcome: str) -> list[int]:
     """Fail abandoned items that may not be claimed again. Returns their indexes."""
-    run_pk, _ = _load_run(connection, run_id)
+    run_pk, run = _load_run(connection, run_id)
     parameters = {"run_pk": run_pk, "now": now_ms, "max_claims": max_claims}
     lost = [index for (index,) in connection.execute(sql("run_items_lost"), parameters)]
     failure = {"run_pk": run_pk, "outcome": outcome}
     connection.executemany(sql("give_up_run_item"), [failure | {"item_index": index} for index in lost])
     _apply_delta(connection, run_pk, RunDelta(running=-len(lost), failed=len(lost)))
+    note_run_items(connection, run_pk, run, [False] * len(lost))
     return lost
 
 
@@ -167,6 +177,7 @@ def page_items(
 def purge_run(connection: sqlite3.Connection, run_id: str) -> None:
     """Delete every row of a run. The transaction first declares the purge to the triggers."""
     run_pk, _ = _load_run(connection, run_id)
+    note_run_deleted(connection)
     for step in PURGE_STEPS:
         connection.execute(sql(step), {"run_pk": run_pk})
 

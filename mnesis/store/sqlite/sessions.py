@@ -10,6 +10,7 @@ from mnesis.store.accounting import new_record, with_settings
 from mnesis.store.base import SessionPage
 from mnesis.store.codec import to_json
 from mnesis.store.session_cursor import format_cursor, parse_cursor
+from mnesis.store.sqlite.changes import note_created, note_deleted, note_update
 from mnesis.store.sqlite.fulltext import clear_index
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
@@ -23,6 +24,7 @@ from mnesis.store.sqlite.rows import (
 
 PURGE_STEPS = (
     "purge_declare",
+    "purge_changes",
     "purge_children",
     "purge_edges",
     "purge_covers",
@@ -57,6 +59,7 @@ def create(connection: sqlite3.Connection, session: SessionRecord) -> tuple[Sess
         return load_session(connection, session.id).record, False
     session_pk = inserted.lastrowid or 0
     connection.execute(sql("insert_accounts"), account_parameters(session_pk, session))
+    note_created(connection, session_pk, session)
     return session, True
 
 
@@ -71,6 +74,7 @@ def update(connection: sqlite3.Connection, session_id: str, changes: dict[str, o
     after = with_settings(stored.record, changes)
     connection.execute(sql("update_profile"), {"session_pk": stored.pk, "profile": settings_json(after)})
     save_accounts(connection, stored.pk, after)
+    note_update(connection, stored.pk, after)
     return after
 
 
@@ -92,6 +96,7 @@ def record_interruption(connection: sqlite3.Connection, session_id: str, interru
     stored = load_session(connection, session_id)
     body = to_json(asdict(interruption), f"an interruption of session {session_id!r}")
     connection.execute(sql("insert_interruption"), {"session_pk": stored.pk, "body": body})
+    note_update(connection, stored.pk, stored.record)
 
 
 def interruptions(connection: sqlite3.Connection, session_id: str) -> list[Interruption]:
@@ -101,10 +106,15 @@ def interruptions(connection: sqlite3.Connection, session_id: str) -> list[Inter
     return [interruption_from_row(body) for (body,) in rows]
 
 
-def purge(connection: sqlite3.Connection, session_id: str) -> None:
-    """Delete every row of a session. The transaction first declares the purge to the triggers."""
+def purge(connection: sqlite3.Connection, session_id: str) -> tuple[int, int]:
+    """Delete every row of a session, after declaring the purge to the triggers.
+
+    Returns the row number and the creation time of the session, by which its deletion is listed.
+    """
     stored = load_session(connection, session_id)
     if connection.execute(sql("search_indexed"), {"session_pk": stored.pk}).fetchone():
         clear_index(connection)
+    note_deleted(connection, stored.pk, stored.record)
     for step in PURGE_STEPS:
         connection.execute(sql(step), {"session_pk": stored.pk})
+    return stored.pk, stored.record.created_at

@@ -17,7 +17,9 @@ from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.store.accounting import refuse_repeated_ids
 from mnesis.store.base import Append, AppendResult, Compaction, SessionPage
+from mnesis.store.change_log import StoredChange
 from mnesis.store.codec import encode_message
+from mnesis.store.sqlite import changes as change_list
 from mnesis.store.sqlite import check, context, log, sessions
 from mnesis.store.sqlite import search as search_index
 from mnesis.store.sqlite.backup import back_up
@@ -34,6 +36,7 @@ class SqliteStore(SqliteRunStore):
     def __init__(self, target: StoreConfig | str | Path, config: StoreConfig | None = None) -> None:
         self._config = target if isinstance(target, StoreConfig) else config or StoreConfig()
         path = self._config.db_path if isinstance(target, StoreConfig) else Path(target).expanduser()
+        self._session_names = change_list.SessionNames()
         self._database = Database(Path(path).absolute(), self._config)
 
     @property
@@ -135,7 +138,8 @@ class SqliteStore(SqliteRunStore):
 
     async def purge(self, session_id: str) -> None:
         """See `Store.purge`. Overwrites the deleted bytes, also in the write-ahead log unless a reader holds it."""
-        await self._database.write(sessions.purge, session_id)
+        row = await self._database.write(sessions.purge, session_id)
+        self._session_names.ids[row] = session_id
         await self._database.checkpoint_wal()
 
     async def search(self, search: Search) -> SearchPage:
@@ -155,6 +159,18 @@ class SqliteStore(SqliteRunStore):
     ) -> list[FileReference]:
         """See `Store.file_references`."""
         return await self._database.read(log.file_references, session_id, content_id)
+
+    async def change_version(self) -> object:
+        """See `ChangeLog.change_version`."""
+        return await self._database.query(change_list.version)
+
+    async def last_change(self) -> int:
+        """See `ChangeLog.last_change`. Loads the names of all sessions at its first call."""
+        return await self._database.read(change_list.last, self._session_names)
+
+    async def changes(self, *, after: int, limit: int) -> list[StoredChange]:
+        """See `ChangeLog.changes`."""
+        return await self._database.read(change_list.page, self._session_names, after, limit)
 
     async def backup(self, path: str | Path) -> None:
         """See `Store.backup`. Cancellation leaves a complete copy behind, or none."""

@@ -1,0 +1,17 @@
+"""A committed change, as the event it is published as, with the cursor that continues after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mnesis.events.bus import MnesisEvent
+from mnesis.events.payloads import Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event of the database, whichever process caused it. `cursor` continues after this event."""
+
+    event: MnesisEvent
+    payload: Payload
+    cursor: str
