@@ -18,6 +18,7 @@ from mnesis.errors import InvalidMessageError as InvalidMessageError
 from mnesis.errors import LLMError as LLMError
 from mnesis.errors import MnesisError as MnesisError
 from mnesis.errors import MnesisStoreError as MnesisStoreError
+from mnesis.errors import NothingToRetryError as NothingToRetryError
 from mnesis.errors import RunMismatchError as RunMismatchError
 from mnesis.errors import SessionClosedError as SessionClosedError
 from mnesis.errors import SessionNotFoundError as SessionNotFoundError
@@ -50,8 +51,12 @@ from mnesis.models.results import CompactionResult as CompactionResult
 from mnesis.models.results import ContextBreakdown as ContextBreakdown
 from mnesis.models.results import Description as Description
 from mnesis.models.results import Expansion as Expansion
+from mnesis.models.results import ReasoningDelta as ReasoningDelta
 from mnesis.models.results import RecordResult as RecordResult
+from mnesis.models.results import StreamEvent as StreamEvent
 from mnesis.models.results import TextDelta as TextDelta
+from mnesis.models.results import ToolCallEnd as ToolCallEnd
+from mnesis.models.results import ToolCallStart as ToolCallStart
 from mnesis.models.results import TurnComplete as TurnComplete
 from mnesis.models.results import TurnResult as TurnResult
 from mnesis.models.results import TurnSnapshot as TurnSnapshot

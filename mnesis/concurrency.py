@@ -127,10 +127,18 @@ async def run_to_completion(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 async def run_in_daemon_thread(function: Callable[[], T]) -> T:
-    """Run a function of the user in a new daemon thread, with the caller's context, and return its result.
+    """Run a function of the user in a new daemon thread and return its result. See `start_daemon_thread`.
 
-    Cancelling the caller does not wait for the thread. A function that never returns does not keep the process from
-    exiting; a pool of worker threads, which is joined at exit, would.
+    Cancelling the caller does not wait for the thread.
+    """
+    return await start_daemon_thread(function)
+
+
+def start_daemon_thread(function: Callable[[], T]) -> asyncio.Future[T]:
+    """Start a function of the user in a new daemon thread, with the caller's context. Returns the future of its result.
+
+    A function that never returns does not keep the process from exiting; a pool of worker threads, which is joined at
+    exit, would.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -145,7 +153,7 @@ async def run_in_daemon_thread(function: Callable[[], T]) -> T:
             loop.call_soon_threadsafe(resolve)
 
     threading.Thread(target=run_function, name="mnesis-user-function", daemon=True).start()
-    return await future
+    return future
 
 
 def _resolve_future(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

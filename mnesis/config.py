@@ -220,6 +220,11 @@ class SessionConfig(_Config):
     doom_loop_threshold: int = Field(
         default=3, ge=2, le=10, description="Consecutive identical tool calls before DOOM_LOOP_DETECTED fires"
     )
+    on_doom_loop: Literal["warn", "stop"] = Field(
+        default="warn",
+        description="What send() does in a doom loop: 'warn' continues and sets doom_loop_detected; 'stop' ends the turn"
+        " before the repeated call runs, with finish_reason 'doom_loop'",
+    )
     retry: RetryConfig = Field(default=RetryConfig(), description="Retries of failed model calls")
     max_tool_rounds: int = Field(default=25, ge=1, le=1_000, description="Maximum number of model calls in one send()")
     tool_concurrency: int = Field(

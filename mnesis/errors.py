@@ -68,6 +68,10 @@ class ToolDefinitionError(MnesisError, ValueError):
     """A tool passed to `send()` cannot be described to a model, or cannot be called."""
 
 
+class NothingToRetryError(MnesisError):
+    """`retry()` found no unfinished turn, or only tool calls that it cannot run."""
+
+
 class RecallDeniedError(MnesisError):
     """A grant does not allow this recall: it is used up, expired or revoked, or does not cover the target."""
 

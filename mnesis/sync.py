@@ -132,6 +132,9 @@ class SyncSession(Displayable):
 
     send = _blocking(MnesisSession.send)
     stream = _blocking_iterator(MnesisSession.stream)
+    retry = _blocking(MnesisSession.retry)
+    stream_retry = _blocking_iterator(MnesisSession.stream_retry)
+    prepare = _blocking(MnesisSession.prepare)
     record = _blocking(MnesisSession.record)
     append = _blocking(MnesisSession.append)
     window = _blocking(MnesisSession.window)

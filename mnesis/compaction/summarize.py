@@ -22,8 +22,8 @@ from mnesis.compaction.transcript import transcript_text
 from mnesis.config import RetryConfig
 from mnesis.errors import LLMAuthenticationError
 from mnesis.formats.openai import replace_lone_surrogates
-from mnesis.llm.base import LLM, LLMRequest
-from mnesis.llm.retry import OnRetry, complete_with_retry
+from mnesis.llm.base import LLM, LLMRequest, prepare_client
+from mnesis.llm.retry import Backoff, OnRetry, complete_with_retry
 from mnesis.models.results import CompactionAttempt
 from mnesis.models.usage import TokenUsage
 from mnesis.tokens.estimator import TokenCounter, split_text
@@ -69,7 +69,8 @@ class SummaryDraft:
 class Summarizer:
     """A model that writes summaries.
 
-    `input_tokens` is how much the model reads in one call. `instructions` replaces the built-in prompt. `usage` and `cost`
+    `input_tokens` is how much the model reads in one call. `instructions` replaces the built-in prompt.
+    `backoff` can end the waits before retries. `usage` and `cost`
     add up over all calls. `is_available` becomes False when the provider rejects the API key; no further calls are made.
     """
 
@@ -81,6 +82,7 @@ class Summarizer:
     options: dict[str, object] = field(default_factory=dict)
     instructions: str | None = None
     on_retry: OnRetry | None = None
+    backoff: Backoff | None = None
     usage: TokenUsage = TokenUsage()
     cost: float = 0.0
     is_available: bool = True
@@ -109,8 +111,9 @@ class Summarizer:
             options=self.options,
             purpose="summary",
         )
+        await prepare_client(self.llm)
         async with asyncio.timeout(self.timeout_seconds):
-            reply = await complete_with_retry(self.llm, request, self.retry, self.on_retry)
+            reply = await complete_with_retry(self.llm, request, self.retry, self.on_retry, self.backoff)
         if reply.usage is not None:
             self.usage = self.usage + reply.usage
         self.cost += reply.cost

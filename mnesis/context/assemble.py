@@ -33,6 +33,7 @@ from mnesis.models.message import (
     ToolPart,
     ToolResultPart,
 )
+from mnesis.models.summary import Summary
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, message_tokens, result_tokens
 
 LARGE_FRACTION = 0.5
@@ -92,7 +93,19 @@ def assemble(
         tokens=system_tokens + reserved_tokens + _total_tokens(entries),
         budget_tokens=budget_tokens,
         omitted=omitted_count,
+        hides_content=bool(context.covers or context.prunes or omitted_count),
+        file_ids=_file_ids(context),
     )
+
+
+def _file_ids(context: ActiveContext) -> tuple[str, ...]:
+    """Return the ids of the stored files that the context refers to, each once, in order."""
+    ids: dict[str, None] = {}
+    for item in context.items:
+        ids.update(
+            dict.fromkeys(item.file_ids if isinstance(item, Summary) else (part.content_id for part in item.file_refs))
+        )
+    return tuple(ids)
 
 
 def _total_tokens(entries: Iterable[Entry]) -> int:

@@ -3,6 +3,7 @@
 Pure functions, no I/O.
 
 - A call without a result gets a synthetic one, which is clearly marked and never stored.
+- Results follow in the order of their calls.
 - A result that does not directly follow its call is shown as text in its own message, so that the messages sent before it
   do not change.
 - Empty ids, and ids used twice in one message, are made distinct.
@@ -84,16 +85,20 @@ def _repair(messages: Sequence[Message], count: TokenCounter) -> Iterable[tuple[
             continue
         message, pending_calls = _normalize_calls(message, count)
         yield message, group
+        result_messages: list[Message] = []
         late_messages: list[Message] = []
         while index < len(messages) and messages[index].role == "tool":
             results, orphans = _match_results(messages[index], pending_calls)
             if results is not None:
-                yield results, group
+                result_messages.append(results)
             if orphans or results is None:
                 late_messages.append(_results_as_text(messages[index], orphans, count))
             index += 1
-        if pending_calls:
-            yield _synthetic_results(message, pending_calls, count), group
+        result_messages += [_synthetic_result(message, part, count) for _, part in pending_calls]
+        # Results are stored as their tools finish. Some providers match them to calls by order, so the order of the calls counts.
+        positions = {call.tool_call_id: position for position, call in enumerate(message.tool_calls)}
+        for results in sorted(result_messages, key=lambda each: positions[each.tool_results[0].tool_call_id]):
+            yield results, group
         for orphan in late_messages:
             group += 1
             yield orphan, group
@@ -155,14 +160,15 @@ def _match_results(
     return message.model_copy(update={"parts": tuple(results)}), orphans
 
 
-def _synthetic_results(call: Message, pending_calls: list[tuple[str, ToolPart]], count: TokenCounter) -> Message:
-    parts = tuple(
-        ToolResultPart(tool_call_id=part.tool_call_id, tool_name=part.tool_name, output=markers.MISSING_RESULT)
-        for _, part in pending_calls
-    )
-    tokens = len(parts) * (count(markers.MISSING_RESULT) + RESULT_OVERHEAD_TOKENS)
+def _synthetic_result(message: Message, call: ToolPart, count: TokenCounter) -> Message:
+    result = ToolResultPart(tool_call_id=call.tool_call_id, tool_name=call.tool_name, output=markers.MISSING_RESULT)
     return Message(
-        id=f"{call.id}_results", session_id=call.session_id, seq=call.seq, role="tool", parts=parts, token_count=tokens
+        id=f"{message.id}_result_{call.tool_call_id}",
+        session_id=message.session_id,
+        seq=message.seq,
+        role="tool",
+        parts=(result,),
+        token_count=count(markers.MISSING_RESULT) + RESULT_OVERHEAD_TOKENS,
     )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Hashable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from mnesis.concurrency import FairLock
@@ -20,19 +23,28 @@ class SessionState:
     compaction_lock: FairLock = field(default_factory=FairLock)
     """Held by the sweep that runs."""
     record: SessionRecord | None = None
-    """The newest known record of the session."""
+    """The newest known record of the session. Changed by `advance()` only."""
     background_compaction: asyncio.Task[None] | None = None
     unreported_compaction: CompactionResult | None = None
     """The newest compaction that no turn has reported."""
     last_tool_call: str = ""
     repeated_call_count: int = 0
     """How many times `last_tool_call` was made in a row."""
-    has_hidden_content: bool = False
-    """Whether the newest window leaves anything out, so that recall tools are useful."""
     recall_tools_rejected: bool = False
-    """Whether the provider rejected a request because of recall tools."""
-    recall_cache: tuple[object, Message | None] = (None, None)
-    """The key and the result of the newest automatic recall. It stays the same for all requests of a turn."""
+    """Whether the provider rejected a request because of recall tools: the same request without them succeeded."""
+    recall_blocks: dict[Hashable, Message | None] = field(default_factory=dict)
+    """The results of the newest automatic recalls, by key. They stay the same for all requests of a turn."""
+    late_results: set[Future[None]] = field(default_factory=set)
+    """Tools that run on in a thread after their turn was cancelled. Done once the result is stored."""
+    _record_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def advance(self, record: SessionRecord) -> None:
+        """Replace the record with a newer one. A record that was read before the current one is ignored."""
+        with self._record_lock:
+            current = self.record
+            # Another `created_at` is another session: the old one was purged. `updated_at` increases with every change.
+            if current is None or current.created_at != record.created_at or record.updated_at >= current.updated_at:
+                self.record = record
 
     @property
     def is_compacting(self) -> bool:

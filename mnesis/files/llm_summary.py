@@ -16,7 +16,7 @@ from mnesis.files.explorers import Exploration
 from mnesis.files.explorers.source import Source
 from mnesis.files.storage import StoredFile
 from mnesis.formats.openai import replace_lone_surrogates
-from mnesis.llm.base import LLM, LLMRequest
+from mnesis.llm.base import LLM, LLMRequest, prepare_client
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class FileSummarizer:
         """
         sample = await to_thread.run_sync(_read_sample, stored, exploration)
         try:
+            await prepare_client(self.llm)
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 text = (await self.llm.complete(self._request(sample))).text.strip()
         except (LLMError, TimeoutError) as error:

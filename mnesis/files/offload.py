@@ -6,6 +6,7 @@ import base64
 import binascii
 import logging
 from collections.abc import Sequence
+from typing import TypeVar
 
 from mnesis.errors import FileError, InvalidMessageError
 from mnesis.files.handler import LargeFileHandler
@@ -17,6 +18,8 @@ from mnesis.tokens.estimator import BASE64_CHARS_PER_TOKEN
 logger = logging.getLogger(__name__)
 
 DEFAULT_FILE_NAME = "file"
+
+ToolOutputPart = TypeVar("ToolOutputPart", ToolPart, ToolResultPart)
 
 
 def may_need_offload(parts: Sequence[MessagePart], threshold: int) -> bool:
@@ -52,7 +55,7 @@ async def offload_large_parts(parts: Sequence[MessagePart], handler: LargeFileHa
     return [await _offload_part(part, handler) for part in parts]
 
 
-async def offload_results(results: Sequence[ToolResultPart], handler: LargeFileHandler) -> list[MessagePart]:
+async def offload_results(results: Sequence[ToolResultPart], handler: LargeFileHandler) -> list[ToolResultPart]:
     """Offload large tool results during a turn.
 
     If that fails, a result stays in the message: finishing the turn matters more than a small context. A result with a file
@@ -61,9 +64,9 @@ async def offload_results(results: Sequence[ToolResultPart], handler: LargeFileH
     return [await _offload_result(result, handler) for result in results]
 
 
-async def _offload_result(result: ToolResultPart, handler: LargeFileHandler) -> MessagePart:
+async def _offload_result(result: ToolResultPart, handler: LargeFileHandler) -> ToolResultPart:
     try:
-        return await _offload_part(result, handler)
+        return await _offload_tool_output(result, handler)
     except (FileError, InvalidMessageError) as error:
         if any(isinstance(part, FilePart) and part.path is not None for part in result.output_parts):
             return result.model_copy(update={"output": str(error), "output_parts": (), "is_error": True})
@@ -76,11 +79,17 @@ async def _offload_part(part: MessagePart, handler: LargeFileHandler) -> Message
         return part
     if isinstance(part, FilePart):
         return await _offload_file(part, handler)
-    if isinstance(part, ToolPart | ToolResultPart) and part.output_parts:
+    if isinstance(part, ToolPart):
+        return await _offload_tool_output(part, handler)
+    return await _offload_tool_output(part, handler) if isinstance(part, ToolResultPart) else part
+
+
+async def _offload_tool_output(part: ToolOutputPart, handler: LargeFileHandler) -> ToolOutputPart:
+    if not _part_may_need_offload(part, handler.config.inline_threshold):
+        return part
+    if part.output_parts:
         return await _offload_output_parts(part, handler)
-    if isinstance(part, ToolPart | ToolResultPart) and await handler.exceeds_threshold(_output_text(part)):
-        return await _offload_output(part, handler)
-    return part
+    return await _offload_output(part, handler) if await handler.exceeds_threshold(_output_text(part)) else part
 
 
 async def _offload_file(part: FilePart, handler: LargeFileHandler) -> FilePart | FileRefPart:
@@ -101,7 +110,7 @@ async def _read_file(path: str, name: str, handler: LargeFileHandler) -> FilePar
     return FilePart(name=name, text=result.inline_content)
 
 
-async def _offload_output(part: ToolPart | ToolResultPart, handler: LargeFileHandler) -> MessagePart:
+async def _offload_output(part: ToolOutputPart, handler: LargeFileHandler) -> ToolOutputPart:
     """Store the output of a call or result, and replace it with a reference."""
     content = _output_text(part).encode("utf-8", "surrogatepass")
     reference = await handler.store_content(content, f"output of {part.tool_name or 'a tool'}", "")
@@ -110,7 +119,7 @@ async def _offload_output(part: ToolPart | ToolResultPart, handler: LargeFileHan
     return part.model_copy(update={"error_message" if is_error else "output": replacement, "output_file": reference})
 
 
-async def _offload_output_parts(part: ToolPart | ToolResultPart, handler: LargeFileHandler) -> MessagePart:
+async def _offload_output_parts(part: ToolOutputPart, handler: LargeFileHandler) -> ToolOutputPart:
     """Read and offload the files and long texts of an output."""
     parts = tuple([await _offload_output_part(output, part.tool_name, handler) for output in part.output_parts])
     is_error = isinstance(part, ToolPart) and part.error_message is not None

@@ -63,7 +63,9 @@ class LLMReply:
 
 @runtime_checkable
 class LLM(Protocol):
-    """A client for language models."""
+    """A client for language models.
+
+    A client may also have an async method `prepare()`; see `prepare_client`."""
 
     async def complete(self, request: LLMRequest) -> LLMReply:
         """Call the model and return the whole answer."""
@@ -72,6 +74,15 @@ class LLM(Protocol):
     def stream(self, request: LLMRequest) -> AsyncIterator[Delta | LLMReply]:
         """Call the model; yield pieces as they arrive, then the whole answer as the last item."""
         ...
+
+
+async def prepare_client(llm: LLM) -> None:
+    """Let a client do slow work that no time limit of a call should include, such as importing its library.
+
+    Calls the client's `prepare()` if it has one. Do it before the clock of a time limit starts."""
+    prepare = getattr(llm, "prepare", None)
+    if callable(prepare):
+        await prepare()
 
 
 @asynccontextmanager

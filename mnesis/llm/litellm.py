@@ -36,6 +36,10 @@ class LiteLLM:
     def __init__(self, model: str | None = None) -> None:
         self.model = model
 
+    async def prepare(self) -> None:
+        """Import litellm, which takes seconds: in a thread, so that the event loop stays free."""
+        await _load_litellm()
+
     async def complete(self, request: LLMRequest) -> LLMReply:
         """Call the model and return the whole answer.
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
 from mnesis.errors import ConfigurationError, LLMError, LLMResponseError
-from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest, closing_stream
+from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest, closing_stream, prepare_client
 from mnesis.llm.function import CallableLLM
 from mnesis.llm.litellm import LiteLLM
 from mnesis.llm.mock import MockLLM
@@ -33,6 +33,10 @@ class SwitchedLLM:
 
     def __init__(self, inner: LLM) -> None:
         self.inner = inner
+
+    async def prepare(self) -> None:
+        """Prepare the active client for its first call."""
+        await prepare_client(self._active_client())
 
     async def complete(self, request: LLMRequest) -> LLMReply:
         """Return the whole answer of the active client."""

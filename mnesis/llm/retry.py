@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import threading
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mnesis.config import RetryConfig
@@ -20,18 +23,63 @@ OnRetry = Callable[[int, LLMError, float], None]
 """Called before each wait with the number of the failed attempt (from 1), its error, and the wait in seconds."""
 
 
+class Backoff:
+    """The waits of model calls before their retries. `end()` ends them, from any thread, and there are no further retries."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._is_ended = False
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether `end()` was called."""
+        return self._is_ended
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait. Returns whether the call may be tried again: False if the waits were ended."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._is_ended:
+                return False
+            self._waiters.add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=seconds)
+        finally:
+            with self._lock:
+                self._waiters.discard(waiter)
+            waiter.cancel()
+        return not self._is_ended
+
+    def end(self) -> None:
+        """End all waits, now and in the future."""
+        with self._lock:
+            self._is_ended = True
+            for waiter in self._waiters:
+                with suppress(RuntimeError):  # its loop was closed, so nothing waits
+                    waiter.get_loop().call_soon_threadsafe(waiter.cancel)
+
+
 async def complete_with_retry(
-    llm: LLM, request: LLMRequest, retry: RetryConfig, on_retry: OnRetry | None = None
+    llm: LLM,
+    request: LLMRequest,
+    retry: RetryConfig,
+    on_retry: OnRetry | None = None,
+    backoff: Backoff | None = None,
 ) -> LLMReply:
-    """Call `llm.complete(request)` with retries. Raises the error of the last attempt."""
-    async for attempt in _attempts(retry, on_retry):
+    """Call `llm.complete(request)` with retries. Raises the error of the last attempt, also if `backoff` ends the wait."""
+    async for attempt in _attempts(retry, on_retry, backoff):
         with attempt:
             return await llm.complete(request)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 async def stream_with_retry(
-    llm: LLM, request: LLMRequest, retry: RetryConfig, on_retry: OnRetry | None = None
+    llm: LLM,
+    request: LLMRequest,
+    retry: RetryConfig,
+    on_retry: OnRetry | None = None,
+    backoff: Backoff | None = None,
 ) -> AsyncGenerator[Delta | LLMReply, None]:
     """Call `llm.stream(request)`, with retries until the first piece has arrived.
 
@@ -39,7 +87,7 @@ async def stream_with_retry(
 
     Raises the error of the last attempt, or `LLMResponseError` if the stream ends without a reply.
     """
-    async for attempt in _attempts(retry, on_retry):
+    async for attempt in _attempts(retry, on_retry, backoff):
         with attempt:
             pieces = llm.stream(request)
             item = await anext(pieces, None)
@@ -73,18 +121,29 @@ def retry_delay(retry: RetryConfig, attempt: int, error: BaseException) -> float
     return max(delay, requested_seconds)
 
 
-def _attempts(retry: RetryConfig, on_retry: OnRetry | None) -> tenacity.AsyncRetrying:
+def _attempts(retry: RetryConfig, on_retry: OnRetry | None, backoff: Backoff | None) -> tenacity.AsyncRetrying:
     import tenacity
 
+    backoff = backoff or Backoff()
     delay = 0.0
+    last_error: BaseException | None = None
 
     def should_retry(state: tenacity.RetryCallState) -> bool:
-        nonlocal delay
+        nonlocal delay, last_error
         error = state.outcome.exception() if state.outcome is not None and state.outcome.failed else None
         next_delay = retry_delay(retry, state.attempt_number, error) if error is not None else None
+        if backoff.is_ended:
+            next_delay = None
+        last_error = error
         delay = next_delay or 0.0
         if next_delay is not None and on_retry is not None and isinstance(error, LLMError):
             on_retry(state.attempt_number, error, delay)
         return next_delay is not None
 
-    return tenacity.AsyncRetrying(retry=should_retry, wait=lambda _: delay, stop=tenacity.stop_never, reraise=True)
+    async def sleep(seconds: float) -> None:
+        if not await backoff.wait(seconds) and last_error is not None:
+            raise last_error
+
+    return tenacity.AsyncRetrying(
+        sleep=sleep, retry=should_retry, wait=lambda _: delay, stop=tenacity.stop_never, reraise=True
+    )

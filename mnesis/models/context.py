@@ -151,7 +151,9 @@ class Window(Displayable):
 
     `messages` contain summaries as messages with `is_summary`, markers for pruned outputs, and synthetic results for calls
     without a result. `tokens` counts them and the system prompt. `omitted` is the number of messages that a marker replaces
-    to save space; it is 0 unless the context exceeds its budget. `budget` holds the session's limits, if known.
+    to save space; it is 0 unless the context exceeds its budget. `hides_content` says whether the window leaves out any
+    message or output of the log, and `file_ids` which stored files its messages and summaries refer to. `budget` holds the
+    session's limits, if known.
     """
 
     messages: tuple[Message, ...]
@@ -160,6 +162,8 @@ class Window(Displayable):
     tokens: int
     budget_tokens: int
     omitted: int = 0
+    hides_content: bool = False
+    file_ids: tuple[str, ...] = ()
     budget: Budget | None = field(default=None, compare=False, repr=False)
 
     @property

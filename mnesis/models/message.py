@@ -172,6 +172,7 @@ class FinishReason(StrEnum):
     TOOL_CALLS = "tool_calls"
     ERROR = "error"
     MAX_TOOL_ROUNDS = "max_tool_rounds"
+    DOOM_LOOP = "doom_loop"
 
 
 class Message(_Value):

@@ -8,7 +8,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from mnesis.display.displayable import Displayable
 from mnesis.display.panel import Panel, Table
-from mnesis.models.message import FinishReason, Message, ToolPart
+from mnesis.models.message import FinishReason, Message, ToolPart, ToolResultPart
 from mnesis.models.summary import Summary
 from mnesis.models.tables import message_table, summary_table
 from mnesis.models.usage import TokenUsage
@@ -52,6 +52,7 @@ class CompactionResult(_Result, Displayable):
     pruned_tool_outputs: int = 0
     pruned_tokens: int = 0
     trigger: Literal["soft", "hard", "manual", "overflow", "resume"] = "manual"
+    """Why it ran. "resume" occurs only in databases of development versions, which compacted when a session was opened."""
     attempts: tuple[CompactionAttempt, ...] = ()
     usage: TokenUsage = TokenUsage()
     cost: float = 0.0
@@ -138,11 +139,56 @@ class TextDelta(_Result):
     text: str
 
 
+class ReasoningDelta(_Result):
+    """A piece of the model's reasoning, as the provider sent it."""
+
+    type: Literal["reasoning_delta"] = "reasoning_delta"
+    text: str
+
+
+class ToolCallStart(_Result):
+    """The session starts to run a tool call of the model."""
+
+    type: Literal["tool_call_start"] = "tool_call_start"
+    call: ToolPart
+
+    @property
+    def tool_name(self) -> str:
+        """The name of the tool."""
+        return self.call.tool_name
+
+    @property
+    def tool_call_id(self) -> str:
+        """The id of the call, which its `ToolCallEnd` has too."""
+        return self.call.tool_call_id
+
+
+class ToolCallEnd(_Result):
+    """A tool call has finished, and its result is stored. `result.is_error` says whether it failed."""
+
+    type: Literal["tool_call_end"] = "tool_call_end"
+    result: ToolResultPart
+
+    @property
+    def tool_name(self) -> str:
+        """The name of the tool."""
+        return self.result.tool_name
+
+    @property
+    def tool_call_id(self) -> str:
+        """The id of the call."""
+        return self.result.tool_call_id
+
+
 class TurnComplete(_Result):
     """The last event of a stream: the result of the stored turn."""
 
     type: Literal["turn_complete"] = "turn_complete"
     result: TurnResult
+
+
+StreamEvent = TextDelta | ReasoningDelta | ToolCallStart | ToolCallEnd | TurnComplete
+"""What `stream()` yields. Each has a `type`."""
 
 
 class Expansion(_Result, Displayable):

@@ -112,6 +112,7 @@ async def has_final_failure(session: MnesisSession, agent: Agent, prompt: str) -
 async def _run_to_end(session: MnesisSession, progress: AgentProgress, prompt: str) -> AgentEnd:
     """Run turns until the work ends. Raises an `LLMError` that every other agent would meet too."""
     agent = progress.agent
+    await session.prepare()
     try:
         async with asyncio.timeout(agent.timeout_seconds) as time_limit:
             step = await _replay_log(session, progress, prompt)

@@ -16,7 +16,7 @@ from mnesis.config import MnesisConfig, OperatorConfig, RetryConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError, LLMError, LLMTimeoutError
 from mnesis.events.bus import EventBus
-from mnesis.llm.base import LLM, LLMReply, LLMRequest
+from mnesis.llm.base import LLM, LLMReply, LLMRequest, prepare_client
 from mnesis.llm.resolve import is_mock_enabled, resolve
 from mnesis.llm.retry import retry_delay
 from mnesis.models.map import MapBatch, MapResult
@@ -215,6 +215,7 @@ class _ModelCall:
             purpose="map",
             response_schema=self.schema.json_schema,
         )
+        await prepare_client(self.llm)
         try:
             async with asyncio.timeout(self.timeout_seconds) as time_limit:
                 reply = await self.llm.complete(request)

@@ -41,13 +41,13 @@ class Compactor:
     core: SessionCore
     _has_model: bool = field(default=True, init=False)
 
-    async def start_if_due(self, trigger: Trigger = "soft") -> bool:
+    async def start_if_due(self) -> bool:
         """Start a background sweep if one is due and worthwhile. Returns whether one was started. Called after each turn."""
         core = self.core
         due = urgency(core.record.context_tokens, core.budget)
         if due == "none" or not core.config.compaction.auto or core.shared.is_compacting:
             return False
-        reason: Trigger = "hard" if due == "hard" else trigger
+        reason: Trigger = "hard" if due == "hard" else "soft"
         context = await core.store.active_context(core.session_id)
         if not plan_sweep(context, core.budget, core.config.compaction, core.count_tokens, reason):
             return False
@@ -88,8 +88,8 @@ class Compactor:
         core, shared = self.core, self.core.shared
         async with shared.compaction_lock:
             if recheck_reserved_tokens is not None:
-                shared.record = await core.store.session(core.session_id)
-                if urgency(shared.record.context_tokens + recheck_reserved_tokens, core.budget) != "hard":
+                shared.advance(await core.store.session(core.session_id))
+                if urgency(core.record.context_tokens + recheck_reserved_tokens, core.budget) != "hard":
                     return None
             return await self._run_sweep(trigger, keep_tokens)
 
@@ -119,7 +119,7 @@ class Compactor:
             core.bus.publish(MnesisEvent.COMPACTION_FAILED, payload)
             raise
         self._handle_missing_model(summarizer)
-        core.shared.record = outcome.session
+        core.shared.advance(outcome.session)
         if outcome.change is not None:
             core.shared.unreported_compaction = outcome.result
             self._publish_completed(outcome.result, *outcome.change)
@@ -181,6 +181,7 @@ class Compactor:
             options=dict(options),
             instructions=config.compaction_prompt,
             on_retry=core.publish_retry,
+            backoff=core.backoff,
         )
 
     def _handle_missing_model(self, summarizer: Summarizer | None) -> None:

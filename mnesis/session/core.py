@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -29,10 +29,10 @@ from mnesis.files.handler import LargeFileHandler
 from mnesis.files.offload import may_need_offload, offload_large_parts
 from mnesis.llm.base import LLM
 from mnesis.llm.no_model import NoModel
+from mnesis.llm.retry import Backoff
 from mnesis.models.context import ActiveContext, Budget, Window
 from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.session import SessionRecord, UsageReport
-from mnesis.models.summary import Summary
 from mnesis.recall.automatic import build_recall_block, insert_before, pending_user_message
 from mnesis.recall.stored_files import inherits_files
 from mnesis.store.base import Append, AppendResult, Store
@@ -40,16 +40,15 @@ from mnesis.tokens.estimator import TokenCounter, parts_tokens
 from mnesis.tokens.model_info import ModelInfo
 
 T = TypeVar("T")
+MAX_RECALL_BLOCKS = 16
+"""Results of automatic recall to remember. A turn needs one; readers with other queries must not displace it."""
 MAX_CHARS_COUNTED_ON_LOOP = 100_000
 """Longer text is counted in a thread, because counting it would block the event loop noticeably."""
 
 
 @dataclass
 class SessionCore:
-    """An open session: its id, configuration, model, budget and client, and the operations of a turn.
-
-    `has_file_references` says whether the context of the newest window, or a parent session, refers to stored files.
-    `has_inherited_files` says whether a parent does; once true, it is not checked again."""
+    """An open session: its id, configuration, model, budget and client, and the operations of a turn."""
 
     engine: Engine
     session_id: str
@@ -60,8 +59,9 @@ class SessionCore:
     llm: LLM
     shared: SessionState
     bus: EventBus
-    has_file_references: bool = False
-    has_inherited_files: bool = False
+    backoff: Backoff = field(default_factory=Backoff)
+    """The waits of this object's model calls before retries. `close()` ends them."""
+    _has_inherited_files: bool = field(default=False, init=False)
 
     @cached_property
     def files(self) -> LargeFileHandler:
@@ -109,7 +109,7 @@ class SessionCore:
             # The write may have started. Appending again is idempotent, and publishes what was committed.
             self.engine.spawn(self._append_again(append))
             raise
-        self.shared.record = stored.session
+        self.shared.advance(stored.session)
         if stored.is_new:
             self._publish_stored(stored)
         return stored
@@ -138,12 +138,12 @@ class SessionCore:
 
     async def _append_again(self, append: Append) -> None:
         stored = await self.store.append(self.session_id, append)
-        self.shared.record = stored.session
+        self.shared.advance(stored.session)
         self._publish_stored(stored)
 
     async def _revise(self, hide: Sequence[tuple[int, int]], append: Append, last_seq: int) -> AppendResult:
         stored = await self.store.revise(self.session_id, hide, append, last_seq=last_seq)
-        self.shared.record = stored.session
+        self.shared.advance(stored.session)
         self._publish_stored(stored)
         return stored
 
@@ -180,7 +180,7 @@ class SessionCore:
         The budget is divided by the calibration: how much more the provider counts than the estimator. `message` is the
         next user message, if it is not stored yet; automatic recall searches for it."""
         context = await self.store.active_context(self.session_id)
-        self.shared.record = context.session
+        self.shared.advance(context.session)
         available_tokens = int((budget_tokens or self.budget.usable_tokens) / context.session.calibration)
         window = assemble(
             context,
@@ -190,11 +190,6 @@ class SessionCore:
             reserved_tokens=reserved_tokens,
         )
         window = replace(window, budget=self.budget)
-        self.shared.has_hidden_content = bool(context.covers or context.prunes or window.omitted)
-        self.has_inherited_files = self.has_inherited_files or await inherits_files(
-            self.store, context.session.parent_id
-        )
-        self.has_file_references = self.has_inherited_files or _has_file_references(context)
         return await self._with_recall(context, window, message) if self.config.recall.enabled else window
 
     async def _with_recall(self, context: ActiveContext, window: Window, query: str | None) -> Window:
@@ -205,13 +200,22 @@ class SessionCore:
                 return window
             query = newest.text_content()
         key = (query, newest.id if newest else None, context.covers)
-        if self.shared.recall_cache[0] != key:
+        blocks = self.shared.recall_blocks
+        if key not in blocks:
             block = await build_recall_block(self.store, context, window, query, self.config.recall, self.count_tokens)
-            self.shared.recall_cache = (key, block)
-        block = self.shared.recall_cache[1]
+            blocks[key] = block
+            if len(blocks) > MAX_RECALL_BLOCKS:
+                del blocks[next(iter(blocks))]
+        block = blocks[key]
         if block is None or window.tokens + block.token_count > window.budget_tokens:
             return window
         return insert_before(window, block, newest)
+
+    async def inherits_files(self) -> bool:
+        """Return whether a parent of the session refers to stored files, which the session may read too."""
+        # The log only grows, so a reference that was found stays. Sub-agents ask at every request.
+        self._has_inherited_files = self._has_inherited_files or await inherits_files(self.store, self.record.parent_id)
+        return self._has_inherited_files
 
     def publish_retry(self, attempt: int, error: LLMError, delay_seconds: float) -> None:
         """Publish that a model call is about to be retried."""
@@ -224,10 +228,6 @@ class SessionCore:
             delay_seconds,
         )
         self.bus.publish(MnesisEvent.LLM_RETRY, payload)
-
-
-def _has_file_references(context: ActiveContext) -> bool:
-    return any(item.file_ids if isinstance(item, Summary) else item.file_refs for item in context.items)
 
 
 def _provider_id(model: str | None) -> str:

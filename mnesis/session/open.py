@@ -202,7 +202,7 @@ async def _apply_settings(engine: Engine, record: SessionRecord, settings: _Reso
 
 def _make_core(engine: Engine, record: SessionRecord, settings: _ResolvedSettings) -> SessionCore:
     shared = engine.session_state(record.id)
-    shared.record = record
+    shared.advance(record)
     return SessionCore(
         engine=engine,
         session_id=record.id,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mnesis.concurrency import RunOnce
 from mnesis.config import MnesisConfig
@@ -23,12 +23,13 @@ from mnesis.events.payloads import SessionClosedPayload, SessionCreatedPayload
 from mnesis.formats.anthropic import anthropic_messages
 from mnesis.formats.openai import chat_messages
 from mnesis.formats.parse import Content, build_messages, new_message, parse_content, user_messages
+from mnesis.llm.base import prepare_client
 from mnesis.models.context import Budget, Window
-from mnesis.models.message import FilePart, Message, MessagePart, TextPart
+from mnesis.models.message import FilePart, Message
 from mnesis.models.results import (
     CompactionResult,
     RecordResult,
-    TextDelta,
+    StreamEvent,
     TurnComplete,
     TurnResult,
 )
@@ -38,12 +39,16 @@ from mnesis.session.compactor import Compactor
 from mnesis.session.doom_loop import detect_doom_loop
 from mnesis.session.open import OpenedSession, OpenRequest, load_existing, open_or_create
 from mnesis.session.reader import SessionReader
-from mnesis.session.turn import OnPart, Turn, refuse_reentrant_call
+from mnesis.session.reentrancy import refuse_reentrant_call
+from mnesis.session.tool_runner import wait_for_late_results
+from mnesis.session.turn import OnDoomLoop, OnPart, Turn, TurnOptions
 from mnesis.tools.toolset import Toolset
 from mnesis.validation import check_integer
 
 HANDLER_GRACE_SECONDS = 10.0
 """How long `close()` waits for event handlers before it cancels them."""
+TOOL_GRACE_SECONDS = 10.0
+"""How long `close()` waits for tools that run on in threads after their turn was cancelled, so that their results are stored."""
 MAX_PINNED_FRACTION = 0.25
 """Of the soft threshold, so that messages that cannot be folded never keep the context above it."""
 
@@ -142,7 +147,7 @@ class MnesisSession(SessionReader, Displayable):
         session = cls(opened)
         if opened.is_new:
             session._publish_created()
-        return await session._resume_compaction()
+        return session
 
     @classmethod
     async def load(
@@ -158,11 +163,12 @@ class MnesisSession(SessionReader, Displayable):
     ) -> MnesisSession:
         """Open an existing session with its history, context, system prompt and model.
 
-        `model` replaces the stored model; None keeps it. `budget` is as in `create()`. A compaction that a crash interrupted is resumed. Raises
+        `model` replaces the stored model; None keeps it. `budget` is as in `create()`. No model is called: a compaction that a
+        crash interrupted is made up for by the next turn, and an interrupted turn by `retry()`. Raises
         `SessionNotFoundError`, which names the id and the database; creates no database.
         """
         opened = await load_existing(OpenRequest(config, db_path, engine, llm, budget), session_id, model)
-        return await cls(opened)._resume_compaction()
+        return cls(opened)
 
     async def send(
         self,
@@ -172,6 +178,7 @@ class MnesisSession(SessionReader, Displayable):
         on_part: OnPart | None = None,
         system_prompt: str | None = None,
         llm_options: Mapping[str, Any] | None = None,
+        on_doom_loop: OnDoomLoop | None = None,
     ) -> TurnResult:
         """Send a message, store it and the model's reply, and return the reply.
 
@@ -181,20 +188,20 @@ class MnesisSession(SessionReader, Displayable):
 
         `tools` may contain functions and `ToolSpec`s, which the session runs concurrently, for at most `max_tool_rounds`
         rounds. It may also contain provider dicts: their calls are returned as `result.tool_calls`, and the next `send()`
-        answers them. `on_part` is called with each part as it arrives. `system_prompt` and `llm_options` (temperature, …)
-        apply to this turn only.
+        answers them. The result of each tool is stored as soon as the tool finishes. `on_part` is called with each part of a
+        reply as it arrives. `system_prompt` and `llm_options` (temperature, …) apply to this turn only. `on_doom_loop` says
+        what happens if the model repeats a call again and again; None means `SessionConfig.on_doom_loop`.
 
         Raises `InvalidMessageError`, `ToolDefinitionError` or `FileError` before anything is stored. Raises an `LLMError` if
-        the model does not reply; the message is kept, and the next `send()` continues from it.
+        the model does not reply. The message and all results of tools are kept: `retry()` continues the turn.
 
         ```python
         result = await session.send("What is the weather in Oslo?", tools=[get_weather])
         ```
         """
-        messages, toolset = self._validate_and_parse(message, tools, system_prompt, on_part)
-        messages = await self._offload_files(messages)
-        turn = Turn(self._core, self._compactor, messages, toolset, system_prompt, dict(llm_options or {}), on_part)
-        return await self._run_turn(turn)
+        options = self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_part=on_part)
+        messages = await self._offload_files(_parse_message(message))
+        return await self._run_turn(options, messages)
 
     async def stream(
         self,
@@ -203,29 +210,74 @@ class MnesisSession(SessionReader, Displayable):
         tools: Iterable[Any] | None = None,
         system_prompt: str | None = None,
         llm_options: Mapping[str, Any] | None = None,
-    ) -> AsyncIterator[TextDelta | TurnComplete]:
-        """Send a message like `send()`, and yield each `TextDelta` as it arrives, then one `TurnComplete`.
+        on_doom_loop: OnDoomLoop | None = None,
+    ) -> AsyncIterator[StreamEvent]:
+        """Send a message like `send()`, and yield what happens, then one `TurnComplete`.
+
+        Yields a `TextDelta` or a `ReasoningDelta` for each piece of a reply as it arrives, and a `ToolCallStart` and a
+        `ToolCallEnd` for each tool that the session runs; the result in a `ToolCallEnd` is stored. Each event has a `type`;
+        ignore the types that you do not use.
 
         Abandoning the stream (break, exception, cancellation) does not abort the turn. The turn completes in the background
         and is stored; `close()` waits for it. Raises the same errors as `send()`. Retries happen only before the first delta.
         """
-        messages, toolset = self._validate_and_parse(message, tools, system_prompt)
-        messages = await self._offload_files(messages)
-        deltas: asyncio.Queue[TextDelta | None] = asyncio.Queue()
+        events: asyncio.Queue[StreamEvent | None] = asyncio.Queue()
+        options = self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_event=events.put_nowait)
+        messages = await self._offload_files(_parse_message(message))
+        async for event in self._stream_turn(self._run_turn(options, messages), events):
+            yield event
 
-        def enqueue(part: MessagePart) -> None:
-            if isinstance(part, TextPart) and part.text:
-                deltas.put_nowait(TextDelta(text=part.text))
+    async def retry(
+        self,
+        *,
+        tools: Iterable[Any] | None = None,
+        on_part: OnPart | None = None,
+        system_prompt: str | None = None,
+        llm_options: Mapping[str, Any] | None = None,
+        on_doom_loop: OnDoomLoop | None = None,
+    ) -> TurnResult:
+        """Continue a turn that failed, was cancelled or was cut off by a crash, and return the reply.
 
-        turn = Turn(self._core, self._compactor, messages, toolset, system_prompt, dict(llm_options or {}), enqueue)
-        task = self._core.engine.spawn(self._run_turn(turn))
-        self._stream_tasks.add(task)
-        task.add_done_callback(self._stream_tasks.discard)
-        task.add_done_callback(lambda _: deltas.put_nowait(None))
-        task.add_done_callback(_consume_exception)
-        while (delta := await deltas.get()) is not None:
-            yield delta
-        yield TurnComplete(result=await asyncio.shield(task))
+        Nothing is sent or paid for twice: the user's message and the results of tools that finished are in the log. Calls
+        without a result are run with `tools`, then the model is called. A call whose tool had started before a crash may run
+        a second time, because nobody knows whether it finished. Works in another process, after `load()`. A tool that still
+        runs in a thread after a cancellation is waited for. `tokens` and `cost` of the result cover this call only. The
+        arguments are those of `send()`.
+
+        Raises `NothingToRetryError` if the newest turn is complete, or if it waits for results of calls that `tools` cannot
+        run. Raises the same errors as `send()`; then the turn can be retried again.
+
+        ```python
+        try:
+            result = await session.send("Book the 21:10 to Lisbon.", tools=[book])
+        except LLMError:
+            result = await session.retry(tools=[book])
+        ```
+        """
+        options = self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_part=on_part)
+        return await self._run_turn(options)
+
+    async def stream_retry(
+        self,
+        *,
+        tools: Iterable[Any] | None = None,
+        system_prompt: str | None = None,
+        llm_options: Mapping[str, Any] | None = None,
+        on_doom_loop: OnDoomLoop | None = None,
+    ) -> AsyncIterator[StreamEvent]:
+        """Continue a turn like `retry()`, and yield what happens like `stream()`. Raises the errors of `retry()`."""
+        events: asyncio.Queue[StreamEvent | None] = asyncio.Queue()
+        options = self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_event=events.put_nowait)
+        async for event in self._stream_turn(self._run_turn(options), events):
+            yield event
+
+    async def prepare(self) -> None:
+        """Import what model calls need, in a thread, so that the first `send()` does not take seconds longer than others.
+
+        Call it before you start the clock of a time limit of your own. Calls no model.
+        """
+        self._check_open()
+        await prepare_client(self._core.llm)
 
     async def record(
         self,
@@ -389,7 +441,7 @@ class MnesisSession(SessionReader, Displayable):
         self._check_open()
         refuse_reentrant_call(self.id)
         async with self._core.shared.turn_lock:
-            self._core.shared.record = await self._core.store.hide(self.id, first_seq, last_seq)
+            self._core.shared.advance(await self._core.store.hide(self.id, first_seq, last_seq))
             self._core.publish_updated()
 
     async def revise(
@@ -483,6 +535,9 @@ class MnesisSession(SessionReader, Displayable):
     async def close(self) -> None:
         """Wait for running turns and compactions, then release the database. Does nothing if already closed.
 
+        A model call that waits for its next attempt is not waited for: its turn raises the error of the last attempt, and can
+        be retried later.
+
         Cancelling `close()` does not stop it. Calling it again waits for the same shutdown. In an event handler it returns at
         once, and the session closes after the handler.
         """
@@ -494,6 +549,7 @@ class MnesisSession(SessionReader, Displayable):
         await self._shutdown.wait()
 
     async def _close(self) -> None:
+        self._core.backoff.end()
         # Running handlers may still read the session, so it is marked as closed after them.
         await self._core.bus.drain(HANDLER_GRACE_SECONDS)
         self._closed = True
@@ -502,6 +558,7 @@ class MnesisSession(SessionReader, Displayable):
         await asyncio.gather(*tasks, return_exceptions=True)
         async with self._core.shared.turn_lock:
             pass
+        await wait_for_late_results(self._core.shared, TOOL_GRACE_SECONDS)
         await self._wait_for_background_compaction()
         self._core.bus.publish(MnesisEvent.SESSION_CLOSED, SessionClosedPayload(self.id))
         await self._core.bus.drain(HANDLER_GRACE_SECONDS)
@@ -547,18 +604,27 @@ class MnesisSession(SessionReader, Displayable):
         )
         return Panel(f"MnesisSession {self.id}", (self.model, status), facts, (bar,))
 
-    def _validate_and_parse(
-        self, message: Content, tools: Iterable[Any] | None, system_prompt: str | None, on_part: OnPart | None = None
-    ) -> tuple[list[Message], Toolset]:
+    def _turn_options(
+        self,
+        tools: Iterable[Any] | None,
+        system_prompt: str | None,
+        llm_options: Mapping[str, Any] | None,
+        on_doom_loop: OnDoomLoop | None,
+        *,
+        on_part: OnPart | None = None,
+        on_event: Callable[[StreamEvent], None] | None = None,
+    ) -> TurnOptions:
+        """Validate the arguments of a turn. Raises if the session is closed or calls itself."""
         self._check_open()
         refuse_reentrant_call(self.id)
-        if isinstance(message, str) and not message:
-            raise InvalidMessageError("nothing to send: the message is an empty string")
         if system_prompt is not None and not isinstance(system_prompt, str):
             raise InvalidMessageError(f"system_prompt must be a string or None, not {system_prompt!r}")
         if on_part is not None and not callable(on_part):
             raise InvalidMessageError(f"on_part must be callable as on_part(part), not {on_part!r}")
-        return user_messages(message), Toolset(tools)
+        on_doom_loop = self.config.session.on_doom_loop if on_doom_loop is None else on_doom_loop
+        if on_doom_loop not in get_args(OnDoomLoop):
+            raise ConfigurationError(f"on_doom_loop must be 'warn', 'stop' or None, not {on_doom_loop!r}")
+        return TurnOptions(Toolset(tools), system_prompt, dict(llm_options or {}), on_part, on_event, on_doom_loop)
 
     async def _offload_files(self, messages: list[Message]) -> list[Message]:
         """Read the files of the messages, and store what is too large for a message."""
@@ -571,9 +637,24 @@ class MnesisSession(SessionReader, Displayable):
         self._check_open()
         return offloaded
 
-    async def _run_turn(self, turn: Turn) -> TurnResult:
+    async def _run_turn(self, options: TurnOptions, messages: Sequence[Message] | None = None) -> TurnResult:
+        """Run a turn after the one that is running, if any. Without messages, resume the newest turn."""
         async with self._core.shared.turn_lock:
-            return await turn.run()
+            turn = Turn(self._core, self._compactor, options)
+            return await (turn.resume() if messages is None else turn.run(messages))
+
+    async def _stream_turn(
+        self, turn: Coroutine[Any, Any, TurnResult], events: asyncio.Queue[StreamEvent | None]
+    ) -> AsyncIterator[StreamEvent]:
+        """Run a turn in the background, and yield its events as they come, then its result. Raises its error."""
+        task = self._core.engine.spawn(turn)
+        self._stream_tasks.add(task)
+        task.add_done_callback(self._stream_tasks.discard)
+        task.add_done_callback(lambda _: events.put_nowait(None))
+        task.add_done_callback(_consume_exception)
+        while (event := await events.get()) is not None:
+            yield event
+        yield TurnComplete(result=await asyncio.shield(task))
 
     async def _wait_for_background_compaction(self) -> None:
         task = self._core.shared.background_compaction
@@ -585,20 +666,17 @@ class MnesisSession(SessionReader, Displayable):
             async with self._core.shared.compaction_lock:
                 pass
 
-    async def _resume_compaction(self) -> MnesisSession:
-        """Resume a compaction that a crash interrupted. Closes the session if that fails."""
-        try:
-            await self._compactor.start_if_due("resume")
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
     def _created_payload(self) -> SessionCreatedPayload:
         return SessionCreatedPayload(self.id, self.model, self.parent_id)
 
     def _publish_created(self) -> None:
         self._core.bus.publish(MnesisEvent.SESSION_CREATED, self._created_payload())
+
+
+def _parse_message(content: Content) -> list[Message]:
+    if isinstance(content, str) and not content:
+        raise InvalidMessageError("nothing to send: the message is an empty string")
+    return user_messages(content)
 
 
 def _reject_unread_files(message: Message) -> None:

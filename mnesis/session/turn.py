@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from mnesis.errors import (
     ContextIrreducibleError,
@@ -18,9 +16,8 @@ from mnesis.errors import (
     LLMBadRequestError,
     LLMError,
     LLMResponseError,
-    MnesisError,
+    NothingToRetryError,
 )
-from mnesis.files.offload import offload_results
 from mnesis.formats.openai import chat_messages
 from mnesis.formats.parse import new_message
 from mnesis.ids import now_ms
@@ -29,7 +26,7 @@ from mnesis.llm.redact import redact
 from mnesis.llm.retry import complete_with_retry, stream_with_retry
 from mnesis.models.context import Window
 from mnesis.models.message import FinishReason, Message, MessagePart, ReasoningPart, TextPart, ToolPart
-from mnesis.models.results import CompactionResult, TurnResult
+from mnesis.models.results import CompactionResult, ReasoningDelta, StreamEvent, TextDelta, TurnResult
 from mnesis.models.session import Interruption, UsageReport
 from mnesis.models.tool import ToolSpec
 from mnesis.models.usage import TokenUsage
@@ -37,6 +34,9 @@ from mnesis.recall.grants import Grant
 from mnesis.session.compactor import Compactor
 from mnesis.session.core import SessionCore
 from mnesis.session.doom_loop import detect_doom_loop
+from mnesis.session.reentrancy import user_code
+from mnesis.session.resume import find_resume_point
+from mnesis.session.tool_runner import ToolRunner, wait_for_late_results
 from mnesis.tools.files import file_tools
 from mnesis.tools.recall import recall_tools
 from mnesis.tools.toolset import Toolset
@@ -46,84 +46,119 @@ logger = logging.getLogger(__name__)
 OnPart = Callable[[MessagePart], Awaitable[None] | None]
 """A function that receives each part as it arrives: chunks of text and reasoning, then the tool calls."""
 
+OnDoomLoop = Literal["warn", "stop"]
+"""What happens in a doom loop: the turn continues, or it ends before the repeated call runs."""
+
+DOOM_LOOP_REFUSAL = (
+    "This call was not run: the same call was made several times in a row, so the turn was stopped. Try something else."
+)
+"""The result of the calls of a reply with which a doom loop stops the turn."""
+
 OVERFLOW_RETRY_FRACTION = 0.7
 """The size of the next request, relative to one that the provider rejected as too long."""
 
 
-@dataclass
-class _UserCodeRun:
-    """A period of a turn in which user code runs. Tasks that the code leaves behind see `is_running` become false."""
+@dataclass(frozen=True, slots=True)
+class TurnOptions:
+    """What a turn runs with. `on_event` receives what `stream()` yields, as it happens, except the end of the turn."""
 
-    session_id: str
-    is_running: bool = True
-
-
-_user_code_runs: contextvars.ContextVar[tuple[_UserCodeRun, ...]] = contextvars.ContextVar(
-    "mnesis_user_code", default=()
-)
-
-
-def refuse_reentrant_call(session_id: str) -> None:
-    """Raise `MnesisError` if the caller is a tool or an `on_part` of a turn of this session: it would wait for itself."""
-    if any(run.is_running and run.session_id == session_id for run in _user_code_runs.get()):
-        raise MnesisError(
-            f"a tool or on_part of session {session_id!r} called the session whose turn is waiting for it;"
-            " use another session there"
-        )
-
-
-@contextmanager
-def _user_code(session_id: str) -> Iterator[None]:
-    run = _UserCodeRun(session_id)
-    token = _user_code_runs.set((*_user_code_runs.get(), run))
-    try:
-        yield
-    finally:
-        run.is_running = False
-        _user_code_runs.reset(token)
-
-
-@dataclass
-class Turn:
-    """One turn. `user_messages` are validated and not yet stored. Call `run()` once."""
-
-    core: SessionCore
-    compactor: Compactor
-    user_messages: Sequence[Message]
     toolset: Toolset
     system_prompt: str | None = None
-    llm_options: dict[str, Any] = field(default_factory=dict)
+    llm_options: Mapping[str, Any] = field(default_factory=dict)
     on_part: OnPart | None = None
-    _usage: TokenUsage = field(default=TokenUsage(), init=False)
-    _cost: float = field(default=0.0, init=False)
-    _is_looping: bool = field(default=False, init=False)
-    _compaction: CompactionResult | None = field(default=None, init=False)
-    _partial_text: str = field(default="", init=False)
-    _offered_tools: set[str] = field(default_factory=set, init=False)
-    _grant: Grant | None = field(default=None, init=False)
+    on_event: Callable[[StreamEvent], None] | None = None
+    on_doom_loop: OnDoomLoop = "warn"
 
-    async def run(self) -> TurnResult:
-        """Store the user messages, then call the model and run tools until no tool call is left. Stores every step."""
-        await self.core.append(self.user_messages)
+    @property
+    def is_streamed(self) -> bool:
+        """Whether anybody receives the pieces of a reply as they arrive."""
+        return self.on_part is not None or self.on_event is not None
+
+
+@dataclass
+class _Progress:
+    """What has happened in a turn so far."""
+
+    usage: TokenUsage = TokenUsage()
+    cost: float = 0.0
+    is_looping: bool = False
+    compaction: CompactionResult | None = None
+    partial_text: str = ""
+    offered_tools: set[str] = field(default_factory=set)
+
+
+class Turn:
+    """One turn. Call `run()` or `resume()` once."""
+
+    def __init__(self, core: SessionCore, compactor: Compactor, options: TurnOptions) -> None:
+        self.core = core
+        self.compactor = compactor
+        self.options = options
+        self._toolset = options.toolset
+        self._progress = _Progress()
+        recall = core.config.recall
+        self._grant = Grant(tokens=recall.tool_tokens, result_tokens=recall.tool_result_tokens)
+
+    async def run(self, user_messages: Sequence[Message]) -> TurnResult:
+        """Store the user messages, then call the model and run tools until no tool call is left. Stores every step.
+
+        `user_messages` are validated and not yet stored."""
+        await self.core.append(user_messages)
+        return await self._continue(user_messages[-1].id)
+
+    async def resume(self) -> TurnResult:
+        """Continue the newest turn from its first unanswered step. Raises `NothingToRetryError`."""
+        await wait_for_late_results(self.core.shared)
+        point = find_resume_point(await self.core.store.active_context(self.core.session_id))
+        if point is None:
+            raise NothingToRetryError(
+                f"the newest turn of session {self.core.session_id!r} is complete, or there is none; send a message instead"
+            )
+        reply, calls = point.reply, point.unanswered_calls
+        if reply is not None and calls:
+            await self._offer_called_tools(calls)
+            runnable = [call for call in calls if self._toolset.can_run(call)]
+            if not runnable:
+                names = ", ".join(sorted({call.tool_name for call in calls}))
+                raise NothingToRetryError(
+                    f"session {self.core.session_id!r} waits for the results of tool calls ({names}); pass the tools as"
+                    " tools=, or send the results with send([ToolResultPart(…)])"
+                )
+            is_last = len(runnable) < len(calls)
+            await self._run_tools(runnable, ends_turn=is_last)
+            if is_last:
+                return await self._finish(reply, point.user_message_id)
+        return await self._continue(point.user_message_id)
+
+    async def _continue(self, user_message_id: str) -> TurnResult:
+        """Call the model and run tools until no tool call is left."""
         rounds = self.core.config.session.max_tool_rounds
         for number in range(1, rounds + 1):
             window, reply = await self._call_model()
-            runnable = [call for call in reply.tool_calls if self.toolset.can_run(call)]
+            runnable = [call for call in reply.tool_calls if self._toolset.can_run(call)]
             message = await self._store_reply(window, reply, ends_turn=not runnable)
+            is_looping = detect_doom_loop(self.core, message.tool_calls)
+            self._progress.is_looping = self._progress.is_looping or is_looping
+            if is_looping and self.options.on_doom_loop == "stop":
+                if runnable:
+                    runner = ToolRunner(self.core, self._toolset, runnable, ends_turn=True)
+                    await runner.refuse(DOOM_LOOP_REFUSAL)
+                return await self._finish(message, user_message_id, FinishReason.DOOM_LOOP)
             if not runnable:
-                return await self._finish(message, reply)
-            await self._run_tools(runnable, ends_turn=len(runnable) < len(reply.tool_calls) or number == rounds)
-            if len(runnable) < len(reply.tool_calls):
-                return await self._finish(message, reply)
-        return await self._finish(message, reply, FinishReason.MAX_TOOL_ROUNDS)
+                return await self._finish(message, user_message_id)
+            has_pending_calls = len(runnable) < len(reply.tool_calls)
+            await self._run_tools(runnable, ends_turn=has_pending_calls or number == rounds)
+            if has_pending_calls:
+                return await self._finish(message, user_message_id)
+        return await self._finish(message, user_message_id, FinishReason.MAX_TOOL_ROUNDS)
 
     async def _call_model(self) -> tuple[Window, LLMReply]:
         """Call the model. If there is no reply, record an interruption and raise the error."""
-        self._partial_text = ""
+        self._progress.partial_text = ""
         try:
             return await self._call_and_recover()
         except LLMError as error:
-            error.partial_text = error.partial_text or self._partial_text
+            error.partial_text = error.partial_text or self._progress.partial_text
             await self._record_interruption(error)
             raise
         except asyncio.CancelledError as error:
@@ -135,62 +170,84 @@ class Turn:
         try:
             return window, await self._complete(window)
         except ContextOverflowError as overflow:
-            if self._partial_text:
+            if self._progress.partial_text:
                 raise
             window = await self._shrink_window(window, reserved, overflow)
-        except LLMBadRequestError:
-            if self._partial_text or not self._disable_recall_tools():
+            return window, await self._complete(window)
+        except LLMBadRequestError as rejection:
+            if self._progress.partial_text or not self._progress.offered_tools:
                 raise
-            window, _ = await self._build_window()
-        return window, await self._complete(window)
+            return await self._complete_without_recall_tools(rejection)
 
-    async def _build_window(self) -> tuple[Window, int]:
+    async def _complete_without_recall_tools(self, rejection: LLMBadRequestError) -> tuple[Window, LLMReply]:
+        """Repeat a rejected request without recall tools: the model may not support tools.
+
+        Only if that succeeds were the tools the cause, and the session no longer offers them. If the request is rejected
+        again, raises the first rejection, which names the cause."""
+        core = self.core
+        logger.info(
+            "session %s: the provider rejected a request with recall tools; retrying without them", core.session_id
+        )
+        self._toolset.withdraw(self._progress.offered_tools)
+        window, _ = await self._build_window(offers_tools=False)
+        try:
+            reply = await self._complete(window)
+        except LLMBadRequestError as error:
+            if isinstance(error, ContextOverflowError):
+                raise
+            raise rejection from error
+        core.shared.recall_tools_rejected = True
+        self._progress.offered_tools.clear()
+        return window, reply
+
+    async def _build_window(self, *, offers_tools: bool = True) -> tuple[Window, int]:
         """Return the window of the next request and the tokens of its tools.
 
-        Only the window shows whether recall tools are useful, so it may have to be assembled twice."""
-        for _ in range(2):
-            self._offer_recall_tools()
+        Only the window shows whether recall tools are useful. If they do not fit next to it, it is assembled again."""
+        offers_tools = offers_tools and self.core.config.recall.tools and not self.core.shared.recall_tools_rejected
+        while True:
             reserved = self._count_tool_tokens()
-            self._compaction = await self.compactor.compact_until_fits(reserved) or self._compaction
-            window = await self.core.window(system_prompt=self.system_prompt, reserved_tokens=reserved)
-            if not self._offer_recall_tools():
-                break
-        return window, reserved
+            await self._compact_until_fits(reserved)
+            window = await self.core.window(system_prompt=self.options.system_prompt, reserved_tokens=reserved)
+            if not offers_tools or not self._offer(await self._useful_tools(window)):
+                return window, reserved
+            reserved, added = self._count_tool_tokens(), self._count_tool_tokens() - reserved
+            is_compacted = await self._compact_until_fits(reserved)
+            if not is_compacted and window.tokens + added <= window.budget_tokens:
+                return replace(window, tokens=window.tokens + added), reserved
 
-    def _offer_recall_tools(self) -> bool:
-        """Offer recall tools if the context omits anything, and file tools if it refers to a file.
+    async def _compact_until_fits(self, reserved: int) -> bool:
+        """Compact if the next request would be over the hard threshold. Returns whether the context changed."""
+        compaction = await self.compactor.compact_until_fits(reserved)
+        self._progress.compaction = compaction or self._progress.compaction
+        return compaction is not None
 
-        Returns whether a tool is new in this turn."""
-        if not self.core.config.recall.tools or self.core.shared.recall_tools_rejected:
-            return False
-        new = [spec for spec in self._recall_tools() if spec.name not in self._offered_tools]
-        for spec in new:
-            self.toolset.offer(spec)
-            self._offered_tools.add(spec.name)
-        return bool(new)
+    async def _useful_tools(self, window: Window) -> list[ToolSpec]:
+        """Return recall tools if the window leaves anything out, and file tools if it refers to a file."""
+        specs = self._recall_tools() if window.hides_content else []
+        return [*specs, *self._file_tools()] if window.file_ids or await self.core.inherits_files() else specs
 
     def _recall_tools(self) -> list[ToolSpec]:
-        core, config = self.core, self.core.config.recall
-        self._grant = self._grant or Grant(tokens=config.tool_tokens, result_tokens=config.tool_result_tokens)
-        specs: list[ToolSpec] = []
-        if core.shared.has_hidden_content:
-            specs += recall_tools(core.store, core.session_id, core.count_tokens, self._grant)
-        if core.has_file_references:
-            specs += file_tools(core.store, core.files.storage, core.session_id, core.count_tokens, self._grant)
-        return specs
+        core = self.core
+        return recall_tools(core.store, core.session_id, core.count_tokens, self._grant)
 
-    def _disable_recall_tools(self) -> bool:
-        """Withdraw the recall tools after the provider rejected a request: the model may not support tools.
+    def _file_tools(self) -> list[ToolSpec]:
+        core = self.core
+        return file_tools(core.store, core.files.storage, core.session_id, core.count_tokens, self._grant)
 
-        Returns False if none were offered."""
-        if not self._offered_tools or self.core.shared.recall_tools_rejected:
-            return False
-        logger.info(
-            "session %s: the provider rejected a request with recall tools; retrying without them", self.core.session_id
-        )
-        self.core.shared.recall_tools_rejected = True
-        self.toolset.withdraw(self._offered_tools)
-        return True
+    async def _offer_called_tools(self, calls: Sequence[ToolPart]) -> None:
+        """Offer the session's own tools that an interrupted reply called."""
+        if self.core.config.recall.tools:
+            names = {call.tool_name for call in calls}
+            self._offer([spec for spec in (*self._recall_tools(), *self._file_tools()) if spec.name in names])
+
+    def _offer(self, specs: Iterable[ToolSpec]) -> bool:
+        """Offer tools for the rest of the turn. Returns whether one is new."""
+        new = [spec for spec in specs if spec.name not in self._progress.offered_tools]
+        for spec in new:
+            self._toolset.offer(spec)
+            self._progress.offered_tools.add(spec.name)
+        return bool(new)
 
     async def _shrink_window(self, window: Window, reserved: int, overflow: ContextOverflowError) -> Window:
         """Run a sweep, then assemble a window clearly smaller than the one that the provider rejected as too long."""
@@ -201,10 +258,10 @@ class Turn:
         if self.core.config.compaction.auto:
             result = await self.compactor.sweep("overflow")
             if result is not None and (result.level_used or result.pruned_tool_outputs):
-                self._compaction = result
+                self._progress.compaction = result
         try:
             return await self.core.window(
-                system_prompt=self.system_prompt,
+                system_prompt=self.options.system_prompt,
                 reserved_tokens=reserved,
                 budget_tokens=int(window.tokens * OVERFLOW_RETRY_FRACTION),
             )
@@ -216,14 +273,14 @@ class Turn:
         request = LLMRequest(
             model=model.model_id,
             messages=chat_messages(window.messages, window.system_prompt),
-            tools=self.toolset.definitions,
+            tools=self._toolset.definitions,
             max_output_tokens=(core.budget.max_output_tokens or model.max_output_tokens) if model.is_known else None,
             timeout_seconds=core.config.session.request_timeout_seconds,
-            options={**core.config.session.llm_options, **self.llm_options},
+            options={**core.config.session.llm_options, **self.options.llm_options},
         )
         retry = core.config.session.retry
-        if self.on_part is None:
-            return await complete_with_retry(core.llm, request, retry, core.publish_retry)
+        if not self.options.is_streamed:
+            return await complete_with_retry(core.llm, request, retry, core.publish_retry, core.backoff)
         reply = await self._stream(request)
         for call in reply.tool_calls:
             await self._emit_part(call)
@@ -231,31 +288,38 @@ class Turn:
 
     async def _stream(self, request: LLMRequest) -> LLMReply:
         core, reply = self.core, None
-        async for delta in stream_with_retry(core.llm, request, core.config.session.retry, core.publish_retry):
+        retry = core.config.session.retry
+        async for delta in stream_with_retry(core.llm, request, retry, core.publish_retry, core.backoff):
             if isinstance(delta, LLMReply):
                 reply = delta
                 continue
             await self._emit_delta(delta)
         if reply is None:
             raise LLMResponseError(
-                "the stream ended without a reply", model=request.model, partial_text=self._partial_text
+                "the stream ended without a reply", model=request.model, partial_text=self._progress.partial_text
             )
         return reply
 
     async def _emit_delta(self, delta: Delta) -> None:
         if delta.reasoning:
+            self._emit(ReasoningDelta(text=delta.reasoning))
             await self._emit_part(ReasoningPart(text=delta.reasoning))
         if delta.text:
-            self._partial_text += delta.text
+            self._progress.partial_text += delta.text
+            self._emit(TextDelta(text=delta.text))
             await self._emit_part(TextPart(text=delta.text))
+
+    def _emit(self, event: StreamEvent) -> None:
+        if self.options.on_event is not None:
+            self.options.on_event(event)
 
     async def _emit_part(self, part: MessagePart) -> None:
         """Pass a part to `on_part`. An exception in it does not affect the turn."""
-        if self.on_part is None:
+        if self.options.on_part is None:
             return
         try:
-            with _user_code(self.core.session_id):
-                outcome = self.on_part(part)
+            with user_code(self.core.session_id):
+                outcome = self.options.on_part(part)
                 if inspect.isawaitable(outcome):
                     await outcome
         except Exception:
@@ -264,7 +328,8 @@ class Turn:
     async def _store_reply(self, window: Window, reply: LLMReply, *, ends_turn: bool) -> Message:
         is_reported = reply.usage is not None and reply.usage.effective_total() > 0
         usage = reply.usage if is_reported and reply.usage is not None else self._estimate_usage(window, reply)
-        self._usage, self._cost = self._usage + usage, self._cost + reply.cost
+        progress = self._progress
+        progress.usage, progress.cost = progress.usage + usage, progress.cost + reply.cost
         message = new_message(
             "assistant",
             reply_parts(reply),
@@ -275,43 +340,37 @@ class Turn:
         )
         report = UsageReport(usage, "request" if is_reported else "estimate", reply.cost, window.tokens)
         stored = await self.core.append([message], report=report, ends_turn=ends_turn)
-        self._is_looping = detect_doom_loop(self.core, message.tool_calls) or self._is_looping
         return stored.messages[0]
 
     def _estimate_usage(self, window: Window, reply: LLMReply) -> TokenUsage:
         return TokenUsage(input=window.tokens, output=self.core.count_tokens(reply.text + reply.reasoning))
 
     async def _run_tools(self, calls: Sequence[ToolPart], *, ends_turn: bool) -> None:
-        with _user_code(self.core.session_id):
-            results = await self.toolset.run(calls, concurrency=self.core.config.session.tool_concurrency)
-        parts: Sequence[MessagePart] = results
-        if self.core.may_need_offload(results):
-            parts = await offload_results(results, self.core.files)
-        await self.core.append([new_message("tool", parts)], ends_turn=ends_turn)
+        await ToolRunner(self.core, self._toolset, calls, ends_turn, self.options.on_event).run()
 
-    async def _finish(self, message: Message, reply: LLMReply, reason: str | None = None) -> TurnResult:
+    async def _finish(self, reply: Message, user_message_id: str, reason: str | None = None) -> TurnResult:
         triggered = await self.compactor.start_if_due()
-        shared = self.core.shared
+        shared, progress = self.core.shared, self._progress
         background, shared.unreported_compaction = shared.unreported_compaction, None
         # A compaction that this turn's request had to wait for belongs to this turn.
         was_awaited = background is not None and background.trigger == "hard"
-        pending = tuple(call for call in message.tool_calls if not self.toolset.can_run(call))
+        pending = tuple(call for call in reply.tool_calls if not call.has_result and not self._toolset.can_run(call))
         return TurnResult(
-            message_id=message.id,
-            text=reply.text,
+            message_id=reply.id,
+            text=reply.text_content(),
             finish_reason=_finish_reason(reason or reply.finish_reason),
-            tokens=self._usage,
-            cost=self._cost,
-            compaction_triggered=triggered or was_awaited or self._compaction is not None,
-            compaction_result=self._compaction or background,
-            doom_loop_detected=self._is_looping,
+            tokens=progress.usage,
+            cost=progress.cost,
+            compaction_triggered=triggered or was_awaited or progress.compaction is not None,
+            compaction_result=progress.compaction or background,
+            doom_loop_detected=progress.is_looping,
             tool_calls=pending,
-            reasoning=reply.reasoning,
-            user_message_id=self.user_messages[-1].id,
+            reasoning="".join(part.text for part in reply.parts if isinstance(part, ReasoningPart)),
+            user_message_id=user_message_id,
         )
 
     def _count_tool_tokens(self) -> int:
-        definitions = self.toolset.definitions
+        definitions = self._toolset.definitions
         return self.core.count_tokens(json.dumps(definitions, default=str)) if definitions else 0
 
     async def _record_interruption(self, error: BaseException) -> None:
@@ -321,7 +380,7 @@ class Turn:
             kind="failed" if is_failure else "cancelled",
             error_type=type(error).__name__,
             error=redact(str(error)),
-            partial_text=getattr(error, "partial_text", "") or self._partial_text,
+            partial_text=getattr(error, "partial_text", "") or self._progress.partial_text,
             created_at=now_ms(),
         )
         await self.core.run_to_completion(self.core.store.record_interruption(self.core.session_id, interruption))

@@ -142,7 +142,8 @@ def _snapshot(session: SessionRecord, messages: Sequence[Message]) -> TurnSnapsh
 
 
 def _next_update_time(session: SessionRecord) -> int:
-    return max(session.updated_at, now_ms())
+    """Return the time of a change. It increases with every change, so it also says which of two records is newer."""
+    return max(session.updated_at + 1, now_ms())
 
 
 def file_ids(message: Message) -> list[str]:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from anyio import CapacityLimiter, create_task_group
-
-from mnesis.concurrency import run_in_daemon_thread
 from mnesis.errors import ToolDefinitionError
-from mnesis.formats.tool_output import parse_tool_output
 from mnesis.formats.tool_schemas import chat_tools
-from mnesis.models.message import ToolPart, ToolResultPart
+from mnesis.models.message import ToolPart
 from mnesis.models.tool import ToolSpec
-from mnesis.tools.schema import is_async, tool_from_function
-
-logger = logging.getLogger(__name__)
+from mnesis.tools.schema import tool_from_function
+from mnesis.tools.tool_run import ToolRun
 
 
 class Toolset:
@@ -61,45 +53,15 @@ class Toolset:
         """
         return call.tool_name in self._runnable or (bool(self._runnable) and call.tool_name not in self._names())
 
-    async def run(self, calls: Iterable[ToolPart], *, concurrency: int) -> list[ToolResultPart]:
-        """Run calls concurrently, at most `concurrency` at once, and return the results in the order of the calls.
-
-        An exception raised by a tool becomes its result and is not raised.
-        """
-        calls = list(calls)
-        results: list[ToolResultPart | None] = [None] * len(calls)
-        limiter = CapacityLimiter(concurrency)
-
-        async def run_into(index: int, call: ToolPart) -> None:
-            async with limiter:
-                results[index] = await self._run_one(call)
-
-        async with create_task_group() as group:
-            for index, call in enumerate(calls):
-                group.start_soon(run_into, index, call)
-        return [result for result in results if result is not None]
-
-    async def _run_one(self, call: ToolPart) -> ToolResultPart:
+    def start(self, call: ToolPart) -> ToolRun:
+        """Return the run of a call. It starts when its result is awaited."""
         spec = self._runnable.get(call.tool_name)
         if spec is None or spec.handler is None:
-            return _error_result(
-                call, f"there is no tool {call.tool_name!r}; the tools are: {', '.join(sorted(self._names()))}"
-            )
+            names = ", ".join(sorted(self._names()))
+            return ToolRun(call, None, f"there is no tool {call.tool_name!r}; the tools are: {names}")
         if call.raw_input is not None:
-            return _error_result(call, f"the arguments are not a JSON object: {call.raw_input[:200]}")
-        try:
-            value = await _call(spec, call.input)
-        except asyncio.CancelledError:
-            # Something inside the tool was cancelled, not the turn: report it to the model like any other failure.
-            if _is_being_cancelled():
-                raise
-            return _error_result(call, "the tool was cancelled")
-        except (Exception, SystemExit) as error:
-            # A tool is user code: report any exception to the model, which may correct its call. Argument parsers raise
-            # SystemExit for a mistake.
-            logger.info("tool %s failed: %s", call.tool_name, error, exc_info=True)
-            return _error_result(call, f"{type(error).__name__}: {error}")
-        return parse_tool_output(value).as_result(call.tool_call_id, call.tool_name)
+            return ToolRun(call, None, f"the arguments are not a JSON object: {call.raw_input[:200]}")
+        return ToolRun(call, spec.handler)
 
     def _names(self) -> list[str]:
         return [definition["function"]["name"] for definition in self.definitions]
@@ -151,22 +113,3 @@ def _parse_tool_object(tool: Any) -> ToolSpec:
         f"{type(tool).__name__} is not a tool; pass a function, a ToolSpec, a provider's tool dict, or an object with name,"
         " parameters and handler"
     )
-
-
-async def _call(spec: ToolSpec, arguments: dict[str, Any]) -> Any:
-    handler = spec.handler
-    if handler is None:
-        raise ToolDefinitionError(f"tool {spec.name!r} has no handler")
-    if is_async(handler):
-        return await handler(**arguments)
-    value = await run_in_daemon_thread(lambda: handler(**arguments))
-    return await value if inspect.isawaitable(value) else value
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _error_result(call: ToolPart, message: str) -> ToolResultPart:
-    return ToolResultPart(tool_call_id=call.tool_call_id, tool_name=call.tool_name, output=message, is_error=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -223,21 +222,6 @@ async def test_the_prefix_of_requests_stays_the_same_between_two_compactions(eng
     for before, after in zip(model.requests, model.requests[1:], strict=False):
         assert list(after.messages[: len(before.messages)]) == list(before.messages)
     check_chat(model.requests[-1].messages)
-
-
-async def test_a_resumed_session_takes_up_the_compaction_that_was_due(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    async with MnesisSession.open(
-        model="openai/test", db_path=path, llm=Model(), config=settings(auto=False), session_id="x"
-    ) as session:
-        await fill(session, session.budget.soft_tokens + 500)
-    model = Model()
-    session = await MnesisSession.load("x", settings(), path, llm=model)
-    await session.engine.wait_for_tasks()
-    (done,) = await session.compactions()
-    assert done.trigger == "resume"
-    assert session.context_tokens < session.budget.soft_tokens
-    await session.close()
 
 
 async def test_a_smaller_model_compacts_before_its_first_request(engine: Engine) -> None:

@@ -232,14 +232,19 @@ async def test_context_lifetime_and_history_survive_loading(db: Path) -> None:
         assert await loaded.compactions() == results
 
 
-async def test_a_compaction_that_was_due_is_taken_up_when_the_session_is_loaded(db: Path) -> None:
+async def test_loading_calls_no_model_and_the_next_turn_compacts(db: Path) -> None:
     async with opened(db, auto=False) as session:
         await fill(session, session.budget.soft_tokens)
-    async with Engine(db, llm=ScriptedLLM(SUMMARY)) as engine:
+    model = ScriptedLLM(lambda request: SUMMARY if request.purpose == "summary" else "fine")
+    async with Engine(db, llm=model) as engine:
         seen = EventRecorder(engine.events)
         loaded = await MnesisSession.load(session.id, engine=engine, config=small())
-        (payload,) = await seen.wait_for(MnesisEvent.COMPACTION_COMPLETED)
-        assert payload.trigger == "resume"
+        assert not loaded.compaction_in_progress
+        await engine.wait_for_tasks()
+        assert model.requests == []
+        assert (await loaded.send("Where were we?")).compaction_triggered
+        payload = (await seen.wait_for(MnesisEvent.COMPACTION_COMPLETED))[0]
+        assert payload.trigger == "soft"
         await loaded.close()
 
 
