@@ -143,6 +143,7 @@ class SyncSession(Displayable):
     compact = _blocking(MnesisSession.compact)
     hide = _blocking(MnesisSession.hide)
     revise = _blocking(MnesisSession.revise)
+    replace_covers = _blocking(MnesisSession.replace_covers)
     clear_context = _blocking(MnesisSession.clear_context)
     pin = _blocking(MnesisSession.pin)
     pin_fact = _blocking(MnesisSession.pin_fact)

@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain.agents.middleware.types import ExtendedModelResponse, ModelRequest, ModelResponse
-from langchain_core.messages import BaseMessage, RemoveMessage
+from langchain_core.messages import BaseMessage, RemoveMessage, convert_to_messages
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.types import Command
 
-from langchain_mnesis.messages.convert import (
-    ORIGIN_KEY,
-    checkpoint_stable_form,
-    from_record,
-    is_unchanged,
-    langchain_id,
-    original,
-)
-from langchain_mnesis.messages.serialize import dump_message
+from langchain_mnesis.interruptions import record_interruption
+from langchain_mnesis.messages.convert import from_record, is_unchanged
+from langchain_mnesis.request_changes import RequestChanges, compare_request
 from langchain_mnesis.sessions import MIN_COMPACTION_TOKENS, Sessions
+from langchain_mnesis.thread_log import ThreadLog
 from langchain_mnesis.triggers import ContextMeasure, ContextSize, is_due, keep_tokens
-from mnesis.models.context import Window
+from mnesis.models.context import Window, find_cover
 from mnesis.models.message import Message
+from mnesis.session.session import MnesisSession
 from mnesis.tokens.estimator import TokenEstimator
 
 SESSION_FIELD = "mnesis_session"
 """The private field of an agent's state that holds the session id if the run has no thread."""
+TRIMMED_FIELD = "mnesis_trimmed"
+"""The private field of an agent's state that holds the ids of the summaries that replaced messages in it."""
+MIN_GAIN_FRACTION = 0.1
+"""Of the messages' tokens. A compaction that frees less is not worth invalidating the provider's cache."""
 MAX_SWEEPS_PER_CALL = 2
 """If two compactions do not satisfy the trigger, a further one rarely does, and each may cost model calls."""
 OVERFLOW_BUDGET_FRACTION = 0.5
 """The size of a repeated request relative to the one that the provider rejected as too long."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,31 +65,37 @@ class CompactionRules:
 
 @dataclass
 class AgentCall:
-    """The progress of one model call. `known` holds the logged messages of the session by id."""
+    """The progress of one model call. `thread` is what is known of the log of the session."""
 
     sessions: Sessions
     session_ref: SessionRef
     rules: CompactionRules
     request: ModelRequest[Any]
-    known: dict[str, BaseMessage]
+    thread: ThreadLog
     tool_tokens: int = 0
     window: Window | None = None
-    transient_before: list[BaseMessage] = field(default_factory=list)
-    transient_after: list[BaseMessage] = field(default_factory=list)
+    changes: RequestChanges = field(init=False)
+    seqs: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        state_values: list[Any] = list(self.request.state.get("messages") or self.request.messages)
+        # A state without LangGraph's reducer may contain tuples and strings; the same value is converted only once.
+        converted = {id(value): message for value in state_values for message in [_as_message(value)]}
+        request_messages = [converted.get(id(value)) or _as_message(value) for value in self.request.messages]
+        self.changes = compare_request([converted[id(value)] for value in state_values], request_messages)
 
     async def prepare(self) -> ModelRequest[Any]:
         """Log the state's new messages and return the request with the session's window.
 
-        The window replaces the state's messages, so it also contains messages that were trimmed from the state.
+        The window shows the messages of the request that are in the state, in the order of the request, some of them
+        through summaries, and the messages that summaries replaced in the state. Messages that other middleware added keep
+        their places and are not logged.
         """
-        state_messages = self._state_messages()
-        self._split_transient(state_messages)
+        self.seqs = await self._call_session(self._show_request)
         session = await self.sessions.find_or_create(self.session_ref.session_id, parent_id=self.session_ref.parent_id)
-        await self._supersede_edited(state_messages)
-        await self._log_new(state_messages)
-        self.window = await self._sync_with_state(state_messages)
+        self.window = await self._read_window()
         for _ in range(MAX_SWEEPS_PER_CALL):
-            if not is_due(self.rules.triggers, self._measure(session.context_tokens)):
+            if not self._is_compaction_due(session.context_tokens):
                 break
             previous_window = self.window
             await self.sessions.compact(self.session_ref.session_id, keep_tokens=self._keep_tokens())
@@ -109,74 +118,56 @@ class AgentCall:
         """Log the reply and return the response with the updates of the state."""
         for message in response.result:
             _ensure_id(message)
-        await self._log_new(response.result)
+        await self._call_session(lambda session: self.thread.add_reply(session, response.result))
         update: dict[str, Any] = {}
         if self.session_ref.is_new:
             update[SESSION_FIELD] = self.session_ref.session_id
-        if self.rules.trims_state and (trimmed_ids := self._ids_to_trim()):
-            update["messages"] = [RemoveMessage(id=message_id) for message_id in trimmed_ids]
+        if self.rules.trims_state:
+            update |= await self._call_session(self._trim_update)
         return ExtendedModelResponse(response, Command(update=update)) if update else response
 
-    def _state_messages(self) -> list[BaseMessage]:
-        messages: list[BaseMessage] = list(self.request.state.get("messages") or self.request.messages)
-        for message in messages:
-            _ensure_id(message)
-        return messages
+    async def record_interruption(self, error: BaseException) -> None:
+        """Record that the model call gave no reply. Does not raise if the store fails; the failure becomes a note."""
+        await record_interruption(
+            self.sessions.engine.store, self.session_ref.session_id, error, after_seq=max(self.seqs, default=0)
+        )
 
-    def _split_transient(self, state_messages: Sequence[BaseMessage]) -> None:
-        """Separate the messages that are in the request but not in the state. They are sent but never logged."""
-        ids = {message.id for message in state_messages}
-        positions = [index for index, message in enumerate(self.request.messages) if message.id in ids]
-        first = positions[0] if positions else 0
-        self.transient_before = [m for m in self.request.messages[:first] if m.id not in ids]
-        self.transient_after = [m for m in self.request.messages[first:] if m.id not in ids]
+    async def _call_session(self, operation: Callable[[MnesisSession], Awaitable[T]]) -> T:
+        return await self.sessions.call(self.session_ref.session_id, operation, parent_id=self.session_ref.parent_id)
 
-    async def _supersede_edited(self, state_messages: Sequence[BaseMessage]) -> None:
-        """Hide the first edited message and all that follow it. They are logged again, in the order of the state."""
-        if not self.known:
-            await self._load_known()
-        first_edited = next((i for i, m in enumerate(state_messages) if self._is_edited(m)), len(state_messages))
-        superseded_ids = {message.id for message in state_messages[first_edited:]}
-        window = await self._read_window() if superseded_ids else None
-        if window is None:
-            return
-        seqs = [r.seq for r in window.messages if langchain_id(r) in superseded_ids and r.extra.get(ORIGIN_KEY)]
-        await self.sessions.hide(self.session_ref.session_id, seqs)
-        for message_id in superseded_ids:
-            self.known.pop(message_id or "", None)
+    async def _show_request(self, session: MnesisSession) -> list[int]:
+        if not self.thread.follows_state:
+            for message in self.changes.shown:
+                _ensure_id(message)
+            return await self.thread.add_new(session, self.changes.shown)
+        return await self.thread.show(
+            session, self.changes.shown, withheld=self.changes.withheld, trimmed_ids=self._trimmed_ids()
+        )
 
-    async def _load_known(self) -> None:
-        """Load the messages that an earlier process logged, so that later edits are detected."""
-        window = await self._read_window()
-        for record in window.messages if window is not None else ():
-            message, message_id = original(record, self.sessions.types), langchain_id(record)
-            if message is not None and message_id is not None and record.extra.get(ORIGIN_KEY):
-                self.known[message_id] = message
+    def _trimmed_ids(self) -> list[str]:
+        state: Any = self.request.state
+        return list(state.get(TRIMMED_FIELD) or ())
 
-    def _is_edited(self, message: BaseMessage) -> bool:
-        known_message = self.known.get(message.id or "")
-        return known_message is not None and known_message is not message and not _is_equal(known_message, message)
+    async def _trim_update(self, session: MnesisSession) -> dict[str, Any]:
+        """Return the update that removes messages from the state that a summary replaces in the view.
 
-    async def _log_new(self, messages: Sequence[BaseMessage]) -> None:
-        new_messages = [message for message in messages if message.id not in self.known or self._is_edited(message)]
-        if new_messages:
-            await self.sessions.add(self.session_ref.session_id, new_messages, origin=self.session_ref.state_id)
-        self.known.update({m.id: m for m in messages if m.id is not None})
-
-    async def _sync_with_state(self, state_messages: Sequence[BaseMessage]) -> Window | None:
-        """Hide messages that the state no longer has (deleted, or rewound to an earlier point). Return the window."""
-        window, origin = await self._read_window(), self.session_ref.state_id
-        if window is None or origin is None:
-            return window
-        ids = {message.id for message in state_messages}
-        own_records = [record for record in window.messages if record.extra.get(ORIGIN_KEY) == origin]
-        removed_records = [record for record in own_records if langchain_id(record) not in ids]
-        if not removed_records:
-            return window
-        await self.sessions.hide(self.session_ref.session_id, [record.seq for record in removed_records])
-        for record in removed_records:
-            self.known.pop(langchain_id(record) or "", None)
-        return await self._read_window()
+        The update names the summaries, so that every checkpoint of the state says what its view consists of.
+        """
+        covers = (await session.engine.store.active_context(session.id)).covers
+        covers = tuple(cover for cover in covers if cover.summary_id is not None)
+        removed_ids, summary_ids = [], set[str]()
+        for message, seq in zip(self.changes.shown, self.seqs, strict=False):
+            cover = find_cover(covers, seq)
+            if cover is not None and cover.summary_id is not None and message.id is not None:
+                removed_ids.append(message.id)
+                summary_ids.add(cover.summary_id)
+        if not removed_ids:
+            return {}
+        kept_ids = [key for key in self._trimmed_ids() if key not in summary_ids]
+        return {
+            "messages": [RemoveMessage(id=message_id) for message_id in removed_ids],
+            TRIMMED_FIELD: [*kept_ids, *sorted(summary_ids)],
+        }
 
     async def _read_window(self, budget_tokens: int | None = None) -> Window | None:
         return await self.sessions.window(
@@ -186,11 +177,20 @@ class AgentCall:
             budget_tokens=budget_tokens,
         )
 
-    def _measure(self, reported_tokens: int) -> ContextMeasure:
+    def _is_compaction_due(self, reported_tokens: int) -> bool:
+        """Return whether the trigger is reached, and a compaction would free a worthwhile part of the messages.
+
+        As with `SummarizationMiddleware`, only messages count: neither the system prompt nor tool definitions.
+        """
         window = self.window
         if window is None:
-            return ContextMeasure(0, 0, 1)
-        return ContextMeasure(max(window.tokens, reported_tokens), len(window.messages), self._limit_tokens(window))
+            return False
+        overhead_tokens = window.system_tokens + self.tool_tokens
+        tokens = max(sum(record.token_count for record in window.messages), reported_tokens - overhead_tokens)
+        if not is_due(self.rules.triggers, ContextMeasure(tokens, len(window.messages), self._limit_tokens(window))):
+            return False
+        foldable_tokens = sum(record.token_count for record in window.messages if not record.is_summary)
+        return foldable_tokens - self._keep_tokens() >= tokens * MIN_GAIN_FRACTION
 
     def _keep_tokens(self) -> int:
         window = self.window
@@ -203,39 +203,28 @@ class AgentCall:
         return limit if isinstance(limit, int) and limit > 0 else window.budget_tokens
 
     def _request_with_window(self) -> ModelRequest[Any]:
-        records = self.window.messages if self.window is not None else ()
-        window_messages = [message for record in records for message in self._to_langchain(record)]
-        messages: list[Any] = [*self.transient_before, *window_messages, *self.transient_after]
+        """Return the request with the window's messages, and with additions after the message that they followed."""
+        additions = [
+            (self.seqs[count - 1] if 0 < count <= len(self.seqs) else 0, message)
+            for count, message in self.changes.additions
+        ]
+        messages: list[Any] = []
+        for record in self.window.messages if self.window is not None else ():
+            while additions and additions[0][0] < record.seq and record.role != "tool":
+                messages.append(additions.pop(0)[1])
+            messages += self._to_langchain(record)
+        messages += [message for _, message in additions]
         return self.request.override(messages=messages)
 
     def _to_langchain(self, record: Message) -> list[BaseMessage]:
-        message = self.known.get(record.id)
+        message = self.thread.originals.get(record.id)
         if message is not None and is_unchanged(record, message):
             return [message]
         return from_record(record, self.sessions.types, keep_chunks=False)
 
-    def _ids_to_trim(self) -> list[str]:
-        """Return the ids of state messages that a summary replaces in the window.
 
-        Returns nothing if the window omits messages to save space, because a later window may show them again.
-        """
-        window = self.window
-        if window is None or window.omitted:
-            return []
-        window_ids = {langchain_id(record) for record in window.messages}
-        return [m.id for m in self.request.state.get("messages") or [] if m.id is not None and m.id not in window_ids]
-
-
-def _is_equal(known_message: BaseMessage, message: BaseMessage) -> bool:
-    """Return whether two messages are equal, ignoring what a checkpoint changes."""
-    try:
-        if known_message == message:
-            return True
-    except ValueError:  # an artifact, such as an array, that has no single truth value when compared
-        pass
-    return type(known_message) is type(message) and checkpoint_stable_form(
-        dump_message(known_message)
-    ) == checkpoint_stable_form(dump_message(message))
+def _as_message(value: Any) -> BaseMessage:
+    return value if isinstance(value, BaseMessage) else convert_to_messages([value])[0]
 
 
 def _ensure_id(message: BaseMessage) -> None:

@@ -80,19 +80,19 @@ async def _append(session: MnesisSession, messages: Sequence[BaseMessage], origi
         plan = await _plan_append(session, messages, origin)
         try:
             stored = await session.append(
-                plan.new_records, tokens=_last_usage(plan.new_records), ends_turn=_ends_turn(messages)
+                plan.new_records, tokens=last_usage(plan.new_records), ends_turn=ends_turn(messages)
             )
         except DuplicateIDError:  # another writer stored one of the messages after the plan was made
             if attempt == MAX_ATTEMPTS - 1:
                 raise
             continue
         await hide_seqs(session, _seqs(plan.superseded, stored))
-        await _pin_instructions(session, stored)
+        await pin_instructions(session, stored)
         return stored
     return []
 
 
-async def _pin_instructions(session: MnesisSession, stored: Iterable[Message]) -> None:
+async def pin_instructions(session: MnesisSession, stored: Iterable[Message]) -> None:
     """Pin system messages, which are instructions, as far as the limit for pinned messages allows."""
     for record in stored:
         if record.role == "system":
@@ -107,11 +107,13 @@ def _seqs(superseded: Iterable[Message], stored: Iterable[Message]) -> list[int]
     return [record.seq or new_seqs[record.id] for record in superseded]
 
 
-def _last_usage(records: Sequence[Message]) -> TokenUsage | None:
+def last_usage(records: Sequence[Message]) -> TokenUsage | None:
+    """Return the newest usage that a provider reported with these records; None if there is none."""
     return next((record.tokens for record in reversed(records) if record.tokens is not None), None)
 
 
-def _ends_turn(messages: Sequence[BaseMessage]) -> bool:
+def ends_turn(messages: Sequence[BaseMessage]) -> bool:
+    """Return whether the last of these messages completes a turn."""
     last = messages[-1]
     return isinstance(last, AIMessage) and not last.tool_calls
 
@@ -154,14 +156,14 @@ async def _plan_revision(
         if _is_same(visible_record, message, plan):
             return
         plan.superseded.append(visible_record)
-    revision_id = _revision_id(known.id, message)
-    candidates = [record for record in (known, await _find_stored(session, revision_id)) if record is not None]
+    new_version_id = revision_id(known.id, message)
+    candidates = [record for record in (known, await _find_stored(session, new_version_id)) if record is not None]
     if visible_record is None and any(
         _is_summarised(record, context) and _is_same(record, message, plan) for record in candidates
     ):
         return
-    is_id_taken = len(candidates) == 2 or any(record.id == revision_id for record in plan.new_records)
-    record = to_record(message, id=revision_id, origin=plan.origin)
+    is_id_taken = len(candidates) == 2 or any(record.id == new_version_id for record in plan.new_records)
+    record = to_record(message, id=new_version_id, origin=plan.origin)
     plan.new_records.append(record.model_copy(update={"id": new_id("msg")}) if is_id_taken else record)
 
 
@@ -179,7 +181,8 @@ def _is_same(record: Message, message: BaseMessage, plan: _AppendPlan) -> bool:
     return is_same_message(record, message, from_checkpoint=plan.origin is not None)
 
 
-def _revision_id(message_id: str, message: BaseMessage) -> str:
+def revision_id(message_id: str, message: BaseMessage) -> str:
+    """Return the log id of a message whose own id is already used for other content."""
     content = json.dumps([payload(message), str(message.content)], sort_keys=True, default=str)
     return f"{message_id}~{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 

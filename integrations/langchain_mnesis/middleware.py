@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
+import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any, Literal, NotRequired
@@ -22,13 +25,13 @@ except ImportError as error:
         'MnesisMiddleware needs langchain 1.3 or newer: pip install "mnesis[langchain-agents]"'
     ) from error
 
-from langchain_core.messages import BaseMessage
 from langchain_core.tools import BaseTool
 
 from langchain_mnesis.agent_call import SESSION_FIELD, AgentCall, CompactionRules, SessionRef, ToolTokenCounter
 from langchain_mnesis.agent_tools import agent_tools
 from langchain_mnesis.chat_model import is_overflow, model_name
 from langchain_mnesis.sessions import Sessions, validate_session_id
+from langchain_mnesis.thread_log import ThreadLog
 from langchain_mnesis.triggers import ContextSize, Trigger, parse_trigger, validate_keep
 from mnesis import concurrency
 from mnesis.config import MnesisConfig
@@ -36,16 +39,17 @@ from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 from mnesis.ids import new_id
 
-MAX_KNOWN_SESSIONS = 200
-"""How many sessions keep their logged messages in memory; for the others they are read from the store again."""
+MAX_KNOWN_THREADS = 200
+"""How many threads keep what they know of their log in memory; for the others it is read from the store again."""
 
 Response = ModelResponse[Any] | ExtendedModelResponse[Any]
 
 
 class MnesisState(AgentState[Any]):
-    """The agent's state with its session id, for runs without a thread."""
+    """The agent's state with its session id, for runs without a thread, and the summaries that replaced its messages."""
 
     mnesis_session: NotRequired[Annotated[str, PrivateStateAttr]]
+    mnesis_trimmed: NotRequired[Annotated[list[str], PrivateStateAttr]]
 
 
 class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
@@ -92,7 +96,8 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         self._rules = CompactionRules(parse_trigger(trigger), validate_keep(keep), state == "trim")
         self._session_id = session_id if session_id is None or callable(session_id) else validate_session_id(session_id)
         self._sessions = Sessions(engine=engine, db_path=db_path, config=config, llm=model, types=types)
-        self._known_by_session: OrderedDict[str, dict[str, BaseMessage]] = OrderedDict()
+        self._threads: OrderedDict[tuple[str, str | None], ThreadLog] = OrderedDict()
+        self._lock = threading.Lock()
         self._count_tool_tokens = ToolTokenCounter()
         self.tools: list[BaseTool] = agent_tools(self._sessions, _find_session_id) if recall_tools else []
 
@@ -109,8 +114,9 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         prepared = concurrency.run(call.prepare())
         try:
             response = handler(prepared)
-        except Exception as error:
+        except BaseException as error:
             if not is_overflow(error):
+                concurrency.run(call.record_interruption(error))
                 raise
             response = handler(concurrency.run(call.prepare_smaller()))
         return concurrency.run(call.finish(response))
@@ -123,8 +129,9 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         prepared = await call.prepare()
         try:
             response = await handler(prepared)
-        except Exception as error:
+        except BaseException as error:
             if not is_overflow(error):
+                await asyncio.shield(call.record_interruption(error))
                 raise
             response = await handler(await call.prepare_smaller())
         return await call.finish(response)
@@ -138,7 +145,7 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
             session_ref,
             self._rules,
             request,
-            self._known_messages(session_ref.session_id),
+            self._thread_log(session_ref),
             self._count_tool_tokens(request.tools),
         )
 
@@ -152,12 +159,14 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
             return SessionRef(session_id, names[-1] if names else None, is_new=is_new)
         return _find_session_ref(request.runtime, request.state) or _new_session_ref()
 
-    def _known_messages(self, session_id: str) -> dict[str, BaseMessage]:
-        known = self._known_by_session.setdefault(session_id, {})
-        self._known_by_session.move_to_end(session_id)
-        if len(self._known_by_session) > MAX_KNOWN_SESSIONS:
-            self._known_by_session.popitem(last=False)
-        return known
+    def _thread_log(self, session_ref: SessionRef) -> ThreadLog:
+        key = (session_ref.session_id, session_ref.state_id)
+        with self._lock:
+            thread = self._threads.setdefault(key, ThreadLog(session_ref.state_id))
+            self._threads.move_to_end(key)
+            if len(self._threads) > MAX_KNOWN_THREADS:
+                self._threads.popitem(last=False)
+        return thread
 
 
 def _find_session_id(runtime: ToolRuntime) -> str | None:
@@ -186,6 +195,8 @@ def _thread_names(runtime: Any) -> list[str]:
     """Return the session ids of the thread and of each nested agent down to this one; empty without a thread."""
     info = getattr(runtime, "execution_info", None)
     thread = getattr(info, "thread_id", None)
+    if isinstance(thread, int | uuid.UUID):
+        thread = str(thread)
     if not isinstance(thread, str) or not thread:
         return []
     # The last part of the namespace is the node itself. The parts before it are the enclosing agents.

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages import BaseMessage
 
+from langchain_mnesis.interruptions import record_interruption
 from langchain_mnesis.runnable_io import StreamAccumulator, input_messages, output_messages
 from langchain_mnesis.sessions import Sessions
-from mnesis.errors import MnesisStoreError
-from mnesis.ids import now_ms
-from mnesis.models.session import Interruption
-
-logger = logging.getLogger(__name__)
-
-CANCELLATION_ERRORS = ("CancelledError", "GeneratorExit", "KeyboardInterrupt")
-"""Names of the exceptions that mean that the caller stopped the call, rather than that it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +67,10 @@ class MemoryTurn:
         Does not raise if the store fails, so that the caller gets the original error. The failure is logged and added
         to `error` as a note.
         """
-        error_type = type(error).__name__
         partial_text = accumulator.text(self.keys.output_key, self.sent_messages) if accumulator is not None else ""
-        interruption = Interruption(
-            after_seq=self.last_seq,
-            kind="cancelled" if error_type in CANCELLATION_ERRORS else "failed",
-            error_type=error_type,
-            error=str(error)
-            or ("the stream was closed before its end" if error_type == "GeneratorExit" else error_type),
-            partial_text=partial_text,
-            created_at=now_ms(),
+        await record_interruption(
+            self.sessions.engine.store, self.session_id, error, after_seq=self.last_seq, partial_text=partial_text
         )
-        try:
-            await self.sessions.engine.store.record_interruption(self.session_id, interruption)
-        except MnesisStoreError as failure:
-            logger.exception("session %s: the interrupted call could not be recorded", self.session_id)
-            error.add_note(f"mnesis could not record the interrupted call: {failure}")
 
     async def _store(self, messages: list[BaseMessage]) -> None:
         if messages:

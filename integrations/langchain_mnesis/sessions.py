@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from langchain_core.messages import BaseMessage
 
-from langchain_mnesis.append import hide_seqs, store_messages
+from langchain_mnesis.append import store_messages
 from langchain_mnesis.chat_model import client_for, model_name
 from langchain_mnesis.messages.convert import from_record
 from langchain_mnesis.messages.values import types_by_name
@@ -110,6 +110,20 @@ class Sessions:
             )
         )
 
+    async def call(
+        self,
+        session_id: str,
+        operation: Callable[[MnesisSession], Awaitable[T]],
+        *,
+        parent_id: str | None = None,
+    ) -> T:
+        """Call an operation with the session, creating it if necessary."""
+        try:
+            return await operation(await self.find_or_create(session_id, parent_id=parent_id))
+        except (SessionNotFoundError, SessionClosedError):  # erased or closed by another caller in the meantime
+            self._open_sessions.pop(session_id, None)
+            return await operation(await self.find_or_create(session_id, parent_id=parent_id))
+
     async def compact(self, session_id: str, *, keep_tokens: int) -> None:
         """Fold everything older than the newest `keep_tokens` tokens. Does nothing if that cannot save tokens."""
         session = await self.find(session_id)
@@ -163,10 +177,6 @@ class Sessions:
         """Empty the view. The log keeps everything."""
         await self._flush_failed_writes(session_id)
         await self._call_existing(session_id, MnesisSession.clear_context)
-
-    async def hide(self, session_id: str, seqs: Sequence[int]) -> None:
-        """Hide messages from the view."""
-        await self._call_existing(session_id, lambda session: hide_seqs(session, seqs))
 
     async def purge(self, session_id: str) -> None:
         """Erase the session permanently. Does nothing if it does not exist."""

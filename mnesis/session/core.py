@@ -30,7 +30,7 @@ from mnesis.files.offload import may_need_offload, offload_large_parts
 from mnesis.llm.base import LLM
 from mnesis.llm.no_model import NoModel
 from mnesis.llm.retry import Backoff
-from mnesis.models.context import ActiveContext, Budget, Window
+from mnesis.models.context import ActiveContext, Budget, Cover, Window
 from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.recall.automatic import build_recall_block, insert_before, pending_user_message
@@ -117,7 +117,18 @@ class SessionCore:
     async def revise(self, hide: Sequence[tuple[int, int]], messages: Sequence[Message], last_seq: int) -> AppendResult:
         """Hide spans and append messages in one transaction, and publish the events. Completes even if cancelled."""
         counted_messages = [await self.with_token_counts(message) for message in messages]
-        return await self.run_to_completion(self._revise(hide, Append(counted_messages), last_seq))
+        write = self.store.revise(self.session_id, hide, Append(counted_messages), last_seq=last_seq)
+        return await self.run_to_completion(self._publish_revision(write))
+
+    async def replace_covers(
+        self, covers: Sequence[Cover], messages: Sequence[Message], read_covers: Sequence[Cover], last_seq: int
+    ) -> AppendResult:
+        """Show the log under other covers, append messages, and publish the events. Completes even if cancelled."""
+        counted_messages = [await self.with_token_counts(message) for message in messages]
+        write = self.store.replace_covers(
+            self.session_id, covers, Append(counted_messages), read_covers=read_covers, last_seq=last_seq
+        )
+        return await self.run_to_completion(self._publish_revision(write))
 
     async def with_token_counts(self, message: Message) -> Message:
         """Return the message with its token counts. Counts them only if they are missing."""
@@ -141,8 +152,8 @@ class SessionCore:
         self.shared.advance(stored.session)
         self._publish_stored(stored)
 
-    async def _revise(self, hide: Sequence[tuple[int, int]], append: Append, last_seq: int) -> AppendResult:
-        stored = await self.store.revise(self.session_id, hide, append, last_seq=last_seq)
+    async def _publish_revision(self, write: Coroutine[Any, Any, AppendResult]) -> AppendResult:
+        stored = await write
         self.shared.advance(stored.session)
         self._publish_stored(stored)
         return stored

@@ -24,7 +24,7 @@ from mnesis.formats.anthropic import anthropic_messages
 from mnesis.formats.openai import chat_messages
 from mnesis.formats.parse import Content, build_messages, new_message, parse_content, user_messages
 from mnesis.llm.base import prepare_client
-from mnesis.models.context import Budget, Window
+from mnesis.models.context import Budget, Cover, Window
 from mnesis.models.message import FilePart, Message
 from mnesis.models.results import (
     CompactionResult,
@@ -457,6 +457,24 @@ class MnesisSession(SessionReader, Displayable):
         async with self._core.shared.turn_lock:
             self._check_open()
             stored = await self._core.revise(hide, messages, last_seq)
+            await self._compactor.start_if_due()
+        return list(stored.messages)
+
+    async def replace_covers(
+        self, covers: Sequence[Cover], messages: Sequence[Message], *, read_covers: Sequence[Cover], last_seq: int
+    ) -> list[Message]:
+        """Show the log under other covers and append messages, in one transaction. Returns the messages with their `seq`.
+
+        For adapters whose framework can return to an earlier state: summaries and hidden messages come back with the covers
+        of that state. `read_covers` and `last_seq` are the covers and the end of the log that the caller read. Raises
+        `StaleContextError` if they changed since, `SummaryNotFoundError`, and `MnesisStoreError` if covers overlap or do not
+        have the span of their summary; then nothing is written.
+        """
+        self._check_open()
+        refuse_reentrant_call(self.id)
+        async with self._core.shared.turn_lock:
+            self._check_open()
+            stored = await self._core.replace_covers(covers, messages, read_covers, last_seq)
             await self._compactor.start_if_due()
         return list(stored.messages)
 

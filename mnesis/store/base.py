@@ -155,6 +155,23 @@ class Store(RunStore, ChangeLog, Protocol):
         """
         ...
 
+    async def replace_covers(
+        self,
+        session_id: str,
+        covers: Sequence[Cover],
+        append: Append,
+        *,
+        read_covers: Sequence[Cover],
+        last_seq: int,
+    ) -> AppendResult:
+        """Show the log under other covers, and append messages, in one transaction. `append` may be empty.
+
+        A cover with a summary has exactly the span of that summary, so that summaries can also return. Raises
+        `StaleContextError` and writes nothing if the log does not end at `last_seq` or its covers are not `read_covers`,
+        `SummaryNotFoundError`, and `MnesisStoreError` if covers overlap, lie outside the log or do not match their summary.
+        """
+        ...
+
     async def summary(self, session_id: str, summary_id: str) -> Summary:
         """Return one summary. Raises `SummaryNotFoundError`."""
         ...

@@ -113,6 +113,37 @@ def hide_spans(before: Sequence[Cover], spans: Iterable[Span], last_seq: int, ex
     return diff_covers(before, covers)
 
 
+def change_covers(
+    before: Sequence[Cover],
+    after: Sequence[Cover],
+    log_end: int,
+    *,
+    read_covers: Sequence[Cover],
+    expected_last_seq: int,
+    summary_spans: Mapping[str, Span],
+    session_id: str,
+) -> CoverDiff:
+    """Validate a replacement of all covers and return its effect; see `Store.replace_covers`."""
+    if log_end != expected_last_seq or tuple(read_covers) != tuple(before):
+        raise StaleContextError(f"the active context of session {session_id!r} changed meanwhile; read it again")
+    diff = diff_covers(before, after)
+    previous_last = 0
+    for cover in diff.covers:
+        span = (cover.first_seq, cover.last_seq)
+        if not previous_last < cover.first_seq <= cover.last_seq <= log_end:
+            raise MnesisStoreError(f"cover {span} overlaps another or lies outside the log, which ends at {log_end}")
+        previous_last = cover.last_seq
+        if cover.summary_id is None:
+            continue
+        if cover.summary_id not in summary_spans:
+            raise SummaryNotFoundError(cover.summary_id, location=f"session {session_id!r}")
+        if summary_spans[cover.summary_id] != span:
+            raise MnesisStoreError(
+                f"cover {span} does not match summary {cover.summary_id!r}, which spans {summary_spans[cover.summary_id]}"
+            )
+    return diff
+
+
 def referenced_summary_ids(sweep: Compaction) -> set[str]:
     """Return the ids of older summaries that a sweep condenses or keeps."""
     ids = {cover.summary_id for cover in sweep.covers if cover.summary_id is not None}

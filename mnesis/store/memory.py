@@ -54,6 +54,7 @@ from mnesis.store.codec import (
 from mnesis.store.covers import (
     CoverDiff,
     Span,
+    change_covers,
     contains,
     folded_spans,
     hide_span,
@@ -243,6 +244,39 @@ class MemoryStore(MemoryRunStore):
             if any(message.id in stored.seqs_by_id for message in append.messages):
                 return await self.append(session_id, append)
             diff = hide_spans(stored.covers, hidden_spans, stored.record.last_seq, last_seq)
+            refuse_repeated_ids(append.messages)
+            for message in append.messages:
+                encode_message(message)
+            if diff.covers != stored.covers:
+                self._note_update(self._apply_diff(stored, diff, ()))
+            return (
+                await self.append(session_id, append)
+                if append.messages
+                else AppendResult(_copy_record(stored.record), ())
+            )
+
+    async def replace_covers(
+        self,
+        session_id: str,
+        covers: Sequence[Cover],
+        append: Append,
+        *,
+        read_covers: Sequence[Cover],
+        last_seq: int,
+    ) -> AppendResult:
+        """See `Store.replace_covers`."""
+        with self._hold_session(session_id) as stored:
+            if any(message.id in stored.seqs_by_id for message in append.messages):
+                return await self.append(session_id, append)
+            diff = change_covers(
+                stored.covers,
+                covers,
+                stored.record.last_seq,
+                read_covers=read_covers,
+                expected_last_seq=last_seq,
+                summary_spans={key: (s.first_seq, s.last_seq) for key, s in stored.summaries.items()},
+                session_id=session_id,
+            )
             refuse_repeated_ids(append.messages)
             for message in append.messages:
                 encode_message(message)

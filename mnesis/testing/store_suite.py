@@ -221,6 +221,7 @@ class StoreSuite:
             store.compact("no", make_compaction((), ())),
             store.hide("no", 1, 1),
             store.revise("no", [], make_turn(), last_seq=0),
+            store.replace_covers("no", [], make_turn(), read_covers=[], last_seq=0),
             store.summary("no", "s"),
             store.summaries("no"),
             store.covered_messages("no", "s"),
@@ -605,6 +606,38 @@ class StoreSuite:
         for hide, last_seq in (([(5, 6)], 5), ([(5, 5), (2, 4)], 6), ([(6, 7)], 6)):
             with expect_error(StaleContextError):
                 await store.revise("s", hide, make_turn(9), last_seq=last_seq)
+        assert await store.active_context("s") == before
+
+    async def test_other_covers_show_another_branch_of_the_log(self, store: Store) -> None:
+        log = await store_conversation(store, 4)
+        folded, hidden = Cover(1, 4, "one"), Cover(1, 4, None)
+        await store.compact("s", make_compaction((), [folded], [make_leaf("one", 1, 4)]))
+        shown = await store.replace_covers("s", [hidden], make_turn(9), read_covers=[folded], last_seq=8)
+        assert (await store.active_context("s")).items == (*log[4:], *shown.messages)
+        assert shown.session == await store.session("s")
+        rest = Cover(5, 10, None)
+        back = await store.replace_covers("s", [folded, rest], Append([]), read_covers=[hidden], last_seq=10)
+        context = await store.active_context("s")
+        assert [item.id for item in context.items] == ["one"]
+        assert (back.session.message_tokens, back.session.summary_tokens) == (0, 5)
+        plain = await store.replace_covers("s", [], Append([]), read_covers=[folded, rest], last_seq=10)
+        assert (await store.active_context("s")).items == (*log, *shown.messages)
+        assert (plain.session.message_tokens, plain.session.summary_tokens) == (100, 0)
+        assert await store.check() == []
+
+    async def test_covers_that_changed_or_do_not_fit_are_refused(self, store: Store) -> None:
+        await store_conversation(store, 3)
+        folded = Cover(1, 4, "one")
+        await store.compact("s", make_compaction((), [folded], [make_leaf("one", 1, 4)]))
+        before = await store.active_context("s")
+        for read, last_seq in (((), 6), ((folded,), 5)):
+            with expect_error(StaleContextError):
+                await store.replace_covers("s", [], make_turn(9), read_covers=read, last_seq=last_seq)
+        for covers in ([Cover(1, 3, "one")], [folded, Cover(4, 5, None)], [Cover(5, 7, None)], [Cover(0, 1, None)]):
+            with expect_error(MnesisStoreError):
+                await store.replace_covers("s", covers, make_turn(9), read_covers=[folded], last_seq=6)
+        with expect_error(SummaryNotFoundError):
+            await store.replace_covers("s", [Cover(1, 2, "no")], make_turn(9), read_covers=[folded], last_seq=6)
         assert await store.active_context("s") == before
 
     async def test_a_fold_over_hidden_messages_stands_for_the_others(self, store: Store) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -314,6 +316,48 @@ def test_messages_another_middleware_adds_to_one_request_are_sent_and_not_logged
     ask(asked, "two")
     assert texts_of(model.asked[-1]) == ["first note", "one", "answer 1", "two", "last note"]
     assert len(log("t")) == 4
+
+
+def test_additions_and_removals_of_other_middleware_keep_their_places(engine: Engine, log: ReadLog) -> None:
+    class Reminder(AgentMiddleware[Any, Any, Any]):
+        def wrap_model_call(self, request: Any, handler: Any) -> Any:
+            kept = [m for m in request.messages if "secret" not in str(m.text)]
+            return handler(request.override(messages=[*kept[:1], HumanMessage("reminder"), *kept[1:]]))
+
+    model = FakeModel()
+    asked = agent(model, engine, Reminder())
+    for text in ("one", "secret", "three"):
+        ask(asked, text)
+    assert texts_of(model.asked[-1]) == ["one", "reminder", "answer 1", "answer 2", "three"]
+    assert [text for _, text in log("t")] == ["one", "answer 1", "secret", "answer 2", "three", "answer 3"]
+
+
+def test_a_failed_model_call_leaves_a_note(engine: Engine) -> None:
+    asked = agent(scripted_model("fine", ValueError("cut off"), "again"), engine)
+    ask(asked, "one")
+    with pytest.raises(ValueError, match="cut off"):
+        ask(asked, "two")
+    (note,) = sync.SyncSession.load("t", engine=engine).interruptions()
+    assert (note.after_seq, note.kind, note.error) == (3, "failed", "cut off")
+
+
+@pytest.mark.parametrize("thread_id", [7, uuid.UUID(int=7)])
+def test_a_thread_id_may_be_an_integer_or_a_uuid(thread_id: Any, engine: Engine, log: ReadLog) -> None:
+    ask(agent(FakeModel(), engine), "one", {"configurable": {"thread_id": thread_id}})
+    assert log(str(thread_id)) == [("user", "one"), ("assistant", "answer 1")]
+
+
+def test_a_long_system_prompt_does_not_trigger_compactions(engine: Engine) -> None:
+    model = FakeModel(messages=long_answers())
+    middleware = MnesisMiddleware(engine=engine, trigger=("tokens", 1_500), keep=("messages", 4), recall_tools=False)
+    asked = create_agent(
+        model, [], system_prompt="be kind " * 3_000, middleware=[middleware], checkpointer=InMemorySaver()
+    )
+    for number in range(30):
+        ask(asked, f"question {number} " + "word " * 20)
+    requests = [texts_of(messages) for messages in model.asked]
+    breaks = sum(later[: len(earlier)] != earlier for earlier, later in itertools.pairwise(requests))
+    assert 1 <= breaks <= 5
 
 
 def test_a_sub_agent_has_a_session_of_its_own_below_the_outer_one(engine: Engine) -> None:

@@ -122,7 +122,7 @@ def original(record: Message, types: Types | None = None) -> BaseMessage | None:
         return None
     fields = data.get("f")
     if isinstance(fields, dict) and "content" not in fields:
-        data = {**data, "f": {"content": _content_text(record), **fields}}
+        data = {**data, "f": {"content": record_text(record), **fields}}
     try:
         return load_message(data, types)
     except ValueError:
@@ -157,7 +157,8 @@ def usage_metadata(usage: TokenUsage) -> UsageMetadata:
     )
 
 
-def _content_text(record: Message) -> str:
+def record_text(record: Message) -> str:
+    """Return the text content of a stored message, as LangChain has it."""
     if record.role == "tool":
         return "".join(part.output for part in record.parts if isinstance(part, ToolResultPart))
     return record.text_content()

@@ -18,6 +18,7 @@ from mnesis.store.codec import EncodedMessage, encode_summary, to_json
 from mnesis.store.covers import (
     CoverDiff,
     Span,
+    change_covers,
     contains,
     hide_span,
     hide_spans,
@@ -109,6 +110,44 @@ def revise(
     diff = hide_spans(current_covers, spans, stored.record.last_seq, last_seq)
     after = _apply_hide(connection, stored, current_covers, diff, spans)
     return log.append(connection, session_id, append, encoded) if encoded else AppendResult(after, ())
+
+
+def replace_covers(
+    connection: sqlite3.Connection,
+    session_id: str,
+    covers: Sequence[Cover],
+    append: Append,
+    encoded: Sequence[EncodedMessage],
+    read_covers: Sequence[Cover],
+    last_seq: int,
+) -> AppendResult:
+    """Show the log under other covers and append messages."""
+    stored = load_session(connection, session_id)
+    current_covers = load_covers(connection, stored.pk)
+    summaries = _summary_spans(connection, stored.pk, {c.summary_id for c in covers if c.summary_id is not None})
+    diff = change_covers(
+        current_covers,
+        covers,
+        stored.record.last_seq,
+        read_covers=read_covers,
+        expected_last_seq=last_seq,
+        summary_spans={key: span for key, (span, _) in summaries.items()},
+        session_id=session_id,
+    )
+    after = stored.record
+    if diff.covers != current_covers:
+        _insert_hidden_spans(connection, stored.pk, set(diff.covers) - set(current_covers))
+        tokens_by_summary = {key: tokens for key, (_, tokens) in summaries.items()}
+        after = _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, ())
+        note_update(connection, stored.pk, after)
+    return log.append(connection, session_id, append, encoded) if encoded else AppendResult(after, ())
+
+
+def _insert_hidden_spans(connection: sqlite3.Connection, session_pk: int, covers: Iterable[Cover]) -> None:
+    for cover in covers:
+        if cover.summary_id is None:
+            parameters = {"session_pk": session_pk, "first_seq": cover.first_seq, "last_seq": cover.last_seq}
+            connection.execute(sql("insert_hidden_span"), parameters)
 
 
 def _apply_hide(

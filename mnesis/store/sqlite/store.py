@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnesis.config import StoreConfig
-from mnesis.models.context import ActiveContext
+from mnesis.models.context import ActiveContext, Cover
 from mnesis.models.finding import Finding
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
@@ -105,6 +105,22 @@ class SqliteStore(SqliteRunStore):
         refuse_repeated_ids(append.messages)
         encoded = [encode_message(message) for message in append.messages]
         return await self._database.write(context.revise, session_id, hidden_spans, append, encoded, last_seq)
+
+    async def replace_covers(
+        self,
+        session_id: str,
+        covers: Sequence[Cover],
+        append: Append,
+        *,
+        read_covers: Sequence[Cover],
+        last_seq: int,
+    ) -> AppendResult:
+        """See `Store.replace_covers`."""
+        refuse_repeated_ids(append.messages)
+        encoded = [encode_message(message) for message in append.messages]
+        return await self._database.write(
+            context.replace_covers, session_id, covers, append, encoded, read_covers, last_seq
+        )
 
     async def summary(self, session_id: str, summary_id: str) -> Summary:
         """See `Store.summary`."""

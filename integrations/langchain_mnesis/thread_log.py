@@ -1,0 +1,291 @@
+"""The log of an agent's thread, and the covers that make its view follow the state."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from langchain_core.messages import BaseMessage, HumanMessage
+
+from langchain_mnesis.append import MAX_ATTEMPTS, ends_turn, last_usage, pin_instructions, revision_id
+from langchain_mnesis.messages.convert import log_id, to_record
+from langchain_mnesis.state_view import (
+    Fingerprint,
+    LoggedMessage,
+    SummaryOriginals,
+    logged_message,
+    match_log,
+    message_fingerprint,
+    plan_covers,
+)
+from mnesis.errors import DuplicateIDError, StaleContextError, SummaryNotFoundError
+from mnesis.ids import new_id
+from mnesis.models.context import ActiveContext, Cover
+from mnesis.models.message import Message
+from mnesis.models.summary import Summary
+from mnesis.session.session import MnesisSession
+
+PAGE_MESSAGES = 500
+"""How many messages of the log are read at once."""
+
+StateKey = tuple[str | None, Fingerprint]
+"""What identifies a message of a state: its id and its content."""
+
+
+@dataclass
+class _KnownMessage:
+    """A message whose fingerprint is known. `content` notices a change of the object itself."""
+
+    message: BaseMessage
+    content: object
+    key: StateKey
+
+    def is_current(self, message: BaseMessage) -> bool:
+        return self.message is message and self.content is message.content and self.key[0] == log_id(message)
+
+
+@dataclass
+class ThreadLog:
+    """What the log of one session contains, kept in memory and read on from where it was read last.
+
+    `origin` identifies the state; None means that each run has a state of its own, so that the view cannot follow it. `seqs` are the seqs of the messages of the state that was shown last.
+    """
+
+    origin: str | None
+    originals: dict[str, BaseMessage] = field(default_factory=dict)
+    seqs: list[int] = field(default_factory=list)
+    _keys: list[StateKey] = field(default_factory=list)
+    _trimmed_ids: tuple[str, ...] = ()
+    _by_fingerprint: dict[Fingerprint, list[LoggedMessage]] = field(default_factory=lambda: defaultdict(list))
+    _own_seqs: set[int] = field(default_factory=set)
+    _log_ids: set[str] = field(default_factory=set)
+    _last_seq: int = 0
+    _created_at: int = 0
+    _summaries: dict[str, SummaryOriginals] = field(default_factory=dict)
+    _known: dict[int, _KnownMessage] = field(default_factory=dict)
+
+    async def show(
+        self,
+        session: MnesisSession,
+        state: Sequence[BaseMessage],
+        *,
+        withheld: Sequence[BaseMessage] = (),
+        trimmed_ids: Sequence[str] = (),
+    ) -> list[int]:
+        """Log the new messages of a state, and make the session's view consist of exactly its messages.
+
+        Returns the seqs of the messages. `withheld` are messages that are logged and not shown. `trimmed_ids` are summaries
+        that replaced messages in the state itself; their originals belong to the view. Messages that other APIs stored
+        stay in the view as they are.
+        """
+        for attempt in range(MAX_ATTEMPTS):
+            try:
+                return await self._show(session, state, withheld, tuple(trimmed_ids))
+            except (StaleContextError, DuplicateIDError):  # another writer changed the session after it was read
+                if attempt == MAX_ATTEMPTS - 1:
+                    raise
+        return []
+
+    @property
+    def follows_state(self) -> bool:
+        """Whether the view consists of the messages of a state."""
+        return self.origin is not None
+
+    async def add_new(self, session: MnesisSession, messages: Sequence[BaseMessage]) -> list[int]:
+        """Log messages that are not logged yet, at the end of the view, and return their seqs in the log."""
+        seqs: list[int] = []
+        for attempt in range(MAX_ATTEMPTS):
+            await self._read_on(session)
+            known = [self._find(message) for message in messages]
+            try:
+                new_messages = [message for message, logged in zip(messages, known, strict=True) if logged is None]
+                stored = iter(await self._append(session, new_messages))
+                seqs = [logged.seq if logged is not None else next(stored).seq for logged in known]
+                break
+            except DuplicateIDError:  # another writer stored one of the messages after the log was read
+                if attempt == MAX_ATTEMPTS - 1:
+                    raise
+        return seqs
+
+    async def add_reply(self, session: MnesisSession, messages: Sequence[BaseMessage]) -> None:
+        """Log the reply to the state that was shown last."""
+        if not messages:
+            return
+        keys = [self._key(message) for message in messages]
+        stored = await self._append(session, messages)
+        self.seqs += [record.seq for record in stored]
+        self._keys += keys
+
+    async def _show(
+        self,
+        session: MnesisSession,
+        state: Sequence[BaseMessage],
+        withheld: Sequence[BaseMessage],
+        trimmed_ids: tuple[str, ...],
+    ) -> list[int]:
+        has_grown = await self._read_on(session)
+        keys = [self._key(message) for message in state]
+        self._forget_objects([*state, *withheld])
+        shown_count = len(self._keys)
+        is_continued = not has_grown and not withheld and trimmed_ids == self._trimmed_ids
+        if self._keys and is_continued and keys[:shown_count] == self._keys:
+            stored = await self._append(session, state[shown_count:])
+            self.seqs = [*self.seqs[:shown_count], *(record.seq for record in stored)]
+        else:
+            await self._log_withheld(session, withheld)
+            self.seqs = await self._change_view(session, state, keys, trimmed_ids)
+        self._keys, self._trimmed_ids = keys, trimmed_ids
+        if withheld:
+            self._keys = []
+        return list(self.seqs)
+
+    async def _log_withheld(self, session: MnesisSession, withheld: Sequence[BaseMessage]) -> None:
+        await self._append(session, [message for message in withheld if self._find(message) is None])
+
+    def _find(self, message: BaseMessage) -> LoggedMessage | None:
+        """Return the newest logged message that is this one."""
+        message_id, fingerprint = self._key(message)
+        logged = self._by_fingerprint.get(fingerprint, ())
+        return next((each for each in reversed(logged) if each.is_same(message_id)), None)
+
+    async def _change_view(
+        self,
+        session: MnesisSession,
+        state: Sequence[BaseMessage],
+        keys: Sequence[StateKey],
+        trimmed_ids: Sequence[str],
+    ) -> list[int]:
+        context = await session.engine.store.active_context(session.id)
+        if context.session.last_seq != self._last_seq:
+            raise StaleContextError("the log has grown since it was read")
+        matched_seqs = match_log(keys, self._by_fingerprint)
+        await self._read_summaries(session)
+        trimmed_seqs = {seq for key in trimmed_ids if key in self._summaries for seq in self._summaries[key].seqs}
+        covers = plan_covers(
+            {*matched_seqs, *trimmed_seqs, *self._other_seqs(context.covers)},
+            self._last_seq,
+            context.covers,
+            self._summaries.values(),
+            protected_seqs=_protected_seqs(state, matched_seqs, context.pins, trimmed_seqs),
+            open_from=_newest_user_seq(state, matched_seqs) or self._last_seq + 1,
+        )
+        stored = await self._append(session, state[len(matched_seqs) :], covers=covers, context=context)
+        return [*matched_seqs, *(record.seq for record in stored)]
+
+    def _other_seqs(self, covers: Sequence[Cover]) -> set[int]:
+        """Return the seqs of messages that other APIs or states stored, as far as they are not hidden."""
+        hidden = {
+            seq for cover in covers if cover.summary_id is None for seq in range(cover.first_seq, cover.last_seq + 1)
+        }
+        return {seq for seq in range(1, self._last_seq + 1) if seq not in self._own_seqs and seq not in hidden}
+
+    async def _append(
+        self,
+        session: MnesisSession,
+        messages: Sequence[BaseMessage],
+        *,
+        covers: Sequence[Cover] = (),
+        context: ActiveContext | None = None,
+    ) -> list[Message]:
+        taken_ids = set(self._log_ids)
+        records = []
+        for message in messages:
+            records.append(to_record(message, id=_free_id(message, taken_ids), origin=self.origin))
+            taken_ids.add(records[-1].id)
+        if context is not None and tuple(covers) != context.covers:
+            stored = await session.replace_covers(
+                covers, records, read_covers=context.covers, last_seq=context.session.last_seq
+            )
+        elif records:
+            stored = await session.append(records, tokens=last_usage(records), ends_turn=ends_turn(messages))
+        else:
+            return []
+        self._remember(stored)
+        self.originals.update((record.id, message) for record, message in zip(stored, messages, strict=True))
+        await pin_instructions(session, stored)
+        return stored
+
+    async def _read_on(self, session: MnesisSession) -> bool:
+        """Read the messages that were stored since the last call. Returns whether there are any."""
+        store = session.engine.store
+        record = await store.session(session.id)
+        if record.created_at != self._created_at or record.last_seq < self._last_seq:  # erased and created again
+            self._forget_log(record.created_at)
+        has_grown = record.last_seq > self._last_seq
+        while self._last_seq < record.last_seq:
+            self._remember(await store.messages(session.id, after_seq=self._last_seq, limit=PAGE_MESSAGES))
+        return has_grown
+
+    def _forget_log(self, created_at: int) -> None:
+        self.originals, self.seqs, self._keys, self._trimmed_ids = {}, [], [], ()
+        self._by_fingerprint, self._own_seqs, self._log_ids = defaultdict(list), set(), set()
+        self._last_seq, self._created_at, self._summaries = 0, created_at, {}
+
+    def _remember(self, records: Iterable[Message]) -> None:
+        for record in records:
+            if record.id not in self._log_ids:
+                logged = logged_message(record, self.origin)
+                self._by_fingerprint[logged.fingerprint].append(logged)
+                self._log_ids.add(record.id)
+                if logged.is_own:
+                    self._own_seqs.add(record.seq)
+            # Only consecutive messages: those of another writer in between are read with the next call.
+            if record.seq == self._last_seq + 1:
+                self._last_seq = record.seq
+
+    async def _read_summaries(self, session: MnesisSession) -> None:
+        for summary in await session.engine.store.summaries(session.id):
+            if summary.id not in self._summaries:
+                self._summaries[summary.id] = await _read_originals(session, summary)
+
+    def _key(self, message: BaseMessage) -> StateKey:
+        known = self._known.get(id(message))
+        if known is not None and known.is_current(message):
+            return known.key
+        key = (log_id(message), message_fingerprint(message))
+        self._known[id(message)] = _KnownMessage(message, message.content, key)
+        return key
+
+    def _forget_objects(self, messages: Iterable[BaseMessage]) -> None:
+        objects = {id(message) for message in messages}
+        self._known = {key: known for key, known in self._known.items() if key in objects}
+
+
+async def _read_originals(session: MnesisSession, summary: Summary) -> SummaryOriginals:
+    span = range(summary.first_seq, summary.last_seq + 1)
+    if summary.message_count == len(span):
+        seqs = frozenset(span)
+    else:
+        try:
+            covered = await session.engine.store.covered_messages(session.id, summary.id)
+        except SummaryNotFoundError:
+            covered = []
+        seqs = frozenset(message.seq for message in covered)
+    return SummaryOriginals(summary.id, summary.first_seq, summary.last_seq, seqs)
+
+
+def _newest_user_seq(state: Sequence[BaseMessage], matched_seqs: Sequence[int]) -> int | None:
+    """Return the seq of the newest user message of a state; None if there is none or it is not logged yet."""
+    newest = max((i for i, message in enumerate(state) if isinstance(message, HumanMessage)), default=len(state))
+    return matched_seqs[newest] if newest < len(matched_seqs) else None
+
+
+def _protected_seqs(
+    state: Sequence[BaseMessage], matched_seqs: Sequence[int], pins: Iterable[int], trimmed_seqs: set[int]
+) -> set[int]:
+    """Return the seqs that no summary replaces: pins, the newest user message and the newest message."""
+    newest_user_seq = _newest_user_seq(state, matched_seqs)
+    protected = {*pins, *([newest_user_seq] if newest_user_seq is not None else [])}
+    if matched_seqs and len(matched_seqs) == len(state):
+        protected.add(matched_seqs[-1])
+    return protected - trimmed_seqs
+
+
+def _free_id(message: BaseMessage, taken_ids: set[str]) -> str | None:
+    """Return an id for the log; None for a new one."""
+    message_id = log_id(message)
+    if message_id is None or message_id not in taken_ids:
+        return message_id
+    other_id = revision_id(message_id, message)
+    return other_id if other_id not in taken_ids else new_id("msg")
