@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,8 +14,9 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.types import Command
 
 from langchain_mnesis.interruptions import record_interruption
-from langchain_mnesis.messages.convert import from_record, is_unchanged
-from langchain_mnesis.request_changes import RequestChanges, compare_request
+from langchain_mnesis.messages.convert import from_record, is_unchanged, to_record
+from langchain_mnesis.request_changes import RequestChanges, compare_request, is_equal
+from langchain_mnesis.request_recorder import RequestRecorder
 from langchain_mnesis.sessions import MIN_COMPACTION_TOKENS, Sessions
 from langchain_mnesis.thread_log import ThreadLog
 from langchain_mnesis.triggers import ContextMeasure, ContextSize, is_due, keep_tokens
@@ -37,6 +38,7 @@ OVERFLOW_BUDGET_FRACTION = 0.5
 
 
 T = TypeVar("T")
+FormT = TypeVar("FormT", BaseMessage, BaseMessage | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,11 @@ class CompactionRules:
 
 @dataclass
 class AgentCall:
-    """The progress of one model call. `thread` is what is known of the log of the session."""
+    """The progress of one model call. `thread` is what is known of the log of the session.
+
+    `seqs` are those of the messages that the request shows, and `forms` what it contains instead of them, by seq. `sent` are
+    the messages of the window by id, with their seqs. `requests` records what the model really received.
+    """
 
     sessions: Sessions
     session_ref: SessionRef
@@ -76,6 +82,9 @@ class AgentCall:
     window: Window | None = None
     changes: RequestChanges = field(init=False)
     seqs: Sequence[int] = ()
+    forms: dict[int, BaseMessage] = field(default_factory=dict)
+    sent: dict[str, tuple[int, BaseMessage]] = field(default_factory=dict)
+    requests: RequestRecorder = field(default_factory=RequestRecorder)
 
     def __post_init__(self) -> None:
         state_values: list[Any] = list(self.request.state.get("messages") or self.request.messages)
@@ -92,6 +101,7 @@ class AgentCall:
         their places and are not logged.
         """
         self.seqs = await self._call_session(self._show_request)
+        self.forms = {self.seqs[i]: form for i, form in self.changes.forms.items() if i < len(self.seqs)}
         session = await self.sessions.find_or_create(self.session_ref.session_id, parent_id=self.session_ref.parent_id)
         self.window = await self._read_window()
         for _ in range(MAX_SWEEPS_PER_CALL):
@@ -119,12 +129,29 @@ class AgentCall:
         for message in response.result:
             _ensure_id(message)
         await self._call_session(lambda session: self.thread.add_reply(session, response.result))
+        await self._note_received()
         update: dict[str, Any] = {}
         if self.session_ref.is_new:
             update[SESSION_FIELD] = self.session_ref.session_id
         if self.rules.trims_state:
             update |= await self._call_session(self._trim_update)
         return ExtendedModelResponse(response, Command(update=update)) if update else response
+
+    async def _note_received(self) -> None:
+        """Note in which forms the model received messages, after any middleware inside this one changed them."""
+        received = {m.id: m for messages in self.requests.requests for m in messages if m.id is not None}
+        forms = {
+            seq: None if is_equal(message, received[key]) else received[key]
+            for key, (seq, message) in self.sent.items()
+            if key in received
+        }
+        changed = {seq: form for seq, form in forms.items() if form is not None or seq in self.thread.changed_seqs}
+        self.thread.changed_seqs.difference_update(changed)
+        self.thread.changed_seqs.update(seq for seq, form in changed.items() if form is not None)
+        # A message in its own form may still be one that other middleware changed before.
+        records = {seq: form if form is not None else self.forms.get(seq) for seq, form in changed.items()}
+        if records:
+            await self._call_session(lambda session: session.set_shown_forms(_form_records(records)))
 
     async def record_interruption(self, error: BaseException) -> None:
         """Record that the model call gave no reply. Does not raise if the store fails; the failure becomes a note."""
@@ -141,7 +168,11 @@ class AgentCall:
                 _ensure_id(message)
             return await self.thread.add_new(session, self.changes.shown)
         return await self.thread.show(
-            session, self.changes.shown, withheld=self.changes.withheld, trimmed_ids=self._trimmed_ids()
+            session,
+            self.changes.shown,
+            withheld=self.changes.withheld,
+            trimmed_ids=self._trimmed_ids(),
+            forms=_form_records(self.changes.forms),
         )
 
     def _trimmed_ids(self) -> list[str]:
@@ -175,6 +206,7 @@ class AgentCall:
             system_prompt=str(self.request.system_message.text) if self.request.system_message else "",
             reserved_tokens=self.tool_tokens,
             budget_tokens=budget_tokens,
+            forms=_form_records(self.forms),
         )
 
     def _is_compaction_due(self, reported_tokens: int) -> bool:
@@ -212,15 +244,23 @@ class AgentCall:
         for record in self.window.messages if self.window is not None else ():
             while additions and additions[0][0] < record.seq and record.role != "tool":
                 messages.append(additions.pop(0)[1])
-            messages += self._to_langchain(record)
+            rendered = self._to_langchain(record)
+            if len(rendered) == 1 and rendered[0].id is not None and not record.is_summary:
+                self.sent[rendered[0].id] = (record.seq, rendered[0])
+            messages += rendered
         messages += [message for _, message in additions]
         return self.request.override(messages=messages)
 
     def _to_langchain(self, record: Message) -> list[BaseMessage]:
-        message = self.thread.originals.get(record.id)
+        message = self.forms.get(record.seq) or self.thread.originals.get(record.id)
         if message is not None and is_unchanged(record, message):
             return [message]
         return from_record(record, self.sessions.types, keep_chunks=False)
+
+
+def _form_records(forms: Mapping[int, FormT]) -> dict[int, Any]:
+    """Convert the forms of messages to records. None stays None."""
+    return {seq: to_record(form) if form is not None else None for seq, form in forms.items()}
 
 
 def _as_message(value: Any) -> BaseMessage:

@@ -113,12 +113,15 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         call = self._new_call(request)
         prepared = concurrency.run(call.prepare())
         try:
-            response = handler(prepared)
+            with call.requests.record():
+                response = handler(prepared)
         except BaseException as error:
             if not is_overflow(error):
                 concurrency.run(call.record_interruption(error))
                 raise
-            response = handler(concurrency.run(call.prepare_smaller()))
+            smaller = concurrency.run(call.prepare_smaller())
+            with call.requests.record():
+                response = handler(smaller)
         return concurrency.run(call.finish(response))
 
     async def awrap_model_call(
@@ -128,12 +131,15 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         call = self._new_call(request)
         prepared = await call.prepare()
         try:
-            response = await handler(prepared)
+            with call.requests.record():
+                response = await handler(prepared)
         except BaseException as error:
             if not is_overflow(error):
                 await asyncio.shield(call.record_interruption(error))
                 raise
-            response = await handler(await call.prepare_smaller())
+            smaller = await call.prepare_smaller()
+            with call.requests.record():
+                response = await handler(smaller)
         return await call.finish(response)
 
     def _new_call(self, request: ModelRequest[Any]) -> AgentCall:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from langchain_core.messages import BaseMessage
@@ -153,14 +153,23 @@ class Sessions:
             raise
 
     async def window(
-        self, session_id: str, *, system_prompt: str = "", reserved_tokens: int = 0, budget_tokens: int | None = None
+        self,
+        session_id: str,
+        *,
+        system_prompt: str = "",
+        reserved_tokens: int = 0,
+        budget_tokens: int | None = None,
+        forms: Mapping[int, Message] | None = None,
     ) -> Window | None:
         """Return the window, compacting the session first if necessary; None if the session does not exist."""
         await self._flush_failed_writes(session_id)
 
         async def read(session: MnesisSession) -> Window:
             return await session.window(
-                system_prompt=system_prompt or None, reserved_tokens=reserved_tokens, budget_tokens=budget_tokens
+                system_prompt=system_prompt or None,
+                reserved_tokens=reserved_tokens,
+                budget_tokens=budget_tokens,
+                forms=forms,
             )
 
         return await self._call_existing(session_id, read)

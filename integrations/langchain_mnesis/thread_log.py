@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from langchain_core.messages import BaseMessage, HumanMessage
@@ -49,12 +49,14 @@ class _KnownMessage:
 class ThreadLog:
     """What the log of one session contains, kept in memory and read on from where it was read last.
 
-    `origin` identifies the state; None means that each run has a state of its own, so that the view cannot follow it. `seqs` are the seqs of the messages of the state that was shown last.
+    `origin` identifies the state; None means that each run has a state of its own, so that the view cannot follow it. `seqs` are the seqs of the messages of the state that was shown last, `changed_seqs` those that the model received in
+    another form.
     """
 
     origin: str | None
     originals: dict[str, BaseMessage] = field(default_factory=dict)
     seqs: list[int] = field(default_factory=list)
+    changed_seqs: set[int] = field(default_factory=set)
     _keys: list[StateKey] = field(default_factory=list)
     _trimmed_ids: tuple[str, ...] = ()
     _by_fingerprint: dict[Fingerprint, list[LoggedMessage]] = field(default_factory=lambda: defaultdict(list))
@@ -72,16 +74,18 @@ class ThreadLog:
         *,
         withheld: Sequence[BaseMessage] = (),
         trimmed_ids: Sequence[str] = (),
+        forms: Mapping[int, Message] | None = None,
     ) -> list[int]:
         """Log the new messages of a state, and make the session's view consist of exactly its messages.
 
         Returns the seqs of the messages. `withheld` are messages that are logged and not shown. `trimmed_ids` are summaries
         that replaced messages in the state itself; their originals belong to the view. Messages that other APIs stored
-        stay in the view as they are.
+        stay in the view as they are. `forms` are what the request contains instead of messages, by index; summaries are made
+        from them.
         """
         for attempt in range(MAX_ATTEMPTS):
             try:
-                return await self._show(session, state, withheld, tuple(trimmed_ids))
+                return await self._show(session, state, withheld, tuple(trimmed_ids), forms or {})
             except (StaleContextError, DuplicateIDError):  # another writer changed the session after it was read
                 if attempt == MAX_ATTEMPTS - 1:
                     raise
@@ -123,6 +127,7 @@ class ThreadLog:
         state: Sequence[BaseMessage],
         withheld: Sequence[BaseMessage],
         trimmed_ids: tuple[str, ...],
+        forms: Mapping[int, Message],
     ) -> list[int]:
         has_grown = await self._read_on(session)
         keys = [self._key(message) for message in state]
@@ -130,12 +135,14 @@ class ThreadLog:
         shown_count = len(self._keys)
         is_continued = not has_grown and not withheld and trimmed_ids == self._trimmed_ids
         if self._keys and is_continued and keys[:shown_count] == self._keys:
+            await self._set_forms(session, self.seqs[:shown_count], forms)
             stored = await self._append(session, state[shown_count:])
             self.seqs = [*self.seqs[:shown_count], *(record.seq for record in stored)]
         else:
             await self._log_withheld(session, withheld)
-            self.seqs = await self._change_view(session, state, keys, trimmed_ids)
+            self.seqs = await self._change_view(session, state, keys, trimmed_ids, forms)
         self._keys, self._trimmed_ids = keys, trimmed_ids
+        await self._set_forms(session, self.seqs, forms)
         if withheld:
             self._keys = []
         return list(self.seqs)
@@ -155,6 +162,7 @@ class ThreadLog:
         state: Sequence[BaseMessage],
         keys: Sequence[StateKey],
         trimmed_ids: Sequence[str],
+        forms: Mapping[int, Message],
     ) -> list[int]:
         context = await session.engine.store.active_context(session.id)
         if context.session.last_seq != self._last_seq:
@@ -170,8 +178,15 @@ class ThreadLog:
             protected_seqs=_protected_seqs(state, matched_seqs, context.pins, trimmed_seqs),
             open_from=_newest_user_seq(state, matched_seqs) or self._last_seq + 1,
         )
+        await self._set_forms(session, matched_seqs, forms)
         stored = await self._append(session, state[len(matched_seqs) :], covers=covers, context=context)
         return [*matched_seqs, *(record.seq for record in stored)]
+
+    @staticmethod
+    async def _set_forms(session: MnesisSession, seqs: Sequence[int], forms: Mapping[int, Message]) -> None:
+        """Set the forms of messages before a write, which may start a compaction, and of new messages after it."""
+        if forms:
+            await session.set_shown_forms({seqs[index]: form for index, form in forms.items() if index < len(seqs)})
 
     def _other_seqs(self, covers: Sequence[Cover]) -> set[int]:
         """Return the seqs of messages that other APIs or states stored, as far as they are not hidden."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from mnesis.compaction.pointers import make_pointers
 from mnesis.compaction.summarize import Summarizer, SummaryDraft, SummaryRequest, summarize
 from mnesis.compaction.transcript import passages, referenced_file_ids, transcript_text
 from mnesis.config import CompactionConfig
+from mnesis.context.forms import with_forms
 from mnesis.context.markers import summary_text
 from mnesis.errors import StaleContextError
 from mnesis.ids import now_ms, short_id
@@ -83,7 +84,8 @@ class SweepOutcome(NamedTuple):
 class Sweep:
     """One compaction of one session. Without a `summarizer`, all summaries are level 3.
 
-    `keep_tokens` is how much stays unfolded; None leaves it to the trigger. See `plan_sweep()`.
+    `keep_tokens` is how much stays unfolded; None leaves it to the trigger. See `plan_sweep()`. `forms` are what a model was
+    shown instead of messages, by `seq`; summaries are made from them.
     """
 
     store: Store
@@ -94,6 +96,7 @@ class Sweep:
     summarizer: Summarizer | None
     trigger: Trigger
     keep_tokens: int | None = None
+    forms: Mapping[int, Message] = field(default_factory=dict)
     attempts: list[CompactionAttempt] = field(default_factory=list)
     _summary_cap_tokens: int = field(default=0, init=False)
 
@@ -106,7 +109,7 @@ class Sweep:
         """
         started = time.monotonic()
         for _ in range(MAX_STALE_ATTEMPTS):
-            context = await self.store.active_context(self.session_id)
+            context = with_forms(await self.store.active_context(self.session_id), self.forms)
             plan = plan_sweep(context, self.budget, self.config, self.count, self.trigger, keep_tokens=self.keep_tokens)
             if not plan:
                 return SweepOutcome(self._empty_result(context), context.session)

@@ -34,6 +34,8 @@ class SessionState:
     """Whether the provider rejected a request because of recall tools: the same request without them succeeded."""
     recall_blocks: dict[Hashable, Message | None] = field(default_factory=dict)
     """The results of the newest automatic recalls, by key. They stay the same for all requests of a turn."""
+    shown_forms: dict[int, Message] = field(default_factory=dict)
+    """Other forms in which a model was shown messages, by `seq`. Summaries are made from them."""
     late_results: set[Future[None]] = field(default_factory=set)
     """Tools that run on in a thread after their turn was cancelled. Done once the result is stored."""
     _record_lock: threading.Lock = field(default_factory=threading.Lock)

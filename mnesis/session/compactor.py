@@ -10,6 +10,7 @@ from mnesis.compaction.plan import Trigger, plan_sweep
 from mnesis.compaction.policy import urgency
 from mnesis.compaction.summarize import Summarizer
 from mnesis.compaction.sweep import Sweep
+from mnesis.context.forms import with_forms
 from mnesis.events.bus import MnesisEvent
 from mnesis.events.payloads import (
     CompactionCompletedPayload,
@@ -48,7 +49,7 @@ class Compactor:
         if due == "none" or not core.config.compaction.auto or core.shared.is_compacting:
             return False
         reason: Trigger = "hard" if due == "hard" else "soft"
-        context = await core.store.active_context(core.session_id)
+        context = with_forms(await core.store.active_context(core.session_id), core.shared.shown_forms)
         if not plan_sweep(context, core.budget, core.config.compaction, core.count_tokens, reason):
             return False
         core.shared.background_compaction = core.engine.spawn(self._run_in_background(reason))
@@ -111,6 +112,7 @@ class Compactor:
             summarizer=summarizer,
             trigger=trigger,
             keep_tokens=keep_tokens,
+            forms=core.shared.shown_forms,
         )
         try:
             outcome = await sweep.run(lambda tokens: self._publish_triggered(tokens, trigger))

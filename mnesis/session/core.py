@@ -6,7 +6,7 @@ Each write commits first, then updates the shared record, then publishes events.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from anyio import to_thread
 
 from mnesis.config import MnesisConfig
 from mnesis.context.assemble import assemble
+from mnesis.context.forms import with_forms
 from mnesis.engine.engine import Engine
 from mnesis.engine.session_state import SessionState
 from mnesis.errors import LLMError
@@ -185,13 +186,16 @@ class SessionCore:
         reserved_tokens: int = 0,
         budget_tokens: int | None = None,
         message: str | None = None,
+        forms: Mapping[int, Message] | None = None,
     ) -> Window:
         """Assemble the window for the next request.
 
         The budget is divided by the calibration: how much more the provider counts than the estimator. `message` is the
-        next user message, if it is not stored yet; automatic recall searches for it."""
+        next user message, if it is not stored yet; automatic recall searches for it. `forms` are shown instead of
+        messages of the log, by `seq`."""
         context = await self.store.active_context(self.session_id)
         self.shared.advance(context.session)
+        context = with_forms(context, forms or {})
         available_tokens = int((budget_tokens or self.budget.usable_tokens) / context.session.calibration)
         window = assemble(
             context,

@@ -384,20 +384,44 @@ class MnesisSession(SessionReader, Displayable):
         reserved_tokens: int = 0,
         budget_tokens: int | None = None,
         message: str | None = None,
+        forms: Mapping[int, Message] | None = None,
     ) -> Window:
         """Return the window that the model would receive now. Compacts first if the context is over the hard threshold.
 
         `reserved_tokens` is the size of what the request contains besides prompt and messages, such as tool definitions.
         `budget_tokens` limits the whole request; None means the session's budget. `message` is the next user message, for
-        automatic recall; None means the newest message, if it has no reply yet.
+        automatic recall; None means the newest message, if it has no reply yet. `forms` are shown instead of messages of the
+        log, by `seq`; see `set_shown_forms()`.
         """
         self._check_open()
         if message is not None and not isinstance(message, str):
             raise InvalidMessageError(f"message must be a string or None, not {message!r}")
         await self._compactor.compact_until_fits(reserved_tokens)
         return await self._core.window(
-            system_prompt=system_prompt, reserved_tokens=reserved_tokens, budget_tokens=budget_tokens, message=message
+            system_prompt=system_prompt,
+            reserved_tokens=reserved_tokens,
+            budget_tokens=budget_tokens,
+            message=message,
+            forms=await self._count_forms(forms or {}),
         )
+
+    async def set_shown_forms(self, forms: Mapping[int, Message | None]) -> None:
+        """Make summaries from what a model was shown instead of the messages of the log, by `seq`.
+
+        For adapters whose framework changes requests, for example to redact them. Applies to every object of this session in
+        this process, and to summaries that are written from now on. None means the message of the log again. The log does
+        not change.
+        """
+        self._check_open()
+        self._core.shared.shown_forms |= await self._count_forms(
+            {seq: form for seq, form in forms.items() if form is not None}
+        )
+        for seq, form in forms.items():
+            if form is None:
+                self._core.shared.shown_forms.pop(seq, None)
+
+    async def _count_forms(self, forms: Mapping[int, Message]) -> dict[int, Message]:
+        return {seq: await self._core.with_token_counts(form) for seq, form in forms.items()}
 
     async def context_for_next_turn(
         self,

@@ -1,0 +1,37 @@
+"""A record of the messages that chat models receive during one model call of an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import BaseMessage
+from langchain_core.tracers.context import register_configure_hook
+
+
+class RequestRecorder(BaseCallbackHandler):
+    """Records the messages of chat model calls. Middleware inside this one can change a request after it was prepared."""
+
+    def __init__(self) -> None:
+        self.requests: list[list[BaseMessage]] = []
+
+    def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **kwargs: Any) -> None:
+        """Record the messages of a call."""
+        self.requests += [list(request) for request in messages]
+
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        """Record the calls that are made inside the block, in this context."""
+        token = _current_recorder.set(self)
+        try:
+            yield
+        finally:
+            _current_recorder.reset(token)
+
+
+_current_recorder: ContextVar[RequestRecorder | None] = ContextVar("mnesis_request_recorder", default=None)
+# The documented way to add a handler to every run of a context, as `get_usage_metadata_callback` does.
+register_configure_hook(_current_recorder, inheritable=True)

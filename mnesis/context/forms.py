@@ -1,0 +1,28 @@
+"""Other forms of messages: what a model is shown instead of what is stored. Pure functions, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mnesis.models.context import ActiveContext
+from mnesis.models.message import Message
+
+
+def with_forms(context: ActiveContext, forms: Mapping[int, Message]) -> ActiveContext:
+    """Return a context in which messages have other forms, by `seq`. Id, position and role stay those of the log."""
+    if not forms:
+        return context
+    items = tuple(
+        item.model_copy(
+            update={
+                "parts": forms[item.seq].parts,
+                "token_count": forms[item.seq].token_count,
+                "tool_tokens": forms[item.seq].tool_tokens,
+            }
+        )
+        if isinstance(item, Message) and item.seq in forms
+        else item
+        for item in context.items
+    )
+    return replace(context, items=items)
