@@ -339,7 +339,9 @@ class Turn:
             finish_reason=reply.finish_reason,
         )
         report = UsageReport(usage, "request" if is_reported else "estimate", reply.cost, window.tokens)
-        stored = await self.core.append([message], report=report, ends_turn=ends_turn)
+        # A reply is paid for, so a cancellation must not lose it.
+        append = self.core.append([message], report=report, ends_turn=ends_turn)
+        stored = await self.core.run_to_completion(append)
         return stored.messages[0]
 
     def _estimate_usage(self, window: Window, reply: LLMReply) -> TokenUsage:
