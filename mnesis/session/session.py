@@ -163,8 +163,8 @@ class MnesisSession(SessionReader, Displayable):
     ) -> MnesisSession:
         """Open an existing session with its history, context, system prompt and model.
 
-        `model` replaces the stored model; None keeps it. `budget` is as in `create()`. No model is called: a compaction that a
-        crash interrupted is made up for by the next turn, and an interrupted turn by `retry()`. Raises
+        `model` replaces the stored model; None keeps it. `budget` is as in `create()`. No model is called: if a crash
+        interrupted a compaction, the next turn runs it again; if it interrupted a turn, `retry()` continues it. Raises
         `SessionNotFoundError`, which names the id and the database; creates no database.
         """
         opened = await load_existing(OpenRequest(config, db_path, engine, llm, budget), session_id, model)
