@@ -102,7 +102,9 @@ class AgentCall:
         """
         self.seqs = await self._call_session(self._show_request)
         self.forms = {self.seqs[i]: form for i, form in self.changes.forms.items() if i < len(self.seqs)}
-        session = await self.sessions.find_or_create(self.session_ref.session_id, parent_id=self.session_ref.parent_id)
+        session = await self.sessions.pool.get_or_create(
+            self.session_ref.session_id, parent_id=self.session_ref.parent_id
+        )
         self.window = await self._read_window()
         for _ in range(MAX_SWEEPS_PER_CALL):
             if not self._is_compaction_due(session.context_tokens):
@@ -160,7 +162,9 @@ class AgentCall:
         )
 
     async def _call_session(self, operation: Callable[[MnesisSession], Awaitable[T]]) -> T:
-        return await self.sessions.call(self.session_ref.session_id, operation, parent_id=self.session_ref.parent_id)
+        return await self.sessions.pool.run_or_create(
+            self.session_ref.session_id, operation, parent_id=self.session_ref.parent_id
+        )
 
     async def _show_request(self, session: MnesisSession) -> list[int]:
         if not self.thread.follows_state:

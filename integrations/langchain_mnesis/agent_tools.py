@@ -23,7 +23,7 @@ def agent_tools(sessions: Sessions, session_of: SessionOf) -> list[BaseTool]:
     def build_tool(spec: ToolSpec) -> BaseTool:
         async def call(runtime: ToolRuntime, **arguments: Any) -> str:
             session_id = session_of(runtime)
-            session = await sessions.find(session_id) if session_id is not None else None
+            session = await sessions.pool.get(session_id) if session_id is not None else None
             if session is None:
                 raise ToolException("this run has no session")
             return await call_recall_tool(session, spec, arguments)

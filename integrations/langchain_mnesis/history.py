@@ -11,12 +11,13 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.tools import BaseTool
 
 from langchain_mnesis.session_tools import session_tools
-from langchain_mnesis.sessions import Sessions, validate_session_id
+from langchain_mnesis.sessions import Sessions
 from mnesis import concurrency
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 from mnesis.recall.grants import Grant
+from mnesis.session.pool import validate_session_id
 
 View = Literal["window", "full"]
 

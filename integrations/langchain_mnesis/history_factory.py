@@ -11,10 +11,11 @@ from urllib.parse import quote
 from langchain_core.runnables import ConfigurableFieldSpec
 
 from langchain_mnesis.history import MnesisChatMessageHistory, View
-from langchain_mnesis.sessions import Sessions, validate_session_id
+from langchain_mnesis.sessions import Sessions
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
+from mnesis.session.pool import validate_session_id
 
 DATABASE_ENV_VAR = "MNESIS_DB"
 _default_sessions: dict[tuple[int, str | None], Sessions] = {}

@@ -53,7 +53,7 @@ async def aimport_sql_history(
     sessions = Sessions(engine=engine, db_path=db_path)
     copied: dict[str, int] = {}
     for session_id, rows in groupby(_read_rows(Path(database), table_name), key=lambda row: row[1]):
-        session = await sessions.find_or_create(session_id)
+        session = await sessions.pool.get_or_create(session_id)
         stored_rows = [(record.id, record.extra.get("sql_row")) async for record in session.iter_messages()]
         imported_rows, used_ids = {row for _, row in stored_rows}, {message_id for message_id, _ in stored_rows}
         new_rows = [row for row in rows if row[0] not in imported_rows]

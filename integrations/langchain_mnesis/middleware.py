@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NotRequired
 
 try:
@@ -30,7 +31,7 @@ from langchain_core.tools import BaseTool
 from langchain_mnesis.agent_call import SESSION_FIELD, AgentCall, CompactionRules, SessionRef, ToolTokenCounter
 from langchain_mnesis.agent_tools import agent_tools
 from langchain_mnesis.chat_model import is_overflow, model_name
-from langchain_mnesis.sessions import Sessions, validate_session_id
+from langchain_mnesis.sessions import Sessions
 from langchain_mnesis.thread_log import ThreadLog
 from langchain_mnesis.triggers import ContextSize, Trigger, parse_trigger, validate_keep
 from mnesis import concurrency
@@ -38,6 +39,7 @@ from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 from mnesis.ids import new_id
+from mnesis.session.pool import validate_session_id
 
 MAX_KNOWN_THREADS = 200
 """How many threads keep what they know of their log in memory; for the others it is read from the store again."""
@@ -144,8 +146,9 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
 
     def _new_call(self, request: ModelRequest[Any]) -> AgentCall:
         session_ref = self._session_ref(request)
-        if self._sessions.model is None:
-            self._sessions.model = model_name(request.model)
+        if self._sessions.pool.settings.model is None:
+            settings = replace(self._sessions.pool.settings, model=model_name(request.model))
+            self._sessions.pool.configure(settings)
         return AgentCall(
             self._sessions,
             session_ref,

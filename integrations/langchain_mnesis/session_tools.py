@@ -26,7 +26,7 @@ def session_tools(sessions: Sessions, session_id: str, grant: Grant | None = Non
 
     def build_tool(spec: ToolSpec) -> BaseTool:
         async def call(**arguments: Any) -> str:
-            session = await sessions.find(session_id)
+            session = await sessions.pool.get(session_id)
             if session is None:
                 raise ToolException("this session has no messages yet")
             return await call_recall_tool(session, spec, arguments, shared_grant)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from langchain_core.messages import BaseMessage
 
@@ -16,18 +13,14 @@ from langchain_mnesis.messages.convert import from_record
 from langchain_mnesis.messages.values import types_by_name
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
-from mnesis.errors import ConfigurationError, MnesisStoreError, SessionClosedError, SessionNotFoundError
-from mnesis.llm.no_model import NoModel
+from mnesis.errors import MnesisStoreError
 from mnesis.models.context import Window
 from mnesis.models.message import Message
+from mnesis.session.pool import SessionPool, SessionSettings
 from mnesis.session.session import MnesisSession
 
-T = TypeVar("T")
 MIN_COMPACTION_TOKENS = 400
 """A smaller context is not compacted: a summary with its fence takes about a quarter of it."""
-MAX_OPEN_SESSIONS = 1_000
-"""How many sessions stay open; the least recently used one is dropped first. An open session holds a few small objects
-and no file."""
 
 
 class Sessions:
@@ -49,84 +42,22 @@ class Sessions:
         types: Iterable[type] = (),
         keep_chunks: bool = False,
     ) -> None:
-        if engine is not None and db_path is not None:
-            raise ConfigurationError("pass engine= or db_path=, not both: an engine already has a database")
-        self._shared_engine, self._db_path = engine, db_path
-        self._own_engine: tuple[int, Engine] | None = None
-        self.model = model if model is not None else model_name(llm)
-        self.config = config
+        settings = SessionSettings(
+            model=model if model is not None else model_name(llm), config=config, llm=client_for(llm)
+        )
+        self.pool = SessionPool(engine=engine, db_path=db_path, settings=settings)
         self.types = types_by_name(types)
         self._keep_chunks = keep_chunks
-        self._client = client_for(llm)
-        self._lock = threading.Lock()
-        self._open_sessions: OrderedDict[str, MnesisSession] = OrderedDict()
         self._failed_writes: dict[str, list[list[BaseMessage]]] = {}
 
     @property
     def engine(self) -> Engine:
         """The engine passed in, or one created for the database. A forked child process gets its own."""
-        if self._shared_engine is not None:
-            return self._shared_engine
-        with self._lock:
-            if self._own_engine is None or self._own_engine[0] != os.getpid() or self._own_engine[1].closed:
-                self._open_sessions.clear()
-                self._own_engine = (os.getpid(), Engine(self._db_path, config=self.config))
-            return self._own_engine[1]
-
-    @property
-    def _summary_llm(self) -> object | None:
-        """The client that writes summaries. Without a model, the session's own model is never called."""
-        return self._client or (None if self.engine.has_own_llm else NoModel())
-
-    async def find(self, session_id: str) -> MnesisSession | None:
-        """Return the session, or None if it does not exist."""
-        engine = self.engine
-        session = self._open_sessions.get(session_id)
-        if session is None:
-            try:
-                session = await MnesisSession.load(session_id, self.config, engine=engine, llm=self._summary_llm)
-            except SessionNotFoundError:
-                return None
-        return self._remember(session)
-
-    async def find_or_create(self, session_id: str, *, parent_id: str | None = None) -> MnesisSession:
-        """Return the session, creating it if necessary.
-
-        A new session becomes a child of `parent_id` if that session exists.
-        """
-        session = await self.find(session_id)
-        if session is not None:
-            return session
-        parent = await self.find(parent_id) if parent_id is not None else None
-        return self._remember(
-            await MnesisSession.create(
-                model=self.model,
-                system_prompt="",
-                session_id=session_id,
-                parent_id=parent.id if parent is not None else None,
-                config=self.config,
-                engine=self.engine,
-                llm=self._summary_llm,
-            )
-        )
-
-    async def call(
-        self,
-        session_id: str,
-        operation: Callable[[MnesisSession], Awaitable[T]],
-        *,
-        parent_id: str | None = None,
-    ) -> T:
-        """Call an operation with the session, creating it if necessary."""
-        try:
-            return await operation(await self.find_or_create(session_id, parent_id=parent_id))
-        except (SessionNotFoundError, SessionClosedError):  # erased or closed by another caller in the meantime
-            self._open_sessions.pop(session_id, None)
-            return await operation(await self.find_or_create(session_id, parent_id=parent_id))
+        return self.pool.engine
 
     async def compact(self, session_id: str, *, keep_tokens: int) -> None:
         """Fold everything older than the newest `keep_tokens` tokens. Does nothing if that cannot save tokens."""
-        session = await self.find(session_id)
+        session = await self.pool.get(session_id)
         if session is not None and session.context_tokens >= MIN_COMPACTION_TOKENS:
             await session.compact(keep_tokens=keep_tokens)
 
@@ -172,12 +103,12 @@ class Sessions:
                 forms=forms,
             )
 
-        return await self._call_existing(session_id, read)
+        return await self.pool.run(session_id, read)
 
     async def iter_log(self, session_id: str) -> AsyncIterator[Message]:
         """Iterate over every message of the log, including those that are hidden from the view."""
         await self._flush_failed_writes(session_id)
-        session = await self.find(session_id)
+        session = await self.pool.get(session_id)
         if session is not None:
             async for message in session.iter_messages():
                 yield message
@@ -185,16 +116,12 @@ class Sessions:
     async def clear(self, session_id: str) -> None:
         """Empty the view. The log keeps everything."""
         await self._flush_failed_writes(session_id)
-        await self._call_existing(session_id, MnesisSession.clear_context)
+        await self.pool.run(session_id, MnesisSession.clear_context)
 
     async def purge(self, session_id: str) -> None:
         """Erase the session permanently. Does nothing if it does not exist."""
         self._failed_writes.pop(session_id, None)
-        self._open_sessions.pop(session_id, None)
-        try:
-            await self.engine.purge(session_id)
-        except SessionNotFoundError:
-            return
+        await self.pool.purge(session_id)
 
     def to_langchain(self, records: Iterable[Message]) -> list[BaseMessage]:
         """Convert messages of a window or log to LangChain messages."""
@@ -205,22 +132,7 @@ class Sessions:
     async def _append(
         self, session_id: str, messages: Sequence[BaseMessage], origin: str | None = None
     ) -> list[Message]:
-        try:
-            return await store_messages(await self.find_or_create(session_id), messages, origin)
-        except (SessionNotFoundError, SessionClosedError):  # erased or closed by another caller in the meantime
-            self._open_sessions.pop(session_id, None)
-            return await store_messages(await self.find_or_create(session_id), messages, origin)
-
-    async def _call_existing(self, session_id: str, operation: Callable[[MnesisSession], Awaitable[T]]) -> T | None:
-        session = await self.find(session_id)
-        if session is None:
-            return None
-        try:
-            return await operation(session)
-        except (SessionNotFoundError, SessionClosedError):  # as above
-            self._open_sessions.pop(session_id, None)
-            session = await self.find(session_id)
-            return await operation(session) if session is not None else None
+        return await self.pool.run_or_create(session_id, lambda session: store_messages(session, messages, origin))
 
     async def _flush_failed_writes(self, session_id: str) -> None:
         batches = self._failed_writes.pop(session_id, [])
@@ -231,21 +143,3 @@ class Sessions:
                 self._failed_writes[session_id] = batches + self._failed_writes.get(session_id, [])
                 raise
             batches.pop(0)
-
-    def _remember(self, session: MnesisSession) -> MnesisSession:
-        with self._lock:
-            self._open_sessions[session.id] = session
-            self._open_sessions.move_to_end(session.id)
-            if len(self._open_sessions) > MAX_OPEN_SESSIONS:
-                self._open_sessions.popitem(last=False)
-        return session
-
-
-def validate_session_id(session_id: object) -> str:
-    """Return a session id unchanged.
-
-    Raises `ConfigurationError` if it is not a non-empty string.
-    """
-    if not isinstance(session_id, str) or not session_id:
-        raise ConfigurationError(f"a session id must be a non-empty string, not {session_id!r}")
-    return session_id

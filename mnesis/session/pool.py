@@ -1,0 +1,261 @@
+"""`SessionPool`: the open sessions of one database, for adapters and servers."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import anyio
+
+from mnesis.concurrency import FairLock
+from mnesis.config import MnesisConfig
+from mnesis.engine.engine import Engine
+from mnesis.engine.registry import IN_MEMORY
+from mnesis.errors import ConfigurationError, SessionClosedError, SessionNotFoundError
+from mnesis.llm.no_model import NoModel
+from mnesis.models.context import Budget
+from mnesis.session.session import MnesisSession
+
+T = TypeVar("T")
+MAX_OPEN_SESSIONS = 1_000
+"""How many sessions stay open; the least recently used one is dropped first. An open session holds a few small objects
+and no file."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """The settings with which a pool opens sessions. `model` and `system_prompt` are those of new sessions only."""
+
+    model: str | None = None
+    config: MnesisConfig | None = None
+    llm: object | None = None
+    budget: Budget | int | None = None
+    system_prompt: str = ""
+
+    def is_same(self, other: SessionSettings) -> bool:
+        """Return whether sessions need not be opened again with the other settings. Clients are compared by identity."""
+        names = [field.name for field in fields(self) if field.name != "llm"]
+        return self.llm is other.llm and all(getattr(self, name) == getattr(other, name) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenSession:
+    session: MnesisSession
+    settings: SessionSettings
+
+
+class SessionPool:
+    """The open sessions of one database, each opened once and shared. Nothing is opened before the first use.
+
+    Pass an `engine`, which stays open, or the path of the database; then the pool creates an engine and closes it. With
+    `owns_engine`, it also closes the engine that was passed. A forked child process gets an engine of its own. Without
+    `settings.llm`, sessions use the engine's own client, or no model; the model that a session was created with is never
+    called. `on_open` is called with each session object that the pool opens.
+
+    ```python
+    pool = SessionPool(db_path="chat.db", settings=SessionSettings(budget=8_000))
+    session = await pool.get_or_create("ada")
+    await pool.close()
+    ```
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine | None = None,
+        db_path: str | os.PathLike[str] | None = None,
+        owns_engine: bool = False,
+        settings: SessionSettings | None = None,
+        max_sessions: int = MAX_OPEN_SESSIONS,
+        on_open: Callable[[MnesisSession], None] | None = None,
+    ) -> None:
+        if engine is not None and db_path is not None:
+            raise ConfigurationError("pass engine= or db_path=, not both: an engine already has a database")
+        self.settings = settings or SessionSettings()
+        self._engine, self._db_path, self._pid = engine, db_path, os.getpid()
+        self._creates_engine, self._owns_engine = engine is None, engine is None or owns_engine
+        self._max_sessions, self._on_open = max_sessions, on_open
+        self._closed = False
+        self._lock = threading.Lock()
+        self._open_sessions: OrderedDict[str, _OpenSession] = OrderedDict()
+        self._opening: weakref.WeakValueDictionary[str, FairLock] = weakref.WeakValueDictionary()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the pool is closed."""
+        return self._closed
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the sessions, with their store and event bus.
+
+        Raises `ConfigurationError` in a forked process if the database is in memory.
+        """
+        with self._lock:
+            is_forked = self._pid != os.getpid()
+            engine = self._engine
+            if engine is not None and not is_forked and not (self._creates_engine and engine.closed):
+                return engine
+            # The sessions of a parent process use its connection and its event loops, so they are forgotten, not closed.
+            self._open_sessions.clear()
+            self._opening = weakref.WeakValueDictionary()
+            if engine is None or self._creates_engine:
+                self._engine = Engine(self._db_path, config=self.settings.config)
+            elif engine.path == IN_MEMORY:
+                raise ConfigurationError(
+                    "a database in memory cannot be used in a forked process; use a database file instead"
+                )
+            else:
+                self._engine, self._owns_engine = Engine(engine.path, config=engine.config), True
+            self._pid = os.getpid()
+            return self._engine
+
+    async def get(self, session_id: str) -> MnesisSession | None:
+        """Return the session; None if it does not exist. Creates no database."""
+        return await self._open(session_id, creates=False)
+
+    async def get_or_create(self, session_id: str, *, parent_id: str | None = None) -> MnesisSession:
+        """Return the session, creating it if necessary.
+
+        A new session becomes a child of `parent_id` if that session exists.
+        """
+        session = await self._open(session_id, creates=True, parent_id=parent_id)
+        assert session is not None, "created just now"  # noqa: S101  # an invariant, not input
+        return session
+
+    async def run(self, session_id: str, operation: Callable[[MnesisSession], Awaitable[T]]) -> T | None:
+        """Call an operation with the session, again if somebody closed it meanwhile. None if it does not exist."""
+        for attempt in range(2):
+            session = await self.get(session_id)
+            if session is None:
+                return None
+            try:
+                return await operation(session)
+            except (SessionNotFoundError, SessionClosedError):
+                self.forget(session_id)
+                if attempt or self._closed:
+                    raise
+        return None
+
+    async def run_or_create(
+        self, session_id: str, operation: Callable[[MnesisSession], Awaitable[T]], *, parent_id: str | None = None
+    ) -> T:
+        """Call an operation with the session, which is created if necessary, again if it was erased or closed meanwhile."""
+        try:
+            return await operation(await self.get_or_create(session_id, parent_id=parent_id))
+        except (SessionNotFoundError, SessionClosedError):
+            if self._closed:
+                raise
+            self.forget(session_id)
+            return await operation(await self.get_or_create(session_id, parent_id=parent_id))
+
+    def configure(self, settings: SessionSettings) -> None:
+        """Use other settings from now on. Sessions that are open with different ones are opened again at their next use."""
+        if not self.settings.is_same(settings):
+            self.settings = settings
+
+    def forget(self, session_id: str) -> None:
+        """Open the session again at its next use."""
+        with self._lock:
+            self._open_sessions.pop(session_id, None)
+
+    async def purge(self, session_id: str) -> None:
+        """Erase the session permanently. Does nothing if it does not exist."""
+        self.forget(session_id)
+        try:
+            await self.engine.purge(session_id)
+        except SessionNotFoundError:
+            return
+
+    async def close(self) -> None:
+        """Wait for background work and close the sessions, and the engine if it belongs to the pool.
+
+        Does nothing if already closed. Afterwards every call raises `SessionClosedError`.
+        """
+        self._closed = True
+        engine = self.engine if self._engine is not None else None
+        with self._lock:
+            open_sessions = list(self._open_sessions.values())
+            self._open_sessions.clear()
+        for opened in open_sessions:
+            await opened.session.close()
+        if self._owns_engine and engine is not None:
+            await engine.close()
+
+    async def _open(self, session_id: str, *, creates: bool, parent_id: str | None = None) -> MnesisSession | None:
+        if self._closed:
+            raise SessionClosedError(session_id)
+        engine, settings = self.engine, self.settings
+        opened = self._find(session_id)
+        if opened is not None and opened.settings is settings:
+            return opened.session
+        async with self._opening_lock(session_id):
+            opened = self._find(session_id)
+            if opened is not None and opened.settings is settings:
+                return opened.session
+            session = await self._load_or_create(engine, settings, session_id, creates, parent_id)
+            if opened is not None:
+                await opened.session.close()
+            if session is not None:
+                self._remember(_OpenSession(session, settings))
+                if self._on_open is not None:
+                    self._on_open(session)
+            return session
+
+    async def _load_or_create(
+        self, engine: Engine, settings: SessionSettings, session_id: str, creates: bool, parent_id: str | None
+    ) -> MnesisSession | None:
+        llm = settings.llm if settings.llm is not None else None if engine.has_own_llm else NoModel()
+        options = {"config": settings.config, "engine": engine, "budget": settings.budget}
+        if not creates and engine.path != IN_MEMORY and not await anyio.Path(engine.path).exists():
+            return None
+        try:
+            return await MnesisSession.load(session_id, llm=llm, **options)  # type: ignore[arg-type]  # as written above
+        except SessionNotFoundError:
+            if not creates:
+                return None
+        parent = await self.get(parent_id) if parent_id is not None and parent_id != session_id else None
+        return await MnesisSession.create(
+            model=settings.model,
+            system_prompt=settings.system_prompt,
+            session_id=session_id,
+            parent_id=parent.id if parent is not None else None,
+            llm=llm,
+            **options,  # type: ignore[arg-type]  # as written above
+        )
+
+    def _find(self, session_id: str) -> _OpenSession | None:
+        with self._lock:
+            opened = self._open_sessions.get(session_id)
+            if opened is not None:
+                self._open_sessions.move_to_end(session_id)
+            return opened
+
+    def _remember(self, opened: _OpenSession) -> None:
+        with self._lock:
+            self._open_sessions[opened.session.id] = opened
+            self._open_sessions.move_to_end(opened.session.id)
+            while len(self._open_sessions) > self._max_sessions:
+                self._open_sessions.popitem(last=False)
+
+    def _opening_lock(self, session_id: str) -> FairLock:
+        with self._lock:
+            lock = self._opening.get(session_id)
+            if lock is None:
+                lock = self._opening[session_id] = FairLock()
+            return lock
+
+
+def validate_session_id(session_id: object) -> str:
+    """Return a session id unchanged.
+
+    Raises `ConfigurationError` if it is not a non-empty string.
+    """
+    if not isinstance(session_id, str) or not session_id:
+        raise ConfigurationError(f"a session id must be a non-empty string, not {session_id!r}")
+    return session_id
