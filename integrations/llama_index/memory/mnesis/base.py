@@ -13,10 +13,10 @@ from llama_index.core.memory.types import DEFAULT_CHAT_STORE_KEY, BaseMemory
 from llama_index.core.storage.chat_store import BaseChatStore
 from llama_index.core.tools import FunctionTool
 from llama_index.core.utils import get_tokenizer
+from llama_index.memory.mnesis.events import forward_events
 from llama_index.memory.mnesis.history import History, token_counter
-from llama_index.memory.mnesis.llm import context_window
+from llama_index.memory.mnesis.llm import client_for, context_window
 from llama_index.memory.mnesis.messages import from_record
-from llama_index.memory.mnesis.session_handle import SessionHandle, engine_key, find_engine
 from llama_index.memory.mnesis.tools import function_tools
 from llama_index.memory.mnesis.view import SummaryPlacement
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator
@@ -24,11 +24,14 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 from mnesis import concurrency
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
-from mnesis.errors import ConfigurationError
+from mnesis.engine.known_engines import database_key, find_engine
+from mnesis.errors import ConfigurationError, SessionNotFoundError
 from mnesis.events.bus import EventBus
 from mnesis.ids import new_id
+from mnesis.models.context import Budget
 from mnesis.models.results import CompactionResult
 from mnesis.recall.grants import Grant
+from mnesis.session.pool import SessionPool, SessionSettings
 from mnesis.session.session import MnesisSession
 
 DEFAULT_TOKEN_LIMIT = 30_000
@@ -61,7 +64,9 @@ class MnesisMemory(BaseMemory):
     tokenizer_fn: Callable[[str], list[Any]] = Field(default_factory=get_tokenizer, exclude=True)
     llm: Any = Field(default=None, exclude=True)
 
-    _attached_handle: SessionHandle | None = PrivateAttr(default=None)
+    _attached_pool: SessionPool | None = PrivateAttr(default=None)
+    _has_begun: bool = PrivateAttr(default=False)
+    _client: tuple[Any, object | None] = PrivateAttr(default=(None, None))
     _history: History | None = PrivateAttr(default=None)
 
     @field_validator("token_limit", mode="before")
@@ -117,7 +122,7 @@ class MnesisMemory(BaseMemory):
         tokenizer_fields = {} if tokenizer_fn is None else {"tokenizer_fn": tokenizer_fn}
         memory = cls(
             session_id=session_id or chat_store_key or new_id("sess"),
-            database=engine_key(memory_engine),
+            database=database_key(memory_engine),
             token_limit=token_limit,
             summary_insert=summary_insert,
             llm=llm,
@@ -138,7 +143,7 @@ class MnesisMemory(BaseMemory):
     @property
     def engine(self) -> Engine:
         """The engine of the session."""
-        return self._handle.engine
+        return self._pool.engine
 
     @property
     def events(self) -> EventBus:
@@ -251,7 +256,7 @@ class MnesisMemory(BaseMemory):
 
     async def aclose(self) -> None:
         """Wait for background work and release the database; see `close`."""
-        await self._handle.close()
+        await self._pool.close()
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """Return a reference to the session as JSON: its location and settings, without messages."""
@@ -260,7 +265,7 @@ class MnesisMemory(BaseMemory):
             "database": self._database_key(),
             "token_limit": self.token_limit,
             "summary_insert": self.summary_insert,
-            "begun": self._attached_handle is not None and self._attached_handle.must_exist,
+            "begun": self._has_begun,
             "class_name": self.class_name(),
         }
 
@@ -276,7 +281,7 @@ class MnesisMemory(BaseMemory):
         """
         fields = {name: value for name, value in data.items() if name not in ("class_name", "begun")}
         live_memory = _live_memories.get((fields.get("database", ""), fields.get("session_id", "")))
-        if live_memory is not None and engine is None and llm is None and not live_memory._handle.closed:
+        if live_memory is not None and engine is None and llm is None and not live_memory._pool.closed:
             if all(getattr(live_memory, name) == value for name, value in fields.items()):
                 return live_memory
             fields |= {"llm": live_memory.llm}
@@ -284,7 +289,7 @@ class MnesisMemory(BaseMemory):
         memory_engine, owns_engine = (
             (engine, False) if engine is not None else find_engine(memory.database, must_exist=True)
         )
-        memory.database = engine_key(memory_engine)
+        memory.database = database_key(memory_engine)
         memory._attach(memory_engine, owns_engine=owns_engine, must_exist=data.get("begun") is True)
         return memory
 
@@ -312,23 +317,44 @@ class MnesisMemory(BaseMemory):
         return (type(self).from_dict, (self.to_dict(),))
 
     @property
-    def _handle(self) -> SessionHandle:
-        if self._attached_handle is None:
+    def _pool(self) -> SessionPool:
+        if self._attached_pool is None:
             engine, is_new = find_engine(self.database, must_exist=False) if self.database else (Engine(), True)
-            self.database = engine_key(engine)
+            self.database = database_key(engine)
             self._attach(engine, owns_engine=is_new)
-        assert self._attached_handle is not None, "attached just now"  # noqa: S101  # an invariant, not input
-        return self._attached_handle
+        assert self._attached_pool is not None, "attached just now"  # noqa: S101  # an invariant, not input
+        return self._attached_pool
 
     def _database_key(self) -> str:
-        return self.database if self._attached_handle is not None else engine_key(self._handle.engine)
+        return self.database if self._attached_pool is not None else database_key(self._pool.engine)
 
     def _attach(self, engine: Engine, *, owns_engine: bool, must_exist: bool = False) -> None:
-        self._attached_handle = SessionHandle(self.session_id, engine, owns_engine=owns_engine, must_exist=must_exist)
+        self._attached_pool = SessionPool(engine=engine, owns_engine=owns_engine, on_open=forward_events)
+        self._has_begun = must_exist
         _live_memories[self.database, self.session_id] = self
 
+    def _settings(self, engine: Engine) -> SessionSettings:
+        if self._client[0] is not self.llm:
+            self._client = (self.llm, client_for(self.llm))
+        # A memory does not return the system prompt of a session that another API created.
+        budget = Budget.for_tokens(self.token_limit, includes_system_prompt=False, config=engine.config.compaction)
+        return SessionSettings(llm=self._client[1], budget=budget)
+
+    async def _open_session(self) -> MnesisSession:
+        """Return the session, opened with the current limit and model.
+
+        Raises `SessionNotFoundError` if it was stored before and no longer exists.
+        """
+        pool = self._pool
+        pool.configure(self._settings(pool.engine))
+        session = await pool.get(self.session_id) if self._has_begun else await pool.get_or_create(self.session_id)
+        if session is None:
+            raise SessionNotFoundError(self.session_id, location=pool.engine.path)
+        self._has_begun = True
+        return session
+
     async def _open_history(self) -> History:
-        session = await self._handle.session(self.token_limit, self.llm)
+        session = await self._open_session()
         if self._history is None or self._history.session is not session:
             tokenizer = self.tokenizer_fn if "tokenizer_fn" in self.model_fields_set else None
             self._history = History(session, token_counter(tokenizer))

@@ -8,15 +8,18 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
+from llama_index.memory.mnesis.events import forward_events
 from llama_index.memory.mnesis.history import History, token_counter
 from llama_index.memory.mnesis.messages import from_record
-from llama_index.memory.mnesis.session_handle import SessionHandle, engine_key, find_engine
 from pydantic import ConfigDict, PrivateAttr
 
 from mnesis.concurrency import FairLock
 from mnesis.engine.engine import Engine
+from mnesis.engine.known_engines import database_key, find_engine
 from mnesis.errors import ConfigurationError, StaleContextError
+from mnesis.models.context import Budget
 from mnesis.models.message import Message
+from mnesis.session.pool import SessionPool, SessionSettings
 
 ARCHIVE_KEY = "llama_index_archive"
 UNLIMITED_TOKENS = 2**40
@@ -35,10 +38,9 @@ class MnesisChatStore(AsyncDBChatStore):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     database: str = ""
-    _engine: Engine | None = PrivateAttr(default=None)
-    _owns_engine: bool = PrivateAttr(default=False)
+    _attached_pool: SessionPool | None = PrivateAttr(default=None)
     _lock: FairLock = PrivateAttr(default_factory=FairLock)
-    _open_sessions: dict[str, tuple[SessionHandle, History]] = PrivateAttr(default_factory=dict)
+    _histories: dict[str, History] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def class_name(cls) -> str:
@@ -53,8 +55,8 @@ class MnesisChatStore(AsyncDBChatStore):
         if engine is not None and db_path is not None:
             raise ConfigurationError("pass engine= or db_path=, not both: an engine already has a database")
         store_engine = engine or Engine(db_path)
-        store = cls(database=engine_key(store_engine))
-        store._engine, store._owns_engine = store_engine, engine is None
+        store = cls(database=database_key(store_engine))
+        store._attach(store_engine, owns_engine=engine is None)
         return store
 
     async def get_messages(
@@ -133,7 +135,7 @@ class MnesisChatStore(AsyncDBChatStore):
 
     async def get_keys(self) -> list[str]:
         """Return the ids of all sessions of the database."""
-        engine, keys, cursor = self._get_engine(), [], None
+        engine, keys, cursor = self._pool.engine, [], None
         while True:
             page = await engine.sessions(limit=500, cursor=cursor)
             keys += [record.id for record in page.sessions]
@@ -143,28 +145,28 @@ class MnesisChatStore(AsyncDBChatStore):
 
     async def aclose(self) -> None:
         """Close the sessions, and the engine if it was created for this store."""
-        for handle, _ in self._open_sessions.values():
-            await handle.close()
-        self._open_sessions.clear()
-        if self._owns_engine and self._engine is not None:
-            await self._engine.close()
+        self._histories.clear()
+        await self._pool.close()
 
-    def _get_engine(self) -> Engine:
-        if self._engine is None:
+    @property
+    def _pool(self) -> SessionPool:
+        if self._attached_pool is None:
             engine, is_new = find_engine(self.database, must_exist=False) if self.database else (Engine(), True)
-            self._engine, self._owns_engine = engine, is_new
-        return self._engine
+            self._attach(engine, owns_engine=is_new)
+        assert self._attached_pool is not None, "attached just now"  # noqa: S101  # an invariant, not input
+        return self._attached_pool
+
+    def _attach(self, engine: Engine, *, owns_engine: bool) -> None:
+        settings = SessionSettings(budget=Budget.for_tokens(UNLIMITED_TOKENS, includes_system_prompt=False))
+        self._attached_pool = SessionPool(
+            engine=engine, owns_engine=owns_engine, settings=settings, on_open=forward_events
+        )
 
     async def _open_history(self, key: str) -> History:
-        if key not in self._open_sessions:
-            handle = SessionHandle(key, self._get_engine(), owns_engine=False)
-            session = await handle.session(UNLIMITED_TOKENS, None)
-            self._open_sessions[key] = (handle, History(session, token_counter(None)))
-        handle, history = self._open_sessions[key]
-        session = await handle.session(UNLIMITED_TOKENS, None)
-        if history.session is not session:
-            history = History(session, token_counter(None))
-            self._open_sessions[key] = (handle, history)
+        session = await self._pool.get_or_create(key)
+        history = self._histories.get(key)
+        if history is None or history.session is not session:
+            history = self._histories[key] = History(session, token_counter(None))
         return history
 
     async def _read_records(self, key: str, status: MessageStatus | None) -> list[Message]:

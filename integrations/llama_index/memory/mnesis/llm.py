@@ -11,10 +11,8 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.llm import LLM
 
 from mnesis import concurrency
-from mnesis.engine.engine import Engine
 from mnesis.errors import LLMError
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
-from mnesis.llm.no_model import NoModel
 
 
 class ChatModelClient:
@@ -53,17 +51,9 @@ class ChatModelClient:
         return await self._llm.achat(messages)
 
 
-def client_for(llm: object | None, engine: Engine) -> object | None:
-    """Return what a session accepts as `llm`.
-
-    Without an `llm`, the engine's own client is used, or no model (level 3) if the engine has none. LlamaIndex's global
-    setting is never used.
-    """
-    if isinstance(llm, LLM):
-        return ChatModelClient(llm)
-    if llm is not None:
-        return llm
-    return None if engine.has_own_llm else NoModel()
+def client_for(llm: object | None) -> object | None:
+    """Return what a session accepts as `llm`. LlamaIndex's models are wrapped; other values are returned unchanged."""
+    return ChatModelClient(llm) if isinstance(llm, LLM) else llm
 
 
 def context_window(llm: object | None) -> int | None:

@@ -1,0 +1,54 @@
+"""Names for the engines of this process, so that a stored reference can find its database again."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+import weakref
+
+from mnesis.config import MnesisConfig
+from mnesis.engine.engine import Engine
+from mnesis.engine.registry import IN_MEMORY
+from mnesis.errors import ConfigurationError
+
+_engines_by_key: weakref.WeakValueDictionary[str, Engine] = weakref.WeakValueDictionary()
+_keys_by_engine: weakref.WeakKeyDictionary[Engine, str] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def database_key(engine: Engine) -> str:
+    """Return the key of an engine's database: its path, or for a database in memory a name valid in this process."""
+    with _lock:
+        key = _keys_by_engine.get(engine)
+        if key is None:
+            key = f"{IN_MEMORY}{uuid.uuid4().hex}" if engine.path == IN_MEMORY else os.path.abspath(engine.path)
+            _keys_by_engine[engine] = key
+        if key not in _engines_by_key:
+            _engines_by_key[key] = engine
+        return key
+
+
+def find_engine(key: str, *, must_exist: bool) -> tuple[Engine, bool]:
+    """Return the engine for a database key, and whether the engine is new.
+
+    An open engine of this process is reused; otherwise a new one is created for the database file. With `must_exist`,
+    only the default database may be a file that does not exist yet. Raises `ConfigurationError` for any other missing
+    file, and for a database in memory whose engine no longer exists.
+    """
+    with _lock:
+        known_engine = _engines_by_key.get(key)
+    if known_engine is not None and not known_engine.closed:
+        return known_engine, False
+    if key.startswith(IN_MEMORY):
+        raise ConfigurationError(
+            f"the database {key!r} was in the memory of another process, or of an engine that no longer exists; use a"
+            " database file to restore a memory later"
+        )
+    default = os.path.abspath(MnesisConfig().store.db_path)
+    if must_exist and key != default and not os.path.isfile(key):
+        raise ConfigurationError(
+            f"the database {key!r} does not exist, and a stored memory can only be restored from an existing database; pass"
+            " engine= to from_dict() if the database has moved"
+        )
+    return Engine(key), True
