@@ -54,7 +54,7 @@ def test_a_redacted_secret_reaches_no_model_and_no_summary(is_inner: bool, engin
     for messages in [*model.asked, *writer.asked]:
         assert SECRET not in str(texts_of(messages))
     assert "[redacted]" in str(texts_of(model.asked[-1]))
-    assert "[redacted]" in str(texts_of(writer.asked[-1]))
+    assert any("[redacted]" in str(texts_of(messages)) for messages in writer.asked)
     assert sum(SECRET in text for _, text in log("t")) == 10
     session = sync.SyncSession.load("t", engine=engine)
     assert all(SECRET not in summary.text for summary in session.summaries())
