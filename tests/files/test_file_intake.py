@@ -174,7 +174,8 @@ async def test_a_tool_that_send_runs_may_give_more_than_a_message_holds(tmp_path
     config = configured(tmp_path)
     async with MnesisSession.open(model=MODEL, db_path=tmp_path / "a.db", config=config, llm=llm) as session:
         await session.send("Look", tools=[tail, small])
-        large, little = (await session.messages())[2].tool_results
+        stored = {part.tool_name: part for message in await session.messages() for part in message.tool_results}
+    large, little = stored["tail"], stored["small"]
     assert large.output_file is not None
     assert large.output_file.content_id == LOG_ID
     assert (little.output, little.output_file) == ("little", None)
