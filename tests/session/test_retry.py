@@ -155,8 +155,30 @@ async def test_cancelled_at_any_step_a_turn_pays_once(tmp_path: Path) -> None:
     raise AssertionError("it never came to an end")
 
 
+LONG = "word " * 60_000
+"""Longer than `MAX_CHARS_COUNTED_ON_LOOP` and than a message may be: storing it waits before it writes."""
+
+
+async def test_a_cancellation_as_the_reply_arrives_keeps_the_reply(db: Path) -> None:
+    tasks: list[asyncio.Task[Any]] = []
+
+    def answer(_: Any) -> str:
+        asyncio.get_running_loop().call_soon(tasks[0].cancel)
+        return LONG
+
+    async with opened(db, answer) as session:
+        tasks.append(asyncio.create_task(session.send("go")))
+        await asyncio.wait(tasks)
+        assert tasks[0].cancelled()
+        await session.engine.wait_for_tasks()
+        assert await roles(session) == "ua"
+        with pytest.raises(NothingToRetryError):
+            await session.retry()
+
+
+@pytest.mark.parametrize("output", ["paid", LONG])
 @pytest.mark.parametrize("is_async", [True, False])
-async def test_a_cancellation_as_the_tool_returns_loses_nothing(is_async: bool, db: Path) -> None:
+async def test_a_cancellation_as_the_tool_returns_loses_nothing(is_async: bool, output: str, db: Path) -> None:
     tasks: list[asyncio.Task[Any]] = []
     loop, paid = asyncio.get_running_loop(), []
 
@@ -170,13 +192,14 @@ async def test_a_cancellation_as_the_tool_returns_loses_nothing(is_async: bool, 
 
     def pay_now() -> str:
         paid.append(1)
-        return "paid"
+        return output
 
     pay: Any = pay_async if is_async else pay_in_thread
     pay.__name__ = "pay"
     async with opened(db, calls(("pay", {})), "Done.") as session:
         tasks.append(asyncio.create_task(session.send("go", tools=[pay])))
         await asyncio.wait(tasks)
+        await session.engine.wait_for_tasks()
         with suppress(NothingToRetryError):
             await session.retry(tools=[pay])
         assert (paid, await roles(session)) == ([1], "uata")
