@@ -1,0 +1,1 @@
+"""Loopback servers that accept and refuse requests like the real provider APIs."""
