@@ -49,7 +49,7 @@ def litellm(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[[StrictServer], Any]]:
+def register() -> Iterator[Callable[[StrictServer], Any]]:
     """Close each server that a test opens."""
     servers: list[StrictServer] = []
 
@@ -97,13 +97,15 @@ def user(text: Any = "Hello") -> Json:
     return {"role": "user", "content": text}
 
 
-def said(text: Any = "Hi", **fields: Any) -> Json:
+def assistant(text: Any = "Hi", **fields: Any) -> Json:
     return {"role": "assistant", "content": text, **fields}
 
 
 def calls(*ids: str, arguments: Any = "{}", **fields: Any) -> Json:
     function = {"name": "weather", "arguments": arguments}
-    return said("One moment.", tool_calls=[{"id": i, "type": "function", "function": function} for i in ids], **fields)
+    return assistant(
+        "One moment.", tool_calls=[{"id": i, "type": "function", "function": function} for i in ids], **fields
+    )
 
 
 def result(call_id: str, text: str = "Sunny") -> Json:
@@ -116,13 +118,13 @@ def tools(**function: Any) -> list[Json]:
 
 ID = "abcdefghi"
 CHAT_FAULTS = [
-    Fault("unknown-message-field", chat(user(), said(thinking_blocks=[]), user())),
-    Fault("extra-forbidden", chat(user(), said(reasoning_content="Hm."), user(), flavour="mistral"), "mistral"),
+    Fault("unknown-message-field", chat(user(), assistant(thinking_blocks=[]), user())),
+    Fault("extra-forbidden", chat(user(), assistant(reasoning_content="Hm."), user(), flavour="mistral"), "mistral"),
     Fault("cache-control", chat(user([{"type": "text", "text": "Hi", "cache_control": {}}]), model="gpt-5-mini")),
     Fault("content-null", chat(user(None))),
     Fault("content-missing", chat(user(), calls(ID) | {"content": None}, result(ID), flavour="xai"), "xai"),
-    Fault("assistant-empty", chat(user(), said(""), user(), flavour="moonshot"), "moonshot"),
-    Fault("mistral-assistant-empty", chat(user(), said(""), user(), flavour="mistral"), "mistral"),
+    Fault("assistant-empty", chat(user(), assistant(""), user(), flavour="moonshot"), "moonshot"),
+    Fault("mistral-assistant-empty", chat(user(), assistant(""), user(), flavour="mistral"), "mistral"),
     Fault("content-string", chat(user([{"type": "text", "text": "Hi"}]), flavour="ollama"), "ollama"),
     Fault("name-pattern", chat(user() | {"name": "J. R."})),
     Fault("tool-without-call", chat(user(), result(ID))),
@@ -132,7 +134,7 @@ CHAT_FAULTS = [
     Fault("call-id-length", chat(user(), calls("c" * 41), result("c" * 41))),
     Fault("mistral-call-id", chat(user(), calls("call_1"), result("call_1"), flavour="mistral"), "mistral"),
     Fault("mistral-role-order", chat(user(), calls(ID), result(ID), user(), flavour="mistral"), "mistral"),
-    Fault("mistral-last-role", chat(user(), said(), flavour="mistral"), "mistral"),
+    Fault("mistral-last-role", chat(user(), assistant(), flavour="mistral"), "mistral"),
     Fault("roles-alternate", chat(user("Summary"), user(), flavour="alternating"), "alternating"),
     Fault("arguments-json", chat(user(), calls(ID, arguments='{"a'), result(ID), flavour="alternating"), "alternating"),
     Fault("arguments-object", chat(user(), calls(ID), result(ID), flavour="ollama"), "ollama"),
@@ -140,7 +142,12 @@ CHAT_FAULTS = [
     Fault("reasoning-missing", chat(user(), calls(ID), result(ID), flavour="moonshot"), "moonshot"),
     Fault(
         "reasoning-details-changed",
-        chat(user(), said(reasoning_details=[{"type": "reasoning.text", "text": "Hm."}]), user(), flavour="openrouter"),
+        chat(
+            user(),
+            assistant(reasoning_details=[{"type": "reasoning.text", "text": "Hm."}]),
+            user(),
+            flavour="openrouter",
+        ),
         "openrouter",
     ),
     Fault("tool-name-pattern", chat(user(), tools=tools(name="get weather"))),
@@ -155,11 +162,11 @@ def text(value: str, **fields: Any) -> Json:
     return {"type": "text", "text": value, **fields}
 
 
-def use(call_id: str = "toolu_1", **fields: Any) -> Json:
+def tool_use(call_id: str = "toolu_1", **fields: Any) -> Json:
     return {"type": "tool_use", "id": call_id, "name": "weather", "input": {}, **fields}
 
 
-def used(call_id: str = "toolu_1", content: Any = "Sunny", **fields: Any) -> Json:
+def tool_result(call_id: str = "toolu_1", content: Any = "Sunny", **fields: Any) -> Json:
     return {"type": "tool_result", "tool_use_id": call_id, "content": content, **fields}
 
 
@@ -179,7 +186,7 @@ def picture(media_type: str) -> Json:
     return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": PNG}}
 
 
-def thought(server: Any) -> Json:
+def thinking_block(server: Any) -> Json:
     return dict(server.thinking_block("Hm."))
 
 
@@ -189,43 +196,51 @@ ANTHROPIC_FAULTS = [
     Fault("unknown-field", claude(user() | {"name": "Ann"})),
     Fault("system-role", claude({"role": "system", "content": "Be brief."}, user())),
     Fault("system-role", claude(user(), {"role": "system", "content": "Be brief."})),
-    Fault("first-user", claude(said(), user())),
+    Fault("first-user", claude(assistant(), user())),
     Fault("roles-alternate", claude(user(), user())),
     Fault("cache-marks-max", claude(user([text("Hi", **mark()) for _ in range(5)]))),
     Fault(
         "cache-mark-on-thinking",
-        lambda server: claude(user(), said([thought(server) | mark(), text("Hi")]), user())(server),
+        lambda server: claude(user(), assistant([thinking_block(server) | mark(), text("Hi")]), user())(server),
     ),
     Fault("cache-mark-on-empty-text", claude(user(), system=[text("", **mark())])),
-    Fault("cache-mark-nested", claude(user(), said([use()]), user([used(content=[text("Sunny", **mark())])]))),
+    Fault(
+        "cache-mark-nested",
+        claude(user(), assistant([tool_use()]), user([tool_result(content=[text("Sunny", **mark())])])),
+    ),
     Fault("cache-ttl-order", claude(user([text("Hi", **mark("1h"))]), system=[text("Be brief.", **mark())])),
     Fault("cache-automatic", claude(user([text("Hi", **mark()) for _ in range(4)]), **mark())),
     Fault(
         "thinking-signature",
-        claude(user(), said([{"type": "thinking", "thinking": "Hm.", "signature": "of another maker"}]), user()),
+        claude(user(), assistant([{"type": "thinking", "thinking": "Hm.", "signature": "of another maker"}]), user()),
     ),
-    Fault("thinking-first", claude(user(), said([use()]), user([used()]), thinking=THINKING)),
+    Fault("thinking-first", claude(user(), assistant([tool_use()]), user([tool_result()]), thinking=THINKING)),
     Fault(
         "thinking-order",
-        lambda server: claude(user(), said([text("Hi"), thought(server)]), user(), thinking=THINKING)(server),
+        lambda server: claude(user(), assistant([text("Hi"), thinking_block(server)]), user(), thinking=THINKING)(
+            server
+        ),
     ),
     Fault("thinking-budget", claude(user(), thinking={**THINKING, "budget_tokens": 4096})),
     Fault("thinking-budget", claude(user(), thinking={**THINKING, "budget_tokens": 512})),
     Fault("thinking-temperature", claude(user(), thinking=THINKING, temperature=0.5)),
     Fault("thinking-tool-choice", claude(user(), thinking=THINKING, tool_choice={"type": "any"})),
     Fault("model-parameters", claude(user(), model="claude-opus-4-8", temperature=1)),
-    Fault("prefill", claude(user(), said("It is"), model="claude-sonnet-4-6")),
-    Fault("tool-result-missing", claude(user(), said([use()]), user())),
-    Fault("tool-result-unexpected", claude(user([used()]))),
-    Fault("tool-result-first", claude(user(), said([use()]), user([text("Look:"), used()]))),
-    Fault("tool-result-duplicate", claude(user(), said([use()]), user([used(), used()]))),
-    Fault("tool-use-duplicate", claude(user(), said([use(), use()]), user([used()]))),
-    Fault("tool-use-id", claude(user(), said([use("functions.weather:0")]), user([used("functions.weather:0")]))),
-    Fault("tools-missing", claude(user(), said([use()]), user([used()]))),
+    Fault("prefill", claude(user(), assistant("It is"), model="claude-sonnet-4-6")),
+    Fault("tool-result-missing", claude(user(), assistant([tool_use()]), user())),
+    Fault("tool-result-unexpected", claude(user([tool_result()]))),
+    Fault("tool-result-first", claude(user(), assistant([tool_use()]), user([text("Look:"), tool_result()]))),
+    Fault("tool-result-duplicate", claude(user(), assistant([tool_use()]), user([tool_result(), tool_result()]))),
+    Fault("tool-use-duplicate", claude(user(), assistant([tool_use(), tool_use()]), user([tool_result()]))),
+    Fault(
+        "tool-use-id",
+        claude(user(), assistant([tool_use("functions.weather:0")]), user([tool_result("functions.weather:0")])),
+    ),
+    Fault("tools-missing", claude(user(), assistant([tool_use()]), user([tool_result()]))),
     Fault("empty-message", claude(user([]), user())),
     Fault("empty-text", claude(user([text(""), text("Hi")]))),
     Fault("blank-text", claude(user(" \n"))),
-    Fault("trailing-space", claude(user(), said("It is "))),
+    Fault("trailing-space", claude(user(), assistant("It is "))),
     Fault("image-type", claude(user([picture("image/jpeg")]))),
     Fault("image-type", claude(user([picture("image/tiff")]))),
 ]
@@ -296,15 +311,15 @@ def texts_in(value: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(("open_server", "fault"), CASES, ids=lambda value: getattr(value, "rule", ""))
-def test_a_fault_is_refused_by_its_rule_and_by_no_other(open_server: Any, fault: Fault, opened: Any) -> None:
+def test_a_fault_is_refused_by_its_rule_and_by_no_other(open_server: Any, fault: Fault, register: Any) -> None:
     server, path = open_server(fault, enable=[fault.rule])
-    status, body = post(opened(server), path, fault.build(server))
+    status, body = post(register(server), path, fault.build(server))
     assert [rejection.rule for rejection in server.rejections] == [fault.rule], body
     assert server.rejections[0].message in texts_in(body)
     assert status == (422 if fault.rule == "extra-forbidden" else 400)
     assert not server.requests
     without, path = open_server(fault, disable=[fault.rule])
-    assert post(opened(without), path, fault.build(without))[0] == 200, without.rejections
+    assert post(register(without), path, fault.build(without))[0] == 200, without.rejections
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rsplit(".", 1)[-1])
@@ -326,9 +341,9 @@ def test_each_rule_has_a_fault_and_a_flavour_for_rules_by_default() -> None:
         assert missing <= {"reasoning-details-missing"}, missing  # tested below: it needs an earlier reply
 
 
-def test_a_rejected_request_uses_no_answer_and_unknown_rules_raise(opened: Any) -> None:
-    server = opened(StrictAnthropic(Reply("First.")))
-    post(server, "/v1/messages", claude(said())(server))
+def test_a_rejected_request_uses_no_answer_and_unknown_rules_raise(register: Any) -> None:
+    server = register(StrictAnthropic(Reply("First.")))
+    post(server, "/v1/messages", claude(assistant())(server))
     assert post(server, "/v1/messages", claude(user())(server))[1]["content"] == [text("First.")]
     with pytest.raises(ValueError, match="no such rules: \\['typo'\\]"):
         StrictAnthropic(enable=["typo"])
@@ -339,7 +354,7 @@ def test_a_rejected_request_uses_no_answer_and_unknown_rules_raise(opened: Any) 
 # ---- Valid conversations with the real client --------------------------------------------------------------------------
 
 
-def sent_back(message: Any) -> Json:
+def assistant_message(message: Any) -> Json:
     """Build the assistant message that a faithful client sends back."""
     back: Json = {"role": "assistant", "content": message.content or ""}
     if message.tool_calls:
@@ -356,7 +371,7 @@ def sent_back(message: Any) -> Json:
     return back
 
 
-def results_of(message: Any) -> list[Json]:
+def tool_messages(message: Any) -> list[Json]:
     return [{**result(call.id), "name": call.function.name} for call in message.tool_calls]
 
 
@@ -379,17 +394,19 @@ def keep_own_fields(flavour: str, message: Json) -> Json:
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("flavour", sorted(ROUTES))
-async def test_a_tool_loop_through_litellm_is_accepted(flavour: str, streams: bool, litellm: Any, opened: Any) -> None:
+async def test_a_tool_loop_through_litellm_is_accepted(
+    flavour: str, streams: bool, litellm: Any, register: Any
+) -> None:
     script = Reply("Looking.", thinking="I need both cities.", calls=(PARIS, ROME)), Reply("Sunny in both.")
-    server = opened(StrictChatCompletions(flavour, *script))
+    server = register(StrictChatCompletions(flavour, *script))
     messages = [{"role": "system", "content": "Be brief."}, user("Weather in Paris and Rome?")]
     for _ in script:
         reply = await complete(litellm, server, CHAT_MODELS[flavour], messages, stream=streams)
         message = (await gather(litellm, reply) if streams else reply).choices[0].message
-        messages.append(keep_own_fields(flavour, sent_back(message)))
+        messages.append(keep_own_fields(flavour, assistant_message(message)))
         if message.tool_calls:
             assert [json.loads(c.function.arguments) for c in message.tool_calls] == [PARIS.arguments, ROME.arguments]
-            answers = results_of(message)
+            answers = tool_messages(message)
             messages += (
                 answers if flavour == "mistral" else [{k: v for k, v in a.items() if k != "name"} for a in answers]
             )
@@ -399,29 +416,29 @@ async def test_a_tool_loop_through_litellm_is_accepted(flavour: str, streams: bo
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
-async def test_a_thinking_tool_loop_with_claude_is_accepted(streams: bool, litellm: Any, opened: Any) -> None:
+async def test_a_thinking_tool_loop_with_claude_is_accepted(streams: bool, litellm: Any, register: Any) -> None:
     script = Reply("Looking.", thinking="I need both.", calls=(PARIS, ROME)), Reply("Sunny.", thinking="Both sunny.")
-    server = opened(StrictAnthropic(*script))
+    server = register(StrictAnthropic(*script))
     messages = [{"role": "system", "content": "Be brief."}, user("Weather in Paris and Rome?")]
     options = {"thinking": THINKING, "max_tokens": 4096, "stream": streams}
     for _ in script:
         reply = await complete(litellm, server, "claude-sonnet-4-5", messages, **options)
         message = (await gather(litellm, reply) if streams else reply).choices[0].message
-        messages += [sent_back(message), *(results_of(message) if message.tool_calls else [])]
+        messages += [assistant_message(message), *(tool_messages(message) if message.tool_calls else [])]
     assert message.content == "Sunny."
     assert message.thinking_blocks[0]["signature"] == server.sign("Both sunny.")
     assert not server.rejections
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
-async def test_a_tool_loop_with_gemini_3_is_accepted(streams: bool, litellm: Any, opened: Any) -> None:
+async def test_a_tool_loop_with_gemini_3_is_accepted(streams: bool, litellm: Any, register: Any) -> None:
     script = Reply("", thinking="I need both.", calls=(PARIS, ROME)), Reply("Sunny.")
-    server = opened(StrictGemini(*script))
+    server = register(StrictGemini(*script))
     messages = [{"role": "system", "content": "Be brief."}, user("Weather in Paris and Rome?")]
     for _ in script:
         reply = await complete(litellm, server, "gemini-3-pro-preview", messages, stream=streams)
         message = (await gather(litellm, reply) if streams else reply).choices[0].message
-        messages += [message.model_dump(exclude_none=True), *(results_of(message) if message.tool_calls else [])]
+        messages += [message.model_dump(exclude_none=True), *(tool_messages(message) if message.tool_calls else [])]
     assert message.content == "Sunny."
     assert not server.rejections
     signed = [
@@ -433,38 +450,38 @@ async def test_a_tool_loop_with_gemini_3_is_accepted(streams: bool, litellm: Any
     assert server.accepts_signature(signed[0]["thoughtSignature"])
 
 
-async def test_errors_reach_the_client_as_its_typed_errors(litellm: Any, opened: Any) -> None:
-    openai = opened(StrictChatCompletions("openai", Failure(429, "Slow down."), Failure(400, "No.")))
+async def test_errors_reach_the_client_as_its_typed_errors(litellm: Any, register: Any) -> None:
+    openai = register(StrictChatCompletions("openai", Failure(429, "Slow down."), Failure(400, "No.")))
     for kind in (litellm.RateLimitError, litellm.BadRequestError):
         with pytest.raises(kind):
             await complete(litellm, openai, "gpt-4o", [user()])
-    anthropic = opened(StrictAnthropic(Failure(529, "Overloaded"), Failure(429, "Slow down.", {"retry-after": "7"})))
+    anthropic = register(StrictAnthropic(Failure(529, "Overloaded"), Failure(429, "Slow down.", {"retry-after": "7"})))
     for kind in (litellm.InternalServerError, litellm.RateLimitError):
         with pytest.raises(kind):
             await complete(litellm, anthropic, "claude-sonnet-4-5", [user()])
-    google = opened(StrictGemini(Failure(503, "Unavailable")))
+    google = register(StrictGemini(Failure(503, "Unavailable")))
     with pytest.raises(litellm.ServiceUnavailableError):
         await complete(litellm, google, "gemini-3-pro-preview", [user()])
 
 
-def test_a_cut_stream_has_text_but_no_end(opened: Any) -> None:
-    reply = Reply("Half an answer.", calls=(PARIS,), is_cut=True)
+def test_a_cut_stream_has_text_but_no_end(register: Any) -> None:
+    reply = Reply("Half.", calls=(PARIS,), is_cut=True)
     for server, path, body, end in (
         (StrictChatCompletions("openai", reply), "/v1/chat/completions", chat(user(), stream=True), "[DONE]"),
         (StrictChatCompletions("ollama", reply), "/api/chat", chat(user(), stream=True), '"done":true'),
         (StrictAnthropic(reply), "/v1/messages", claude(user(), stream=True), "message_stop"),
         (StrictGemini(reply), "/v1beta/models/gemini-3-pro-preview:streamGenerateContent", gemini(ASK), "finishReason"),
     ):
-        opened(server)
+        register(server)
         request = urllib.request.Request(server.url + path, json.dumps(body(server)).encode())
         with urllib.request.urlopen(request, timeout=30) as response:
             received = response.read().decode()
-        assert "answer." in received.replace('"', "")
+        assert "Half." in received
         assert end not in received
 
 
-def test_openrouter_wants_its_reasoning_details_back_unchanged(opened: Any) -> None:
-    server = opened(
+def test_openrouter_wants_its_reasoning_details_back_unchanged(register: Any) -> None:
+    server = register(
         StrictChatCompletions(
             "openrouter", Reply("", thinking="Hm.", calls=(PARIS,)), enable=["reasoning-details-missing"]
         )
@@ -480,14 +497,53 @@ def test_openrouter_wants_its_reasoning_details_back_unchanged(opened: Any) -> N
     assert [r.rule for r in server.rejections] == ["reasoning-details-missing", "reasoning-details-changed"]
 
 
-def test_ids_of_one_provider_are_refused_by_another(opened: Any) -> None:
+def test_ids_of_one_provider_are_refused_by_another(register: Any) -> None:
     """The ids that Kimi mints break Claude's pattern, and OpenAI's break Mistral's."""
-    kimi = opened(StrictChatCompletions("moonshot", Reply("", thinking="Hm.", calls=(PARIS,))))
+    kimi = register(StrictChatCompletions("moonshot", Reply("", thinking="Hm.", calls=(PARIS,))))
     body = chat(user(), flavour="moonshot")(kimi)
     call_id = post(kimi, "/v1/chat/completions", body)[1]["choices"][0]["message"]["tool_calls"][0]["id"]
-    anthropic = opened(StrictAnthropic())
-    post(anthropic, "/v1/messages", claude(user(), said([use(call_id)]), user([used(call_id)]))(anthropic))
+    anthropic = register(StrictAnthropic())
+    post(
+        anthropic,
+        "/v1/messages",
+        claude(user(), assistant([tool_use(call_id)]), user([tool_result(call_id)]))(anthropic),
+    )
     assert [rejection.rule for rejection in anthropic.rejections] == ["tool-use-id"]
+
+
+@pytest.mark.parametrize(
+    ("flavour", "fields"),
+    [
+        ("deepseek", {"model": "deepseek-chat"}),
+        ("deepseek", {"thinking": {"type": "disabled"}}),
+        ("moonshot", {"model": "kimi-k2-0905-preview"}),
+    ],
+)
+def test_reasoning_is_required_back_from_thinking_requests_only(flavour: str, fields: Json, register: Any) -> None:
+    server = register(StrictChatCompletions(flavour))
+    body = chat(user(), calls(ID), result(ID), flavour=flavour)(server) | fields
+    assert post(server, "/v1/chat/completions", body)[0] == 200
+    body = chat(user(), calls(ID, reasoning_content=""), result(ID), flavour=flavour)(server)
+    assert post(server, "/v1/chat/completions", body)[0] == 200
+
+
+def test_a_rule_can_be_enabled_for_another_flavour_and_disabled(register: Any) -> None:
+    body = chat(user(), calls(ID), user(), flavour="xai")
+    for options, status in (({}, 200), ({"enable": ["call-without-result"]}, 400)):
+        server = register(StrictChatCompletions("xai", **options))
+        assert post(server, "/v1/chat/completions", body(server))[0] == status
+
+
+def test_openai_checks_cache_marks_of_other_models_on_request(register: Any) -> None:
+    body = chat(user([{"type": "text", "text": "Hi", "cache_control": {}}]))
+    for is_strict, status in ((False, 200), (True, 400)):
+        server = register(StrictChatCompletions("openai", is_strict_about_cache_control=is_strict))
+        assert post(server, "/v1/chat/completions", body(server))[0] == status
+
+
+def test_other_paths_are_not_found(register: Any) -> None:
+    for server in (StrictChatCompletions("openai"), StrictAnthropic(), StrictGemini()):
+        assert post(register(server), "/v1/embeddings", {})[0] == 404
 
 
 # ---- Anthropic: joining and caching ------------------------------------------------------------------------------------
@@ -506,23 +562,28 @@ def long_text(name: str, tokens: int = 1100) -> str:
 SYSTEM = [text(long_text("s"), **mark())]
 
 
-def test_neighbouring_messages_of_one_role_are_joined(opened: Any) -> None:
-    server = opened(StrictAnthropic())
-    ask(server, user("One."), user("Two."), said("Three."), said("Four."), user("Five."))
+def test_neighbouring_messages_of_one_role_are_joined(register: Any) -> None:
+    server = register(StrictAnthropic())
+    ask(server, user("One."), user("Two."), assistant("Three."), assistant("Four."), user("Five."))
     ask(
-        server, user(), said([use("toolu_1")]), said([use("toolu_2")]), user([used("toolu_1")]), user([used("toolu_2")])
+        server,
+        user(),
+        assistant([tool_use("toolu_1")]),
+        assistant([tool_use("toolu_2")]),
+        user([tool_result("toolu_1")]),
+        user([tool_result("toolu_2")]),
     )
 
 
-def test_a_system_message_in_the_conversation_depends_on_the_model(opened: Any) -> None:
-    server = opened(StrictAnthropic())
+def test_a_system_message_in_the_conversation_depends_on_the_model(register: Any) -> None:
+    server = register(StrictAnthropic())
     messages = [user(), {"role": "system", "content": "Be brief."}]
     ask(server, *messages, model="claude-opus-5")
     assert post(server, "/v1/messages", claude(*messages)(server))[0] == 400
 
 
-def test_the_second_request_reads_what_the_first_one_wrote(opened: Any) -> None:
-    server = opened(StrictAnthropic())
+def test_the_second_request_reads_what_the_first_one_wrote(register: Any) -> None:
+    server = register(StrictAnthropic())
     first, second = (ask(server, user(), system=SYSTEM) for _ in range(2))
     assert first["cache_creation_input_tokens"] > 1024
     assert first["cache_read_input_tokens"] == 0
@@ -531,8 +592,8 @@ def test_the_second_request_reads_what_the_first_one_wrote(opened: Any) -> None:
     assert first["input_tokens"] == second["input_tokens"]
 
 
-def test_a_change_before_the_mark_misses_and_one_after_it_hits(opened: Any) -> None:
-    server = opened(StrictAnthropic())
+def test_a_change_before_the_mark_misses_and_one_after_it_hits(register: Any) -> None:
+    server = register(StrictAnthropic())
     written = ask(server, user("One."), system=SYSTEM)["cache_creation_input_tokens"]
     assert ask(server, user("Two."), system=SYSTEM)["cache_read_input_tokens"] == written
     assert ask(server, user("One."), system=SYSTEM, tools=[anthropic_tool()])["cache_read_input_tokens"] == 0
@@ -543,16 +604,16 @@ def anthropic_tool() -> Json:
     return {"name": "weather", "description": "Weather of a city.", "input_schema": WEATHER}
 
 
-def test_thinking_settings_invalidate_the_messages_but_not_the_system(opened: Any) -> None:
-    server = opened(StrictAnthropic())
+def test_thinking_settings_invalidate_the_messages_but_not_the_system(register: Any) -> None:
+    server = register(StrictAnthropic())
     marked = user([text(long_text("m"), **mark())])
     first = ask(server, marked, system=SYSTEM)
     second = ask(server, marked, system=SYSTEM, thinking=THINKING)
     assert 0 < second["cache_read_input_tokens"] < first["cache_creation_input_tokens"]
 
 
-def test_a_prompt_below_the_minimum_is_not_cached(opened: Any) -> None:
-    server = opened(StrictAnthropic())
+def test_a_prompt_below_the_minimum_is_not_cached(register: Any) -> None:
+    server = register(StrictAnthropic())
     for model, tokens, is_cached in (
         ("claude-sonnet-4-5", 1000, False),
         ("claude-sonnet-4-5", 1100, True),
@@ -566,16 +627,16 @@ def test_a_prompt_below_the_minimum_is_not_cached(opened: Any) -> None:
         assert bool(usage["cache_creation_input_tokens"]) == is_cached, (model, tokens)
 
 
-def test_an_entry_expires_after_five_minutes_without_a_read(opened: Any) -> None:
-    server = opened(StrictAnthropic())
+def test_an_entry_expires_after_five_minutes_without_a_read(register: Any) -> None:
+    server = register(StrictAnthropic())
     ask(server, user(), system=SYSTEM)
     for wait, hits in ((299, True), (299, True), (301, False)):
         server.clock.advance(wait)
         assert bool(ask(server, user(), system=SYSTEM)["cache_read_input_tokens"]) == hits
 
 
-def test_an_entry_of_an_hour_lives_an_hour_and_is_reported_apart(opened: Any) -> None:
-    server = opened(StrictAnthropic())
+def test_an_entry_of_an_hour_lives_an_hour_and_is_reported_apart(register: Any) -> None:
+    server = register(StrictAnthropic())
     system = [text(long_text("s"), **mark("1h"))]
     tail = user([text(long_text("t"), **mark())])
     usage = ask(server, tail, system=system)["cache_creation"]
@@ -587,7 +648,7 @@ def test_an_entry_of_an_hour_lives_an_hour_and_is_reported_apart(opened: Any) ->
     assert ask(server, tail, system=system)["cache_read_input_tokens"] == 0
 
 
-def rolling(*turns: Json) -> list[Json]:
+def mark_last(*turns: Json) -> list[Json]:
     """Mark the last block of the last message."""
     *earlier, last = turns
     blocks = last["content"] if isinstance(last["content"], list) else [text(last["content"])]
@@ -595,44 +656,48 @@ def rolling(*turns: Json) -> list[Json]:
 
 
 @pytest.mark.parametrize(("new_blocks", "hits"), [(19, True), (20, False)])
-def test_a_mark_looks_back_over_twenty_positions(new_blocks: int, hits: bool, opened: Any) -> None:
-    server = opened(StrictAnthropic())
+def test_a_mark_looks_back_over_twenty_positions(new_blocks: int, hits: bool, register: Any) -> None:
+    server = register(StrictAnthropic())
     start = user(long_text("m"))
-    ask(server, *rolling(start))
-    more = [said([text("Hi")]), user([text(f"Block {number}.") for number in range(new_blocks - 1)])]
-    assert bool(ask(server, *rolling(start, *more))["cache_read_input_tokens"]) == hits
+    ask(server, *mark_last(start))
+    more = [assistant([text("Hi")]), user([text(f"Block {number}.") for number in range(new_blocks - 1)])]
+    assert bool(ask(server, *mark_last(start, *more))["cache_read_input_tokens"]) == hits
 
 
-def test_a_run_of_parallel_calls_counts_as_one_position(opened: Any) -> None:
-    server = opened(StrictAnthropic())
+def test_a_run_of_parallel_calls_counts_as_one_position(register: Any) -> None:
+    server = register(StrictAnthropic())
     start, ids = user(long_text("m")), [f"toolu_{number}" for number in range(30)]
-    ask(server, *rolling(start))
-    loop = [said([use(call_id) for call_id in ids]), user([used(call_id) for call_id in ids])]
-    assert ask(server, *rolling(start, *loop))["cache_read_input_tokens"] > 1024
+    ask(server, *mark_last(start))
+    loop = [assistant([tool_use(call_id) for call_id in ids]), user([tool_result(call_id) for call_id in ids])]
+    assert ask(server, *mark_last(start, *loop))["cache_read_input_tokens"] > 1024
 
 
-def test_the_automatic_mark_moves_with_the_conversation(opened: Any) -> None:
-    server = opened(StrictAnthropic())
+def test_the_automatic_mark_moves_with_the_conversation(register: Any) -> None:
+    server = register(StrictAnthropic())
     first = ask(server, user(long_text("m")), **mark())
-    second = ask(server, user(long_text("m")), said(), user("More."), **mark())
+    second = ask(server, user(long_text("m")), assistant(), user("More."), **mark())
     assert second["cache_read_input_tokens"] == first["cache_creation_input_tokens"]
     assert second["input_tokens"] == 0
 
 
 @pytest.mark.parametrize(("model", "keeps"), [("claude-sonnet-4-5", False), ("claude-sonnet-4-6", True)])
-def test_older_models_drop_earlier_thinking_and_miss_their_cache(model: str, keeps: bool, opened: Any) -> None:
-    server = opened(StrictAnthropic())
-    loop = [user("Weather?"), said([thought(server), use()]), user([used(content=long_text("r"))])]
+def test_older_models_drop_earlier_thinking_and_miss_their_cache(model: str, keeps: bool, register: Any) -> None:
+    server = register(StrictAnthropic())
+    loop = [
+        user("Weather?"),
+        assistant([thinking_block(server), tool_use()]),
+        user([tool_result(content=long_text("r"))]),
+    ]
     options = {"model": model, "thinking": THINKING}
-    written = ask(server, *rolling(*loop), **options)["cache_creation_input_tokens"]
-    usage = ask(server, *rolling(*loop, said("Sunny."), user("Thanks.")), **options)
+    written = ask(server, *mark_last(*loop), **options)["cache_creation_input_tokens"]
+    usage = ask(server, *mark_last(*loop, assistant("Sunny."), user("Thanks.")), **options)
     assert usage["cache_read_input_tokens"] == (written if keeps else 0)
 
 
-def test_with_the_rule_off_a_loop_without_thinking_switches_it_off(opened: Any) -> None:
+def test_with_the_rule_off_a_loop_without_thinking_switches_it_off(register: Any) -> None:
     reply = Reply("Sunny.", thinking="Hm.")
-    server = opened(StrictAnthropic(reply, reply, disable=["thinking-first"]))
-    body = claude(user(), said([use()]), user([used()]), thinking=THINKING)(server)
+    server = register(StrictAnthropic(reply, reply, disable=["thinking-first"]))
+    body = claude(user(), assistant([tool_use()]), user([tool_result()]), thinking=THINKING)(server)
     assert [block["type"] for block in post(server, "/v1/messages", body)[1]["content"]] == ["text"]
     body = claude(user(), thinking=THINKING)(server)
     assert [block["type"] for block in post(server, "/v1/messages", body)[1]["content"]] == ["thinking", "text"]
@@ -644,8 +709,8 @@ def test_writes_cost_a_premium_and_reads_a_tenth() -> None:
     assert input_cost(usage, 1.0) == pytest.approx(1 + 100 + 125 + 20)
 
 
-async def test_litellm_reports_the_cache_figures_and_their_price(litellm: Any, opened: Any) -> None:
-    server = opened(StrictAnthropic())
+async def test_litellm_reports_the_cache_figures_and_their_price(litellm: Any, register: Any) -> None:
+    server = register(StrictAnthropic())
     messages = [{"role": "system", "content": [text(long_text("s"), **mark())]}, user()]
     for _ in range(2):
         reply = await litellm.acompletion(
@@ -662,52 +727,54 @@ async def test_litellm_reports_the_cache_figures_and_their_price(litellm: Any, o
 # ---- The other caches --------------------------------------------------------------------------------------------------
 
 
-def cached(server: StrictServer, path: str, *messages: Json, **fields: Any) -> Json:
+def usage_of(server: StrictServer, path: str, *messages: Json, **fields: Any) -> Json:
     status, body = post(server, path, {"model": "gpt-4o", "messages": list(messages), **fields})
     assert status == 200, body
     return body["usage"]  # type: ignore[no-any-return]
 
 
-def test_openai_caches_prefixes_in_steps_of_128_tokens(opened: Any) -> None:
-    server, path = opened(StrictChatCompletions("openai")), "/v1/chat/completions"
+def test_openai_caches_prefixes_in_steps_of_128_tokens(register: Any) -> None:
+    server, path = register(StrictChatCompletions("openai")), "/v1/chat/completions"
     start = user(long_text("m", 1500))
-    assert cached(server, path, start)["prompt_tokens_details"]["cached_tokens"] == 0
-    tokens = cached(server, path, start, said(), user("More."))["prompt_tokens_details"]["cached_tokens"]
+    assert usage_of(server, path, start)["prompt_tokens_details"]["cached_tokens"] == 0
+    tokens = usage_of(server, path, start, assistant(), user("More."))["prompt_tokens_details"]["cached_tokens"]
     assert tokens >= 1408
     assert (tokens - 1024) % 128 == 0
-    assert cached(server, path, user(long_text("n", 1500)))["prompt_tokens_details"]["cached_tokens"] == 0
+    assert usage_of(server, path, user(long_text("n", 1500)))["prompt_tokens_details"]["cached_tokens"] == 0
     server.clock.advance(301)
-    assert cached(server, path, start)["prompt_tokens_details"]["cached_tokens"] == 0
+    assert usage_of(server, path, start)["prompt_tokens_details"]["cached_tokens"] == 0
 
 
-def test_openai_caches_nothing_below_1024_tokens(opened: Any) -> None:
-    server, path = opened(StrictChatCompletions("openai")), "/v1/chat/completions"
-    usages = [cached(server, path, user(long_text("m", 900))) for _ in range(2)]
+def test_openai_caches_nothing_below_1024_tokens(register: Any) -> None:
+    server, path = register(StrictChatCompletions("openai")), "/v1/chat/completions"
+    usages = [usage_of(server, path, user(long_text("m", 900))) for _ in range(2)]
     assert [usage["prompt_tokens_details"]["cached_tokens"] for usage in usages] == [0, 0]
 
 
-def test_deepseek_hits_whole_units_only(opened: Any) -> None:
-    server, path = opened(StrictChatCompletions("deepseek", *[Reply("OK.")] * 9)), "/v1/chat/completions"
+def test_deepseek_hits_whole_units_only(register: Any) -> None:
+    server, path = register(StrictChatCompletions("deepseek", *[Reply("OK.")] * 9)), "/v1/chat/completions"
     system = {"role": "system", "content": long_text("s")}
-    first = cached(server, path, system, user("One."))
+    first = usage_of(server, path, system, user("One."))
     assert (first["prompt_cache_hit_tokens"], first["prompt_cache_miss_tokens"]) == (0, first["prompt_tokens"])
-    grown = cached(server, path, system, user("One."), {"role": "assistant", "content": "OK."}, user("Two."))
+    grown = usage_of(server, path, system, user("One."), {"role": "assistant", "content": "OK."}, user("Two."))
     assert grown["prompt_cache_hit_tokens"] > first["prompt_tokens"]  # the prompt and the reply
-    assert cached(server, path, system, user("Something else."))["prompt_cache_hit_tokens"] == 0  # parts within a unit
     assert (
-        cached(server, path, system, user("A third."))["prompt_cache_hit_tokens"] > 1000
+        usage_of(server, path, system, user("Something else."))["prompt_cache_hit_tokens"] == 0
+    )  # parts within a unit
+    assert (
+        usage_of(server, path, system, user("A third."))["prompt_cache_hit_tokens"] > 1000
     )  # the common prefix, stored before
 
 
-async def test_litellm_reports_deepseek_hits_as_cached_tokens(litellm: Any, opened: Any) -> None:
-    server = opened(StrictChatCompletions("deepseek"))
+async def test_litellm_reports_deepseek_hits_as_cached_tokens(litellm: Any, register: Any) -> None:
+    server = register(StrictChatCompletions("deepseek"))
     for _ in range(2):
         reply = await complete(litellm, server, "deepseek-chat", [user(long_text("m"))])
     assert reply.usage.prompt_tokens_details.cached_tokens > 1000
 
 
-def test_gemini_caches_implicitly_above_the_minimum_of_the_model(opened: Any) -> None:
-    server = opened(StrictGemini())
+def test_gemini_caches_implicitly_above_the_minimum_of_the_model(register: Any) -> None:
+    server = register(StrictGemini())
     for model, tokens, is_cached in (
         (OLD, 1900, False),
         (OLD, 2200, True),
@@ -720,15 +787,15 @@ def test_gemini_caches_implicitly_above_the_minimum_of_the_model(opened: Any) ->
         assert ("cachedContentTokenCount" in usages[1]) == is_cached, (model, tokens)
 
 
-def test_gemini_accepts_the_documented_placeholder_signatures(opened: Any) -> None:
-    server, path = opened(StrictGemini()), "/v1beta/models/gemini-3-pro-preview:generateContent"
+def test_gemini_accepts_the_documented_placeholder_signatures(register: Any) -> None:
+    server, path = register(StrictGemini()), "/v1beta/models/gemini-3-pro-preview:generateContent"
     encoded = base64.b64encode(b"skip_thought_signature_validator").decode()
     for signature in ("context_engineering_is_the_way_to_go", encoded):
         signed = turn("model", CALL | {"thoughtSignature": signature}, CALL)
         assert post(server, path, gemini(ASK, signed, turn("user", RESPONSE, RESPONSE))(server))[0] == 200
 
 
-def test_gemini_needs_signatures_in_the_current_turn_only(opened: Any) -> None:
-    server, path = opened(StrictGemini()), "/v1beta/models/gemini-3-pro-preview:generateContent"
+def test_gemini_needs_signatures_in_the_current_turn_only(register: Any) -> None:
+    server, path = register(StrictGemini()), "/v1beta/models/gemini-3-pro-preview:generateContent"
     past = [ASK, turn("model", CALL), turn("user", RESPONSE), turn("model", {"text": "Blue."})]
     assert post(server, path, gemini(*past, ASK)(server))[0] == 200

@@ -4,7 +4,6 @@ Neighbouring messages of one role are joined, as the API reference says. The cac
 automatic marks, a prefix hash over tools, system and messages, a look-back of 20 positions, a minimum length for each model,
 5 minutes or 1 hour measured from the start of the request that wrote or last read the entry.
 
-RULES
 | rule | holds for | source |
 |---|---|---|
 | required-field | all | anthropics/skills, claude-api/shared/error-codes.md |
@@ -67,13 +66,14 @@ from tests.support.providers.strict_server import (
 BOOK = RuleBook()
 rule = BOOK.rule
 
-CACHE_DOCS = "Claude docs, prompt caching"
 CACHE_GUIDE = "anthropics/skills, claude-api/shared/prompt-caching.md"
 ERROR_GUIDE = "anthropics/skills, claude-api/shared/error-codes.md"
 SDK_TYPES = "anthropics/anthropic-sdk-python, types/message_create_params.py and *_block_param.py"
 
 MAX_MARKS = 4
-LOOK_BACK_POSITIONS = 20  # CACHE_GUIDE, "20-block lookback window"
+# CACHE_GUIDE, "20-block lookback window". The documentation page counts a run of consecutive tool_use blocks, and a run of
+# consecutive tool_result blocks, as one position (platform.claude.com, prompt caching; quoted by two public repositories).
+LOOK_BACK_POSITIONS = 20
 LIFETIME_SECONDS = {"5m": 300, "1h": 3600}
 READ_FACTOR = 0.1  # of the input price; CACHE_GUIDE, "Economics"
 WRITE_FACTORS = {"5m": 1.25, "1h": 2.0}
@@ -243,8 +243,8 @@ def _roles_alternate(subject: Subject) -> Iterator[str]:
 
 @rule("cache-marks-max", "litellm integrations/anthropic_cache_control_hook.py; griffinmartin/opencode-claude-auth#121")
 def _cache_marks_max(subject: Subject) -> Iterator[str]:
-    if (found := len(subject.marks())) > MAX_MARKS:
-        yield f"A maximum of 4 blocks with cache_control may be provided. Found {found}."
+    if (count := len(subject.marks())) > MAX_MARKS:
+        yield f"A maximum of 4 blocks with cache_control may be provided. Found {count}."
 
 
 @rule("cache-mark-on-thinking", "Wei-Shaw/sub2api#225; LeenHawk/gproxy#67; BerriAI/litellm#39815")
@@ -389,8 +389,8 @@ def _prefill(subject: Subject) -> Iterator[str]:
 def _tool_result_missing(subject: Subject) -> Iterator[str]:
     for index, (role, blocks) in enumerate(subject.turns):
         following = subject.turns[index + 1][1] if index + 1 < len(subject.turns) else []
-        answered = _ids(following, "tool_result", "tool_use_id")
-        open_ids = [call for call in _ids(blocks, "tool_use", "id") if call not in answered]
+        result_ids = _ids(following, "tool_result", "tool_use_id")
+        open_ids = [call for call in _ids(blocks, "tool_use", "id") if call not in result_ids]
         if role == "assistant" and open_ids:
             yield (
                 f"messages.{index}: `tool_use` ids were found without `tool_result` blocks immediately after: "
@@ -402,9 +402,9 @@ def _tool_result_missing(subject: Subject) -> Iterator[str]:
 @rule("tool-result-unexpected", "router-for-me/CLIProxyAPI#497; decocms/studio#1803")
 def _tool_result_unexpected(subject: Subject) -> Iterator[str]:
     for index, (_, blocks) in enumerate(subject.turns):
-        called = _ids(subject.turns[index - 1][1], "tool_use", "id") if index else []
+        call_ids = _ids(subject.turns[index - 1][1], "tool_use", "id") if index else []
         for position, block in enumerate(blocks):
-            if block.get("type") == "tool_result" and block.get("tool_use_id") not in called:
+            if block.get("type") == "tool_result" and block.get("tool_use_id") not in call_ids:
                 yield (
                     f"messages.{index}.content.{position}: unexpected `tool_use_id` found in `tool_result` blocks: "
                     f"{block.get('tool_use_id')}. Each `tool_result` block must have a corresponding `tool_use` block in the "
@@ -426,8 +426,8 @@ def _tool_result_first(subject: Subject) -> Iterator[str]:
 @rule("tool-result-duplicate", "vectorize-io/hindsight#4250")
 def _tool_result_duplicate(subject: Subject) -> Iterator[str]:
     for index, (_, blocks) in enumerate(subject.turns):
-        answered = _ids(blocks, "tool_result", "tool_use_id")
-        if doubles := sorted({call for call in answered if answered.count(call) > 1}):
+        result_ids = _ids(blocks, "tool_result", "tool_use_id")
+        if doubles := sorted({call for call in result_ids if result_ids.count(call) > 1}):
             yield (
                 f"messages.{index}: each tool_use must have a single result. Found multiple `tool_result` blocks with id: "
                 f"{doubles[0]}"
@@ -436,12 +436,12 @@ def _tool_result_duplicate(subject: Subject) -> Iterator[str]:
 
 @rule("tool-use-duplicate", "NachoSEO/claudegram#12; BerriAI/litellm#23510")
 def _tool_use_duplicate(subject: Subject) -> Iterator[str]:
-    known: set[str] = set()
+    seen_ids: set[str] = set()
     for place, _, block in subject.blocks():
         if block.get("type") == "tool_use":
-            if block.get("id") in known:
+            if block.get("id") in seen_ids:
                 yield f"{place}: `tool_use` ids must be unique"
-            known.add(str(block.get("id")))
+            seen_ids.add(str(block.get("id")))
 
 
 @rule("tool-use-id", "BlockRunAI/ClawRouter#17; farion1231/cc-switch#1181")
@@ -554,10 +554,12 @@ def render(body: Json, turns: list[tuple[str, list[Json]]]) -> Prompt:
 def _visible(body: Json, turns: list[tuple[str, list[Json]]]) -> Iterator[tuple[str, Json]]:
     """Yield the blocks that the model sees: the API removes thinking that the model does not use."""
     is_on = (body.get("thinking") or {}).get("type") in ("enabled", "adaptive")
-    asked = [i for i, (role, blocks) in enumerate(turns) if role == "user" and not _ids(blocks, "tool_result", "type")]
+    user_turns = [
+        i for i, (role, blocks) in enumerate(turns) if role == "user" and not _ids(blocks, "tool_result", "type")
+    ]
     keeps_all = bool(KEEPS_THINKING.search(str(body.get("model"))))
     for index, (role, blocks) in enumerate(turns):
-        keeps = is_on and (keeps_all or index > (asked[-1] if asked else -1))
+        keeps = is_on and (keeps_all or index > (user_turns[-1] if user_turns else -1))
         yield from ((role, block) for block in blocks if keeps or block.get("type") not in THINKING_TYPES)
 
 
@@ -572,7 +574,10 @@ def _mark_automatically(body: Json, prompt: Prompt) -> None:
 
 
 class PromptCache:
-    """Entries by prefix hash, written at marks and found by looking back from marks."""
+    """Entries by prefix hash, written at marks and found by looking back from marks.
+
+    That a request also refreshes the entries at its shorter marks is an assumption; the sources speak of reads only.
+    """
 
     def __init__(self) -> None:
         self._expiries: dict[str, float] = {}
@@ -584,7 +589,7 @@ class PromptCache:
         read = 0 if hit is None else prompt.ends[hit]
         if hit is not None:
             self._refresh(prompt.hashes[hit], now)
-        written, end = {"5m": 0, "1h": 0}, read
+        write_tokens, end = {"5m": 0, "1h": 0}, read
         for mark, ttl in sorted(prompt.ttls.items()):
             if prompt.ends[mark] <= end:
                 self._refresh(prompt.hashes[mark], now)
@@ -592,13 +597,13 @@ class PromptCache:
             if prompt.ends[mark] < min_tokens:
                 continue
             self._write(prompt.hashes[mark], LIFETIME_SECONDS[ttl], now)
-            written[ttl] += prompt.ends[mark] - end
+            write_tokens[ttl] += prompt.ends[mark] - end
             end = prompt.ends[mark]
         return {
             "input_tokens": prompt.tokens - end,
             "cache_read_input_tokens": read,
-            "cache_creation_input_tokens": sum(written.values()),
-            "cache_creation": {f"ephemeral_{ttl}_input_tokens": tokens for ttl, tokens in written.items()},
+            "cache_creation_input_tokens": sum(write_tokens.values()),
+            "cache_creation": {f"ephemeral_{ttl}_input_tokens": tokens for ttl, tokens in write_tokens.items()},
         }
 
     def _write(self, prefix: str, lifetime_seconds: int, now: float) -> None:
@@ -666,8 +671,8 @@ class StrictAnthropic(StrictServer):
     def account(self, request: ProviderRequest, reply: Reply) -> Json:
         prompt = render(request.body, self.inspect(request).turns)
         usage = self._cache.use(prompt, min_cacheable_tokens(request.model), self.clock())
-        thought = reply.thinking_tokens if self._thinks(request) else 0
-        return {**usage, "output_tokens": reply.output_tokens + thought}
+        thinking_tokens = reply.thinking_tokens if self._thinks(request) else 0
+        return {**usage, "output_tokens": reply.output_tokens + thinking_tokens}
 
     def _thinks(self, request: ProviderRequest) -> bool:
         """Return whether the reply may think; with `thinking-first` disabled, a loop without thinking switches it off."""
@@ -732,7 +737,9 @@ def _event(kind: str, **fields: Any) -> str:
 
 def _block_events(index: int, block: Json) -> Iterator[str]:
     kind = block["type"]
-    empty = {"text": {"text": ""}, "thinking": {"thinking": "", "signature": ""}, "tool_use": {"input": {}}}[kind]
+    empty: Json = (
+        {"input": {}} if kind == "tool_use" else {kind: "", **({"signature": ""} if kind == "thinking" else {})}
+    )
     yield _event("content_block_start", index=index, content_block={**block, **empty})
     if kind == "tool_use":
         deltas = [{"type": "input_json_delta", "partial_json": part} for part in fragments(dump(block["input"]))]

@@ -4,7 +4,6 @@ The flavours: openai, azure, openrouter, xai, deepseek, moonshot, mistral, alter
 vLLM and llama.cpp) and ollama (`/api/chat`). A rule holds for the flavours for which its source speaks. Enabling a rule by
 name makes it hold for any flavour.
 
-RULES
 | rule | holds for | source |
 |---|---|---|
 | unknown-message-field | azure, openai | openai-python, types/chat/*_param.py; songquanpeng/one-api#1319; QwenLM/qwen-code#3304 |
@@ -144,12 +143,12 @@ class Subject:
         for index, message in enumerate(self.messages):
             if not (calls := message.get("tool_calls")):
                 continue
-            answered = []
+            result_ids = []
             for later in self.messages[index + 1 :]:
                 if later.get("role") != "tool":
                     break
-                answered.append(str(later.get("tool_call_id")))
-            yield index, [str(call.get("id")) for call in calls], answered
+                result_ids.append(str(later.get("tool_call_id")))
+            yield index, [str(call.get("id")) for call in calls], result_ids
 
 
 @rule(
@@ -262,11 +261,11 @@ def _pattern_fault(place: str) -> str:
     flavours=[*OPENAI, "deepseek", "mistral"],
 )
 def _tool_without_call(subject: Subject) -> Iterator[str]:
-    matched = {index: ids for index, ids, _ in subject.exchanges()}
+    call_ids = {index: ids for index, ids, _ in subject.exchanges()}
     open_ids: list[str] = []
     for index, message in enumerate(subject.messages):
         if message.get("role") != "tool":
-            open_ids = matched.get(index, [])
+            open_ids = call_ids.get(index, [])
         elif message.get("tool_call_id") not in open_ids:
             yield "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'."
 
@@ -277,8 +276,8 @@ def _tool_without_call(subject: Subject) -> Iterator[str]:
     flavours=[*OPENAI, "deepseek", "mistral"],
 )
 def _call_without_result(subject: Subject) -> Iterator[str]:
-    for _, ids, answered in subject.exchanges():
-        if missing := [call for call in ids if call not in answered]:
+    for _, ids, result_ids in subject.exchanges():
+        if missing := [call for call in ids if call not in result_ids]:
             yield (
                 "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. "
                 f"The following tool_call_ids did not have response messages: {', '.join(missing)}"
@@ -291,8 +290,8 @@ def _call_without_result(subject: Subject) -> Iterator[str]:
     flavours=[*OPENAI, "mistral"],
 )
 def _tool_result_duplicate(subject: Subject) -> Iterator[str]:
-    for index, _, answered in subject.exchanges():
-        for call, count in Counter(answered).items():
+    for index, _, result_ids in subject.exchanges():
+        for call, count in Counter(result_ids).items():
             if count > 1:
                 yield f"Invalid parameter: Duplicate value for 'tool_call_id' of '{call}', after messages[{index}]."
 
@@ -534,21 +533,21 @@ class StrictChatCompletions(StrictServer):
     def account(self, request: ProviderRequest, reply: Reply) -> Json:
         lines = [dump(message) for message in request.messages]
         prompt = "\n".join([dump(request.body.get("tools") or []), *lines]) + "\n"
-        prompt_tokens, thought = count_tokens(prompt), reply.thinking_tokens
-        completion_tokens = reply.output_tokens + thought
+        prompt_tokens, thinking_tokens = count_tokens(prompt), reply.thinking_tokens
+        completion_tokens = reply.output_tokens + thinking_tokens
         usage: Json = {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
         }
-        if thought:
-            usage["completion_tokens_details"] = {"reasoning_tokens": thought}
+        if thinking_tokens:
+            usage["completion_tokens_details"] = {"reasoning_tokens": thinking_tokens}
         return usage | self._cache_report(request, reply, prompt, prompt_tokens)
 
     def _cache_report(self, request: ProviderRequest, reply: Reply, prompt: str, prompt_tokens: int) -> Json:
         if self.flavour == "deepseek":
-            sent_back = dump({"role": "assistant", "content": reply.text}) + "\n"
-            hit = self._units.use(prompt, sent_back)
+            reply_message = dump({"role": "assistant", "content": reply.text}) + "\n"
+            hit = self._units.use(prompt, reply_message)
             report = {"prompt_cache_hit_tokens": hit, "prompt_cache_miss_tokens": prompt_tokens - hit}
             return report | {"prompt_tokens_details": {"cached_tokens": hit}}
         if self.flavour in ("openai", "azure", "openrouter"):

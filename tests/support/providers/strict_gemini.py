@@ -3,7 +3,6 @@
 litellm reaches it as `gemini/<model>` with `api_base=server.url + "/v1beta"`: litellm appends `models/<model>:<method>`
 (litellm llms/vertex_ai/vertex_llm_base.py, `_check_custom_proxy`).
 
-RULES
 | rule | holds for | source |
 |---|---|---|
 | unknown-field | all | litellm types/llms/vertex_ai.py, RequestBody and PartType; google-gemini/gemini-cli#13972; gera2ld/ai.nvim#13; Chevey339/kelivo#543 |
@@ -44,7 +43,6 @@ BOOK = RuleBook()
 rule = BOOK.rule
 
 SIGNATURE_DOCS = "ai.google.dev/gemini-api/docs/thought-signatures"
-CACHE_DOCS = "ai.google.dev/gemini-api/docs/caching"
 LITELLM_TYPES = "litellm types/llms/vertex_ai.py, RequestBody and PartType"
 
 TOP_FIELDS = frozenset(
@@ -93,7 +91,7 @@ ERROR_STATUSES |= {429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE
 
 
 def min_cached_tokens(model: str) -> int:
-    """Return the minimum prompt for implicit caching: 2,048 for Gemini 2.5 and 4,096 for later models (CACHE_DOCS)."""
+    """Return the minimum prompt for implicit caching: 2,048 for Gemini 2.5 and 4,096 for later models (ai.google.dev/gemini-api/docs/caching)."""
     return 2048 if "gemini-2.5" in model else 4096
 
 
@@ -297,6 +295,7 @@ class StrictGemini(StrictServer):
             usage["cachedContentTokenCount"] = cached
         return usage
 
+    # The documentation gives no lifetime and no guarantee; here a prefix stays cached for ever.
     def _cached_tokens(self, model: str, prompt: str) -> int:
         shared = max((common_prefix_chars(prompt, text) for owner, text in self._prompts if owner == model), default=0)
         self._prompts.append((model, prompt))

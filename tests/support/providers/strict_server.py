@@ -2,7 +2,8 @@
 
 A subclass declares its rules with `RuleBook.rule` and says how its provider counts tokens and spells replies.
 Each rule names its source: provider documentation, an SDK, litellm's source, or a public issue with the provider's own
-error text. A rule without a sufficient source is off until a test enables it.
+error text. A rule without a sufficient source is off until a test enables it. A message quotes the provider where the source does;
+otherwise its wording is ours.
 """
 
 from __future__ import annotations
