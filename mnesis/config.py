@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from mnesis.dialects import check_name
+
 DEFAULT_DIRECTORY = "~/.mnesis"
 
 
@@ -239,6 +241,10 @@ class SessionConfig(_Config):
         default_factory=dict,
         description="Additional arguments for each model call, passed unchanged (temperature, api_base, …)",
     )
+    prompt_cache: Literal["5m", "1h", "off"] = Field(
+        default="5m",
+        description="How long providers that cache on request (Claude) keep what they read; 'off' sends no cache marks",
+    )
 
 
 class RecallConfig(_Config):
@@ -271,6 +277,16 @@ class ModelOverrides(_Config):
     encoding: Literal["cl100k_base", "o200k_base", "claude_heuristic", "unknown"] | None = Field(
         default=None, description="Encoding used to count tokens"
     )
+    dialect: str | None = Field(
+        default=None,
+        description="What the endpoint accepts in a request, by name ('alternating', 'openai', …; see the page on providers)."
+        " None = from the model string",
+    )
+
+    @field_validator("dialect")
+    @classmethod
+    def _check_dialect(cls, value: str | None) -> str | None:
+        return value if value is None else check_name(value)
 
 
 class MnesisConfig(_Config):

@@ -5,16 +5,18 @@ The system prompt is not part of the list, roles alternate, and tool results are
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
-from mnesis.formats.openai import EMPTY_MESSAGE, UNNAMED_TOOL, replace_lone_surrogates
+from mnesis.dialects import find_dialect
+from mnesis.formats.openai import EMPTY_MESSAGE, UNNAMED_TOOL, is_returnable, replace_lone_surrogates
+from mnesis.formats.origin import rewrite_calls
+from mnesis.formats.step import OPENING_TEXT, Step
 from mnesis.formats.text import part_text, result_text
 from mnesis.models.message import FilePart, ImagePart, Message, MessagePart, ReasoningPart, ToolPart, ToolResultPart
 
-OPENING_TEXT = "[The conversation begins with the assistant.]"
-"""Text of the user message that is added where the assistant speaks first, which Anthropic rejects."""
+ANTHROPIC = find_dialect("", "anthropic")
+THINKING = frozenset({"thinking", "redacted_thinking"})
 
 Block = dict[str, Any]
 
@@ -24,36 +26,32 @@ def anthropic_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
 
     The first is a user message, and neighbors of one role are merged.
     """
-    merged: list[dict[str, Any]] = []
+    return merge_steps(anthropic_steps(rewrite_calls(list(messages), ANTHROPIC)))
+
+
+def anthropic_steps(messages: Iterable[Message]) -> list[Step]:
+    """Return the messages as steps of Anthropic blocks. Tool results have the role "tool" until they are merged."""
+    steps: list[Step] = []
     for message in messages:
+        tokens = message.token_count
         for role, blocks in _split_by_role(message):
-            if merged and merged[-1]["role"] == role:
-                merged[-1]["content"].extend(blocks)
-            else:
-                merged.append({"role": role, "content": blocks})
+            steps.append(Step({"role": role, "content": blocks}, tokens, message.is_summary))
+            tokens = 0
+    return steps
+
+
+def merge_steps(steps: Iterable[Step]) -> list[dict[str, Any]]:
+    """Return steps as messages whose roles alternate, beginning with the user."""
+    merged: list[dict[str, Any]] = []
+    for step in steps:
+        role = "user" if step.role == "tool" else step.role
+        if merged and merged[-1]["role"] == role:
+            merged[-1]["content"].extend(step.message["content"])
+        else:
+            merged.append({"role": role, "content": list(step.message["content"])})
     if merged and merged[0]["role"] == "assistant":
         merged.insert(0, {"role": "user", "content": [_text(OPENING_TEXT)]})
-    _sanitize_call_ids(merged)
-    return [replace_lone_surrogates(step) for step in merged]
-
-
-def _sanitize_call_ids(merged: Iterable[dict[str, Any]]) -> None:
-    """Rewrite call ids in place so that Anthropic accepts them.
-
-    Allowed are letters, digits, `_` and `-`, and each id once per request. A new id depends only on the blocks before
-    it, so the beginning of a request stays the same from turn to turn.
-    """
-    used: set[str] = set()
-    new_ids: dict[str, str] = {}
-    for block in (block for step in merged for block in step["content"]):
-        if block["type"] == "tool_use":
-            new_id = _sanitize_name(block["id"]) or "call"
-            while new_id in used:
-                new_id = f"{new_id}_{len(used)}"
-            used.add(new_id)
-            new_ids[block["id"]] = block["id"] = new_id
-        elif block["type"] == "tool_result":
-            block["tool_use_id"] = new_ids.get(block["tool_use_id"], block["tool_use_id"])
+    return [replace_lone_surrogates(message) for message in merged]
 
 
 def _split_by_role(message: Message) -> Iterable[tuple[str, list[Block]]]:
@@ -61,7 +59,7 @@ def _split_by_role(message: Message) -> Iterable[tuple[str, list[Block]]]:
         blocks = [block for part in message.parts if (block := _content_block(part)) is not None]
         if message.role == "system":
             blocks = [_text(f"[System message]\n{b['text']}") if b["type"] == "text" else b for b in blocks]
-        yield "user", blocks or [_text(EMPTY_MESSAGE)]
+        yield "tool" if message.role == "tool" else "user", blocks or [_text(EMPTY_MESSAGE)]
         return
     assistant_blocks: list[Block] = []
     results: list[Block] = []
@@ -70,7 +68,7 @@ def _split_by_role(message: Message) -> Iterable[tuple[str, list[Block]]]:
         block = _content_block(part)
         if results and call_count == len(results) and block is not None and block["type"] != "tool_use":
             yield "assistant", assistant_blocks
-            yield "user", results
+            yield "tool", results
             assistant_blocks, results, call_count = [], [], 0
         if block is not None:
             assistant_blocks.append(block)
@@ -80,18 +78,22 @@ def _split_by_role(message: Message) -> Iterable[tuple[str, list[Block]]]:
     if assistant_blocks or not results:
         yield "assistant", assistant_blocks or [_text(EMPTY_MESSAGE)]
     if results:
-        yield "user", results
+        yield "tool", results
 
 
 def _content_block(part: MessagePart) -> Block | None:
     match part:
         case ToolPart():
-            name = _sanitize_name(part.tool_name) or UNNAMED_TOOL
-            return {"type": "tool_use", "id": part.tool_call_id, "name": name, "input": part.input}
+            return {
+                "type": "tool_use",
+                "id": part.tool_call_id,
+                "name": part.tool_name or UNNAMED_TOOL,
+                "input": part.input,
+            }
         case ToolResultPart():
             return _tool_result(part)
         case ReasoningPart():
-            return dict(part.provider) if part.provider else None
+            return dict(part.provider) if part.provider and is_returnable(part.provider, THINKING) else None
         case ImagePart():
             return {"type": "image", "source": _image_source(part)}
         case FilePart(data=str() as data):
@@ -130,7 +132,3 @@ def _result_content(part: ToolResultPart) -> str | list[Block]:
 
 def _text(text: str) -> Block:
     return {"type": "text", "text": text}
-
-
-def _sanitize_name(name: str) -> str:
-    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)

@@ -48,12 +48,14 @@ class LLMReply:
     """A whole answer.
 
     `usage` is None if the provider reported none. `cost` is in US dollars, 0.0 if unknown. `reasoning_blocks` are opaque
-    blocks (signed thinking) that the provider must get back verbatim.
+    blocks (signed thinking) that the provider must get back verbatim. `text_provider` is opaque data that the provider wants back
+    with the text.
     """
 
     text: str = ""
     reasoning: str = ""
     reasoning_blocks: tuple[dict[str, Any], ...] = ()
+    text_provider: dict[str, Any] | None = None
     tool_calls: tuple[ToolPart, ...] = ()
     usage: TokenUsage | None = None
     cost: float = 0.0
@@ -65,7 +67,10 @@ class LLMReply:
 class LLM(Protocol):
     """A client for language models.
 
-    A client may also have an async method `prepare()`; see `prepare_client`."""
+    A client may also have an async method `prepare()`; see `prepare_client`. A client with an attribute
+    `accepts_cache_marks = True` also receives requests with cache marks (`cache_control`), if its model's provider caches on
+    request.
+    """
 
     async def complete(self, request: LLMRequest) -> LLMReply:
         """Call the model and return the whole answer."""

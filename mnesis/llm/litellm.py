@@ -20,6 +20,7 @@ from mnesis.errors import LLMConnectionError, LLMError, LLMResponseError
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
 from mnesis.llm.litellm_errors import to_llm_error
 from mnesis.llm.litellm_replies import StreamedReply, parse_reply, parse_usage
+from mnesis.llm.refusals import Refusals, find_refusal, without
 
 LOCAL_COST_MAP_VARIABLE = "LITELLM_LOCAL_MODEL_COST_MAP"
 
@@ -32,6 +33,8 @@ class LiteLLM:
     `model`, if given, replaces the model that a request names. litellm's own retries are off, because `mnesis.llm.retry`
     retries. `request.options` take precedence over all arguments set here.
     """
+
+    accepts_cache_marks = True
 
     def __init__(self, model: str | None = None) -> None:
         self.model = model
@@ -47,9 +50,7 @@ class LiteLLM:
         """
         litellm, model = await _load_litellm(), self.model or request.model
         try:
-            response = await _await_within(
-                request.timeout_seconds, litellm.acompletion(**self._arguments(litellm, request))
-            )
+            response = await _call(litellm, self._arguments(litellm, request), request.timeout_seconds)
             if not response.choices:
                 raise LLMResponseError(
                     f"{model}: the answer has no choices; check that api_base leads to a chat-completions endpoint",
@@ -74,7 +75,7 @@ class LiteLLM:
         reply = StreamedReply()
         try:
             arguments = self._arguments(litellm, request) | {"stream": True, "stream_options": {"include_usage": True}}
-            chunks = await _await_within(request.timeout_seconds, litellm.acompletion(**arguments | request.options))
+            chunks = await _call(litellm, arguments | request.options, request.timeout_seconds)
             async with aclosing(chunks):
                 while (chunk := await _await_within(request.timeout_seconds, anext(chunks, None))) is not None:
                     if delta := reply.add(chunk):
@@ -105,6 +106,28 @@ class LiteLLM:
             **{name: value for name, value in optional.items() if value is not None},
             **request.options,
         }
+
+
+_refusals = Refusals()
+
+
+async def _call(litellm: Any, arguments: dict[str, Any], timeout_seconds: float) -> Any:
+    """Call litellm. If the endpoint rejects cache marks or returned reasoning, call again without them, now and later."""
+    arguments = _refusals.apply(arguments)
+    rejected: list[str] = []
+    while True:
+        try:
+            response = await _await_within(timeout_seconds, litellm.acompletion(**arguments))
+        except Exception as error:
+            part = find_refusal(arguments, error)
+            if part is None:
+                raise
+            rejected.append(part)
+            arguments = without(part, arguments)
+        else:
+            for part in rejected:
+                _refusals.add(arguments, part)
+            return response
 
 
 def _response_format(litellm: Any, model: str, schema: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -86,7 +86,8 @@ def parse_reply(choice: Any, usage: TokenUsage | None, cost: float, model: str) 
     return LLMReply(
         text=message.content or "",
         reasoning=getattr(message, "reasoning_content", None) or "",
-        reasoning_blocks=tuple(_returnable_block(block) for block in getattr(message, "thinking_blocks", None) or ()),
+        reasoning_blocks=tuple(_returnable_block(block) for block in _reasoning_blocks(message)),
+        text_provider=None if calls else _text_signatures(message),
         tool_calls=tuple(calls),
         usage=usage,
         cost=cost,
@@ -116,6 +117,7 @@ class StreamedReply:
     _calls: list[_Call] = field(default_factory=list)
     _call_by_index: dict[int, _Call] = field(default_factory=dict)
     _blocks: list[dict[str, Any]] = field(default_factory=list)
+    _text_provider: dict[str, Any] | None = None
     _pending_thinking: str = ""
 
     def add(self, chunk: Any) -> Delta | None:
@@ -127,8 +129,9 @@ class StreamedReply:
         self.finish_reason = choice.finish_reason or self.finish_reason
         for fragment in choice.delta.tool_calls or ():
             self._add_call(fragment)
-        for block in getattr(choice.delta, "thinking_blocks", None) or ():
+        for block in _reasoning_blocks(choice.delta):
             self._add_block(_returnable_block(block))
+        self._text_provider = _text_signatures(choice.delta) or self._text_provider
         text, reasoning = choice.delta.content or "", getattr(choice.delta, "reasoning_content", None) or ""
         self.text += text
         self.reasoning += reasoning
@@ -140,6 +143,7 @@ class StreamedReply:
             text=self.text,
             reasoning=self.reasoning,
             reasoning_blocks=tuple(self._blocks),
+            text_provider=None if self._calls else self._text_provider,
             tool_calls=tuple(
                 parse_tool_call(call.id, call.name, call.arguments, call.provider) for call in self._calls
             ),
@@ -166,7 +170,9 @@ class StreamedReply:
 
         Thinking arrives in pieces and is complete with its signature; other blocks arrive complete.
         """
-        if block.get("type") != "thinking":
+        if _is_detail(block):
+            self._add_detail(block)
+        elif block.get("type") != "thinking":
             self._blocks.append(block)
         elif block.get("signature"):
             # Some versions of litellm repeat the text in the signed block, others leave it out.
@@ -175,13 +181,48 @@ class StreamedReply:
         else:
             self._pending_thinking += block.get("thinking") or ""
 
+    def _add_detail(self, detail: dict[str, Any]) -> None:
+        """Add a fragment of OpenRouter's `reasoning_details`. Fragments with the same index form one item."""
+        for position, item in enumerate(self._blocks):
+            if _is_detail(item) and (item.get("index"), item["type"]) == (detail.get("index"), detail["type"]):
+                texts = {
+                    key: (item.get(key) or "") + value
+                    for key, value in detail.items()
+                    if key in ("text", "summary", "data") and isinstance(value, str)
+                }
+                others = {key: value for key, value in detail.items() if value is not None}
+                self._blocks[position] = {**item, **others, **texts}
+                return
+        self._blocks.append(dict(detail))
+
+
+def _reasoning_blocks(message: Any) -> list[dict[str, Any]]:
+    """Return the blocks that the provider wants back: signed thinking, reasoning details or reasoning items.
+
+    OpenRouter sends its details to the clients of all models; litellm keeps them among the provider's fields.
+    """
+    fields = getattr(message, "provider_specific_fields", None) or {}
+    details = fields.get("reasoning_details") or getattr(message, "reasoning_details", None)
+    blocks = details or getattr(message, "thinking_blocks", None) or getattr(message, "reasoning_items", None) or ()
+    return [block if isinstance(block, dict) else dict(block) for block in blocks]
+
+
+def _is_detail(block: Mapping[str, Any]) -> bool:
+    return str(block.get("type", "")).startswith("reasoning.")
+
+
+def _text_signatures(message: Any) -> dict[str, Any] | None:
+    """Return Gemini's signature of a text, as litellm wants it back."""
+    signatures = (getattr(message, "provider_specific_fields", None) or {}).get("thought_signatures")
+    return {"thought_signatures": list(signatures)} if signatures else None
+
 
 def _returnable_block(block: Mapping[str, Any]) -> dict[str, Any]:
     """Remove the stream index that litellm adds to a block.
 
     Providers reject blocks with unknown keys.
     """
-    return {key: value for key, value in block.items() if key != "index"}
+    return {key: value for key, value in block.items() if key != "index" or _is_detail(block)}
 
 
 def _provider_fields(call: Any) -> dict[str, Any] | None:

@@ -52,6 +52,17 @@ class SwitchedLLM:
                 async for piece in pieces:
                     yield piece if isinstance(piece, Delta) else _check_reply(piece, client, request)
 
+    @property
+    def model(self) -> str | None:
+        """The model that replaces the one a request names. None if the client calls what the request names."""
+        client = self._active_client()
+        return client.model if isinstance(client, LiteLLM) else None
+
+    @property
+    def accepts_cache_marks(self) -> bool:
+        """Whether the active client passes cache marks (`cache_control`) on to the provider."""
+        return bool(getattr(self._active_client(), "accepts_cache_marks", False))
+
     def _active_client(self) -> LLM:
         return MockLLM() if is_mock_enabled() else self.inner
 

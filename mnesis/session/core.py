@@ -16,6 +16,7 @@ from anyio import to_thread
 from mnesis.config import MnesisConfig
 from mnesis.context.assemble import assemble
 from mnesis.context.forms import with_forms
+from mnesis.dialects import find_dialect, for_own_client
 from mnesis.engine.engine import Engine
 from mnesis.engine.session_state import SessionState
 from mnesis.errors import LLMError
@@ -28,8 +29,10 @@ from mnesis.events.payloads import (
 )
 from mnesis.files.handler import LargeFileHandler
 from mnesis.files.offload import may_need_offload, offload_large_parts
+from mnesis.formats.request import Target
 from mnesis.llm.base import LLM
 from mnesis.llm.no_model import NoModel
+from mnesis.llm.resolve import SwitchedLLM
 from mnesis.llm.retry import Backoff
 from mnesis.models.context import ActiveContext, Budget, Cover, Window
 from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, ToolResultPart
@@ -84,6 +87,27 @@ class SessionCore:
     async def offload_large_parts(self, parts: Sequence[MessagePart]) -> list[MessagePart]:
         """Read the files among the parts, and store parts that are too large for a message. Raises a `FileError`."""
         return await offload_large_parts(parts, self.files)
+
+    def request_target(self) -> Target:
+        """Return the receiver of this session's requests: model, dialect and cache lifetime."""
+        model = self.llm.model if isinstance(self.llm, SwitchedLLM) and self.llm.model else self.model.model_id
+        dialect = find_dialect(model, self.model.dialect)
+        is_provider = bool(getattr(self.llm, "accepts_cache_marks", False))
+        return Target(
+            model,
+            dialect if is_provider else for_own_client(dialect),
+            context_limit=self.model.context_limit,
+            cache_lifetime=self.config.session.prompt_cache if is_provider else "off",
+        )
+
+    def client_target(self, provider: str) -> Target:
+        """Return the receiver of messages for the user's own client. "litellm" means the session's model."""
+        return Target.find(
+            self.model.model_id,
+            dialect=self.model.dialect if provider == "litellm" else provider,
+            cache_lifetime=self.config.session.prompt_cache,
+            awaits_user_message=True,
+        )
 
     @property
     def store(self) -> Store:

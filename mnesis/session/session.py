@@ -20,9 +20,8 @@ from mnesis.errors import (
 )
 from mnesis.events.bus import Handler, MnesisEvent, Unsubscribe
 from mnesis.events.payloads import SessionClosedPayload, SessionCreatedPayload
-from mnesis.formats.anthropic import anthropic_messages
-from mnesis.formats.openai import chat_messages
 from mnesis.formats.parse import Content, build_messages, new_message, parse_content, user_messages
+from mnesis.formats.request import RequestMessages, render_for_anthropic, render_for_client
 from mnesis.llm.base import prepare_client
 from mnesis.models.context import Budget, Cover, Window
 from mnesis.models.message import FilePart, Message
@@ -427,19 +426,24 @@ class MnesisSession(SessionReader, Displayable):
         self,
         system_prompt: str | None = None,
         *,
-        provider: Literal["openai", "anthropic"] = "openai",
+        provider: Literal["openai", "anthropic", "litellm"] = "openai",
         message: str | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> RequestMessages:
         """Return the window as messages for your own client. Append the next user message and send them.
 
-        The system prompt is not included. `provider` "openai" returns chat-completions dicts, "anthropic" content blocks
-        with alternating roles. Pass the `system_prompt` that you send, if it is not the session's, so that its tokens are
-        counted. With automatic recall, `message` is the next user message; the recalled originals come last, before it.
+        The result is a list, without the system prompt; its attribute `system` is the system prompt in the provider's form.
+        `provider` "openai" returns chat-completions dicts. "anthropic" returns content blocks with alternating roles, with cache
+        marks unless `SessionConfig.prompt_cache` is "off". "litellm" returns what `send()` would pass to litellm for the
+        session's model. Pass the `system_prompt` that you send, if it is not the session's, so that its tokens are counted. With
+        automatic recall, `message` is the next user message; the recalled originals come last, before it.
         """
-        if provider not in ("openai", "anthropic"):
-            raise ConfigurationError(f"provider must be 'openai' or 'anthropic', not {provider!r}")
+        if provider not in ("openai", "anthropic", "litellm"):
+            raise ConfigurationError(f"provider must be 'openai', 'anthropic' or 'litellm', not {provider!r}")
+        target = self._core.client_target(provider)
         window = await self.window(system_prompt=system_prompt, message=message)
-        return anthropic_messages(window.messages) if provider == "anthropic" else chat_messages(window.messages)
+        if provider == "anthropic":
+            return render_for_anthropic(window, target)
+        return render_for_client(window, target)
 
     async def compact(self, *, keep_tokens: int | None = None) -> CompactionResult:
         """Fold everything except the two newest user turns, or with `keep_tokens`, all but that many of the newest tokens.

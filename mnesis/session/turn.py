@@ -18,8 +18,8 @@ from mnesis.errors import (
     LLMResponseError,
     NothingToRetryError,
 )
-from mnesis.formats.openai import chat_messages
 from mnesis.formats.parse import new_message
+from mnesis.formats.request import render_request
 from mnesis.ids import now_ms
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
 from mnesis.llm.redact import redact
@@ -270,13 +270,15 @@ class Turn:
 
     async def _complete(self, window: Window) -> LLMReply:
         core, model = self.core, self.core.model
+        options = {**core.config.session.llm_options, **self.options.llm_options}
+        rendered = render_request(window, core.request_target(), tools=self._toolset.definitions, options=options)
         request = LLMRequest(
             model=model.model_id,
-            messages=chat_messages(window.messages, window.system_prompt),
-            tools=self._toolset.definitions,
+            messages=rendered.messages,
+            tools=rendered.tools,
             max_output_tokens=(core.budget.max_output_tokens or model.max_output_tokens) if model.is_known else None,
             timeout_seconds=core.config.session.request_timeout_seconds,
-            options={**core.config.session.llm_options, **self.options.llm_options},
+            options=rendered.options,
         )
         retry = core.config.session.retry
         if not self.options.is_streamed:
@@ -396,7 +398,7 @@ def reply_parts(reply: LLMReply) -> list[MessagePart]:
     elif reply.reasoning:
         parts.append(ReasoningPart(text=reply.reasoning))
     if reply.text or not reply.tool_calls:
-        parts.append(TextPart(text=reply.text))
+        parts.append(TextPart(text=reply.text, provider=reply.text_provider))
     return [*parts, *reply.tool_calls]
 
 

@@ -62,6 +62,8 @@ class ModelInfo(BaseModel):
     max_output_tokens: int = UNKNOWN_MAX_OUTPUT_TOKENS
     encoding: EncodingName = "unknown"
     is_known: bool = False
+    dialect: str | None = None
+    """The name of the dialect that `ModelOverrides` asks for. None means the model string decides."""
 
     @classmethod
     def from_model_string(cls, model: str, overrides: ModelOverrides | None = None) -> ModelInfo:
@@ -84,6 +86,7 @@ class ModelInfo(BaseModel):
             max_output_tokens=overrides.max_output_tokens or _output_reserve(limits, context_limit),
             encoding=overrides.encoding or encoding_for_model(model),
             is_known=limits is not None or overrides.context_limit is not None,
+            dialect=overrides.dialect,
         )
         _check_output_limit(info, overrides)
         return info

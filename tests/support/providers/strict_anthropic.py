@@ -309,10 +309,19 @@ def _thinking_signature(subject: Subject) -> Iterator[str]:
 
 
 def open_loop_start(turns: list[tuple[str, list[Json]]]) -> int | None:
-    """Return the index of the last assistant turn if only tool results follow it."""
+    """Return the index of the assistant turn that opened the tool loop at the end. None if the last turn has no results.
+
+    A loop is one assistant turn for the API: without interleaved thinking, only its first message has thinking (Claude docs,
+    extended thinking, "Toggling thinking modes" and the example without interleaved thinking).
+    """
     if len(turns) < 2 or turns[-1][0] != "user" or not _ids(turns[-1][1], "tool_result", "tool_use_id"):
         return None
-    return len(turns) - 2
+    start = len(turns) - 2
+    while start > 1 and _ids(turns[start - 1][1], "tool_result", "tool_use_id"):
+        if any(block.get("type") != "tool_result" for block in turns[start - 1][1]):
+            break  # Claude docs, thinking and prompt caching: other content beside results begins another loop
+        start -= 2
+    return start
 
 
 # The documentation also says that the API may switch thinking off for the request instead; disable the rule for that.

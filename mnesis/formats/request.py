@@ -1,0 +1,235 @@
+"""Requests in the form that one provider accepts: the single step between a window and a model client.
+
+Pure functions, no I/O. `mnesis.dialects` says what each provider accepts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from mnesis.dialects import ADAPTIVE_CLAUDE, Dialect, find_dialect
+from mnesis.formats.anthropic import anthropic_steps, merge_steps
+from mnesis.formats.cache_marks import MarkSettings, mark_blocks, mark_chat_step, mark_places
+from mnesis.formats.openai import EMPTY_MESSAGE, chat_message, replace_lone_surrogates, result_media
+from mnesis.formats.origin import adapt_messages
+from mnesis.formats.roles import arrange_roles
+from mnesis.formats.step import Step, content_blocks
+from mnesis.models.context import Window
+from mnesis.models.message import Message
+
+Lifetime = Literal["off", "5m", "1h"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The receiver of a request: the model string, its context limit in tokens, and its dialect.
+
+    `cache_lifetime` says for how long cache marks ask; "off" sends none. `awaits_user_message` says that the caller will
+    append the next user message.
+    """
+
+    model: str
+    dialect: Dialect
+    context_limit: int | None = None
+    cache_lifetime: Lifetime = "off"
+    awaits_user_message: bool = False
+
+    @classmethod
+    def find(cls, model: str, *, dialect: str | None = None, **fields: Any) -> Target:
+        """Look up the dialect of a model. `dialect` names it instead. Raises `ValueError` if there is none of this name."""
+        return cls(model, find_dialect(model, dialect), **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The parts of a request: chat-completions messages, tools, and further arguments."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def render_request(
+    window: Window,
+    target: Target,
+    *,
+    tools: Sequence[dict[str, Any]] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Rendered:
+    """Render a window for one call. `tools` are chat-completions tools, `options` the caller's further arguments."""
+    dialect = target.dialect
+    messages = adapt_messages(window.messages, dialect, target.model)
+    steps = [Step({"role": "system", "content": window.system_prompt})] if window.system_prompt else []
+    steps = arrange_roles([*steps, *_conversation_steps(messages, target)], dialect)
+    if dialect.content_blocks:
+        steps = [_with_blocks(step) for step in steps]
+    rendered_tools = list(tools)
+    settings = _mark_settings(window, target)
+    if settings is not None:
+        steps, rendered_tools = _mark(steps, rendered_tools, settings)
+    sent = [replace_lone_surrogates(step.message) for step in steps]
+    return Rendered(sent, rendered_tools, request_options(target, options or {}, sent))
+
+
+def request_options(
+    target: Target, options: Mapping[str, Any], messages: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return the further arguments of a call. What the caller set takes precedence."""
+    arguments = dict(options)
+    dialect = target.dialect
+    if dialect.context_limit_argument and target.context_limit:
+        arguments.setdefault(dialect.context_limit_argument, target.context_limit)
+    if dialect.name == "anthropic":
+        if _asks_for_thinking(arguments, target.model) and not _open_loop_thinks(messages):
+            # Extended thinking cannot be switched on inside a tool loop (platform.claude.com, extended-thinking); the API
+            # rejects such a request, on Bedrock and Vertex always.
+            arguments = {k: v for k, v in arguments.items() if k not in ("thinking", "reasoning_effort")}
+        arguments |= _mend_thinking(arguments, target)
+    return arguments
+
+
+def _asks_for_thinking(options: Mapping[str, Any], model: str) -> bool:
+    thinking = options.get("thinking")
+    if isinstance(thinking, Mapping):
+        return thinking.get("type") == "enabled"
+    effort = options.get("reasoning_effort")
+    return effort not in (None, "none") and not re.search(ADAPTIVE_CLAUDE, model.lower().replace(".", "-"))
+
+
+def _open_loop_thinks(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the tool loop at the end of the messages begins with thinking. True if there is no open loop.
+
+    A loop also counts as open if the user interrupts it: sources differ on whether text beside results begins another.
+    """
+    last_reply = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
+    if not any(message["role"] == "tool" for message in messages[last_reply + 1 :]):
+        return True
+    start = max((i for i in range(last_reply) if messages[i]["role"] == "user"), default=-1)
+    opening = next(message for message in messages[start + 1 :] if message["role"] == "assistant")
+    return bool(opening.get("thinking_blocks"))
+
+
+def _mend_thinking(options: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    """Ask models that check what precedes a thinking block to drop blocks from before a compaction.
+
+    By default the API rejects them (platform.claude.com, preserved-thinking, fix-bound-to-a-different-conversation). litellm adds
+    the beta header.
+    """
+    if not re.search(target.dialect.mends_thinking, target.model.lower().replace(".", "-")):
+        return {}
+    thinking = options.get("thinking", {"type": "adaptive"})
+    if "reasoning_effort" in options or not isinstance(thinking, Mapping) or thinking.get("type") != "adaptive":
+        return {}
+    return {"thinking": {"block_binding": {"prefix_mismatch_behavior": "drop_block"}, **thinking}}
+
+
+def _conversation_steps(messages: Iterable[Message], target: Target) -> Iterator[Step]:
+    """Yield the steps of the messages. Media of tool results follow the last result of a step, where the dialect wants that."""
+    media: list[dict[str, Any]] = []
+    for message in messages:
+        if media and message.role != "tool":
+            yield Step({"role": "user", "content": media})
+            media = []
+        yield from _steps(message, target)
+        if target.dialect.media_in_results == "user message":
+            media = media + result_media(message)
+    if media:
+        yield Step({"role": "user", "content": media})
+
+
+def _steps(message: Message, target: Target) -> list[Step]:
+    rendered = chat_message(message, target.dialect, target.model)
+    if target.dialect.name == "anthropic":
+        rendered = [_without_blank_text(step) for step in rendered]
+    tokens = [message.token_count, *(0 for _ in rendered[1:])]
+    return [Step(step, count, message.is_summary) for step, count in zip(rendered, tokens, strict=True)]
+
+
+def _without_blank_text(message: dict[str, Any]) -> dict[str, Any]:
+    """Replace text of only white space, which Anthropic rejects (nick1udwig/kibitz#78)."""
+    content = message["content"]
+    if isinstance(content, str) and not content.strip():
+        return {**message, "content": None if message.get("tool_calls") else EMPTY_MESSAGE}
+    if isinstance(content, list):
+        blocks = [block for block in content if block["type"] != "text" or block["text"].strip()]
+        return {**message, "content": blocks or EMPTY_MESSAGE}
+    return message
+
+
+def _with_blocks(step: Step) -> Step:
+    """Send texts as lists of blocks, so that a cache mark does not change their form."""
+    content = step.message["content"]
+    if step.role == "assistant" or not isinstance(content, str):
+        return step
+    return Step({**step.message, "content": content_blocks(content)}, step.tokens, step.is_summary)
+
+
+def _mark_settings(window: Window, target: Target) -> MarkSettings | None:
+    """Return how to mark a request. None if the dialect has no marks, or marks are off."""
+    cache = target.dialect.cache
+    if cache is None or not cache.max_marks or target.cache_lifetime == "off":
+        return None
+    message_tokens = sum(message.token_count for message in window.messages)
+    return MarkSettings(
+        cache,
+        cache.min_tokens_for(target.model),
+        target.cache_lifetime,
+        window.tokens - message_tokens,
+        target.awaits_user_message,
+    )
+
+
+def _mark(
+    steps: Sequence[Step], tools: list[dict[str, Any]], settings: MarkSettings
+) -> tuple[list[Step], list[dict[str, Any]]]:
+    places = mark_places(steps, settings)
+    if settings.marks_prefix:
+        system = next((i for i, step in enumerate(steps) if step.role == "system"), None)
+        if system is not None:
+            places.add(system)
+        elif tools:
+            tools = [*tools[:-1], {**tools[-1], "cache_control": settings.mark}]
+    marked = [
+        Step(mark_chat_step(step.message, settings.mark), step.tokens, step.is_summary) if i in places else step
+        for i, step in enumerate(steps)
+    ]
+    return marked, tools
+
+
+class RequestMessages(list[dict[str, Any]]):
+    """Messages for your own client: a list, with the system prompt in the provider's form as `system`.
+
+    `system` is a string for chat completions, and a list of text blocks for Anthropic.
+    """
+
+    system: str | list[dict[str, Any]]
+
+    def __init__(self, messages: Sequence[dict[str, Any]], system: str | list[dict[str, Any]]) -> None:
+        super().__init__(messages)
+        self.system = system
+
+
+def render_for_client(window: Window, target: Target) -> RequestMessages:
+    """Render a window as chat-completions messages without the system prompt, which is `system` of the result."""
+    sent = render_request(window, target).messages
+    return RequestMessages([message for message in sent if message["role"] != "system"], window.system_prompt)
+
+
+def render_for_anthropic(window: Window, target: Target) -> RequestMessages:
+    """Render a window as Anthropic messages and system blocks, with cache marks."""
+    system: list[dict[str, Any]] = []
+    if window.system_prompt.strip():
+        system = [{"type": "text", "text": replace_lone_surrogates(window.system_prompt)}]
+    steps = anthropic_steps(adapt_messages(window.messages, target.dialect, target.model))
+    settings = _mark_settings(window, target)
+    if settings is not None:
+        for index in mark_places(steps, settings):
+            step = steps[index]
+            blocks = mark_blocks(step.message["content"], settings.mark)
+            steps[index] = replace(step, message={**step.message, "content": blocks})
+        if settings.marks_prefix:
+            system = mark_blocks(system, settings.mark)
+    return RequestMessages(merge_steps(steps), system)

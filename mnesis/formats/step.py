@@ -1,0 +1,27 @@
+"""One message of a request while it is being rendered. Pure functions, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+OPENING_TEXT = "[The conversation begins with the assistant.]"
+"""Text of the user message that is added where the assistant speaks first and the provider rejects that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rendered message, with the tokens of the message that it came from. `is_summary` marks a summary's message."""
+
+    message: dict[str, Any]
+    tokens: int = 0
+    is_summary: bool = False
+
+    @property
+    def role(self) -> str:
+        return str(self.message["role"])
+
+
+def content_blocks(content: Any) -> list[dict[str, Any]]:
+    """Return content as a list of blocks. A string is one text block."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)

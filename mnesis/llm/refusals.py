@@ -1,0 +1,110 @@
+"""What an endpoint turned out to reject, and requests without it. Pure functions, except for `Refusals`.
+
+Cache marks save money, and returned reasoning makes answers better, but a call must not fail because of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+CACHE_MARKS, REASONING = "cache marks", "reasoning"
+_REASONING_FIELDS = ("thinking_blocks", "reasoning_details", "reasoning_items")
+# An endpoint that does not know marks names the field, says that something extra is there, or wants a string as content.
+_MARKS_REJECTED = re.compile(
+    r"(?i)cache[_ -]?(control|point)|prompt.?cach|ephemeral|extra (inputs|fields|propert)|unknown (field|param|name|argument)"
+    r"|unrecognized|unexpected (field|keyword|property)|additional propert|(content|input).{0,80}\b(string|str)\b"
+)
+# platform.claude.com, preserved-thinking; anthropics/anthropic-sdk-python#1598; google-gemini/gemini-cli#13467.
+_REASONING_REJECTED = re.compile(
+    r"(?i)invalid .?signature|bound to a different conversation|thinking.{0,40}cannot be modified|thought.?signature"
+    r"|reasoning_details"
+)
+_BAD_REQUEST = (400, 422)
+
+
+def find_refusal(arguments: Mapping[str, Any], error: BaseException) -> str | None:
+    """Return which dispensable part of a request the provider's error is about. None if it is about none."""
+    if getattr(error, "status_code", None) not in _BAD_REQUEST:
+        return None
+    text = str(error)
+    if _has_marks(arguments) and _MARKS_REJECTED.search(text):
+        return CACHE_MARKS
+    if _has_reasoning(arguments) and _REASONING_REJECTED.search(text):
+        return REASONING
+    return None
+
+
+def without(part: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call without cache marks or without returned reasoning."""
+    messages = arguments["messages"]
+    if part == REASONING:
+        kept = [{k: v for k, v in message.items() if k not in _REASONING_FIELDS} for message in messages]
+        return {**arguments, "messages": kept}
+    changed = {**arguments, "messages": [_without_marks(message) for message in messages]}
+    return changed | ({"tools": _strip_marks(arguments["tools"])} if arguments.get("tools") else {})
+
+
+def _has_marks(arguments: Mapping[str, Any]) -> bool:
+    return _contains_mark(arguments["messages"]) or _contains_mark(arguments.get("tools"))
+
+
+def _contains_mark(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return "cache_control" in value or any(_contains_mark(item) for item in value.values())
+    return isinstance(value, list) and any(_contains_mark(item) for item in value)
+
+
+def _has_reasoning(arguments: Mapping[str, Any]) -> bool:
+    return any(name in message for message in arguments["messages"] for name in _REASONING_FIELDS)
+
+
+def _without_marks(message: Mapping[str, Any]) -> dict[str, Any]:
+    stripped: dict[str, Any] = _strip_marks(message)
+    blocks = stripped.get("content")
+    if isinstance(blocks, list) and len(blocks) == 1 and set(blocks[0]) == {"type", "text"}:
+        stripped["content"] = blocks[0]["text"]
+    return stripped
+
+
+def _strip_marks(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _strip_marks(item) for key, item in value.items() if key != "cache_control"}
+    return [_strip_marks(item) for item in value] if isinstance(value, list) else value
+
+
+@dataclass
+class Refusals:
+    """What each endpoint rejected, for the life of the process. An endpoint is a model and the address it is served at."""
+
+    _parts: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+
+    def apply(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments without what their endpoint rejected before."""
+        reduced = dict(arguments)
+        for part in sorted(self._parts.get(_endpoint(arguments), ())):
+            reduced = without(part, reduced)
+        return reduced
+
+    def add(self, arguments: Mapping[str, Any], part: str) -> None:
+        """Remember that the endpoint rejects a part. Warns once per endpoint and part."""
+        known = self._parts.setdefault(_endpoint(arguments), set())
+        if part not in known:
+            known.add(part)
+            model, address = _endpoint(arguments)
+            logger.warning(
+                "%s%s rejected the %s of a request; they are no longer sent to it%s",
+                model,
+                f" at {address}" if address else "",
+                part,
+                "; set SessionConfig(prompt_cache='off') to avoid the first failure" if part == CACHE_MARKS else "",
+            )
+
+
+def _endpoint(arguments: Mapping[str, Any]) -> tuple[str, str]:
+    return str(arguments.get("model")), str(arguments.get("api_base") or arguments.get("base_url") or "")
