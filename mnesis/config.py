@@ -15,8 +15,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from mnesis.dialects import check_name
-
 DEFAULT_DIRECTORY = "~/.mnesis"
 
 
@@ -282,11 +280,6 @@ class ModelOverrides(_Config):
         description="What the endpoint accepts in a request, by name ('alternating', 'openai', …; see the page on providers)."
         " None = from the model string",
     )
-
-    @field_validator("dialect")
-    @classmethod
-    def _check_dialect(cls, value: str | None) -> str | None:
-        return value if value is None else check_name(value)
 
 
 class MnesisConfig(_Config):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mnesis.models.context import ActiveContext, Budget, Prune
-from mnesis.models.message import Message
+from mnesis.models.message import Message, ReasoningPart
 from mnesis.models.summary import Summary
 
 FRESH_TURNS = 2
@@ -140,7 +140,7 @@ def _foldable_inside_turns(
     """Return the indices to fold when turns may be cut.
 
     The newest user message stays, and as many of the newest steps as fit into `keep_tokens`, at least `min_steps`. A step
-    is a message and the tool results that follow it.
+    is a message and the tool results that follow it. The thinking that a tool loop at the end must begin with stays too.
     """
     latest_user_index = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
     step_starts = [i for i, message in enumerate(messages) if i == 0 or message.role != "tool"]
@@ -150,7 +150,28 @@ def _foldable_inside_turns(
         if kept_tokens > keep_tokens and steps >= min_steps:
             break
         cut_index = start
-    return {i for i in range(cut_index) if i != latest_user_index}
+    kept = {latest_user_index, *_step_with_thinking(messages, step_starts, latest_user_index, cut_index)}
+    return {i for i in range(cut_index) if i not in kept}
+
+
+def _step_with_thinking(
+    messages: Sequence[Message], step_starts: Sequence[int], latest_user_index: int, cut_index: int
+) -> range:
+    """Return the indices of the step that must open what stays of the tool loop at the end. Empty if none must.
+
+    Claude demands that a loop begins with the thinking that opened it (platform.claude.com, extended-thinking). If the first
+    step that stays has none, the newest folded step of the loop that has some stays too.
+    """
+    if messages[-1].role != "tool" or _has_signed_reasoning(messages[cut_index : cut_index + 1]):
+        return range(0)
+    for start, end in reversed(list(pairwise([*step_starts, len(messages)]))):
+        if latest_user_index < start < cut_index and _has_signed_reasoning(messages[start : start + 1]):
+            return range(start, end)
+    return range(0)
+
+
+def _has_signed_reasoning(messages: Sequence[Message]) -> bool:
+    return any(isinstance(part, ReasoningPart) and part.provider is not None for m in messages for part in m.parts)
 
 
 def _group_into_spans(

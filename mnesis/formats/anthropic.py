@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mnesis.dialects import find_dialect
 from mnesis.formats.openai import EMPTY_MESSAGE, UNNAMED_TOOL, is_returnable, replace_lone_surrogates
 from mnesis.formats.origin import rewrite_calls
 from mnesis.formats.step import OPENING_TEXT, Step
 from mnesis.formats.text import part_text, result_text
+from mnesis.models.dialects import find_dialect
 from mnesis.models.message import FilePart, ImagePart, Message, MessagePart, ReasoningPart, ToolPart, ToolResultPart
 
 ANTHROPIC = find_dialect("", "anthropic")

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mnesis.dialects import PromptCache
 from mnesis.formats.step import Step, content_blocks
+from mnesis.models.dialects import PromptCache
 
 
 @dataclass(frozen=True, slots=True)

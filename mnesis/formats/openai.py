@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mnesis.dialects import PLAIN, Dialect, for_own_client
 from mnesis.formats.text import compact_arguments, part_text, parts_text, result_text
+from mnesis.models.dialects import PLAIN, Dialect, for_own_client
 from mnesis.models.message import (
     FilePart,
     ImagePart,

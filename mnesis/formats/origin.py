@@ -12,7 +12,7 @@ import re
 import string
 from collections.abc import Iterable, Sequence
 
-from mnesis.dialects import CallIds, Dialect, shares_reasoning
+from mnesis.models.dialects import CallIds, Dialect, shares_reasoning
 from mnesis.models.message import (
     Message,
     MessagePart,

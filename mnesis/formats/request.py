@@ -1,6 +1,6 @@
 """Requests in the form that one provider accepts: the single step between a window and a model client.
 
-Pure functions, no I/O. `mnesis.dialects` says what each provider accepts.
+Pure functions, no I/O. `mnesis.models.dialects` says what each provider accepts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from mnesis.dialects import ADAPTIVE_CLAUDE, Dialect, find_dialect
 from mnesis.formats.anthropic import anthropic_steps, merge_steps
 from mnesis.formats.cache_marks import MarkSettings, mark_blocks, mark_chat_step, mark_places
 from mnesis.formats.openai import EMPTY_MESSAGE, chat_message, replace_lone_surrogates, result_media
@@ -18,6 +17,7 @@ from mnesis.formats.origin import adapt_messages
 from mnesis.formats.roles import arrange_roles
 from mnesis.formats.step import Step, content_blocks
 from mnesis.models.context import Window
+from mnesis.models.dialects import ADAPTIVE_CLAUDE, Dialect, find_dialect
 from mnesis.models.message import Message
 
 Lifetime = Literal["off", "5m", "1h"]

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from mnesis.dialects import Dialect
 from mnesis.formats.step import OPENING_TEXT, Step, content_blocks
+from mnesis.models.dialects import Dialect
 
 MISSING_REPLY = "[No reply was recorded.]"
 """The assistant's message after tool results that the user's next message follows, where providers demand one."""

@@ -16,7 +16,6 @@ from anyio import to_thread
 from mnesis.config import MnesisConfig
 from mnesis.context.assemble import assemble
 from mnesis.context.forms import with_forms
-from mnesis.dialects import find_dialect, for_own_client
 from mnesis.engine.engine import Engine
 from mnesis.engine.session_state import SessionState
 from mnesis.errors import LLMError
@@ -35,6 +34,7 @@ from mnesis.llm.no_model import NoModel
 from mnesis.llm.resolve import SwitchedLLM
 from mnesis.llm.retry import Backoff
 from mnesis.models.context import ActiveContext, Budget, Cover, Window
+from mnesis.models.dialects import find_dialect, for_own_client
 from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.recall.automatic import build_recall_block, insert_before, pending_user_message

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mnesis.config import ModelOverrides
 from mnesis.errors import ConfigurationError
+from mnesis.models.dialects import check_name
 from mnesis.models.session import NO_MODEL
 from mnesis.tokens.encodings import EncodingName, encoding_for_model, package_directories
 
@@ -69,7 +70,7 @@ class ModelInfo(BaseModel):
     def from_model_string(cls, model: str, overrides: ModelOverrides | None = None) -> ModelInfo:
         """Look up the limits of `model`, a model string of litellm. `overrides` take precedence.
 
-        Raises `ConfigurationError` if the model string is blank, or if the overrides leave no tokens for a request.
+        Raises `ConfigurationError` if the model string is blank, if there is no such dialect, or if the overrides leave no tokens for a request.
         """
         model = model.strip()
         if not model:
@@ -86,10 +87,17 @@ class ModelInfo(BaseModel):
             max_output_tokens=overrides.max_output_tokens or _output_reserve(limits, context_limit),
             encoding=overrides.encoding or encoding_for_model(model),
             is_known=limits is not None or overrides.context_limit is not None,
-            dialect=overrides.dialect,
+            dialect=_check_dialect(overrides.dialect),
         )
         _check_output_limit(info, overrides)
         return info
+
+
+def _check_dialect(name: str | None) -> str | None:
+    try:
+        return name if name is None else check_name(name)
+    except ValueError as error:
+        raise ConfigurationError(f"model_overrides.dialect: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

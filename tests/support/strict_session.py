@@ -58,12 +58,13 @@ async def talking_to(
     context_limit: int = 200_000,
     dialect: str | None = None,
     auto: bool = False,
+    compaction_model: Any = None,
     **session_fields: Any,
 ) -> AsyncIterator[MnesisSession]:
     """Open or continue session `id` with a server's model. The session is closed at the end."""
     config = MnesisConfig(
         model_overrides={"context_limit": context_limit, "max_output_tokens": 2_000, "dialect": dialect},  # type: ignore[arg-type]  # a dict is accepted
-        compaction=CompactionConfig(auto=auto),
+        compaction=CompactionConfig(auto=auto, compaction_model=compaction_model),
         recall=RecallConfig(tools=False),
         session=SessionConfig(llm_options=server.options | (options or {}), **session_fields),
     )

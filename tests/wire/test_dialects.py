@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from mnesis import MnesisConfig
-from mnesis.config import ModelOverrides
-from mnesis.dialects import DIALECTS, dialect_names, find_dialect
-from mnesis.errors import LLMError
+from mnesis.errors import ConfigurationError, LLMError
+from mnesis.models.dialects import DIALECTS, dialect_names, find_dialect
 from tests.support.providers.strict_server import Failure, Reply, ToolCall
 from tests.support.strict_session import MODELS, THINKING, strict_server, talking_to, weather
 
@@ -237,6 +234,10 @@ def test_an_unknown_provider_gets_plain_messages_and_one_warning(caplog: pytest.
     assert len([r for r in caplog.records if "never-heard-of-it" in r.getMessage()]) == 1
 
 
-def test_an_unknown_dialect_is_refused_with_the_list() -> None:
-    with pytest.raises(ValidationError, match="alternating, openai-responses, openai"):
-        MnesisConfig(model_overrides=ModelOverrides(dialect="gemma"))
+async def test_an_unknown_dialect_is_refused_with_the_list(tmp_path: Path) -> None:
+    with (
+        strict_server("openai") as server,
+        pytest.raises(ConfigurationError, match="alternating, openai-responses, openai"),
+    ):
+        async with talking_to(server, tmp_path / "db", dialect="gemma"):
+            pass
