@@ -31,6 +31,7 @@ EXTRA_MODULES = (
 )
 # Types of arguments and results that the modules above do not export.
 EXTRA_NAMES = (
+    "mnesis.engine.follow.ChangeStream",
     "mnesis.models.session.Interruption",
     "mnesis.models.dag.SummaryDag",
     "mnesis.models.dag.SummaryNode",

@@ -53,7 +53,7 @@ def window(text: str, messages: int = 6) -> Window:
     shown = [
         message(seq, text, is_summary=seq == 1, tool_tokens=30 if seq == 2 else 0) for seq in range(1, messages + 1)
     ]
-    return Window(tuple(shown), text, 50, 50 + 100 * messages, 6_000, 3, BUDGET)
+    return Window(tuple(shown), text, 50, 50 + 100 * messages, 6_000, 3, budget=BUDGET)
 
 
 def dag_of(text: str, leaves: int = 3, session_id: str = "s") -> SummaryDag:

@@ -63,8 +63,9 @@ class Broken:
         raise RuntimeError("boom")
 
     async def stream(self, request: LLMRequest) -> AsyncIterator[Any]:
+        for _ in ():
+            yield
         raise RuntimeError("boom")
-        yield
 
 
 async def test_whatever_a_client_object_raises_arrives_as_an_llm_error_with_its_cause(db: Path) -> None:

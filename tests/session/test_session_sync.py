@@ -16,8 +16,6 @@ from mnesis.sync import SyncSession
 from mnesis.testing import ScriptedLLM
 from tests.session.support import MODEL, calls, chatter, small
 
-ASYNC_ONLY = {"__aenter__", "__aexit__"}
-
 
 def public(cls: type) -> set[str]:
     return {name for name in dir(cls) if not name.startswith("_")}
