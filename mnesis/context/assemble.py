@@ -95,6 +95,8 @@ def assemble(
         omitted=omitted_count,
         hides_content=bool(context.covers or context.prunes or omitted_count),
         file_ids=_file_ids(context),
+        reserved_tokens=reserved_tokens,
+        session=session,
     )
 
 

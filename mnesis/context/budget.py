@@ -10,12 +10,12 @@ from mnesis.errors import ConfigurationError
 from mnesis.models.context import Budget, min_summary_tokens
 from mnesis.tokens.model_info import ModelInfo
 
-MIN_USABLE_FRACTION = 0.25
-"""Of the context limit. If the configured reserves leave less for the conversation, they are scaled down."""
+MAX_RESERVED_FRACTION = 0.375
+"""Of the context limit. If the configured reserves are larger, they are scaled down to it. A fixed reserve in a small
+window would leave less for the conversation than a smaller window with scaled reserves."""
 
-SCALED_OUTPUT_FRACTION = 0.25
-SCALED_HEADROOM_FRACTION = 0.125
-"""Of the context limit: the most that the scaled reserves take."""
+MIN_USABLE_FRACTION = 0.25
+"""Of the context limit. If the configured reserves would leave less for the conversation, a warning says so."""
 
 
 class SmallModelWarning(UserWarning):
@@ -58,16 +58,18 @@ def resolve_budget(
 def make_budget(model: ModelInfo, config: CompactionConfig, system_tokens: int) -> Budget:
     """Compute the budget of a session.
 
-    `usable = context_limit - max_output_tokens - compaction_output_budget`. If that is less than a quarter of the context
-    limit, both reserves are scaled down, with a `SmallModelWarning`. The low-water mark includes the system prompt, which
-    no compaction can reduce.
+    `usable = context_limit - max_output_tokens - compaction_output_budget`. Both reserves together take at most
+    `MAX_RESERVED_FRACTION` of the context limit, so that the usable tokens grow with it; in a small window they are scaled
+    down. `SmallModelWarning` is issued if they would have left less than a quarter. The low-water mark includes the system
+    prompt, which no compaction can reduce.
 
     Raises `ConfigurationError` if no compaction could bring the context below the soft threshold.
     """
     context_limit, output_tokens = model.context_limit, model.max_output_tokens
-    usable_tokens = context_limit - output_tokens - config.compaction_output_budget
-    if usable_tokens < context_limit * MIN_USABLE_FRACTION:
-        output_tokens, usable_tokens = _scale_reserves(model, config)
+    output_tokens, headroom_tokens = _scale_reserves(output_tokens, config.compaction_output_budget, context_limit)
+    usable_tokens = context_limit - output_tokens - headroom_tokens
+    if context_limit - model.max_output_tokens - config.compaction_output_budget < context_limit * MIN_USABLE_FRACTION:
+        _warn_about_reserves(model, config, output_tokens, headroom_tokens)
     soft_tokens = int(usable_tokens * config.soft_threshold_fraction)
     low_tokens = int(usable_tokens * config.low_water_fraction)
     # For a small model, a fraction of the low-water mark would be too little for a useful summary.
@@ -89,19 +91,22 @@ def make_budget(model: ModelInfo, config: CompactionConfig, system_tokens: int) 
     )
 
 
-def _scale_reserves(model: ModelInfo, config: CompactionConfig) -> tuple[int, int]:
+def _scale_reserves(output_tokens: int, headroom_tokens: int, context_limit: int) -> tuple[int, int]:
+    """Return both reserves, together at most `MAX_RESERVED_FRACTION` of the context limit. The headroom shrinks first."""
+    available_tokens = int(context_limit * MAX_RESERVED_FRACTION)
+    output_tokens = min(output_tokens, available_tokens - min(headroom_tokens, available_tokens // 3))
+    return output_tokens, min(headroom_tokens, available_tokens - output_tokens)
+
+
+def _warn_about_reserves(model: ModelInfo, config: CompactionConfig, output_tokens: int, headroom_tokens: int) -> None:
     context_limit = model.context_limit
-    output_tokens = min(model.max_output_tokens, int(context_limit * SCALED_OUTPUT_FRACTION))
-    headroom_tokens = min(config.compaction_output_budget, int(context_limit * SCALED_HEADROOM_FRACTION))
-    usable_tokens = context_limit - output_tokens - headroom_tokens
     warnings.warn(
         f"{model.model_id}: a context limit of {context_limit:,} tokens is too small for max_output_tokens={model.max_output_tokens:,} and"
         f" compaction_output_budget={config.compaction_output_budget:,}; reserving {output_tokens:,} and {headroom_tokens:,} instead,"
-        f" which leaves {usable_tokens:,} usable tokens; lower compaction_output_budget, or set the true limits in model_overrides",
+        f" which leaves {context_limit - output_tokens - headroom_tokens:,} usable tokens; lower compaction_output_budget, or set the true limits in model_overrides",
         SmallModelWarning,
         stacklevel=4,
     )
-    return output_tokens, usable_tokens
 
 
 def _unsatisfiable_message(

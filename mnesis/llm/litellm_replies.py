@@ -27,6 +27,7 @@ def parse_usage(report: Any) -> TokenUsage | None:
     `prompt_tokens` includes cached tokens, as OpenAI counts; litellm converts the reports of all providers to this form.
     """
     details = getattr(report, "prompt_tokens_details", None)
+    output_details = getattr(report, "completion_tokens_details", None)
     prompt_tokens = _count(report, "prompt_tokens")
     completion_tokens = _count(report, "completion_tokens")
     cache_read_tokens = _count(details, "cached_tokens") or _count(report, "cache_read_input_tokens")
@@ -45,6 +46,7 @@ def parse_usage(report: Any) -> TokenUsage | None:
         cache_read=cache_read_tokens,
         cache_write=cache_write_tokens,
         total=max(total_tokens, prompt_tokens + completion_tokens),
+        reasoning=min(max(_count(output_details, "reasoning_tokens"), 0), completion_tokens),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mnesis.config import CompactionConfig
@@ -139,6 +139,24 @@ class Budget:
             is_explicit=True,
         )
 
+    def after_reserving(self, reserved_tokens: int) -> Budget:
+        """Return the budget that is left beside `reserved_tokens` in each request, such as tool definitions.
+
+        No compaction can reduce them, so the thresholds keep their place within what is left, and a session with many
+        tools does not compact more often than it helps.
+        """
+        if reserved_tokens <= 0 or self.usable_tokens <= 0:
+            return self
+        usable_tokens = max(self.usable_tokens - reserved_tokens, 1)
+        fraction = usable_tokens / self.usable_tokens
+        return replace(
+            self,
+            usable_tokens=usable_tokens,
+            soft_tokens=max(int(self.soft_tokens * fraction), 1),
+            low_water_tokens=int(self.low_water_tokens * fraction),
+            summary_tokens=int(self.summary_tokens * fraction),
+        )
+
 
 def min_summary_tokens(usable_tokens: int, available_tokens: int) -> int:
     """Return the least that all summaries together get, where a fraction of the low-water mark would be too little."""
@@ -152,8 +170,9 @@ class Window(Displayable):
     `messages` contain summaries as messages with `is_summary`, markers for pruned outputs, and synthetic results for calls
     without a result. `tokens` counts them and the system prompt. `omitted` is the number of messages that a marker replaces
     to save space; it is 0 unless the context exceeds its budget. `hides_content` says whether the window leaves out any
-    message or output of the log, and `file_ids` which stored files its messages and summaries refer to. `budget` holds the
-    session's limits, if known.
+    message or output of the log, and `file_ids` which stored files its messages and summaries refer to. `reserved_tokens`
+    of `tokens` are what the request carries beside the context, such as tool definitions. `session` is the record that the
+    window was built from, and `budget` holds the session's limits, if known.
     """
 
     messages: tuple[Message, ...]
@@ -164,6 +183,8 @@ class Window(Displayable):
     omitted: int = 0
     hides_content: bool = False
     file_ids: tuple[str, ...] = ()
+    reserved_tokens: int = 0
+    session: SessionRecord | None = field(default=None, compare=False, repr=False)
     budget: Budget | None = field(default=None, compare=False, repr=False)
 
     @property

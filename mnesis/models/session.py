@@ -17,13 +17,19 @@ class UsageReport:
 
     `kind` is `request` for the provider's report of a request that we built, `inferred` for a report from a caller that
     called the model itself, and `estimate` if there is no report and `usage` is counted from the text. `request_estimate`
-    is the size of the request by our own count, or 0 if unknown. `cost` is in US dollars.
+    is the size of the request by our own count, or 0 if unknown; `reserved_tokens` of it are tool definitions, which are
+    not part of the context. `discarded_output_tokens` of the output, its reasoning, are not sent back. `session` is the
+    record that the request was built from; a report of an older context does not replace a newer size. `cost` is in US
+    dollars.
     """
 
     usage: TokenUsage
     kind: Literal["request", "inferred", "estimate"]
     cost: float = 0.0
     request_estimate: int = 0
+    reserved_tokens: int = 0
+    discarded_output_tokens: int = 0
+    session: SessionRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,9 @@ def after_append(
     """Return the state after an append of `message_count` messages with `tokens` tokens.
 
     `reply_tokens` of them belong to the model's reply. `others` are further fields to set.
-    A report updates `context_tokens` as follows. After a known request, the context is its input and output. An inferred
+    A report updates `context_tokens` as follows. After a known request, the context is its input without the tool
+    definitions, and its output without the reasoning that is not sent back. If the context was folded after the request was
+    built, the report does not apply to it, and the context grows by our own count. An inferred
     report counts as a whole request if its input is larger than that of the previous report since the last fold, or, for
     the first report, if it is at least half of the estimated window. Otherwise it describes only this turn, and the context
     grows by it. The context is never smaller than our own counts.
@@ -107,16 +115,25 @@ def after_append(
 
 
 def _report_changes(before: SessionRecord, new_request_tokens: int, report: UsageReport) -> dict[str, Any]:
-    input_tokens, output_tokens = report.usage.request_tokens, report.usage.output
+    input_tokens = report.usage.request_tokens
+    output_tokens = max(report.usage.output - report.discarded_output_tokens, 0)
+    changes: dict[str, Any] = {}
+    ratio = before.calibration
+    if report.kind == "request" and min(report.request_estimate, input_tokens) >= MIN_CALIBRATION_REQUEST_TOKENS:
+        ratio = changes["calibration"] = min(max(input_tokens / report.request_estimate, 1.0), MAX_CALIBRATION)
+    if report.session is not None and _was_folded(report.session, before):
+        return changes
+    conversation_tokens = max(input_tokens - int(report.reserved_tokens * ratio), 0)
     window_estimate = before.stored_tokens + new_request_tokens
     is_whole = report.kind == "request" or _is_whole_request(input_tokens, before, window_estimate)
-    changes: dict[str, Any] = {
-        "context_tokens": input_tokens + output_tokens + (0 if is_whole else before.context_tokens),
-        "last_request_tokens": input_tokens,
-    }
-    if report.kind == "request" and min(report.request_estimate, input_tokens) >= MIN_CALIBRATION_REQUEST_TOKENS:
-        changes["calibration"] = min(max(input_tokens / report.request_estimate, 1.0), MAX_CALIBRATION)
+    changes["context_tokens"] = conversation_tokens + output_tokens + (0 if is_whole else before.context_tokens)
+    changes["last_request_tokens"] = input_tokens
     return changes
+
+
+def _was_folded(at_request: SessionRecord, now: SessionRecord) -> bool:
+    """Whether the context was folded or pruned since. Appends only add to it, and keep its summaries."""
+    return now.summary_tokens != at_request.summary_tokens or now.stored_tokens < at_request.stored_tokens
 
 
 def _is_whole_request(input_tokens: int, before: SessionRecord, window_estimate: int) -> bool:

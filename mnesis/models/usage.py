@@ -10,6 +10,7 @@ class TokenUsage(BaseModel):
 
     `input` counts only tokens at full price. Tokens read from the provider's cache (`cache_read`) and written to it
     (`cache_write`) are counted separately. `total` is the total that the provider reported, or 0 if it reported none.
+    `reasoning` is the part of `output` that was spent on reasoning, or 0 if the provider does not report it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -19,10 +20,16 @@ class TokenUsage(BaseModel):
     cache_read: int = Field(default=0, ge=0)
     cache_write: int = Field(default=0, ge=0)
     total: int = Field(default=0, ge=0)
+    reasoning: int = Field(default=0, ge=0)
 
     def effective_total(self) -> int:
         """Return `total` if it was reported, otherwise the sum of the four counts."""
         return self.total or self.input + self.output + self.cache_read + self.cache_write
+
+    @property
+    def cached_fraction(self) -> float:
+        """The part of the request that was read from the provider's cache, from 0 to 1."""
+        return self.cache_read / self.request_tokens if self.request_tokens else 0.0
 
     @property
     def request_tokens(self) -> int:
@@ -37,4 +44,5 @@ class TokenUsage(BaseModel):
             cache_read=self.cache_read + other.cache_read,
             cache_write=self.cache_write + other.cache_write,
             total=self.effective_total() + other.effective_total(),
+            reasoning=self.reasoning + other.reasoning,
         )

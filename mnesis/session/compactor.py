@@ -21,7 +21,7 @@ from mnesis.events.payloads import (
     PruneCompletedPayload,
 )
 from mnesis.llm.resolve import resolve
-from mnesis.models.context import ActiveContext
+from mnesis.models.context import ActiveContext, Budget
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
 from mnesis.models.session import NO_MODEL
@@ -42,17 +42,20 @@ class Compactor:
     core: SessionCore
     _has_model: bool = field(default=True, init=False)
 
-    async def start_if_due(self) -> bool:
-        """Start a background sweep if one is due and worthwhile. Returns whether one was started. Called after each turn."""
+    async def start_if_due(self, reserved_tokens: int = 0) -> bool:
+        """Start a background sweep if one is due and worthwhile. Returns whether one was started. Called after each turn.
+
+        `reserved_tokens` is our count of what each request carries beside the context: tool definitions."""
         core = self.core
-        due = urgency(core.record.context_tokens, core.budget)
+        budget = self._budget_beside(reserved_tokens)
+        due = urgency(core.record.context_tokens, budget)
         if due == "none" or not core.config.compaction.auto or core.shared.is_compacting:
             return False
         reason: Trigger = "hard" if due == "hard" else "soft"
         context = with_forms(await core.store.active_context(core.session_id), core.shared.shown_forms)
-        if not plan_sweep(context, core.budget, core.config.compaction, core.count_tokens, reason):
+        if not plan_sweep(context, budget, core.config.compaction, core.count_tokens, reason):
             return False
-        core.shared.background_compaction = core.engine.spawn(self._run_in_background(reason))
+        core.shared.background_compaction = core.engine.spawn(self._run_in_background(reason, reserved_tokens))
         return True
 
     async def compact_until_fits(self, reserved_tokens: int = 0) -> CompactionResult | None:
@@ -63,9 +66,9 @@ class Compactor:
         if not core.config.compaction.auto:
             return None
         for _ in range(core.config.compaction.max_compaction_rounds):
-            if urgency(core.record.context_tokens + reserved_tokens, core.budget) != "hard":
+            if urgency(core.record.context_tokens, self._budget_beside(reserved_tokens)) != "hard":
                 break
-            result = await self.sweep("hard", recheck_reserved_tokens=reserved_tokens)
+            result = await self.sweep("hard", reserved_tokens=reserved_tokens, rechecks=True)
             if result is None:
                 continue
             if not (result.level_used or result.pruned_tool_outputs):
@@ -74,39 +77,44 @@ class Compactor:
         return last
 
     async def sweep(
-        self, trigger: Trigger, *, keep_tokens: int | None = None, recheck_reserved_tokens: int | None = None
+        self, trigger: Trigger, *, keep_tokens: int | None = None, reserved_tokens: int = 0, rechecks: bool = False
     ) -> CompactionResult | None:
         """Run a sweep after the one that is running, if any. Publishes its events. Continues if the caller is cancelled.
 
-        `recheck_reserved_tokens`: when it is this sweep's turn, return None if the context with these tokens is no longer
-        over the hard threshold. Raises the errors of the store. If the summariser fails, level 3 takes over.
+        `rechecks`: when it is this sweep's turn, return None if the context with `reserved_tokens` is no longer over the
+        hard threshold. Raises the errors of the store. If the summariser fails, level 3 takes over.
         """
-        return await self.core.run_to_completion(self._run_exclusively(trigger, keep_tokens, recheck_reserved_tokens))
+        coroutine = self._run_exclusively(trigger, keep_tokens, reserved_tokens, rechecks)
+        return await self.core.run_to_completion(coroutine)
+
+    def _budget_beside(self, reserved_tokens: int) -> Budget:
+        """Return the budget beside `reserved_tokens` of our own count, which the provider counts by the calibration."""
+        return self.core.budget.after_reserving(int(reserved_tokens * self.core.record.calibration))
 
     async def _run_exclusively(
-        self, trigger: Trigger, keep_tokens: int | None = None, recheck_reserved_tokens: int | None = None
+        self, trigger: Trigger, keep_tokens: int | None = None, reserved_tokens: int = 0, rechecks: bool = False
     ) -> CompactionResult | None:
         core, shared = self.core, self.core.shared
         async with shared.compaction_lock:
-            if recheck_reserved_tokens is not None:
+            if rechecks:
                 shared.advance(await core.store.session(core.session_id))
-                if urgency(core.record.context_tokens + recheck_reserved_tokens, core.budget) != "hard":
+                if urgency(core.record.context_tokens, self._budget_beside(reserved_tokens)) != "hard":
                     return None
-            return await self._run_sweep(trigger, keep_tokens)
+            return await self._run_sweep(trigger, keep_tokens, reserved_tokens)
 
-    async def _run_in_background(self, trigger: Trigger) -> None:
+    async def _run_in_background(self, trigger: Trigger, reserved_tokens: int) -> None:
         try:
-            await self._run_exclusively(trigger)
+            await self._run_exclusively(trigger, reserved_tokens=reserved_tokens)
         except Exception:
             # Nothing waits for this task. The failure was published, the context is unchanged, the next turn tries again.
             logger.warning("session %s: compaction failed", self.core.session_id, exc_info=True)
 
-    async def _run_sweep(self, trigger: Trigger, keep_tokens: int | None) -> CompactionResult:
+    async def _run_sweep(self, trigger: Trigger, keep_tokens: int | None, reserved_tokens: int) -> CompactionResult:
         core, summarizer = self.core, self._make_summarizer()
         sweep = Sweep(
             store=core.store,
             session_id=core.session_id,
-            budget=core.budget,
+            budget=self._budget_beside(reserved_tokens),
             config=core.config.compaction,
             count=core.count_tokens,
             summarizer=summarizer,

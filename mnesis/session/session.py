@@ -458,7 +458,7 @@ class MnesisSession(SessionReader, Displayable):
         if keep_tokens is not None:
             check_integer("keep_tokens", keep_tokens, minimum=0)
         result = await self._compactor.sweep("manual", keep_tokens=keep_tokens)
-        assert result is not None, "only a sweep with recheck_reserved_tokens can return None"  # noqa: S101  # an invariant, not input
+        assert result is not None, "only a sweep that rechecks can return None"  # noqa: S101  # an invariant, not input
         return result
 
     async def hide(self, first_seq: int, last_seq: int) -> None:

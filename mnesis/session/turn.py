@@ -27,7 +27,7 @@ from mnesis.llm.retry import complete_with_retry, stream_with_retry
 from mnesis.models.context import Window
 from mnesis.models.message import FinishReason, Message, MessagePart, ReasoningPart, TextPart, ToolPart
 from mnesis.models.results import CompactionResult, ReasoningDelta, StreamEvent, TextDelta, TurnResult
-from mnesis.models.session import Interruption, UsageReport
+from mnesis.models.session import Interruption
 from mnesis.models.tool import ToolSpec
 from mnesis.models.usage import TokenUsage
 from mnesis.recall.grants import Grant
@@ -37,6 +37,7 @@ from mnesis.session.doom_loop import detect_doom_loop
 from mnesis.session.reentrancy import user_code
 from mnesis.session.resume import find_resume_point
 from mnesis.session.tool_runner import ToolRunner, wait_for_late_results
+from mnesis.session.usage_report import report_usage
 from mnesis.tools.files import file_tools
 from mnesis.tools.recall import recall_tools
 from mnesis.tools.toolset import Toolset
@@ -214,7 +215,7 @@ class Turn:
             reserved, added = self._count_tool_tokens(), self._count_tool_tokens() - reserved
             is_compacted = await self._compact_until_fits(reserved)
             if not is_compacted and window.tokens + added <= window.budget_tokens:
-                return replace(window, tokens=window.tokens + added), reserved
+                return replace(window, tokens=window.tokens + added, reserved_tokens=reserved), reserved
 
     async def _compact_until_fits(self, reserved: int) -> bool:
         """Compact if the next request would be over the hard threshold. Returns whether the context changed."""
@@ -256,14 +257,15 @@ class Turn:
             self.core.session_id,
         )
         if self.core.config.compaction.auto:
-            result = await self.compactor.sweep("overflow")
+            result = await self.compactor.sweep("overflow", reserved_tokens=reserved)
             if result is not None and (result.level_used or result.pruned_tool_outputs):
                 self._progress.compaction = result
         try:
             return await self.core.window(
                 system_prompt=self.options.system_prompt,
                 reserved_tokens=reserved,
-                budget_tokens=int(window.tokens * OVERFLOW_RETRY_FRACTION),
+                # `window.tokens` is our own count; the budget is in the provider's, as the window divides by the calibration.
+                budget_tokens=int(window.tokens * OVERFLOW_RETRY_FRACTION * self.core.record.calibration),
             )
         except ContextIrreducibleError:
             raise overflow from overflow.__cause__
@@ -328,32 +330,27 @@ class Turn:
             logger.exception("on_part failed; the turn continues")
 
     async def _store_reply(self, window: Window, reply: LLMReply, *, ends_turn: bool) -> Message:
-        is_reported = reply.usage is not None and reply.usage.effective_total() > 0
-        usage = reply.usage if is_reported and reply.usage is not None else self._estimate_usage(window, reply)
+        report = report_usage(window, reply, self.core.count_tokens)
         progress = self._progress
-        progress.usage, progress.cost = progress.usage + usage, progress.cost + reply.cost
+        progress.usage, progress.cost = progress.usage + report.usage, progress.cost + reply.cost
         message = new_message(
             "assistant",
             reply_parts(reply),
             model_id=reply.model or self.core.model.model_id,
-            tokens=usage,
+            tokens=report.usage,
             cost=reply.cost,
             finish_reason=reply.finish_reason,
         )
-        report = UsageReport(usage, "request" if is_reported else "estimate", reply.cost, window.tokens)
         # A reply is paid for, so a cancellation must not lose it.
         append = self.core.append([message], report=report, ends_turn=ends_turn)
         stored = await self.core.run_to_completion(append)
         return stored.messages[0]
 
-    def _estimate_usage(self, window: Window, reply: LLMReply) -> TokenUsage:
-        return TokenUsage(input=window.tokens, output=self.core.count_tokens(reply.text + reply.reasoning))
-
     async def _run_tools(self, calls: Sequence[ToolPart], *, ends_turn: bool) -> None:
         await ToolRunner(self.core, self._toolset, calls, ends_turn, self.options.on_event).run()
 
     async def _finish(self, reply: Message, user_message_id: str, reason: str | None = None) -> TurnResult:
-        triggered = await self.compactor.start_if_due()
+        triggered = await self.compactor.start_if_due(self._count_tool_tokens())
         shared, progress = self.core.shared, self._progress
         background, shared.unreported_compaction = shared.unreported_compaction, None
         # A compaction that this turn's request had to wait for belongs to this turn.

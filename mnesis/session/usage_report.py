@@ -1,0 +1,37 @@
+"""What a model call costs, and what it says about the size of the context. Pure functions, no I/O."""
+
+from __future__ import annotations
+
+from mnesis.llm.base import LLMReply
+from mnesis.models.context import Window
+from mnesis.models.session import UsageReport
+from mnesis.models.usage import TokenUsage
+from mnesis.tokens.estimator import TokenCounter
+
+
+def report_usage(window: Window, reply: LLMReply, count: TokenCounter) -> UsageReport:
+    """Return the report of one call: what the provider reported, or our own count if it reported nothing."""
+    usage = reply.usage
+    is_reported = usage is not None and usage.effective_total() > 0
+    if usage is None or not is_reported:
+        usage = TokenUsage(input=window.tokens, output=count(reply.text + reply.reasoning))
+    return UsageReport(
+        usage,
+        "request" if is_reported else "estimate",
+        reply.cost,
+        request_estimate=window.tokens,
+        reserved_tokens=window.reserved_tokens,
+        discarded_output_tokens=_discarded_tokens(usage, reply, count),
+        session=window.session,
+    )
+
+
+def _discarded_tokens(usage: TokenUsage, reply: LLMReply, count: TokenCounter) -> int:
+    """Return how much of the output is reasoning that later requests do not carry.
+
+    Signed reasoning is sent back, so it stays in the context. Some providers return the reasoning without reporting its
+    size; then it is counted.
+    """
+    if reply.reasoning_blocks:
+        return 0
+    return min(usage.reasoning or (count(reply.reasoning) if reply.reasoning else 0), usage.output)
