@@ -105,3 +105,26 @@ def test_a_setting_that_cannot_work_is_refused_by_name_value_and_remedy(fields: 
         CompactionConfig(**fields)  # type: ignore[arg-type]  # wrong on purpose
     for word in words:
         assert word in str(refused.value)
+
+
+@pytest.mark.filterwarnings("ignore::mnesis.context.budget.SmallModelWarning")
+@given(st.integers(1_000, 300_000), st.integers(1, 20_000), st.integers(256, 64_000), st.integers(1_000, 40_000))
+def test_a_larger_window_never_leaves_less_for_the_conversation(
+    limit: int, more: int, output_tokens: int, headroom_tokens: int
+) -> None:
+    config = CompactionConfig(compaction_output_budget=headroom_tokens)
+    smaller, larger = (make_budget(model(size, output_tokens), config, 0) for size in (limit, limit + more))
+    assert smaller.usable_tokens <= larger.usable_tokens
+
+
+@given(st.integers(0, 100_000))
+def test_tools_leave_the_thresholds_in_order(reserved_tokens: int) -> None:
+    budget = make_budget(model(128_000, 16_384), CompactionConfig(), 0).after_reserving(reserved_tokens)
+    assert 0 < budget.soft_tokens <= budget.usable_tokens
+    assert budget.summary_tokens <= budget.low_water_tokens <= budget.soft_tokens
+
+
+def test_the_default_window_of_unknown_models_leaves_most_of_it() -> None:
+    small, default = (make_budget(model(limit, limit // 4), CompactionConfig(), 0) for limit in (28_000, 32_768))
+    assert small.usable_tokens < default.usable_tokens
+    assert default.usable_tokens == 32_768 - 12_288

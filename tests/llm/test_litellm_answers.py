@@ -283,7 +283,7 @@ async def test_signed_thinking_and_cache_counts_of_anthropic_arrive(
         {"type": "redacted_thinking", "data": "ENC"},
     )
     assert [(call.tool_call_id, call.input) for call in reply.tool_calls] == [("tu", {"a": 1})]
-    assert reply.usage == TokenUsage(input=50, output=9, cache_read=30, cache_write=20, total=109)
+    assert reply.usage == TokenUsage(input=50, output=9, cache_read=30, cache_write=20, total=109, reasoning=3)
     assert reply.cost > 0
 
 

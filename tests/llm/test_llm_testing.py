@@ -47,9 +47,9 @@ async def test_a_script_that_runs_out_says_how_many_answers_it_had() -> None:
     llm = ScriptedLLM(["a", "b"])
     await llm.complete(asking())
     await llm.complete(asking())
-    with pytest.raises(AssertionError, match=r"request 3 .* 2 answer"):
+    with pytest.raises(AssertionError, match=r"request 3 .* only 2 item"):
         await llm.complete(asking())
-    with pytest.raises(AssertionError, match="0 answer"):
+    with pytest.raises(AssertionError, match="only 0 item"):
         await ScriptedLLM(repeat_last=True).complete(asking())
 
 
@@ -143,5 +143,5 @@ async def test_the_recorder_says_what_came_instead() -> None:
     bus = EventBus()
     recorder = EventRecorder(bus)
     bus.publish(CLOSED, SessionClosedPayload(session_id="a"))
-    with pytest.raises(TimeoutError, match=r"session.created did not come .* came: session.closed"):
+    with pytest.raises(TimeoutError, match=r"session.created .* received: session.closed"):
         await recorder.wait_for(CREATED, timeout_seconds=0.01)

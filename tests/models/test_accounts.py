@@ -145,3 +145,41 @@ def test_the_context_is_never_below_the_stored_counts(steps: list[tuple[int, int
             state = recount(replace(state, message_tokens=state.message_tokens // 3))
             assert state.context_tokens == state.stored_tokens
     assert state.usage.effective_total() == total.effective_total()
+
+
+def test_tool_definitions_of_a_request_are_not_context() -> None:
+    report = UsageReport(
+        TokenUsage(input=50_000, output=100), "request", request_estimate=50_000, reserved_tokens=46_000
+    )
+    state = append(append(EMPTY, 3_900), 100, 100, report)
+    assert state.context_tokens == 50_000 - 46_000 + 100
+
+
+def test_tool_definitions_are_scaled_like_the_rest_of_the_request() -> None:
+    report = UsageReport(TokenUsage(input=15_000), "request", request_estimate=10_000, reserved_tokens=4_000)
+    state = append(append(EMPTY, 5_900), 0, 0, report)
+    assert state.calibration == pytest.approx(1.5)
+    assert state.context_tokens == 15_000 - 6_000
+
+
+def test_reasoning_that_is_not_sent_back_is_not_context() -> None:
+    usage = TokenUsage(input=1_000, output=60_200, reasoning=60_000)
+    state = append(EMPTY, 200, 200, UsageReport(usage, "request", discarded_output_tokens=60_000))
+    assert state.context_tokens == 1_200
+    assert state.usage.output == 60_200
+
+
+def test_a_report_from_before_a_fold_does_not_replace_the_folded_size() -> None:
+    before = append(EMPTY, 6_000)
+    folded = recount(replace(before, message_tokens=1_000, summary_tokens=500))
+    report = UsageReport(TokenUsage(input=6_200, output=50), "request", request_estimate=6_100, session=before)
+    state = append(folded, 60, 60, report)
+    assert state.context_tokens == folded.context_tokens + 60
+    assert state.last_request_tokens is None
+    assert state.usage.input == 6_200
+
+
+def test_a_report_of_the_newest_context_replaces_the_count() -> None:
+    before = append(EMPTY, 6_000)
+    report = UsageReport(TokenUsage(input=6_200, output=50), "request", session=before)
+    assert append(before, 60, 60, report).context_tokens == 6_250

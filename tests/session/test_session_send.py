@@ -58,7 +58,7 @@ async def test_a_turn_is_stored_with_what_the_provider_said_of_it(db: Path) -> N
         assert answer.text_content() == "Because."
         assert (answer.tokens, answer.cost, answer.finish_reason) == (usage, 0.25, "length")
         assert (answer.model_id, answer.provider_id) == ("openai/gpt-4o-2", "openai")
-        assert session.context_tokens == 100 + 50 + 5 + 20
+        assert session.context_tokens == 100 + 50 + 5 + 20 - 4  # the reasoning is not sent back
 
 
 async def test_a_provider_that_reports_no_usage_is_counted_for(db: Path) -> None:

@@ -29,6 +29,7 @@ from mnesis.errors import (
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore, connect
+from mnesis.store.sqlite.changes import StoreConnection
 from mnesis.store.sqlite.migrate import migrations
 from mnesis.testing.store_suite import expect_error, make_message, make_turn, store_conversation
 from tests.store.children import Report, patch, read_bytes, start
@@ -260,12 +261,12 @@ async def test_a_database_that_may_not_be_written_refuses_writes(
 async def test_a_write_ahead_log_that_is_refused_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class WithoutSharedMemory(sqlite3.Connection):
+    class WithoutSharedMemory(StoreConnection):
         def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
             return super().execute("PRAGMA journal_mode" if sql == "PRAGMA journal_mode = WAL" else sql, *parameters)  # type: ignore[arg-type]  # passed on
 
     plain = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: plain(*a, factory=WithoutSharedMemory, **k))
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: plain(*a, **{**k, "factory": WithoutSharedMemory}))
     store = SqliteStore(tmp_path / "s.db")
     await store.open()
     await store_conversation(store, 2)
@@ -281,7 +282,7 @@ async def test_a_write_ahead_log_that_is_refused_is_done_without(
 async def test_the_switch_to_a_write_ahead_log_is_tried_again_until_the_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int
 ) -> None:
-    class Busy(sqlite3.Connection):
+    class Busy(StoreConnection):
         tries = 0
 
         def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
@@ -294,7 +295,7 @@ async def test_the_switch_to_a_write_ahead_log_is_tried_again_until_the_timeout(
             return super().execute(sql, *parameters)  # type: ignore[arg-type]  # passed on
 
     plain = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: plain(*a, factory=Busy, **k))
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: plain(*a, **{**k, "factory": Busy}))
     store = SqliteStore(tmp_path / "s.db", StoreConfig(connection_timeout=30.0 if refusals == 3 else 0.1))
     if refusals == 3:
         await store.open()
