@@ -48,6 +48,7 @@ EXTRA_NAMES = (
     "mnesis.files.grep.FileMatches",
     "mnesis.recall.grants.GrantUse",
     "mnesis.context.budget.SmallModelWarning",
+    "mnesis.engine.follow.ChangeStream",
 )
 BOUND_SIGNS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "at least {} character"}
 
