@@ -99,7 +99,8 @@ def excerpt(text: str, max_tokens: int, count: TokenCounter, message_id: str) ->
     """Truncate a text to its head and tail, with a pointer between them.
 
     The result has at most `max_tokens`, unless the pointer alone is longer. The head gets two thirds of what fits; if
-    nothing fits, the pointer is returned alone. A text that fits is returned unchanged. The cut is found by bisection
+    nothing fits, the pointer is returned alone. A text that fits, or that is not longer than the pointer, is returned
+    unchanged. The cut is found by bisection
     on characters, because tokens per character vary. Of a text that is much too long, only about as much as is shown is
     counted.
     """
@@ -107,7 +108,7 @@ def excerpt(text: str, max_tokens: int, count: TokenCounter, message_id: str) ->
     if is_exact and total_tokens <= max_tokens:
         return text
     pointer = (
-        f"\n[… {'' if is_exact else 'about '}{max(total_tokens - max_tokens, 0):,} of {total_tokens:,} tokens left out;"
+        f"\n[… {'' if is_exact else 'about '}{max(total_tokens - max(max_tokens, 0), 0):,} of {total_tokens:,} tokens left out;"
         f' all of it is kept: lcm_expand("{message_id}") …]\n'
     )
 
@@ -123,7 +124,9 @@ def excerpt(text: str, max_tokens: int, count: TokenCounter, message_id: str) ->
             low = kept_chars
         else:
             high = kept_chars - 1
-    return cut_to(low) if low else pointer.strip()
+    if low:
+        return cut_to(low)
+    return pointer.strip() if count(pointer.strip()) < total_tokens else text
 
 
 def _count_or_estimate(text: str, max_tokens: int, count: TokenCounter) -> tuple[int, bool]:

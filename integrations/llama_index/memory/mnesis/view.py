@@ -21,7 +21,7 @@ from mnesis.context import markers
 from mnesis.context.assemble import assemble, truncate
 from mnesis.formats.text import parts_text
 from mnesis.models.context import ActiveContext
-from mnesis.models.message import Message, ToolPart, ToolResultPart
+from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, message_tokens
 
 SummaryPlacement = Literal["system", "user"]
@@ -30,6 +30,9 @@ UNLIMITED_TOKENS = 2**62
 """A budget with which the engine omits nothing, because the view makes its own selection."""
 NOTE_TOKENS = 60
 """Tokens reserved for the note on omitted messages, which is longest if summaries are omitted too."""
+
+ELLIPSIS = "[…]"
+"""What is left of a message when even a pointer is too long."""
 
 PREAMBLE_HEADER = "[Messages before the first user message]"
 OMITTED_SUMMARIES_NOTE = "[Summaries of earlier messages are left out to save space; kept: lcm_grep, lcm_expand.]"
@@ -123,6 +126,8 @@ def _fit(layout: _Layout, available_tokens: int, count: TokenCounter) -> _Layout
         layout = replace(layout, summaries=(), omits_summaries=True)
     if layout.tokens > available_tokens and layout.turns:
         layout = _shorten_turn(layout, available_tokens, count)
+    if layout.tokens > available_tokens and layout.turns:
+        layout = _omit_older_messages(layout, available_tokens, count)
     return layout if layout.tokens <= available_tokens else replace(layout, shows_note=False)
 
 
@@ -161,6 +166,50 @@ def _shorten_turn(layout: _Layout, available_tokens: int, count: TokenCounter) -
             turn[index] = truncate(message, max(message.token_count - excess_tokens, 1), count)
             excess_tokens -= message.token_count - turn[index].token_count
     return replace(layout, turns=[turn], omitted=[*layout.omitted, *omitted])
+
+
+def _omit_older_messages(layout: _Layout, available_tokens: int, count: TokenCounter) -> _Layout:
+    """Omit the rest of the newest turn, oldest first, except its system messages. The newest message stays.
+
+    The user message that begins the turn becomes an ellipsis if that is enough. Tokens are counted as LlamaIndex counts
+    them, without what a provider adds to each message, so that nothing is omitted that its own memories would return.
+    """
+    layout = replace(layout, shows_note=False)
+    *older_groups, _ = _call_groups(layout.turns[0])
+    older = [message for group in older_groups for message in group]
+    for message in older:
+        if _content_tokens(layout) <= available_tokens:
+            break
+        if message.role == "system":
+            continue
+        shown = _ellipsis_of(message, count) if message is older[0] and message.role == "user" else None
+        layout = _replace_in_turn(layout, message, shown)
+    if _content_tokens(layout) > available_tokens and older and older[0].role == "user":
+        without_user_message = replace(layout, turns=[[m for m in layout.turns[0] if m.id != older[0].id]])
+        if _content_tokens(without_user_message) <= available_tokens:
+            layout = without_user_message
+    layout_with_note = replace(layout, shows_note=True)
+    return layout_with_note if layout_with_note.tokens <= available_tokens else layout
+
+
+def _replace_in_turn(layout: _Layout, message: Message, shown: Message | None) -> _Layout:
+    """Replace a message of the newest turn, or omit it if `shown` is None."""
+    replaced = [
+        [shown] if m is message and shown is not None else [m] if m is not message else [] for m in layout.turns[0]
+    ]
+    return replace(layout, turns=[[m for part in replaced for m in part]], omitted=[*layout.omitted, message])
+
+
+def _ellipsis_of(message: Message, count: TokenCounter) -> Message:
+    """Return a message whose content is only an ellipsis, if that is shorter."""
+    changed = message.model_copy(update={"parts": (TextPart(text=ELLIPSIS),)})
+    tokens, _ = message_tokens(changed, count)
+    return changed.model_copy(update={"token_count": tokens}) if tokens < message.token_count else message
+
+
+def _content_tokens(layout: _Layout) -> int:
+    messages = [*layout.system_messages, *layout.summaries, *(message for turn in layout.turns for message in turn)]
+    return sum(max(message.token_count - MESSAGE_OVERHEAD_TOKENS, 0) for message in messages)
 
 
 def _call_groups(turn: Sequence[Message]) -> list[list[Message]]:
