@@ -33,7 +33,7 @@ from langchain_mnesis.agent_tools import agent_tools
 from langchain_mnesis.chat_model import is_overflow, model_name
 from langchain_mnesis.sessions import Sessions
 from langchain_mnesis.thread_log import ThreadLog
-from langchain_mnesis.triggers import ContextSize, Trigger, parse_trigger, validate_keep
+from langchain_mnesis.triggers import ContextSize, Trigger, parse_trigger, validate_keep, warn_if_impossible
 from mnesis import concurrency
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
@@ -96,6 +96,7 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         if state not in ("keep", "trim"):
             raise ConfigurationError(f"state must be 'keep' or 'trim', not {state!r}")
         self._rules = CompactionRules(parse_trigger(trigger), validate_keep(keep), state == "trim")
+        warn_if_impossible(self._rules.triggers, self._rules.keep)
         self._session_id = session_id if session_id is None or callable(session_id) else validate_session_id(session_id)
         self._sessions = Sessions(engine=engine, db_path=db_path, config=config, llm=model, types=types)
         self._threads: OrderedDict[tuple[str, str | None], ThreadLog] = OrderedDict()

@@ -5,6 +5,7 @@ The values have the form of those of LangChain's `SummarizationMiddleware`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -62,6 +63,18 @@ def validate_keep(keep: Any) -> ContextSize:
         raise _invalid_size(keep)
     _parse_clause(keep)
     return (keep[0], keep[1])
+
+
+def warn_if_impossible(triggers: Sequence[Mapping[str, float]], keep: ContextSize) -> None:
+    """Warn about a trigger that is still reached after each compaction, because as much as it says is kept."""
+    unit, value = keep
+    for clause in triggers:
+        if set(clause) == {unit} and value >= clause[unit]:
+            warnings.warn(
+                f"trigger=({unit!r}, {clause[unit]:g}) is still reached after a compaction that keeps {value:g}"
+                f" {unit}; pass a smaller keep= or a larger trigger=",
+                stacklevel=3,
+            )
 
 
 def keep_tokens(keep: ContextSize, token_counts: Sequence[int], limit_tokens: int) -> int:

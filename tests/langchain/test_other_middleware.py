@@ -60,6 +60,16 @@ def test_a_redacted_secret_reaches_no_model_and_no_summary(is_inner: bool, engin
     assert all(SECRET not in summary.text for summary in session.summaries())
 
 
+@pytest.mark.parametrize(
+    ("unit", "trigger", "keep"), [("messages", 12, 20), ("tokens", 500, 500), ("fraction", 0.2, 0.5)]
+)
+def test_a_trigger_that_no_compaction_can_satisfy_warns(unit: Any, trigger: float, keep: float, engine: Engine) -> None:
+    with pytest.warns(
+        UserWarning, match=r"still reached after a compaction.*pass a smaller keep= or a larger trigger="
+    ):
+        MnesisMiddleware(engine=engine, trigger=(unit, trigger), keep=(unit, keep))
+
+
 @pytest.mark.parametrize("is_inner", [True, False])
 def test_a_change_that_does_not_repeat_is_made_once(is_inner: bool, engine: Engine) -> None:
     class Marker(AgentMiddleware[Any, Any, Any]):
