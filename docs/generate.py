@@ -32,6 +32,7 @@ EXTRA_MODULES = (
 # Types of arguments and results that the modules above do not export.
 EXTRA_NAMES = (
     "mnesis.engine.follow.ChangeStream",
+    "mnesis.formats.request.RequestMessages",
     "mnesis.models.session.Interruption",
     "mnesis.models.dag.SummaryDag",
     "mnesis.models.dag.SummaryNode",
@@ -49,6 +50,7 @@ EXTRA_NAMES = (
     "mnesis.recall.grants.GrantUse",
     "mnesis.context.budget.SmallModelWarning",
     "mnesis.engine.follow.ChangeStream",
+    "mnesis.formats.request.RequestMessages",
 )
 BOUND_SIGNS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "at least {} character"}
 
