@@ -26,6 +26,7 @@ EXTRA_MODULES = (
     "mnesis.files",
     "mnesis.operators",
     "mnesis.llm.base",
+    "mnesis.inspect",
     "mnesis.testing",
     "mnesis.errors",
 )
@@ -33,6 +34,7 @@ EXTRA_MODULES = (
 EXTRA_NAMES = (
     "mnesis.engine.follow.ChangeStream",
     "mnesis.formats.request.RequestMessages",
+    "mnesis.events.change.Change",
     "mnesis.models.session.Interruption",
     "mnesis.models.dag.SummaryDag",
     "mnesis.models.dag.SummaryNode",

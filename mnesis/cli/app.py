@@ -19,6 +19,7 @@ from mnesis.errors import MnesisError, MnesisStoreError, NotFoundError, StoreBus
 COMMANDS = {
     "demo": "demo:command",
     "chat": "chat:command",
+    "inspect": "inspect:command",
     "ls": "ls:command",
     "show": "show:command",
     "context": "context:command",

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Literal, get_args
 
@@ -577,6 +578,18 @@ class MnesisSession(SessionReader, Displayable):
     def unsubscribe(self, event: MnesisEvent, handler: Handler) -> None:
         """End the subscription of `handler` to `event`. Does nothing if there is none."""
         self._core.bus.unsubscribe(event, handler)
+
+    def inspect(self, *, open_browser: bool = True, allow_changes: bool = False, port: int = 0) -> Any:
+        """Show this session in the web inspector, live, and return the running `mnesis.inspect.Inspector`.
+
+        It serves on this machine only, in a thread, until its `close()` or the end of the process; its `url` contains a
+        token. `open_browser=False` only starts it: a notebook then shows the link. `allow_changes` adds pin, compact and
+        purge. Raises an ImportError with the install command without the extra `mnesis[inspect]`.
+        """
+        self._check_open()
+        # By name, because the inspector is a layer above the session and an optional extra.
+        start = import_module("mnesis.inspect").inspect_session
+        return start(self.engine, self.id, open_browser=open_browser, allow_changes=allow_changes, port=port)
 
     async def close(self) -> None:
         """Wait for running turns and compactions, then release the database. Does nothing if already closed.

@@ -1,0 +1,1 @@
+"""What each page shows: functions from a store to the values of a template."""
