@@ -54,7 +54,10 @@ class Settings:
         """Return a configuration with exactly `usable_tokens` usable tokens."""
         output = self.usable_tokens // 4
         limits = {
-            "context_limit": self.usable_tokens + output + self.compaction.compaction_output_budget,
+            # Reserves above three eighths of the window are scaled down to it.
+            "context_limit": min(
+                self.usable_tokens + output + self.compaction.compaction_output_budget, int(self.usable_tokens / 0.625)
+            ),
             "max_output_tokens": output,
             "encoding": "o200k_base",
         }

@@ -162,7 +162,7 @@ def _step_with_thinking(
     Claude demands that a loop begins with the thinking that opened it (platform.claude.com, extended-thinking). If the first
     step that stays has none, the newest folded step of the loop that has some stays too.
     """
-    if messages[-1].role != "tool" or _has_signed_reasoning(messages[cut_index : cut_index + 1]):
+    if not messages or messages[-1].role != "tool" or _has_signed_reasoning(messages[cut_index : cut_index + 1]):
         return range(0)
     for start, end in reversed(list(pairwise([*step_starts, len(messages)]))):
         if latest_user_index < start < cut_index and _has_signed_reasoning(messages[start : start + 1]):

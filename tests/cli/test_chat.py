@@ -60,7 +60,7 @@ def test_commands_look_fold_search_and_end(run: Run, tmp_path: Path) -> None:
     end = "/context\n/compact\n/search frogs\n/search\n/bogus\n/quit\nnever said\n"
     shown = run("chat", "talk", "--mock", "--db", tmp_path / "a.db", input=said + end)
     assert shown.exit_code == 0, shown.output
-    assert "of 8,672 usable tokens" in shown.stdout
+    assert "of 20,480 usable tokens" in shown.stdout
     assert "messages folded, level 1" in shown.stderr
     assert "talk #" in shown.stdout
     assert shown.stderr.count("/context: show what the model is sent") == 3
