@@ -175,6 +175,7 @@ class SyncSession(Displayable):
     subscribe = _direct(MnesisSession.subscribe)
     subscribe_all = _direct(MnesisSession.subscribe_all)
     unsubscribe = _direct(MnesisSession.unsubscribe)
+    inspect = _direct(MnesisSession.inspect)
     close = _blocking(MnesisSession.close)
 
     @property
