@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnesis.models.context import ActiveContext, Cover, Prune
+from mnesis.models.context import ActiveContext, Cover
 from mnesis.models.message import ImagePart, Message
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.store.base import Store
@@ -98,11 +98,6 @@ def entry_of(message: Message, state: ContextState, interruptions: tuple[Interru
     cover = next((cover for cover in state.covers if cover.first_seq <= seq <= cover.last_seq), None)
     pruned = frozenset(index for index in range(len(message.parts)) if (seq, index) in state.prunes)
     return LogEntry(message, cover, pruned, seq in state.pins, interruptions)
-
-
-def prunes_of(context: ActiveContext, seq: int) -> list[Prune]:
-    """Return the outputs of a message that the context shows as markers."""
-    return [prune for (place, _), prune in sorted(context.prunes.items()) if place == seq]
 
 
 def image_source(part: ImagePart) -> str | None:

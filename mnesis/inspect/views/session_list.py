@@ -27,7 +27,6 @@ class SessionRow:
     session: SessionRecord
     title: str
     depth: int
-    has_more_children: bool = False
 
 
 @dataclass(frozen=True, slots=True)

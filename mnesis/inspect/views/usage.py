@@ -16,7 +16,6 @@ from mnesis.store.base import Store
 
 MAX_LOG_MESSAGES = 2_000
 """Messages that are read for the chart of model calls, the newest ones; totals cover the whole session."""
-MAX_TABLE_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)

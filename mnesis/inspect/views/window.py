@@ -27,12 +27,6 @@ SHARE_CLASSES = {
     "tool outputs": "c-tools",
     "other": "c-other",
 }
-SHARE_NAMES = {
-    "c-system": "system prompt",
-    "c-summaries": "summaries",
-    "c-messages": "messages",
-    "c-tools": "tool outputs",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +54,6 @@ class WindowView:
     context: ActiveContext
     bar: tuple[Segment, ...]
     soft_percent: float
-    used_fraction: float
 
     def request_json(self, provider: str) -> str:
         """Return the messages of the request as indented JSON, in the shape of a provider."""
@@ -93,7 +86,6 @@ async def read_window(store: Store, session_id: str, config: MnesisConfig) -> Wi
         context,
         tuple(stack(shares, window.budget_tokens)),
         round(min(100.0, 100 * budget.soft_tokens / max(budget.usable_tokens, 1)), 2),
-        window.tokens / max(window.budget_tokens, 1),
     )
 
 
