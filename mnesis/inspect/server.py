@@ -21,6 +21,9 @@ from mnesis.inspect.guard import is_loopback, new_token
 from mnesis.inspect.paths import session_path, with_query
 
 DEFAULT_HOST = "127.0.0.1"
+LISTEN_BACKLOG = 128
+"""Connections that wait until the server accepts them."""
+
 START_TIMEOUT_SECONDS = 30.0
 
 
@@ -67,7 +70,7 @@ class Inspector:
         self._owns_engines = owns_engines
         self._allow_changes = allow_changes
         self._token = new_token()
-        self._socket = _bind(host, port)
+        self._socket = _listen(host, port)
         self._host = host
         self.port: int = self._socket.getsockname()[1]
         self._thread: threading.Thread | None = None
@@ -200,13 +203,14 @@ def inspect_session(engine: Engine, session_id: str, *, open_browser: bool = Tru
     return open_inspector(reader, path, open_browser=open_browser, search_engine=searcher, owns_engines=True, **options)
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """Bind a socket, so that the port is known, and taken, before the server runs."""
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket. The port is known, and connections wait for the server instead of being refused."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen(LISTEN_BACKLOG)
     except OSError:
         bound.close()
         raise

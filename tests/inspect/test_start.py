@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ import httpx
 import pytest
 
 from mnesis import Engine, MnesisSession
+from mnesis.inspect import Inspector
 from mnesis.inspect.paths import session_path
+from mnesis.inspect.server import DEFAULT_HOST
 
 COMMAND = [sys.executable, "-m", "mnesis.cli", "inspect", "--no-browser"]
 
@@ -36,6 +39,16 @@ def test_the_command_prints_the_url_and_ends_on_interrupt(database: Path) -> Non
         process.send_signal(signal.SIGINT)
         assert process.wait(60) in (0, 130)
         process.stdout.close()
+
+
+def test_the_printed_address_never_refuses_a_connection(database: Path) -> None:
+    inspector = Inspector(Engine(database), owns_engines=True)
+    try:
+        # The command prints the URL before the server accepts: a reader may be faster.
+        with socket.create_connection((DEFAULT_HOST, inspector.port), timeout=60):
+            pass
+    finally:
+        inspector.close()
 
 
 def test_the_command_names_a_missing_database_and_session(database: Path, tmp_path: Path) -> None:

@@ -63,7 +63,6 @@
   // The log: chunks are added where the reader scrolls to, and taken away where they are far off.
   const log = byId("log");
   const MAX_CHUNKS = 6;
-  let loading = false;
   const chunks = () => [...log.querySelectorAll(":scope > .chunk")];
   const firstSeq = () => Number(chunks()[0]?.dataset.first ?? 1);
   const lastSeq = () => Number(chunks().at(-1)?.dataset.last ?? 0);
@@ -74,11 +73,9 @@
     change();
     root.scrollBy({ top: element.getBoundingClientRect().top - before, behavior: "instant" });
   };
-  const addChunk = async (direction) => {
-    if (loading) return false;
+  const loadChunk = async (direction) => {
     const query = direction < 0 ? `before=${firstSeq()}` : `after=${lastSeq()}`;
     if (direction < 0 && firstSeq() <= 1) return false;
-    loading = true;
     try {
       const page = await load(chunkUrl(query));
       const chunk = page.querySelector(".chunk");
@@ -99,10 +96,11 @@
     } catch (error) {
       status.textContent = error.message;
       return false;
-    } finally {
-      loading = false;
     }
   };
+  // One after the other. A request that came during another must not be lost: its sentinel is not reported again.
+  let lastLoad = Promise.resolve();
+  const addChunk = (direction) => (lastLoad = lastLoad.then(() => loadChunk(direction)));
   const newButton = byId("new-messages");
   const showNew = () => {
     if (!newButton) return;
