@@ -251,8 +251,10 @@ class RecallConfig(_Config):
     enabled: bool = Field(
         default=False, description="Automatic recall: insert the originals that match the newest message before it"
     )
-    max_tokens: int = Field(default=1_500, ge=100, description="Maximum number of tokens of the recalled originals")
-    max_messages: int = Field(default=12, ge=1, le=100, description="Maximum number of recalled originals")
+    max_tokens: int = Field(default=4_000, ge=100, description="Maximum number of tokens of the recalled originals")
+    max_messages: int = Field(
+        default=100, ge=1, le=100, description="Maximum number of recalled originals; usually the tokens decide"
+    )
     tools: bool = Field(
         default=True,
         description="Offer lcm_grep, lcm_describe and lcm_expand to the model once its context omits anything",

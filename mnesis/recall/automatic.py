@@ -6,20 +6,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mnesis.config import RecallConfig
-from mnesis.context.markers import excerpt
+from mnesis.context.markers import MAX_CHARS_PER_TOKEN, excerpt
+from mnesis.formats.text import message_text
 from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import Message, TextPart
 from mnesis.models.search import Search
 from mnesis.recall.fence import message_header, quotable_text, quote
-from mnesis.search.analysis import STOP_WORDS, query_terms
+from mnesis.search.analysis import STOP_WORDS, excerpt_terms, query_terms
+from mnesis.search.snippets import passages_excerpt
 from mnesis.store.base import Store
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter
 
-MAX_CANDIDATES = 40
-MIN_SCORE_FRACTION = 0.3
+MIN_ENTRY_TOKENS = 40
+"""A short message with its header takes about this many tokens, so no more candidates than fit are looked up."""
+MIN_SCORE_FRACTION = 0.2
 """Hits with a smaller fraction of the best score are left out: they would only use up tokens. Chosen by trial."""
 MAX_MESSAGE_FRACTION = 0.4
-"""One message takes at most this fraction of the budget; a longer one is shown as an excerpt."""
+MIN_MESSAGE_FRACTION = 0.125
+"""One message takes between these fractions of the budget, the fewer the more candidates there are. Of a longer message,
+the passages that answer the query are shown."""
+STRETCH_MESSAGES = 3
+"""Messages this near to each other are about the same thing."""
 BLOCK_TITLE = "Recalled from earlier in this conversation"
 
 
@@ -45,15 +52,31 @@ async def build_recall_block(
         return None
     available_tokens = min(config.max_tokens, window.budget_tokens - window.tokens)
     session_id = context.session.id
-    page = await store.search(Search(query, session_id, limit=MAX_CANDIDATES))
+    max_candidates = min(max(available_tokens // MIN_ENTRY_TOKENS, 1), config.max_messages)
+    page = await store.search(Search(query, session_id, limit=max_candidates + len(window.messages)))
     pruned_seqs = {key[0] for key in context.prunes}
     shown_ids = {m.id for m in window.messages if not m.is_summary and m.seq not in pruned_seqs}
     hits = [hit for hit in page if hit.message_id not in shown_ids and hit.score >= MIN_SCORE_FRACTION * page[0].score]
-    return _fill_block(
-        [await store.message(session_id, hit.message_id) for hit in hits[: config.max_messages]],
-        available_tokens,
-        count,
-    )
+    candidates = [await store.message(session_id, hit.message_id) for hit in hits[:max_candidates]]
+    terms = excerpt_terms(query)
+    return _fill_block(spread(candidates, terms), terms, available_tokens, count)
+
+
+def spread(candidates: Sequence[Message], terms: Sequence[Sequence[str]]) -> list[Message]:
+    """Order candidates, best first, so that each term gets evidence: only the best of a stretch until every term has some."""
+    missing = set(range(len(terms)))
+    first: list[Message] = []
+    deferred: list[Message] = []
+    for number, message in enumerate(candidates):
+        if not missing:
+            return [*first, *sorted([*deferred, *candidates[number:]], key=candidates.index)]
+        if any(abs(message.seq - other.seq) <= STRETCH_MESSAGES for other in first):
+            deferred.append(message)
+            continue
+        first.append(message)
+        text = message_text(message).lower()
+        missing -= {index for index in missing if any(form in text for form in terms[index])}
+    return [*first, *deferred]
 
 
 def insert_before(window: Window, block: Message, before: Message | None) -> Window:
@@ -68,17 +91,33 @@ def _has_content_words(query: str) -> bool:
     return any(forms[0] not in STOP_WORDS for forms in query_terms(query))
 
 
-def _fill_block(candidates: Sequence[Message], available_tokens: int, count: TokenCounter) -> Message | None:
+def _fill_block(
+    candidates: Sequence[Message], terms: Sequence[Sequence[str]], available_tokens: int, count: TokenCounter
+) -> Message | None:
     """Build a block of as many candidates, best first, as fit. It shows them in log order."""
+    if not candidates:
+        return None
+    share = min(MAX_MESSAGE_FRACTION, max(MIN_MESSAGE_FRACTION, 1 / len(candidates)))
+    max_entry_tokens = int(available_tokens * share)
+    remaining_tokens = available_tokens - MESSAGE_OVERHEAD_TOKENS - count(quote(BLOCK_TITLE, [""]))
     entries: dict[int, str] = {}
-    block: Message | None = None
     for message in candidates:
-        text = excerpt(quotable_text(message), int(available_tokens * MAX_MESSAGE_FRACTION), count, message.id)
-        extended_block = _build_message({**entries, message.seq: f"{message_header(message)}\n{text}"}, count)
-        if extended_block.token_count <= available_tokens:
-            entries[message.seq] = f"{message_header(message)}\n{text}"
-            block = extended_block
-    return block
+        entry = f"{message_header(message)}\n{_shorten(message, terms, max_entry_tokens, count)}"
+        if (tokens := count(entry) + 1) <= remaining_tokens:
+            entries[message.seq] = entry
+            remaining_tokens -= tokens
+    # Tokens of pieces do not add up exactly, so the block is counted whole.
+    while entries and (block := _build_message(entries, count)).token_count > available_tokens:
+        entries.popitem()
+    return block if entries else None
+
+
+def _shorten(message: Message, terms: Sequence[Sequence[str]], max_tokens: int, count: TokenCounter) -> str:
+    """Return a message whole if it fits, else its passages for the terms, or else its head and tail."""
+    text = quotable_text(message)
+    if len(text) <= max_tokens or (len(text) <= MAX_CHARS_PER_TOKEN * max_tokens and count(text) <= max_tokens):
+        return text
+    return passages_excerpt(text, terms, max_tokens, count, message.id) or excerpt(text, max_tokens, count, message.id)
 
 
 def _build_message(entries: dict[int, str], count: TokenCounter) -> Message:

@@ -8,14 +8,15 @@ are searched together.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import islice
+from itertools import islice, pairwise
 
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message, ToolPart, ToolResultPart
 
-ANALYSIS_VERSION = 2
+ANALYSIS_VERSION = 3
 """Increment it when the same message would be indexed differently: indexes of an older version are rebuilt."""
 
 MAX_QUERY_CHARS = 10_000
@@ -26,6 +27,12 @@ _UNSPACED_SCRIPTS = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-
 _UNSPACED_RUN = re.compile(f"[{_UNSPACED_SCRIPTS}]+")
 _CAMEL_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _CAMEL_WORD = re.compile(r"\b\w*[a-z0-9][A-Z]\w*")
+_NUMBER_WITH_SEPARATORS = re.compile(r"(?<![\w.,])\d{1,3}(?:[.,'’\u00a0\u202f_]\d{3})+(?![\w])")
+_COLOUR_CODE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|(?<!\w)\[\d{1,3}(?:;\d{1,3})*m|\[\d{1,3}(?:;\d{1,3})*m(?!\w)")
+_VOWEL_SIGNS = re.compile(
+    "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc]"
+)
+_EMOJI = re.compile("[\u2600-\u27bf\U0001f300-\U0001faff]")
 _SPEAKER = re.compile(r"\s*([^\W\d_][\w .'’-]{0,30}?):\s")
 
 _STOP_WORD_LIST = """a about above after again all also am an and any are aren as at be because been before being below between both
@@ -68,7 +75,10 @@ def build_index_entry(message: Message) -> IndexEntry:
     tool_parts = (part for part in message.parts if isinstance(part, ToolPart | ToolResultPart))
     names = {part.tool_name for part in tool_parts if part.tool_name}
     return IndexEntry(
-        to_index_text(text), len(_WORD.findall(text)), speaker(message), _replace_surrogates("\n".join(sorted(names)))
+        to_index_text(text),
+        len(_WORD.findall(normalize(text))),
+        speaker(message),
+        _replace_surrogates("\n".join(sorted(names))),
     )
 
 
@@ -79,12 +89,31 @@ def _replace_surrogates(text: str) -> str:
 
 def to_index_text(text: str) -> str:
     """Convert text to the form that is indexed."""
+    text = normalize(text)
     pieces = [_CAMEL_BOUNDARY.sub(" ", match) for match in _CAMEL_WORD.findall(text)]
-    return " ".join([_UNSPACED_RUN.sub(_space_out_bigrams, text), *pieces])
+    numbers = [join_digits(match) for match in _NUMBER_WITH_SEPARATORS.findall(text)]
+    emoji = [emoji_word(match) for match in _EMOJI.findall(text)]
+    return " ".join([_UNSPACED_RUN.sub(_space_out_bigrams, text), *pieces, *numbers, *emoji])
+
+
+def normalize(text: str) -> str:
+    """Remove what is not part of words: colour codes of terminals, and Arabic and Hebrew vowel signs."""
+    return _VOWEL_SIGNS.sub("", _COLOUR_CODE.sub(" ", text))
+
+
+def join_digits(number: str) -> str:
+    """Remove the separators between the digits of a number."""
+    return "".join(filter(str.isdigit, number))
+
+
+def emoji_word(emoji: str) -> str:
+    """Return the word that is indexed for an emoji, because the index takes emoji for spaces."""
+    return f"emoji{ord(emoji):x}"
 
 
 def _space_out_bigrams(run: re.Match[str]) -> str:
-    return f" {' '.join(bigrams(run.group()))} "
+    # The last character is added, so that each character begins a word and can be looked up alone.
+    return f" {' '.join(dict.fromkeys([*bigrams(run.group()), run.group()[-1]]))} "
 
 
 def bigrams(run: str) -> list[str]:
@@ -104,17 +133,54 @@ def query_terms(query: str) -> tuple[tuple[str, ...], ...]:
 
     Stop words are left out, unless the query has no other words.
     """
+    text = _query_text(query)
     terms: dict[str, None] = {}
-    for word in _WORD.findall(query[:MAX_QUERY_CHARS].encode("utf-8", "replace").decode()):
+    for word in _WORD.findall(text):
         spaced = _UNSPACED_RUN.sub(" ", word.lower())
         terms.update(dict.fromkeys(spaced.split()))
         for run in _UNSPACED_RUN.findall(word):
             terms.update(dict.fromkeys(bigrams(run)))
-    significant_terms = [word for word in terms if word not in STOP_WORDS and len(word) > 1] or list(terms)
+    significant_terms = [
+        word for word in terms if word not in STOP_WORDS and (len(word) > 1 or _UNSPACED_RUN.match(word))
+    ]
     groups = (
-        (word, *(form for form in _irregular_forms().get(word, ()) if form != word)) for word in significant_terms
+        (word, *(form for form in _irregular_forms().get(word, ()) if form != word))
+        for word in significant_terms or list(terms)
     )
     return tuple(islice(groups, MAX_QUERY_TERMS))
+
+
+def excerpt_terms(query: str) -> list[tuple[str, ...]]:
+    """Return the words to look for in a text that matches a query: its terms, and the pieces of its identifiers."""
+    pieces = identifier_pieces(query)
+    emoji = {emoji_word(each): each for each in _EMOJI.findall(query[:MAX_QUERY_CHARS])}
+    terms = [tuple(emoji.get(form, form) for form in forms) for forms in query_terms(query)]
+    return [*terms, *((piece,) for forms in terms for piece in pieces.get(forms[0], ()))]
+
+
+@lru_cache(maxsize=64)
+def identifier_pieces(query: str) -> Mapping[str, tuple[str, ...]]:
+    """Return the words of a query that have humps, in lower case, with their pieces."""
+    words = _CAMEL_WORD.findall(_query_text(query))
+    pieces = {word: _WORD.findall(_CAMEL_BOUNDARY.sub(" ", word).lower()) for word in words}
+    return {word.lower().strip("_"): tuple(parts) for word, parts in pieces.items() if len(parts) > 1}
+
+
+@lru_cache(maxsize=64)
+def joined_words(query: str) -> Mapping[str, tuple[str, ...]]:
+    """Return for each word of a query what it becomes when joined with the word before or after it."""
+    words = [word.lower() for word in _WORD.findall(_query_text(query))][: 4 * MAX_QUERY_TERMS]
+    joined: dict[str, tuple[str, ...]] = {}
+    for first, second in pairwise(words):
+        for word in (first, second):
+            joined[word] = (*joined.get(word, ()), first + second)
+    return joined
+
+
+def _query_text(query: str) -> str:
+    text = normalize(query[:MAX_QUERY_CHARS].encode("utf-8", "replace").decode())
+    text = _NUMBER_WITH_SEPARATORS.sub(lambda match: join_digits(match.group()), text)
+    return _EMOJI.sub(lambda match: f" {emoji_word(match.group())} ", text)
 
 
 @cache

@@ -8,7 +8,7 @@ from itertools import islice
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message
 from mnesis.models.search import Search, SearchHit, SearchPage
-from mnesis.search.analysis import query_terms
+from mnesis.search.analysis import excerpt_terms
 from mnesis.search.pagination import SearchPosition, format_search_cursor, page_limit
 from mnesis.search.snippets import MAX_EXCERPT_CHARS, best_excerpt
 
@@ -33,7 +33,7 @@ def build_hit(message: Message, score: float, search: Search, summary_id: str | 
         end = start + MAX_EXCERPT_CHARS
         snippet = f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
     else:
-        snippet = best_excerpt(text, query_terms(search.query))
+        snippet = best_excerpt(text, excerpt_terms(search.query))
     return SearchHit(
         message_id=message.id,
         session_id=message.session_id,

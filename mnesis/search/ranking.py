@@ -20,11 +20,22 @@ NEIGHBOUR_WEIGHTS = ((1, 0.4), (2, 0.2), (-1, 0.2))
 """(distance, weight): what an occurrence counts for the messages after and before it (Robertson's BM25F, weights by trial)."""
 K1, B = 1.2, 0.75
 """The usual parameters of BM25: saturation of term frequency, and length normalisation."""
+LENGTH_EXPONENT = 0.7
+"""Damps length normalisation, because a long message is not less relevant in proportion. Chosen on the questions for fitting."""
+SHORT_QUERY_TERMS = 8
+"""As above, for queries: with many words, some occur near any message."""
+SHORT_MESSAGE_WORDS = 40
+"""Neighbours and proximity count in full up to this mean length, and less in proportion above it: a long message stands alone."""
 PROXIMITY_WINDOW = 8
 """Messages. Like the weights below, chosen by trial."""
+MAX_PAUSE_MS = 30 * 60_000
+"""Messages further apart than this belong to different conversations, so neither is the other's neighbour."""
 MAX_COMMON_FRACTION = 0.2
 """A term that occurs in a larger fraction of the messages is near all of them, so its proximity is ignored."""
 PROXIMITY_WEIGHT = 0.9
+MAX_RIVALS = 20
+MIN_VALUE_SCORE_FRACTION = 0.5
+"""Messages with the same words as the best one and this fraction of its score may give another value of the same fact."""
 SPEAKER_FACTOR = 1.5
 NAME_WEIGHT = 0.3
 DATE_WEIGHT = 0.4
@@ -41,11 +52,17 @@ class MessageStats(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueryTerm:
-    """A term of the query: its forms, the keys of matching messages, and the number of all messages that contain it."""
+    """A term of the query: its forms, the keys of matching messages, and the number of all messages that contain it.
+
+    `expression` is what the index was asked for: the forms, or a variant if they match nothing.
+    `weight` is less than 1 for a variant, which may be another word.
+    """
 
     forms: tuple[str, ...]
     keys: frozenset[int]
     document_frequency: int
+    expression: str = ""
+    weight: float = 1.0
 
 
 def rank(
@@ -59,17 +76,22 @@ def rank(
 
     `messages` are in order of their keys. `total_messages` were searched. `speakers` are all speakers of the log.
     """
+    if not messages or not terms:
+        return []
     mentioned_speakers = _find_mentioned_speakers(terms, speakers)
     weights = [_term_weight(term, total_messages, mentioned_speakers) for term in terms]
     slots = _slots(messages)
     postings = [sorted(slots[key] for key in term.keys if key in slots) for term in terms]
-    width = slots[messages[-1].key] + PROXIMITY_WINDOW + 1 if messages else 0
+    width = slots[messages[-1].key] + PROXIMITY_WINDOW + 1
     max_postings = max(int(len(messages) * MAX_COMMON_FRACTION), PROXIMITY_WINDOW)
-    scores = _bm25(postings, weights, _length_norms(messages, slots, width), max_postings)
+    mean_words = sum(message.word_count for message in messages) / len(messages)
+    context_share = min(1.0, SHORT_MESSAGE_WORDS / max(mean_words, 1.0)) * min(1.0, SHORT_QUERY_TERMS / len(terms))
+    frequencies = _term_frequencies(messages, slots, width)
+    scores = _bm25(postings, weights, frequencies, context_share, max_postings)
     if not scores:
         return []
     best, proximity = max(scores.values()), _proximity(postings, weights, width, max_postings)
-    prior = PROXIMITY_WEIGHT * best / (max(proximity) or 1.0)
+    prior = PROXIMITY_WEIGHT * context_share * best / (max(proximity) or 1.0)
     asked_speaker = next(iter(mentioned_speakers.values())) if len(set(mentioned_speakers.values())) == 1 else None
     ranked: list[tuple[int, float]] = []
     for message in messages:
@@ -84,7 +106,26 @@ def rank(
             score += DATE_WEIGHT * best * match_score(utc_day(message.created_at), dates)
         ranked.append((message.key, score))
     # The sort is stable: equal scores stay in log order.
-    return sorted(ranked, key=itemgetter(1), reverse=True)
+    ranked.sort(key=itemgetter(1), reverse=True)
+    return ranked if dates else _put_newest_value_first(ranked, terms)
+
+
+def _put_newest_value_first(ranked: list[tuple[int, float]], terms: Sequence[QueryTerm]) -> list[tuple[int, float]]:
+    """Put the newest of the messages first that have all the words of the best one: a fact's newest value holds.
+
+    It applies only if the best message has at least two words, and all words of the query that occur anywhere near.
+    """
+    best_key, best_score = ranked[0]
+    matching = [term for term in terms if best_key in term.keys]
+    if len(matching) < 2 or len(matching) < len(terms):
+        return ranked
+    rivals = [
+        index
+        for index, (key, score) in enumerate(ranked[:MAX_RIVALS])
+        if score >= MIN_VALUE_SCORE_FRACTION * best_score and all(key in term.keys for term in matching)
+    ]
+    newest = max(rivals, key=lambda index: ranked[index][0])
+    return [(ranked[newest][0], best_score), *ranked[:newest], *ranked[newest + 1 :]]
 
 
 def inverse_document_frequency(document_frequency: int, total_messages: int) -> float:
@@ -99,47 +140,59 @@ def _find_mentioned_speakers(terms: Sequence[QueryTerm], speakers: Iterable[str]
 
 
 def _term_weight(term: QueryTerm, total_messages: int, mentioned_speakers: Mapping[str, str]) -> float:
-    weight = inverse_document_frequency(term.document_frequency, total_messages)
+    weight = term.weight * inverse_document_frequency(term.document_frequency, total_messages)
     return weight * NAME_WEIGHT if term.forms[0] in mentioned_speakers else weight
 
 
 def _slots(messages: Sequence[MessageStats]) -> dict[int, int]:
-    """Map keys to slots: neighbours are adjacent, and all others are further apart than the proximity window."""
+    """Map keys to slots: neighbours are adjacent, and all others are further apart than the proximity window.
+
+    Messages are neighbours if they follow each other in a log without a long pause.
+    """
     slots: dict[int, int] = {}
-    slot, previous_key = 0, -2
+    slot, previous_key, previous_time = 0, -2, 0
     for message in messages:
-        slot += 1 if message.key == previous_key + 1 else PROXIMITY_WINDOW + 1
-        previous_key = message.key
+        is_next = message.key == previous_key + 1 and abs(message.created_at - previous_time) <= MAX_PAUSE_MS
+        slot += 1 if is_next else PROXIMITY_WINDOW + 1
+        previous_key, previous_time = message.key, message.created_at
         slots[previous_key] = slot
     return slots
 
 
 def _bm25(
-    postings: Sequence[Sequence[int]], weights: Sequence[float], norms: Sequence[float], max_postings: int
+    postings: Sequence[Sequence[int]],
+    weights: Sequence[float],
+    frequencies: Sequence[float],
+    context_share: float,
+    max_postings: int,
 ) -> dict[int, float]:
-    """Return BM25 scores by slot. Terms in more than `max_postings` messages do not count for neighbours."""
+    """Return BM25F scores by slot. Terms in more than `max_postings` messages do not count for neighbours.
+
+    `frequencies` are normalised by the length of the message that contains the term, also where a neighbour inherits it.
+    """
     scores: dict[int, float] = {}
+    steps = [(step, weight * context_share) for step, weight in NEIGHBOUR_WEIGHTS]
     for term_slots, weight in zip(postings, weights, strict=True):
-        term_counts = dict.fromkeys(term_slots, 1.0)
-        count_at = term_counts.get
-        for step, neighbour_weight in NEIGHBOUR_WEIGHTS if len(term_slots) <= max_postings else ():
+        term_frequencies = {slot: frequencies[slot] for slot in term_slots}
+        frequency_at = term_frequencies.get
+        for step, neighbour_weight in steps if len(term_slots) <= max_postings else ():
             for slot in term_slots:
                 neighbour = slot + step
-                term_counts[neighbour] = count_at(neighbour, 0.0) + neighbour_weight
+                term_frequencies[neighbour] = frequency_at(neighbour, 0.0) + neighbour_weight * frequencies[slot]
         gain = weight * (K1 + 1)
-        for slot, frequency in term_counts.items():
-            scores[slot] = scores.get(slot, 0.0) + gain * frequency / (frequency + norms[slot])
+        for slot, frequency in term_frequencies.items():
+            scores[slot] = scores.get(slot, 0.0) + gain * frequency / (frequency + K1)
     return scores
 
 
-def _length_norms(messages: Sequence[MessageStats], slots: Mapping[int, int], width: int) -> list[float]:
-    """Return the length term of BM25 for each slot, over the message and its neighbours."""
-    lengths = [0] * (width + 1)
-    for message in messages:
-        lengths[slots[message.key]] = message.word_count + 1
-    scale = K1 * B / (3 * sum(lengths) / max(len(messages), 1))
-    base = K1 * (1 - B)
-    return [base + scale * (lengths[i - 1] + lengths[i] + lengths[i + 1]) for i in range(width)]
+def _term_frequencies(messages: Sequence[MessageStats], slots: Mapping[int, int], width: int) -> list[float]:
+    """Return what one occurrence counts in the message of each slot: less in longer messages."""
+    lengths = [(message.word_count + 1) ** LENGTH_EXPONENT for message in messages]
+    scale = B / (sum(lengths) / len(lengths))
+    frequencies = [0.0] * width
+    for message, length in zip(messages, lengths, strict=True):
+        frequencies[slots[message.key]] = 1 / (1 - B + scale * length)
+    return frequencies
 
 
 def _proximity(

@@ -1,55 +1,145 @@
-"""Excerpts of texts around the terms of a query. Pure functions, no I/O."""
+"""Passages of texts around the terms of a query. Pure functions, no I/O."""
 
 from __future__ import annotations
 
+import heapq
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from mnesis.tokens.estimator import TokenCounter
 
 MAX_EXCERPT_CHARS = 300
-MAX_MATCHES = 2_000
-_WORD = re.compile(r"[^\W_]+")
+MAX_PASSAGE_CHARS = 400
+MAX_MATCHES_PER_TERM = 500
+"""Matches of one term that are examined: a term with more says little about where to look."""
+MAX_SCANNED_CHARS = 4_000_000
+"""Of a longer text, only this much is searched for passages, which bounds the time."""
+MAX_LINE_CHARS = 240
+"""A passage is extended to whole lines if they are at most this long."""
+STEM_MATCH_WEIGHT = 0.5
+"""What a word counts that shares only its beginning with a term."""
+
+Span = tuple[int, int]
+
+
+class _Match(NamedTuple):
+    start: int
+    term: int
+    weight: float
 
 
 def best_excerpt(text: str, terms: Iterable[Sequence[str]], max_chars: int = MAX_EXCERPT_CHARS) -> str:
-    """Return about `max_chars` of a text, where the most distinct terms occur together. "…" marks a cut.
+    """Return about `max_chars` of a text, where the most distinct and rarest terms occur together. "…" marks a cut.
 
     Each term is a group of word forms. Words are compared by their beginnings, because the stems of the index are not known here.
     """
     if len(text) <= max_chars:
         return text.strip()
     matches = _find_matches(text, list(terms))
-    start = _densest_start(matches, max_chars)
-    start = max(0, min(start - max_chars // 6, len(text) - max_chars))
+    start = max(_windows(matches, max_chars * 2 // 3), default=(0.0, 0))[1]
+    start = max(0, min(-start - max_chars // 6, len(text) - max_chars))
     end = start + max_chars
     start = text.find(" ", start, start + 24) + 1 or start if start else 0
     end = text.rfind(" ", end - 24, end) if end < len(text) and text.rfind(" ", end - 24, end) > start else end
     return f"{'…' if start else ''}{text[start:end].strip()}{'…' if end < len(text) else ''}"
 
 
-def _find_matches(text: str, groups: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
-    """Return the offsets of matching words, each with the number of its group."""
-    prefixes = [(form[: max(len(form) - 3, 4)], number) for number, group in enumerate(groups) for form in group]
-    matches = []
-    for match in _WORD.finditer(text):
-        word = match.group().lower()
-        for prefix, number in prefixes:
-            if word.startswith(prefix):
-                matches.append((match.start(), number))
-                break
-        if len(matches) == MAX_MATCHES:
+def find_passages(text: str, terms: Iterable[Sequence[str]], max_chars: int) -> list[Span]:
+    """Return spans of a text with the most and rarest terms, in order, about `max_chars` together; none if no term occurs."""
+    matches = _find_matches(text, list(terms))
+    passage_chars = min(MAX_PASSAGE_CHARS, max_chars)
+    spans: list[Span] = []
+    for _, negative_start in heapq.nlargest(64, _windows(matches, passage_chars * 2 // 3)):
+        start = -negative_start
+        if any(first <= start < end for first, end in spans):
+            continue
+        span = _extend(text, max(0, start - passage_chars // 6), min(len(text), start + passage_chars * 5 // 6))
+        if sum(end - first for first, end in spans) + span[1] - span[0] > max_chars and spans:
             break
-    # Scripts without spaces have no word beginnings to compare.
-    substring_matches = [(text.find(form), number) for number, group in enumerate(groups) for form in group]
-    return matches or sorted(match for match in substring_matches if match[0] >= 0)
+        spans = _merge([*spans, span])
+    return spans
 
 
-def _densest_start(matches: Sequence[tuple[int, int]], max_chars: int) -> int:
-    best, best_count = matches[0][0] if matches else 0, 0
-    first = 0
-    for last, (end, _) in enumerate(matches):
-        while end - matches[first][0] > max_chars * 2 // 3:
-            first += 1
-        count = len({number for _, number in matches[first : last + 1]})
-        if count > best_count:
-            best, best_count = matches[first][0], count
-    return best
+def passages_excerpt(
+    text: str, terms: Iterable[Sequence[str]], max_tokens: int, count: TokenCounter, message_id: str
+) -> str | None:
+    """Return the passages of a text that answer a query in at most `max_tokens`, with a pointer to the rest.
+
+    Returns None if no term occurs in the text, or if not even a short passage fits.
+    """
+    groups = list(terms)
+    pointer = f'[… these are passages; all of it is kept: lcm_expand("{message_id}") …]'
+    sample = text[:MAX_SCANNED_CHARS][-20_000:]
+    max_chars = int((max_tokens - count(pointer)) * len(sample) / max(count(sample), 1))
+    while max_chars >= 40:
+        spans = find_passages(text, groups, max_chars)
+        if not spans:
+            return None
+        pieces = [text[start:end].strip() for start, end in spans]
+        body = "\n…\n".join(pieces)
+        first = "" if spans[0][0] == 0 else "…\n"
+        excerpt = f"{first}{body}\n{pointer}"
+        if count(excerpt) <= max_tokens:
+            return excerpt
+        max_chars = max_chars * 3 // 4
+    return None
+
+
+def _find_matches(text: str, groups: Sequence[Sequence[str]]) -> list[_Match]:
+    """Return the matches of all terms in order. Rare terms of the text weigh more."""
+    text = text[:MAX_SCANNED_CHARS]
+    found: list[tuple[int, int, float]] = []
+    for number, forms in enumerate(groups):
+        pattern = re.compile("|".join(_pattern(form) for form in forms if form), re.IGNORECASE)
+        matches = pattern.finditer(text) if forms else iter(())
+        for match, _ in zip(matches, range(MAX_MATCHES_PER_TERM), strict=False):
+            is_exact = any(match.group().lower() == form for form in forms)
+            found.append((match.start(), number, 1.0 if is_exact else STEM_MATCH_WEIGHT))
+    counts = Counter(number for _, number, _ in found)
+    return sorted(_Match(start, number, weight / math.log2(1 + counts[number])) for start, number, weight in found)
+
+
+def _pattern(form: str) -> str:
+    if form.isdigit():
+        return r"(?<![^\W_])" + r"[.,'’_ ]?".join(form)
+    if not form.isascii() and len(form) <= 2:
+        # Scripts without spaces have no word beginnings to compare.
+        return re.escape(form)
+    return r"(?<![^\W_])" + re.escape(form[: max(len(form) - 3, 4)]) + r"[^\W_]*"
+
+
+def _windows(matches: Sequence[_Match], width: int) -> Iterator[tuple[float, int]]:
+    """Yield the weight of the distinct terms in the window that begins at each match, and the negated start of the match."""
+    inside: dict[int, list[float]] = {}
+    last = 0
+    for match in matches:
+        while last < len(matches) and matches[last].start - match.start <= width:
+            inside.setdefault(matches[last].term, []).append(matches[last].weight)
+            last += 1
+        yield sum(max(weights) for weights in inside.values() if weights), -match.start
+        inside[match.term].pop(0)
+
+
+def _extend(text: str, start: int, end: int) -> Span:
+    """Extend a span to whole lines, or to whole words if lines are long."""
+    line_start, line_end = text.rfind("\n", 0, start) + 1, text.find("\n", end)
+    line_end = len(text) if line_end < 0 else line_end
+    if start - line_start > MAX_LINE_CHARS:
+        line_start = text.find(" ", start, start + 24) + 1 or start
+    if line_end - end > MAX_LINE_CHARS:
+        word_end = text.rfind(" ", end - 24, end)
+        line_end = word_end if word_end > start else end
+    return line_start, line_end
+
+
+def _merge(spans: Sequence[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged

@@ -14,8 +14,8 @@ from mnesis.store.sqlite.migrate import migrations
 ReadMessages = Callable[[LogRange, int], Sequence[Message]]
 """Returns the messages of a log after a seq."""
 
-SEARCH_MIGRATION = 2
-"""The version of the migration that creates the search tables."""
+SEARCH_MIGRATIONS = (2, 5)
+"""The versions of the migrations that create the search tables."""
 
 
 class InMemoryIndex:
@@ -57,7 +57,8 @@ class InMemoryIndex:
     def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-            self._connection.executescript(migrations()[SEARCH_MIGRATION - 1].sql)
+            for version in SEARCH_MIGRATIONS:
+                self._connection.executescript(migrations()[version - 1].sql)
         return self._connection
 
     def __del__(self) -> None:

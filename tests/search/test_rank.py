@@ -11,11 +11,11 @@ from mnesis.search.dates import find_dates, match_score
 from mnesis.search.ranking import MessageStats, QueryTerm, rank
 from mnesis.search.snippets import MAX_EXCERPT_CHARS, best_excerpt
 
-DAY = 86_400_000
+MINUTE, DAY = 60_000, 86_400_000
 
 
-def rows(count: int, *, words: int = 10, first: int = 1) -> list[MessageStats]:
-    return [MessageStats(first + n, words, n * DAY) for n in range(count)]
+def rows(count: int, *, words: int = 10, first: int = 1, pause: int = MINUTE) -> list[MessageStats]:
+    return [MessageStats(first + n, words, n * pause) for n in range(count)]
 
 
 def word(text: str, *keys: int) -> QueryTerm:
@@ -42,6 +42,38 @@ def test_neighbours_in_another_log_get_nothing() -> None:
     assert set(order(rank(apart, [word("x", 5)], 10, (), []))) == {4, 5}
 
 
+def test_neighbours_after_a_long_pause_get_nothing() -> None:
+    assert order(rank(rows(50, pause=DAY), [word("topic", 10)], 50, (), [])) == [10]
+
+
+def test_a_neighbour_of_a_long_message_stays_below_it() -> None:
+    # One long tool output holds the words; the short remarks after it hold none.
+    given_rows = rows(60)
+    given_rows[29] = MessageStats(30, 1_500, 29 * MINUTE)
+    found = order(rank(given_rows, [word("gateway", 30), word("certificate", 30)], 60, (), []))
+    assert found[0] == 30
+
+
+def test_neighbours_count_less_where_messages_are_long() -> None:
+    def share_of_neighbour(words: int) -> float:
+        scores = dict(rank(rows(60, words=words), [word("x", 30)], 60, (), []))
+        return scores[31] / scores[30]
+
+    assert share_of_neighbour(400) < share_of_neighbour(20) / 2
+
+
+def test_the_newest_of_several_values_of_a_fact_comes_first() -> None:
+    given_rows = rows(60)
+    given_rows[49] = MessageStats(50, 25, 49 * MINUTE)
+    found = order(rank(given_rows, [word("gate", 10, 50), word("code", 10, 50)], 60, (), []))
+    assert found[:2] == [50, 10]
+
+
+def test_a_variant_of_a_word_counts_less_than_a_word() -> None:
+    terms = [word("sure", 10), QueryTerm(("maybe",), frozenset([40]), 1, weight=0.4)]
+    assert order(rank(rows(60), terms, 60, (), []))[0] == 10
+
+
 def test_of_two_equal_matches_the_one_in_fitting_surroundings_wins() -> None:
     found = order(rank(rows(200), [word("boat", 20, 120), word("harbour", 114)], 200, (), []))
     assert found.index(120) < found.index(20)
@@ -60,7 +92,7 @@ def test_messages_of_the_speaker_whom_the_question_names_come_first() -> None:
 
 
 def test_messages_of_the_time_that_the_question_names_come_first() -> None:
-    found = rank(rows(100), [word("x", 10, 70)], 100, (), find_dates("in March 1970"))
+    found = rank(rows(100, pause=DAY), [word("x", 10, 70)], 100, (), find_dates("in March 1970"))
     assert order(found)[0] == 70
 
 

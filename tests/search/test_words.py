@@ -27,7 +27,7 @@ def test_irregular_forms_are_looked_for_together() -> None:
     assert set(query_terms("went")[0]) == {"go", "went", "gone"}
 
 
-@pytest.mark.parametrize("question", ["", "   ", "🎉🎉", "\x00", "!?()\"'*", "\n"])
+@pytest.mark.parametrize("question", ["", "   ", "→→", "\x00", "!?()\"'*", "\n"])
 def test_a_question_without_words_looks_for_nothing(question: str) -> None:
     assert query_terms(question) == ()
 

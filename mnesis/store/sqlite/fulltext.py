@@ -10,16 +10,17 @@ import heapq
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message
 from mnesis.models.search import Search
-from mnesis.search.analysis import ANALYSIS_VERSION, build_index_entry, query_terms
+from mnesis.search.analysis import ANALYSIS_VERSION, build_index_entry, identifier_pieces, joined_words, query_terms
 from mnesis.search.dates import find_dates
 from mnesis.search.ranking import MessageStats, QueryTerm, inverse_document_frequency, rank
+from mnesis.search.variants import MAX_VARIANT_CHARS, index_stem, similar_words, variants
 from mnesis.store.sqlite.queries import sql
 
 SEQ_BITS = 32
@@ -35,6 +36,15 @@ MAX_TRIGRAMS = 64
 """Trigrams of one query; further ones narrow the candidates little."""
 MIN_SPEAKER_FRACTION = 0.1
 """A name before a colon is a speaker if this fraction of the messages begins with it; few begin with "Error:"."""
+
+MAX_FALLBACK_WORDS = 8
+"""Words of one query that are looked up in other ways."""
+VARIANT_WEIGHT = 0.4
+"""The weight of a word that was found only as a variant; it may be another word. Identifiers and numbers keep their weight."""
+MIN_SIMILAR_CHARS = 4
+MAX_VOCABULARY_WORDS = 100_000
+"""Indexed words that are compared with a word that matches nothing. It bounds the time, about 50 milliseconds."""
+MAX_SIMILAR_WORDS = 32
 
 Span = tuple[int, int]
 
@@ -148,8 +158,7 @@ def rank_messages(
 
     `covered_seqs` are the seqs covered by `search.summary_id`, or None if it is not set.
     """
-    groups = query_terms(search.query)
-    words = [word for forms in groups if (word := _look_up_word(connection, scope, forms)).keys]
+    words = _look_up_words(connection, scope, search.query)
     if not words:
         return []
     allowed = _filtered_keys(connection, scope, search, covered_seqs)
@@ -162,18 +171,58 @@ def rank_messages(
     return [hit for hit in hits if allowed is None or hit[0] in allowed]
 
 
-def _look_up_word(connection: sqlite3.Connection, scope: SearchScope, forms: tuple[str, ...]) -> QueryTerm:
-    limit = MAX_MESSAGES_RANKED_WHOLE if scope.total <= MAX_MESSAGES_RANKED_WHOLE else MAX_KEYS_PER_WORD
-    keys = _matching_keys(connection, forms, scope.span, limit)
-    frequency = len(keys) if len(keys) < limit else max(limit, scope.total // 4)
-    return QueryTerm(
-        forms, frozenset(filter(scope.contains, keys)) if len(scope.logs) > 1 else frozenset(keys), frequency
+def _look_up_words(connection: sqlite3.Connection, scope: SearchScope, query: str) -> list[QueryTerm]:
+    """Return the terms of a query that match messages. A word that matches nothing is looked up in other ways."""
+    pieces, joined = identifier_pieces(query), joined_words(query)
+    terms: list[QueryTerm] = []
+    fallbacks = 0
+    for forms in query_terms(query):
+        term = _look_up(connection, scope, forms, " OR ".join(f'"{form}"' for form in forms))
+        if not term.keys and fallbacks < MAX_FALLBACK_WORDS:
+            fallbacks += 1
+            term = _look_up_variants(connection, scope, forms, pieces.get(forms[0], ()), joined.get(forms[0], ()))
+        if term.keys and term.expression not in {each.expression for each in terms}:
+            terms.append(term)
+    return terms
+
+
+def _look_up_variants(
+    connection: sqlite3.Connection,
+    scope: SearchScope,
+    forms: tuple[str, ...],
+    pieces: Sequence[str],
+    joined: Sequence[str],
+) -> QueryTerm:
+    """Look up a word that matches nothing in other ways. Stops at the first that finds a message."""
+    for expression in variants(forms[0], pieces, joined):
+        if (term := _look_up(connection, scope, forms, expression)).keys:
+            return replace(term, weight=VARIANT_WEIGHT if forms[0].isalpha() and not pieces else 1.0)
+    similar = _similar_words(connection, scope, forms[0])
+    expression = " OR ".join(f'"{word}"*' for word in similar) or f'"{forms[0]}"'
+    return replace(_look_up(connection, scope, forms, expression), weight=VARIANT_WEIGHT)
+
+
+def _similar_words(connection: sqlite3.Connection, scope: SearchScope, word: str) -> list[str]:
+    """Return indexed words that contain a word or differ by a typo, the most similar in length first."""
+    if not MIN_SIMILAR_CHARS <= len(word) <= MAX_VARIANT_CHARS or not word.isalpha():
+        return []
+    rows = connection.execute(
+        sql("search_vocabulary"), {"least": len(index_stem(word)) - 1, "limit": MAX_VOCABULARY_WORDS}
     )
+    similar = similar_words(word, (term for (term,) in rows))
+    return sorted(similar, key=lambda term: (len(term), term))[:MAX_SIMILAR_WORDS]
 
 
-def _matching_keys(connection: sqlite3.Connection, forms: Iterable[str], span: Span, limit: int) -> list[int]:
-    match = " OR ".join(f'"{form}"' for form in forms)
-    parameters = {"match": match, "first_key": span[0], "last_key": span[1], "limit": limit}
+def _look_up(connection: sqlite3.Connection, scope: SearchScope, forms: tuple[str, ...], expression: str) -> QueryTerm:
+    limit = MAX_MESSAGES_RANKED_WHOLE if scope.total <= MAX_MESSAGES_RANKED_WHOLE else MAX_KEYS_PER_WORD
+    keys = _matching_keys(connection, expression, scope.span, limit)
+    frequency = len(keys) if len(keys) < limit else max(limit, scope.total // 4)
+    in_scope = frozenset(filter(scope.contains, keys)) if len(scope.logs) > 1 else frozenset(keys)
+    return QueryTerm(forms, in_scope, frequency, expression)
+
+
+def _matching_keys(connection: sqlite3.Connection, expression: str, span: Span, limit: int) -> list[int]:
+    parameters = {"match": expression, "first_key": span[0], "last_key": span[1], "limit": limit}
     return [key for (key,) in connection.execute(sql("search_words"), parameters)]
 
 
@@ -183,8 +232,8 @@ def _with_all_keys(
     """Complete the keys of a frequent term within `spans`; the lookup stopped at `MAX_KEYS_PER_WORD`."""
     if word.document_frequency < MAX_KEYS_PER_WORD:
         return word
-    keys = (key for span in spans for key in _matching_keys(connection, word.forms, span, MAX_KEYS_PER_WORD))
-    return QueryTerm(word.forms, frozenset(filter(scope.contains, keys)), word.document_frequency)
+    keys = (key for span in spans for key in _matching_keys(connection, word.expression, span, MAX_KEYS_PER_WORD))
+    return replace(word, keys=frozenset(filter(scope.contains, keys)))
 
 
 def _best_blocks(words: Sequence[QueryTerm], scope: SearchScope, allowed: frozenset[int] | None) -> list[Span]:

@@ -338,6 +338,9 @@ WHERE search_words MATCH :match AND rowid BETWEEN :first_key AND :last_key
 ORDER BY rowid DESC
 LIMIT :limit;
 
+-- search_vocabulary: indexed words with at least this many letters
+SELECT term FROM search_vocabulary WHERE length(term) >= :least LIMIT :limit;
+
 -- search_trigrams: messages that may contain a substring, newest first
 SELECT rowid FROM search_trigrams
 WHERE search_trigrams MATCH :match AND rowid BETWEEN :first_key AND :last_key

@@ -1,0 +1,1 @@
+"""Benchmark of recall on several kinds of logs: `python -m benchmarks.recall DATA...`."""

@@ -1,0 +1,51 @@
+"""Passages of long texts: what was asked for is shown, and the rest has a pointer."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnesis.search.snippets import find_passages, passages_excerpt
+
+
+def count(text: str) -> int:
+    return len(text) // 4 + 1
+
+
+@pytest.mark.parametrize("lines", [60, 400, 5_000])
+def test_a_line_in_the_middle_of_a_long_output_is_shown(lines: int) -> None:
+    output = [f"step {number:04} compiled unit_{number:04} with {number % 7} remarks" for number in range(lines)]
+    output[lines // 2] = "step skipped unit_orchid: its licence file is missing"
+    excerpt = passages_excerpt("\n".join(output), [("unit",), ("orchid",), ("skipped",)], 150, count, "msg_1")
+    assert excerpt is not None
+    assert output[lines // 2] in excerpt
+    assert count(excerpt) <= 150
+    assert 'lcm_expand("msg_1")' in excerpt
+
+
+def test_two_places_far_apart_are_both_shown() -> None:
+    text = "\n".join(["filler of no use"] * 200 + ["the alpha line"] + ["filler of no use"] * 200 + ["the omega line"])
+    excerpt = passages_excerpt(text, [("alpha",), ("omega",)], 400, count, "m")
+    assert excerpt is not None
+    assert "the alpha line" in excerpt
+    assert "the omega line" in excerpt
+
+
+def test_a_frequent_word_does_not_hide_a_rare_one() -> None:
+    text = "error " * 40_000 + "needle " + "error " * 40_000
+    excerpt = passages_excerpt(text, [("error",), ("needle",)], 150, count, "m")
+    assert excerpt is not None
+    assert "needle" in excerpt
+
+
+def test_a_text_without_the_words_has_no_passages() -> None:
+    assert passages_excerpt("nothing here " * 500, [("absent",)], 100, count, "m") is None
+
+
+@given(st.text(max_size=600), st.lists(st.tuples(st.text(min_size=1, max_size=8)), max_size=4), st.integers(1, 300))
+def test_spans_are_in_order_and_inside_the_text(text: str, terms: list[tuple[str]], max_chars: int) -> None:
+    spans = find_passages(text, terms, max_chars)
+    edges = [edge for span in spans for edge in span]
+    assert edges == sorted(edges)
+    assert all(0 <= edge <= len(text) for edge in edges)

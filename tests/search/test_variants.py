@@ -1,0 +1,80 @@
+"""Every word finds something if something is there: each rung of the fallback, through a store."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnesis.models.search import Search
+from mnesis.search.variants import MAX_VARIANT_CHARS, is_one_typo_away, variants
+from mnesis.store.base import Store
+from tests.search.test_searching import fill
+
+NOISE = ("The kettle is on.", "Shall we walk by the canal later?", "Nadia sends her regards.", "There is soup left.")
+
+
+async def first_text(store: Store, text: str, query: str) -> str | None:
+    """Search a log of one fitting message and unrelated ones."""
+    texts = [*NOISE[:2], text, *NOISE[2:]]
+    await fill(store, "log", texts)
+    page = await store.search(Search(query, "log"))
+    return next((texts[hit.seq - 1] for hit in page), None)
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        pytest.param("photosynthetic", "Lamps tuned for photosynthesis.", id="stem"),
+        pytest.param("9f8e7d6", "Reverted in 9f8e7d6a5b4c, it works.", id="hash prefix"),
+        pytest.param("getUserById", "call get_user_by_id twice", id="humps to underscores"),
+        pytest.param("retryBackoffMs", "retry-backoff-ms is 250", id="humps to hyphens"),
+        pytest.param("get_user_by_id", "getUserById is slow", id="underscores to humps"),
+        pytest.param("data base", "The database is locked.", id="joined"),
+        pytest.param("database", "One data base is enough.", id="split"),
+        pytest.param("12500", "The bill was 12,500 in all.", id="digit separators in the text"),
+        pytest.param("12,500", "The bill was 12500 in all.", id="digit separators in the query"),
+        pytest.param("Datenbank", "Die Datenbankverbindung fehlt.", id="German compound, head"),
+        pytest.param("Keller", "Der Heizungskeller ist zu.", id="German compound, tail"),
+        pytest.param("Schluessel", "Der Schlüssel liegt dort.", id="umlaut written out"),
+        pytest.param("Schlüssel", "Der Schluessel liegt dort.", id="umlaut in the query"),
+        pytest.param("Bücher", "Das Buch liegt dort.", id="German plural"),
+        pytest.param("соседка", "Ключ лежит у соседки.", id="Russian case"),
+        pytest.param("lápiz", "Los lápices están en el cajón.", id="Spanish plural"),
+        pytest.param("cheval", "Les chevaux sont partis.", id="French plural"),
+        pytest.param("ילדים", "הילדים בגן", id="Hebrew prefix in the text"),
+        pytest.param("הילדים", "ילדים בגן", id="Hebrew prefix in the query"),
+        pytest.param("كتاب", "هذا كِتَابٌ جديد", id="Arabic vowel signs"),
+        pytest.param("狗", "我昨天买了一只小狗。", id="last character of a run"),
+        pytest.param("狗", "小狗很好", id="one character"),
+        pytest.param("🎉", "Party 🎉 tonight", id="emoji"),
+        pytest.param("Przybilsky", "The notary is Przybylski.", id="typo in a name"),
+        pytest.param("acommodation", "The accommodation is booked.", id="missing letter"),
+        pytest.param("QuotaExceeded", "\x1b[31mQuotaExceeded\x1b[0m on bravo", id="colour codes"),
+    ],
+)
+async def test_a_word_is_found_in_other_shapes(store: Store, query: str, text: str) -> None:
+    assert await first_text(store, text, query) == text
+
+
+async def test_a_word_that_matches_is_not_replaced(store: Store) -> None:
+    await fill(store, "log", ["a light", "lighthouse", "the house"])
+    assert [hit.seq for hit in await store.search(Search("light house lighthouses", "log"))][:1] == [2]
+
+
+async def test_what_is_nowhere_finds_nothing(store: Store) -> None:
+    assert await first_text(store, "The roof is dry.", "xylophonist") is None
+
+
+@given(st.text(max_size=80))
+def test_any_word_has_few_variants(word: str) -> None:
+    assert len(list(variants(word.lower(), (), ()))) <= 2 * MAX_VARIANT_CHARS
+
+
+@given(st.text("abc", min_size=1, max_size=8), st.integers(0, 7), st.sampled_from("xyz"))
+def test_one_typo_is_recognised(word: str, place: int, letter: str) -> None:
+    place %= len(word)
+    assert is_one_typo_away(word, word[:place] + letter + word[place:])
+    assert is_one_typo_away(word, word[:place] + letter + word[place + 1 :])
+    assert not is_one_typo_away(word, word)
+    assert not is_one_typo_away(word, letter + word + letter)
