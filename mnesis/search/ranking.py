@@ -113,7 +113,8 @@ def rank(
 def _put_newest_value_first(ranked: list[tuple[int, float]], terms: Sequence[QueryTerm]) -> list[tuple[int, float]]:
     """Put the newest of the messages first that have all the words of the best one: a fact's newest value holds.
 
-    It applies only if the best message has at least two words, and all words of the query that occur anywhere near.
+    It applies only if the best message has at least two words, and all words of the query that occur anywhere near. A reply
+    that repeats the message right before it is not a newer value.
     """
     best_key, best_score = ranked[0]
     matching = [term for term in terms if best_key in term.keys]
@@ -124,7 +125,8 @@ def _put_newest_value_first(ranked: list[tuple[int, float]], terms: Sequence[Que
         for index, (key, score) in enumerate(ranked[:MAX_RIVALS])
         if score >= MIN_VALUE_SCORE_FRACTION * best_score and all(key in term.keys for term in matching)
     ]
-    newest = max(rivals, key=lambda index: ranked[index][0])
+    keys = {ranked[index][0] for index in rivals}
+    newest = max((index for index in rivals if ranked[index][0] - 1 not in keys), key=lambda index: ranked[index][0])
     return [(ranked[newest][0], best_score), *ranked[:newest], *ranked[newest + 1 :]]
 
 

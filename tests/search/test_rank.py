@@ -69,6 +69,13 @@ def test_the_newest_of_several_values_of_a_fact_comes_first() -> None:
     assert found[:2] == [50, 10]
 
 
+def test_a_reply_that_repeats_a_message_is_not_a_newer_value_of_it() -> None:
+    given_rows = rows(60)
+    given_rows[10] = MessageStats(11, 25, 10 * MINUTE)
+    found = order(rank(given_rows, [word("gate", 10, 11), word("code", 10, 11)], 60, (), []))
+    assert found[:2] == [10, 11]
+
+
 def test_a_variant_of_a_word_counts_less_than_a_word() -> None:
     terms = [word("sure", 10), QueryTerm(("maybe",), frozenset([40]), 1, weight=0.4)]
     assert order(rank(rows(60), terms, 60, (), []))[0] == 10
