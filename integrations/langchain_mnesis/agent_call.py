@@ -131,7 +131,7 @@ class AgentCall:
         for message in response.result:
             _ensure_id(message)
         await self._call_session(lambda session: self.thread.add_reply(session, response.result))
-        await self._note_received()
+        await self._record_shown_forms()
         update: dict[str, Any] = {}
         if self.session_ref.is_new:
             update[SESSION_FIELD] = self.session_ref.session_id
@@ -139,7 +139,7 @@ class AgentCall:
             update |= await self._call_session(self._trim_update)
         return ExtendedModelResponse(response, Command(update=update)) if update else response
 
-    async def _note_received(self) -> None:
+    async def _record_shown_forms(self) -> None:
         """Note in which forms the model received messages, after any middleware inside this one changed them."""
         received = {m.id: m for messages in self.requests.requests for m in messages if m.id is not None}
         forms = {

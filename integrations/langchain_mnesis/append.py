@@ -135,10 +135,10 @@ async def _find_known(session: MnesisSession, message_id: str | None, plan: _App
     if message_id is None:
         return None
     pending_record = next((record for record in plan.new_records if record.id == message_id), None)
-    return pending_record or await _find_stored(session, message_id)
+    return pending_record or await _find_message(session, message_id)
 
 
-async def _find_stored(session: MnesisSession, message_id: str) -> Message | None:
+async def _find_message(session: MnesisSession, message_id: str) -> Message | None:
     try:
         return await session.message(message_id)
     except MessageNotFoundError:
@@ -157,7 +157,7 @@ async def _plan_revision(
             return
         plan.superseded.append(visible_record)
     new_version_id = revision_id(known.id, message)
-    candidates = [record for record in (known, await _find_stored(session, new_version_id)) if record is not None]
+    candidates = [record for record in (known, await _find_message(session, new_version_id)) if record is not None]
     if visible_record is None and any(
         _is_summarised(record, context) and _is_same(record, message, plan) for record in candidates
     ):

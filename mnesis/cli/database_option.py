@@ -143,7 +143,7 @@ async def all_sessions(store: Store) -> AsyncIterator[SessionRecord]:
             return
 
 
-async def is_stored(store: Store, session_id: str) -> bool:
+async def session_exists(store: Store, session_id: str) -> bool:
     """Return whether the store has a session with exactly this id."""
     try:
         await store.session(session_id)

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.database_option import DatabaseOption, database_path, db_option, is_stored, json_option
+from mnesis.cli.database_option import DatabaseOption, database_path, db_option, json_option, session_exists
 from mnesis.cli.export_files import store_file
 from mnesis.cli.export_format import FORMAT, FORMAT_VERSION, read_line
 from mnesis.cli.output import clean, one_line, pluralize, print_json, print_note
@@ -119,7 +119,7 @@ async def _import(export: dict[str, list[dict[str, Any]]], new_id: str | None, d
     session_id = parsed.session.id
     async with Engine(database_path(db), config=db.config()) as engine:
         store = engine.store
-        if await is_stored(store, session_id):
+        if await session_exists(store, session_id):
             raise click.UsageError(
                 f"session {clean(session_id)!r} already exists in {store.location}; choose another id with --as NEW_ID"
             )

@@ -212,7 +212,7 @@ class StoredItemQueue:
         """
         run, created = await self._store.begin_run(spec)
         if retry_failed and not created:
-            await self._store.retry_failed(self._run_id)
+            await self._store.retry_failures(self._run_id)
             run = await self._store.run(self._run_id)
         self._stored_count, self._total, self._finished_count = run.item_count, run.total, run.done + run.failed
 

@@ -185,7 +185,7 @@ class MemoryRunStore:
             self._changes.add_run_items(run.record, [False] * len(lost))
             return lost
 
-    async def retry_failed(self, run_id: str) -> int:
+    async def retry_failures(self, run_id: str) -> int:
         """See `RunStore.retry_failed`."""
         with self._hold_lock():
             run = self._run(run_id)

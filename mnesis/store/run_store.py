@@ -70,7 +70,7 @@ class RunStore(Protocol):
         """Fail items whose lease has ended after `max_claims` claims, with `outcome`. Returns their indexes."""
         ...
 
-    async def retry_failed(self, run_id: str) -> int:
+    async def retry_failures(self, run_id: str) -> int:
         """Make failed items pending again, with no claims. Returns their number."""
         ...
 

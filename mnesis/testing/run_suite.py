@@ -73,7 +73,7 @@ class RunSuite:
             store.release_items("no", "w", [0]),
             store.finish_items("no", "w", [ItemOutcome(0, "done", "1")]),
             store.give_up_items("no", now_ms=0, max_claims=1, outcome="1"),
-            store.retry_failed("no"),
+            store.retry_failures("no"),
             store.run("no"),
             store.run("\ud800"),
             store.run_items("no"),
@@ -167,8 +167,8 @@ class RunSuite:
         await begin_sealed_run(store, 2)
         await claim_indexes(store, "a", limit=2)
         await store.finish_items("r", "a", [ItemOutcome(0, "failed", "1", 2), ItemOutcome(1, "done", "2")])
-        assert await store.retry_failed("r") == 1
-        assert await store.retry_failed("r") == 0
+        assert await store.retry_failures("r") == 1
+        assert await store.retry_failures("r") == 0
         assert (await store.run_items("r"))[0] == RunItem(0, "0", attempts=2)
         assert await claim_indexes(store, "b", limit=2, max_claims=1) == [0]
         await assert_counts_agree(store)

@@ -124,10 +124,10 @@ class FileToolHandlers:
 
     async def _find_file(self, file_id: str, tool: RecallToolName) -> StoredFile:
         content_id = await resolve_file_id(self.store, self.session_id, file_id)
-        await self._check_granted(content_id, tool)
+        await self._check_grant(content_id, tool)
         return await to_thread.run_sync(self.storage.find, content_id, abandon_on_cancel=True)
 
-    async def _check_granted(self, content_id: str, tool: RecallToolName) -> None:
+    async def _check_grant(self, content_id: str, tool: RecallToolName) -> None:
         """Raise unless a limited grant names a summary that refers to the file."""
         if self.grant.summary_ids is None:
             return

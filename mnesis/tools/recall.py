@@ -139,7 +139,7 @@ class RecallToolHandlers:
         try:
             summary = await self._granted_summary(id, "lcm_expand")
         except SummaryNotFoundError:
-            await self._check_granted(id)
+            await self._check_grant(id)
             message = await self.store.message(self.session_id, id)
             lines = self._message_page(message, _cursor(cursor), available_tokens - FENCE_TOKENS)
         else:
@@ -168,7 +168,7 @@ class RecallToolHandlers:
             pending.extend(children)
         return False
 
-    async def _check_granted(self, message_id: str) -> None:
+    async def _check_grant(self, message_id: str) -> None:
         """Raise unless a limited grant names a summary that covers the message."""
         if self.grant.summary_ids is None:
             return
@@ -216,7 +216,7 @@ class RecallToolHandlers:
     async def _message_details(self, id: str) -> list[str]:
         """Return details of a message, a stored file, or the first mention of any other id."""
         try:
-            await self._check_granted(id)
+            await self._check_grant(id)
             message = await self.store.message(self.session_id, id)
         except NotFoundError:
             if (reference := await find_file_reference(self.store, self.session_id, id)) is not None:

@@ -18,7 +18,7 @@ BEGINNING = re.compile(r"^(?:[A-Z_]+=\S+\s+)*(?:pip install uv &&\s+)?(?:uv run\
 
 def commands() -> Iterator[tuple[str, list[str]]]:
     """Every line of a bash or console block, without variables, `uv run` and comments."""
-    for page in [*PAGES, ROOT / "README.md"]:
+    for page in [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
         for block in blocks(page):
             if block.language in ("bash", "console"):
                 for line in block.text.replace("\\\n", " ").splitlines():
@@ -60,7 +60,8 @@ def test_a_script_or_module_exists(where: str, words: list[str]) -> None:
 
 
 def test_every_other_line_is_a_known_program() -> None:
-    known = {"mnesis", "python", "pip", "uv", "pytest", "mkdocs", ".ci/run", "sqlite3", "cat", "cd", "export"}
+    known = {"mnesis", "python", "pip", "uv", "pytest", "mkdocs", "pre-commit", ".ci/run", ".ci/quick", "sqlite3"}
+    known |= {"cat", "cd", "export"}
     assert [where for where, words in SHOWN if words[0] not in known] == []
 
 

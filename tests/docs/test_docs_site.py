@@ -87,7 +87,15 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, *(ROOT / name for name in ("README.md", "CHANGELOG.md", "benchmarks/README.md"))], ids=str
+    "page",
+    [
+        *PAGES,
+        *(
+            ROOT / name
+            for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")
+        ),
+    ],
+    ids=str,
 )
 def test_links_of_a_page_lead_somewhere_on_a_code_host_too(page: Path) -> None:
     prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)

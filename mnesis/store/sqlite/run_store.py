@@ -58,9 +58,9 @@ class SqliteRunStore:
         check_texts(run_id, "", [outcome])
         return await self._database.write(runs.give_up_items, run_id, now_ms, max_claims, outcome)
 
-    async def retry_failed(self, run_id: str) -> int:
+    async def retry_failures(self, run_id: str) -> int:
         """See `RunStore.retry_failed`."""
-        return await self._database.write(runs.retry_failed, run_id)
+        return await self._database.write(runs.retry_failures, run_id)
 
     async def run(self, run_id: str) -> MapRun:
         """See `RunStore.run`."""

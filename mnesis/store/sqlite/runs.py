@@ -146,7 +146,7 @@ def give_up_items(connection: sqlite3.Connection, run_id: str, now_ms: int, max_
     return lost
 
 
-def retry_failed(connection: sqlite3.Connection, run_id: str) -> int:
+def retry_failures(connection: sqlite3.Connection, run_id: str) -> int:
     """Make failed items pending again. Returns their number."""
     run_pk, _ = _load_run(connection, run_id)
     count = connection.execute(sql("retry_failed_items"), {"run_pk": run_pk}).rowcount
