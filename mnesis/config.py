@@ -47,6 +47,10 @@ def _expand_path(value: object) -> object:
 UserPath = Annotated[Path, BeforeValidator(_expand_path)]
 
 
+def _list_to_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
 class CompactionConfig(_Config):
     """When and how the active context is compacted. Token counts are in tokens of the session's model."""
 
@@ -156,6 +160,10 @@ class FileConfig(_Config):
     )
     max_file_bytes: int = Field(
         default=20_000_000_000, ge=1, description="Maximum size of a file, which is copied when it is imported"
+    )
+    allowed_roots: Annotated[tuple[UserPath, ...] | None, BeforeValidator(_list_to_tuple)] = Field(
+        default=None,
+        description="Directories that files may be imported from; links that lead outside are refused. None = anywhere",
     )
 
 

@@ -20,6 +20,7 @@ from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError, InvalidMessageError
 from mnesis.ids import new_id
 from mnesis.models.message import Message
+from mnesis.open_files import find_identity, refuse_database_file
 
 BATCH_MESSAGES = 500
 """Messages stored in one transaction: many enough to be fast, few enough not to block other writers for long."""
@@ -68,6 +69,8 @@ async def aimport_sql_history(
 def _read_rows(database: Path, table_name: str) -> Iterator[_Row]:
     if not database.is_file():
         raise ConfigurationError(f"{os.fspath(database)!r} does not exist; pass the path of a SQLite file")
+    if identity := find_identity(database):
+        refuse_database_file(database, identity)
     quoted = '"' + table_name.replace('"', '""') + '"'
     # The name is quoted, because a table name cannot be a parameter.
     query = f"SELECT id, session_id, message FROM {quoted} ORDER BY session_id, id"  # noqa: S608  # quoted above

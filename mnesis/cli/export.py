@@ -20,6 +20,7 @@ from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import print_note, to_json
 from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.cli.transcripts import redact_values, render_html, render_markdown
+from mnesis.open_files import refuse_output_path
 
 if TYPE_CHECKING:
     from mnesis.files.storage import FileStorage
@@ -135,6 +136,7 @@ def _open_output(output: str | None, force: bool) -> Iterator[TextIO]:
     if output is None or output == "-":
         yield sys.stdout
         return
+    refuse_output_path(output)
     if os.path.lexists(output) and not force:
         raise click.UsageError(f"{output} already exists; choose another name, or overwrite it with --force")
     partial = f"{output}.{os.getpid()}.partial"

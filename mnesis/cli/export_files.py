@@ -21,6 +21,7 @@ CHUNK_BYTES = 3 << 18
 def file_lines(storage: FileStorage, content_ids: Iterable[str]) -> Iterator[dict[str, Any]]:
     """Yield the lines of these files. A file that is missing or damaged is skipped with a note."""
     from mnesis.errors import DamagedFileError, FileNotStoredError
+    from mnesis.open_files import open_file
 
     for content_id in content_ids:
         try:
@@ -28,7 +29,7 @@ def file_lines(storage: FileStorage, content_ids: Iterable[str]) -> Iterator[dic
         except (FileNotStoredError, DamagedFileError) as error:
             print_note(f"left out: {error}")
             continue
-        with stored.path.open("rb") as file:
+        with open_file(stored.path) as file:
             while piece := file.read(CHUNK_BYTES):
                 yield {"kind": "file", "id": content_id, "data": base64.b64encode(piece).decode("ascii")}
 

@@ -76,7 +76,11 @@ class LargeFileHandler:
     ) -> None:
         self.store = store
         self.config = config or FileConfig()
-        self.storage = FileStorage(self.config.storage_dir, max_file_bytes=self.config.max_file_bytes)
+        self.storage = FileStorage(
+            self.config.storage_dir,
+            max_file_bytes=self.config.max_file_bytes,
+            allowed_roots=self.config.allowed_roots,
+        )
         estimator = estimator or TokenEstimator()
         self.count: TokenCounter = (
             partial(estimator.estimate, model=model) if isinstance(estimator, TokenEstimator) else estimator
@@ -96,7 +100,8 @@ class LargeFileHandler:
 
         If it raises, nothing was stored. Raises:
         - `MissingFileError` if the file does not exist;
-        - `UnsuitableFileError` if it is not a readable regular file, is too large, or `content` is not text or bytes;
+        - `UnsuitableFileError` if it is not a readable regular file, is too large, belongs to an open database, is outside
+          `config.allowed_roots` once links are followed, or `content` is not text or bytes;
         - `ChangedFileError` if it keeps changing while it is read;
         - `FileError` if it cannot be stored.
         """
@@ -143,9 +148,10 @@ class LargeFileHandler:
         location = os.path.expanduser(name)
         if content is None:
             max_inline_bytes = self.config.inline_threshold * MAX_BYTES_PER_TOKEN
-            if suitable_file_size(location, self.config.max_file_bytes) > max_inline_bytes:
+            limits = self.config.max_file_bytes, self.config.allowed_roots
+            if suitable_file_size(location, *limits) > max_inline_bytes:
                 return "", self.storage.add_file(location)
-            content = retry_while_changing(lambda: b"".join(read_chunks(location, self.config.max_file_bytes)))
+            content = retry_while_changing(lambda: b"".join(read_chunks(location, *limits)))
         text = decode_text(content)
         if text is not None and not exceeds(text, self.config.inline_threshold, self.count):
             return text, None

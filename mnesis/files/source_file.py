@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from mnesis.errors import ChangedFileError, FileError, MissingFileError, UnsuitableFileError
+from mnesis.open_files import find_identity, open_descriptor, refuse_stored_file
 
 T = TypeVar("T")
 
@@ -21,23 +23,23 @@ _UNSUITABLE_KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-# O_NONBLOCK: opening must not block if the file was replaced with a pipe or device after the check.
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
-def suitable_file_size(path: str, max_bytes: int) -> int:
+def suitable_file_size(path: str, max_bytes: int, allowed_roots: Sequence[Path] | None = None) -> int:
     """Return the size in bytes of a suitable file. Raises a `FileError` if it is not suitable."""
-    with _open_suitable_file(path, max_bytes) as (_, status):
+    with _open_suitable_file(path, max_bytes, allowed_roots) as (_, status):
         return status.st_size
 
 
-def read_chunks(path: str, max_bytes: int) -> Iterator[bytes]:
+def read_chunks(path: str, max_bytes: int, allowed_roots: Sequence[Path] | None = None) -> Iterator[bytes]:
     """Yield a file in chunks of at most a megabyte.
 
-    Raises `MissingFileError` if it does not exist, and `UnsuitableFileError` if it is not a readable regular file of at
-    most `max_bytes`. Raises `ChangedFileError` after the last chunk if the file changed while it was read.
+    Raises `MissingFileError` if it does not exist. Raises `UnsuitableFileError` if it is not a readable regular file of at
+    most `max_bytes`, if it belongs to a database that is open in this process, or if it is not below one of
+    `allowed_roots` once all links are followed (None: it may be anywhere). Raises `ChangedFileError` after the last chunk
+    if the file changed while it was read.
     """
-    with _open_suitable_file(path, max_bytes) as (descriptor, before):
+    with _open_suitable_file(path, max_bytes, allowed_roots) as (descriptor, before):
         # Reading one extra byte detects growth, and ends the reading of a file that grows without end.
         remaining_bytes = before.st_size + 1
         while remaining_bytes > 0 and (chunk := _read_chunk(descriptor, min(CHUNK_BYTES, remaining_bytes), path)):
@@ -63,19 +65,42 @@ def retry_while_changing(attempt: Callable[[], T]) -> T:
 
 
 @contextmanager
-def _open_suitable_file(path: str, max_bytes: int) -> Iterator[tuple[int, os.stat_result]]:
-    try:
-        # Opening a device may have effects, so check the path first.
-        _check_suitable(path, os.stat(path), max_bytes)
-        descriptor = os.open(path, _OPEN_FLAGS)
-    except (OSError, ValueError) as error:
-        raise file_error(path, error) from error
-    try:
-        status = os.fstat(descriptor)
-        _check_suitable(path, status, max_bytes)
+def _open_suitable_file(
+    path: str, max_bytes: int, allowed_roots: Sequence[Path] | None
+) -> Iterator[tuple[int, os.stat_result]]:
+    opened = ExitStack()
+    with opened:
+        try:
+            # Opening a device may have effects, so check the path first.
+            status = os.stat(path)
+            _check_suitable(path, status, max_bytes)
+            location = path if allowed_roots is None else _resolve_below(path, allowed_roots)
+            refuse_stored_file(path, status)
+            descriptor = opened.enter_context(open_descriptor(location, follow_symlinks=allowed_roots is None))
+            status = os.fstat(descriptor)
+            _check_suitable(path, status, max_bytes)
+            if allowed_roots is not None and find_identity(_resolve_below(path, allowed_roots)) != (
+                status.st_dev,
+                status.st_ino,
+            ):
+                raise ChangedFileError(f"{path!r} was replaced while it was opened; nothing was read", path=path)
+        except (OSError, ValueError) as error:
+            raise file_error(path, error) from error
         yield descriptor, status
-    finally:
-        os.close(descriptor)
+
+
+def _resolve_below(path: str, allowed_roots: Sequence[Path]) -> str:
+    """Return the path without links. Raises `UnsuitableFileError` unless it is below one of the roots."""
+    resolved = os.path.realpath(path)
+    if any(Path(resolved).is_relative_to(os.path.realpath(root)) for root in allowed_roots):
+        return resolved
+    place = f"leads to {resolved!r}, which is" if resolved != os.path.abspath(path) else "is"
+    roots = ", ".join(map(str, allowed_roots)) or "none"
+    raise UnsuitableFileError(
+        f"{path!r} {place} outside FileConfig.allowed_roots ({roots}); nothing was read. Copy the file there, or add its"
+        " directory to that setting",
+        path=path,
+    )
 
 
 def _check_suitable(path: str, status: os.stat_result, max_bytes: int) -> None:

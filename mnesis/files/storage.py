@@ -16,7 +16,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from mnesis.config import FileConfig
 from mnesis.errors import DamagedFileError, FileError, FileNotStoredError
 from mnesis.files.source_file import CHUNK_BYTES, read_chunks, retry_while_changing
 from mnesis.models.finding import Finding
+from mnesis.open_files import open_file, register_file_directory
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _ZEROS = bytes(CHUNK_BYTES)
@@ -45,9 +46,17 @@ class StoredFile:
 class FileStorage:
     """The stored files in one directory, which is created with the first file. Any number of instances may share it."""
 
-    def __init__(self, directory: Path | str, *, max_file_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path | str,
+        *,
+        max_file_bytes: int | None = None,
+        allowed_roots: Sequence[Path] | None = None,
+    ) -> None:
         self.directory = Path(directory).expanduser()
         self.max_file_bytes = FileConfig().max_file_bytes if max_file_bytes is None else max_file_bytes
+        self.allowed_roots = allowed_roots
+        register_file_directory(self, self.directory)
 
     def add(self, content: bytes, name: str = "content") -> StoredFile:
         """Store bytes. Raises `FileError` if they cannot be written; `name` is used in the error message."""
@@ -55,7 +64,9 @@ class FileStorage:
 
     def add_file(self, path: str) -> StoredFile:
         """Store a copy of a file, in bounded memory. If it raises a `FileError`, nothing was stored."""
-        return retry_while_changing(lambda: self.add_chunks(read_chunks(path, self.max_file_bytes), path))
+        return retry_while_changing(
+            lambda: self.add_chunks(read_chunks(path, self.max_file_bytes, self.allowed_roots), path)
+        )
 
     def add_chunks(self, chunks: Iterable[bytes], name: str) -> StoredFile:
         """Store content from an iterable. Raises like `add`, and what the iterable raises; nothing was stored then."""
@@ -94,7 +105,8 @@ class FileStorage:
 
     def read(self, content_id: str) -> bytes:
         """Read all bytes of a stored file and check them against its hash. Raises like `find`."""
-        content = self.find(content_id).path.read_bytes()
+        with open_file(self.find(content_id).path) as file:
+            content = file.read()
         if hashlib.sha256(content).hexdigest() != content_id:
             raise _damaged_error(content_id, self.path_of(content_id), "its bytes no longer match its id")
         return content
@@ -159,14 +171,15 @@ class FileStorage:
     @staticmethod
     def _expected_size(path: Path) -> int | None:
         try:
-            recorded_size = path.with_name(f"{path.name}.size").read_bytes()
+            with open_file(path.with_name(f"{path.name}.size")) as file:
+                recorded_size = file.read(20)
         except OSError:
             return None
         return int(recorded_size) if recorded_size.isdigit() and len(recorded_size) < 20 else None
 
     @staticmethod
     def _check_bytes(content_id: str, path: Path) -> None:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != content_id:
                 raise _damaged_error(content_id, path, "its bytes no longer match its id")
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from mnesis.files.explorers import VERSION, Exploration, explore
 from mnesis.files.storage import FileStorage, StoredFile
+from mnesis.open_files import open_file
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,8 @@ def explore_cached(storage: FileStorage, stored: StoredFile, name: str) -> Explo
 def load_exploration(storage: FileStorage, stored: StoredFile, name: str, model: str = "") -> Exploration | None:
     """Load a cached exploration, or return None if there is none or it is damaged."""
     try:
-        entry = json.loads(_entry_path(storage, stored, name, model).read_bytes())
+        with open_file(_entry_path(storage, stored, name, model)) as file:
+            entry = json.load(file)
         exploration = Exploration(str(entry["file_type"]), str(entry["text"]), bool(entry["is_prose"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -8,13 +8,14 @@ import json
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sized
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic import BaseModel
 
 from mnesis.errors import ConfigurationError, MissingFileError, UnsuitableFileError
+from mnesis.open_files import open_file
 
 MAX_BATCH_ITEMS = 256
 MAX_BATCH_CHARS = 1_000_000
@@ -39,7 +40,8 @@ class InputSource:
         self._inputs = inputs
         self.total = len(inputs) if self.path is None and isinstance(inputs, Sized) else None
         if self.path is not None:
-            _open_regular_file(self.path).close()
+            with _open_regular_file(self.path):
+                pass
         elif isinstance(inputs, bytes | Mapping) or not isinstance(inputs, Iterable | AsyncIterable):
             raise ConfigurationError(
                 "inputs must be a list or another iterable of items, or the path of a JSONL file, not"
@@ -89,18 +91,21 @@ def _input_path(inputs: object) -> Path | None:
     )
 
 
-def _open_regular_file(path: Path) -> BinaryIO:
+@contextmanager
+def _open_regular_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file if it is a regular one. Reading a FIFO or a device could block or never end."""
-    try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    except FileNotFoundError as error:
-        raise MissingFileError(f"the file {str(path)!r} with the inputs does not exist", path=path) from error
-    except (OSError, ValueError) as error:
-        raise UnsuitableFileError(f"{str(path)!r} cannot be read: {error}", path=path) from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise UnsuitableFileError(f"{str(path)!r} is not a regular file; pass the path of a JSONL file", path=path)
-    return os.fdopen(handle, "rb")
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(open_file(path))
+        except UnsuitableFileError:
+            raise
+        except FileNotFoundError as error:
+            raise MissingFileError(f"the file {str(path)!r} with the inputs does not exist", path=path) from error
+        except (OSError, ValueError) as error:
+            raise UnsuitableFileError(f"{str(path)!r} cannot be read: {error}", path=path) from error
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise UnsuitableFileError(f"{str(path)!r} is not a regular file; pass the path of a JSONL file", path=path)
+        yield file
 
 
 def _read_lines(path: Path) -> Iterator[str]:

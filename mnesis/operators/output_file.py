@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mnesis.errors import ConfigurationError
+from mnesis.open_files import refuse_output_path
 from mnesis.operators.inputs import to_json
 from mnesis.operators.item_queue import FinishedItem
 from mnesis.operators.worker_ids import is_dead, register_worker, unregister_worker
@@ -24,6 +25,7 @@ class OutputFile:
 
     def __init__(self, path: str | os.PathLike[str], inputs: Path | None) -> None:
         self._path = Path(path).expanduser()
+        refuse_output_path(self._path)
         try:
             problem = _path_problem(self._path, inputs)
         except (OSError, ValueError) as error:

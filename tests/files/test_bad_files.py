@@ -143,8 +143,8 @@ def rewriting(path: Path, times: int) -> Callable[..., Iterator[bytes]]:
     """Reading that finds the file changed under it, so many times."""
     left = [times]
 
-    def read(where: str, max_bytes: int) -> Iterator[bytes]:
-        reading = read_chunks(where, max_bytes)
+    def read(where: str, *limits: Any) -> Iterator[bytes]:
+        reading = read_chunks(where, *limits)
         yield next(reading)
         if left[0] > 0:
             left[0] -= 1

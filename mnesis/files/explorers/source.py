@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from mnesis.files.explorers.report import format_size
+from mnesis.open_files import open_descriptor, open_file
 
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16
@@ -53,15 +55,15 @@ class Source:
         return f"{(self.encoding or '').upper()}{' with a byte order mark' if self.byte_order_mark else ''}"
 
     def read(self, offset: int, length: int) -> bytes:
-        with self.path.open("rb") as file:
+        with open_file(self.path) as file:
             file.seek(offset)
             return file.read(length)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the file in chunks of a megabyte until the deadline. `progress_note` says how far the latest pass got."""
         self._scanned_bytes = 0
-        with self.path.open("rb", buffering=0) as file:
-            while not self.is_expired and (chunk := file.read(CHUNK_BYTES)):
+        with open_descriptor(self.path) as descriptor:
+            while not self.is_expired and (chunk := os.read(descriptor, CHUNK_BYTES)):
                 self._scanned_bytes += len(chunk)
                 yield chunk
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from mnesis.config import StoreConfig
 from mnesis.errors import ConfigurationError, MnesisStoreError, StoreFullError
+from mnesis.open_files import refuse_output_path
 from mnesis.store.sqlite.connect import open_connection
 from mnesis.store.sqlite.translate_errors import translate_error
 
@@ -19,9 +20,11 @@ def back_up(path: Path, config: StoreConfig, destination: str | Path) -> None:
     """Copy the current state of the database at `path` to the new file `destination`, private to its user.
 
     The copy reads through its own connection, so the store can write meanwhile.
-    Raises `ConfigurationError` if the file exists or cannot be created, and `StoreFullError`.
+    Raises `ConfigurationError` if the file exists, cannot be created, or has the name of a file of an open database, and
+    `StoreFullError`.
     """
     target = Path(destination).expanduser().absolute()
+    refuse_output_path(target)
     if os.path.lexists(target):
         raise _exists_error(target)
     unfinished = target.with_name(f".{target.name}.{uuid4().hex}")

@@ -19,6 +19,7 @@ from mnesis.events.payloads import (
 from mnesis.models.results import CompactionResult
 from mnesis.models.run import MapRun
 from mnesis.models.session import SessionRecord
+from mnesis.open_files import unregister_database
 from mnesis.store.change_log import (
     Event,
     MessageHeader,
@@ -40,6 +41,11 @@ class StoreConnection(sqlite3.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.origin = random.randrange(1, MAX_ORIGIN)  # noqa: S311  # tells connections apart, protects nothing
+
+    def close(self) -> None:
+        """Close the connection. Its files are no longer protected from being opened otherwise."""
+        super().close()
+        unregister_database(self)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from urllib.parse import quote_from_bytes
 
 from mnesis.config import StoreConfig
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError, StoreFullError
+from mnesis.open_files import refuse_second_name, register_database
 from mnesis.store.sqlite.changes import StoreConnection
 from mnesis.store.sqlite.migrate import migrate, migrations, refuse_foreign
 from mnesis.store.sqlite.translate_errors import has_code
@@ -117,7 +118,8 @@ def _make_private_directory(directory: Path) -> None:
 
 
 def _connect(path: Path, query: str, config: StoreConfig) -> sqlite3.Connection:
-    return sqlite3.connect(
+    refuse_second_name(path)
+    connection = sqlite3.connect(
         f"file:{quote_from_bytes(os.fsencode(path))}?{query}",
         uri=True,
         timeout=busy_timeout_ms(config) / 1000,
@@ -125,6 +127,8 @@ def _connect(path: Path, query: str, config: StoreConfig) -> sqlite3.Connection:
         cached_statements=256,
         factory=StoreConnection,
     )
+    register_database(connection, path)
+    return connection
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, config: StoreConfig) -> sqlite3.Connection:

@@ -33,6 +33,7 @@ from mnesis.errors import (
     StoreReplacedError,
     StoreThreadError,
 )
+from mnesis.open_files import FileIdentity, find_identity
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite.connect import busy_timeout_ms, open_connection
 from mnesis.store.sqlite.translate_errors import translate_error
@@ -197,7 +198,18 @@ class Database:
     def _connect(self, worker: _Worker) -> None:
         if worker.connection is None:
             worker.connection = self._translate_errors(partial(open_connection, self.path, self._config))
-            worker.file_identity = _file_identity(self.path)
+            worker.file_identities = self._file_identities()
+
+    def _file_identities(self) -> dict[str, FileIdentity | None]:
+        """Return the files that must stay in place while the database is open: itself, and its -wal and -shm if it has them.
+
+        SQLite puts the latter beside the file that a link leads to, and keeps them while any connection is open
+        (https://sqlite.org/walformat.html, section 1).
+        """
+        real_path = os.path.realpath(self.path)
+        sidecars = {path: find_identity(path) for path in (f"{real_path}-wal", f"{real_path}-shm")}
+        in_wal = all(sidecars.values())
+        return {str(self.path): find_identity(self.path), **(sidecars if in_wal else {})}
 
     def _connection_of(self, worker: _Worker) -> sqlite3.Connection:
         if worker.connection is None:
@@ -206,11 +218,13 @@ class Database:
 
     def _write(self, function: Transaction[T], worker: _Worker) -> T:
         connection = self._connection_of(worker)
-        if _file_identity(self.path) != worker.file_identity:
-            raise StoreReplacedError(
-                f"{self.path} was moved, deleted or replaced while it was open, so a write would be lost; open it again",
-                db_path=self.path,
-            )
+        for path, identity in worker.file_identities.items():
+            if find_identity(path) != identity:
+                raise StoreReplacedError(
+                    f"{path} was moved, deleted or replaced while {self.path} was open, so a write would be lost; close the"
+                    " database in every process, run `mnesis doctor` on it, and open it again",
+                    db_path=self.path,
+                )
         return self._translate_errors(partial(_run_transaction, connection, "BEGIN IMMEDIATE", function))
 
     def _read(self, function: Transaction[T], worker: _Worker) -> T:
@@ -248,8 +262,8 @@ class _Worker:
 
     def __init__(self, path: Path) -> None:
         self.connection: sqlite3.Connection | None = None
-        """Created, used and closed on the thread only, like `file_identity`."""
-        self.file_identity: tuple[int, int] | None = None
+        """Created, used and closed on the thread only, like `file_identities`."""
+        self.file_identities: dict[str, FileIdentity | None] = {}
         self.pending_writes: list[tuple[Transaction[Any], Callback]] = []
         self.has_ended = False
         self._path = path
@@ -402,11 +416,3 @@ def _call_with_connection(
     function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], connection: sqlite3.Connection
 ) -> T:
     return function(connection, *args, **kwargs)
-
-
-def _file_identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -22,6 +22,7 @@ from pydantic_core import to_jsonable_python
 
 from mnesis.errors import InvalidMessageError
 from mnesis.models.message import DataPart, FilePart, ImagePart, MessagePart, ReasoningPart, TextPart, ToolPart
+from mnesis.open_files import open_file
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +158,8 @@ def _copy_file(path: str) -> str | None:
     try:
         if os.path.getsize(path) > MAX_COPIED_BYTES:
             return None
-        return base64.b64encode(Path(path).read_bytes()).decode()
+        with open_file(path) as file:
+            return base64.b64encode(file.read()).decode()
     except OSError as error:
         logger.warning("%s cannot be read, so only its path is stored: %s", path, error)
         return None

@@ -12,6 +12,7 @@ from llama_index.core.memory.types import DEFAULT_CHAT_STORE_KEY
 from llama_index.memory.mnesis.blocks import ADDED_KEYS, dump_block, load_block, to_json_value
 
 from mnesis.errors import InvalidMessageError
+from mnesis.open_files import open_file, refuse_output_path
 
 
 def read_simple_chat_store(path: str | os.PathLike[str], key: str = DEFAULT_CHAT_STORE_KEY) -> list[ChatMessage]:
@@ -20,7 +21,8 @@ def read_simple_chat_store(path: str | os.PathLike[str], key: str = DEFAULT_CHAT
     Raises `InvalidMessageError` if the file is not a `SimpleChatStore` or does not have the key.
     """
     try:
-        stored = json.loads(Path(path).read_text("utf-8"))["store"]
+        with open_file(path) as file:
+            stored = json.load(file)["store"]
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidMessageError(
             f"{os.fspath(path)!r} is not a persisted SimpleChatStore; pass the path of a file that persist() wrote"
@@ -40,6 +42,7 @@ def write_simple_chat_store(
     `messages` are usually those of `memory.get_all()` or `memory.history()`.
     """
     data = {"store": {key: [_dump_message(message) for message in messages]}, "class_name": "SimpleChatStore"}
+    refuse_output_path(path)
     Path(path).write_text(json.dumps(data), "utf-8")
 
 
