@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mnesis.compaction.identifiers import ALSO_MENTIONED, list_missing_identifiers
 from mnesis.compaction.sentences import NOISE_WEIGHT, features, is_code, shorten, split_units
 from mnesis.tokens.estimator import TokenCounter
 
@@ -34,6 +35,9 @@ MAX_PARTS = 12
 MIN_PART_TOKENS = 60
 EVEN_FRACTION = 0.5
 """Of the tokens: divided evenly over the parts of the conversation. The rest goes to the best units overall."""
+
+MAX_IDENTIFIERS_FRACTION = 0.45
+"""Of the tokens: for identifiers that the extract lacks, if there are as many. Chats have few, logs of agents many."""
 
 LONG_PASSAGE_CHARS = 1_500
 """Longer passages are usually outputs or files, so their sentences count less, by the square root of the length."""
@@ -96,9 +100,18 @@ def extract(passages: Sequence[Passage], *, max_tokens: int, count: TokenCounter
     full_text = _full_text(passages, max_tokens)
     if full_text is not None and count(full_text) <= max_tokens:
         return full_text
-    units = _units(passages, count)
-    selected = _select(units, max_tokens)
-    return _fit(passages, selected, max_tokens, count) or _cut_best_unit(passages, units, max_tokens, count)
+    # A line of identifiers of an earlier extract is a source of identifiers, not of sentences.
+    sources = [passage for passage in passages if passage.speaker != ALSO_MENTIONED] or passages
+    texts = [passage.text for passage in passages]
+    reserved_tokens = count(list_missing_identifiers(texts, "", int(max_tokens * MAX_IDENTIFIERS_FRACTION), count))
+    units = _units(sources, count)
+    available_tokens = max_tokens - reserved_tokens
+    body = _fit(sources, _select(units, available_tokens), available_tokens, count)
+    if not body:
+        return _cut_best_unit(sources, units, max_tokens, count)
+    line = list_missing_identifiers(texts, body, max_tokens - count(body) - 1, count)
+    text = f"{body}\n{line}" if line else body
+    return text if count(text) <= max_tokens else body
 
 
 def _full_text(passages: Sequence[Passage], max_tokens: int) -> str | None:

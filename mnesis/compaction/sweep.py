@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from anyio import to_thread
+
 from mnesis.compaction.extract import Passage
 from mnesis.compaction.fold import MessageSpan, split_span
+from mnesis.compaction.identifiers import list_missing_identifiers
 from mnesis.compaction.plan import SweepPlan, Trigger, plan_sweep
 from mnesis.compaction.pointers import make_pointers
 from mnesis.compaction.summarize import Summarizer, SummaryDraft, SummaryRequest, summarize
@@ -50,6 +53,9 @@ MAX_RATIO_WITH_POINTERS = 0.6
 
 KEEP_SUMMARY_FRACTION = 0.3
 """Of the context beyond `keep_tokens`: the most that all summaries take after a sweep with that target."""
+
+MAX_IDENTIFIERS_FRACTION = 0.2
+"""Of the requested tokens: the line with rare identifiers that a model left out of its summary."""
 
 MAX_STALE_ATTEMPTS = 5
 """Sweeps in a row that may find their spans changed by another writer before the error is raised."""
@@ -271,7 +277,14 @@ class Sweep:
     async def _write(self, request: SummaryRequest) -> SummaryDraft:
         draft = await summarize(request, self.summarizer, self.count, level2_enabled=self.config.level2_enabled)
         self.attempts.extend(draft.attempts)
-        return draft
+        if draft.level == 3:
+            return draft
+        available_tokens = min(
+            int(request.target_tokens * MAX_IDENTIFIERS_FRACTION), request.max_tokens - self.count(draft.text) - 1
+        )
+        texts = [passage.text for passage in request.passages]
+        line = await to_thread.run_sync(list_missing_identifiers, texts, draft.text, available_tokens, self.count)
+        return replace(draft, text=f"{draft.text}\n\n{line}") if line else draft
 
     def _build_summary(self, draft: SummaryDraft, messages: Sequence[Message], children: Sequence[Summary]) -> Summary:
         sources: Iterable[Message | Summary] = [*messages, *children]

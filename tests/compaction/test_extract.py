@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mnesis.compaction import extract as extract_module
 from mnesis.compaction.extract import Passage, extract
+from mnesis.compaction.identifiers import ALSO_MENTIONED
 from mnesis.compaction.sentences import MAX_UNIT_CHARS, shorten, split_units
 from mnesis.tokens import TokenEstimator
 
@@ -77,7 +78,7 @@ def test_a_long_output_gives_its_fault_and_not_its_routine() -> None:
 def test_lines_keep_their_order_and_name_their_speaker() -> None:
     text = extract(_conversation(), max_tokens=250, count=count)
     assert text.index("Turku") < text.index("tickets.db") < text.index("4,200") < text.index("berth_id")
-    assert all(re.match(r"(user|assistant|tool): \S", line) for line in text.splitlines())
+    assert all(re.match(r"(user|assistant|tool|Also mentioned): \S", line) for line in text.splitlines())
 
 
 def test_a_question_comes_with_an_answer_that_means_nothing_without_it() -> None:
@@ -157,6 +158,7 @@ def test_repetition_is_said_once() -> None:
 def test_it_says_nothing_that_was_not_said() -> None:
     passages = _conversation()
     said = Counter(word for passage in passages for word in _words(f"{passage.speaker} {passage.text}"))
+    said.update(_words(ALSO_MENTIONED))
     assert set(_words(extract(passages, max_tokens=500, count=count))) <= set(said)
 
 
