@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from mnesis.redaction import marker, redact, redact_data
 
 DEFAULT_DIRECTORY = "~/.mnesis"
 
@@ -31,8 +34,42 @@ class _Config(BaseModel):
                 if name not in cls.model_fields:
                     close = difflib.get_close_matches(str(name), cls.model_fields, n=1)
                     hint = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(cls.model_fields)}"
-                    raise ValueError(f"{cls.__name__} has no field {name!r} (given: {data[name]!r}); {hint}")
+                    raise ValueError(
+                        f"{cls.__name__} has no field {name!r} (given: {_without_secret(name, data[name])!r}); {hint}"
+                    )
         return data
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise _without_secrets(error) from None
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, redact_data({name: value})[name]
+
+
+_OPTIONS = ("llm_options", "compaction_options")
+"""Fields whose whole value may be a key that was passed by mistake."""
+
+
+def _without_secret(name: object, value: object) -> object:
+    """Return what an error message may show of the value that was passed for a field."""
+    return marker("secret") if name in _OPTIONS and isinstance(value, str) else redact_data({name: value})[name]
+
+
+def _without_secrets(error: ValidationError) -> ValidationError:
+    """Return the error with every value it shows redacted: it repeats what the user passed, which may be a key."""
+    details = [
+        InitErrorDetails(
+            type=PydanticCustomError(each["type"], "{message}", {"message": redact(each["msg"])}),
+            loc=each["loc"],
+            input=_without_secret(each["loc"][-1] if each["loc"] else None, each["input"]),
+        )
+        for each in error.errors(include_url=False)
+    ]
+    return ValidationError.from_exception_data(error.title, details)
 
 
 def _expand_path(value: object) -> object:

@@ -51,13 +51,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mnesis.redaction import redact
+
 
 class MnesisError(Exception):
     """The base class of every error that mnesis raises on purpose."""
 
 
 class ConfigurationError(MnesisError, ValueError):
-    """A setting, an argument or a combination of them is invalid. The message names field, value and remedy."""
+    """A setting, an argument or a combination of them is invalid. The message names field, value and remedy.
+
+    Values that look like secrets are redacted.
+    """
+
+    def __init__(self, message: str = "", *arguments: object) -> None:
+        super().__init__(redact(message), *arguments)
 
 
 class InvalidMessageError(MnesisError, ValueError):
@@ -276,7 +284,7 @@ class LLMError(MnesisError):
         retry_after_seconds: float | None = None,
         partial_text: str = "",
     ) -> None:
-        super().__init__(message)
+        super().__init__(redact(message))
         self.model = model
         self.status_code = status_code
         self.retry_after_seconds = retry_after_seconds

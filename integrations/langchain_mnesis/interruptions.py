@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 from mnesis.errors import MnesisStoreError
 from mnesis.ids import now_ms
 from mnesis.models.session import Interruption
+from mnesis.redaction import get_logger
 from mnesis.store.base import Store
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 CANCELLATION_ERRORS = ("CancelledError", "GeneratorExit", "KeyboardInterrupt")
 """Names of the exceptions that mean that the caller stopped the call, rather than that it failed."""

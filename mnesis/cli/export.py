@@ -19,8 +19,9 @@ from mnesis.cli.export_format import FORMAT, FORMAT_VERSION, message_dict, write
 from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import print_note, to_json
 from mnesis.cli.storage_option import file_storage, storage_option
-from mnesis.cli.transcripts import redact_values, render_html, render_markdown
+from mnesis.cli.transcripts import render_html, render_markdown
 from mnesis.open_files import refuse_output_path
+from mnesis.redaction import redact_data
 
 if TYPE_CHECKING:
     from mnesis.files.storage import FileStorage
@@ -102,7 +103,7 @@ async def _export(
 
 async def _jsonl(store: Store, session: SessionRecord, redact: bool, files: FileStorage | None) -> AsyncIterator[str]:
     async for line in _export_lines(store, session):
-        yield f"{write_line(redact_values(line) if redact else line)}\n"
+        yield f"{write_line(redact_data(line) if redact else line)}\n"
     if files is not None:
         content_ids = dict.fromkeys(
             reference.content_id for reference in await store.file_references(session_id=session.id)
@@ -117,10 +118,8 @@ async def _transcript(store: Store, session: SessionRecord, form: str, redact: b
 
     messages = [message async for message in read_log(store, session.id)]
     if redact:
-        session = replace(
-            session, title=redact_values(session.title), system_prompt=redact_values(session.system_prompt)
-        )
-        messages = [Message.model_validate(redact_values(message.model_dump())) for message in messages]
+        session = replace(session, title=redact_data(session.title), system_prompt=redact_data(session.system_prompt))
+        messages = [Message.model_validate(redact_data(message.model_dump())) for message in messages]
     if form == "openai":
         from mnesis.formats.openai import chat_messages
 

@@ -1,4 +1,4 @@
-"""Transcripts of a session's log: Markdown, or one self-contained HTML file. Also redacts secrets."""
+"""Transcripts of a session's log: Markdown, or one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnesis.cli.output import clean, format_time
-from mnesis.llm.redact import redact
 
 if TYPE_CHECKING:
     from mnesis.models.message import Message, MessagePart
@@ -21,15 +20,6 @@ _STYLE = (
     "margin:1.5rem 0}details,h2{font-size:.9rem;opacity:.8}"
 )
 _CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-
-
-def redact_values(value: Any) -> Any:
-    """Redact what looks like a key, token or password in every text in `value`, at any depth."""
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {key: redact_values(item) for key, item in value.items()}
-    return [redact_values(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def message_blocks(message: Message) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -26,9 +25,10 @@ from mnesis.llm.base import LLM, LLMRequest, prepare_client
 from mnesis.llm.retry import Backoff, OnRetry, complete_with_retry
 from mnesis.models.results import CompactionAttempt
 from mnesis.models.usage import TokenUsage
+from mnesis.redaction import get_logger
 from mnesis.tokens.estimator import TokenCounter, split_text
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 WORDS_PER_TOKEN = 0.6
 """Models are asked for words, since they cannot count tokens. English prose has about 0.75 words per token."""
@@ -79,7 +79,7 @@ class Summarizer:
     input_tokens: int
     timeout_seconds: float
     retry: RetryConfig
-    options: dict[str, object] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict, repr=False)
     instructions: str | None = None
     on_retry: OnRetry | None = None
     backoff: Backoff | None = None

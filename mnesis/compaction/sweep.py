@@ -6,7 +6,6 @@ sweep starts again from the new context. A crash before the commit leaves the co
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,10 +30,11 @@ from mnesis.models.message import Message
 from mnesis.models.results import CompactionAttempt, CompactionResult
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
+from mnesis.redaction import get_logger
 from mnesis.store.base import Compaction, Store
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_CHUNK_TOKENS = 40_000
 """Messages for one leaf summary. Summaries of longer sources lose details."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -12,10 +11,11 @@ from mnesis.concurrency import FairLock
 from mnesis.errors import ConfigurationError, MnesisStoreError
 from mnesis.events.bus import EventBus
 from mnesis.events.change import Change
+from mnesis.redaction import get_logger
 from mnesis.store.base import Store
 from mnesis.store.change_log import ChangeLog
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 POLL_SECONDS = 0.08
 """How often a database is looked at. A look costs 0.2 to 0.4 ms, so that waiting takes half a percent of a core

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from enum import StrEnum
 from typing import Any
 
 from mnesis.events.payloads import Payload
+from mnesis.redaction import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class MnesisEvent(StrEnum):

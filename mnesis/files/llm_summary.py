@@ -17,8 +17,9 @@ from mnesis.files.explorers.source import Source
 from mnesis.files.storage import StoredFile
 from mnesis.formats.openai import replace_lone_surrogates
 from mnesis.llm.base import LLM, LLMRequest, prepare_client
+from mnesis.redaction import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _warned_models: set[str] = set()
 TIMEOUT_SECONDS = 60.0
@@ -40,7 +41,7 @@ class FileSummarizer:
 
     llm: LLM
     model: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     async def summarize(self, stored: StoredFile, exploration: Exploration) -> Exploration | None:
         """Return the exploration with the model's summary in front, or None if the model returns none.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -13,9 +12,10 @@ from mnesis.files.handler import LargeFileHandler
 from mnesis.files.token_size import may_exceed
 from mnesis.formats.text import output_reference, parts_text
 from mnesis.models.message import FilePart, FileRefPart, MessagePart, OutputPart, TextPart, ToolPart, ToolResultPart
+from mnesis.redaction import get_logger
 from mnesis.tokens.estimator import BASE64_CHARS_PER_TOKEN
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DEFAULT_FILE_NAME = "file"
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from pathlib import Path, PurePath
 
 from mnesis.files.explorers import VERSION, Exploration, explore
 from mnesis.files.storage import FileStorage, StoredFile
 from mnesis.open_files import open_file
+from mnesis.redaction import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_EXPLORATION_CHARS = 4_000
 """About a thousand tokens."""

@@ -30,7 +30,7 @@ class LLMRequest:
     tools: Sequence[dict[str, Any]] = ()
     max_output_tokens: int | None = None
     timeout_seconds: float = 600.0
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict, repr=False)
     purpose: str = "turn"
     response_schema: dict[str, Any] | None = None
 

@@ -22,7 +22,6 @@ from mnesis.errors import (
     LLMServerError,
     LLMTimeoutError,
 )
-from mnesis.llm.redact import redact
 
 MAX_DETAIL_CHARS = 1_000
 
@@ -84,7 +83,7 @@ def to_llm_error(
     """
     chain = list(cause_chain(error))
     error_class = _error_class(chain)
-    detail = redact(_detail(chain))
+    detail = _detail(chain)
     advice = _advice(error_class, chain, missing_keys)
     return error_class(
         f"{model}: {detail}" + (f"; {advice}" if advice else ""),

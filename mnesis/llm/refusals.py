@@ -5,13 +5,14 @@ Cache marks save money, and returned reasoning makes answers better, but a call 
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from mnesis.redaction import get_logger
+
+logger = get_logger(__name__)
 
 CACHE_MARKS, REASONING = "cache marks", "reasoning"
 _REASONING_FIELDS = ("thinking_blocks", "reasoning_details", "reasoning_items")

@@ -11,7 +11,6 @@ from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest, closing_stream, pr
 from mnesis.llm.function import CallableLLM
 from mnesis.llm.litellm import LiteLLM
 from mnesis.llm.mock import MockLLM
-from mnesis.llm.redact import redact
 
 MOCK_VARIABLE = "MNESIS_MOCK_LLM"
 
@@ -79,7 +78,7 @@ def _convert_errors(client: LLM, request: LLMRequest) -> Iterator[None]:
         raise
     except Exception as error:
         name = type(client).__name__
-        message = f"{name} raised {type(error).__name__}: {redact(str(error))}"
+        message = f"{name} raised {type(error).__name__}: {error}"
         raise LLMError(message, model=request.model) from error
 
 

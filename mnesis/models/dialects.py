@@ -7,12 +7,13 @@ used. `mnesis.formats.request` renders requests from the rows.
 from __future__ import annotations
 
 import functools
-import logging
 import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-logger = logging.getLogger(__name__)
+from mnesis.redaction import get_logger
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,11 +35,12 @@ from mnesis.operators.agent_steps import (
 from mnesis.operators.model_calls import check_llm_options, fails_every_item
 from mnesis.operators.options import AgentOptions
 from mnesis.operators.schema import OutputSchema
+from mnesis.redaction import get_logger
 from mnesis.session.session import MnesisSession
 from mnesis.tools.toolset import Toolset
 from mnesis.validation import check_integer, check_seconds, check_string
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_UNBOUNDED = 1_000_000
 """The upper limit of turns and retries: more than anyone waits for."""

@@ -53,7 +53,7 @@ class Agent:
     max_retries: int = MAX_RETRIES
     timeout_seconds: float | None = None
     system_prompt: str = AGENT_PROMPT
-    llm_options: Mapping[str, Any] = field(default_factory=dict)
+    llm_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def full_system_prompt(self) -> str:

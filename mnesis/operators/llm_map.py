@@ -164,7 +164,7 @@ class _ModelCall:
     retry_guidance: str
     timeout_seconds: float
     retry: RetryConfig
-    options: dict[str, Any]
+    options: dict[str, Any] = field(repr=False)
 
     def __post_init__(self) -> None:
         check_seconds("timeout_seconds", self.timeout_seconds)

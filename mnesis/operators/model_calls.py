@@ -19,7 +19,7 @@ def check_llm_options(llm_options: object) -> dict[str, Any]:
     """
     if not isinstance(llm_options, Mapping | None):
         raise ConfigurationError(
-            f"llm_options must be a dict of arguments for the model call, not {llm_options!r:.100}"
+            f"llm_options must be a dict of arguments for the model call, not {type(llm_options).__name__}"
         )
     return dict(llm_options or {})
 

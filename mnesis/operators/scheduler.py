@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from mnesis.errors import MnesisStoreError
 from mnesis.models.run import RunItem
 from mnesis.operators.item_queue import FinishedItem, ItemQueue, Outcome
 from mnesis.operators.map_settings import MapSettings
+from mnesis.redaction import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MIN_POLL_SECONDS = 0.05
 MAX_POLL_SECONDS = 1.0

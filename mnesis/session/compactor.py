@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from dataclasses import dataclass, field
 
 from mnesis.compaction.plan import Trigger, plan_sweep
@@ -25,11 +24,12 @@ from mnesis.models.context import ActiveContext, Budget
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
 from mnesis.models.session import NO_MODEL
+from mnesis.redaction import get_logger
 from mnesis.session.core import SessionCore
 from mnesis.store.base import Compaction
 from mnesis.tokens.model_info import ModelInfo
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_INPUT_FRACTION = 0.75
 """The part of a summariser's window for the transcript. The rest is for instructions, reply and counting errors."""

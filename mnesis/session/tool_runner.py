@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -16,12 +15,13 @@ from mnesis.files.offload import offload_results
 from mnesis.formats.parse import new_message
 from mnesis.models.message import ToolPart, ToolResultPart
 from mnesis.models.results import StreamEvent, ToolCallEnd, ToolCallStart
+from mnesis.redaction import get_logger
 from mnesis.session.core import SessionCore
 from mnesis.session.reentrancy import user_code
 from mnesis.tools.tool_run import ToolRun
 from mnesis.tools.toolset import Toolset
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -22,7 +21,6 @@ from mnesis.formats.parse import new_message
 from mnesis.formats.request import render_request
 from mnesis.ids import now_ms
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
-from mnesis.llm.redact import redact
 from mnesis.llm.retry import complete_with_retry, stream_with_retry
 from mnesis.models.context import Window
 from mnesis.models.message import FinishReason, Message, MessagePart, ReasoningPart, TextPart, ToolPart
@@ -31,6 +29,7 @@ from mnesis.models.session import Interruption
 from mnesis.models.tool import ToolSpec
 from mnesis.models.usage import TokenUsage
 from mnesis.recall.grants import Grant
+from mnesis.redaction import get_logger, redact
 from mnesis.session.compactor import Compactor
 from mnesis.session.core import SessionCore
 from mnesis.session.doom_loop import detect_doom_loop
@@ -42,7 +41,7 @@ from mnesis.tools.files import file_tools
 from mnesis.tools.recall import recall_tools
 from mnesis.tools.toolset import Toolset
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 OnPart = Callable[[MessagePart], Awaitable[None] | None]
 """A function that receives each part as it arrives: chunks of text and reasoning, then the tool calls."""
@@ -65,7 +64,7 @@ class TurnOptions:
 
     toolset: Toolset
     system_prompt: str | None = None
-    llm_options: Mapping[str, Any] = field(default_factory=dict)
+    llm_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     on_part: OnPart | None = None
     on_event: Callable[[StreamEvent], None] | None = None
     on_doom_loop: OnDoomLoop = "warn"

@@ -9,7 +9,6 @@ import base64
 import functools
 import hashlib
 import importlib.util
-import logging
 import os
 import re
 import tempfile
@@ -18,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mnesis.redaction import get_logger
+
 if TYPE_CHECKING:
     import tiktoken
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 EncodingName = Literal["cl100k_base", "o200k_base", "claude_heuristic", "unknown"]

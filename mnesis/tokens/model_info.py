@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from mnesis.config import ModelOverrides
 from mnesis.errors import ConfigurationError
 from mnesis.models.dialects import check_name
 from mnesis.models.session import NO_MODEL
+from mnesis.redaction import get_logger
 from mnesis.tokens.encodings import EncodingName, encoding_for_model, package_directories
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 UNKNOWN_CONTEXT_LIMIT = 32_768
 UNKNOWN_MAX_OUTPUT_TOKENS = 4_096

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from mnesis.concurrency import start_daemon_thread
 from mnesis.formats.tool_output import parse_tool_output
 from mnesis.models.message import ToolPart, ToolResultPart
+from mnesis.redaction import get_logger
 from mnesis.tools.schema import is_async
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class ToolRun:

@@ -98,7 +98,7 @@ def test_what_looks_like_a_key_is_blanked_when_asked(run: Run, talk: Path, tmp_p
     safe = run("export", "talk", "--format", form, "--redact", "--db", talk).stdout
     assert KEY in plain
     assert KEY not in safe
-    assert "[redacted]" in safe
+    assert "[redacted: api-key]" in safe
     if form == "jsonl":
         (tmp_path / "safe.jsonl").write_text(safe)
         assert run("import", tmp_path / "safe.jsonl", "--as", "safe", "--db", talk).exit_code == 0

@@ -101,7 +101,7 @@ async def test_a_key_in_the_providers_text_is_blanked(
     openai_server.answer(error(401, f"Incorrect API key provided: {key}. Authorization: Bearer {key}"))
     caught = await failure(request_to(), how)
     assert "sk-test" not in str(caught)
-    assert "[redacted]" in str(caught)
+    assert "[redacted: api-key]" in str(caught)
 
 
 @both_ways

@@ -7,7 +7,6 @@ oversized message as an excerpt, an orphaned result as text. Then it becomes wha
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, convert_to_messages
@@ -20,8 +19,9 @@ from mnesis.formats.openai import chat_message
 from mnesis.ids import new_id, now_ms
 from mnesis.models.message import Message, ToolResultPart
 from mnesis.models.usage import TokenUsage
+from mnesis.redaction import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 EXTRA_KEY = "langchain"
 ORIGIN_KEY = "origin"

@@ -7,7 +7,6 @@ such a handle would drop the locks that SQLite holds for the whole process.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import random
 import sqlite3
@@ -20,11 +19,12 @@ from urllib.parse import quote_from_bytes
 from mnesis.config import StoreConfig
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError, StoreFullError
 from mnesis.open_files import refuse_second_name, register_database
+from mnesis.redaction import get_logger
 from mnesis.store.sqlite.changes import StoreConnection
 from mnesis.store.sqlite.migrate import migrate, migrations, refuse_foreign
 from mnesis.store.sqlite.translate_errors import has_code
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_TIMEOUT_MS = 2**31 - 1
 """SQLite stores its busy timeout as a 32-bit number of milliseconds."""

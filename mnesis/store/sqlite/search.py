@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Iterator
 
 from mnesis.errors import ReadOnlyStoreError, SummaryNotFoundError
 from mnesis.models.message import Message
 from mnesis.models.search import Search, SearchHit, SearchPage
+from mnesis.redaction import get_logger
 from mnesis.search.hits import build_hit, build_page, contains_text
 from mnesis.search.pagination import SearchPosition, check_search, search_position
 from mnesis.store.codec import DamagedValueError
@@ -19,7 +19,7 @@ from mnesis.store.sqlite.fulltext import LogRange, SearchScope, seq_of
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import load_session, message_from_row
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_BATCH_MESSAGES = 256
 """Messages that one transaction indexes: about ten milliseconds, in which other writers wait."""

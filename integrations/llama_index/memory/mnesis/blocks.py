@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import copy
 import json
-import logging
 import os
 from io import IOBase
 from pathlib import Path
@@ -23,8 +22,9 @@ from pydantic_core import to_jsonable_python
 from mnesis.errors import InvalidMessageError
 from mnesis.models.message import DataPart, FilePart, ImagePart, MessagePart, ReasoningPart, TextPart, ToolPart
 from mnesis.open_files import open_file
+from mnesis.redaction import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Json = dict[str, Any]
 MAX_COPIED_BYTES = 8 * 1024 * 1024
