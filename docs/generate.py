@@ -13,6 +13,7 @@ import json
 import re
 import types
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -51,9 +52,36 @@ EXTRA_NAMES = (
     "mnesis.files.grep.FileMatches",
     "mnesis.recall.grants.GrantUse",
     "mnesis.context.budget.SmallModelWarning",
-    "mnesis.engine.follow.ChangeStream",
-    "mnesis.formats.request.RequestMessages",
 )
+# Pages of docs/reference: the first topic with a matching prefix shows a name.
+TOPICS: dict[str, tuple[str, ...]] = {
+    "sessions": (
+        "mnesis.session",
+        "mnesis.engine",
+        "mnesis.sync",
+        "mnesis.concurrency",
+        "mnesis.models.session",
+        "mnesis.store",
+    ),
+    "messages": ("mnesis.models.message", "mnesis.formats.request"),
+    "results": ("mnesis.models.results", "mnesis.models.usage", "mnesis.models.timeline"),
+    "context": (
+        "mnesis.models.context",
+        "mnesis.models.summary",
+        "mnesis.models.dag",
+        "mnesis.context",
+        "mnesis.tokens",
+    ),
+    "recall": ("mnesis.models.search", "mnesis.recall"),
+    "maps": ("mnesis.operators", "mnesis.models.agents", "mnesis.models.map"),
+    "files-and-tools": ("mnesis.files", "mnesis.models.tool", "mnesis.formats.tool_schemas"),
+    "clients": ("mnesis.llm",),
+    "configuration": ("mnesis.config",),
+    "events": ("mnesis.events",),
+    "errors": ("mnesis.errors",),
+    "testing": ("mnesis.testing",),
+    "inspector": ("mnesis.inspect",),
+}
 BOUND_SIGNS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "at least {} character"}
 
 
@@ -182,32 +210,37 @@ def _title(path: Path) -> str:
 INHERITED = {"MnesisSession": "    options:\n      inherited_members: true\n"}
 
 
-def api_core() -> str:
-    """Render every public name of `mnesis`, by the module that defines it."""
+def _public_names() -> Iterator[str]:
+    """Yield the full name of everything public, each once: `mnesis`, then further modules, then what methods return."""
     import mnesis
 
-    return "".join(f"\n::: {mnesis._MODULES[name]}.{name}\n{INHERITED.get(name, '')}" for name in mnesis.__all__)
+    yield from (f"{mnesis._MODULES[name]}.{name}" for name in mnesis.__all__)
+    for module in EXTRA_MODULES:
+        yield from _names_of(module, without=mnesis.__all__)
+    yield from EXTRA_NAMES
 
 
-def api_langchain() -> str:
-    """Render every public name of `langchain_mnesis`."""
-    return _module_api("langchain_mnesis")
+def _topic(full_name: str) -> str:
+    for topic, prefixes in TOPICS.items():
+        if full_name.startswith(tuple(f"{prefix}." for prefix in prefixes)):
+            return topic
+    raise LookupError(f"{full_name} has no topic; add its module to TOPICS")
 
 
-def api_llamaindex() -> str:
-    """Render every public name of `llama_index.memory.mnesis`."""
-    return _module_api("llama_index.memory.mnesis")
+def api_topic(topic: str) -> str:
+    """Render the public names of the core that belong to one topic, sorted by name."""
+    names = sorted(
+        {name for name in _public_names() if _topic(name) == topic}, key=lambda name: name.rpartition(".")[2]
+    )
+    return "".join(f"\n::: {name}\n{INHERITED.get(name.rpartition('.')[2], '')}" for name in names)
 
 
-def api_extra() -> str:
-    """Render the public names of further modules that `mnesis` does not export, and the types that methods return."""
-    import mnesis
-
-    modules = "".join(_module_api(name, without=mnesis.__all__) for name in EXTRA_MODULES)
-    return modules + "\n## What methods give\n" + "".join(f"\n::: {name}\n" for name in EXTRA_NAMES)
+def api_module(module: str) -> str:
+    """Render the public names of one module."""
+    return "".join(f"\n::: {name}\n" for name in _names_of(module))
 
 
-def _module_api(module: str, without: Collection[str] = ()) -> str:
+def _names_of(module: str, without: Collection[str] = ()) -> list[str]:
     loaded = importlib.import_module(module)
     names = getattr(loaded, "__all__", None) or [
         name
@@ -216,10 +249,8 @@ def _module_api(module: str, without: Collection[str] = ()) -> str:
         and getattr(value, "__module__", "") == module
         and (inspect.isclass(value) or inspect.isfunction(value))
     ]
-    heading = f"\n## `{module}`\n"
     things = [getattr(loaded, name) for name in names if name not in without]
-    entries = "".join(f"\n::: {thing.__module__}.{thing.__qualname__}\n" for thing in things)
-    return heading + entries if entries else ""
+    return [f"{thing.__module__}.{thing.__qualname__}" for thing in things]
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -228,10 +259,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "schema": schema_table,
     "examples": example_table,
     "notebooks": notebook_table,
-    "api-core": api_core,
-    "api-further": api_extra,
-    "api-langchain": api_langchain,
-    "api-llamaindex": api_llamaindex,
+    "api-langchain": partial(api_module, "langchain_mnesis"),
+    "api-llamaindex": partial(api_module, "llama_index.memory.mnesis"),
+    **{f"api-{topic}": partial(api_topic, topic) for topic in TOPICS},
 }
 
 

@@ -18,9 +18,16 @@ RUNNER = Path(__file__).with_name("run_page.py")
 RUN_ELSEWHERE = {"langchain.md": "tests/langchain/test_docs.py", "llamaindex.md": "tests/llamaindex/test_docs.py"}
 # Files that pages take for granted.
 TICKETS = '{"text": "The lift is stuck again."}\n{"text": "Thank you!"}\n'
-AT_HAND = {"operators.md": {"tickets.jsonl": TICKETS, "parse.py": "def parse(text):\n    return text\n"}}
+PARSE = "def parse(text):\n    return text\n"
+AT_HAND = {
+    "maps.md": {"tickets.jsonl": TICKETS},
+    "agents.md": {"parse.py": PARSE},
+    "delegation.md": {"parse.py": PARSE},
+}
+# This page scripts its models, which the mock would replace.
+WITHOUT_MOCK = {"testing.md"}
 KNOWN_LANGUAGES = {"python", "text", "bash", "console", "sql", "toml", "json"}
-NEEDS = ("langchain_core", "langchain", "llama_index", "matplotlib", "pypdf")
+NEEDS = ("fastapi", "pytest", "langchain_core", "langchain", "llama_index", "matplotlib", "pypdf")
 
 
 def run_page(page: Path, home: Path, *numbers: int, mock: str = "1") -> subprocess.CompletedProcess[str]:
@@ -44,7 +51,7 @@ def test_the_blocks_of_a_page_run_as_they_stand(page: Path, tmp_path: Path) -> N
     skip_without_packages(page.read_text("utf-8"))
     for file_name, content in AT_HAND.get(name(page), {}).items():
         (tmp_path / file_name).write_text(content, "utf-8")
-    ran = run_page(page, tmp_path)
+    ran = run_page(page, tmp_path, mock="0" if page.name in WITHOUT_MOCK else "1")
     assert ran.returncode == 0, ran.stderr
     assert "Traceback" not in ran.stderr
     assert f"{len(python_blocks(page))} blocks were run" in ran.stderr
@@ -74,6 +81,6 @@ def test_a_block_that_fails_or_prints_something_else_is_noticed(tmp_path: Path) 
         ("```python\nimport socket\nsocket.create_connection(('192.0.2.1', 80))\n```\n", "may not reach the network"),
     ):
         page.write_text(body, "utf-8")
-        ran = run_page(page, tmp_path)
+        ran = run_page(page, tmp_path, mock="0" if page.name in WITHOUT_MOCK else "1")
         assert ran.returncode != 0
         assert complaint in ran.stderr

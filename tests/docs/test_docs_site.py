@@ -70,11 +70,22 @@ def test_what_draws_and_generates_is_no_part_of_the_site(site: Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"^ +- .*: ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M))
-    assert listed == {page.relative_to(DOCS).as_posix() for page in PAGES}
+    notebooks = {f"notebooks/{path.stem}.md" for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
+    assert listed == {page.relative_to(DOCS).as_posix() for page in PAGES} | notebooks
+
+
+def test_notebooks_are_pages_with_their_pictures(site: Path) -> None:
+    page = (site / "notebooks/03_watching_compaction.html").read_text("utf-8")
+    assert "level 1:" in page
+    pictures = re.findall(r'<img alt="([^"]+)" src="([^"]+\.png)"', page)
+    assert len(pictures) >= 3
+    for text, source in pictures:
+        assert text
+        assert (site / "notebooks" / source).is_file()
 
 
 def test_the_reference_shows_what_docstrings_say(site: Path) -> None:
-    text = (site / "api.html").read_text("utf-8")
+    text = (site / "reference/sessions.html").read_text("utf-8")
     assert "A conversation with a model, stored verbatim in a database" in text
     assert "context_for_next_turn" in text
 
