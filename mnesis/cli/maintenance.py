@@ -7,6 +7,7 @@ import asyncio
 import click
 
 from mnesis.cli.database_option import DatabaseOption, db_option, existing_database_path, json_option, open_engine
+from mnesis.cli.indexing import follow_indexing
 from mnesis.cli.output import print_json, print_note
 from mnesis.display.progress_bar import progress
 
@@ -43,8 +44,8 @@ def reindex(as_json: bool, db: DatabaseOption) -> None:
 
 async def _rebuild_index(db: DatabaseOption) -> None:
     async with open_engine(db) as engine:
-        with progress("indexing"):
-            await engine.reindex()
+        with progress("indexing") as bar:
+            await engine.reindex(follow_indexing(bar))
 
 
 def _print_outcome(db: DatabaseOption, outcome: str, as_json: bool) -> None:

@@ -10,8 +10,10 @@ import click
 
 from mnesis.cli.database_option import DatabaseOption, db_option, json_option, jsonl_option, open_engine, open_store
 from mnesis.cli.id_lookup import find_session
+from mnesis.cli.indexing import follow_indexing
 from mnesis.cli.output import ROLE_STYLES, clean, format_time, make_console, one_line, print_json, print_note, to_json
 from mnesis.cli.time_option import TIME_PARAM
+from mnesis.display.progress_bar import progress
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -77,7 +79,8 @@ async def _search(db: DatabaseOption, session_id: str | None, filters: dict[str,
         if session_id is not None:
             session_id = (await find_session(store, session_id)).id
     async with open_engine(db) as engine:
-        return await engine.store.search(Search(session_id=session_id, **filters))
+        with progress("indexing") as bar:
+            return await engine.store.search(Search(session_id=session_id, **filters), follow_indexing(bar))
 
 
 def _to_dict(hit: SearchHit) -> dict[str, Any]:

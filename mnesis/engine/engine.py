@@ -25,7 +25,7 @@ from mnesis.llm.base import LLM
 from mnesis.llm.resolve import resolve
 from mnesis.models.message import Role
 from mnesis.models.search import Search, SearchMode, SearchPage
-from mnesis.store.base import SessionPage, Store
+from mnesis.store.base import OnIndexed, SessionPage, Store
 
 T = TypeVar("T")
 
@@ -188,16 +188,21 @@ class Engine:
         tool: str | None = None,
         after: int | None = None,
         before: int | None = None,
+        on_progress: OnIndexed | None = None,
     ) -> SearchPage:
-        """Search the messages of every session, or of one, best match first. See `MnesisSession.search`."""
+        """Search the messages of every session, or of one, best match first. See `MnesisSession.search`.
+
+        Messages that are not in the search index yet are added first. `on_progress(indexed, missing)` is called meanwhile, with
+        numbers of messages.
+        """
         await self.open()
         request = Search(query, session_id, limit, cursor, mode, role, tool, after, before)
-        return await self.store.search(request)
+        return await self.store.search(request, on_progress)
 
-    async def reindex(self) -> None:
-        """Rebuild the search index from the logs."""
+    async def reindex(self, on_progress: OnIndexed | None = None) -> None:
+        """Rebuild the search index from the logs. `on_progress(indexed, missing)` is called meanwhile."""
         await self.open()
-        await self.store.reindex()
+        await self.store.reindex(on_progress)
 
     def session_state(self, session_id: str) -> SessionState:
         """Return the state that all objects of a session in this process share."""

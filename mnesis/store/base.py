@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +26,9 @@ from mnesis.models.session import Interruption, SessionRecord, UsageReport
 from mnesis.models.summary import Summary
 from mnesis.store.change_log import ChangeLog
 from mnesis.store.run_store import RunStore
+
+OnIndexed = Callable[[int, int], None]
+"""Called while a search index is built, with the number of indexed messages and of all that were missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,15 +209,15 @@ class Store(RunStore, ChangeLog, Protocol):
         """Erase a session and everything that belongs to it. No other verb deletes messages."""
         ...
 
-    async def search(self, search: Search) -> SearchPage:
-        """Return the original messages that match a query, best first.
+    async def search(self, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
+        """Return the original messages that match a query, best first. `on_progress` follows the indexing before it.
 
         All pages show the log as of the first page. Neither folding nor other sessions change the order.
         Raises `ConfigurationError` for a limit below 1 or a cursor of another search, and `SummaryNotFoundError`.
         """
         ...
 
-    async def reindex(self) -> None:
+    async def reindex(self, on_progress: OnIndexed | None = None) -> None:
         """Rebuild the search index from the log."""
         ...
 

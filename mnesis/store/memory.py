@@ -40,7 +40,7 @@ from mnesis.store.accounting import (
     refuse_repeated_ids,
     with_settings,
 )
-from mnesis.store.base import Append, AppendResult, Compaction, SessionPage
+from mnesis.store.base import Append, AppendResult, Compaction, OnIndexed, SessionPage
 from mnesis.store.change_log import StoredChange, append_events, compaction_events, updated_event
 from mnesis.store.codec import (
     DamagedValueError,
@@ -334,7 +334,7 @@ class MemoryStore(MemoryRunStore):
             self._changes.replace_session(session_id)
             self._index.clear()
 
-    async def search(self, search: Search) -> SearchPage:
+    async def search(self, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
         """See `Store.search`."""
         check_search(search)
         place = search_position(search)
@@ -343,13 +343,13 @@ class MemoryStore(MemoryRunStore):
             covered_seqs = self._covered_seqs(search)
             if not search.query.strip() or not scope.logs:
                 return SearchPage()
-            matches = self._index.find(scope, search, covered_seqs, self._messages_after)
+            matches = self._index.find(scope, search, covered_seqs, self._messages_after, on_progress)
             hits = (hit for key, score in matches if (hit := self._hit(scope, key, score, search)) is not None)
             last_seq = scope.logs[0].last_seq if search.session_id is not None else 0
             return build_page(islice(hits, place.offset, None), search, place, last_seq)
 
-    async def reindex(self) -> None:
-        """See `Store.reindex`."""
+    async def reindex(self, on_progress: OnIndexed | None = None) -> None:
+        """See `Store.reindex`. The next search builds the index."""
         with self._hold_lock():
             self._index.clear()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mnesis.models.message import Message
 from mnesis.models.search import Search
+from mnesis.store.base import OnIndexed
 from mnesis.store.sqlite import fulltext
 from mnesis.store.sqlite.fulltext import LogRange, SearchScope
 from mnesis.store.sqlite.migrate import migrations
@@ -25,34 +26,46 @@ class InMemoryIndex:
         self._connection: sqlite3.Connection | None = None
 
     def find(
-        self, scope: SearchScope, search: Search, covered_seqs: frozenset[int] | None, read: ReadMessages
+        self,
+        scope: SearchScope,
+        search: Search,
+        covered_seqs: frozenset[int] | None,
+        read: ReadMessages,
+        on_progress: OnIndexed | None = None,
     ) -> Iterable[tuple[int, float]]:
         """Index what is missing and return the keys and scores of a search. The caller checks substrings itself."""
         connection = self._open_connection()
         substrings = search.mode == "substring"
-        for log in scope.logs:
-            messages = read(log, fulltext.indexed_up_to(connection, log.pk)[substrings])
+        self._catch_up(connection, scope, substrings, read, on_progress)
+        if substrings:
+            if search.is_filtered:
+                # Filters use the index of words.
+                self._catch_up(connection, scope, False, read, on_progress)
+            return ((key, 1.0) for key in fulltext.substring_candidates(connection, scope, search, covered_seqs))
+        return fulltext.rank_messages(connection, scope, search, covered_seqs)
+
+    def _catch_up(
+        self,
+        connection: sqlite3.Connection,
+        scope: SearchScope,
+        substrings: bool,
+        read: ReadMessages,
+        on_progress: OnIndexed | None,
+    ) -> None:
+        missing = [(log, read(log, fulltext.indexed_up_to(connection, log.pk)[substrings])) for log in scope.logs]
+        total, indexed = sum(len(messages) for _, messages in missing), 0
+        for log, messages in missing:
             if messages:
                 add = fulltext.add_trigrams if substrings else fulltext.add_words
                 add(connection, log.pk, messages, messages[-1].seq)
-        if substrings:
-            self._index_words_for_filters(connection, scope, search, read)
-            return ((key, 1.0) for key in fulltext.substring_candidates(connection, scope, search, covered_seqs))
-        return fulltext.rank_messages(connection, scope, search, covered_seqs)
+                indexed += len(messages)
+                if on_progress is not None:
+                    on_progress(indexed, total)
 
     def clear(self) -> None:
         """Clear the index."""
         if self._connection is not None:
             fulltext.clear_index(self._connection)
-
-    def _index_words_for_filters(
-        self, connection: sqlite3.Connection, scope: SearchScope, search: Search, read: ReadMessages
-    ) -> None:
-        """Index words if the search has filters, which use the index of words."""
-        for log in scope.logs if search.is_filtered else ():
-            messages = read(log, fulltext.indexed_up_to(connection, log.pk)[0])
-            if messages:
-                fulltext.add_words(connection, log.pk, messages, messages[-1].seq)
 
     def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -74,9 +74,12 @@ class LogRange:
 
 @dataclass(frozen=True)
 class SearchScope:
-    """The logs of one search, ordered by key."""
+    """The logs of one search, which it orders by key."""
 
     logs: tuple[LogRange, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "logs", tuple(sorted(self.logs, key=lambda log: log.pk)))
 
     @cached_property
     def total(self) -> int:
@@ -84,12 +87,17 @@ class SearchScope:
 
     @property
     def span(self) -> Span:
-        """The keys from the first message to the last; an empty span if there are no scope."""
+        """The keys from the first message to the last; an empty span if there are no logs."""
         return (self.logs[0].span[0], self.logs[-1].span[1]) if self.logs else (1, 0)
 
     def log(self, key: int) -> LogRange:
         """Return the log that a key belongs to."""
         return self._by_pk[key >> SEQ_BITS]
+
+    def last_seq(self, session_pk: int) -> float:
+        """Return the end of a log; infinity for one that is not searched."""
+        log = self._by_pk.get(session_pk)
+        return log.last_seq if log is not None else float("inf")
 
     @cached_property
     def _by_pk(self) -> dict[int, LogRange]:
@@ -267,12 +275,11 @@ def _ranking_rows(connection: sqlite3.Connection, scope: SearchScope, span: Span
 
 
 def _speakers(connection: sqlite3.Connection, scope: SearchScope) -> set[str]:
+    parameters = {"first_pk": scope.logs[0].pk, "last_pk": scope.logs[-1].pk}
     return {
         speaker
-        for log in scope.logs
-        for (speaker,) in connection.execute(
-            sql("search_speakers"), {"session_pk": log.pk, "least": log.last_seq * MIN_SPEAKER_FRACTION}
-        )
+        for session_pk, speaker, messages in connection.execute(sql("search_speakers"), parameters)
+        if messages >= MIN_SPEAKER_FRACTION * scope.last_seq(session_pk)
     }
 
 

@@ -301,8 +301,16 @@ SELECT s.id FROM accounts AS a JOIN sessions AS s ON s.pk = a.session_pk
 WHERE a.last_seq > coalesce((SELECT trigrams_seq FROM search_state AS i WHERE i.session_pk = a.session_pk), 0)
 LIMIT :limit;
 
+-- count_search_behind: messages that are not in the index of words
+SELECT coalesce(sum(max(0, a.last_seq - coalesce(i.words_seq, 0))), 0)
+FROM accounts AS a LEFT JOIN search_state AS i ON i.session_pk = a.session_pk AND i.rules = :rules;
+
+-- count_trigrams_behind: messages that are not in the index of substrings
+SELECT coalesce(sum(max(0, a.last_seq - coalesce(i.trigrams_seq, 0))), 0)
+FROM accounts AS a LEFT JOIN search_state AS i ON i.session_pk = a.session_pk AND i.rules = :rules;
+
 -- search_logs: every session and the length of its log
-SELECT s.pk, s.id, a.last_seq FROM accounts AS a JOIN sessions AS s ON s.pk = a.session_pk;
+SELECT s.pk, s.id, a.last_seq FROM sessions AS s JOIN accounts AS a ON a.session_pk = s.pk WHERE a.last_seq > 0;
 
 -- search_to_index: messages that are not indexed yet
 SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
@@ -366,8 +374,8 @@ WITH RECURSIVE behind (pk) AS (
 )
 SELECT DISTINCT e.seq FROM behind CROSS JOIN summary_messages AS e ON e.summary_pk = behind.pk;
 
--- search_speakers: frequent speakers of a session
-SELECT speaker FROM search_speakers WHERE session_pk = :session_pk AND messages >= :least;
+-- search_speakers: speakers of the sessions from one to another, and how many messages they have
+SELECT session_pk, speaker, messages FROM search_speakers WHERE session_pk BETWEEN :first_pk AND :last_pk;
 
 -- search_message: one message by seq
 SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at

@@ -9,8 +9,10 @@ from mnesis.errors import ReadOnlyStoreError, SummaryNotFoundError
 from mnesis.models.message import Message
 from mnesis.models.search import Search, SearchHit, SearchPage
 from mnesis.redaction import get_logger
+from mnesis.search.analysis import ANALYSIS_VERSION
 from mnesis.search.hits import build_hit, build_page, contains_text
 from mnesis.search.pagination import SearchPosition, check_search, search_position
+from mnesis.store.base import OnIndexed
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite import fulltext
 from mnesis.store.sqlite.context import summary
@@ -25,17 +27,17 @@ MAX_BATCH_MESSAGES = 256
 """Messages that one transaction indexes: about ten milliseconds, in which other writers wait."""
 MAX_BATCH_CHARS = 500_000
 """A transaction stops after this many characters of stored parts, for the same reason."""
-MAX_BATCH_SESSIONS = 64
-"""Sessions that one query lists as not fully indexed."""
+MAX_BATCH_SESSIONS = 256
+"""Sessions that one transaction looks at: short sessions share a transaction, so that many cost what one long session costs."""
 
 
-async def find_page(database: Database, search: Search) -> SearchPage:
+async def find_page(database: Database, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
     """Return one page of a search, after indexing what is missing."""
     check_search(search)
     place = search_position(search)
     if search.query.strip():
         for substrings in _required_indexes(search):
-            await catch_up(database, search.session_id, substrings)
+            await catch_up(database, search.session_id, substrings, on_progress)
     return await database.read(_page, search, place)
 
 
@@ -46,44 +48,73 @@ def _required_indexes(search: Search) -> list[bool]:
     return [True, False] if search.is_filtered else [True]
 
 
-async def catch_up(database: Database, session_id: str | None, substrings: bool) -> None:
-    """Index what is missing, one batch at a time. A read-only database is searched as far as it is indexed."""
+async def catch_up(
+    database: Database, session_id: str | None, substrings: bool, on_progress: OnIndexed | None = None
+) -> None:
+    """Index what is missing, one batch at a time. A read-only database is searched as far as it is indexed.
+
+    `on_progress` is called after each batch.
+    """
+    total = missing = await database.read(_count_missing, session_id, substrings)
     try:
-        while session_ids := await database.read(_sessions_to_index, session_id, substrings):
-            for each in session_ids:
-                while await database.write(_index_batch, each, substrings):
-                    pass
-            if session_id is not None:
-                return
+        while missing > 0:
+            indexed = await database.write(_index_batch, session_id, substrings)
+            missing -= indexed
+            if on_progress is not None:
+                on_progress(total - max(missing, 0), total)
+            if not indexed or missing <= 0:
+                # Another search may have indexed the rest meanwhile, and another writer may have appended more.
+                missing = await database.read(_count_missing, session_id, substrings)
+                total = max(total, missing)
     except ReadOnlyStoreError:
         logger.warning("%s cannot be written; only messages that are already indexed are searched", database.path)
 
 
-async def reindex(database: Database) -> None:
+async def reindex(database: Database, on_progress: OnIndexed | None = None) -> None:
     """Rebuild the index of words from the log."""
     await database.write(fulltext.clear_index)
-    await catch_up(database, None, False)
+    await catch_up(database, None, False, on_progress)
+
+
+def _count_missing(connection: sqlite3.Connection, session_id: str | None, substrings: bool) -> int:
+    """Return how many messages are not indexed, of one session or of all."""
+    if session_id is not None:
+        stored = load_session(connection, session_id)
+        return max(0, stored.record.last_seq - fulltext.indexed_up_to(connection, stored.pk)[substrings])
+    statement = sql("count_trigrams_behind" if substrings else "count_search_behind")
+    count: int = connection.execute(statement, {"rules": ANALYSIS_VERSION}).fetchone()[0]
+    return count
+
+
+def _index_batch(connection: sqlite3.Connection, session_id: str | None, substrings: bool) -> int:
+    """Index the next batch of a session, or of the sessions that are behind. Returns the number of its messages."""
+    fulltext.drop_outdated(connection)
+    indexed = size = 0
+    for each in _sessions_to_index(connection, session_id, substrings):
+        messages, chars = _index_session(connection, each, substrings, MAX_BATCH_MESSAGES - indexed)
+        indexed, size = indexed + messages, size + chars
+        if indexed >= MAX_BATCH_MESSAGES or size > MAX_BATCH_CHARS:
+            break
+    return indexed
 
 
 def _sessions_to_index(connection: sqlite3.Connection, session_id: str | None, substrings: bool) -> list[str]:
     """Return ids of sessions that are not fully indexed, at most `MAX_BATCH_SESSIONS`."""
     if session_id is not None:
-        stored = load_session(connection, session_id)
-        return (
-            [session_id] if fulltext.indexed_up_to(connection, stored.pk)[substrings] < stored.record.last_seq else []
-        )
-    statement = "search_trigrams_behind" if substrings else "search_behind"
-    return [session_id for (session_id,) in connection.execute(sql(statement), {"limit": MAX_BATCH_SESSIONS})]
+        return [session_id]
+    statement = sql("search_trigrams_behind" if substrings else "search_behind")
+    return [session_id for (session_id,) in connection.execute(statement, {"limit": MAX_BATCH_SESSIONS})]
 
 
-def _index_batch(connection: sqlite3.Connection, session_id: str, substrings: bool) -> bool:
-    """Index the next batch of a session. Returns whether there is more."""
-    fulltext.drop_outdated(connection)
+def _index_session(
+    connection: sqlite3.Connection, session_id: str, substrings: bool, max_messages: int
+) -> tuple[int, int]:
+    """Index the next messages of a session. Returns their number and stored characters."""
     stored = load_session(connection, session_id)
     after_seq = fulltext.indexed_up_to(connection, stored.pk)[substrings]
-    parameters = {"session_pk": stored.pk, "after_seq": after_seq, "limit": MAX_BATCH_MESSAGES}
+    parameters = {"session_pk": stored.pk, "after_seq": after_seq, "limit": max_messages}
     batch: list[Message] = []
-    size, last_seq = 0, stored.record.last_seq
+    size, last_seq = 0, after_seq
     for row in connection.execute(sql("search_to_index"), parameters):
         size, last_seq = size + len(row[3]), row[0]
         try:
@@ -92,8 +123,11 @@ def _index_batch(connection: sqlite3.Connection, session_id: str, substrings: bo
             logger.warning("message %d of session %r is damaged and cannot be searched", last_seq, session_id)
         if size > MAX_BATCH_CHARS:
             break
+    if last_seq == after_seq:
+        # No row is left, whatever the accounts say: the session counts as indexed, so that the loop ends.
+        last_seq = stored.record.last_seq
     (fulltext.add_trigrams if substrings else fulltext.add_words)(connection, stored.pk, batch, last_seq)
-    return last_seq < stored.record.last_seq
+    return last_seq - after_seq, size
 
 
 def _page(connection: sqlite3.Connection, search: Search, place: SearchPosition) -> SearchPage:
@@ -113,7 +147,7 @@ def _page(connection: sqlite3.Connection, search: Search, place: SearchPosition)
 
 def _search_scope(connection: sqlite3.Connection, session_id: str | None, place: SearchPosition) -> SearchScope:
     if session_id is None:
-        return SearchScope(tuple(LogRange(*row) for row in connection.execute(sql("search_logs")) if row[2]))
+        return SearchScope(tuple(LogRange(*row) for row in connection.execute(sql("search_logs"))))
     stored = load_session(connection, session_id)
     last_seq = min(place.last_seq or stored.record.last_seq, stored.record.last_seq)
     return SearchScope((LogRange(stored.pk, session_id, last_seq),) if last_seq else ())

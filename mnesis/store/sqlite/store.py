@@ -16,7 +16,7 @@ from mnesis.models.search import Search, SearchPage
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.store.accounting import refuse_repeated_ids
-from mnesis.store.base import Append, AppendResult, Compaction, SessionPage
+from mnesis.store.base import Append, AppendResult, Compaction, OnIndexed, SessionPage
 from mnesis.store.change_log import StoredChange
 from mnesis.store.codec import encode_message
 from mnesis.store.sqlite import changes as change_list
@@ -158,13 +158,13 @@ class SqliteStore(SqliteRunStore):
         self._session_names.ids[row] = session_id
         await self._database.checkpoint_wal()
 
-    async def search(self, search: Search) -> SearchPage:
+    async def search(self, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
         """See `Store.search`."""
-        return await search_index.find_page(self._database, search)
+        return await search_index.find_page(self._database, search, on_progress)
 
-    async def reindex(self) -> None:
+    async def reindex(self, on_progress: OnIndexed | None = None) -> None:
         """See `Store.reindex`."""
-        await search_index.reindex(self._database)
+        await search_index.reindex(self._database, on_progress)
 
     async def pin(self, session_id: str, seq: int, pinned: bool = True) -> None:
         """See `Store.pin`."""
