@@ -33,6 +33,7 @@ EXTRA_MODULES = (
 )
 # Types of arguments and results that the modules above do not export.
 EXTRA_NAMES = (
+    "mnesis.session.opening.OpeningSession",
     "mnesis.engine.follow.ChangeStream",
     "mnesis.formats.request.RequestMessages",
     "mnesis.events.change.Change",

@@ -45,6 +45,6 @@ def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return version("mnesis")
+        return version("mnesis-context")
     except PackageNotFoundError:
         return "0+unknown"

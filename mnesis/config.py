@@ -11,14 +11,17 @@ import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from mnesis.errors import ConfigurationError
 from mnesis.redaction import marker, redact, redact_data
 
 DEFAULT_DIRECTORY = "~/.mnesis"
+DATABASE_VARIABLE = "MNESIS_DB"
+"""The environment variable with the path of the database for all APIs. Arguments and explicit settings go first."""
 
 
 class _Config(BaseModel):
@@ -32,12 +35,21 @@ class _Config(BaseModel):
         if isinstance(data, Mapping):
             for name in data:
                 if name not in cls.model_fields:
-                    close = difflib.get_close_matches(str(name), cls.model_fields, n=1)
-                    hint = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(cls.model_fields)}"
+                    given = _without_secret(name, data[name])
                     raise ValueError(
-                        f"{cls.__name__} has no field {name!r} (given: {_without_secret(name, data[name])!r}); {hint}"
+                        f"{cls.__name__} has no field {name!r} (given: {given!r}); {cls._suggest_field(str(name))}"
                     )
         return data
+
+    @classmethod
+    def _suggest_field(cls, name: str) -> str:
+        """Return a hint for an unknown field."""
+        for group, field in cls.model_fields.items():
+            kind = field.annotation
+            if isinstance(kind, type) and issubclass(kind, _Config) and name in kind.model_fields:
+                return f"it is a field of {kind.__name__}: pass {group}={{{name!r}: …}}"
+        close = difflib.get_close_matches(name, cls.model_fields, n=1)
+        return f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(cls.model_fields)}"
 
     def __init__(self, **data: Any) -> None:
         try:
@@ -221,6 +233,15 @@ class StoreConfig(_Config):
         " 'full': every acknowledged write is on disk",
     )
 
+    def resolve_path(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the path of the database, as an absolute or relative path without `~`.
+
+        It is `path`, or `db_path` if that was set, or `MNESIS_DB` in the environment now, or the default.
+        """
+        if path is None and "db_path" not in self.model_fields_set:
+            path = os.environ.get(DATABASE_VARIABLE) or None
+        return os.path.expanduser(os.fspath(self.db_path if path is None else path))
+
 
 class OperatorConfig(_Config):
     """Parallelism of LLMMap and AgenticMap."""
@@ -270,7 +291,7 @@ class SessionConfig(_Config):
         description="What send() does in a doom loop: 'warn' continues and sets doom_loop_detected; 'stop' ends the turn"
         " before the repeated call runs, with finish_reason 'doom_loop'",
     )
-    retry: RetryConfig = Field(default=RetryConfig(), description="Retries of failed model calls")
+    retry: RetryConfig = Field(default=RetryConfig(), strict=False, description="Retries of failed model calls")
     max_tool_rounds: int = Field(default=25, ge=1, le=1_000, description="Maximum number of model calls in one send()")
     tool_concurrency: int = Field(
         default=8, ge=1, le=64, description="Maximum number of tool calls of one reply that run at the same time"
@@ -330,17 +351,52 @@ class ModelOverrides(_Config):
 
 
 class MnesisConfig(_Config):
-    """All settings, in groups. Every field has a default."""
+    """All settings, in groups. Every field has a default. A group may be given as a dict of its fields."""
 
-    compaction: CompactionConfig = CompactionConfig()
-    file: FileConfig = Field(default_factory=FileConfig)
-    store: StoreConfig = Field(default_factory=StoreConfig)
-    operators: OperatorConfig = OperatorConfig()
-    session: SessionConfig = SessionConfig()
-    recall: RecallConfig = RecallConfig()
-    model_overrides: ModelOverrides | None = None
+    compaction: CompactionConfig = Field(default=CompactionConfig(), strict=False)
+    file: FileConfig = Field(default_factory=FileConfig, strict=False)
+    store: StoreConfig = Field(default_factory=StoreConfig, strict=False)
+    operators: OperatorConfig = Field(default=OperatorConfig(), strict=False)
+    session: SessionConfig = Field(default=SessionConfig(), strict=False)
+    recall: RecallConfig = Field(default=RecallConfig(), strict=False)
+    model_overrides: ModelOverrides | None = Field(default=None, strict=False)
 
-    @field_validator("model_overrides", mode="before")
-    @classmethod
-    def _parse_overrides(cls, value: Any) -> Any:
-        return ModelOverrides(**value) if isinstance(value, Mapping) else value
+    if TYPE_CHECKING:
+        # For type checkers, which would otherwise refuse the dicts.
+        def __init__(
+            self,
+            *,
+            compaction: CompactionConfig | Mapping[str, Any] = ...,
+            file: FileConfig | Mapping[str, Any] = ...,
+            store: StoreConfig | Mapping[str, Any] = ...,
+            operators: OperatorConfig | Mapping[str, Any] = ...,
+            session: SessionConfig | Mapping[str, Any] = ...,
+            recall: RecallConfig | Mapping[str, Any] = ...,
+            model_overrides: ModelOverrides | Mapping[str, Any] | None = ...,
+        ) -> None: ...
+
+
+ConfigOrDict = MnesisConfig | Mapping[str, Any]
+"""A configuration, or a dict of its groups."""
+
+
+def parse_config(config: ConfigOrDict | None) -> MnesisConfig | None:
+    """Return the configuration that a user passed as `config=`, which may be a dict of its groups.
+
+    Raises `ConfigurationError` for a value of another type, and `pydantic.ValidationError` for a dict with a wrong field.
+    """
+    if config is None or isinstance(config, MnesisConfig):
+        return config
+    if isinstance(config, Mapping):
+        return MnesisConfig(**config)
+    group = _group_of(type(config))
+    hint = f"; pass MnesisConfig({group}=…)" if group else "; pass a MnesisConfig, or a dict of its groups"
+    raise ConfigurationError(f"config={config!r:.100} is not a configuration{hint}")
+
+
+def _group_of(kind: type) -> str | None:
+    """Return the group of `MnesisConfig` whose settings are of this class."""
+    fields = MnesisConfig.model_fields.items()
+    return next(
+        (name for name, field in fields if kind is field.annotation or kind in get_args(field.annotation)), None
+    )

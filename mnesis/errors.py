@@ -34,6 +34,7 @@ MnesisError
 │   └── StoreThreadError          the database's thread ended unexpectedly
 └── LLMError
     ├── LLMAuthenticationError    the API key is missing or wrong
+    ├── NoModelError              also a ConfigurationError: the session has no model
     ├── LLMBadRequestError        the provider rejected the request
     │   └── ContextOverflowError  … because it is too long
     ├── LLMRateLimitError         retryable
@@ -293,6 +294,10 @@ class LLMError(MnesisError):
 
 class LLMAuthenticationError(LLMError):
     """The API key is missing, or the provider does not accept it."""
+
+
+class NoModelError(LLMError, ConfigurationError):
+    """The session was opened without a model, so it can record turns but not send messages."""
 
 
 class LLMBadRequestError(LLMError):

@@ -8,7 +8,6 @@ themselves.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from functools import wraps
 from types import TracebackType
@@ -87,20 +86,6 @@ def _constructor(
     return call
 
 
-def _context_manager(
-    method: Callable[P, AbstractAsyncContextManager[MnesisSession]],
-    create: Callable[P, Coroutine[Any, Any, MnesisSession]],
-) -> Callable[Concatenate[type[SyncSession], P], AbstractContextManager[SyncSession]]:
-    """Return a class method with the signature of `method` that creates a session and closes it after the block."""
-
-    @contextmanager
-    def session_context(cls: type[SyncSession], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[SyncSession]:
-        with closing(cls(run(create(*args, **kwargs)))) as session:
-            yield session
-
-    return wraps(_function_of(method))(session_context)
-
-
 def _function_of(method: Any) -> Any:
     """Return the function of a bound class method; its signature includes `cls`."""
     return method.__func__
@@ -126,7 +111,7 @@ class SyncSession(Displayable):
     def __init__(self, session: MnesisSession) -> None:
         self._session = session
 
-    open = classmethod(_context_manager(MnesisSession.open, MnesisSession.create))
+    open = classmethod(_constructor(MnesisSession.open))
     create = classmethod(_constructor(MnesisSession.create))
     load = classmethod(_constructor(MnesisSession.load))
 

@@ -1,6 +1,6 @@
 """mnesis for LangChain: chat histories, a memory runnable, a trimming runnable and agent middleware on one engine.
 
-Requires `pip install "mnesis[langchain]"`. `MnesisMiddleware` requires `pip install "mnesis[langchain-agents]"`; it is
+Requires `pip install "mnesis-context[langchain]"`. `MnesisMiddleware` requires `pip install "mnesis-context[langchain-agents]"`; it is
 loaded on first use, together with langchain and langgraph.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 try:
     import langchain_core  # noqa: F401  # checks that the extra is installed
 except ImportError as error:
-    raise ImportError('langchain_mnesis needs langchain-core: pip install "mnesis[langchain]"') from error
+    raise ImportError('langchain_mnesis needs langchain-core: pip install "mnesis-context[langchain]"') from error
 
 from langchain_mnesis.chat_model import ChatModelClient
 from langchain_mnesis.compact import compact_messages

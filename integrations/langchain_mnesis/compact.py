@@ -13,7 +13,7 @@ from langchain_mnesis.chat_model import client_for, model_name
 from langchain_mnesis.messages.convert import from_record, is_unchanged, to_record
 from langchain_mnesis.runnable_io import input_messages
 from mnesis import concurrency
-from mnesis.config import MnesisConfig
+from mnesis.config import ConfigOrDict, MnesisConfig, parse_config
 from mnesis.engine.engine import Engine
 from mnesis.engine.registry import IN_MEMORY
 from mnesis.llm.no_model import NoModel
@@ -36,7 +36,7 @@ def compact_messages(
     keep_tokens: int | None = None,
     model: str | None = None,
     llm: object | None = None,
-    config: MnesisConfig | None = None,
+    config: ConfigOrDict | None = None,
 ) -> Runnable[Messages, list[BaseMessage]]: ...
 @overload
 def compact_messages(
@@ -46,7 +46,7 @@ def compact_messages(
     keep_tokens: int | None = None,
     model: str | None = None,
     llm: object | None = None,
-    config: MnesisConfig | None = None,
+    config: ConfigOrDict | None = None,
 ) -> list[BaseMessage]: ...
 def compact_messages(
     messages: Messages | None = None,
@@ -55,7 +55,7 @@ def compact_messages(
     keep_tokens: int | None = None,
     model: str | None = None,
     llm: object | None = None,
-    config: MnesisConfig | None = None,
+    config: ConfigOrDict | None = None,
 ) -> list[BaseMessage] | Runnable[Messages, list[BaseMessage]]:
     """Shorten messages to at most `max_tokens` tokens by summarising the older ones.
 
@@ -72,7 +72,7 @@ def compact_messages(
     """
     check_integer("max_tokens", max_tokens, minimum=MIN_LIMIT_TOKENS)
     budget = Budget.for_tokens(max_tokens, keep_tokens=max_tokens // 2 if keep_tokens is None else keep_tokens)
-    settings = config or MnesisConfig()
+    settings = parse_config(config) or MnesisConfig()
     # Calling this function is the request to compact, so a configuration without automatic compaction does not forbid it.
     settings = settings.model_copy(update={"compaction": settings.compaction.model_copy(update={"auto": True})})
     compact = partial(_compact, settings=settings, budget=budget, model=model or model_name(llm), llm=llm)

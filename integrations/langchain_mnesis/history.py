@@ -13,7 +13,7 @@ from langchain_core.tools import BaseTool
 from langchain_mnesis.session_tools import session_tools
 from langchain_mnesis.sessions import Sessions
 from mnesis import concurrency
-from mnesis.config import MnesisConfig
+from mnesis.config import ConfigOrDict
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 from mnesis.recall.grants import Grant
@@ -31,8 +31,8 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
 
     `engine` or `db_path` selects the database (default: the database of the configuration). `llm` writes summaries: a
     chat model, a model string, or None for extracts without a model. `model` is the name of the model whose window
-    determines the budget (default: the name of the chat model). Both apply when the session is created or compacted; an
-    existing session keeps its model. `types` are classes that may be rebuilt from stored values (artifacts, custom
+    determines the budget (default: the name of the chat model). A `model` that is passed
+    replaces that of an existing session. `types` are classes that may be rebuilt from stored values (artifacts, custom
     messages). With `keep_chunks`, chunks are returned as chunks instead of messages.
 
     The constructor does no I/O. Raises `ConfigurationError` if the session id is not a non-empty string.
@@ -49,7 +49,7 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
         db_path: str | os.PathLike[str] | None = None,
         view: View = "window",
         model: str | None = None,
-        config: MnesisConfig | None = None,
+        config: ConfigOrDict | None = None,
         llm: object | None = None,
         types: Iterable[type] = (),
         keep_chunks: bool = False,

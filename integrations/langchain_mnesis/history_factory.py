@@ -12,12 +12,11 @@ from langchain_core.runnables import ConfigurableFieldSpec
 
 from langchain_mnesis.history import MnesisChatMessageHistory, View
 from langchain_mnesis.sessions import Sessions
-from mnesis.config import MnesisConfig
+from mnesis.config import DATABASE_VARIABLE, ConfigOrDict
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 from mnesis.session.pool import validate_session_id
 
-DATABASE_ENV_VAR = "MNESIS_DB"
 _default_sessions: dict[tuple[int, str | None], Sessions] = {}
 
 
@@ -83,7 +82,7 @@ def history_factory(
     keys: Sequence[str] = ("session_id",),
     view: View = "window",
     model: str | None = None,
-    config: MnesisConfig | None = None,
+    config: ConfigOrDict | None = None,
     llm: object | None = None,
     types: Iterable[type] = (),
     keep_chunks: bool = False,
@@ -107,7 +106,7 @@ def mnesis_history(session_id: str) -> MnesisChatMessageHistory:
     The default database is the path in `MNESIS_DB` at the time of the call, or the database of the configuration if it
     is not set. Pass this function to `RunnableWithMessageHistory` directly.
     """
-    path = os.environ.get(DATABASE_ENV_VAR) or None
+    path = os.environ.get(DATABASE_VARIABLE) or None
     key = (os.getpid(), path)
     sessions = _default_sessions.get(key) or _default_sessions.setdefault(key, Sessions(db_path=path))
     return MnesisChatMessageHistory.from_sessions(sessions, session_id)

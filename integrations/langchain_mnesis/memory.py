@@ -16,7 +16,7 @@ from langchain_mnesis.runnable_io import StreamAccumulator
 from langchain_mnesis.runnable_turn import MemoryTurn, RunnableKeys
 from langchain_mnesis.sessions import Sessions
 from mnesis import concurrency
-from mnesis.config import MnesisConfig
+from mnesis.config import ConfigOrDict
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 
@@ -57,7 +57,7 @@ class MnesisMemory(Runnable[Any, Any]):
         engine: Engine | None = None,
         db_path: str | os.PathLike[str] | None = None,
         model: str | None = None,
-        config: MnesisConfig | None = None,
+        config: ConfigOrDict | None = None,
         llm: object | None = None,
         types: Iterable[type] = (),
     ) -> None:

@@ -23,7 +23,7 @@ try:
     from langchain.tools import ToolRuntime
 except ImportError as error:
     raise ImportError(
-        'MnesisMiddleware needs langchain 1.3 or newer: pip install "mnesis[langchain-agents]"'
+        'MnesisMiddleware needs langchain 1.3 or newer: pip install "mnesis-context[langchain-agents]"'
     ) from error
 
 from langchain_core.tools import BaseTool
@@ -35,7 +35,7 @@ from langchain_mnesis.sessions import Sessions
 from langchain_mnesis.thread_log import ThreadLog
 from langchain_mnesis.triggers import ContextSize, Trigger, parse_trigger, validate_keep, warn_if_impossible
 from mnesis import concurrency
-from mnesis.config import MnesisConfig
+from mnesis.config import ConfigOrDict
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 from mnesis.ids import new_id
@@ -89,7 +89,7 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         recall_tools: bool = True,
         engine: Engine | None = None,
         db_path: str | os.PathLike[str] | None = None,
-        config: MnesisConfig | None = None,
+        config: ConfigOrDict | None = None,
         types: Iterable[type] = (),
     ) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from langchain_mnesis.append import store_messages
 from langchain_mnesis.chat_model import client_for, model_name
 from langchain_mnesis.messages.convert import from_record
 from langchain_mnesis.messages.values import types_by_name
-from mnesis.config import MnesisConfig
+from mnesis.config import ConfigOrDict
 from mnesis.engine.engine import Engine
 from mnesis.errors import MnesisStoreError
 from mnesis.models.context import Window
@@ -26,8 +26,8 @@ MIN_COMPACTION_TOKENS = 400
 class Sessions:
     """Sessions of one database under one set of settings.
 
-    A session is created by its first write. An existing session keeps its model and system prompt, whichever API
-    created it. A new session gets `model` and no system prompt, because chains and agents bring their own. Nothing is
+    A session is created by its first write. `model` replaces the model of an existing session; None keeps it. A new
+    session gets `model`, or that of `llm`, and no system prompt, because chains and agents bring their own. Nothing is
     opened before the first use.
     """
 
@@ -37,14 +37,12 @@ class Sessions:
         engine: Engine | None = None,
         db_path: str | os.PathLike[str] | None = None,
         model: str | None = None,
-        config: MnesisConfig | None = None,
+        config: ConfigOrDict | None = None,
         llm: object | None = None,
         types: Iterable[type] = (),
         keep_chunks: bool = False,
     ) -> None:
-        settings = SessionSettings(
-            model=model if model is not None else model_name(llm), config=config, llm=client_for(llm)
-        )
+        settings = SessionSettings(model=model, default_model=model_name(llm), config=config, llm=client_for(llm))
         self.pool = SessionPool(engine=engine, db_path=db_path, settings=settings)
         self.types = types_by_name(types)
         self._keep_chunks = keep_chunks

@@ -80,7 +80,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="mnesis", prog_name="mnesis")
+@click.version_option(package_name="mnesis-context", prog_name="mnesis")
 def cli() -> None:
     """Inspect mnesis databases, move sessions between them, and try the library.
 

@@ -55,7 +55,7 @@ def sqlite_finding(installed: tuple[int, ...]) -> Finding:
 def litellm_finding(installed: str | None) -> Finding:
     """Check that the installed litellm is not malicious or broken, without importing it."""
     if installed is None:
-        return Finding("error", "litellm", "litellm is not installed", "pip install --force-reinstall mnesis")
+        return Finding("error", "litellm", "litellm is not installed", "pip install --force-reinstall mnesis-context")
     if installed in MALICIOUS_LITELLM:
         fix = "uninstall it, change every key this machine has held, then pip install 'litellm>1.83'"
         return Finding("error", "litellm", f"litellm {installed} was published with malware", fix)

@@ -19,7 +19,7 @@ from mnesis.compaction.acceptance import rejection_reason
 from mnesis.compaction.extract import Passage, extract
 from mnesis.compaction.transcript import transcript_text
 from mnesis.config import RetryConfig
-from mnesis.errors import LLMAuthenticationError
+from mnesis.errors import LLMAuthenticationError, NoModelError
 from mnesis.formats.openai import replace_lone_surrogates
 from mnesis.llm.base import LLM, LLMRequest, prepare_client
 from mnesis.llm.retry import Backoff, OnRetry, complete_with_retry
@@ -204,7 +204,7 @@ async def _attempt(
     """Return the text of one level, and the reason to reject it, or None if it is accepted."""
     try:
         text = await summarizer.summarize(request, level, max_tokens, count)
-    except LLMAuthenticationError as error:
+    except (LLMAuthenticationError, NoModelError) as error:
         summarizer.is_available = False
         return "", f"{type(error).__name__}: {error}"
     except TimeoutError:

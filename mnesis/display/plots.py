@@ -1,4 +1,4 @@
-"""Drawings of plain numbers with matplotlib (`pip install "mnesis[notebook]"`). The `plot()` methods of values call them.
+"""Drawings of plain numbers with matplotlib (`pip install "mnesis-context[notebook]"`). The `plot()` methods of values call them.
 
 Each function draws on the given axes and returns them. Without axes it creates new ones: in a notebook through pyplot, which
 shows and closes them at the end of the cell, elsewhere on a figure of their own (`ax.figure.savefig(…)`). No function opens a
@@ -31,7 +31,9 @@ def axes_or_new(ax: Axes | None = None, size_inches: tuple[float, float] = (9, 3
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('drawing needs matplotlib: pip install "mnesis[notebook]"', name="matplotlib") from error
+        raise ImportError(
+            'drawing needs matplotlib: pip install "mnesis-context[notebook]"', name="matplotlib"
+        ) from error
     if in_notebook():
         import matplotlib.pyplot as plt
 

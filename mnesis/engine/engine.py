@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from mnesis.concurrency import RunOnce
-from mnesis.config import MnesisConfig
+from mnesis.config import ConfigOrDict, MnesisConfig, parse_config
 from mnesis.engine.follow import POLL_SECONDS, ChangeStream, parse_cursor, stop_task
-from mnesis.engine.registry import IN_MEMORY, acquire_shared, release_shared
+from mnesis.engine.registry import acquire_shared, release_shared
 from mnesis.engine.session_state import SessionState
 from mnesis.errors import ConfigurationError, MnesisStoreError
 from mnesis.events.bus import EventBus, MnesisEvent
@@ -33,7 +32,7 @@ T = TypeVar("T")
 class Engine:
     """A database with its event bus and model client, for any number of sessions through any API.
 
-    `db` is the path of the database, by default `config.store.db_path`. `":memory:"` keeps everything in memory, for this
+    `db` is the path of the database, by default `config.store.db_path`, `MNESIS_DB` or `~/.mnesis/sessions.db`. `":memory:"` keeps everything in memory, for this
     engine only. `config` is the default configuration of its sessions. `llm` is a model string, a function
     `messages -> str` or an object with the two methods of `mnesis.llm.base.LLM`; by default each session calls its own model
     through litellm. Creating an engine does no I/O; the database is opened at the first use.
@@ -51,7 +50,7 @@ class Engine:
         self,
         db: str | os.PathLike[str] | None = None,
         *,
-        config: MnesisConfig | None = None,
+        config: ConfigOrDict | None = None,
         llm: object | None = None,
         follow: bool = False,
         since: str | None = None,
@@ -62,10 +61,10 @@ class Engine:
                 raise ConfigurationError(
                     "since= needs follow=True; to read changes once, iterate over engine.changes()"
                 )
-        self.config = config or MnesisConfig()
+        self.config = parse_config(config) or MnesisConfig()
         self.llm: LLM = resolve(llm)
         self.has_own_llm = llm is not None
-        self.path = _expand_path(db, self.config)
+        self.path = self.config.store.resolve_path(db)
         self._shared = acquire_shared(self.path, self.config.store)
         self._follows = follow
         self._since = since
@@ -221,8 +220,3 @@ class Engine:
         tasks = [task for task in self._tasks if task.get_loop() is loop and task is not current]
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _expand_path(db: str | os.PathLike[str] | None, config: MnesisConfig) -> str:
-    path = os.fspath(db) if db is not None else str(config.store.db_path)
-    return path if path == IN_MEMORY else str(Path(path).expanduser())

@@ -45,7 +45,7 @@ def find_engine(key: str, *, must_exist: bool) -> tuple[Engine, bool]:
             f"the database {key!r} was in the memory of another process, or of an engine that no longer exists; use a"
             " database file to restore a memory later"
         )
-    default = os.path.abspath(MnesisConfig().store.db_path)
+    default = os.path.abspath(MnesisConfig().store.resolve_path())
     if must_exist and key != default and not os.path.isfile(key):
         raise ConfigurationError(
             f"the database {key!r} does not exist, and a stored memory can only be restored from an existing database; pass"

@@ -11,9 +11,11 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
+from mnesis.errors import ConfigurationError
 from mnesis.events.payloads import Payload
 from mnesis.redaction import get_logger
 
@@ -67,7 +69,7 @@ class EventBus:
 
     def subscribe(self, event: MnesisEvent, handler: Handler) -> Unsubscribe:
         """Call `handler` for each `event` from now on. Returns a function that unsubscribes it."""
-        return self._add(MnesisEvent(event), handler)
+        return self._add(_parse_event(event), handler)
 
     def subscribe_all(self, handler: Handler) -> Unsubscribe:
         """Call `handler` for every event from now on. Returns a function that unsubscribes it."""
@@ -75,7 +77,7 @@ class EventBus:
 
     def unsubscribe(self, event: MnesisEvent, handler: Handler) -> None:
         """End the subscription of `handler` to `event`. Does nothing if there is none."""
-        self._remove(MnesisEvent(event), handler)
+        self._remove(_parse_event(event), handler)
 
     def unsubscribe_all(self, handler: Handler) -> None:
         """End the subscription of `handler` to all events. Does nothing if there is none."""
@@ -178,6 +180,17 @@ class _Hub:
         for task in late:
             logger.warning("an event handler was still running after %s seconds; it is cancelled", timeout_seconds)
             task.cancel()
+
+
+def _parse_event(event: object) -> MnesisEvent:
+    """Return the event with this value. Raises `ConfigurationError`, which names the closest events, if there is none."""
+    try:
+        return MnesisEvent(str(event))
+    except ValueError:
+        known = [known.value for known in MnesisEvent]
+        close = get_close_matches(str(event).lower().replace("_", "."), known, n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"expected one of: {', '.join(known)}"
+        raise ConfigurationError(f"there is no event {event!r}; {hint}") from None
 
 
 async def _run_handler(event: MnesisEvent, outcome: Awaitable[None]) -> None:

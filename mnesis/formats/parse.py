@@ -157,6 +157,11 @@ def _check_file_content(part: FilePart) -> None:
 
 
 def _not_content_error(item: Any) -> InvalidMessageError:
+    if item is None:
+        return InvalidMessageError(
+            "None is not message content; pass a string or a list of parts. A reply that only calls tools has no text: pass"
+            " its calls as ToolPart"
+        )
     return InvalidMessageError(
         f"a value of type {type(item).__name__} is not message content: {str(item)[:80]!r}; pass a string, a part such as"
         " TextPart, ImagePart, FilePart, ToolPart or ToolResultPart, its dict, a pathlib path of a file, or a list of these"
@@ -165,6 +170,11 @@ def _not_content_error(item: Any) -> InvalidMessageError:
 
 def _parse_block(item: dict[str, Any]) -> list[MessagePart]:
     kind = item.get("type")
+    if kind is None and item.get("role") in ("user", "assistant", "system", "developer"):
+        raise InvalidMessageError(
+            f"a chat message is not message content: {str(item)[:80]}; pass what it says, its 'content', because send() and"
+            " record() know the role from the argument"
+        )
     try:
         if item.get("role") == "tool":
             return [_parse_result(item.get("tool_call_id", ""), item.get("content"), item.get("name", ""))]

@@ -9,7 +9,7 @@ try:
     import starlette as _starlette
     import uvicorn as _uvicorn
 except ImportError as error:
-    raise ImportError("the inspector needs Starlette and uvicorn: pip install 'mnesis[inspect]'") from error
+    raise ImportError("the inspector needs Starlette and uvicorn: pip install 'mnesis-context[inspect]'") from error
 
 from mnesis.inspect.app import create_app
 from mnesis.inspect.server import Inspector, inspect_session, open_inspector

@@ -83,7 +83,9 @@ def to_llm_error(
     """
     chain = list(cause_chain(error))
     error_class = _error_class(chain)
-    detail = _detail(chain)
+    is_key_missing = error_class is LLMAuthenticationError and _status(chain) is None and missing_keys
+    # litellm's own text names its classes and repeats the variable that the advice names.
+    detail = "there is no API key" if is_key_missing else _detail(chain)
     advice = _advice(error_class, chain, missing_keys)
     return error_class(
         f"{model}: {detail}" + (f"; {advice}" if advice else ""),

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar  # with defaults (PEP 696)
 
 from mnesis.display.displayable import Displayable
 from mnesis.display.panel import Panel
 from mnesis.models.tables import batch_panel
 from mnesis.models.usage import TokenUsage
 
+Output = TypeVar("Output", default=Any)
 
-class MapResult(BaseModel):
+
+class MapResult(BaseModel, Generic[Output]):
     """The result of one input.
 
-    `input` is the input as a JSON value. `output` is an instance of the pydantic class or a JSON value, and None for a
-    failure. `error_kind` is then `timeout`, `validation` (no answer satisfied the schema), `llm_error`, `template` (the
+    `input` is the input as a JSON value. `output` is an instance of the pydantic class or a JSON value. Check `success`
+    first: a failure has the output None, which the type leaves out. `error_kind` is then `timeout`, `validation` (no answer satisfied the schema), `llm_error`, `template` (the
     prompt could not be rendered for this input) or `worker_died` (it ended every process that worked on it). `attempts`
     counts the model calls; `usage` and `cost` (US dollars, 0.0 if unknown) cover all of them. `resumed` is True if the
     result was stored earlier, or if another process did the work.
@@ -27,7 +30,7 @@ class MapResult(BaseModel):
 
     index: int = 0
     input: Any = None
-    output: Any = None
+    output: Output = None  # type: ignore[assignment]
     success: bool
     error: str | None = None
     error_kind: str | None = None
@@ -81,5 +84,5 @@ class Batch(BaseModel, Displayable, Generic[Result]):
         return batch_panel(type(self).__name__, self, [*self.failures, *self.successes])
 
 
-class MapBatch(Batch[MapResult]):
+class MapBatch(Batch[MapResult[Output]], Generic[Output]):
     """All results of a run of `LLMMap`."""

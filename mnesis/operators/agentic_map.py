@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from mnesis.config import MnesisConfig, OperatorConfig
+from mnesis.config import ConfigOrDict, OperatorConfig, parse_config
 from mnesis.engine.engine import Engine
 from mnesis.errors import SessionNotFoundError
 from mnesis.events.bus import EventBus
@@ -43,20 +43,20 @@ class AgenticMap:
 
     def __init__(
         self,
-        config: OperatorConfig | MnesisConfig | None = None,
+        config: OperatorConfig | ConfigOrDict | None = None,
         event_bus: EventBus | None = None,
         model: str | None = None,
         engine: Engine | None = None,
         llm: object | None = None,
     ) -> None:
         self._operator_config = operator_config(config, engine)
-        self._session_config = config if isinstance(config, MnesisConfig) else None
+        self._session_config = None if isinstance(config, OperatorConfig) else parse_config(config)
         self._bus, self._model, self._engine, self._llm = event_bus, model, engine, llm
 
     def run(
         self, inputs: Inputs, agent_prompt_template: str | PromptTemplate, **options: Unpack[AgenticMapOptions]
     ) -> AsyncGenerator[AgentMapResult, None]:
-        """Run an agent for every item and yield each result as it completes.
+        """Run an agent for every item and yield each result, in the order of the inputs.
 
         `inputs` are JSON values, or the path of a JSONL file. `agent_prompt_template` is a Jinja template over
         `item`. See `AgenticMapOptions` for the options: `tools`, `stop`, `output_schema`, `max_turns`, `run_id` and
@@ -90,7 +90,7 @@ class AgenticMap:
             parent=options.get("parent"),
             engine=self._engine,
             db_path=options.get("db_path"),
-            config=options.get("config") or self._session_config,
+            config=parse_config(options.get("config")) or self._session_config,
             model=options.get("model") or self._model,
             llm=self._llm,
             max_depth=options.get("max_depth", MAX_DEPTH),

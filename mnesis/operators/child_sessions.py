@@ -112,7 +112,6 @@ class ChildSessionRequest:
 _EXPECTED_TYPES: tuple[tuple[str, str, type | tuple[type, ...]], ...] = (
     ("parent", "the parent session must be a MnesisSession or the id of one", (MnesisSession, str)),
     ("engine", "engine must be an Engine", Engine),
-    ("config", "config must be a MnesisConfig", MnesisConfig),
     ("model", "model must be a string such as 'anthropic/claude-sonnet-4-5'", str),
 )
 

@@ -14,6 +14,7 @@ from typing import Any, Unpack
 
 from pydantic import BaseModel
 
+from mnesis.config import parse_config
 from mnesis.errors import ConfigurationError, DelegationDeniedError
 from mnesis.models.agents import DelegateResult
 from mnesis.models.tool import ToolSpec
@@ -201,7 +202,7 @@ def _child_session_request(session: MnesisSession | None, options: DelegateOptio
         parent=session,
         engine=options.get("engine"),
         db_path=options.get("db_path"),
-        config=options.get("config"),
+        config=parse_config(options.get("config")),
         model=options.get("model"),
         llm=options.get("llm"),
         max_depth=options.get("max_depth", MAX_DEPTH),

@@ -8,11 +8,12 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, Unpack
+from typing import Any, Generic, Unpack, get_args, overload
 
 from pydantic import BaseModel
+from typing_extensions import TypeVar  # with defaults (PEP 696)
 
-from mnesis.config import MnesisConfig, OperatorConfig, RetryConfig
+from mnesis.config import ConfigOrDict, OperatorConfig, RetryConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError, LLMError, LLMTimeoutError
 from mnesis.events.bus import EventBus
@@ -33,14 +34,18 @@ from mnesis.operators.template import PromptTemplate, TemplateError, as_template
 from mnesis.validation import check_integer, check_seconds, check_string
 
 T = TypeVar("T")
+Output = TypeVar("Output", default=Any)
+M = TypeVar("M", bound=BaseModel)
 
 TIMEOUT_SECONDS = 60.0
 MAX_RETRIES = 20
 TEMPERATURE = 0.0
 
 
-class LLMMap:
+class LLMMap(Generic[Output]):
     """Asks a model about every input, many at a time, and validates each answer.
+
+    The results are typed by the schema. `LLMMap[Label](…)` names it once, for all runs that pass no `output_schema`.
 
     `config` sets the limits; a `MnesisConfig` provides its `operators`, and None uses those of the engine. With
     `engine` the state of every item is stored in its database: a run that was killed continues under its `run_id`,
@@ -51,7 +56,7 @@ class LLMMap:
 
     def __init__(
         self,
-        config: OperatorConfig | MnesisConfig | None = None,
+        config: OperatorConfig | ConfigOrDict | None = None,
         model: str | None = None,
         event_bus: EventBus | None = None,
         engine: Engine | None = None,
@@ -62,19 +67,44 @@ class LLMMap:
         self._has_llm = llm is not None or (engine is not None and engine.has_own_llm)
         self._llm: LLM = engine.llm if llm is None and engine is not None else resolve(llm)
 
+    @overload
     def run(
         self,
         inputs: Inputs,
         prompt_template: str | PromptTemplate,
-        output_schema: type[BaseModel] | Mapping[str, Any],
+        output_schema: type[M],
         **options: Unpack[LLMMapOptions],
-    ) -> AsyncGenerator[MapResult, None]:
-        """Ask the model about every input and yield each result as it completes.
+    ) -> AsyncGenerator[MapResult[M], None]: ...
+    @overload
+    def run(
+        self,
+        inputs: Inputs,
+        prompt_template: str | PromptTemplate,
+        output_schema: Mapping[str, Any],
+        **options: Unpack[LLMMapOptions],
+    ) -> AsyncGenerator[MapResult[Any], None]: ...
+    @overload
+    def run(
+        self,
+        inputs: Inputs,
+        prompt_template: str | PromptTemplate,
+        output_schema: None = None,
+        **options: Unpack[LLMMapOptions],
+    ) -> AsyncGenerator[MapResult[Output], None]: ...
+    def run(
+        self,
+        inputs: Inputs,
+        prompt_template: str | PromptTemplate,
+        output_schema: type[BaseModel] | Mapping[str, Any] | None = None,
+        **options: Unpack[LLMMapOptions],
+    ) -> AsyncGenerator[MapResult[Any], None]:
+        """Ask the model about every input and yield each result, in the order of the inputs.
 
         `inputs` are JSON values, or the path of a JSONL file; they are read as they are needed. `prompt_template` is
-        a Jinja template over `item`. An answer that does not satisfy `output_schema` is returned to the model with
-        its errors. Temporary failures are repeated after a wait, during which other items are processed. See
-        `LLMMapOptions` for the options.
+        a Jinja template over `item`. `output_schema` is a pydantic class or a JSON Schema; without it, the class of
+        `LLMMap[Class]`. An answer that does not satisfy it is returned to the model with its errors. Temporary failures
+        are repeated after a wait, during which other items are processed. `order="completion"` yields each result as
+        soon as it is ready. See `LLMMapOptions` for the options.
 
         Leaving the loop early, or a cancellation, stops the calls in progress; their items become pending again. All
         arguments are checked before anything runs.
@@ -84,7 +114,7 @@ class LLMMap:
         `RunMismatchError` if `run_id` belongs to a different run.
 
             async for result in LLMMap(model="openai/gpt-4o").run(reviews, "Is this positive? {{ item }}", Verdict):
-                print(result.index, result.output)
+                print(result.index, result.output.is_positive)
         """
         options = resolve_options("LLMMap.run", LLMMapOptions, options)
         model = options.get("model") or self.model
@@ -94,7 +124,7 @@ class LLMMap:
             llm=self._llm,
             model=model or "",
             template=as_template(prompt_template),
-            schema=OutputSchema(output_schema),
+            schema=OutputSchema(self._schema(output_schema)),
             system_prompt=options.get("system_prompt") or "",
             retry_guidance=options.get("retry_guidance", RETRY_GUIDANCE),
             timeout_seconds=_or_default(options.get("timeout_seconds"), TIMEOUT_SECONDS),
@@ -114,25 +144,63 @@ class LLMMap:
         )
         return _stream_results(runner, call.schema)
 
+    @overload
     async def run_all(
         self,
         inputs: Inputs,
         prompt_template: str | PromptTemplate,
-        output_schema: type[BaseModel] | Mapping[str, Any],
+        output_schema: type[M],
         **options: Unpack[LLMMapOptions],
-    ) -> MapBatch:
+    ) -> MapBatch[M]: ...
+    @overload
+    async def run_all(
+        self,
+        inputs: Inputs,
+        prompt_template: str | PromptTemplate,
+        output_schema: Mapping[str, Any],
+        **options: Unpack[LLMMapOptions],
+    ) -> MapBatch[Any]: ...
+    @overload
+    async def run_all(
+        self,
+        inputs: Inputs,
+        prompt_template: str | PromptTemplate,
+        output_schema: None = None,
+        **options: Unpack[LLMMapOptions],
+    ) -> MapBatch[Output]: ...
+    async def run_all(
+        self,
+        inputs: Inputs,
+        prompt_template: str | PromptTemplate,
+        output_schema: type[BaseModel] | Mapping[str, Any] | None = None,
+        **options: Unpack[LLMMapOptions],
+    ) -> MapBatch[Any]:
         """Call `run` and return all results in one batch. Raises what `run` raises."""
-        async with aclosing(self.run(inputs, prompt_template, output_schema, **options)) as results:
+        schema = self._schema(output_schema)
+        async with aclosing(self.run(inputs, prompt_template, schema, **options)) as results:
             return MapBatch.of([result async for result in results], options.get("run_id") or "")
 
+    def _schema(self, output_schema: type[M] | Mapping[str, Any] | None) -> type[M] | Mapping[str, Any]:
+        """Return the schema of a run: the argument, or the class of `LLMMap[Class]`."""
+        if output_schema is not None:
+            return output_schema
+        # Set by `typing` on an object that is created as LLMMap[Class](…).
+        arguments: tuple[Any, ...] = get_args(getattr(self, "__orig_class__", None))
+        if not arguments:
+            raise ConfigurationError(
+                "output_schema is missing; pass a pydantic class or a JSON Schema, or create the map as LLMMap[Class](…)"
+            )
+        schema: type[M] = arguments[0]
+        return schema
 
-async def _stream_results(runner: MapRunner, schema: OutputSchema) -> AsyncGenerator[MapResult, None]:
+
+async def _stream_results(runner: MapRunner, schema: OutputSchema) -> AsyncGenerator[MapResult[Any], None]:
     async with aclosing(runner.results()) as finished_items:
         async for item in finished_items:
             yield _map_result(item, schema, runner.run_id)
 
 
-def _map_result(item: FinishedItem, schema: OutputSchema, run_id: str) -> MapResult:
+def _map_result(item: FinishedItem, schema: OutputSchema, run_id: str) -> MapResult[Any]:
     outcome = item.outcome
     output = outcome.value
     if outcome.success and output is None:
@@ -266,8 +334,10 @@ def _final_failure(error: LLMError, totals: _Totals) -> Outcome:
     return totals.failure(error_kind, f"{type(error).__name__}: {error}")
 
 
-def _retry_config(retry: RetryConfig | None, max_retries: int) -> RetryConfig:
+def _retry_config(retry: RetryConfig | Mapping[str, Any] | None, max_retries: int) -> RetryConfig:
     check_integer("max_retries", max_retries, minimum=0, maximum=MAX_RETRIES)
+    if isinstance(retry, Mapping):
+        retry = RetryConfig(**retry)
     if retry is not None and not isinstance(retry, RetryConfig):
         raise ConfigurationError(f"retry must be a RetryConfig, not {retry!r:.100}")
     return (retry or RetryConfig()).model_copy(update={"max_retries": max_retries})

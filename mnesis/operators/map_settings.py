@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from mnesis.config import MnesisConfig, OperatorConfig
+from mnesis.config import ConfigOrDict, MnesisConfig, OperatorConfig, parse_config
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 from mnesis.operators.map_progress import ProgressOption
@@ -29,7 +29,7 @@ class MapSettings:
 
     concurrency: int
     run_id: str | None = None
-    order: ResultOrder = "completion"
+    order: ResultOrder = "input"
     progress: ProgressOption = False
     output_path: str | os.PathLike[str] | None = None
     retry_failed: bool = False
@@ -67,7 +67,7 @@ class MapSettings:
         return cls(
             concurrency=default_concurrency if concurrency is None else concurrency,
             run_id=options.get("run_id"),
-            order=options.get("order", "completion"),
+            order=options.get("order", "input"),
             progress=options.get("progress", False),
             output_path=options.get("output_path"),
             retry_failed=options.get("retry_failed", False),
@@ -78,7 +78,7 @@ class MapSettings:
         )
 
 
-def operator_config(config: OperatorConfig | MnesisConfig | None, engine: Engine | None) -> OperatorConfig:
+def operator_config(config: OperatorConfig | ConfigOrDict | None, engine: Engine | None) -> OperatorConfig:
     """Return the limits of maps: from `config`, else from the engine, else the defaults.
 
     Raises `ConfigurationError` for an argument of another type.
@@ -87,8 +87,6 @@ def operator_config(config: OperatorConfig | MnesisConfig | None, engine: Engine
         raise ConfigurationError(f"engine must be an Engine, not {engine!r:.100}")
     if config is None and engine is not None:
         return engine.config.operators
-    if isinstance(config, MnesisConfig):
-        return config.operators
-    if config is None or isinstance(config, OperatorConfig):
-        return config or OperatorConfig()
-    raise ConfigurationError(f"config must be an OperatorConfig or a MnesisConfig, not {config!r:.100}")
+    if isinstance(config, OperatorConfig):
+        return config
+    return (parse_config(config) or MnesisConfig()).operators

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from mnesis.errors import ConfigurationError, LLMAuthenticationError, LLMError
+from mnesis.errors import ConfigurationError, LLMAuthenticationError, LLMError, NoModelError
 
 CONNECTION_OPTIONS = frozenset({"api_base", "api_key", "base_url", "extra_headers", "headers", "timeout"})
 """Options that decide how the model is reached, not what it answers. A run may continue with other values."""
@@ -26,4 +26,4 @@ def check_llm_options(llm_options: object) -> dict[str, Any]:
 
 def fails_every_item(error: LLMError) -> bool:
     """Return whether the error concerns every item: a wrong API key or an unknown model."""
-    return isinstance(error, LLMAuthenticationError) or error.status_code == HTTPStatus.NOT_FOUND
+    return isinstance(error, LLMAuthenticationError | NoModelError) or error.status_code == HTTPStatus.NOT_FOUND

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict, TypeVar, cast
 
 from pydantic import BaseModel
 
-from mnesis.config import MnesisConfig, RetryConfig
+from mnesis.config import ConfigOrDict, RetryConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 from mnesis.operators.agent_steps import StopCondition
@@ -38,8 +38,8 @@ class MapOptions(TypedDict, total=False):
     retry_failed: bool
     """Whether to process the failed items of an earlier run again. Default: False."""
     order: ResultOrder
-    """When results are yielded: "completion" as soon as they are ready, "input" in the order of the inputs. Default:
-    "completion"."""
+    """When results are yielded: "input" in the order of the inputs, "completion" as soon as they are ready. Default:
+    "input"."""
     progress: ProgressOption
     """True for a progress bar, or a function called as `progress(completed, total)`. Default: False."""
     output_path: str | os.PathLike[str] | None
@@ -67,7 +67,7 @@ class LLMMapOptions(MapOptions, total=False):
     """A synonym of `timeout_seconds`."""
     retry_guidance: str
     """What the model is told after the errors of an invalid answer. Default: a built-in sentence."""
-    retry: RetryConfig | None
+    retry: RetryConfig | Mapping[str, Any] | None
     """The waits after temporary failures; its `max_retries` is not used. Default: `RetryConfig()`."""
     llm_options: Mapping[str, Any] | None
     """Arguments passed on with each model call. Default: none."""
@@ -100,7 +100,7 @@ class AgentOptions(TypedDict, total=False):
     retried. Default: 3, and in maps from `OperatorConfig`."""
     timeout_seconds: float | None
     """The time limit of one agent. Default: none."""
-    config: MnesisConfig | None
+    config: ConfigOrDict | None
     """The settings of the agents' sessions. Default: those of the map, the parent session or the engine."""
     db_path: str | os.PathLike[str] | None
     """The database of the agents' sessions, if there is neither a parent session nor an engine. Default: the default
@@ -119,7 +119,7 @@ class AgenticMapOptions(AgentOptions, MapOptions, total=False):
     if any."""
     parent_session_id: str | None
     """A synonym of `parent`."""
-    lcm_config: MnesisConfig | None
+    lcm_config: ConfigOrDict | None
     """A synonym of `config`."""
 
 

@@ -52,12 +52,13 @@ MAX_CHARS_COUNTED_ON_LOOP = 100_000
 
 @dataclass
 class SessionCore:
-    """An open session: its id, configuration, model, budget and client, and the operations of a turn."""
+    """An open session: its id, configuration, model, prompt, budget and client, and the operations of a turn."""
 
     engine: Engine
     session_id: str
     config: MnesisConfig
     model: ModelInfo
+    system_prompt: str
     budget: Budget
     count_tokens: TokenCounter
     llm: LLM
@@ -225,7 +226,7 @@ class SessionCore:
             context,
             budget_tokens=available_tokens,
             count=self.count_tokens,
-            system_prompt=system_prompt,
+            system_prompt=self.system_prompt if system_prompt is None else system_prompt,
             reserved_tokens=reserved_tokens,
         )
         window = replace(window, budget=self.budget)

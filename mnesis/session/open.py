@@ -10,7 +10,7 @@ from functools import partial
 
 from anyio import to_thread
 
-from mnesis.config import MnesisConfig, ModelOverrides
+from mnesis.config import ConfigOrDict, MnesisConfig, ModelOverrides, parse_config
 from mnesis.context.budget import resolve_budget
 from mnesis.engine.engine import Engine
 from mnesis.engine.registry import IN_MEMORY
@@ -40,6 +40,22 @@ class OpenRequest:
     engine: Engine | None = None
     llm: object | None = None
     budget: Budget | int | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        config: ConfigOrDict | None,
+        db_path: str | os.PathLike[str] | None,
+        engine: Engine | None,
+        llm: object | None,
+        budget: Budget | int | None,
+    ) -> OpenRequest:
+        """Build a request from the arguments of a user. Raises `ConfigurationError` for values of a wrong type."""
+        if engine is not None and not isinstance(engine, Engine):
+            raise ConfigurationError(f"engine must be an Engine, not {engine!r:.100}; pass a path as db_path=")
+        if db_path is not None and not isinstance(db_path, str | os.PathLike):
+            raise ConfigurationError(f"db_path must be a path, not {db_path!r:.100}; pass an Engine as engine=")
+        return cls(parse_config(config), db_path, engine, llm, budget)
 
     @property
     def overrides(self) -> ModelOverrides | None:
@@ -208,6 +224,7 @@ def _make_core(engine: Engine, record: SessionRecord, settings: _ResolvedSetting
         session_id=record.id,
         config=settings.config,
         model=settings.model,
+        system_prompt=settings.system_prompt,
         budget=settings.budget,
         count_tokens=settings.count_tokens,
         llm=settings.llm,
@@ -225,8 +242,7 @@ def _choose_client(engine: Engine, model: str, llm: object | None) -> LLM:
 def _database_path(request: OpenRequest) -> str:
     if request.engine is not None:
         return request.engine.path
-    config = request.config or MnesisConfig()
-    return os.path.expanduser(os.fspath(request.db_path if request.db_path is not None else config.store.db_path))
+    return (request.config or MnesisConfig()).store.resolve_path(request.db_path)
 
 
 def _is_same_file(one: str | os.PathLike[str], other: str) -> bool:

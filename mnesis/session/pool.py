@@ -13,7 +13,7 @@ from typing import TypeVar
 import anyio
 
 from mnesis.concurrency import FairLock
-from mnesis.config import MnesisConfig
+from mnesis.config import ConfigOrDict
 from mnesis.engine.engine import Engine
 from mnesis.engine.registry import IN_MEMORY
 from mnesis.errors import ConfigurationError, SessionClosedError, SessionNotFoundError
@@ -29,13 +29,18 @@ and no file."""
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """The settings with which a pool opens sessions. `model` and `system_prompt` are those of new sessions only."""
+    """The settings with which a pool opens sessions.
+
+    `model` replaces the model of existing sessions; None keeps it. `default_model` and `system_prompt` are those of new
+    sessions only.
+    """
 
     model: str | None = None
-    config: MnesisConfig | None = None
+    config: ConfigOrDict | None = None
     llm: object | None = None
     budget: Budget | int | None = None
     system_prompt: str = ""
+    default_model: str | None = None
 
     def is_same(self, other: SessionSettings) -> bool:
         """Return whether sessions need not be opened again with the other settings. Clients are compared by identity."""
@@ -215,13 +220,13 @@ class SessionPool:
         if not creates and engine.path != IN_MEMORY and not await anyio.Path(engine.path).exists():
             return None
         try:
-            return await MnesisSession.load(session_id, llm=llm, **options)  # type: ignore[arg-type]  # as written above
+            return await MnesisSession.load(session_id, llm=llm, model=settings.model, **options)  # type: ignore[arg-type]  # as written above
         except SessionNotFoundError:
             if not creates:
                 return None
         parent = await self.get(parent_id) if parent_id is not None and parent_id != session_id else None
         return await MnesisSession.create(
-            model=settings.model,
+            model=settings.model or settings.default_model,
             system_prompt=settings.system_prompt,
             session_id=session_id,
             parent_id=parent.id if parent is not None else None,

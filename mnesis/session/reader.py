@@ -49,13 +49,13 @@ class SessionReader:
 
     @property
     def model(self) -> str:
-        """The model string of the session."""
+        """The model string that this object was opened with."""
         return self._core.model.model_id
 
     @property
     def system_prompt(self) -> str:
-        """The system prompt of the session."""
-        return self._core.record.system_prompt
+        """The system prompt that this object was opened with."""
+        return self._core.system_prompt
 
     @property
     def agent(self) -> str:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from importlib import import_module
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from mnesis.concurrency import RunOnce
-from mnesis.config import MnesisConfig
+from mnesis.config import ConfigOrDict
 from mnesis.display.displayable import Displayable
 from mnesis.display.panel import Panel, context_bar
 from mnesis.engine.engine import Engine
 from mnesis.errors import (
     ConfigurationError,
     InvalidMessageError,
+    LLMAuthenticationError,
+    NoModelError,
 )
 from mnesis.events.bus import Handler, MnesisEvent, Unsubscribe
 from mnesis.events.payloads import SessionClosedPayload, SessionCreatedPayload
@@ -38,6 +39,7 @@ from mnesis.models.usage import TokenUsage
 from mnesis.session.compactor import Compactor
 from mnesis.session.doom_loop import detect_doom_loop
 from mnesis.session.open import OpenedSession, OpenRequest, load_existing, open_or_create
+from mnesis.session.opening import OpeningSession
 from mnesis.session.reader import SessionReader
 from mnesis.session.reentrancy import refuse_reentrant_call
 from mnesis.session.tool_runner import wait_for_late_results
@@ -76,8 +78,7 @@ class MnesisSession(SessionReader, Displayable):
         self._stream_tasks: set[asyncio.Task[TurnResult]] = set()
 
     @classmethod
-    @asynccontextmanager
-    async def open(
+    def open(
         cls,
         *,
         model: str | None,
@@ -85,32 +86,27 @@ class MnesisSession(SessionReader, Displayable):
         session_id: str | None = None,
         agent: str = "default",
         parent_id: str | None = None,
-        config: MnesisConfig | None = None,
+        config: ConfigOrDict | None = None,
         db_path: str | os.PathLike[str] | None = None,
         engine: Engine | None = None,
         llm: object | None = None,
         budget: Budget | int | None = None,
-    ) -> AsyncIterator[MnesisSession]:
-        """Create a session, or open the one with `session_id`; close it at the end of the block. See `create()`."""
-        session = await cls.create(
-            model=model,
-            system_prompt=system_prompt,
-            session_id=session_id,
-            agent=agent,
-            parent_id=parent_id,
-            config=config,
-            db_path=db_path,
-            engine=engine,
-            llm=llm,
-            budget=budget,
+    ) -> OpeningSession[Self]:
+        """Create a session, or open the one with `session_id`. The same as `create()`, under the name for `async with`."""
+        return cls._opening(
+            "open",
+            cls._create(
+                OpenRequest.parse(config, db_path, engine, llm, budget),
+                model=model,
+                system_prompt=system_prompt,
+                session_id=session_id,
+                agent=agent,
+                parent_id=parent_id,
+            ),
         )
-        try:
-            yield session
-        finally:
-            await session.close()
 
     @classmethod
-    async def create(
+    def create(
         cls,
         *,
         model: str | None,
@@ -118,57 +114,78 @@ class MnesisSession(SessionReader, Displayable):
         session_id: str | None = None,
         agent: str = "default",
         parent_id: str | None = None,
-        config: MnesisConfig | None = None,
+        config: ConfigOrDict | None = None,
         db_path: str | os.PathLike[str] | None = None,
         engine: Engine | None = None,
         llm: object | None = None,
         budget: Budget | int | None = None,
-    ) -> MnesisSession:
+    ) -> OpeningSession[Self]:
         """Create a session, or open the one with `session_id`, which may be any non-empty string.
 
+        `await` it and close the session yourself, or use it in `async with`, which closes the session.
+
         `model` is a litellm model string. `model` and `system_prompt` replace the stored values of an existing session;
-        None keeps them. A new session with `model=None` only records turns, and is compacted without a model. The default
-        system prompt of a new session is "You are a helpful assistant.". The database is `db_path`, or that of `engine`, or
-        `config.store.db_path`. `llm` is a client to use instead of litellm: an object as in `mnesis.llm.base.LLM` or a
-        function `messages -> str`. `budget` limits the window of this object: a number of tokens or a `Budget.for_tokens()`.
-        None means the budget of the model. It is not stored.
+        None keeps them. Objects of the session that are open already keep those they were opened with. `agent` and
+        `parent_id` are those of a new session. A new session with `model=None` only records turns, and is compacted without
+        a model. The default system prompt of a new session is "You are a helpful assistant.".
+
+        The database is `db_path`, or that of `engine`, or `config.store.db_path`, or `MNESIS_DB` in the environment, or
+        `~/.mnesis/sessions.db`. `config` may be a dict of groups of settings. `llm` is a client to use instead of litellm: an
+        object as in `mnesis.llm.base.LLM` or a function `messages -> str`. `budget` limits the window of this object: a
+        number of tokens or a `Budget.for_tokens()`. None means the budget of the model. It is not stored.
 
         Raises `ConfigurationError` if the settings do not fit the model, `SessionNotFoundError` if `parent_id` does not
         exist, and the errors of the store. Nothing stays open if it raises.
         """
-        opened = await open_or_create(
-            OpenRequest(config, db_path, engine, llm, budget),
-            model=model,
-            system_prompt=system_prompt,
-            session_id=session_id,
-            agent=agent,
-            parent_id=parent_id,
+        return cls._opening(
+            "create",
+            cls._create(
+                OpenRequest.parse(config, db_path, engine, llm, budget),
+                model=model,
+                system_prompt=system_prompt,
+                session_id=session_id,
+                agent=agent,
+                parent_id=parent_id,
+            ),
         )
-        session = cls(opened)
-        if opened.is_new:
-            session._publish_created()
-        return session
 
     @classmethod
-    async def load(
+    def load(
         cls,
         session_id: str,
-        config: MnesisConfig | None = None,
+        config: ConfigOrDict | None = None,
         db_path: str | os.PathLike[str] | None = None,
         *,
         engine: Engine | None = None,
         llm: object | None = None,
         model: str | None = None,
         budget: Budget | int | None = None,
-    ) -> MnesisSession:
-        """Open an existing session with its history, context, system prompt and model.
+    ) -> OpeningSession[Self]:
+        """Open an existing session with its history, context, system prompt and model. Use it like `create()`.
 
         `model` replaces the stored model; None keeps it. `budget` is as in `create()`. No model is called: if a crash
         interrupted a compaction, the next turn runs it again; if it interrupted a turn, `retry()` continues it. Raises
         `SessionNotFoundError`, which names the id and the database; creates no database.
         """
-        opened = await load_existing(OpenRequest(config, db_path, engine, llm, budget), session_id, model)
-        return cls(opened)
+        return cls._opening(
+            "load", cls._load(OpenRequest.parse(config, db_path, engine, llm, budget), session_id, model)
+        )
+
+    @classmethod
+    def _opening(cls, method: str, coroutine: Coroutine[Any, Any, Self]) -> OpeningSession[Self]:
+        return OpeningSession(coroutine, f"{cls.__name__}.{method}")
+
+    @classmethod
+    async def _create(cls, request: OpenRequest, **settings: Any) -> Self:
+        opened = await open_or_create(request, **settings)
+        session = cls(opened)
+        if opened.is_new:
+            session._publish_created()
+        return session
+
+    @classmethod
+    async def _load(cls, request: OpenRequest, session_id: str, model: str | None) -> Self:
+        return cls(await load_existing(request, session_id, model))
 
     async def send(
         self,
@@ -584,7 +601,7 @@ class MnesisSession(SessionReader, Displayable):
 
         It serves on this machine only, in a thread, until its `close()` or the end of the process; its `url` contains a
         token. `open_browser=False` only starts it: a notebook then shows the link. `allow_changes` adds pin, compact and
-        purge. Raises an ImportError with the install command without the extra `mnesis[inspect]`.
+        purge. Raises an ImportError with the install command without the extra `mnesis-context[inspect]`.
         """
         self._check_open()
         # By name, because the inspector is a layer above the session and an optional extra.
@@ -700,7 +717,13 @@ class MnesisSession(SessionReader, Displayable):
         """Run a turn after the one that is running, if any. Without messages, resume the newest turn."""
         async with self._core.shared.turn_lock:
             turn = Turn(self._core, self._compactor, options)
-            return await (turn.resume() if messages is None else turn.run(messages))
+            try:
+                return await (turn.resume() if messages is None else turn.run(messages))
+            except (LLMAuthenticationError, NoModelError) as error:
+                if error.status_code is not None:
+                    raise
+                # Nothing was sent. The message names the remedy, and a hundred lines of frames would bury it.
+                raise error.with_traceback(None) from None
 
     async def _stream_turn(
         self, turn: Coroutine[Any, Any, TurnResult], events: asyncio.Queue[StreamEvent | None]

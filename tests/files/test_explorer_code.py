@@ -12,7 +12,7 @@ from mnesis.files.explorers.code_patterns import outline_by_patterns
 from mnesis.files.explorers.source import Source
 from tests.files.explored import explored, text_of
 
-needs_grammars = pytest.mark.skipif(find_spec("tree_sitter") is None, reason="needs mnesis[files]")
+needs_grammars = pytest.mark.skipif(find_spec("tree_sitter") is None, reason="needs mnesis-context[files]")
 
 SAMPLES = {
     "a.js": (
@@ -201,7 +201,7 @@ def test_heads_are_shown_as_written_without_bodies() -> None:
 def test_without_grammars_patterns_are_used_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "find_spec", lambda name: None)
     text = text_of("a.go", SAMPLES["a.go"][0])
-    assert "Read by patterns: there is no grammar; pip install 'mnesis[files]'" in text
+    assert "Read by patterns: there is no grammar; pip install 'mnesis-context[files]'" in text
     assert "  func main()" in text
 
 

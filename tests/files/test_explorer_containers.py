@@ -171,7 +171,7 @@ def test_a_pdf_without_its_library_is_read_by_patterns(monkeypatch: pytest.Monke
     monkeypatch.setattr(pdf, "find_spec", lambda name: None)
     text = text_of("a.pdf", portable_document("Words"))
     assert "1 page found by pattern" in text
-    assert "pip install 'mnesis[files]'" in text
+    assert "pip install 'mnesis-context[files]'" in text
     assert "Title: A title" in text
 
 

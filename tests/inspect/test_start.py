@@ -63,7 +63,7 @@ def test_a_missing_extra_is_named(database: Path) -> None:
     command = [sys.executable, "-c", code, "inspect", "--db", str(database)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, env={**os.environ, "NO_COLOR": "1"})
     assert done.returncode == 2
-    assert "mnesis[inspect]" in done.stderr
+    assert "mnesis-context[inspect]" in done.stderr
 
 
 @pytest.mark.parametrize("db", [":memory:", "s.db"])

@@ -35,8 +35,12 @@ def test_importing_it_loads_no_langgraph_no_model_client_and_opens_nothing() -> 
 @pytest.mark.parametrize(
     ("missing", "statement", "command"),
     [
-        ("langchain_core", "import langchain_mnesis", 'pip install "mnesis[langchain]"'),
-        ("langchain", "from langchain_mnesis import MnesisMiddleware", 'pip install "mnesis[langchain-agents]"'),
+        ("langchain_core", "import langchain_mnesis", 'pip install "mnesis-context[langchain]"'),
+        (
+            "langchain",
+            "from langchain_mnesis import MnesisMiddleware",
+            'pip install "mnesis-context[langchain-agents]"',
+        ),
     ],
 )
 def test_a_missing_extra_says_how_to_install_it(missing: str, statement: str, command: str) -> None:

@@ -182,4 +182,4 @@ def test_a_missing_extra_is_named_with_the_command_to_install_it() -> None:
         "except ImportError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert 'pip install "mnesis[llama-index]"' in done.stdout
+    assert 'pip install "mnesis-context[llama-index]"' in done.stdout

@@ -93,7 +93,7 @@ async def test_agents_work_over_http_with_tools_and_real_usage(engine: Engine) -
     assert server.requests[1]["messages"][-1]["content"] == "it is blue"
 
 
-async def test_results_come_as_they_finish_or_in_order_of_the_inputs(engine: Engine) -> None:
+async def test_results_keep_the_order_of_the_inputs_or_come_as_they_finish(engine: Engine) -> None:
     later = asyncio.Event()
 
     async def answer(request: LLMRequest) -> str:
@@ -104,9 +104,10 @@ async def test_results_come_as_they_finish_or_in_order_of_the_inputs(engine: Eng
         return "done"
 
     agents = AgenticMap(engine=engine, model=MODEL, llm=ScriptedLLM(answer))
-    assert [r.index for r in await results(agents.run(["slow", "quick"], "{{ item }}"))] == [1, 0]
+    items = ["slow", "quick"]
+    assert [r.index for r in await results(agents.run(items, "{{ item }}", order="completion"))] == [1, 0]
     later.clear()
-    assert [r.index for r in await results(agents.run(["slow", "quick"], "{{ item }}", order="input"))] == [0, 1]
+    assert [r.index for r in await results(agents.run(items, "{{ item }}"))] == [0, 1]
 
 
 async def test_no_more_agents_work_at_once_than_allowed(engine: Engine) -> None:

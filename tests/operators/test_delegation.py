@@ -361,7 +361,7 @@ async def test_tools_that_would_all_be_withheld_are_refused(engine: Engine) -> N
         ({"delegated_scope": 3}, "must be strings"),
         ({"timeout_seconds": "5"}, "timeout_seconds"),
         ({"engine": "work.db"}, "engine must be an Engine"),
-        ({"config": OperatorConfig()}, "config must be a MnesisConfig"),
+        ({"config": OperatorConfig()}, r"not a configuration; pass MnesisConfig\(operators=…\)"),
         ({"model": 3}, "model must be a string"),
         ({"session": 3, "engine": None}, "a MnesisSession or the id of one, not a int"),
     ],

@@ -62,7 +62,7 @@ async def test_the_model_is_shown_the_schema_and_the_system_prompt() -> None:
     assert llm.requests[0].purpose == "map"
 
 
-async def test_without_an_order_results_come_as_they_are_finished_and_with_one_as_the_inputs() -> None:
+async def test_results_keep_the_order_of_the_inputs_unless_completion_is_asked_for() -> None:
     first_may_end = asyncio.Event()
 
     async def answer(request: LLMRequest) -> str:
@@ -73,11 +73,11 @@ async def test_without_an_order_results_come_as_they_are_finished_and_with_one_a
         return echo(request)
 
     mapper = LLMMap(llm=ScriptedLLM(answer))
-    by_completion = [result.index async for result in mapper.run(range(8), "{{ item }}", Number)]
+    by_completion = [r.index async for r in mapper.run(range(8), "{{ item }}", Number, order="completion")]
     assert by_completion[0] != 0
     assert sorted(by_completion) == list(range(8))
     first_may_end.clear()
-    assert [r.index async for r in mapper.run(range(8), "{{ item }}", Number, order="input")] == list(range(8))
+    assert [r.index async for r in mapper.run(range(8), "{{ item }}", Number)] == list(range(8))
 
 
 async def test_a_wrong_answer_is_shown_to_the_model_again_with_what_is_wrong() -> None:
@@ -120,7 +120,7 @@ async def test_passing_failures_are_repeated_and_counted_and_lasting_ones_are_no
 async def test_an_item_that_waits_to_try_again_leaves_its_slot_to_another() -> None:
     llm = ScriptedLLM([LLMRateLimitError("busy", retry_after_seconds=1000), '{"n": 1}', '{"n": 2}'])
     patient = RetryConfig(base_delay=1000, max_delay=1000)
-    running = LLMMap(llm=llm).run(range(3), "{{ item }}", Number, concurrency=1, retry=patient)
+    running = LLMMap(llm=llm).run(range(3), "{{ item }}", Number, concurrency=1, retry=patient, order="completion")
     async with aclosing(running):
         assert [(await anext(running)).index, (await anext(running)).index] == [1, 2]
 
@@ -198,8 +198,19 @@ def test_a_map_without_a_model_is_refused() -> None:
 def test_the_settings_may_be_those_of_everything_and_nothing_else() -> None:
     config = MnesisConfig(operators=OperatorConfig(llm_map_concurrency=3))
     assert LLMMap(config).config.llm_map_concurrency == 3
-    with pytest.raises(ConfigurationError, match="OperatorConfig"):
-        LLMMap({"llm_map_concurrency": 3})  # type: ignore[arg-type]  # what is refused
+    assert LLMMap({"operators": {"llm_map_concurrency": 3}}).config.llm_map_concurrency == 3
+    with pytest.raises(ValueError, match=r"field of OperatorConfig: pass operators=\{'llm_map_concurrency': …\}"):
+        LLMMap({"llm_map_concurrency": 3})
+
+
+async def test_a_map_that_names_its_class_needs_no_other_schema() -> None:
+    typed = LLMMap[Number](llm=ScriptedLLM(echo))
+    batch = await typed.run_all(range(2), "{{ item }}")
+    assert [result.output for result in batch.successes] == [Number(n=0), Number(n=1)]
+    results = [result async for result in typed.run(["5"], "{{ item }}", {"type": "object"})]
+    assert results[0].output == {"n": 5}
+    with pytest.raises(ConfigurationError, match="output_schema is missing"):
+        LLMMap(llm=ScriptedLLM(echo)).run(range(2), "{{ item }}")
 
 
 async def test_a_wrong_key_ends_the_run_after_the_calls_that_were_under_way() -> None:

@@ -49,7 +49,7 @@ def _parse_with_grammar(source: Source, language: str) -> Outline:
     if source.size_bytes > MAX_PARSED_BYTES:
         raise ParserFailedError(f"it has more than {MAX_PARSED_BYTES:,} bytes")
     if find_spec("tree_sitter") is None or find_spec(module) is None:
-        raise ParserFailedError("there is no grammar; pip install 'mnesis[files]'")
+        raise ParserFailedError("there is no grammar; pip install 'mnesis-context[files]'")
     arguments = (source.codec, str(len(source.byte_order_mark)), module, function, str(MAX_DECLARATIONS))
     answer = run_in_sandbox("tree_reader.py", source, *arguments, max_seconds=MAX_PARSE_SECONDS)
     if answer["has_error"] and not answer["declarations"]:

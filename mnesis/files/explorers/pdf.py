@@ -50,7 +50,7 @@ def _write_text(report: Report, answer: dict[str, Any]) -> None:
 def _read_with_pypdf(source: Source) -> dict[str, Any]:
     """Raises `ParserFailedError`."""
     if find_spec("pypdf") is None:
-        raise ParserFailedError("pip install 'mnesis[files]'")
+        raise ParserFailedError("pip install 'mnesis-context[files]'")
     if source.size_bytes > MAX_BYTES:
         raise ParserFailedError(f"it is larger than {format_size(MAX_BYTES)}")
     return run_in_sandbox("pdf_reader.py", source, str(MAX_TEXT_CHARS), max_seconds=MAX_SECONDS)

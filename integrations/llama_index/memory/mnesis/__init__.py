@@ -3,7 +3,9 @@
 try:
     from llama_index.core.memory import BaseMemory as _BaseMemory  # noqa: F401  # checks that the extra is installed
 except ImportError as error:
-    raise ImportError('llama_index.memory.mnesis needs llama-index-core: pip install "mnesis[llama-index]"') from error
+    raise ImportError(
+        'llama_index.memory.mnesis needs llama-index-core: pip install "mnesis-context[llama-index]"'
+    ) from error
 
 from llama_index.memory.mnesis.base import MnesisMemory
 from llama_index.memory.mnesis.chat_store import MnesisChatStore

@@ -22,7 +22,7 @@ from llama_index.memory.mnesis.view import SummaryPlacement
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
 from mnesis import concurrency
-from mnesis.config import MnesisConfig
+from mnesis.config import ConfigOrDict
 from mnesis.engine.engine import Engine
 from mnesis.engine.known_engines import database_key, find_engine
 from mnesis.errors import ConfigurationError, SessionNotFoundError
@@ -94,7 +94,7 @@ class MnesisMemory(BaseMemory):
         engine: Engine | None = None,
         db_path: str | os.PathLike[str] | None = None,
         summary_insert: SummaryPlacement = "system",
-        config: MnesisConfig | None = None,
+        config: ConfigOrDict | None = None,
         **kwargs: Any,
     ) -> MnesisMemory:
         """Create a memory for a session. The session itself is created on first use.
