@@ -121,8 +121,8 @@ class CompactionConfig(_Config):
     )
     compaction_options: dict[str, Any] | None = Field(
         default=None,
-        description="Additional arguments for each summariser call (api_base, temperature, …). None = the session's"
-        " llm_options if the provider is the same",
+        description="Additional arguments for each summariser call (api_base, temperature, …). None = how to reach the"
+        " provider (address, keys, headers) as in the session's llm_options, if it is the same provider",
     )
     level2_enabled: bool = Field(default=True, description="Attempt Level 2 compression before falling back to Level 3")
     compaction_prompt: str | None = Field(

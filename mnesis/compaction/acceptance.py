@@ -1,17 +1,20 @@
 """Checks that reject obviously bad summaries.
 
-A bad summary is empty, too long, looping, echoing or declining. They cannot tell whether a summary is good. Small
-models answer with loops, with the transcript itself, or with an apology. Each check is one pass over the text. Pure
-functions, no I/O.
+A bad summary is empty, too long, looping, echoing, declining, an acknowledgement, or it lost nearly all facts of its source.
+The checks cannot tell whether a summary is good. Small models answer with loops, with the transcript itself, or with an
+apology; larger ones continue the conversation. Each check is one pass over the text. Pure functions, no I/O.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
+
+from mnesis.compaction.facts import find_facts, find_kept, find_terms, is_unspaced
 
 MAX_LENGTH_RATIO = 1.1
 """Of the requested tokens. Models are asked for words and cannot count tokens."""
@@ -34,6 +37,30 @@ ECHO_SHINGLE_WORDS = 8
 MIN_ECHO_FRACTION = 0.8
 MAX_REFUSAL_WORDS = 60
 
+MIN_SOURCE_FACTS = 4
+"""Sources with fewer facts are judged by the words that their summary shares with them."""
+
+KEPT_FACTS_FACTOR = 0.45
+"""A summary of a source with n facts keeps at least this times √n of them: 1 of 4, 5 of 100.
+
+Longer sources repeat themselves, and summaries keep a smaller part of them. Among the recorded summaries of
+`tests/compaction/data`, the good ones keep 0.56 √n and more, the bad ones 0.39 √n and less.
+"""
+
+MAX_REQUIRED_FACTS = 12
+TOKENS_PER_FACT = 16
+"""A summary that may take t tokens is not asked for more than t / 16 facts. Terse ones state a fact in eight."""
+
+MIN_SHARED_FRACTION = 0.2
+"""Of a short summary's terms: how many its source must have. Recorded good summaries share 0.58 and more, bad ones up to 0.04."""
+
+MAX_UNRELATED_TERMS = 40
+"""A longer text without the source's terms may be a summary in another language."""
+
+MAX_ACKNOWLEDGEMENT_WORDS = 30
+MIN_SHARED_TERMS = 4
+"""A text that opens like an acknowledgement is one unless it shares this many terms with the source, and half of its own."""
+
 _WORD = re.compile(r"\w+")
 _ROLE = r"(?:system|user|assistant|tool|human|ai|model|bot)"
 _ROLE_ALONE = re.compile(rf"\W*{_ROLE}?\W*", re.IGNORECASE)
@@ -51,6 +78,17 @@ _MODEL_REFUSAL = re.compile(
     r")",
     re.IGNORECASE,
 )
+_ACKNOWLEDGEMENT = re.compile(
+    r"\W*(?:"
+    r"ok(?:ay)?\b|understood\b|got it\b|sure\b|certainly\b|of course\b|absolutely\b|noted\b|thank(?:s| you)\b|great\b|perfect\b"
+    r"|al(?:l right|right|l good|l set)\b|you['’]re welcome|glad to\b|happy to\b|i (?:understand|see)\b|i(?:['’]ll| will) (?:keep|remember|continue|be)\b"
+    r"|i(?:['’]m| am) (?:ready|here)\b|how (?:can|may) i (?:help|assist)|what would you like|let me know|ready\b"
+    r"|here(?:['’]s| is) (?:the|a|your) summary|done\b\W*$"
+    r"|verstanden\b|alles klar|gerne\b|natürlich\b|entendido\b|de acuerdo\b|claro\b|compris\b|d['’]accord|bien sûr|capito\b|certo\b"
+    r"|хорошо\b|понял|понятно|好的|明白|知道了|收到|了解|はい|承知|かしこまり|わかりました|分かりました|네[,. ]|알겠"
+    r")",
+    re.IGNORECASE,
+)
 
 
 def rejection_reason(
@@ -62,14 +100,35 @@ def rejection_reason(
 
     `max_tokens` is the largest size that was requested.
     """
-    if not summary.strip():
-        return "it is empty"
-    if all(_ROLE_ALONE.fullmatch(line) for line in summary.splitlines()):
-        return "it contains only role markers"
+    return (
+        emptiness(summary)
+        or size_rejection(summary_tokens, source_tokens, max_tokens)
+        or content_rejection(summary, source, max_tokens)
+    )
+
+
+def size_rejection(summary_tokens: int, source_tokens: int, max_tokens: int) -> str | None:
+    """Return why a summary of this size must be rejected, or None."""
     if summary_tokens >= source_tokens:
         return f"it is not smaller ({summary_tokens:,} tokens) than its source ({source_tokens:,} tokens)"
     if summary_tokens > max_tokens * MAX_LENGTH_RATIO:
         return f"it is too long ({summary_tokens:,} tokens; at most {max_tokens:,} were requested)"
+    return None
+
+
+def emptiness(summary: str) -> str | None:
+    """Return in which way a summary says nothing, or None if it says something."""
+    if not summary.strip():
+        return "it is empty"
+    if all(_ROLE_ALONE.fullmatch(line) for line in summary.splitlines()):
+        return "it contains only role markers"
+    return None
+
+
+def content_rejection(summary: str, source: str, max_tokens: int) -> str | None:
+    """Return why a text must be rejected as the summary of `source`, or None."""
+    if reason := emptiness(summary):
+        return reason
     if _is_model_refusal(summary):
         return "it is a refusal, not a summary"
     if _is_looping(summary):
@@ -78,7 +137,38 @@ def rejection_reason(
         return "it repeats its instructions"
     if _is_transcript(summary) or _echoes_source(summary, source):
         return "it repeats the conversation instead of summarizing it"
+    return _missing_content(summary, source, max_tokens)
+
+
+def _missing_content(summary: str, source: str, max_tokens: int) -> str | None:
+    """Return a reason if a text does not report what its source says, or None."""
+    source_terms, terms = find_terms(source), find_terms(summary)
+    shared_count = len(terms & source_terms)
+    if _is_acknowledgement(summary) and (shared_count < MIN_SHARED_TERMS or 2 * shared_count < len(terms)):
+        return "it is an acknowledgement, not a summary"
+    facts = find_facts(source)
+    if len(facts) >= MIN_SOURCE_FACTS:
+        required = min(
+            KEPT_FACTS_FACTOR * math.sqrt(len(facts)), MAX_REQUIRED_FACTS, max(max_tokens / TOKENS_PER_FACT, 1)
+        )
+        kept_count = len(find_kept(facts, summary))
+        if kept_count < required:
+            return (
+                f"it keeps {kept_count} of the {len(facts):,} names, numbers, paths and ids of its source;"
+                f" at least {math.ceil(required)} are expected"
+            )
+        return None
+    if not shared_count and len(terms) < MIN_SHARED_TERMS:
+        return "it says next to nothing"
+    is_comparable = len(terms) <= MAX_UNRELATED_TERMS and is_unspaced(summary) == is_unspaced(source)
+    if is_comparable and source_terms and shared_count < max(MIN_SHARED_FRACTION * len(terms), 1):
+        return "it has little in common with its source"
     return None
+
+
+def _is_acknowledgement(summary: str) -> bool:
+    words = _words(summary, MAX_ACKNOWLEDGEMENT_WORDS + 1)
+    return bool(_ACKNOWLEDGEMENT.match(summary)) and len(words) <= MAX_ACKNOWLEDGEMENT_WORDS
 
 
 def _is_model_refusal(summary: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from anyio import to_thread
 
@@ -18,7 +18,8 @@ from mnesis.compaction.fold import MessageSpan, split_span
 from mnesis.compaction.identifiers import list_missing_identifiers
 from mnesis.compaction.plan import SweepPlan, Trigger, plan_sweep
 from mnesis.compaction.pointers import make_pointers
-from mnesis.compaction.summarize import Summarizer, SummaryDraft, SummaryRequest, summarize
+from mnesis.compaction.summarize import SummaryDraft, summarize
+from mnesis.compaction.summarizer import Summarizer, SummaryRequest
 from mnesis.compaction.transcript import passages, referenced_file_ids, transcript_text
 from mnesis.config import CompactionConfig
 from mnesis.context.forms import with_forms
@@ -30,6 +31,7 @@ from mnesis.models.message import Message
 from mnesis.models.results import CompactionAttempt, CompactionResult
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
+from mnesis.models.usage import TokenUsage
 from mnesis.redaction import get_logger
 from mnesis.store.base import Compaction, Store
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter
@@ -144,8 +146,13 @@ class Sweep:
             tokens_before=tokens,
             tokens_after=tokens,
             trigger=self.trigger,
-            attempts=tuple(self.attempts),
+            **self._spending(),
         )
+
+    def _spending(self) -> dict[str, Any]:
+        """Return the fields of a result that report the attempts: also rejected ones, and those for a stale context."""
+        usage = sum((attempt.usage for attempt in self.attempts), TokenUsage())
+        return {"attempts": tuple(self.attempts), "usage": usage, "cost": sum(a.cost for a in self.attempts)}
 
     @staticmethod
     def _final_result(result: CompactionResult, session: SessionRecord) -> CompactionResult:
@@ -331,7 +338,6 @@ class Sweep:
         hidden = [cover for cover in context.covers if cover.summary_id is None and not _is_inside(cover, covers)]
         visible_summaries = [each.summary for each in pending if each.is_new]
         leaves = [summary for summary in new_summaries if summary.kind == "leaf"]
-        summarizer = self.summarizer
         result = CompactionResult(
             session_id=self.session_id,
             summary_message_id=visible_summaries[-1].id if visible_summaries else "",
@@ -344,9 +350,7 @@ class Sweep:
             pruned_tool_outputs=len(plan.prunes),
             pruned_tokens=plan.pruned_tokens,
             trigger=self.trigger,
-            attempts=tuple(self.attempts),
-            usage=summarizer.usage if summarizer else CompactionResult.model_fields["usage"].default,
-            cost=summarizer.cost if summarizer else 0.0,
+            **self._spending(),
             created_at=now_ms(),
         )
         return Compaction(

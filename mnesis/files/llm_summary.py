@@ -17,7 +17,9 @@ from mnesis.files.explorers.source import Source
 from mnesis.files.storage import StoredFile
 from mnesis.formats.openai import replace_lone_surrogates
 from mnesis.llm.base import LLM, LLMRequest, prepare_client
+from mnesis.llm.thinking import max_output_tokens, strip_thinking
 from mnesis.redaction import get_logger
+from mnesis.tokens.model_info import context_limit_options, output_limit_tokens
 
 logger = get_logger(__name__)
 
@@ -25,7 +27,7 @@ _warned_models: set[str] = set()
 TIMEOUT_SECONDS = 60.0
 SAMPLE_BYTES = 8_192
 """For each of three samples: beginning, middle and end."""
-MAX_OUTPUT_TOKENS = 600
+MAX_ANSWER_TOKENS = 600
 MAX_SUMMARY_CHARS = 2_500
 MAX_STRUCTURE_CHARS = 1_500
 _INSTRUCTIONS = (
@@ -52,7 +54,7 @@ class FileSummarizer:
         try:
             await prepare_client(self.llm)
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                text = (await self.llm.complete(self._request(sample))).text.strip()
+                text = strip_thinking((await self.llm.complete(self._request(sample))).text)
         except (LLMError, TimeoutError) as error:
             _warn_once(self.model, error)
             return None
@@ -69,9 +71,9 @@ class FileSummarizer:
                 {"role": "system", "content": _INSTRUCTIONS},
                 {"role": "user", "content": f"{fence}\n{sample}\n{fence}"},
             ],
-            max_output_tokens=MAX_OUTPUT_TOKENS,
+            max_output_tokens=max_output_tokens(MAX_ANSWER_TOKENS, output_limit_tokens(self.model)),
             timeout_seconds=TIMEOUT_SECONDS,
-            options=dict(self.options),
+            options=context_limit_options(self.model) | dict(self.options),
             purpose="file_summary",
         )
 

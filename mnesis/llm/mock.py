@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Any
 
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
@@ -19,8 +19,10 @@ MAX_RESULT_CHARS = 300
 SCHEMA_MARKER = "JSON Schema:\n"
 """The text before a schema in a system message."""
 
-MAX_SUMMARY_LINES = 8
+MAX_SUMMARY_LINES = 16
 MAX_SUMMARY_LINE_CHARS = 120
+CHARS_PER_WORD = 6
+_MAX_WORDS = re.compile(r"at most about (\d+) words\.$")
 _FILE = re.compile(r"\[File .*?\[End of [^\]]*\]", re.DOTALL)
 
 
@@ -132,10 +134,31 @@ def _summary(request: LLMRequest) -> str:
     lines = [line for line in lines if line]
     if lines and lines[0] in lines[1:]:  # a fence: the record is between the two lines
         lines = lines[1 : lines.index(lines[0], 1)]
-    # Two characters per allowed output token, and at most half of the input: shorter than the source by any count.
-    max_chars = min(len(source) // 2, 2 * (request.max_output_tokens or len(source)))
-    outlines = (_outline(lines[:count]) for count in range(MAX_SUMMARY_LINES, -1, -1))
+    # Two characters per allowed output token, six per requested word, and at most half of the input: shorter than the source
+    # by any count.
+    words = _MAX_WORDS.findall(source)
+    max_chars = min(
+        len(source) // 2,
+        2 * (request.max_output_tokens or len(source)),
+        CHARS_PER_WORD * int(words[-1]) if words else len(source),
+    )
+    outlines = (_outline(_select_lines(lines, count)) for count in range(MAX_SUMMARY_LINES, -1, -1))
     return next((outline for outline in outlines if len(outline) <= max_chars), "\n".join(lines)[:max_chars])
+
+
+def _select_lines(lines: Sequence[str], count: int) -> list[str]:
+    """Return the first lines of the record, and from each part of the rest the line with the most numbers and names."""
+    if len(lines) <= count:
+        return list(lines)
+    part_count = count // 2
+    first, rest = lines[: count - part_count], lines[count - part_count :]
+    bounds = [len(rest) * i // max(part_count, 1) for i in range(part_count + 1)]
+    parts = [rest[start:end] for start, end in pairwise(bounds)]
+    return [*first, *(max(part, key=lambda line: sum(map(_is_number_or_name, line.split()))) for part in parts)]
+
+
+def _is_number_or_name(word: str) -> bool:
+    return word[:1].isupper() or any(map(str.isdigit, word))
 
 
 def _outline(lines: Sequence[str]) -> str:

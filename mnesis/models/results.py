@@ -19,17 +19,31 @@ class _Result(BaseModel):
 
 
 class CompactionAttempt(_Result):
-    """One attempt at a summary: its level, and why it was rejected, or None if it was accepted."""
+    """One attempt at a summary: its level, and why it was rejected, or None if it was accepted.
+
+    `usage`, `cost` (US dollars) and `seconds` are those of all calls of `model` for it. Level 3 calls no model.
+    """
 
     level: int
     rejection: Annotated[str | None, BeforeValidator(lambda reason: reason or None)] = Field(
         default=None, validation_alias=AliasChoices("rejection", "refused")
     )
+    model: str = ""
+    usage: TokenUsage = TokenUsage()
+    cost: float = 0.0
+    seconds: float = 0.0
 
     @model_serializer
     def _serialize(self) -> dict[str, Any]:
-        # Databases and exports hold this field under its first name, with "" for None.
-        return {"level": self.level, "refused": self.rejection or ""}
+        # Databases and exports hold `rejection` under its first name, with "" for None.
+        return {
+            "level": self.level,
+            "refused": self.rejection or "",
+            "model": self.model,
+            "usage": self.usage.model_dump(),
+            "cost": self.cost,
+            "seconds": self.seconds,
+        }
 
 
 class CompactionResult(_Result, Displayable):
@@ -69,8 +83,18 @@ class CompactionResult(_Result, Displayable):
             ("cost", f"${self.cost:.4f}"),
         )
         badges = (f"level {self.level_used}" if self.level_used else "nothing folded", self.trigger)
-        rows = [(str(attempt.level), attempt.rejection or "accepted") for attempt in self.attempts]
-        attempts = (Table(("level", "outcome"), rows, ("level",)),) if rows else ()
+        rows = [
+            (
+                str(attempt.level),
+                attempt.rejection or "accepted",
+                f"{attempt.usage.effective_total():,}",
+                f"${attempt.cost:.4f}",
+                f"{attempt.seconds:,.1f} s",
+            )
+            for attempt in self.attempts
+        ]
+        titles = ("level", "outcome", "tokens", "cost", "took")
+        attempts = (Table(titles, rows, ("level", "tokens", "cost", "took")),) if rows else ()
         return Panel(f"Compaction of {self.session_id}", badges, facts, attempts)
 
 

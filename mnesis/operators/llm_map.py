@@ -31,6 +31,7 @@ from mnesis.operators.options import LLMMapOptions, resolve_options
 from mnesis.operators.scheduler import Item, Slots
 from mnesis.operators.schema import RETRY_GUIDANCE, InvalidOutputError, OutputSchema
 from mnesis.operators.template import PromptTemplate, TemplateError, as_template
+from mnesis.tokens.model_info import context_limit_options
 from mnesis.validation import check_integer, check_seconds, check_string
 
 T = TypeVar("T")
@@ -279,7 +280,7 @@ class _ModelCall:
             model=self.model,
             messages=messages,
             timeout_seconds=self.timeout_seconds,
-            options=dict(self.options),
+            options=context_limit_options(self.model) | self.options,
             purpose="map",
             response_schema=self.schema.json_schema,
         )

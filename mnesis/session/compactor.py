@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
+from typing import Any
 
 from mnesis.compaction.plan import Trigger, plan_sweep
 from mnesis.compaction.policy import urgency
-from mnesis.compaction.summarize import Summarizer
+from mnesis.compaction.summarizer import Summarizer
 from mnesis.compaction.sweep import Sweep
 from mnesis.context.forms import with_forms
 from mnesis.events.bus import MnesisEvent
@@ -19,7 +20,8 @@ from mnesis.events.payloads import (
     PartUpdatedPayload,
     PruneCompletedPayload,
 )
-from mnesis.llm.resolve import resolve
+from mnesis.llm.connection import connection_options
+from mnesis.llm.resolve import SwitchedLLM, resolve
 from mnesis.models.context import ActiveContext, Budget
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
@@ -27,7 +29,7 @@ from mnesis.models.session import NO_MODEL
 from mnesis.redaction import get_logger
 from mnesis.session.core import SessionCore
 from mnesis.store.base import Compaction
-from mnesis.tokens.model_info import ModelInfo
+from mnesis.tokens.model_info import ModelInfo, context_limit_options
 
 logger = get_logger(__name__)
 
@@ -172,15 +174,13 @@ class Compactor:
             return None
         core, config = self.core, self.core.config.compaction
         choice = config.compaction_model
-        llm, model, options = core.llm, core.model, core.config.session.llm_options
+        llm, model = core.llm, core.model
         if isinstance(choice, str):
+            # A client that always calls one model would ignore the choice.
+            llm = resolve() if isinstance(llm, SwitchedLLM) and llm.model else llm
             model = ModelInfo.from_model_string(choice)
         elif choice is not None:
             llm = resolve(choice)
-        if config.compaction_options is not None:
-            options = config.compaction_options
-        elif isinstance(choice, str) and model.provider_id != core.model.provider_id:
-            options = {}
         available_tokens = min(model.context_limit - model.max_output_tokens, core.budget.context_limit * 4)
         return Summarizer(
             llm=llm,
@@ -188,11 +188,20 @@ class Compactor:
             input_tokens=max(int(available_tokens * MAX_INPUT_FRACTION), 512),
             timeout_seconds=config.timeout_seconds,
             retry=core.config.session.retry,
-            options=dict(options),
+            options=context_limit_options(model) | self._summary_options(model),
             instructions=config.compaction_prompt,
             on_retry=core.publish_retry,
             backoff=core.backoff,
+            output_limit_tokens=model.max_output_tokens,
         )
+
+    def _summary_options(self, model: ModelInfo) -> dict[str, Any]:
+        """Return the summariser's own options, or else how to reach the session's provider if it is the same."""
+        config = self.core.config
+        if config.compaction.compaction_options is not None:
+            return dict(config.compaction.compaction_options)
+        is_same_provider = model.provider_id == self.core.model.provider_id
+        return connection_options(config.session.llm_options) if is_same_provider else {}
 
     def _handle_missing_model(self, summarizer: Summarizer | None) -> None:
         if summarizer is not None and not summarizer.is_available:

@@ -30,6 +30,7 @@ from mnesis.files.handler import LargeFileHandler
 from mnesis.files.offload import may_need_offload, offload_large_parts
 from mnesis.formats.request import Target
 from mnesis.llm.base import LLM
+from mnesis.llm.connection import connection_options
 from mnesis.llm.no_model import NoModel
 from mnesis.llm.resolve import SwitchedLLM
 from mnesis.llm.retry import Backoff
@@ -78,7 +79,7 @@ class SessionCore:
             self.count_tokens,
             config,
             llm=None if isinstance(getattr(self.llm, "inner", None), NoModel) else self.llm,
-            llm_options=self.config.session.llm_options if is_same_provider else None,
+            llm_options=connection_options(self.config.session.llm_options) if is_same_provider else None,
         )
 
     def may_need_offload(self, parts: Sequence[MessagePart]) -> bool:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mnesis.config import ModelOverrides
 from mnesis.errors import ConfigurationError
-from mnesis.models.dialects import check_name
+from mnesis.models.dialects import check_name, find_dialect, match_dialect
 from mnesis.models.session import NO_MODEL
 from mnesis.redaction import get_logger
 from mnesis.tokens.encodings import EncodingName, encoding_for_model, package_directories
@@ -91,6 +91,27 @@ class ModelInfo(BaseModel):
         )
         _check_output_limit(info, overrides)
         return info
+
+
+def output_limit_tokens(model: str) -> int:
+    """Return the most that is asked of a model in one answer. Unlike `ModelInfo`, it does not warn about unknown models."""
+    limits = _find_limits(model)
+    return _output_reserve(limits, limits.context if limits else UNKNOWN_CONTEXT_LIMIT)
+
+
+def context_limit_options(model: ModelInfo | str) -> dict[str, Any]:
+    """Return the argument that says how long requests are, for servers that would otherwise cut them. Often empty.
+
+    Ollama drops the beginning of what exceeds its `num_ctx`, without an error (github.com/ollama/ollama/issues/10980).
+    """
+    if isinstance(model, str):
+        dialect = match_dialect(model)
+        if dialect is None or dialect.context_limit_argument is None:
+            return {}
+        model = ModelInfo.from_model_string(model)
+    dialect = find_dialect(model.model_id, model.dialect) if model.dialect else match_dialect(model.model_id)
+    argument = dialect.context_limit_argument if dialect else None
+    return {argument: model.context_limit} if argument else {}
 
 
 def _check_dialect(name: str | None) -> str | None:

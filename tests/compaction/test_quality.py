@@ -27,24 +27,23 @@ GOOD = {
     " ~/src/tickets\n- 42 migrations, orders table 18 GB\n\n## Decisions\n- pgloader for orders\n- customers 1181 and"
     " 20934 merged, 1181 kept\n\n## Constraints\n- never touch invoices directly (audit trail)",
     "a list of one form": "\n".join(
-        f"- migration {n:03d}: table {name} converted, {n * 137} rows copied, checksum equal"
+        f"- migration {n:03d} of MySQL: table {name} converted to Postgres, {n * 137} rows copied, checksum equal"
         for n, name in enumerate(["orders", "tickets", "piers", "boats", "crews", "fares", "users", "routes"])
     ),
-    "a table": "| table | rows | state |\n|---|---|---|\n| orders | 18201 | done |\n| piers | 44 | done |\n| crews | 7 | open |",
+    "a table": "| table | GB | to |\n|---|---|---|\n| orders | 18 | Postgres |\n| piers | 44 | Postgres |\n| crews | 7 | MySQL |",
     "who said what": "User: wants Postgres by March 14th.\nAssistant: found two customers with one address; merged them.",
     "an apology reported": "The assistant said sorry for the delay and could not help with the invoices table; the user"
-    " then allowed reads. Two customers were merged.",
-    "a start with I cannot": "I cannot log in, the user wrote; the cause was an expired certificate on pier-4, replaced on"
-    " Tuesday by Aino.",
+    " then allowed reads of Postgres. Customers 1181 and 20934 were merged.",
+    "a start with I cannot": "I cannot merge 1181 and 20934 alone, the assistant wrote; the user then said to keep 1181.",
     "Chinese": "用户要求在三月十四日之前把票务系统迁移到Postgres，不得直接修改发票表。客户1181和20934已合并，保留1181。",
-    "one word": "Migrated.",
+    "few words": "Postgres by March 14th.",
     "a quote of the beginning, then more": SOURCE[6:260]
     + " After that the schema was read, a plan with steps for each of the migrations was proposed, pgloader was chosen for"
     " the largest table, the duplicate customers were merged into the older record, invoices were left alone for the"
     " auditors, and nothing else is open except the final cut-over, which needs a maintenance window on some Sunday.",
     "same opening words": "\n".join(
         f"- The user asked for {what}."
-        for what in ("a plan", "pgloader", "a merge", "a test", "less noise", "a report")
+        for what in ("Postgres", "pgloader", "a merge into 1181", "a test", "less noise", "a report")
     ),
 }
 

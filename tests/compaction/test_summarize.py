@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mnesis.compaction.extract import Passage
-from mnesis.compaction.summarize import SummaryDraft, SummaryRequest, split_passages, summarize
+from mnesis.compaction.summarize import SummaryDraft, summarize
+from mnesis.compaction.summarizer import SummaryRequest
+from mnesis.compaction.summary_prompt import split_passages
 from mnesis.compaction.transcript import passages, referenced_file_ids, transcript_text
 from mnesis.errors import LLMAuthenticationError, LLMConnectionError, LLMResponseError
 from mnesis.llm.base import LLMReply, LLMRequest
@@ -41,7 +43,7 @@ def level_of(request: LLMRequest) -> int:
     return 1 if "## Goal" in request.messages[0]["content"] else 2
 
 
-GOOD = "They talked about turns one to six; nothing was decided."
+GOOD = "They went from question-0 and answer-0 to question-5 and answer-5; nothing was decided."
 LONG = " ".join(f"word{i}" for i in range(400))
 
 BAD: dict[str, Callable[[], Any]] = {
@@ -121,7 +123,7 @@ async def test_level_two_asks_for_half_and_says_so() -> None:
 
 async def test_an_answer_not_smaller_than_its_source_is_refused_also_if_it_was_allowed() -> None:
     messages = numbered([text_message("user", "short question here"), text_message("assistant", "short answer there")])
-    made = await draft(ScriptedLLM(["one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"] * 2), order(messages, 500))  # fmt: skip
+    made = await draft(ScriptedLLM(["one short question two short answer three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"] * 2), order(messages, 500))  # fmt: skip
     assert made.level == 3
     assert "not smaller" in made.attempts[0].rejection
 
@@ -148,10 +150,9 @@ async def test_a_function_can_be_the_summariser(function: Any) -> None:
 
 async def test_usage_and_cost_of_every_call_add_up() -> None:
     llm = ScriptedLLM([LLMReply(text="", cost=0.25), LLMReply(text=GOOD, cost=0.5)])
-    writer = summarizer_of(llm)
-    await summarize(order(), writer, count)
-    assert writer.cost == 0.75
-    assert writer.usage.input > 0
+    made = await draft(llm)
+    assert [a.cost for a in made.attempts] == [0.25, 0.5]
+    assert all(a.usage.input > 0 and a.seconds >= 0 and a.model == "openai/test" for a in made.attempts)
     assert {r.purpose for r in llm.requests} == {"summary"}
 
 

@@ -19,6 +19,7 @@ from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
 from mnesis.testing import ScriptedLLM
 from tests.support.histories import context_of, count, numbered, text_message
+from tests.support.summaries import acceptable_summary
 from tests.support.sweep_harness import SESSION, Summariser, SweepHarness, budget_of, llm_from
 
 PROSE = (
@@ -304,7 +305,7 @@ async def test_turns_that_arrive_while_a_summary_is_written_are_kept_and_it_stil
     async def answers(request: LLMRequest) -> str:
         await bench.append(talk(1, start=50 + len(arrived)))
         arrived.append(1)
-        return "They deployed many services and planned rotations."
+        return acceptable_summary(request)
 
     result = await bench.sweep(llm_from(answers))
     assert result.level_used == 1
@@ -372,7 +373,7 @@ async def test_hidden_messages_are_neither_read_nor_brought_back() -> None:
 
 async def test_summaries_name_their_level_and_their_model() -> None:
     bench = await SweepHarness().begin(talk(10))
-    await bench.sweep(ScriptedLLM(["", "They deployed services."]))
+    await bench.sweep(ScriptedLLM(["", acceptable_summary]))
     (summary,) = (await bench.summaries()).values()
     assert (summary.level, summary.model_id) == (2, "openai/test")
     await bench.append(talk(10, start=10))

@@ -21,7 +21,7 @@ SMALL = MnesisConfig(
     compaction=CompactionConfig(compaction_output_budget=1_000),
     model_overrides=ModelOverrides(context_limit=3_001, max_output_tokens=1),
 )
-SUMMARY = "They talked about words and numbers at some length."
+SUMMARY = "They talked about words from q0 to q24 and from a0 to a24: q1, a1, q2, a2, q10, a10, q20, a20."
 
 
 class Recorder(BaseCallbackHandler):

@@ -67,7 +67,7 @@ def test_more_is_kept_where_more_is_asked_for() -> None:
 
 
 def test_the_users_own_model_writes_the_summary() -> None:
-    model = scripted_model("they spoke of words, of other words, and of nothing besides")
+    model = scripted_model("they spoke of words, of q0, q1, q2, q30, a0, a1, a2, a30, q20, a20, and of nothing besides")
     shown = compact_messages(conversation(60, 20), max_tokens=3_000, llm=model)
     assert "nothing besides" in texts_of(shown)[0]
     assert model.asked

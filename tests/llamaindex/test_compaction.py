@@ -19,6 +19,7 @@ from mnesis import Engine, MnesisEvent, concurrency
 from mnesis.models.results import CompactionResult
 from mnesis.testing import ScriptedLLM
 from tests.support.llamaindex_fakes import MakeMemory, SummaryLLM, turns
+from tests.support.summaries import acceptable_summary
 
 
 async def compactions(memory: MnesisMemory) -> list[CompactionResult]:
@@ -80,7 +81,7 @@ def test_a_failing_model_costs_no_message(make_memory: MakeMemory) -> None:
 
 
 def test_the_model_of_an_engine_is_used_where_the_memory_has_none(make_memory: MakeMemory) -> None:
-    llm = ScriptedLLM("They spoke about alpha.")
+    llm = ScriptedLLM(acceptable_summary)
     memory = make_memory(engine=Engine(":memory:", llm=llm), token_limit=2_000)
     memory.put_messages(turns(40))
     assert levels(memory) == {1}

@@ -22,12 +22,14 @@ def settings(**recall: object) -> MnesisConfig:
     return small(auto=False).model_copy(update={"recall": given})
 
 
+def numbering(messages: object) -> str:
+    return "They numbered drawers from 0 to 11: K0, K7919, K15838, K31676, K39595."
+
+
 @pytest.fixture
 async def session(tmp_path: Path) -> AsyncIterator[MnesisSession]:
     """Twelve turns, all but two of them folded, with recall on."""
-    async with MnesisSession.open(
-        model=MODEL, db_path=tmp_path / "s.db", config=settings(), llm=lambda m: "They numbered drawers."
-    ) as session:
+    async with MnesisSession.open(model=MODEL, db_path=tmp_path / "s.db", config=settings(), llm=numbering) as session:
         await talk(session, 12)
         await session.compact()
         session._core.llm = ScriptedLLM(["fine"] * 9)
@@ -128,7 +130,7 @@ async def test_a_pinned_message_survives_every_fold_word_for_word(session: Mnesi
     await session.append([note])
     await session.pin(note.id)
     fact = await session.pin_fact("The captain is called Ines.")
-    session._core.llm = ScriptedLLM(["They numbered drawers."] * 30)
+    session._core.llm = ScriptedLLM(numbering, repeat_last=True)
     for first in range(12, 60, 12):
         await talk(session, 12, first=first)
         await session.compact()
@@ -149,7 +151,7 @@ async def test_with_a_pinned_result_its_call_stays(session: MnesisSession) -> No
     result = Message(id="result", role="tool", parts=(ToolResultPart(tool_call_id="c", output="tide at noon"),))
     await session.append([text_message("user", "read"), call, result])
     await session.pin("result")
-    session._core.llm = ScriptedLLM(["They numbered drawers."] * 9)
+    session._core.llm = ScriptedLLM(numbering, repeat_last=True)
     await talk(session, 6, first=12)
     await session.compact()
     ids = [message.id for message in (await session.window()).messages]
@@ -172,7 +174,10 @@ async def test_what_is_folded_already_cannot_be_pinned_and_pins_are_bounded(sess
 
 async def test_a_models_summary_ends_with_what_can_be_expanded_for_which_detail(tmp_path: Path) -> None:
     async with MnesisSession.open(
-        model=MODEL, db_path=tmp_path / "s.db", config=small(auto=False), llm=lambda m: "Numbers and a harbour."
+        model=MODEL,
+        db_path=tmp_path / "s.db",
+        config=small(auto=False),
+        llm=lambda m: "Numbers K0, K7919, K15838 and a harbour with Ines.",
     ) as session:
         await talk(session, 4)
         await session.record(

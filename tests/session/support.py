@@ -13,7 +13,6 @@ from mnesis.llm.base import LLMReply
 
 MODEL = "openai/gpt-4o"
 WINDOW = {"context_limit": 8_192, "max_output_tokens": 1_024}
-SUMMARY = "The user counted things; the assistant listened and agreed."
 
 
 def small(*, session: SessionConfig | None = None, **compaction: Any) -> MnesisConfig:

@@ -12,6 +12,7 @@ from mnesis import Engine, MnesisConfig, MnesisSession, RetryConfig, SessionConf
 from mnesis.errors import LLMConnectionError
 from mnesis.testing import FailAfter, ScriptedLLM
 from tests.session.support import MODEL, calls, cancelled_at, roles, small, talk, until
+from tests.support.summaries import acceptable_summary
 
 
 async def _outcome(work: Any, step: int) -> tuple[bool, Any]:
@@ -87,7 +88,7 @@ async def test_a_send_with_tools_can_be_cancelled_wherever_it_waits(tmp_path: Pa
 
 async def test_record_can_be_cancelled_wherever_it_waits(tmp_path: Path) -> None:
     async with MnesisSession.open(
-        model=MODEL, db_path=tmp_path / "a.db", config=small(), llm=ScriptedLLM("Codes were noted.")
+        model=MODEL, db_path=tmp_path / "a.db", config=small(), llm=ScriptedLLM(acceptable_summary)
     ) as session:
 
         async def check(cancelled: bool) -> None:
@@ -103,7 +104,7 @@ async def test_record_can_be_cancelled_wherever_it_waits(tmp_path: Path) -> None
 async def test_compact_can_be_cancelled_wherever_it_waits(tmp_path: Path) -> None:
     async def answer(request: Any) -> str:
         await asyncio.sleep(0)
-        return "Codes were noted."
+        return acceptable_summary(request)
 
     async with MnesisSession.open(
         model=MODEL, db_path=tmp_path / "a.db", config=small(), llm=ScriptedLLM(answer)

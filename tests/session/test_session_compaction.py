@@ -19,12 +19,13 @@ from mnesis import (
 from mnesis.llm.base import LLMReply
 from mnesis.testing import EventRecorder, ScriptedLLM
 from tests.session.support import MODEL, chatter, roles, small, talk, until
-
-SUMMARY = "Codes were noted."
+from tests.support.summaries import acceptable_summary
 
 
 def opened(db: Path, llm: object = None, **settings: Any) -> Any:
-    return MnesisSession.open(model=MODEL, db_path=db, llm=llm or ScriptedLLM(SUMMARY), config=small(**settings))
+    return MnesisSession.open(
+        model=MODEL, db_path=db, llm=llm or ScriptedLLM(acceptable_summary), config=small(**settings)
+    )
 
 
 async def fill(session: MnesisSession, tokens: int) -> int:
@@ -47,7 +48,7 @@ async def test_below_the_soft_threshold_nothing_runs(db: Path) -> None:
 
 async def test_between_soft_and_hard_it_runs_beside_the_conversation(db: Path) -> None:
     gate = asyncio.Event()
-    model = ScriptedLLM(SUMMARY, gate=gate)
+    model = ScriptedLLM(acceptable_summary, gate=gate)
     async with opened(db, model) as session:
         turns = await fill(session, session.budget.soft_tokens)
         assert session.compaction_in_progress
@@ -66,7 +67,7 @@ async def test_between_soft_and_hard_it_runs_beside_the_conversation(db: Path) -
 
 async def test_turns_over_the_threshold_start_one_compaction_not_one_each(db: Path) -> None:
     gate = asyncio.Event()
-    model = ScriptedLLM(SUMMARY, gate=gate)
+    model = ScriptedLLM(acceptable_summary, gate=gate)
     async with opened(db, model) as session:
         turns = await fill(session, session.budget.soft_tokens)
         triggered = [(await session.record(*chatter(turns + n))).compaction_triggered for n in range(6)]
@@ -83,7 +84,7 @@ async def test_beyond_the_hard_threshold_it_runs_before_the_request(db: Path) ->
 
     def answer(request: Any) -> str:
         asked.append(len(str(request.messages)))
-        return SUMMARY if request.purpose == "summary" else "fine"
+        return acceptable_summary(request) if request.purpose == "summary" else "fine"
 
     async with opened(db, ScriptedLLM(answer), soft_threshold_fraction=0.95) as session:
         await fill(session, session.budget.soft_tokens - 250)
@@ -124,7 +125,7 @@ async def test_one_or_two_turns_are_left_alone(db: Path) -> None:
 
 
 async def test_the_two_newest_turns_stay_verbatim_at_every_level(db: Path) -> None:
-    for level, answer in ((1, SUMMARY), (3, "")):
+    for level, answer in ((1, acceptable_summary), (3, "")):
         async with opened(db.with_name(f"{level}.db"), ScriptedLLM(answer)) as session:
             await talk(session, 8)
             result = await session.compact()
@@ -135,7 +136,7 @@ async def test_the_two_newest_turns_stay_verbatim_at_every_level(db: Path) -> No
 
 
 async def test_repeated_compaction_of_nothing_new_calls_no_model(db: Path) -> None:
-    model = ScriptedLLM(SUMMARY)
+    model = ScriptedLLM(acceptable_summary)
     async with opened(db, model) as session:
         await talk(session, 8)
         first = await session.compact()
@@ -156,7 +157,7 @@ async def test_compactions_at_once_fold_once(db: Path) -> None:
 
 
 async def test_a_summariser_that_hangs_is_given_up_in_time(db: Path) -> None:
-    model = ScriptedLLM(SUMMARY, gate=asyncio.Event())
+    model = ScriptedLLM(acceptable_summary, gate=asyncio.Event())
     async with opened(db, model, timeout_seconds=0.05) as session:
         await talk(session, 8)
         result = await asyncio.wait_for(session.compact(), 20)
@@ -165,7 +166,7 @@ async def test_a_summariser_that_hangs_is_given_up_in_time(db: Path) -> None:
 
 
 async def test_close_is_not_held_up_by_a_summariser_that_hangs(db: Path) -> None:
-    model = ScriptedLLM(SUMMARY, gate=asyncio.Event())
+    model = ScriptedLLM(acceptable_summary, gate=asyncio.Event())
     session = await MnesisSession.create(model=MODEL, db_path=db, llm=model, config=small(timeout_seconds=0.05))
     await fill(session, session.budget.soft_tokens)
     assert session.compaction_in_progress
@@ -181,7 +182,9 @@ async def test_a_failing_summariser_leaves_the_conversation_going(db: Path) -> N
     async with opened(db, ScriptedLLM("fine"), compaction_model=summariser) as session:
         await talk(session, 60)
         assert (await session.send("still there?")).text == "fine"
-    async with await MnesisSession.load(session.id, db_path=db, config=small(), llm=ScriptedLLM(SUMMARY)) as session:
+    async with await MnesisSession.load(
+        session.id, db_path=db, config=small(), llm=ScriptedLLM(acceptable_summary)
+    ) as session:
         levels = {result.level_used for result in await session.compactions()}
         assert levels == {3}
         assert len(await session.messages()) == 122
@@ -191,7 +194,7 @@ async def test_close_waits_for_streams_and_for_the_compaction_they_start(db: Pat
     gate = asyncio.Event()
 
     def answer(request: Any) -> str:
-        return SUMMARY if request.purpose == "summary" else "a long answer " * 300
+        return acceptable_summary(request) if request.purpose == "summary" else "a long answer " * 300
 
     model = ScriptedLLM(answer, gate=gate)
     session = await MnesisSession.create(model=MODEL, db_path=db, llm=model, config=small())
@@ -216,7 +219,7 @@ async def test_close_waits_for_streams_and_for_the_compaction_they_start(db: Pat
 
 async def test_context_lifetime_and_history_survive_loading(db: Path) -> None:
     async with MnesisSession.open(
-        model=MODEL, db_path=db, system_prompt="Be kind.", config=small(), llm=ScriptedLLM(SUMMARY)
+        model=MODEL, db_path=db, system_prompt="Be kind.", config=small(), llm=ScriptedLLM(acceptable_summary)
     ) as session:
         await talk(session, 30)
         await session.record("reported", "yes", tokens=TokenUsage(input=2_500, output=20, cache_read=100))
@@ -235,7 +238,7 @@ async def test_context_lifetime_and_history_survive_loading(db: Path) -> None:
 async def test_loading_calls_no_model_and_the_next_turn_compacts(db: Path) -> None:
     async with opened(db, auto=False) as session:
         await fill(session, session.budget.soft_tokens)
-    model = ScriptedLLM(lambda request: SUMMARY if request.purpose == "summary" else "fine")
+    model = ScriptedLLM(lambda request: acceptable_summary(request) if request.purpose == "summary" else "fine")
     async with Engine(db, llm=model) as engine:
         seen = EventRecorder(engine.events)
         loaded = await MnesisSession.load(session.id, engine=engine, config=small())
@@ -253,7 +256,7 @@ async def test_a_session_loaded_with_a_smaller_window_is_compacted_before_the_fi
 
     def answer(request: Any) -> str:
         if request.purpose == "summary":
-            return SUMMARY
+            return acceptable_summary(request)
         sent.append(request)
         return "fine"
 
@@ -314,7 +317,9 @@ async def test_old_tool_outputs_become_markers_alone_when_that_is_enough(db: Pat
 
 
 async def test_every_original_behind_every_summary_comes_back(db: Path) -> None:
-    async with opened(db, ScriptedLLM(SUMMARY * 10), low_water_fraction=0.05, soft_threshold_fraction=0.3) as session:
+    async with opened(
+        db, ScriptedLLM(acceptable_summary), low_water_fraction=0.05, soft_threshold_fraction=0.3
+    ) as session:
         for start in range(0, 80, 8):
             await talk(session, 8, first=start)
             await session.compact()

@@ -29,6 +29,7 @@ from mnesis import (
 from mnesis.errors import ForkedStoreError, InvalidMessageError
 from mnesis.testing import EventRecorder, ScriptedLLM
 from tests.session.support import MODEL, roles, small, talk, until
+from tests.support.summaries import acceptable_summary
 
 
 def run_child(code: str, *arguments: object, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
@@ -375,7 +376,7 @@ def test_a_loop_that_ends_in_the_middle_of_a_turn_does_not_block_the_next(db: Pa
 
 def test_a_loop_that_ends_in_the_middle_of_a_compaction_does_not_block_the_next(db: Path) -> None:
     async def begin() -> MnesisSession:
-        model = ScriptedLLM("Codes were noted.", gate=asyncio.Event())
+        model = ScriptedLLM(acceptable_summary, gate=asyncio.Event())
         session = await MnesisSession.create(model=MODEL, db_path=db, llm=model, config=small())
         while not session.compaction_in_progress:
             await talk(session, 1)
@@ -564,9 +565,10 @@ CLOSED_LOOP = """
     from mnesis import MnesisSession
     from mnesis.testing import ScriptedLLM
     from tests.session.support import small, talk, until
+    from tests.support.summaries import acceptable_summary
 
     path, what = sys.argv[1:]
-    model = ScriptedLLM("Codes were noted.", gate=asyncio.Event())
+    model = ScriptedLLM(acceptable_summary, gate=asyncio.Event())
 
     async def begin():
         session = await MnesisSession.create(model="openai/gpt-4o", db_path=path, llm=model, config=small())

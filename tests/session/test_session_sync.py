@@ -15,6 +15,7 @@ from mnesis import Engine, MnesisError, MnesisEvent, MnesisSession, SessionClose
 from mnesis.sync import SyncSession
 from mnesis.testing import ScriptedLLM
 from tests.session.support import MODEL, calls, chatter, small
+from tests.support.summaries import acceptable_summary
 
 
 def public(cls: type) -> set[str]:
@@ -50,7 +51,7 @@ def test_a_whole_conversation_from_a_plain_thread(db: Path) -> None:
             session.record(*chatter(number))
         heard: list[str] = []
         stop = session.subscribe(MnesisEvent.COMPACTION_COMPLETED, lambda e, p: heard.append(str(e)))
-        assert session.compact().level_used == 1
+        assert session.compact().level_used == 3
         stop()
         assert heard == ["compaction.completed"]
         (summary,) = session.summaries()
@@ -238,7 +239,7 @@ def test_an_engine_is_shared_with_the_synchronous_session(db: Path) -> None:
 
 def test_a_background_compaction_goes_on_between_the_calls(db: Path) -> None:
     done = threading.Event()
-    with SyncSession.open(model=MODEL, db_path=db, config=small(), llm=ScriptedLLM("Codes were noted.")) as session:
+    with SyncSession.open(model=MODEL, db_path=db, config=small(), llm=ScriptedLLM(acceptable_summary)) as session:
         session.subscribe(MnesisEvent.COMPACTION_COMPLETED, lambda e, p: done.set())
         number = 0
         while not session.record(*chatter(number)).compaction_triggered:

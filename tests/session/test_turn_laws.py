@@ -24,7 +24,8 @@ from mnesis.errors import LLMBadRequestError, LLMRateLimitError
 from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.models.session import SessionRecord
 from mnesis.testing import EventRecorder, ScriptedLLM
-from tests.session.support import MODEL, SUMMARY, calls, roles, small, talk
+from tests.session.support import MODEL, calls, roles, small, talk
+from tests.support.summaries import acceptable_summary
 
 
 async def test_a_stream_yields_reasoning_and_tools_as_they_happen(db: Path) -> None:
@@ -92,7 +93,7 @@ def _model(bad: set[int]) -> ScriptedLLM:
     def answer(request: LLMRequest) -> Any:
         nonlocal number
         if request.purpose == "summary":
-            return SUMMARY
+            return acceptable_summary(request)
         number += 1
         if number in bad:
             raise LLMBadRequestError(f"rejection {number}", status_code=400)

@@ -10,6 +10,7 @@ from mnesis import MnesisSession, RecordResult, TokenUsage
 from mnesis.events.bus import MnesisEvent
 from mnesis.testing import EventRecorder, ScriptedLLM
 from tests.session.support import MODEL, chatter, small
+from tests.support.summaries import acceptable_summary
 
 
 class AnthropicClient:
@@ -135,7 +136,7 @@ async def test_record_calls_no_model() -> None:
 
 async def test_record_triggers_compaction_in_the_background_without_configuration(tmp_path: Path) -> None:
     async with MnesisSession.open(
-        model=MODEL, db_path=tmp_path / "a.db", config=small(), llm=ScriptedLLM("Codes were noted.")
+        model=MODEL, db_path=tmp_path / "a.db", config=small(), llm=ScriptedLLM(acceptable_summary)
     ) as session:
         seen = EventRecorder(session.event_bus)
         results = []

@@ -24,6 +24,7 @@ from mnesis import (
 )
 from mnesis.testing import ScriptedLLM
 from tests.session.support import MODEL, small, talk
+from tests.support.summaries import acceptable_summary
 
 DEFAULTS = [
     (CompactionConfig, "auto", True),
@@ -116,7 +117,7 @@ async def test_the_tuning_for_large_models_fits_a_large_model() -> None:
 
 async def test_a_custom_compaction_prompt_reaches_the_summariser(tmp_path: Path) -> None:
     wish = "Summarise this conversation focusing on technical decisions only."
-    model = ScriptedLLM("Decided: codes are noted.")
+    model = ScriptedLLM(acceptable_summary)
     config = small(compaction_prompt=wish)
     async with MnesisSession.open(model=MODEL, db_path=tmp_path / "a.db", config=config, llm=model) as session:
         await talk(session, 8)
@@ -126,7 +127,7 @@ async def test_a_custom_compaction_prompt_reaches_the_summariser(tmp_path: Path)
 
 
 async def test_the_compaction_model_is_asked_for_summaries_and_the_session_model_otherwise(tmp_path: Path) -> None:
-    model = ScriptedLLM("Codes are noted.")
+    model = ScriptedLLM(acceptable_summary)
     config = small(compaction_model="openai/gpt-4o-mini")
     async with MnesisSession.open(model=MODEL, db_path=tmp_path / "a.db", config=config, llm=model) as session:
         await talk(session, 8)
@@ -143,7 +144,7 @@ async def test_a_function_may_write_the_summaries(tmp_path: Path) -> None:
 
     def summarise(messages: list[dict[str, Any]]) -> str:
         seen.extend(messages)
-        return "Written by a function."
+        return acceptable_summary(messages, "Written by a function.")
 
     config = small(compaction_model=summarise)
     async with MnesisSession.open(
@@ -153,12 +154,12 @@ async def test_a_function_may_write_the_summaries(tmp_path: Path) -> None:
         result = await session.compact()
         summary = (await session.summaries())[0]
     assert result.level_used == 1
-    assert summary.text.splitlines()[0] == "Written by a function."
+    assert summary.text.startswith("Written by a function.")
     assert "drawer 0" in str(seen)
 
 
 async def test_without_auto_no_compaction_runs_by_itself(tmp_path: Path) -> None:
-    model = ScriptedLLM("fine")
+    model = ScriptedLLM(acceptable_summary)
     config = small(auto=False)
     async with MnesisSession.open(model=MODEL, db_path=tmp_path / "a.db", config=config, llm=model) as session:
         await talk(session, 60)
@@ -194,7 +195,7 @@ async def test_condensation_can_be_switched_off(tmp_path: Path) -> None:
     for enabled in (True, False):
         config = small(condensation_enabled=enabled, soft_threshold_fraction=0.3, low_water_fraction=0.05)
         async with MnesisSession.open(
-            model=MODEL, db_path=tmp_path / f"{enabled}.db", config=config, llm=ScriptedLLM("Codes were noted. " * 12)
+            model=MODEL, db_path=tmp_path / f"{enabled}.db", config=config, llm=ScriptedLLM(acceptable_summary)
         ) as session:
             for start in range(0, 60, 6):
                 await talk(session, 6, first=start)
