@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mnesis.errors import ConfigurationError
-from mnesis.redaction import marker, redact, redact_data
+from mnesis.redaction import Redaction, RedactSetting, marker, redact, redact_data
 
 DEFAULT_DIRECTORY = "~/.mnesis"
 DATABASE_VARIABLE = "MNESIS_DB"
@@ -360,6 +360,22 @@ class MnesisConfig(_Config):
     session: SessionConfig = Field(default=SessionConfig(), strict=False)
     recall: RecallConfig = Field(default=RecallConfig(), strict=False)
     model_overrides: ModelOverrides | None = Field(default=None, strict=False)
+    redact: Any = Field(
+        default=None,
+        description="Replace secrets before anything is stored: True (the catalogue), regular expressions in a list or by kind"
+        " in a mapping (with the catalogue), or a function from text to text (instead of it). None = store everything verbatim",
+    )
+
+    @property
+    def redaction(self) -> Redaction | None:
+        """How texts are redacted before they are stored, or None."""
+        return Redaction.from_setting(self.redact)
+
+    @field_validator("redact")
+    @classmethod
+    def _check_redact(cls, value: Any) -> Any:
+        Redaction.from_setting(value)
+        return value
 
     if TYPE_CHECKING:
         # For type checkers, which would otherwise refuse the dicts.
@@ -373,6 +389,7 @@ class MnesisConfig(_Config):
             session: SessionConfig | Mapping[str, Any] = ...,
             recall: RecallConfig | Mapping[str, Any] = ...,
             model_overrides: ModelOverrides | Mapping[str, Any] | None = ...,
+            redact: RedactSetting = ...,
         ) -> None: ...
 
 

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-Redactor = Callable[[str], str]
-"""Returns a text with its secrets replaced."""
 
 RedactSetting = (
     bool | Callable[[str], str] | Sequence[str | re.Pattern[str]] | Mapping[str, str | re.Pattern[str]] | None
 )
-"""What users pass as `redact=`: see `build_redactor`."""
+"""What users pass as `redact=`: see `Redaction.from_setting`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,46 +169,62 @@ def marker(kind: str) -> str:
     return f"[redacted: {kind}]"
 
 
-def redact_data(value: Any, redactor: Redactor = redact) -> Any:
-    """Redact every text in plain data, at any depth. A text under a name such as `api_key` or `password` is a secret."""
-    if isinstance(value, str):
-        return redactor(value)
-    if isinstance(value, Mapping):
-        return {key: _redact_member(key, item, redactor) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        items = [redact_data(item, redactor) for item in value]
-        return items if isinstance(value, list) else tuple(items)
-    return value
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """How texts and data are redacted: with the function `text`, and by the names of fields if `by_name` is true."""
+
+    text: Callable[[str], str] = redact
+    by_name: bool = True
+
+    @classmethod
+    def from_setting(cls, setting: RedactSetting) -> Redaction | None:
+        """Return the redaction for a `redact=` setting, or None if nothing is to be redacted.
+
+        True means the catalogue. A sequence of regular expressions is added to the catalogue, with the kind `custom`; a
+        mapping adds them under the kinds that are its keys. A group named `value` limits what a pattern replaces. A callable
+        replaces the catalogue: it takes a text and returns the redacted text.
+
+        Raises `ValueError` for anything else, and for an invalid regular expression.
+        """
+        if setting is None or setting is False:
+            return None
+        if setting is True:
+            return cls()
+        if callable(setting):
+            return cls(_checked(setting), by_name=False)
+        if isinstance(setting, str | bytes) or not isinstance(setting, Mapping | Sequence):
+            raise ValueError(
+                "redact must be True, a list of regular expressions, a mapping from kinds to them, or a function, not"
+                f" {setting!r}"
+            )
+        given = setting.items() if isinstance(setting, Mapping) else [("custom", each) for each in setting]
+        patterns = [SecretPattern(kind, _compile(expression)) for kind, expression in given]
+        return cls(lambda text: redact(redact(text, patterns)))
+
+    def data(self, value: Any, *, kept: Collection[str] = ()) -> Any:
+        """Redact every text in plain data, at any depth, except values of the fields `kept`.
+
+        By name, a text in a field such as `api_key` or `password` is a secret.
+        """
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {key: item if key in kept else self._member(key, item, kept) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            items = [self.data(item, kept=kept) for item in value]
+            return items if isinstance(value, list) else tuple(items)
+        return value
+
+    def _member(self, name: object, value: Any, kept: Collection[str]) -> Any:
+        is_text = isinstance(value, str | bytes) and bool(value)
+        if self.by_name and is_text and isinstance(name, str) and _SECRET_NAME.search(name):
+            return value if str(value).startswith("[redacted") else marker("secret")
+        return self.data(value, kept=kept)
 
 
-def _redact_member(name: object, value: Any, redactor: Redactor) -> Any:
-    if isinstance(value, str | bytes) and value and isinstance(name, str) and _SECRET_NAME.search(name):
-        return value if isinstance(value, str) and value.startswith("[redacted") else marker("secret")
-    return redact_data(value, redactor)
-
-
-def build_redactor(setting: RedactSetting) -> Redactor | None:
-    """Return the function for a `redact=` setting, or None if nothing is to be redacted.
-
-    True means the catalogue. A sequence of regular expressions is added to the catalogue, with the kind `custom`; a mapping
-    adds them under the kinds that are its keys. A callable replaces the catalogue: it takes a text and returns the redacted
-    text. A group named `value` limits what a pattern replaces.
-
-    Raises `ValueError` for anything else, and for an invalid regular expression.
-    """
-    if setting is None or setting is False:
-        return None
-    if setting is True:
-        return redact
-    if callable(setting):
-        return _checked(setting)
-    if isinstance(setting, str | bytes) or not isinstance(setting, Mapping | Sequence):
-        raise ValueError(
-            f"redact must be True, a list of regular expressions, a mapping from kinds to them, or a function, not {setting!r}"
-        )
-    given = setting.items() if isinstance(setting, Mapping) else [("custom", each) for each in setting]
-    patterns = [SecretPattern(kind, _compile(expression)) for kind, expression in given]
-    return lambda text: redact(redact(text, patterns))
+def redact_data(value: Any) -> Any:
+    """Redact every text in plain data with the catalogue. A text in a field such as `api_key` is a secret."""
+    return Redaction().data(value)
 
 
 def _compile(expression: object) -> re.Pattern[str]:
@@ -223,7 +236,7 @@ def _compile(expression: object) -> re.Pattern[str]:
     raise ValueError(f"redact contains {expression!r}; pass regular expressions as strings or compiled patterns")
 
 
-def _checked(function: Callable[[str], object]) -> Redactor:
+def _checked(function: Callable[[str], object]) -> Callable[[str], str]:
     """Return the function, which raises if the user's function returns anything but a text. Nothing is stored then."""
 
     def redact_checked(text: str) -> str:

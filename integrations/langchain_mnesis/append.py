@@ -22,6 +22,7 @@ from langchain_mnesis.messages.convert import (
     log_id,
     original,
     payload,
+    redact_messages,
     to_record,
 )
 from mnesis.errors import (
@@ -62,7 +63,7 @@ async def store_messages(
         if removals:
             await _remove(session, [str(message.id) for message in group])
         else:
-            stored += await _append(session, list(group), origin)
+            stored += await _append(session, redact_messages(session, list(group)), origin)
     return stored
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_mnesis.append import MAX_ATTEMPTS, ends_turn, last_usage, pin_instructions, revision_id
-from langchain_mnesis.messages.convert import log_id, to_record
+from langchain_mnesis.messages.convert import log_id, redact_messages, to_record
 from langchain_mnesis.state_view import (
     Fingerprint,
     LoggedMessage,
@@ -83,6 +83,7 @@ class ThreadLog:
         stay in the view as they are. `forms` are what the request contains instead of messages, by index; summaries are made
         from them.
         """
+        state, withheld = redact_messages(session, state), redact_messages(session, withheld)
         for attempt in range(MAX_ATTEMPTS):
             try:
                 return await self._show(session, state, withheld, tuple(trimmed_ids), forms or {})
@@ -99,6 +100,7 @@ class ThreadLog:
     async def add_new(self, session: MnesisSession, messages: Sequence[BaseMessage]) -> list[int]:
         """Log messages that are not logged yet, at the end of the view, and return their seqs in the log."""
         seqs: list[int] = []
+        messages = redact_messages(session, messages)
         for attempt in range(MAX_ATTEMPTS):
             await self._read_on(session)
             known = [self._find(message) for message in messages]
@@ -116,6 +118,7 @@ class ThreadLog:
         """Log the reply to the state that was shown last."""
         if not messages:
             return
+        messages = redact_messages(session, messages)
         keys = [self._key(message) for message in messages]
         stored = await self._append(session, messages)
         self.seqs += [record.seq for record in stored]

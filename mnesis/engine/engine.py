@@ -25,6 +25,7 @@ from mnesis.llm.resolve import resolve
 from mnesis.models.message import Role
 from mnesis.models.search import Search, SearchMode, SearchPage
 from mnesis.store.base import OnIndexed, SessionPage, Store
+from mnesis.store.redacting import redacting_store
 
 T = TypeVar("T")
 
@@ -66,6 +67,7 @@ class Engine:
         self.has_own_llm = llm is not None
         self.path = self.config.store.resolve_path(db)
         self._shared = acquire_shared(self.path, self.config.store)
+        self._store = redacting_store(self._shared.store, self.config.redaction)
         self._follows = follow
         self._since = since
         self._follower: asyncio.Task[None] | None = None
@@ -81,8 +83,8 @@ class Engine:
 
     @property
     def store(self) -> Store:
-        """The store. Call `await engine.open()` before using it directly."""
-        return self._shared.store
+        """The store. Call `await engine.open()` before using it directly. With `MnesisConfig.redact`, it redacts writes."""
+        return self._store
 
     @property
     def closed(self) -> bool:

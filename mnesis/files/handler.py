@@ -20,6 +20,7 @@ from mnesis.files.summary_cache import explore_cached, load_exploration, save_ex
 from mnesis.files.token_size import MAX_BYTES_PER_TOKEN, decode_text, estimate_file_tokens, exceeds
 from mnesis.llm.resolve import resolve
 from mnesis.models.message import FileRefPart
+from mnesis.redaction import Redaction
 from mnesis.tokens.estimator import TokenCounter, TokenEstimator
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class LargeFileHandler:
 
     `estimator` is a `TokenEstimator` or a function from text to tokens; it counts for `model` if one is given. `llm` is the
     client for `config.exploration_summary_model` (as in `Engine`), and `llm_options` are further arguments of its calls.
+    With `redaction`, secrets in files are replaced before they are stored.
     `store` is only kept as an attribute: references are stored in messages, so the handler does not need a database.
     """
 
@@ -73,6 +75,7 @@ class LargeFileHandler:
         llm: object | None = None,
         model: str | None = None,
         llm_options: Mapping[str, Any] | None = None,
+        redaction: Redaction | None = None,
     ) -> None:
         self.store = store
         self.config = config or FileConfig()
@@ -80,6 +83,7 @@ class LargeFileHandler:
             self.config.storage_dir,
             max_file_bytes=self.config.max_file_bytes,
             allowed_roots=self.config.allowed_roots,
+            redaction=redaction,
         )
         estimator = estimator or TokenEstimator()
         self.count: TokenCounter = (

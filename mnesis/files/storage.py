@@ -24,9 +24,11 @@ from typing import BinaryIO
 
 from mnesis.config import FileConfig
 from mnesis.errors import DamagedFileError, FileError, FileNotStoredError
+from mnesis.files.redact_chunks import redact_chunks
 from mnesis.files.source_file import CHUNK_BYTES, read_chunks, retry_while_changing
 from mnesis.models.finding import Finding
 from mnesis.open_files import open_file, register_file_directory
+from mnesis.redaction import Redaction
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _ZEROS = bytes(CHUNK_BYTES)
@@ -52,10 +54,12 @@ class FileStorage:
         *,
         max_file_bytes: int | None = None,
         allowed_roots: Sequence[Path] | None = None,
+        redaction: Redaction | None = None,
     ) -> None:
         self.directory = Path(directory).expanduser()
         self.max_file_bytes = FileConfig().max_file_bytes if max_file_bytes is None else max_file_bytes
         self.allowed_roots = allowed_roots
+        self.redaction = redaction
         register_file_directory(self, self.directory)
 
     def add(self, content: bytes, name: str = "content") -> StoredFile:
@@ -72,7 +76,7 @@ class FileStorage:
         """Store content from an iterable. Raises like `add`, and what the iterable raises; nothing was stored then."""
         try:
             with self._incoming_file() as (file, temporary):
-                content_id, size = _copy(chunks, file)
+                content_id, size = _copy(redact_chunks(chunks, self.redaction) if self.redaction else chunks, file)
                 return self._publish(temporary, content_id, size)
         except FileError:
             raise

@@ -40,7 +40,9 @@ from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, Tool
 from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.recall.automatic import build_recall_block, insert_before, pending_user_message
 from mnesis.recall.stored_files import inherits_files
+from mnesis.redaction import Redaction
 from mnesis.store.base import Append, AppendResult, Store
+from mnesis.store.redacting import redact_message, redacting_store
 from mnesis.tokens.estimator import TokenCounter, parts_tokens
 from mnesis.tokens.model_info import ModelInfo
 
@@ -80,6 +82,7 @@ class SessionCore:
             config,
             llm=None if isinstance(getattr(self.llm, "inner", None), NoModel) else self.llm,
             llm_options=connection_options(self.config.session.llm_options) if is_same_provider else None,
+            redaction=self.redaction,
         )
 
     def may_need_offload(self, parts: Sequence[MessagePart]) -> bool:
@@ -111,9 +114,15 @@ class SessionCore:
             awaits_user_message=True,
         )
 
-    @property
+    @cached_property
+    def redaction(self) -> Redaction | None:
+        """How secrets are replaced before anything is stored, or None."""
+        return self.config.redaction or self.engine.config.redaction
+
+    @cached_property
     def store(self) -> Store:
-        return self.engine.store
+        """The store, which redacts what is written if the session or the engine is configured so."""
+        return redacting_store(self.engine.store, self.config.redaction)
 
     @property
     def record(self) -> SessionRecord:
@@ -128,7 +137,7 @@ class SessionCore:
         """Count tokens, store the messages in one transaction, and publish the events.
 
         Cancelling the caller does not cancel a write that has started; its events are still published."""
-        counted_messages = [m if m.token_count else await self.with_token_counts(m) for m in messages]
+        counted_messages = [await self.with_token_counts(message) for message in self.redacted(messages)]
         append = Append(counted_messages, report, ends_turn)
         try:
             stored = await self.store.append(self.session_id, append)
@@ -143,7 +152,7 @@ class SessionCore:
 
     async def revise(self, hide: Sequence[tuple[int, int]], messages: Sequence[Message], last_seq: int) -> AppendResult:
         """Hide spans and append messages in one transaction, and publish the events. Completes even if cancelled."""
-        counted_messages = [await self.with_token_counts(message) for message in messages]
+        counted_messages = [await self.with_token_counts(message) for message in self.redacted(messages)]
         write = self.store.revise(self.session_id, hide, Append(counted_messages), last_seq=last_seq)
         return await self.run_to_completion(self._publish_revision(write))
 
@@ -151,11 +160,21 @@ class SessionCore:
         self, covers: Sequence[Cover], messages: Sequence[Message], read_covers: Sequence[Cover], last_seq: int
     ) -> AppendResult:
         """Show the log under other covers, append messages, and publish the events. Completes even if cancelled."""
-        counted_messages = [await self.with_token_counts(message) for message in messages]
+        counted_messages = [await self.with_token_counts(message) for message in self.redacted(messages)]
         write = self.store.replace_covers(
             self.session_id, covers, Append(counted_messages), read_covers=read_covers, last_seq=last_seq
         )
         return await self.run_to_completion(self._publish_revision(write))
+
+    def redacted(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Return the messages as they will be stored. The tokens of those that change are counted again."""
+        if self.redaction is None:
+            return messages
+        redacted = [redact_message(message, self.redaction) for message in messages]
+        return [
+            new if new is old else new.model_copy(update={"token_count": 0, "tool_tokens": 0})
+            for old, new in zip(messages, redacted, strict=True)
+        ]
 
     async def with_token_counts(self, message: Message) -> Message:
         """Return the message with its token counts. Counts them only if they are missing."""

@@ -141,6 +141,9 @@ async def _resolve_settings(
     if system_prompt is None:
         system_prompt = existing.system_prompt if existing is not None else DEFAULT_SYSTEM_PROMPT
     config = request.config or engine.config
+    redaction = config.redaction or engine.config.redaction
+    if redaction is not None:
+        system_prompt = redaction.text(system_prompt)
     info = ModelInfo.from_model_string(model, config.model_overrides)
     count_tokens = await _token_counter(info)
     system_tokens = count_tokens(system_prompt) + MESSAGE_OVERHEAD_TOKENS if system_prompt else 0

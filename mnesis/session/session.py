@@ -422,6 +422,13 @@ class MnesisSession(SessionReader, Displayable):
             forms=await self._count_forms(forms or {}),
         )
 
+    def redact(self, messages: Sequence[Message]) -> list[Message]:
+        """Return the messages as this session would store them: with `MnesisConfig.redact`, without secrets.
+
+        For adapters that compare what their framework has with what is stored.
+        """
+        return list(self._core.redacted(messages))
+
     async def set_shown_forms(self, forms: Mapping[int, Message | None]) -> None:
         """Make summaries from what a model was shown instead of the messages of the log, by `seq`.
 

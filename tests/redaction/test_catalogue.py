@@ -17,7 +17,7 @@ from mnesis import CompactionConfig, MnesisConfig, SessionConfig
 from mnesis.errors import ConfigurationError, LLMServerError
 from mnesis.llm.base import LLMRequest
 from mnesis.operators.model_calls import check_llm_options
-from mnesis.redaction import build_redactor, get_logger, redact, redact_data
+from mnesis.redaction import Redaction, get_logger, redact, redact_data
 
 # Shapes as the services document them; values are made up.
 SECRETS = {
@@ -228,19 +228,20 @@ def test_every_module_logs_without_secrets() -> None:
 
 def test_settings_of_redact() -> None:
     text = f"{KEY} and badge 7-42"
-    assert build_redactor(None) is None
-    assert build_redactor(False) is None
-    for setting, expected in {
+    assert Redaction.from_setting(None) is None
+    assert Redaction.from_setting(False) is None
+    cases: dict[str, tuple[Any, str]] = {
         "catalogue": (True, "[redacted: api-key] and badge 7-42"),
         "patterns": ([r"\d-\d\d"], "[redacted: api-key] and badge [redacted: custom]"),
         "kinds": ({"badge": r"badge (?P<value>\S+)"}, "[redacted: api-key] and badge [redacted: badge]"),
         "callable": (str.upper, f"{KEY} and badge 7-42".upper()),
-    }.values():
-        redactor = build_redactor(setting)  # type: ignore[arg-type]
-        assert redactor is not None
-        assert redactor(text) == expected
+    }
+    for setting, expected in cases.values():
+        redaction = Redaction.from_setting(setting)
+        assert redaction is not None
+        assert redaction.text(text) == expected
+        named = redaction.data({"password": "x", "id": "x"}, kept={"id"})
+        assert named == {"password": "X" if setting is str.upper else "[redacted: secret]", "id": "x"}
     for wrong in ("pattern", 3, ["("], [3]):
         with pytest.raises(ValueError, match="redact"):
-            build_redactor(wrong)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="must return the text"):
-        build_redactor(lambda text: None)("x")  # type: ignore[arg-type, misc, return-value]
+            Redaction.from_setting(wrong)  # type: ignore[arg-type]

@@ -7,7 +7,8 @@ oversized message as an excerpt, an orphaned result as text. Then it becomes wha
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, convert_to_messages
 from langchain_core.messages.ai import UsageMetadata
@@ -20,6 +21,9 @@ from mnesis.ids import new_id, now_ms
 from mnesis.models.message import Message, ToolResultPart
 from mnesis.models.usage import TokenUsage
 from mnesis.redaction import get_logger
+
+if TYPE_CHECKING:
+    from mnesis.session.session import MnesisSession
 
 logger = get_logger(__name__)
 
@@ -45,6 +49,18 @@ def to_record(message: BaseMessage, *, id: str | None = None, origin: str | None
         finish_reason=_first_metadata(message, "finish_reason", "stop_reason") or None,
         extra={EXTRA_KEY: {"v": FORMAT_VERSION, **payload(message)}} | ({ORIGIN_KEY: origin} if origin else {}),
     )
+
+
+def redact_messages(session: MnesisSession, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Return the messages as the session would store them: without secrets if it is configured so."""
+    if session.config.redaction is None and session.engine.config.redaction is None:
+        return list(messages)
+    records = [to_record(message) for message in messages]
+    redacted = session.redact(records)
+    return [
+        message if new is old else from_record(new)[0].model_copy(update={"id": message.id})
+        for message, old, new in zip(messages, records, redacted, strict=True)
+    ]
 
 
 def payload(message: BaseMessage) -> dict[str, Any]:

@@ -168,7 +168,8 @@ class History:
 
     async def _prepare(self, messages: Sequence[ChatMessage]) -> list[Message]:
         def prepare() -> list[Message]:
-            return [with_token_counts(to_record(message), self._count) for message in messages]
+            records = self.session.redact([to_record(message) for message in messages])
+            return [with_token_counts(record, self._count) for record in records]
 
         if _is_quick_to_prepare(messages):
             return prepare()
