@@ -26,6 +26,7 @@ MnesisError
 │   ├── StaleContextError         another writer changed the context; nothing was written
 │   ├── StoreBusyError            another writer locked the database for too long
 │   ├── StoreFullError            no disk space is left
+│   ├── StoreIOError              also an OSError: the disk or file system failed to read or write
 │   ├── ReadOnlyStoreError        the database is not writable
 │   ├── CorruptStoreError         the file is damaged, or is not a mnesis database
 │   ├── SchemaTooNewError         the database was written by a newer mnesis
@@ -50,6 +51,7 @@ providers repeat in their messages are redacted.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from mnesis.redaction import redact
@@ -236,6 +238,17 @@ class StoreBusyError(_DatabaseFileError):
 
 class StoreFullError(_DatabaseFileError):
     """No disk space is left for the database. Nothing from the call was stored; reads still work."""
+
+
+class StoreIOError(_DatabaseFileError, OSError):
+    """The operating system failed to read or write the database (EIO). Nothing from the call was stored.
+
+    The database itself may be intact. `errno` is `errno.EIO`.
+    """
+
+    def __init__(self, message: str, *, db_path: str | Path) -> None:
+        super().__init__(message, db_path=db_path)
+        self.errno = errno.EIO
 
 
 class ReadOnlyStoreError(_DatabaseFileError):

@@ -30,6 +30,7 @@ from mnesis.errors import (
     ReadOnlyStoreError,
     SchemaTooNewError,
     StoreBusyError,
+    StoreIOError,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _FIX_BY_ERROR = {
     CorruptStoreError: "keep this file unchanged and continue with your last good backup",
     SchemaTooNewError: "pip install --upgrade mnesis",
+    StoreIOError: "check the disk and the system log (dmesg), then run this command again",
     ReadOnlyStoreError: "run mnesis migrate if the message mentions an update; otherwise check the permissions",
     StoreBusyError: "end the process that has locked the database, or try again when it has finished",
 }

@@ -11,11 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mnesis.models.finding import Finding
+from mnesis.store.sqlite.environment import file_system_finding, find_file_system, sqlite_finding
 
 OLDEST_PYTHON = (3, 11)
-# A rare race of two connections can corrupt a database in WAL mode; https://www.sqlite.org/wal.html#walresetbug
-WAL_RESET_FIXED = (3, 51, 3)
-WAL_RESET_BACKPORTS = ((3, 50, 7), (3, 44, 6))
 MALICIOUS_LITELLM = ("1.82.7", "1.82.8")
 BROKEN_TOOLS_LITELLM = ("1.106.0", "1.106.1", "1.106.2")
 LARGE_WAL_BYTES = 64 * 1024 * 1024
@@ -35,21 +33,6 @@ def python_finding(installed: tuple[int, ...]) -> Finding:
     if installed[:2] >= OLDEST_PYTHON:
         return Finding("ok", "python", name)
     return Finding("error", "python", f"{name} is too old", "use Python 3.11 or newer")
-
-
-def sqlite_finding(installed: tuple[int, ...]) -> Finding:
-    """Check that this SQLite version does not have the WAL-reset race."""
-    name = "SQLite " + ".".join(map(str, installed))
-    if installed >= WAL_RESET_FIXED or any(
-        installed[:2] == fixed[:2] and installed >= fixed for fixed in WAL_RESET_BACKPORTS
-    ):
-        return Finding("ok", "sqlite", name)
-    return Finding(
-        "warning",
-        "sqlite",
-        f"{name} can, in rare cases, corrupt a database that two processes write at the same moment (WAL reset)",
-        "use a Python with SQLite 3.51.3 or newer (or 3.50.7, 3.44.6); until then write from one process only",
-    )
 
 
 def litellm_finding(installed: str | None) -> Finding:
@@ -93,6 +76,9 @@ def file_findings(database: Path) -> Iterator[Finding]:
             detail = f"other users can access {path} (mode {stat.S_IMODE(status.st_mode):04o})"
             yield Finding("warning", "permissions", detail, f"chmod 600 '{path}'")
     yield _wal_finding(Path(f"{database}-wal"))
+    file_system = file_system_finding(database, find_file_system(database))
+    if file_system.severity != "ok":
+        yield file_system
 
 
 def _wal_finding(wal: Path) -> Finding:

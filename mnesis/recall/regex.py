@@ -1,10 +1,15 @@
-"""Checks that reject regular expressions too large for any time limit, and compilation. Pure functions, no I/O."""
+"""Regular expressions under a limit of wall-clock time, and checks that reject those too large for any limit."""
 
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
 from math import prod
+from queue import Empty, Full, Queue
 from typing import Any
 
 from mnesis.errors import ConfigurationError
@@ -35,8 +40,11 @@ def check_pattern(pattern: object) -> None:
         raise ConfigurationError(f"the pattern {pattern[:80]!r} is recursive; recursion is not supported")
 
 
+MOMENT_SECONDS = 0.05
+MAX_QUEUED_MATCHES = 256
+
 FindMatches = Callable[[str, float], Iterator[Any]]
-"""Yields the matches of a pattern in a text. Raises `TimeoutError` after the seconds given. Does not block other threads."""
+"""Yields the matches of a pattern in a text. Raises `TimeoutError` after these seconds of wall-clock time."""
 
 
 def compile_pattern(pattern: str, *, ignore_case: bool = False) -> FindMatches:
@@ -51,7 +59,66 @@ def compile_pattern(pattern: str, *, ignore_case: bool = False) -> FindMatches:
         compiled_pattern = regex.compile(pattern, flags)
     except (regex.error, OverflowError, RecursionError, ValueError, MemoryError) as error:
         raise ConfigurationError(f"the pattern {pattern[:80]!r} is not valid: {error}") from error
-    return lambda text, seconds: compiled_pattern.finditer(text, timeout=seconds, concurrent=True)
+    return partial(_find_matches, compiled_pattern)
+
+
+def _find_matches(compiled_pattern: Any, text: str, seconds: float) -> Iterator[Any]:
+    """Yield the matches within a limit of wall-clock time.
+
+    The library's own limit is processor time of the whole process (clock(3)), which passes slowly on a busy machine. So a
+    text that takes more than a moment is searched in another thread, which is abandoned at the deadline and ends by that
+    limit later. Most texts take less, and a thread for each would cost more than the search.
+    """
+    deadline, count = time.monotonic() + seconds, 0
+    try:
+        for match in compiled_pattern.finditer(text, timeout=min(seconds, MOMENT_SECONDS), concurrent=True):
+            count += 1
+            yield match
+        return
+    except TimeoutError:
+        pass
+    yield from islice(_find_in_thread(compiled_pattern, text, deadline), count, None)
+
+
+def _find_in_thread(compiled_pattern: Any, text: str, deadline: float) -> Iterator[Any]:
+    results: Queue[Any] = Queue(MAX_QUEUED_MATCHES)
+    is_abandoned = threading.Event()
+
+    def search() -> None:
+        try:
+            seconds = max(deadline - time.monotonic(), MOMENT_SECONDS)
+            for match in compiled_pattern.finditer(text, timeout=seconds, concurrent=True):
+                if not _put(results, match, is_abandoned):
+                    return
+            _put(results, None, is_abandoned)
+        except BaseException as error:  # raised in the thread that waits
+            _put(results, error, is_abandoned)
+
+    threading.Thread(target=search, daemon=True, name="mnesis-grep").start()
+    try:
+        while True:
+            try:
+                result = results.get(timeout=max(deadline - time.monotonic(), 0.0))
+            except Empty:
+                raise TimeoutError("the time limit was reached") from None
+            if result is None:
+                return
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    finally:
+        is_abandoned.set()
+
+
+def _put(results: Queue[Any], result: Any, is_abandoned: threading.Event) -> bool:
+    """Hand over a result. Returns False if nobody waits for it any more."""
+    while not is_abandoned.is_set():
+        try:
+            results.put(result, timeout=MOMENT_SECONDS)
+        except Full:
+            continue
+        return True
+    return False
 
 
 def expanded_chars(pattern: str) -> int:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +88,41 @@ async def test_a_pattern_made_to_blow_up_ends_in_time_and_holds_nobody_up(db: Pa
             assert page.next_cursor is not None
             again = await session.grep(pattern, cursor=page.next_cursor)
             assert not again.timed_out
+
+
+async def test_the_time_limit_does_not_depend_on_processor_time(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`regex` measures its time limit with clock(3), the processor time of the process (_regex.c)."""
+    started, released = threading.Event(), threading.Event()
+
+    class StarvedPattern:
+        """A pattern that gets no processor time once its first moment is over."""
+
+        def finditer(self, text: str, **options: Any) -> Iterator[Any]:
+            if not started.is_set():
+                started.set()
+                yield re.search("a", text)
+                raise TimeoutError
+            yield re.search("a", text)
+            released.wait()
+
+    monkeypatch.setattr("regex.compile", lambda pattern, flags: StarvedPattern())
+    async with MnesisSession.open(model=MODEL, db_path=db) as session:
+        await session.append([text_message("user", "aaaa")])
+        page = await session.grep("a", timeout_seconds=0.2)
+        released.set()
+    assert page.timed_out
+    assert len(page.matches) == 1
+    assert page.next_cursor is not None
+
+
+async def test_a_slow_text_is_searched_once_and_completely(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The matches of the first moment are not repeated by the thread that continues."""
+    monkeypatch.setattr("mnesis.recall.regex.MOMENT_SECONDS", 1e-9)
+    async with MnesisSession.open(model=MODEL, db_path=db) as session:
+        text = "".join(f"word{n} " for n in range(900))
+        await session.append([text_message("user", text)])
+        page = await session.grep(r"word\d+", limit=1_000, timeout_seconds=60)
+    assert [match.text for match in page.matches] == text.split()
 
 
 @pytest.mark.parametrize("pattern", ["", "(", "[", "*", "(?P<x", "a{2,1}", "x" * 3_000, "(?<=a*)\\"])

@@ -21,6 +21,7 @@ from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreErro
 from mnesis.open_files import refuse_second_name, register_database
 from mnesis.redaction import get_logger
 from mnesis.store.sqlite.changes import StoreConnection
+from mnesis.store.sqlite.environment import report_environment
 from mnesis.store.sqlite.migrate import migrate, migrations, refuse_foreign
 from mnesis.store.sqlite.translate_errors import has_code
 
@@ -41,6 +42,7 @@ def open_connection(path: Path, config: StoreConfig) -> sqlite3.Connection:
     The connection is read-only if the file or its directory cannot be written.
     Raises `sqlite3.Error` or one of the typed store errors.
     """
+    report_environment(path)
     if config.read_only:
         return _open_read_only(path, config)
     with _creation_lock:

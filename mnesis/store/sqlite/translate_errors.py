@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +18,12 @@ from mnesis.errors import (
     ReadOnlyStoreError,
     StoreBusyError,
     StoreFullError,
+    StoreIOError,
     StoreReplacedError,
 )
 from mnesis.store.codec import DamagedValueError
+
+PROBE_BYTES = 1 << 16
 
 ErrorFactory = Callable[[Path], MnesisError]
 
@@ -36,6 +43,44 @@ def _full(path: Path) -> MnesisError:
         " again",
         db_path=path,
     )
+
+
+def _io_error(path: Path) -> MnesisError:
+    return StoreIOError(
+        f"the operating system reported an I/O error (EIO) for {path}. This call stored nothing, and the database may be"
+        " intact: check the disk and the system log, try again, and make a copy with `mnesis backup`",
+        db_path=path,
+    )
+
+
+def _write_error(path: Path) -> MnesisError:
+    """Tell an exceeded quota or file size limit from an I/O error: SQLite reports only ENOSPC as a full disk."""
+    return _full(path) if _is_out_of_space(path) else _io_error(path)
+
+
+def _is_out_of_space(path: Path) -> bool:
+    """Return whether the operating system refuses to extend files here. It tries with a small temporary file."""
+    try:
+        sizes = [os.stat(f"{path}{suffix}").st_size for suffix in ("", "-wal") if os.path.exists(f"{path}{suffix}")]
+        if max(sizes, default=0) + PROBE_BYTES > _max_file_bytes():
+            return True
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return False
+
+
+def _max_file_bytes() -> float:
+    """Return the largest size that this process may give a file."""
+    if sys.platform == "win32":
+        return float("inf")
+    import resource  # it does not exist on Windows
+
+    limit_bytes = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return float("inf") if limit_bytes == resource.RLIM_INFINITY else limit_bytes
 
 
 def _read_only(path: Path) -> MnesisError:
@@ -69,19 +114,18 @@ def _too_big(path: Path) -> MnesisError:
 
 _BY_EXTENDED_CODE: dict[int, ErrorFactory] = {
     sqlite3.SQLITE_READONLY_DBMOVED: _replaced,
-    sqlite3.SQLITE_IOERR_WRITE: _full,
-    sqlite3.SQLITE_IOERR_FSYNC: _full,
-    sqlite3.SQLITE_IOERR_DIR_FSYNC: _full,
-    sqlite3.SQLITE_IOERR_TRUNCATE: _full,
-    sqlite3.SQLITE_IOERR_SHMSIZE: _full,
-    sqlite3.SQLITE_IOERR_READ: _corrupt,
+    sqlite3.SQLITE_IOERR_WRITE: _write_error,
+    sqlite3.SQLITE_IOERR_FSYNC: _write_error,
+    sqlite3.SQLITE_IOERR_DIR_FSYNC: _write_error,
+    sqlite3.SQLITE_IOERR_TRUNCATE: _write_error,
+    sqlite3.SQLITE_IOERR_SHMSIZE: _write_error,
     sqlite3.SQLITE_IOERR_SHORT_READ: _corrupt,
-    sqlite3.SQLITE_IOERR_CORRUPTFS: _corrupt,
 }
 _BY_CODE: dict[int, ErrorFactory] = {
     sqlite3.SQLITE_BUSY: _busy,
     sqlite3.SQLITE_LOCKED: _busy,
     sqlite3.SQLITE_FULL: _full,
+    sqlite3.SQLITE_IOERR: _io_error,
     sqlite3.SQLITE_READONLY: _read_only,
     sqlite3.SQLITE_CORRUPT: _corrupt,
     sqlite3.SQLITE_NOTADB: _corrupt,
