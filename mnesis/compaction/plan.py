@@ -54,7 +54,8 @@ def plan_sweep(
     session = context.session
     # Providers may report more tokens than mnesis counts. Messages are counted, so scale the thresholds to counted tokens.
     counted_fraction = session.stored_tokens / max(session.context_tokens, session.stored_tokens, 1)
-    low_water_tokens = int(budget.low_water_tokens * counted_fraction)
+    # The system prompt of the mark is our own count already.
+    low_water_tokens = budget.system_tokens + int((budget.low_water_tokens - budget.system_tokens) * counted_fraction)
     prunes = plan_prune(context, config, count)
     pruned_tokens = sum(prune.tokens_saved for prune in prunes)
     if trigger != "manual" and prunes and session.stored_tokens - pruned_tokens <= low_water_tokens:

@@ -52,6 +52,7 @@ def resolve_budget(
         soft_tokens=soft_tokens,
         low_water_tokens=budget.low_water_tokens + system_tokens,
         includes_system_prompt=True,
+        system_tokens=system_tokens,
     )
 
 
@@ -88,6 +89,7 @@ def make_budget(model: ModelInfo, config: CompactionConfig, system_tokens: int) 
         soft_tokens=soft_tokens,
         low_water_tokens=system_tokens + low_tokens,
         summary_tokens=summary_tokens,
+        system_tokens=system_tokens,
     )
 
 

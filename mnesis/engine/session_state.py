@@ -32,6 +32,8 @@ class SessionState:
     """How many times `last_tool_call` was made in a row."""
     recall_tools_rejected: bool = False
     """Whether the provider rejected a request because of recall tools: the same request without them succeeded."""
+    has_warned_of_overhead: bool = False
+    """Whether a warning said that system prompt and tools take most of the window."""
     recall_blocks: dict[Hashable, Message | None] = field(default_factory=dict)
     """The results of the newest automatic recalls, by key. They stay the same for all requests of a turn."""
     shown_forms: dict[int, Message] = field(default_factory=dict)

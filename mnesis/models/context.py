@@ -79,7 +79,8 @@ class Budget:
     """The token limits of a window and the thresholds of compaction.
 
     A session computes its budget from the limits of its model, unless it is opened with one of `for_tokens()`.
-    `includes_system_prompt` False means that the session's system prompt is allowed in addition.
+    `system_tokens` of all of them are the session's system prompt. `includes_system_prompt` False means that the system
+    prompt is allowed in addition.
     """
 
     context_limit: int
@@ -90,6 +91,7 @@ class Budget:
     summary_tokens: int
     includes_system_prompt: bool = True
     is_explicit: bool = False
+    system_tokens: int = 0
 
     @classmethod
     def for_tokens(
@@ -142,19 +144,24 @@ class Budget:
     def after_reserving(self, reserved_tokens: int) -> Budget:
         """Return the budget that is left beside `reserved_tokens` in each request, such as tool definitions.
 
-        No compaction can reduce them, so the thresholds keep their place within what is left, and a session with many
-        tools does not compact more often than it helps.
+        No compaction can reduce them, nor the system prompt. So the thresholds keep their place within what is left for the
+        conversation, and a session with many tools does not compact more often than it helps.
         """
-        if reserved_tokens <= 0 or self.usable_tokens <= 0:
+        if reserved_tokens <= 0 or self.usable_tokens <= self.system_tokens:
             return self
         usable_tokens = max(self.usable_tokens - reserved_tokens, 1)
-        fraction = usable_tokens / self.usable_tokens
+        left_fraction = max(usable_tokens - self.system_tokens, 0) / (self.usable_tokens - self.system_tokens)
+
+        def scale(tokens: int) -> int:
+            scaled = self.system_tokens + int((tokens - self.system_tokens) * left_fraction)
+            return max(min(scaled, usable_tokens), 1)
+
         return replace(
             self,
             usable_tokens=usable_tokens,
-            soft_tokens=max(int(self.soft_tokens * fraction), 1),
-            low_water_tokens=int(self.low_water_tokens * fraction),
-            summary_tokens=int(self.summary_tokens * fraction),
+            soft_tokens=scale(self.soft_tokens),
+            low_water_tokens=scale(self.low_water_tokens),
+            summary_tokens=int(self.summary_tokens * left_fraction),
         )
 
 

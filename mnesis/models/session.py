@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from mnesis.models.sent_request import SentRequest
 from mnesis.models.usage import TokenUsage
 
 NO_MODEL = "none"
@@ -18,9 +19,9 @@ class UsageReport:
     `kind` is `request` for the provider's report of a request that we built, `inferred` for a report from a caller that
     called the model itself, and `estimate` if there is no report and `usage` is counted from the text. `request_estimate`
     is the size of the request by our own count, or 0 if unknown; `reserved_tokens` of it are tool definitions, which are
-    not part of the context. `discarded_output_tokens` of the output, its reasoning, are not sent back. `session` is the
-    record that the request was built from; a report of an older context does not replace a newer size. `cost` is in US
-    dollars.
+    not part of the context. `discarded_output_tokens` of the output, its reasoning, are not sent back. `fold_count` is that of
+    the session when the request was built, or None if unknown; a report of an older context does not replace a newer size.
+    `request` is what to remember of the request. `cost` is in US dollars.
     """
 
     usage: TokenUsage
@@ -29,7 +30,8 @@ class UsageReport:
     request_estimate: int = 0
     reserved_tokens: int = 0
     discarded_output_tokens: int = 0
-    session: SessionRecord | None = None
+    fold_count: int | None = None
+    request: SentRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class SessionRecord:
     the part of `message_tokens` that are tool outputs, and `system_tokens` the count of the system prompt. `context_tokens`
     is the best known size of the context. `last_request_tokens` is the newest report since the last fold, or None.
     `calibration` is the ratio of the provider's count to ours, at least 1. `usage` and `cost` (US dollars) are lifetime sums.
+    `fold_count` counts the changes of the context other than appends: sweeps and edits. `last_request` is the newest request.
     """
 
     id: str
@@ -62,6 +65,8 @@ class SessionRecord:
     calibration: float = 1.0
     usage: TokenUsage = TokenUsage()
     cost: float = 0.0
+    fold_count: int = 0
+    last_request: SentRequest | None = None
 
     @property
     def stored_tokens(self) -> int:
@@ -106,6 +111,8 @@ def after_append(
     if report is not None:
         changes["usage"] = state.usage + report.usage
         changes["cost"] = state.cost + report.cost
+        if report.request is not None:
+            changes["last_request"] = report.request
         if report.kind != "estimate" and report.usage.request_tokens + report.usage.output:
             changes |= _report_changes(state, tokens - reply_tokens, report)
     floor = state.system_tokens + state.summary_tokens + message_tokens
@@ -121,7 +128,7 @@ def _report_changes(before: SessionRecord, new_request_tokens: int, report: Usag
     ratio = before.calibration
     if report.kind == "request" and min(report.request_estimate, input_tokens) >= MIN_CALIBRATION_REQUEST_TOKENS:
         ratio = changes["calibration"] = min(max(input_tokens / report.request_estimate, 1.0), MAX_CALIBRATION)
-    if report.session is not None and _was_folded(report.session, before):
+    if report.fold_count not in (None, before.fold_count):
         return changes
     conversation_tokens = max(input_tokens - int(report.reserved_tokens * ratio), 0)
     window_estimate = before.stored_tokens + new_request_tokens
@@ -129,11 +136,6 @@ def _report_changes(before: SessionRecord, new_request_tokens: int, report: Usag
     changes["context_tokens"] = conversation_tokens + output_tokens + (0 if is_whole else before.context_tokens)
     changes["last_request_tokens"] = input_tokens
     return changes
-
-
-def _was_folded(at_request: SessionRecord, now: SessionRecord) -> bool:
-    """Whether the context was folded or pruned since. Appends only add to it, and keep its summaries."""
-    return now.summary_tokens != at_request.summary_tokens or now.stored_tokens < at_request.stored_tokens
 
 
 def _is_whole_request(input_tokens: int, before: SessionRecord, window_estimate: int) -> bool:
@@ -144,7 +146,7 @@ def _is_whole_request(input_tokens: int, before: SessionRecord, window_estimate:
 
 def recount(state: SessionRecord) -> SessionRecord:
     """Return the state after a fold: until the next report, the size of the context is our own count."""
-    return replace(state, context_tokens=state.stored_tokens, last_request_tokens=None)
+    return replace(state, context_tokens=state.stored_tokens, last_request_tokens=None, fold_count=state.fold_count + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Each write commits first, then updates the shared record, then publishes events.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -46,7 +47,11 @@ from mnesis.store.redacting import redact_message, redacting_store
 from mnesis.tokens.estimator import TokenCounter, parts_tokens
 from mnesis.tokens.model_info import ModelInfo
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+MAX_OVERHEAD_FRACTION = 0.5
+"""Of the usable tokens. If system prompt and tools take more, the least of each request is conversation."""
 MAX_RECALL_BLOCKS = 16
 """Results of automatic recall to remember. A turn needs one; readers with other queries must not displace it."""
 MAX_CHARS_COUNTED_ON_LOOP = 100_000
@@ -250,7 +255,24 @@ class SessionCore:
             reserved_tokens=reserved_tokens,
         )
         window = replace(window, budget=self.budget)
+        if budget_tokens is None:
+            self._warn_of_overhead(window)
         return await self._with_recall(context, window, message) if self.config.recall.enabled else window
+
+    def _warn_of_overhead(self, window: Window) -> None:
+        """Warn once if system prompt and tools leave so little that the context is compacted again and again."""
+        overhead_tokens = window.system_tokens + window.reserved_tokens
+        if self.shared.has_warned_of_overhead or overhead_tokens <= MAX_OVERHEAD_FRACTION * window.budget_tokens:
+            return
+        self.shared.has_warned_of_overhead = True
+        logger.warning(
+            "session %s: the system prompt (%s tokens) and the tool definitions (%s tokens) take %.0f %% of each request's"
+            " usable tokens, so the conversation is compacted often; offer fewer tools, or use a model with a larger window",
+            self.session_id,
+            f"{window.system_tokens:,}",
+            f"{window.reserved_tokens:,}",
+            100 * overhead_tokens / window.budget_tokens,
+        )
 
     async def _with_recall(self, context: ActiveContext, window: Window, query: str | None) -> Window:
         """Insert the originals that match the newest message before it."""

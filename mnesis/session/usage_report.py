@@ -22,7 +22,7 @@ def report_usage(window: Window, reply: LLMReply, count: TokenCounter) -> UsageR
         request_estimate=window.tokens,
         reserved_tokens=window.reserved_tokens,
         discarded_output_tokens=_discarded_tokens(usage, reply, count),
-        session=window.session,
+        fold_count=window.session.fold_count if window.session else None,
     )
 
 

@@ -20,7 +20,16 @@ def new_record(session: SessionRecord) -> SessionRecord:
     """Return a new session record, with every field that follows from the log at its start value."""
     check_id(session.id)
     check_json(session.metadata, f"session {session.id!r}, metadata")
-    empty = replace(session, last_seq=0, turn_count=0, message_tokens=0, tool_tokens=0, summary_tokens=0)
+    empty = replace(
+        session,
+        last_seq=0,
+        turn_count=0,
+        message_tokens=0,
+        tool_tokens=0,
+        summary_tokens=0,
+        fold_count=0,
+        last_request=None,
+    )
     return replace(empty, context_tokens=max(session.context_tokens, empty.stored_tokens))
 
 

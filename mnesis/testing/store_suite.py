@@ -50,6 +50,7 @@ from mnesis.models.message import (
 )
 from mnesis.models.results import CompactionResult
 from mnesis.models.search import Search, SearchMode
+from mnesis.models.sent_request import SentRequest
 from mnesis.models.session import Interruption, SessionRecord, UsageReport
 from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
@@ -404,6 +405,27 @@ class StoreSuite:
         assert (after.calibration, after.cost, after.usage.input) == (950 / 600, 0.25, 900)
         after = (await store.append("s", Append([make_message("user")]))).session
         assert (after.context_tokens, after.message_tokens, after.turn_count) == (1_060, 30, 1)
+        assert await store.session("s") == after
+
+    async def test_the_newest_request_and_all_usage_survive(self, store: Store) -> None:
+        await store.create_session(SessionRecord(id="s", model="m"))
+        request = SentRequest("m", 1_700_000_000_000, 300.0, 900, "t", "s", "o", "h", 3, 1)
+        usage = TokenUsage(input=900, output=100, cache_read=50, cache_write=20, reasoning=60)
+        report = UsageReport(usage, "request", request=request)
+        await store.append("s", replace(make_turn(), report=report))
+        after = (await store.append("s", Append([make_message("user")]))).session
+        assert after.last_request == request
+        assert after.usage.reasoning == 60
+        assert await store.session("s") == after
+
+    async def test_a_report_of_an_older_context_does_not_replace_a_newer_size(self, store: Store) -> None:
+        await store_conversation(store, 2)
+        before = await store.session("s")
+        folded = await store.compact("s", make_compaction((), [Cover(1, 2, "sum_1")], [make_leaf("sum_1", 1, 2)]))
+        assert folded.fold_count == before.fold_count + 1
+        report = UsageReport(TokenUsage(input=5_000), "request", fold_count=before.fold_count)
+        after = (await store.append("s", Append([make_message("assistant", tokens=7)], report=report))).session
+        assert after.context_tokens == folded.context_tokens + 7
         assert await store.session("s") == after
 
     async def test_an_inferred_report_sees_the_reply_apart_from_the_question(self, store: Store) -> None:

@@ -117,11 +117,21 @@ def test_a_larger_window_never_leaves_less_for_the_conversation(
     assert smaller.usable_tokens <= larger.usable_tokens
 
 
-@given(st.integers(0, 100_000))
-def test_tools_leave_the_thresholds_in_order(reserved_tokens: int) -> None:
-    budget = make_budget(model(128_000, 16_384), CompactionConfig(), 0).after_reserving(reserved_tokens)
+@given(st.integers(0, 100_000), st.integers(0, 40_000))
+def test_tools_leave_the_thresholds_in_order(reserved_tokens: int, system_tokens: int) -> None:
+    budget = make_budget(model(128_000, 16_384), CompactionConfig(), system_tokens).after_reserving(reserved_tokens)
     assert 0 < budget.soft_tokens <= budget.usable_tokens
     assert budget.summary_tokens <= budget.low_water_tokens <= budget.soft_tokens
+
+
+@given(st.integers(0, 50_000), st.integers(0, 40_000))
+def test_tools_never_shrink_the_system_prompt(reserved_tokens: int, system_tokens: int) -> None:
+    whole = make_budget(model(128_000, 16_384), CompactionConfig(), system_tokens)
+    left = whole.after_reserving(reserved_tokens)
+    conversation = (whole.usable_tokens - system_tokens, left.usable_tokens - system_tokens)
+    for name in ("soft_tokens", "low_water_tokens"):
+        before, after = (getattr(budget, name) - system_tokens for budget in (whole, left))
+        assert after == pytest.approx(before * conversation[1] / conversation[0], abs=1)
 
 
 def test_the_default_window_of_unknown_models_leaves_most_of_it() -> None:

@@ -172,7 +172,9 @@ def test_reasoning_that_is_not_sent_back_is_not_context() -> None:
 def test_a_report_from_before_a_fold_does_not_replace_the_folded_size() -> None:
     before = append(EMPTY, 6_000)
     folded = recount(replace(before, message_tokens=1_000, summary_tokens=500))
-    report = UsageReport(TokenUsage(input=6_200, output=50), "request", request_estimate=6_100, session=before)
+    report = UsageReport(
+        TokenUsage(input=6_200, output=50), "request", request_estimate=6_100, fold_count=before.fold_count
+    )
     state = append(folded, 60, 60, report)
     assert state.context_tokens == folded.context_tokens + 60
     assert state.last_request_tokens is None
@@ -181,5 +183,15 @@ def test_a_report_from_before_a_fold_does_not_replace_the_folded_size() -> None:
 
 def test_a_report_of_the_newest_context_replaces_the_count() -> None:
     before = append(EMPTY, 6_000)
-    report = UsageReport(TokenUsage(input=6_200, output=50), "request", session=before)
+    report = UsageReport(TokenUsage(input=6_200, output=50), "request", fold_count=before.fold_count)
     assert append(before, 60, 60, report).context_tokens == 6_250
+
+
+@given(st.integers(0, 5_000), st.integers(0, 5_000))
+def test_a_stale_report_is_known_whatever_the_fold_left(message_tokens: int, summary_tokens: int) -> None:
+    before = append(EMPTY, 3_000)
+    folded = recount(replace(before, message_tokens=message_tokens, summary_tokens=summary_tokens))
+    report = UsageReport(TokenUsage(input=90_000, output=50), "request", fold_count=before.fold_count)
+    state = append(append(folded, 4_000), 60, 60, report)
+    assert state.context_tokens == folded.context_tokens + 4_060
+    assert state.last_request_tokens is None

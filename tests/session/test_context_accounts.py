@@ -73,3 +73,42 @@ async def test_the_retry_after_an_overflow_applies_the_calibration_once(db: Path
     rejected, retried = llm.sizes[-2:]
     assert rejected > llm.limit
     assert 0.45 * rejected < retried <= llm.limit
+
+
+async def test_one_warning_says_that_tools_take_most_of_the_window(db: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with MnesisSession.open(model="openai/gpt-4o", db_path=db, llm=ReportingLLM(), config=small()) as session:
+        await session.send("Hello.", tools=[tool_of(1_000)])
+        assert "tool definitions" not in caplog.text
+        for number in range(3):
+            await session.send(f"Turn {number}.", tools=[tool_of(4_000)])
+    warnings = [record for record in caplog.records if "tool definitions" in record.getMessage()]
+    assert len(warnings) == 1
+    assert "offer fewer tools" in warnings[0].getMessage()
+
+
+async def test_a_long_system_prompt_beside_tools_causes_no_sweep_each_turn(db: Path) -> None:
+    prompt = " ".join(f"rule{number}" for number in range(12_000))
+    llm, triggered = ReportingLLM(), []
+    async with MnesisSession.open(model="openai/gpt-4o", db_path=db, llm=llm, system_prompt=prompt) as session:
+        assert session.budget.system_tokens > 20_000
+        session.subscribe(MnesisEvent.COMPACTION_TRIGGERED, lambda event, payload: triggered.append(payload))
+        for number in range(20):
+            await session.send(f"Small turn {number}.", tools=[tool_of(23_000)])
+    assert triggered == []
+
+
+async def test_a_reply_that_arrives_after_a_fold_leaves_the_folded_size(db: Path) -> None:
+    class FoldingLLM(ReportingLLM):
+        async def complete(self, request: LLMRequest) -> LLMReply:
+            if len(self.sizes) == 1:
+                await session.compact()
+            return await super().complete(request)
+
+    llm = FoldingLLM()
+    async with MnesisSession.open(model="openai/gpt-4o", db_path=db, llm=llm, config=small(auto=False)) as session:
+        await talk(session, 20)
+        await session.send("First.")
+        before = session.context_tokens
+        await session.send("Second.")
+        assert session.context_tokens < before / 2
+        assert session.context_tokens < llm.sizes[-1] / 2

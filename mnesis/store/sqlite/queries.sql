@@ -9,11 +9,11 @@ ON CONFLICT (id) DO NOTHING;
 INSERT INTO accounts (
     session_pk, last_used, updated_at, last_seq, turn_count, system_tokens, message_tokens, tool_tokens,
     summary_tokens, context_tokens, last_request_tokens, calibration, usage_input, usage_output, usage_cache_read,
-    usage_cache_write, usage_total, cost
+    usage_cache_write, usage_total, cost, fold_count, usage_reasoning, last_request
 ) VALUES (
     :session_pk, :now, :updated_at, :last_seq, :turn_count, :system_tokens, :message_tokens, :tool_tokens,
     :summary_tokens, :context_tokens, :last_request_tokens, :calibration, :usage_input, :usage_output,
-    :usage_cache_read, :usage_cache_write, :usage_total, :cost
+    :usage_cache_read, :usage_cache_write, :usage_total, :cost, :fold_count, :usage_reasoning, CAST(:last_request AS TEXT)
 );
 
 -- update_accounts: the accounts after an append, a sweep or an edit
@@ -23,7 +23,7 @@ UPDATE accounts SET
     summary_tokens = :summary_tokens, context_tokens = :context_tokens, last_request_tokens = :last_request_tokens,
     calibration = :calibration, usage_input = :usage_input, usage_output = :usage_output,
     usage_cache_read = :usage_cache_read, usage_cache_write = :usage_cache_write, usage_total = :usage_total,
-    cost = :cost
+    cost = :cost, fold_count = :fold_count, usage_reasoning = :usage_reasoning, last_request = CAST(:last_request AS TEXT)
 WHERE session_pk = :session_pk;
 
 -- update_profile: change the settings of a session
@@ -34,7 +34,7 @@ SELECT
     s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB), a.updated_at, a.last_seq, a.turn_count,
     a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens, a.context_tokens, a.last_request_tokens,
     a.calibration, a.usage_input, a.usage_output, a.usage_cache_read, a.usage_cache_write, a.usage_total, a.cost,
-    a.last_used
+    a.fold_count, a.usage_reasoning, CAST(a.last_request AS BLOB), a.last_used
 FROM sessions AS s JOIN accounts AS a ON a.session_pk = s.pk
 WHERE s.id = :id;
 
@@ -43,7 +43,7 @@ SELECT
     s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB), a.updated_at, a.last_seq, a.turn_count,
     a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens, a.context_tokens, a.last_request_tokens,
     a.calibration, a.usage_input, a.usage_output, a.usage_cache_read, a.usage_cache_write, a.usage_total, a.cost,
-    a.last_used
+    a.fold_count, a.usage_reasoning, CAST(a.last_request AS BLOB), a.last_used
 FROM accounts AS a JOIN sessions AS s ON s.pk = a.session_pk
 WHERE (a.last_used, a.session_pk) < (:last_used, :session_pk)
 ORDER BY a.last_used DESC, a.session_pk DESC
@@ -54,7 +54,7 @@ SELECT
     s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB), a.updated_at, a.last_seq, a.turn_count,
     a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens, a.context_tokens, a.last_request_tokens,
     a.calibration, a.usage_input, a.usage_output, a.usage_cache_read, a.usage_cache_write, a.usage_total, a.cost,
-    a.last_used
+    a.fold_count, a.usage_reasoning, CAST(a.last_request AS BLOB), a.last_used
 FROM sessions AS s JOIN accounts AS a ON a.session_pk = s.pk
 WHERE s.parent_id = :parent_id AND (a.last_used, a.session_pk) < (:last_used, :session_pk)
 ORDER BY a.last_used DESC, a.session_pk DESC

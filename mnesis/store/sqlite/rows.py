@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mnesis.errors import SessionNotFoundError
 from mnesis.models.context import Cover, Prune
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult, ContextBreakdown, TurnSnapshot
+from mnesis.models.sent_request import SentRequest
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
@@ -44,7 +46,8 @@ def load_session(connection: sqlite3.Connection, session_id: str) -> StoredSessi
 def session_from_row(row: Row) -> StoredSession:
     """Convert a row of a statement that lists sessions."""
     pk, session_id, parent_id, created_at, settings, updated_at, last_seq, turn_count, *counts, last_used = row
-    system, message, tool, summary, context, last_request, calibration, *usage, cost = counts
+    system, message, tool, summary, context, last_request_tokens, calibration, *sums = counts
+    *usage_counts, cost, fold_count, reasoning, last_request = sums
     record = SessionRecord(
         id=session_id,
         parent_id=parent_id,
@@ -57,17 +60,20 @@ def session_from_row(row: Row) -> StoredSession:
         tool_tokens=tool,
         summary_tokens=summary,
         context_tokens=context,
-        last_request_tokens=last_request,
+        last_request_tokens=last_request_tokens,
         calibration=calibration,
-        usage=_usage(*usage),
+        usage=_usage([*usage_counts, reasoning]),
         cost=cost,
+        fold_count=fold_count,
+        last_request=None if last_request is None else SentRequest(**from_json(last_request)),
         **from_json(settings),
     )
     return StoredSession(pk, record, last_used)
 
 
-def _usage(input: int, output: int, cache_read: int, cache_write: int, total: int) -> TokenUsage:
-    return TokenUsage(input=input, output=output, cache_read=cache_read, cache_write=cache_write, total=total)
+def _usage(counts: Sequence[int]) -> TokenUsage:
+    names = ("input", "output", "cache_read", "cache_write", "total", "reasoning")
+    return TokenUsage(**dict(zip(names, counts, strict=True)))
 
 
 def settings_json(session: SessionRecord) -> bytes:
@@ -98,6 +104,11 @@ def account_parameters(session_pk: int, session: SessionRecord) -> dict[str, Any
         "usage_cache_write": usage.cache_write,
         "usage_total": usage.total,
         "cost": session.cost,
+        "fold_count": session.fold_count,
+        "usage_reasoning": usage.reasoning,
+        "last_request": None
+        if session.last_request is None
+        else to_json(asdict(session.last_request), f"session {session.id!r}, last request"),
     }
 
 

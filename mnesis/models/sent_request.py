@@ -1,0 +1,28 @@
+"""What is remembered of a session's newest request, because the provider's cache depends on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SentRequest:
+    """The newest request of a session.
+
+    `answered_at` is when its reply was complete, in milliseconds since 1970: its provider may have used its cache until
+    then. `lifetime_seconds` is how long the provider's cache certainly lives at most without use, or None if it has none.
+    `input_tokens` is the size that the provider reported. The digests identify the parts of the request: they are "" if
+    the caller of mnesis sent it. `message_count` messages have the digest `messages_digest`, without the system prompt.
+    `fold_count` is that of the session when the request was built.
+    """
+
+    model: str
+    answered_at: int
+    lifetime_seconds: float | None = None
+    input_tokens: int = 0
+    tools_digest: str = ""
+    system_digest: str = ""
+    options_digest: str = ""
+    messages_digest: str = ""
+    message_count: int = 0
+    fold_count: int = 0
