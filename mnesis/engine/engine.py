@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -38,6 +39,8 @@ class Engine:
     `messages -> str` or an object with the two methods of `mnesis.llm.base.LLM`; by default each session calls its own model
     through litellm. Creating an engine does no I/O; the database is opened at the first use.
 
+    `clock` returns the seconds since 1970. It decides when a provider's cache has expired.
+
     With `follow=True`, `events` also publishes what other processes commit to the database, from `open()` on, or after the
     position `since`, which `cursor()` returned earlier. Each event is published once, in the order of the commits.
 
@@ -55,6 +58,7 @@ class Engine:
         llm: object | None = None,
         follow: bool = False,
         since: str | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         if since is not None:
             parse_cursor(since)
@@ -63,6 +67,7 @@ class Engine:
                     "since= needs follow=True; to read changes once, iterate over engine.changes()"
                 )
         self.config = parse_config(config) or MnesisConfig()
+        self.clock = clock
         self.llm: LLM = resolve(llm)
         self.has_own_llm = llm is not None
         self.path = self.config.store.resolve_path(db)

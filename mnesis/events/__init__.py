@@ -2,6 +2,7 @@
 
 from mnesis.events.bus import EventBus, Handler, MnesisEvent
 from mnesis.events.payloads import (
+    CacheMissPayload,
     CompactionCompletedPayload,
     CompactionFailedPayload,
     CompactionTriggeredPayload,
@@ -23,6 +24,7 @@ from mnesis.events.payloads import (
 )
 
 __all__ = [
+    "CacheMissPayload",
     "CompactionCompletedPayload",
     "CompactionFailedPayload",
     "CompactionTriggeredPayload",

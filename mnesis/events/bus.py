@@ -37,6 +37,7 @@ class MnesisEvent(StrEnum):
     COMPACTION_COMPLETED = "compaction.completed"
     COMPACTION_FAILED = "compaction.failed"
     PRUNE_COMPLETED = "prune.completed"
+    CACHE_MISS = "cache.miss"
     LLM_RETRY = "llm.retry"
     DOOM_LOOP_DETECTED = "doom_loop.detected"
     MAP_STARTED = "map.started"

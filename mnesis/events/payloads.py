@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mnesis.models.results import CompactionResult
+from mnesis.models.results import CacheMissCause, CompactionResult
 
 
 class Payload(Mapping[str, Any]):
@@ -148,6 +148,21 @@ class PruneCompletedPayload(Payload):
     session_id: str
     pruned_count: int
     pruned_tokens: int
+
+
+@dataclass(frozen=True, eq=False)
+class CacheMissPayload(Payload):
+    """A request read clearly less from the provider's cache than the previous one had left there.
+
+    `cause` is model, expiry, compaction, tools, system_prompt, options, history or eviction; see `CacheMissCause`. Of
+    `expected_tokens`, `read_tokens` were read."""
+
+    session_id: str
+    cause: CacheMissCause
+    expected_tokens: int
+    read_tokens: int
+    missed_tokens: int
+    model: str
 
 
 @dataclass(frozen=True, eq=False)

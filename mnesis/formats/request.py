@@ -17,7 +17,7 @@ from mnesis.formats.origin import adapt_messages
 from mnesis.formats.roles import arrange_roles
 from mnesis.formats.step import Step, content_blocks
 from mnesis.models.context import Window
-from mnesis.models.dialects import ADAPTIVE_CLAUDE, Dialect, find_dialect
+from mnesis.models.dialects import ADAPTIVE_CLAUDE, Dialect, PromptCache, find_dialect
 from mnesis.models.message import Message
 
 Lifetime = Literal["off", "5m", "1h"]
@@ -28,7 +28,7 @@ class Target:
     """The receiver of a request: the model string, its context limit in tokens, and its dialect.
 
     `cache_lifetime` says for how long cache marks ask; "off" sends none. `awaits_user_message` says that the caller will
-    append the next user message.
+    append the next user message. `is_own_client` says that a client of the user's own sends the request, in its own way.
     """
 
     model: str
@@ -36,6 +36,22 @@ class Target:
     context_limit: int | None = None
     cache_lifetime: Lifetime = "off"
     awaits_user_message: bool = False
+    is_own_client: bool = False
+
+    @property
+    def known_cache(self) -> PromptCache | None:
+        """The provider's cache. None if nothing is known of it, because the user's own client sends the request."""
+        return None if self.is_own_client else self.dialect.cache
+
+    @property
+    def cache_lifetime_seconds(self) -> float | None:
+        """How long the provider's cache certainly lives at most without use. None if it has none."""
+        cache = self.dialect.cache
+        if cache is None:
+            return None
+        if self.is_own_client:
+            return max(cache.lifetimes_seconds.values())
+        return cache.lifetime_seconds(self.cache_lifetime)
 
     @classmethod
     def find(cls, model: str, *, dialect: str | None = None, **fields: Any) -> Target:

@@ -64,6 +64,10 @@ class PromptCache:
         """Return the number of tokens below which a prefix of this model's requests is not cached."""
         return next(tokens for pattern, tokens in self.min_tokens if re.search(pattern, model.lower()))
 
+    def lifetime_seconds(self, requested: str) -> float | None:
+        """Return how long an unused entry certainly lives at most. None if nothing is cached without a mark, and none is sent."""
+        return self.lifetimes_seconds.get(requested if self.max_marks else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:

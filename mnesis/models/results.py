@@ -125,10 +125,36 @@ class TurnSnapshot(_Result):
     created_at: int = 0
 
 
+CacheMissCause = Literal["model", "expiry", "compaction", "tools", "system_prompt", "options", "history", "eviction"]
+"""Why a provider's cache missed: another model; its lifetime is over; a compaction or an edit of the context; other tools,
+system prompt or options; other messages, such as recalled ones; or nothing changed, and the provider no longer had it."""
+
+
+class CacheReport(_Result):
+    """What the provider's cache did for one request, in tokens of the provider's count.
+
+    `read_tokens` were read from the cache, `written_tokens` written to it, and `uncached_tokens` neither. `expected_tokens`
+    is how much the previous request had left in the cache, as far as is known. `miss_cause` is why clearly less was
+    read, or None if it was not.
+    """
+
+    read_tokens: int = Field(default=0, ge=0)
+    written_tokens: int = Field(default=0, ge=0)
+    uncached_tokens: int = Field(default=0, ge=0)
+    expected_tokens: int = Field(default=0, ge=0)
+    miss_cause: CacheMissCause | None = None
+
+    @property
+    def missed_tokens(self) -> int:
+        """The tokens that could have been read from the cache and were not."""
+        return max(self.expected_tokens - self.read_tokens, 0)
+
+
 class TurnResult(_Result):
     """The result of a turn of `send()`.
 
-    `tokens` and `cost` (US dollars, 0.0 if unknown) cover every model call of the turn. `tool_calls` are calls that the
+    `tokens` and `cost` (US dollars, 0.0 if unknown) cover every model call of the turn, and `cache_reports` has one entry
+    for each of them. `tool_calls` are calls that the
     session cannot run itself; pass their results to the next `send()`. `compaction_result` is the newest compaction that
     finished since the previous turn.
     """
@@ -138,6 +164,7 @@ class TurnResult(_Result):
     finish_reason: FinishReason | str = FinishReason.STOP
     tokens: TokenUsage = TokenUsage()
     cost: float = 0.0
+    cache_reports: tuple[CacheReport, ...] = ()
     compaction_triggered: bool = False
     compaction_result: CompactionResult | None = None
     doom_loop_detected: bool = False

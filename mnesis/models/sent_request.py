@@ -11,7 +11,7 @@ class SentRequest:
 
     `answered_at` is when its reply was complete, in milliseconds since 1970: its provider may have used its cache until
     then. `lifetime_seconds` is how long the provider's cache certainly lives at most without use, or None if it has none.
-    `input_tokens` is the size that the provider reported. The digests identify the parts of the request: they are "" if
+    `input_tokens` is the size that the provider reported, and `cached_tokens` what it read from its cache or wrote to it. The digests identify the parts of the request: they are "" if
     the caller of mnesis sent it. `message_count` messages have the digest `messages_digest`, without the system prompt.
     `fold_count` is that of the session when the request was built.
     """
@@ -20,9 +20,14 @@ class SentRequest:
     answered_at: int
     lifetime_seconds: float | None = None
     input_tokens: int = 0
+    cached_tokens: int = 0
     tools_digest: str = ""
     system_digest: str = ""
     options_digest: str = ""
     messages_digest: str = ""
     message_count: int = 0
     fold_count: int = 0
+
+    def is_expired(self, now: int) -> bool:
+        """Return whether the provider's cache has certainly dropped it at `now`, in milliseconds since 1970."""
+        return self.lifetime_seconds is not None and now - self.answered_at > self.lifetime_seconds * 1_000

@@ -32,6 +32,11 @@ class TokenUsage(BaseModel):
         return self.cache_read / self.request_tokens if self.request_tokens else 0.0
 
     @property
+    def cached_tokens(self) -> int:
+        """The tokens of the request that are in the provider's cache after it: those it read and those it wrote."""
+        return self.cache_read + self.cache_write
+
+    @property
     def request_tokens(self) -> int:
         """The tokens of the request: input, cache reads and cache writes."""
         counted = self.input + self.cache_read + self.cache_write

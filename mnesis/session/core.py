@@ -6,7 +6,6 @@ Each write commits first, then updates the shared record, then publishes events.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +21,7 @@ from mnesis.engine.session_state import SessionState
 from mnesis.errors import LLMError
 from mnesis.events.bus import EventBus, MnesisEvent
 from mnesis.events.payloads import (
+    CacheMissPayload,
     LlmRetryPayload,
     MessageCreatedPayload,
     PartCreatedPayload,
@@ -38,16 +38,20 @@ from mnesis.llm.retry import Backoff
 from mnesis.models.context import ActiveContext, Budget, Cover, Window
 from mnesis.models.dialects import find_dialect, for_own_client
 from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, ToolResultPart
+from mnesis.models.results import CacheReport
+from mnesis.models.sent_request import SentRequest
 from mnesis.models.session import SessionRecord, UsageReport
+from mnesis.models.usage import TokenUsage
 from mnesis.recall.automatic import build_recall_block, insert_before, pending_user_message
 from mnesis.recall.stored_files import inherits_files
-from mnesis.redaction import Redaction
+from mnesis.redaction import Redaction, get_logger
+from mnesis.session.cache_report import RequestDigests, describe_request
 from mnesis.store.base import Append, AppendResult, Store
 from mnesis.store.redacting import redact_message, redacting_store
 from mnesis.tokens.estimator import TokenCounter, parts_tokens
 from mnesis.tokens.model_info import ModelInfo
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 MAX_OVERHEAD_FRACTION = 0.5
@@ -108,6 +112,7 @@ class SessionCore:
             dialect if is_provider else for_own_client(dialect),
             context_limit=self.model.context_limit,
             cache_lifetime=self.config.session.prompt_cache if is_provider else "off",
+            is_own_client=not is_provider,
         )
 
     def client_target(self, provider: str) -> Target:
@@ -117,6 +122,29 @@ class SessionCore:
             dialect=self.model.dialect if provider == "litellm" else provider,
             cache_lifetime=self.config.session.prompt_cache,
             awaits_user_message=True,
+        )
+
+    def now_ms(self) -> int:
+        """Return the time of the engine's clock, in milliseconds since 1970."""
+        return int(self.engine.clock() * 1_000)
+
+    def describe_request(self, digests: RequestDigests, report: UsageReport) -> SentRequest:
+        """Return what to remember of a request that was just answered."""
+        target = self.request_target()
+        return describe_request(
+            digests,
+            report.usage,
+            model=target.model,
+            answered_at=self.now_ms(),
+            fold_count=self.record.fold_count if report.fold_count is None else report.fold_count,
+            lifetime_seconds=target.cache_lifetime_seconds,
+        )
+
+    def note_own_request(self, usage: TokenUsage) -> SentRequest:
+        """Return what to remember of a request that the caller of mnesis sent, about now. Its content is not known."""
+        target = replace(self.request_target(), is_own_client=True)
+        return SentRequest(
+            self.record.model, self.now_ms(), target.cache_lifetime_seconds, usage.request_tokens, usage.cached_tokens
         )
 
     @cached_property
@@ -298,6 +326,19 @@ class SessionCore:
         # The log only grows, so a reference that was found stays. Sub-agents ask at every request.
         self._has_inherited_files = self._has_inherited_files or await inherits_files(self.store, self.record.parent_id)
         return self._has_inherited_files
+
+    def publish_cache_miss(self, report: CacheReport) -> None:
+        """Publish that the provider's cache missed, if it did."""
+        if report.miss_cause is not None:
+            payload = CacheMissPayload(
+                self.session_id,
+                report.miss_cause,
+                report.expected_tokens,
+                report.read_tokens,
+                report.missed_tokens,
+                self.model.model_id,
+            )
+            self.bus.publish(MnesisEvent.CACHE_MISS, payload)
 
     def publish_retry(self, attempt: int, error: LLMError, delay_seconds: float) -> None:
         """Publish that a model call is about to be retried."""

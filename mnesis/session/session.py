@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -354,6 +355,7 @@ class MnesisSession(SessionReader, Displayable):
             self._check_open()
             messages = [await self._core.with_token_counts(message) for message in (*user_messages, reply)]
             report = _usage_report(messages, reply.tokens, reply.cost)
+            report = replace(report, request=self._core.note_own_request(report.usage))
             stored = await self._core.append(messages, report=report, ends_turn=True)
             is_looping = detect_doom_loop(self._core, reply.tool_calls) if stored.is_new else False
             triggered = await self._compactor.start_if_due()
@@ -386,7 +388,9 @@ class MnesisSession(SessionReader, Displayable):
             _reject_unread_files(message)
         async with self._core.shared.turn_lock:
             self._check_open()
-            report = UsageReport(tokens, "inferred") if tokens is not None else None
+            report = None
+            if tokens is not None:
+                report = UsageReport(tokens, "inferred", request=self._core.note_own_request(tokens))
             stored = await self._core.append(messages, report=report, ends_turn=ends_turn)
             if stored.is_new:
                 for message in messages:

@@ -24,16 +24,18 @@ from mnesis.llm.base import Delta, LLMReply, LLMRequest
 from mnesis.llm.retry import complete_with_retry, stream_with_retry
 from mnesis.models.context import Window
 from mnesis.models.message import FinishReason, Message, MessagePart, ReasoningPart, TextPart, ToolPart
-from mnesis.models.results import CompactionResult, ReasoningDelta, StreamEvent, TextDelta, TurnResult
+from mnesis.models.results import CacheReport, CompactionResult, ReasoningDelta, StreamEvent, TextDelta, TurnResult
 from mnesis.models.session import Interruption
 from mnesis.models.tool import ToolSpec
 from mnesis.models.usage import TokenUsage
 from mnesis.recall.grants import Grant
 from mnesis.redaction import get_logger, redact
+from mnesis.session.cache_report import RequestDigests, digest_request, report_cache
 from mnesis.session.compactor import Compactor
 from mnesis.session.core import SessionCore
 from mnesis.session.doom_loop import detect_doom_loop
 from mnesis.session.reentrancy import user_code
+from mnesis.session.replies import finish_reason, reply_parts
 from mnesis.session.resume import find_resume_point
 from mnesis.session.tool_runner import ToolRunner, wait_for_late_results
 from mnesis.session.usage_report import report_usage
@@ -75,6 +77,16 @@ class TurnOptions:
         return self.on_part is not None or self.on_event is not None
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The reply to a request, the window that the request was rendered from, and when it was sent, in ms since 1970."""
+
+    window: Window
+    reply: LLMReply
+    digests: RequestDigests
+    sent_at: int
+
+
 @dataclass
 class _Progress:
     """What has happened in a turn so far."""
@@ -83,6 +95,7 @@ class _Progress:
     cost: float = 0.0
     is_looping: bool = False
     compaction: CompactionResult | None = None
+    cache_reports: list[CacheReport] = field(default_factory=list)
     partial_text: str = ""
     offered_tools: set[str] = field(default_factory=set)
 
@@ -134,9 +147,10 @@ class Turn:
         """Call the model and run tools until no tool call is left."""
         rounds = self.core.config.session.max_tool_rounds
         for number in range(1, rounds + 1):
-            window, reply = await self._call_model()
+            answer = await self._call_model()
+            reply = answer.reply
             runnable = [call for call in reply.tool_calls if self._toolset.can_run(call)]
-            message = await self._store_reply(window, reply, ends_turn=not runnable)
+            message = await self._store_reply(answer, ends_turn=not runnable)
             is_looping = detect_doom_loop(self.core, message.tool_calls)
             self._progress.is_looping = self._progress.is_looping or is_looping
             if is_looping and self.options.on_doom_loop == "stop":
@@ -152,7 +166,7 @@ class Turn:
                 return await self._finish(message, user_message_id)
         return await self._finish(message, user_message_id, FinishReason.MAX_TOOL_ROUNDS)
 
-    async def _call_model(self) -> tuple[Window, LLMReply]:
+    async def _call_model(self) -> _Answer:
         """Call the model. If there is no reply, record an interruption and raise the error."""
         self._progress.partial_text = ""
         try:
@@ -165,21 +179,21 @@ class Turn:
             await self._record_interruption(error)
             raise
 
-    async def _call_and_recover(self) -> tuple[Window, LLMReply]:
+    async def _call_and_recover(self) -> _Answer:
         window, reserved = await self._build_window()
         try:
-            return window, await self._complete(window)
+            return await self._complete(window)
         except ContextOverflowError as overflow:
             if self._progress.partial_text:
                 raise
             window = await self._shrink_window(window, reserved, overflow)
-            return window, await self._complete(window)
+            return await self._complete(window)
         except LLMBadRequestError as rejection:
             if self._progress.partial_text or not self._progress.offered_tools:
                 raise
             return await self._complete_without_recall_tools(rejection)
 
-    async def _complete_without_recall_tools(self, rejection: LLMBadRequestError) -> tuple[Window, LLMReply]:
+    async def _complete_without_recall_tools(self, rejection: LLMBadRequestError) -> _Answer:
         """Repeat a rejected request without recall tools: the model may not support tools.
 
         Only if that succeeds were the tools the cause, and the session no longer offers them. If the request is rejected
@@ -191,14 +205,14 @@ class Turn:
         self._toolset.withdraw(self._progress.offered_tools)
         window, _ = await self._build_window(offers_tools=False)
         try:
-            reply = await self._complete(window)
+            answer = await self._complete(window)
         except LLMBadRequestError as error:
             if isinstance(error, ContextOverflowError):
                 raise
             raise rejection from error
         core.shared.recall_tools_rejected = True
         self._progress.offered_tools.clear()
-        return window, reply
+        return answer
 
     async def _build_window(self, *, offers_tools: bool = True) -> tuple[Window, int]:
         """Return the window of the next request and the tokens of its tools.
@@ -269,7 +283,8 @@ class Turn:
         except ContextIrreducibleError:
             raise overflow from overflow.__cause__
 
-    async def _complete(self, window: Window) -> LLMReply:
+    async def _complete(self, window: Window) -> _Answer:
+        """Call the model with a window."""
         core, model = self.core, self.core.model
         options = {**core.config.session.llm_options, **self.options.llm_options}
         rendered = render_request(window, core.request_target(), tools=self._toolset.definitions, options=options)
@@ -281,13 +296,14 @@ class Turn:
             timeout_seconds=core.config.session.request_timeout_seconds,
             options=rendered.options,
         )
+        sent_at = core.now_ms()
+        reply = await (self._stream(request) if self.options.is_streamed else self._call_once(request))
+        return _Answer(window, reply, digest_request(rendered), sent_at)
+
+    async def _call_once(self, request: LLMRequest) -> LLMReply:
+        core = self.core
         retry = core.config.session.retry
-        if not self.options.is_streamed:
-            return await complete_with_retry(core.llm, request, retry, core.publish_retry, core.backoff)
-        reply = await self._stream(request)
-        for call in reply.tool_calls:
-            await self._emit_part(call)
-        return reply
+        return await complete_with_retry(core.llm, request, retry, core.publish_retry, core.backoff)
 
     async def _stream(self, request: LLMRequest) -> LLMReply:
         core, reply = self.core, None
@@ -301,6 +317,8 @@ class Turn:
             raise LLMResponseError(
                 "the stream ended without a reply", model=request.model, partial_text=self._progress.partial_text
             )
+        for call in reply.tool_calls:
+            await self._emit_part(call)
         return reply
 
     async def _emit_delta(self, delta: Delta) -> None:
@@ -328,9 +346,22 @@ class Turn:
         except Exception:
             logger.exception("on_part failed; the turn continues")
 
-    async def _store_reply(self, window: Window, reply: LLMReply, *, ends_turn: bool) -> Message:
-        report = report_usage(window, reply, self.core.count_tokens)
-        progress = self._progress
+    async def _store_reply(self, answer: _Answer, *, ends_turn: bool) -> Message:
+        reply, progress = answer.reply, self._progress
+        report = report_usage(answer.window, reply, self.core.count_tokens)
+        cache_report = None
+        if report.kind == "request":
+            before = self.core.record
+            request = self.core.describe_request(answer.digests, report)
+            report = replace(report, request=request)
+            cache_report = report_cache(
+                before,
+                request,
+                answer.digests,
+                report.usage,
+                sent_at=answer.sent_at,
+                cache=self.core.request_target().known_cache,
+            )
         progress.usage, progress.cost = progress.usage + report.usage, progress.cost + reply.cost
         message = new_message(
             "assistant",
@@ -343,6 +374,9 @@ class Turn:
         # A reply is paid for, so a cancellation must not lose it.
         append = self.core.append([message], report=report, ends_turn=ends_turn)
         stored = await self.core.run_to_completion(append)
+        if cache_report is not None:
+            progress.cache_reports.append(cache_report)
+            self.core.publish_cache_miss(cache_report)
         return stored.messages[0]
 
     async def _run_tools(self, calls: Sequence[ToolPart], *, ends_turn: bool) -> None:
@@ -358,9 +392,10 @@ class Turn:
         return TurnResult(
             message_id=reply.id,
             text=reply.text_content(),
-            finish_reason=_finish_reason(reason or reply.finish_reason),
+            finish_reason=finish_reason(reason or reply.finish_reason),
             tokens=progress.usage,
             cost=progress.cost,
+            cache_reports=tuple(progress.cache_reports),
             compaction_triggered=triggered or was_awaited or progress.compaction is not None,
             compaction_result=progress.compaction or background,
             doom_loop_detected=progress.is_looping,
@@ -384,20 +419,3 @@ class Turn:
             created_at=now_ms(),
         )
         await self.core.run_to_completion(self.core.store.record_interruption(self.core.session_id, interruption))
-
-
-def reply_parts(reply: LLMReply) -> list[MessagePart]:
-    """Convert a reply to parts: reasoning, text, tool calls. Signed reasoning blocks are kept exactly."""
-    parts: list[MessagePart] = []
-    if reply.reasoning_blocks:
-        parts += [ReasoningPart(text=str(b.get("thinking", "")), provider=dict(b)) for b in reply.reasoning_blocks]
-    elif reply.reasoning:
-        parts.append(ReasoningPart(text=reply.reasoning))
-    if reply.text or not reply.tool_calls:
-        parts.append(TextPart(text=reply.text, provider=reply.text_provider))
-    return [*parts, *reply.tool_calls]
-
-
-def _finish_reason(reason: str | None) -> FinishReason | str:
-    reason = reason or FinishReason.STOP
-    return FinishReason(reason) if reason in FinishReason.__members__.values() else reason

@@ -409,7 +409,7 @@ class StoreSuite:
 
     async def test_the_newest_request_and_all_usage_survive(self, store: Store) -> None:
         await store.create_session(SessionRecord(id="s", model="m"))
-        request = SentRequest("m", 1_700_000_000_000, 300.0, 900, "t", "s", "o", "h", 3, 1)
+        request = SentRequest("m", 1_700_000_000_000, 300.0, 900, 70, "t", "s", "o", "h", 3, 1)
         usage = TokenUsage(input=900, output=100, cache_read=50, cache_write=20, reasoning=60)
         report = UsageReport(usage, "request", request=request)
         await store.append("s", replace(make_turn(), report=report))

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from mnesis import MnesisConfig, MnesisSession, SessionConfig
+from mnesis import Engine, MnesisConfig, MnesisSession, SessionConfig
 from mnesis.config import CompactionConfig, RecallConfig
 from tests.support.providers.strict_anthropic import StrictAnthropic
 from tests.support.providers.strict_chat_completions import StrictChatCompletions
@@ -28,6 +28,9 @@ MODELS = {
     "ollama": "qwen3:8b",
 }
 """A model of each strict server."""
+
+EPOCH_SECONDS = 1_750_000_000
+"""What the engine's clock shows when the server's shows 0."""
 
 THINKING = {"type": "enabled", "budget_tokens": 1_024}
 
@@ -59,18 +62,22 @@ async def talking_to(
     dialect: str | None = None,
     auto: bool = False,
     compaction_model: Any = None,
+    compaction: dict[str, Any] | None = None,
     **session_fields: Any,
 ) -> AsyncIterator[MnesisSession]:
     """Open or continue session `id` with a server's model. The session is closed at the end."""
     config = MnesisConfig(
         model_overrides={"context_limit": context_limit, "max_output_tokens": 2_000, "dialect": dialect},  # type: ignore[arg-type]  # a dict is accepted
-        compaction=CompactionConfig(auto=auto, compaction_model=compaction_model),
+        compaction=CompactionConfig(auto=auto, compaction_model=compaction_model, **(compaction or {})),
         recall=RecallConfig(tools=False),
         session=SessionConfig(llm_options=server.options | (options or {}), **session_fields),
     )
     model = model or model_of(server)
     fields = {"system_prompt": system_prompt} if system_prompt is not None else {}
-    async with MnesisSession.open(model=model, session_id=id, db_path=db, config=config, **fields) as session:
+    async with (
+        Engine(db, clock=lambda: EPOCH_SECONDS + server.clock()) as engine,
+        MnesisSession.open(model=model, session_id=id, engine=engine, config=config, **fields) as session,
+    ):
         yield session
 
 

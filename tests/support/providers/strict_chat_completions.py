@@ -559,6 +559,10 @@ class StrictChatCompletions(StrictServer):
             return {"prompt_tokens_details": {"cached_tokens": self._prefixes.use(request.model, prompt, 0, None)}}
         return {}
 
+    def forget_cache(self) -> None:
+        """Drop all cached prefixes, as providers do when they need the memory."""
+        self._prefixes = PrefixCache()
+
     def _call_id(self, name: str) -> str:
         if self.flavour == "mistral":
             return self.mint("", 9)

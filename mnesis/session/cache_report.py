@@ -1,0 +1,163 @@
+"""What the provider's cache did for a request, and why it missed. Pure functions, no I/O.
+
+The figures are the provider's. What it could have read is what the previous request left in its cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mnesis.formats.request import Rendered
+from mnesis.formats.step import content_blocks
+from mnesis.models.dialects import PromptCache
+from mnesis.models.results import CacheMissCause, CacheReport
+from mnesis.models.sent_request import SentRequest
+from mnesis.models.session import SessionRecord
+from mnesis.models.usage import TokenUsage
+
+MIN_MISS_TOKENS = 1_024
+"""Providers cache in blocks (128 tokens at OpenAI, 64 at DeepSeek), and do not cache the end of a request at once."""
+
+MIN_MISS_FRACTION = 0.1
+"""Of what could have been read. Less is the part that no provider promises."""
+
+CACHED_OPTIONS = ("tool_choice", "parallel_tool_calls", "thinking", "reasoning_effort", "response_format", "speed")
+"""The arguments that belong to the cached prefix (platform.claude.com, prompt caching, "What invalidates the cache")."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDigests:
+    """Digests of the parts of a request. Those of `messages` cover all messages up to each one, without the system prompt."""
+
+    tools: str
+    system: str
+    options: str
+    messages: tuple[str, ...]
+
+
+def digest_request(rendered: Rendered) -> RequestDigests:
+    """Return the digests of a request. Cache marks do not change them."""
+    messages = [_without_marks(message) for message in rendered.messages]
+    conversation = hashlib.sha256()
+    digests = []
+    for message in messages:
+        if message["role"] != "system":
+            conversation.update(_to_bytes(message))
+            digests.append(conversation.hexdigest()[:32])
+    options = {name: rendered.options[name] for name in CACHED_OPTIONS if name in rendered.options}
+    return RequestDigests(
+        tools=_digest([_without_marks(tool) for tool in rendered.tools]),
+        system=_digest([message for message in messages if message["role"] == "system"]),
+        options=_digest(options),
+        messages=tuple(digests),
+    )
+
+
+def describe_request(
+    digests: RequestDigests,
+    usage: TokenUsage,
+    *,
+    model: str,
+    answered_at: int,
+    fold_count: int,
+    lifetime_seconds: float | None,
+) -> SentRequest:
+    """Return what to remember of a request that was answered at `answered_at`, in milliseconds since 1970."""
+    return SentRequest(
+        model=model,
+        answered_at=answered_at,
+        lifetime_seconds=lifetime_seconds,
+        input_tokens=usage.request_tokens,
+        cached_tokens=usage.cached_tokens,
+        tools_digest=digests.tools,
+        system_digest=digests.system,
+        options_digest=digests.options,
+        messages_digest=digests.messages[-1] if digests.messages else "",
+        message_count=len(digests.messages),
+        fold_count=fold_count,
+    )
+
+
+def report_cache(
+    before: SessionRecord,
+    request: SentRequest,
+    digests: RequestDigests,
+    usage: TokenUsage,
+    *,
+    sent_at: int,
+    cache: PromptCache | None,
+) -> CacheReport:
+    """Return what the cache did for `request`, which was sent at `sent_at`, in milliseconds since 1970.
+
+    `before` is the session without it. `cache` None means that nothing is known of the provider's cache.
+    """
+    previous = before.last_request
+    expected_tokens = min(_cached_before(previous, cache), usage.request_tokens)
+    missed_tokens = expected_tokens - usage.cache_read
+    cause: CacheMissCause | None = None
+    if previous is not None and missed_tokens >= max(MIN_MISS_TOKENS, expected_tokens * MIN_MISS_FRACTION):
+        cause = _find_cause(previous, request, digests, sent_at)
+        if cause == "eviction" and not before.usage.cache_read and not previous.cached_tokens:
+            # Nothing shows that this endpoint has a cache, or that it reports what it reads.
+            cause, expected_tokens = None, 0
+    return CacheReport(
+        read_tokens=usage.cache_read,
+        written_tokens=usage.cache_write,
+        uncached_tokens=max(usage.request_tokens - usage.cached_tokens, 0),
+        expected_tokens=expected_tokens,
+        miss_cause=cause,
+    )
+
+
+def _cached_before(previous: SentRequest | None, cache: PromptCache | None) -> int:
+    """Return how much of the previous request its provider has cached, as far as is known."""
+    if previous is None or not previous.tools_digest:
+        return 0
+    if cache is None or cache.max_marks:
+        # Only what a mark covers is cached, and the provider reports it.
+        return previous.cached_tokens
+    return previous.input_tokens if previous.input_tokens >= cache.min_tokens_for(previous.model) else 0
+
+
+def _find_cause(previous: SentRequest, request: SentRequest, digests: RequestDigests, sent_at: int) -> CacheMissCause:
+    """Return why the cache cannot have matched. A compaction also changes messages, and the tools that are offered."""
+    if request.model != previous.model:
+        return "model"
+    if previous.is_expired(sent_at):
+        return "expiry"
+    if request.fold_count != previous.fold_count:
+        return "compaction"
+    if request.tools_digest != previous.tools_digest:
+        return "tools"
+    if request.system_digest != previous.system_digest:
+        return "system_prompt"
+    if request.options_digest != previous.options_digest:
+        return "options"
+    kept = digests.messages[previous.message_count - 1 : previous.message_count]
+    return "eviction" if kept == (previous.messages_digest,) else "history"
+
+
+def _without_marks(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message or tool without cache marks, and with its content as blocks, whose form depends on marks."""
+    plain = {key: each for key, each in value.items() if key != "cache_control"}
+    if "content" in plain and plain["content"] is not None:
+        plain["content"] = _unmarked(content_blocks(plain["content"]))
+    if plain.get("tool_calls"):
+        plain["tool_calls"] = _unmarked(plain["tool_calls"])
+    return plain
+
+
+def _unmarked(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: each for key, each in block.items() if key != "cache_control"} for block in blocks]
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(_to_bytes(value)).hexdigest()[:32]
+
+
+def _to_bytes(value: object) -> bytes:
+    return json.dumps(value, default=str).encode()
