@@ -166,6 +166,40 @@ class CompactionConfig(_Config):
         gt=0,
         description="Time limit of one summariser call in seconds; after it, the next level is tried",
     )
+    sweep_timeout_seconds: float = Field(
+        default=180.0,
+        gt=0,
+        description="Time for all summariser calls of one compaction in seconds; after it, level 3 finishes without a model",
+    )
+    summary_concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="How many parts of a long history are summarised at the same time. None = 4, or 1 for servers that answer one"
+        " request at a time by default (Ollama, LM Studio, llama.cpp)",
+    )
+    max_summarizer_failures: int = Field(
+        default=3,
+        ge=1,
+        le=1_000,
+        description="Failed summariser calls in a row after which the model is not called for a while (circuit breaker)",
+    )
+    summarizer_pause_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        description="How long the model is not called then, in seconds; after it, one call tries again",
+    )
+    max_summary_cost_per_session: float | None = Field(
+        default=None, gt=0, description="US dollars that all summaries of a session may cost. None = no limit"
+    )
+    max_summary_cost_per_hour: float | None = Field(
+        default=None,
+        gt=0,
+        description="US dollars that the summaries of a session may cost within an hour. None = no limit",
+    )
+    max_summary_calls_per_hour: int | None = Field(
+        default=None, ge=1, description="Summariser calls of a session within an hour. None = no limit"
+    )
 
     @field_validator("compaction_model")
     @classmethod

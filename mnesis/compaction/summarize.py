@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from anyio import to_thread
 
 from mnesis.compaction.extract import extract
-from mnesis.compaction.summarizer import RejectedSummaryError, Spending, Summarizer, SummaryRequest
-from mnesis.errors import LLMAuthenticationError, NoModelError
+from mnesis.compaction.summarizer import RejectedSummaryError, Spending, Summarizer, SummaryRequest, SuspendedError
 from mnesis.models.results import CompactionAttempt
 from mnesis.redaction import get_logger
 from mnesis.tokens.estimator import TokenCounter
@@ -41,13 +40,15 @@ async def summarize(
     """
     attempts: list[CompactionAttempt] = []
     for level, max_tokens in [(1, request.max_tokens), (2, request.max_tokens // 2)]:
-        if summarizer is None or not summarizer.is_available or (level == 2 and not level2_enabled):
+        if summarizer is None or (level == 2 and not level2_enabled):
             continue
         text, attempt = await _attempt(request, summarizer, level, max_tokens, count)
         attempts.append(attempt)
         if attempt.rejection is None:
             return SummaryDraft(text=text, level=level, attempts=tuple(attempts), model_id=summarizer.model)
         logger.info("level %d summary rejected: %s", level, attempt.rejection)
+        if summarizer.suspension() is not None:
+            break
     started = time.monotonic()
     text = await to_thread.run_sync(lambda: extract(request.passages, max_tokens=request.target_tokens, count=count))
     attempts.append(CompactionAttempt(level=3, seconds=time.monotonic() - started))
@@ -62,13 +63,8 @@ async def _attempt(
     text, rejection = "", None
     try:
         text = await summarizer.summarize(request, level, max_tokens, count, spending)
-    except RejectedSummaryError as error:
+    except (SuspendedError, RejectedSummaryError, TimeoutError) as error:
         rejection = str(error)
-    except (LLMAuthenticationError, NoModelError) as error:
-        summarizer.is_available = False
-        rejection = f"{type(error).__name__}: {error}"
-    except TimeoutError:
-        rejection = f"no answer within {summarizer.timeout_seconds:g} s"
     except Exception as error:
         # No failure of a summarizer, which may be the user's own function, may stop a compaction.
         rejection = f"{type(error).__name__}: {error}"
@@ -76,6 +72,7 @@ async def _attempt(
         level=level,
         rejection=rejection,
         model=summarizer.model,
+        calls=spending.calls,
         usage=spending.usage,
         cost=spending.cost,
         seconds=time.monotonic() - started,

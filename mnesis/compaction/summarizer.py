@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TypeVar
 
 from anyio import to_thread
 
 from mnesis.compaction.acceptance import content_rejection, size_rejection
 from mnesis.compaction.extract import Passage
-from mnesis.compaction.summary_prompt import build_prompt, split_passages
+from mnesis.compaction.limits import Deadline, SpendingLimit
+from mnesis.compaction.summary_prompt import build_prompt, cut_to_fit, split_passages
 from mnesis.config import RetryConfig
+from mnesis.errors import LLMAuthenticationError, NoModelError
 from mnesis.llm.base import LLM, LLMReply, LLMRequest, prepare_client
+from mnesis.llm.breaker import BreakerStatus, CircuitBreaker
 from mnesis.llm.retry import Backoff, OnRetry, complete_with_retry
 from mnesis.llm.thinking import max_output_tokens, strip_thinking
 from mnesis.models.usage import TokenUsage
 from mnesis.tokens.estimator import TokenCounter
+
+T = TypeVar("T")
+
+MAX_PREVIOUS_FRACTION = 0.2
+"""Of the summarizer's window: the most that the summary of what came before takes."""
 
 CUT_FINISH_REASONS = frozenset({"length", "max_tokens", "max_output_tokens", "incomplete"})
 """What clients call the end of an answer that reached its limit. litellm says "length" for all providers."""
@@ -29,7 +40,8 @@ class SummaryRequest:
     """A request for one summary of `passages`.
 
     `source_tokens` is the size of the summarized messages or summaries. The model is asked for `target_tokens`; up to
-    `max_tokens` are accepted. `condenses_summaries` says that the passages are summaries.
+    `max_tokens` are accepted. `condenses_summaries` says that the passages are summaries. `previous` is the summary of what
+    came before, for reference, or "".
     """
 
     passages: Sequence[Passage]
@@ -37,21 +49,27 @@ class SummaryRequest:
     target_tokens: int
     max_tokens: int
     condenses_summaries: bool = False
+    previous: str = ""
 
 
 class RejectedSummaryError(Exception):
     """A model's answer is not a summary of its source. The message says why."""
 
 
+class SuspendedError(Exception):
+    """The model is not called: it failed too often, the time is over, or a spending limit is reached."""
+
+
 @dataclass
 class Spending:
-    """The usage and cost (US dollars) of calls. Calls without a usage report count as none."""
+    """The number, usage and cost (US dollars) of calls. Calls without a usage report count as none."""
 
+    calls: int = 0
     usage: TokenUsage = TokenUsage()
     cost: float = 0.0
 
     def add(self, reply: LLMReply) -> None:
-        """Add one call."""
+        """Add the usage and cost of one call."""
         if reply.usage is not None:
             self.usage = self.usage + reply.usage
         self.cost += reply.cost
@@ -62,8 +80,10 @@ class Summarizer:
     """A model that writes summaries.
 
     `input_tokens` is how much the model reads in one call, and `output_limit_tokens` the most it can be asked to write, with
-    its reasoning; None means unknown. `instructions` replaces the built-in prompt. `backoff` can end the waits before retries.
-    `is_available` becomes False when the provider rejects the API key; no further calls are made.
+    its reasoning; None means unknown. `concurrency` is how many
+    calls it answers at the same time. `instructions` replaces the built-in prompt. `backoff` can end the waits before retries.
+    Calls end at the `deadline`, stop at the `spending_limit`, and are not made while the `breaker` is open; `on_breaker_change`
+    is called when its state changes, with the reason.
     """
 
     llm: LLM
@@ -76,25 +96,32 @@ class Summarizer:
     on_retry: OnRetry | None = None
     backoff: Backoff | None = None
     output_limit_tokens: int | None = None
-    is_available: bool = True
+    concurrency: int = 1
+    deadline: Deadline | None = None
+    spending_limit: SpendingLimit = field(default_factory=SpendingLimit)
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    on_breaker_change: Callable[[BreakerStatus, str], None] = lambda status, reason: None
 
     async def summarize(
         self, request: SummaryRequest, level: int, max_tokens: int, count: TokenCounter, spending: Spending
     ) -> str:
         """Return the model's summary. `spending` grows with every call, also if a later one fails.
 
-        A source that does not fit into one call is read in several; the answers are joined. Each answer is checked against
-        the text that it summarizes.
+        A source that does not fit into one call is read in several, one after another, since each sees the answer before it;
+        the answers are joined. Each answer is checked against the text that it summarizes.
 
-        Raises `RejectedSummaryError` if an answer, or all of them together, must not be used.
+        Raises `RejectedSummaryError` if an answer, or all of them together, must not be used, and `SuspendedError` if the
+        model must not be called.
         """
-        texts = list(split_passages(request.passages, self.input_tokens, count))
+        previous = cut_to_fit(request.previous, int(self.input_tokens * MAX_PREVIOUS_FRACTION), count)
+        texts = list(split_passages(request.passages, self.input_tokens - count(previous), count))
         target_tokens = request.target_tokens * max_tokens // max(request.max_tokens, 1)
         answers = []
         for text in texts:
-            reply = await self._call_model(
-                text, request, level, target_tokens // len(texts), max_tokens // len(texts), spending
+            prompt = build_prompt(
+                text, request.condenses_summaries, level, target_tokens // len(texts), self.instructions, previous
             )
+            reply = await self._call_model(prompt, max_tokens // len(texts), spending)
             answer = strip_thinking(reply.text)
             rejection = (
                 _finish_rejection(reply.finish_reason)
@@ -104,33 +131,84 @@ class Summarizer:
             if rejection:
                 raise RejectedSummaryError(rejection)
             answers.append(answer)
+            previous = cut_to_fit(answer, int(self.input_tokens * MAX_PREVIOUS_FRACTION), count)
         summary = "\n\n".join(answers)
         if rejection := size_rejection(count(summary), request.source_tokens, max_tokens):
             raise RejectedSummaryError(rejection)
         return summary
 
-    async def _call_model(
-        self,
-        text: str,
-        summary_request: SummaryRequest,
-        level: int,
-        target_tokens: int,
-        max_tokens: int,
-        spending: Spending,
-    ) -> LLMReply:
+    async def _call_model(self, prompt: list[dict[str, str]], max_tokens: int, spending: Spending) -> LLMReply:
+        """Call the model once, with retries. Raises `LLMError`, `TimeoutError`, `SuspendedError` or what a client raises."""
+        await prepare_client(self.llm)
+        seconds = self._allowed_seconds()
         request = LLMRequest(
             model=self.model,
-            messages=build_prompt(text, summary_request.condenses_summaries, level, target_tokens, self.instructions),
+            messages=prompt,
             max_output_tokens=max_output_tokens(max_tokens, self.output_limit_tokens),
-            timeout_seconds=self.timeout_seconds,
+            timeout_seconds=seconds,
             options=self.options,
             purpose="summary",
         )
-        await prepare_client(self.llm)
-        async with asyncio.timeout(self.timeout_seconds):
-            reply = await complete_with_retry(self.llm, request, self.retry, self.on_retry, self.backoff)
+        spending.calls += 1
+        self.spending_limit.note_call()
+        try:
+            async with asyncio.timeout(seconds):
+                reply = await complete_with_retry(self.llm, request, self.retry, self.on_retry, self.backoff)
+        except TimeoutError as error:
+            message = f"no answer within {seconds:g} s"
+            self._note_failure(message)
+            raise TimeoutError(message) from error
+        except Exception as error:
+            self._note_failure(f"{type(error).__name__}: {error}", is_final=_is_missing_key(error))
+            raise
+        self._watch_breaker(self.breaker.note_success, "the model answers")
         spending.add(reply)
+        self.spending_limit.note_cost(reply.cost)
         return reply
+
+    def suspension(self) -> str | None:
+        """Return why the model must not be called now, or None."""
+        if self.deadline is not None and not self.deadline.remaining_seconds:
+            return f"the time for this compaction ({self.deadline.total_seconds:g} s) is over"
+        if setting := self.spending_limit.reached():
+            return f"the limit {setting} is reached"
+        status = self.breaker.status()
+        if status.state != "closed" and status.retry_after_seconds:
+            seconds = math.ceil(status.retry_after_seconds)
+            return f"{self.model} failed {status.failures} times in a row; it is not called for another {seconds} s"
+        return None
+
+    def _allowed_seconds(self) -> float:
+        """Return how long the next call may take. Raises `SuspendedError` if it must not be made."""
+        if reason := self.suspension():
+            raise SuspendedError(reason)
+        if not self._watch_breaker(self.breaker.try_acquire, "trying again"):
+            raise SuspendedError(f"another call is trying whether {self.model} works again")
+        remaining_seconds = self.deadline.remaining_seconds if self.deadline else math.inf
+        return min(self.timeout_seconds, remaining_seconds)
+
+    def _note_failure(self, reason: str, *, is_final: bool = False) -> None:
+        if self.backoff is None or not self.backoff.is_ended:
+            self._watch_breaker(lambda: self.breaker.note_failure(is_final=is_final), reason)
+
+    def _watch_breaker(self, change: Callable[[], T], reason: str) -> T:
+        """Change the breaker, and report the new state if it is another one."""
+        before = self.breaker.status().state
+        outcome = change()
+        status = self.breaker.status()
+        if status.state != before:
+            self.on_breaker_change(status, reason)
+        return outcome
+
+
+def _is_missing_key(error: Exception) -> bool:
+    """Return whether no call can succeed before somebody changes the key.
+
+    A 403 may concern this one text: OpenRouter answers so when its moderation flags an input (openrouter.ai/docs, errors).
+    """
+    if isinstance(error, NoModelError):
+        return True
+    return isinstance(error, LLMAuthenticationError) and error.status_code != HTTPStatus.FORBIDDEN
 
 
 def _finish_rejection(finish_reason: str) -> str | None:

@@ -23,9 +23,14 @@ PASSAGE_OVERHEAD_TOKENS = 8
 
 
 def build_prompt(
-    text: str, condenses_summaries: bool, level: int, target_tokens: int, instructions: str | None = None
+    text: str,
+    condenses_summaries: bool,
+    level: int,
+    target_tokens: int,
+    instructions: str | None = None,
+    previous: str = "",
 ) -> list[dict[str, str]]:
-    """Build the messages of one call.
+    """Build the messages of one call. `previous` is the summary of what came before the record, or "".
 
     The record's boundary is a hash of the record, so the record cannot contain it.
     """
@@ -35,10 +40,28 @@ def build_prompt(
     if instructions is None:
         instructions = _load_prompt("condense" if condenses_summaries else "level", level)
         instructions = instructions.replace("{boundary}", boundary).replace("{words}", str(words))
+    reference = _reference(previous, text) if previous else ""
     return [
         {"role": "system", "content": instructions},
-        {"role": "user", "content": f"{boundary}\n{text}\n{boundary}\n\nUse at most about {words} words."},
+        {"role": "user", "content": f"{boundary}\n{text}\n{boundary}\n\n{reference}Use at most about {words} words."},
     ]
+
+
+def _reference(previous: str, text: str) -> str:
+    previous = replace_lone_surrogates(previous)
+    boundary = f"=== {hashlib.sha256((previous + text).encode()).hexdigest()[:16]} ==="
+    return (
+        "For reference only, the summary of what came before the record. Do not repeat it; say what the record changes.\n"
+        f"{boundary}\n{previous}\n{boundary}\n\n"
+    )
+
+
+def cut_to_fit(text: str, max_tokens: int, count: TokenCounter) -> str:
+    """Return a text, or its beginning if it is longer than `max_tokens`."""
+    tokens = count(text) if text else 0
+    if tokens <= max_tokens:
+        return text
+    return next(iter(split_text(text, max(len(text) * max_tokens // tokens, 1))), "")
 
 
 def _load_prompt(kind: str, level: int) -> str:

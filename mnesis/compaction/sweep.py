@@ -6,6 +6,7 @@ sweep starts again from the new context. A crash before the commit leaves the co
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ from anyio import to_thread
 from mnesis.compaction.extract import Passage
 from mnesis.compaction.fold import MessageSpan, split_span
 from mnesis.compaction.identifiers import list_missing_identifiers
+from mnesis.compaction.limits import Deadline
+from mnesis.compaction.merge import PendingSummary, choose_group, previous_text
 from mnesis.compaction.plan import SweepPlan, Trigger, plan_sweep
 from mnesis.compaction.pointers import make_pointers
 from mnesis.compaction.summarize import SummaryDraft, summarize
@@ -26,6 +29,7 @@ from mnesis.context.forms import with_forms
 from mnesis.context.markers import summary_text
 from mnesis.errors import StaleContextError
 from mnesis.ids import now_ms, short_id
+from mnesis.llm.breaker import Clock
 from mnesis.models.context import ActiveContext, Budget, Cover
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionAttempt, CompactionResult
@@ -47,9 +51,6 @@ CONDENSED_RATIO = 3
 
 MIN_SUMMARY_TOKENS = 48
 
-MERGE_FAN_IN = 4
-"""Summaries that are merged into one."""
-
 MAX_RATIO_WITH_POINTERS = 0.6
 """Of the source's size. Drill-down pointers are left out if the summary would be longer than that with them."""
 
@@ -61,20 +62,6 @@ MAX_IDENTIFIERS_FRACTION = 0.2
 
 MAX_STALE_ATTEMPTS = 5
 """Sweeps in a row that may find their spans changed by another writer before the error is raised."""
-
-
-@dataclass
-class PendingSummary:
-    """A summary that is in the active context, or will be after this sweep.
-
-    `is_new` marks those of this sweep.
-
-    `must_merge` marks a leaf that is as long as its messages: it may only become the child of another summary.
-    """
-
-    summary: Summary
-    is_new: bool = False
-    must_merge: bool = False
 
 
 class SweepOutcome(NamedTuple):
@@ -93,7 +80,8 @@ class Sweep:
     """One compaction of one session. Without a `summarizer`, all summaries are level 3.
 
     `keep_tokens` is how much stays unfolded; None leaves it to the trigger. See `plan_sweep()`. `forms` are what a model was
-    shown instead of messages, by `seq`; summaries are made from them.
+    shown instead of messages, by `seq`; summaries are made from them. Calls of the summarizer end
+    `config.sweep_timeout_seconds` after the start, by the `clock`; level 3 does the rest.
     """
 
     store: Store
@@ -105,6 +93,7 @@ class Sweep:
     trigger: Trigger
     keep_tokens: int | None = None
     forms: Mapping[int, Message] = field(default_factory=dict)
+    clock: Clock = time.monotonic
     attempts: list[CompactionAttempt] = field(default_factory=list)
     _summary_cap_tokens: int = field(default=0, init=False)
 
@@ -116,6 +105,8 @@ class Sweep:
         Raises `StaleContextError` if other writers changed the context `MAX_STALE_ATTEMPTS` times in a row.
         """
         started = time.monotonic()
+        if self.summarizer is not None and self.summarizer.deadline is None:
+            self.summarizer.deadline = Deadline.after(self.config.sweep_timeout_seconds, self.clock)
         for _ in range(MAX_STALE_ATTEMPTS):
             context = with_forms(await self.store.active_context(self.session_id), self.forms)
             plan = plan_sweep(context, self.budget, self.config, self.count, self.trigger, keep_tokens=self.keep_tokens)
@@ -162,15 +153,15 @@ class Sweep:
 
     async def _prepare(self, context: ActiveContext, plan: SweepPlan, started: float) -> Compaction | None:
         pending = [PendingSummary(item) for item in context.items if isinstance(item, Summary)]
+        chunks = [chunk for span in plan.fold.spans for chunk in split_span(span, context.prunes, self._chunk_tokens())]
         new_summaries: list[Summary] = []
         folded_seqs: set[int] = set()
-        for span in plan.fold.spans:
-            for chunk in split_span(span, context.prunes, self._chunk_tokens()):
-                leaf = await self._summarize_chunk(chunk, pending)
-                if leaf is not None:
-                    pending.append(leaf)
-                    new_summaries.append(leaf.summary)
-                    folded_seqs.update(message.seq for message in chunk.messages)
+        for chunk, summary in zip(chunks, await self._summarize_chunks(chunks, pending), strict=True):
+            leaf = PendingSummary(summary, is_new=True) if summary else self._keep_verbatim(chunk, pending)
+            if leaf is not None:
+                pending.append(leaf)
+                new_summaries.append(leaf.summary)
+                folded_seqs.update(message.seq for message in chunk.messages)
         pending.sort(key=lambda each: each.summary.first_seq)
         visible_seqs = [item.seq for item in context.items if isinstance(item, Message) and item.seq not in folded_seqs]
         if new_summaries or self._exceeds_summary_cap(pending):
@@ -195,23 +186,45 @@ class Sweep:
     def _exceeds_summary_cap(self, pending: Sequence[PendingSummary]) -> bool:
         return sum(each.summary.token_count for each in pending) > self._summary_cap_tokens
 
-    async def _summarize_chunk(self, chunk: MessageSpan, pending: Sequence[PendingSummary]) -> PendingSummary | None:
-        """Summarize a chunk of messages.
+    async def _summarize_chunks(
+        self, chunks: Sequence[MessageSpan], pending: Sequence[PendingSummary]
+    ) -> list[Summary | None]:
+        """Summarize chunks of messages, oldest first. None if no summary would be smaller than the chunk.
 
-        Returns None if no summary would be smaller than the chunk.
+        The first chunk is summarized alone, the following ones `concurrency` at a time. The chunks of such a batch do not see
+        each other's summaries, but all of them see the newest one before the batch.
         """
+        earlier = [each.summary for each in pending]
+        summaries: list[Summary | None] = []
+        size = self.summarizer.concurrency if self.summarizer else 1
+        for batch in [chunks[:1], *(chunks[start : start + size] for start in range(1, len(chunks), size))]:
+            tasks = []
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for chunk in batch:
+                        previous = previous_text(earlier, chunk.messages[0].seq)
+                        tasks.append(group.create_task(self._summarize_chunk(chunk, previous)))
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from errors
+            for task in tasks:
+                summary, attempts = task.result()
+                summaries.append(summary)
+                self.attempts.extend(attempts)
+                earlier += [summary] if summary else []
+        return summaries
+
+    async def _summarize_chunk(
+        self, chunk: MessageSpan, previous: str
+    ) -> tuple[Summary | None, tuple[CompactionAttempt, ...]]:
+        """Summarize a chunk of messages. The summary is None if it would not be smaller than the chunk."""
         source_tokens = sum(message.token_count for message in chunk.messages)
         transcript = passages(chunk.messages)
         request = self._make_request(transcript, source_tokens, chunk.tokens, SUMMARY_RATIO)
         if request is None:
-            return self._keep_verbatim(chunk, pending)
-        draft = await self._write(request)
+            return None, ()
+        draft = await self._write(replace(request, previous=previous))
         leaf = self._build_summary(draft, chunk.messages, ())
-        return (
-            PendingSummary(leaf, is_new=True)
-            if leaf.token_count < chunk.tokens
-            else self._keep_verbatim(chunk, pending)
-        )
+        return (leaf if leaf.token_count < chunk.tokens else None), draft.attempts
 
     def _keep_verbatim(self, chunk: MessageSpan, pending: Sequence[PendingSummary]) -> PendingSummary | None:
         """Turn a short chunk between two summaries into a leaf that contains its text.
@@ -278,12 +291,12 @@ class Sweep:
         if request is None:
             return None
         draft = await self._write(replace(request, condenses_summaries=True))
+        self.attempts.extend(draft.attempts)
         summary = self._build_summary(draft, (), children)
         return PendingSummary(summary, is_new=True) if summary.token_count < tokens else None
 
     async def _write(self, request: SummaryRequest) -> SummaryDraft:
         draft = await summarize(request, self.summarizer, self.count, level2_enabled=self.config.level2_enabled)
-        self.attempts.extend(draft.attempts)
         if draft.level == 3:
             return draft
         available_tokens = min(
@@ -364,34 +377,3 @@ class Sweep:
 
 def _is_inside(cover: Cover, others: Iterable[Cover]) -> bool:
     return any(other.first_seq <= cover.first_seq and cover.last_seq <= other.last_seq for other in others)
-
-
-def choose_group(pending: Sequence[PendingSummary], visible_seqs: Sequence[int]) -> list[PendingSummary]:
-    """Choose the neighboring summaries to merge next.
-
-    Neighbors have no visible message between them. The choice is the oldest `MERGE_FAN_IN` of the lowest depth that has
-    that many neighbors, otherwise the oldest neighbors of any depth. Empty if there are no neighbors.
-    """
-    rows: list[list[PendingSummary]] = []
-    for each in pending:
-        last_seq = rows[-1][-1].summary.last_seq if rows else 0
-        is_apart = any(last_seq < seq < each.summary.first_seq for seq in visible_seqs)
-        if rows and not is_apart:
-            rows[-1].append(each)
-        else:
-            rows.append([each])
-    level_rows = [group for row in rows for group in _split_by_depth(row) if len(group) >= MERGE_FAN_IN]
-    if level_rows:
-        return min(level_rows, key=lambda group: group[0].summary.depth)[:MERGE_FAN_IN]
-    candidates = [row for row in rows if len(row) > 1]
-    return candidates[0][:MERGE_FAN_IN] if candidates else []
-
-
-def _split_by_depth(row: Sequence[PendingSummary]) -> list[list[PendingSummary]]:
-    groups: list[list[PendingSummary]] = []
-    for each in row:
-        if groups and groups[-1][-1].summary.depth == each.summary.depth:
-            groups[-1].append(each)
-        else:
-            groups.append([each])
-    return groups

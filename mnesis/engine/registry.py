@@ -12,6 +12,7 @@ from mnesis.engine.follow import Publisher
 from mnesis.engine.session_state import SessionState
 from mnesis.errors import ConfigurationError
 from mnesis.events.bus import EventBus
+from mnesis.llm.breaker import CircuitBreakers
 from mnesis.store.base import Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
@@ -21,13 +22,14 @@ IN_MEMORY = ":memory:"
 
 
 class SharedDatabase:
-    """The store, event bus, publisher and session states of a database, shared by all engines of the process that use it."""
+    """The store, event bus, publisher, circuit breakers and session states of a database, shared by all engines of the process that use it."""
 
     def __init__(self, store: Store, config: StoreConfig) -> None:
         self.store = store
         self.config = config
         self.bus = EventBus()
         self.publisher = Publisher(store, self.bus)
+        self.breakers = CircuitBreakers()
         self.refcount = 0
         self.lock = FairLock()
         self._session_states: weakref.WeakValueDictionary[str, SessionState] = weakref.WeakValueDictionary()
@@ -37,7 +39,7 @@ class SharedDatabase:
         with _registry_lock:
             state = self._session_states.get(session_id)
             if state is None:
-                state = self._session_states[session_id] = SessionState()
+                state = self._session_states[session_id] = SessionState(breakers=self.breakers)
             return state
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from mnesis.concurrency import FairLock
+from mnesis.llm.breaker import CircuitBreakers
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
 from mnesis.models.session import SessionRecord
@@ -22,6 +23,8 @@ class SessionState:
     """Held by the turn that runs, so that turns run one at a time."""
     compaction_lock: FairLock = field(default_factory=FairLock)
     """Held by the sweep that runs."""
+    breakers: CircuitBreakers = field(default_factory=CircuitBreakers)
+    """The circuit breakers of the models that this process calls, shared by all sessions of the database."""
     record: SessionRecord | None = None
     """The newest known record of the session. Changed by `advance()` only."""
     background_compaction: asyncio.Task[None] | None = None

@@ -39,6 +39,7 @@ class MnesisEvent(StrEnum):
     PRUNE_COMPLETED = "prune.completed"
     CACHE_MISS = "cache.miss"
     LLM_RETRY = "llm.retry"
+    SUMMARIZER_BREAKER_CHANGED = "summarizer.breaker_changed"
     DOOM_LOOP_DETECTED = "doom_loop.detected"
     MAP_STARTED = "map.started"
     MAP_ITEM_COMPLETED = "map.item_completed"

@@ -178,6 +178,21 @@ class LlmRetryPayload(Payload):
 
 
 @dataclass(frozen=True, eq=False)
+class SummarizerBreakerChangedPayload(Payload):
+    """The circuit breaker of a summarising model changed: `state` is open, half_open or closed.
+
+    While it is open, the model is not called for `retry_after_seconds`, and summaries are made without one. `failures` is the
+    number of failed calls in a row, `reason` the error of the last one."""
+
+    session_id: str
+    model: str
+    state: str
+    failures: int
+    retry_after_seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
 class DoomLoopDetectedPayload(Payload):
     """The model called `tool` with identical arguments `count` times in a row."""
 

@@ -23,7 +23,7 @@ class CallableLLM:
     """
 
     def __init__(self, function: AnswerFunction) -> None:
-        self._function = function
+        self.function = function
 
     async def complete(self, request: LLMRequest) -> LLMReply:
         """Call the function and return its answer.
@@ -55,7 +55,7 @@ class CallableLLM:
 
     @property
     def _name(self) -> str:
-        return str(getattr(self._function, "__qualname__", None) or type(self._function).__qualname__)
+        return str(getattr(self.function, "__qualname__", None) or type(self.function).__qualname__)
 
     async def _call(self, request: LLMRequest) -> object:
         try:
@@ -66,9 +66,9 @@ class CallableLLM:
             raise LLMError(f"{self._name} raised {type(error).__name__}: {error}", model=request.model) from error
 
     async def _run_function(self, messages: list[dict[str, Any]]) -> object:
-        if inspect.iscoroutinefunction(self._function) or inspect.iscoroutinefunction(
-            getattr(self._function, "__call__", None)  # noqa: B004 - a callable object may be async in its __call__
+        if inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(
+            getattr(self.function, "__call__", None)  # noqa: B004 - a callable object may be async in its __call__
         ):
-            return await cast(Awaitable[Answer], self._function(messages))
-        answer = await run_in_daemon_thread(lambda: self._function(messages))
+            return await cast(Awaitable[Answer], self.function(messages))
+        answer = await run_in_daemon_thread(lambda: self.function(messages))
         return await answer if inspect.isawaitable(answer) else answer

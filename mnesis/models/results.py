@@ -21,7 +21,8 @@ class _Result(BaseModel):
 class CompactionAttempt(_Result):
     """One attempt at a summary: its level, and why it was rejected, or None if it was accepted.
 
-    `usage`, `cost` (US dollars) and `seconds` are those of all calls of `model` for it. Level 3 calls no model.
+    `usage`, `cost` (US dollars) and `seconds` are those of all `calls` of `model` for it. Level 3 calls no model. An attempt
+    without calls was rejected before: by a limit, the deadline or an open circuit breaker.
     """
 
     level: int
@@ -29,6 +30,7 @@ class CompactionAttempt(_Result):
         default=None, validation_alias=AliasChoices("rejection", "refused")
     )
     model: str = ""
+    calls: int = 0
     usage: TokenUsage = TokenUsage()
     cost: float = 0.0
     seconds: float = 0.0
@@ -40,6 +42,7 @@ class CompactionAttempt(_Result):
             "level": self.level,
             "refused": self.rejection or "",
             "model": self.model,
+            "calls": self.calls,
             "usage": self.usage.model_dump(),
             "cost": self.cost,
             "seconds": self.seconds,

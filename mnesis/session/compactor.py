@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from typing import Any
 
+from mnesis.compaction.limits import SpendingLimit
 from mnesis.compaction.plan import Trigger, plan_sweep
 from mnesis.compaction.policy import urgency
 from mnesis.compaction.summarizer import Summarizer
@@ -19,7 +21,10 @@ from mnesis.events.payloads import (
     MessageUpdatedPayload,
     PartUpdatedPayload,
     PruneCompletedPayload,
+    SummarizerBreakerChangedPayload,
 )
+from mnesis.ids import now_ms
+from mnesis.llm.breaker import BreakerStatus
 from mnesis.llm.connection import connection_options
 from mnesis.llm.resolve import SwitchedLLM, resolve
 from mnesis.models.context import ActiveContext, Budget
@@ -37,12 +42,18 @@ MAX_INPUT_FRACTION = 0.75
 """The part of a summariser's window for the transcript. The rest is for instructions, reply and counting errors."""
 
 
+DEFAULT_CONCURRENCY = 4
+"""Few enough for the rate limits of small accounts, and a long history is read four times as fast."""
+
+ONE_AT_A_TIME = re.compile(r"(ollama|ollama_chat|lm_studio|llamafile|llama_?cpp)/")
+"""Local servers that answer one request at a time unless configured otherwise: others would wait, and time out."""
+
+
 @dataclass
 class Compactor:
     """The compactions of an open session."""
 
     core: SessionCore
-    _has_model: bool = field(default=True, init=False)
 
     async def start_if_due(self, reserved_tokens: int = 0) -> bool:
         """Start a background sweep if one is due and worthwhile. Returns whether one was started. Called after each turn.
@@ -112,7 +123,7 @@ class Compactor:
             logger.warning("session %s: compaction failed", self.core.session_id, exc_info=True)
 
     async def _run_sweep(self, trigger: Trigger, keep_tokens: int | None, reserved_tokens: int) -> CompactionResult:
-        core, summarizer = self.core, self._make_summarizer()
+        core, summarizer = self.core, await self._make_summarizer()
         sweep = Sweep(
             store=core.store,
             session_id=core.session_id,
@@ -130,7 +141,6 @@ class Compactor:
             payload = CompactionFailedPayload(core.session_id, str(error), type(error).__name__)
             core.bus.publish(MnesisEvent.COMPACTION_FAILED, payload)
             raise
-        self._handle_missing_model(summarizer)
         core.shared.advance(outcome.session)
         if outcome.change is not None:
             core.shared.unreported_compaction = outcome.result
@@ -169,9 +179,7 @@ class Compactor:
                 payload = MessageUpdatedPayload(session_id, messages[seq], seq, summary_id)
                 bus.publish(MnesisEvent.MESSAGE_UPDATED, payload)
 
-    def _make_summarizer(self) -> Summarizer | None:
-        if not self._has_model:
-            return None
+    async def _make_summarizer(self) -> Summarizer:
         core, config = self.core, self.core.config.compaction
         choice = config.compaction_model
         llm, model = core.llm, core.model
@@ -182,18 +190,44 @@ class Compactor:
         elif choice is not None:
             llm = resolve(choice)
         available_tokens = min(model.context_limit - model.max_output_tokens, core.budget.context_limit * 4)
+        name = choice if isinstance(choice, str) else core.model.model_id
+        options = context_limit_options(model) | self._summary_options(model)
         return Summarizer(
             llm=llm,
-            model=choice if isinstance(choice, str) else core.model.model_id,
+            model=name,
             input_tokens=max(int(available_tokens * MAX_INPUT_FRACTION), 512),
             timeout_seconds=config.timeout_seconds,
             retry=core.config.session.retry,
-            options=context_limit_options(model) | self._summary_options(model),
+            options=options,
             instructions=config.compaction_prompt,
             on_retry=core.publish_retry,
             backoff=core.backoff,
             output_limit_tokens=model.max_output_tokens,
+            concurrency=config.summary_concurrency or (1 if ONE_AT_A_TIME.match(name) else DEFAULT_CONCURRENCY),
+            spending_limit=await self._spending_limit(),
+            breaker=core.shared.breakers.find(
+                name,
+                llm,
+                str(options.get("api_base") or options.get("base_url") or ""),
+                max_failures=config.max_summarizer_failures,
+                open_seconds=config.summarizer_pause_seconds,
+            ),
+            on_breaker_change=functools.partial(self._publish_breaker_change, name),
         )
+
+    async def _spending_limit(self) -> SpendingLimit:
+        config = self.core.config.compaction
+        if not SpendingLimit.is_set(config):
+            return SpendingLimit()
+        return SpendingLimit.remaining(config, await self.core.store.compactions(self.core.session_id), now_ms())
+
+    def _publish_breaker_change(self, model: str, status: BreakerStatus, reason: str) -> None:
+        payload = SummarizerBreakerChangedPayload(
+            self.core.session_id, model, status.state, status.failures, status.retry_after_seconds, reason
+        )
+        self.core.bus.publish(MnesisEvent.SUMMARIZER_BREAKER_CHANGED, payload)
+        if status.state == "open":
+            _warn_once(model, reason)
 
     def _summary_options(self, model: ModelInfo) -> dict[str, Any]:
         """Return the summariser's own options, or else how to reach the session's provider if it is the same."""
@@ -203,15 +237,11 @@ class Compactor:
         is_same_provider = model.provider_id == self.core.model.provider_id
         return connection_options(config.session.llm_options) if is_same_provider else {}
 
-    def _handle_missing_model(self, summarizer: Summarizer | None) -> None:
-        if summarizer is not None and not summarizer.is_available:
-            self._has_model = False
-            _warn_once(summarizer.model)
-
 
 @functools.cache
-def _warn_once(model: str) -> None:
+def _warn_once(model: str, reason: str) -> None:
+    problem = "no model is configured" if model == NO_MODEL else f"{model}: {reason}"
     logger.warning(
-        "no model is available for summaries (%s); from now on compactions use level 3, extracts without a model",
-        "no model is configured" if model == NO_MODEL else f"no valid API key for {model}",
+        "no model is available for summaries (%s); until it answers, compactions use level 3, extracts without a model",
+        problem,
     )

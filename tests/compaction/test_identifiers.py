@@ -111,7 +111,11 @@ async def test_a_model_summary_gets_the_identifiers_it_left_out() -> None:
         for role in ("user", "assistant")
     ]
     harness = await SweepHarness(budget=budget_of(8_000)).begin(messages)
-    await harness.sweep(ScriptedLLM("They watched the build. It was TCK-4003, said the log.", repeat_last=True))
+    await harness.sweep(
+        ScriptedLLM(
+            "They watched the build: TCK-4003, TCK-4005, TCK-4007 and TCK-4009, said the log.", repeat_last=True
+        )
+    )
     leaves = [summary for summary in (await harness.summaries()).values() if summary.kind == "leaf"]
     assert leaves
     for summary in leaves:

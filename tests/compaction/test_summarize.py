@@ -111,7 +111,7 @@ async def test_a_missing_key_is_asked_for_once() -> None:
         made = await summarize(order(), writer, count)
         assert made.level == 3
     assert len(llm.requests) == 1
-    assert not writer.is_available
+    assert writer.breaker.status().state == "open"
 
 
 async def test_level_two_asks_for_half_and_says_so() -> None:

@@ -14,7 +14,7 @@ _BOUNDARY = re.compile(r"^=== [0-9a-f]{16} ===$", re.MULTILINE)
 
 def record_in(messages: Sequence[dict[str, Any]]) -> str:
     """Return the transcript in the messages of a summary request."""
-    return _BOUNDARY.split(str(messages[-1]["content"]))[-2]
+    return _BOUNDARY.split(str(messages[-1]["content"]))[1]
 
 
 def acceptable_summary(request: LLMRequest | Sequence[dict[str, Any]], opening: str = "They spoke about") -> str:
