@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import DOCS, PAGES, ROOT
+from tests.docs.site import build_site
 
 pytest.importorskip("mkdocs")
 pytest.importorskip("material")
@@ -20,19 +18,7 @@ pytest.importorskip("mkdocstrings")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("site")
-    # Whatever would go out goes nowhere.
-    environment = {
-        **os.environ,
-        "NO_COLOR": "1",
-        "http_proxy": "http://127.0.0.1:9",
-        "https_proxy": "http://127.0.0.1:9",
-    }
-    # Not --quiet: that would hide the warnings that are to be errors.
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(target)]
-    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return target
+    return build_site(tmp_path_factory.mktemp("site"))
 
 
 class Assets(HTMLParser):
