@@ -8,10 +8,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
 
+from mnesis.cli.completion import SESSION_ID
 from mnesis.cli.output import clean, print_note
 from mnesis.errors import MnesisError, MnesisStoreError, NotFoundError, StoreBusyError
 
@@ -37,6 +39,8 @@ COMMANDS = {
     "backup": "backup:command",
     "reindex": "maintenance:reindex",
     "migrate": "maintenance:migrate",
+    "schema": "schema:command",
+    "completion": "completion:command",
 }
 PROBLEM_FOUND, WRONG_USAGE, STORE_UNUSABLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -50,7 +54,20 @@ class _Commands(click.Group):
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(f"mnesis.cli.{module}"), name)
+        for parameter in command.params:
+            if parameter.name == "session_id" and isinstance(parameter, click.Argument):
+                parameter.type = SESSION_ID
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = get_close_matches(args[0].lower(), COMMANDS, n=2) if args else []
+            hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "mnesis --help lists the commands"
+            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx) from error
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -61,6 +78,12 @@ class _Commands(click.Group):
             ctx.exit(exit_code(error))
         except click.UsageError as error:
             raise click.UsageError(clean(error.format_message()), error.ctx) from error
+        except ValueError as error:
+            # A setting that an option made invalid. pydantic is not imported here, because that takes a while.
+            if type(error).__module__ != "pydantic_core._pydantic_core":
+                raise
+            print_note(f"mnesis: {error}")
+            ctx.exit(WRONG_USAGE)
         except BrokenPipeError:
             _discard_output()
             ctx.exit(0)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections import deque
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mnesis.cli.app import PROBLEM_FOUND
+from mnesis.cli.chat_input import read_messages
 from mnesis.cli.compact import describe_compaction
 from mnesis.cli.context import config_with_context_limit, print_window
 from mnesis.cli.database_option import DatabaseOption, NoDatabaseError, database_path, db_option, open_engine
 from mnesis.cli.id_lookup import find_session
-from mnesis.cli.output import clean, gauge_cells, make_console, print_note, to_json
+from mnesis.cli.output import StreamWrapper, clean, clean_line, gauge_cells, make_console, one_line, print_note, to_json
 from mnesis.cli.search import hit_line
-from mnesis.errors import MnesisError, SessionNotFoundError
+from mnesis.errors import MnesisError, NothingToRetryError, SessionNotFoundError
 
 if TYPE_CHECKING:
+    from mnesis.events.bus import MnesisEvent
     from mnesis.models.message import MessagePart
     from mnesis.models.results import TurnResult
     from mnesis.models.session import SessionRecord
@@ -30,7 +31,15 @@ if TYPE_CHECKING:
 MOCK_MODEL = "mock"
 MOCK_CONTEXT_LIMIT_TOKENS = 32_768
 _GAUGE_WIDTH_CHARS, _MAX_HITS = 30, 5
-_COMMAND_HELP = "/context: show what the model is sent; /compact: fold the context now; /search WORDS; /quit"
+COMMAND_HELP = {
+    "/context": "show what the model is sent",
+    "/compact": "fold the context now",
+    "/search WORDS": "search the log",
+    "/undo": "take the newest turn out of the context; the log keeps it",
+    "/retry": "continue a turn that failed or was stopped",
+    "/quit": "end the chat",
+}
+_COMMAND_HELP = "; ".join(f"{name}: {meaning}" for name, meaning in COMMAND_HELP.items())
 
 
 @click.command(
@@ -57,9 +66,14 @@ def command(
 ) -> None:  # fmt: skip
     """Chat with a model; each line is a message. ID continues a session, or creates one with this id.
 
-    Answers go to standard output, everything else to standard error. /context shows what the model would be sent,
-    /compact folds the context, /search WORDS searches the log, /quit (or Ctrl-D) ends the chat. Ctrl-C stops an answer, or
-    ends the chat. If the model fails, the error is shown and the chat continues; the exit code is then 1.
+    A line that ends with a backslash continues in the next one; lines between two lines of three quotation marks are one
+    message. Answers go to standard output, everything else to standard error: calls of tools, compactions, and after each
+    answer the size of the context, the tokens, the share that came from the provider's cache, and the cost.
+
+    /context shows what the model would be sent, /compact folds the context, /search WORDS searches the log, /undo takes the
+    newest turn out of the context, /retry continues a turn that failed or was stopped, /quit (or Ctrl-D) ends the chat.
+    Ctrl-C stops an answer, or ends the chat. If the model fails, the error is shown and the chat continues; the exit code is
+    then 1.
     """
     from mnesis.llm.mock import MockLLM
     from mnesis.llm.resolve import is_mock_enabled
@@ -112,18 +126,42 @@ class _Chat:
 
     session: SyncSession
     as_jsonl: bool
+    _streams: bool = field(default=False, init=False)
+    _wrapper: StreamWrapper = field(default_factory=lambda: StreamWrapper(80), init=False)
     failed: bool = field(default=False, init=False)
+    _notices: deque[str] = field(default_factory=deque, init=False)
+    """What happened in the background, to be shown before the next prompt."""
 
     def run(self) -> None:
         """Run until the end of the input, /quit, or Ctrl-C."""
-        print_note(f"session {self.session.id}, model {self.session.model}; {_COMMAND_HELP}")
-        for line in _read_lines():
+        print_note(f"session {clean_line(self.session.id)}, model {clean_line(self.session.model)}; {_COMMAND_HELP}")
+        self.session.subscribe_all(self._collect_notice)
+        for line in read_messages():
+            self._print_notices()
             if line.startswith("/") and line[1:].partition(" ")[0].isalpha():
                 if line == "/quit":
                     break
                 self._run_command(line)
             elif line:
                 self._run_turn(line)
+            self._print_notices()
+
+    def _collect_notice(self, event: MnesisEvent, payload: Any) -> None:
+        """Remember an event that a person wants to know of. Called in other threads."""
+        match str(event):
+            case "compaction.completed":
+                self._notices.append(describe_compaction(payload.result))
+            case "compaction.failed":
+                self._notices.append(f"a compaction failed, the context is unchanged: {one_line(payload.error, 300)}")
+            case "llm.retry":
+                wait = f"{payload.delay_seconds:.0f} s"
+                self._notices.append(
+                    f"{payload.error_type}; trying again in {wait}: {one_line(payload.error_message, 200)}"
+                )
+
+    def _print_notices(self) -> None:
+        while self._notices:
+            print_note(self._notices.popleft())
 
     def _run_command(self, line: str) -> None:
         name, _, rest = line.partition(" ")
@@ -132,24 +170,43 @@ class _Chat:
                 case "/context":
                     self._show_context()
                 case "/compact":
-                    print_note(describe_compaction(self.session.compact()))
+                    result = self.session.compact()
+                    if not result.level_used and not result.pruned_tool_outputs:
+                        print_note(describe_compaction(result))
+                    self._print_notices()
                     self._show_gauge()
                 case "/search" if rest.strip():
                     self._search(rest.strip())
+                case "/undo":
+                    self._undo()
+                case "/retry":
+                    self._run_turn(None)
                 case _:
-                    print_note(_COMMAND_HELP)
+                    close = get_close_matches(name, [command.split()[0] for command in COMMAND_HELP], n=1)
+                    hint = f"did you mean {close[0]}? " if close and close[0] != name else ""
+                    print_note(f"{hint}{_COMMAND_HELP}")
         except MnesisError as error:
             print_note(f"mnesis: {error}")
 
-    def _run_turn(self, text: str) -> None:
-        streams = sys.stdout.isatty() and not self.as_jsonl
+    def _run_turn(self, text: str | None) -> None:
+        """Send a message, or without one continue the newest turn, and print the answer."""
+        self._streams = sys.stdout.isatty() and not self.as_jsonl
+        self._wrapper = StreamWrapper(make_console().width)
         try:
-            result = self.session.send(text, on_part=_print_delta if streams else None)
+            result = (
+                self.session.retry(on_part=self._show_part)
+                if text is None
+                else self.session.send(text, on_part=self._show_part)
+            )
         except KeyboardInterrupt:
-            print_note("\nstopped; your message is stored")
+            print_note("\nstopped; your message is stored, /retry continues")
+            return
+        except NothingToRetryError as error:
+            print_note(f"mnesis: {error}")
             return
         except MnesisError as error:
             self.failed = True
+            self._print_notices()
             print_note(f"mnesis: {error}")
             if self.as_jsonl:
                 _print_line(to_json({"user": text, "error_type": type(error).__name__, "error": str(error)}))
@@ -157,9 +214,41 @@ class _Chat:
         if self.as_jsonl:
             _print_line(to_json(_to_dict(text, result, self.session.context_tokens)))
         else:
-            _print_line("" if streams else clean(result.text))
-        if result.compaction_result is not None:
-            print_note(describe_compaction(result.compaction_result))
+            _print_line(self._wrapper.flush() if self._streams else clean(result.text))
+        self._print_notices()
+        print_note(self._describe_usage(result))
+        self._show_gauge()
+
+    def _show_part(self, part: MessagePart) -> None:
+        """Show a part of the reply as it arrives: text on a terminal, and the calls of tools."""
+        if part.type == "text" and self._streams:
+            print(self._wrapper.feed(clean(part.text)), end="", flush=True)
+        elif part.type == "tool":
+            self._notices.append(f"→ {clean_line(part.tool_name)}({one_line(to_json(part.input), 160)})")
+            self._print_notices()
+
+    def _describe_usage(self, result: TurnResult) -> str:
+        """Return the line about tokens, cache and cost of a turn and of the session."""
+        usage = result.tokens
+        cached = f" ({usage.cached_fraction:.0%} from the cache)" if usage.cache_read else ""
+        cost = f"; ${result.cost:.4f}, session ${self.session.cost:.4f}" if self.session.cost else ""
+        return f"{usage.request_tokens:,} tokens in{cached}, {usage.output:,} out{cost}"
+
+    def _undo(self) -> None:
+        """Take the newest turn out of the context."""
+        from mnesis.concurrency import run
+        from mnesis.models.message import Message
+
+        store, session_id = self.session.engine.store, self.session.id
+        context = run(store.active_context(session_id))
+        users = [
+            item for item in context.items if isinstance(item, Message) and item.role == "user" and not item.is_summary
+        ]
+        if not users:
+            print_note("there is no turn to take out of the context")
+            return
+        self.session.hide(users[-1].seq, run(store.session(session_id)).last_seq)
+        print_note(f"taken out of the context: {one_line(users[-1].text_content(), 80)}; the log keeps it")
         self._show_gauge()
 
     def _show_gauge(self) -> None:
@@ -181,42 +270,11 @@ class _Chat:
             print_note("nothing found")
 
 
-def _read_lines() -> Iterator[str]:
-    """Yield the lines of standard input, typed or piped, without surrounding white space."""
-    is_interactive = sys.stdin.isatty()
-    if is_interactive:
-        with suppress(ImportError):  # missing on some platforms; lines cannot be edited then
-            import readline  # noqa: F401  # importing it is what makes lines editable
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")
-    try:
-        while line := _read_line(is_interactive):
-            yield line.strip()
-    except KeyboardInterrupt:
-        print_note("")
-
-
-def _read_line(is_interactive: bool) -> str:
-    """Read the next line, with its newline. Returns "" at the end of the input."""
-    if not is_interactive or not sys.stdout.isatty():
-        return sys.stdin.readline()
-    try:
-        return input("> ") + "\n"
-    except EOFError:
-        print_note("")
-        return ""
-
-
-def _print_delta(part: MessagePart) -> None:
-    if part.type == "text":
-        print(clean(part.text), end="", flush=True)
-
-
 def _print_line(text: str) -> None:
     print(text, flush=True)
 
 
-def _to_dict(text: str, result: TurnResult, context_tokens: int) -> dict[str, Any]:
+def _to_dict(text: str | None, result: TurnResult, context_tokens: int) -> dict[str, Any]:
     compaction = result.compaction_result
     return {
         "user": text,

@@ -10,7 +10,7 @@ import click
 from mnesis.cli.context import budget_and_counter, config_with_context_limit
 from mnesis.cli.database_option import DatabaseOption, db_option, existing_database_path, json_option, open_store
 from mnesis.cli.id_lookup import find_session
-from mnesis.cli.output import clean, pluralize, print_json
+from mnesis.cli.output import clean, clean_line, pluralize, print_json
 
 if TYPE_CHECKING:
     from mnesis.compaction.plan import SweepPlan
@@ -107,7 +107,7 @@ def _plan_to_dict(session: SessionRecord, plan: SweepPlan) -> dict[str, Any]:
 
 def _print_plan(session: SessionRecord, plan: SweepPlan) -> None:
     if not plan:
-        print(f"session {clean(session.id)}: nothing to fold in {session.context_tokens:,} tokens")
+        print(f"session {clean_line(session.id)}: nothing to fold in {session.context_tokens:,} tokens")
     for run in plan.fold.spans:
         span = f"#{run.messages[0].seq}–{run.messages[-1].seq}"
         print(f"would fold {pluralize(len(run.messages), 'message')} ({span}) of {run.tokens:,} tokens")

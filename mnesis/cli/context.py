@@ -13,7 +13,7 @@ from mnesis.cli.database_option import DatabaseOption, db_option, json_option, o
 from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import (
     ROLE_STYLES,
-    clean,
+    clean_line,
     gauge_cells,
     line_cell,
     make_console,
@@ -149,7 +149,7 @@ def _print_gauge(session: SessionRecord, budget: Budget, window: Window, shares:
 
     screen, usable = make_console(), budget.usable_tokens
     filled = f"{window.tokens:,} of {usable:,} usable tokens ({window.tokens / usable:.0%})"
-    screen.print(Text(f"{clean(session.id)}  {clean(session.model)}  {filled}", style="bold"))
+    screen.print(Text(f"{clean_line(session.id)}  {clean_line(session.model)}  {filled}", style="bold"))
     marks = {mark: style for mark, style, _ in _SHARE_STYLES.values()}
     cells = gauge_cells(
         [(shares[name], mark) for name, (mark, _, _) in _SHARE_STYLES.items()], usable, _GAUGE_WIDTH_CHARS

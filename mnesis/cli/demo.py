@@ -15,7 +15,7 @@ import click
 
 from mnesis.cli.app import PROBLEM_FOUND
 from mnesis.cli.database_option import DatabaseOption, database_path
-from mnesis.cli.output import chart_rows, clean, make_console, one_line, pluralize, print_json, print_note
+from mnesis.cli.output import chart_rows, clean_line, make_console, one_line, pluralize, print_json, print_note
 from mnesis.display.progress_bar import progress
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _sections(report: DemoReport) -> Iterator[tuple[str, list[str]]]:
         )
         yield "… and after it", _view_lines(report.after)
     if report.early_fact:
-        path = " → ".join(clean(step) for step in report.early_fact.path) or "the context itself"
+        path = " → ".join(clean_line(step) for step in report.early_fact.path) or "the context itself"
         mention = "still mention it" if report.early_fact.named_in_summaries else "no longer mention it"
         yield (
             "the fact of turn 3, found again",

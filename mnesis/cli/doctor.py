@@ -20,7 +20,7 @@ from mnesis.cli.database_option import (
     open_store,
 )
 from mnesis.cli.id_lookup import find_session
-from mnesis.cli.output import clean, make_console, pluralize, print_json
+from mnesis.cli.output import clean_line, make_console, pluralize, print_json
 from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.display.progress_bar import progress
 from mnesis.errors import (
@@ -163,5 +163,5 @@ def _line(finding: Finding) -> Text:
     from rich.text import Text
 
     mark, style = _MARKS[finding.severity]
-    fix = f"\n    fix: {clean(finding.fix)}" if finding.fix else ""
-    return Text.assemble((mark, style), f" {finding.check}: {clean(finding.detail)}", (fix, "bold"))
+    fix = f"\n    fix: {clean_line(finding.fix)}" if finding.fix else ""
+    return Text.assemble((mark, style), f" {finding.check}: {clean_line(finding.detail)}", (fix, "bold"))

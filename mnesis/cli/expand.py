@@ -13,7 +13,7 @@ import click
 from mnesis.cli.database_option import DatabaseOption, db_option, json_option, jsonl_option, open_store
 from mnesis.cli.export_format import message_dict
 from mnesis.cli.id_lookup import ItemRef, find_item, select_sessions
-from mnesis.cli.output import clean, make_console, one_line, print_json, print_note, to_json
+from mnesis.cli.output import clean, clean_line, make_console, one_line, print_json, print_note, to_json
 from mnesis.cli.show import message_lines
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def summary_lines(depth: int, summary: Summary, raw: bool) -> Text:
     from rich.text import Text
 
     indent = "  " * (depth - 1)
-    head = f"{indent}{clean(summary.id)}  {summary.kind}  #{summary.first_seq}–{summary.last_seq}"
+    head = f"{indent}{clean_line(summary.id)}  {summary.kind}  #{summary.first_seq}–{summary.last_seq}"
     body_text = clean(summary.text) if raw else one_line(summary.text, _PREVIEW_CHARS)
     body = "\n".join(f"{indent}  {line}" for line in body_text.splitlines())
     return Text.assemble((f"{head}  level {summary.level}  {summary.token_count:,} tokens\n", "blue"), (body, "dim"))

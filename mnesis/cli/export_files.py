@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnesis.cli.output import clean, print_note
+from mnesis.cli.output import clean_line, print_note
 
 if TYPE_CHECKING:
     from mnesis.files.storage import FileStorage
@@ -39,6 +39,8 @@ def store_file(storage: FileStorage, content_id: str, lines: Iterable[dict[str, 
     try:
         stored = storage.add_chunks((base64.b64decode(line["data"], validate=True) for line in lines), content_id)
     except (KeyError, TypeError, binascii.Error) as error:
-        raise click.UsageError(f"the bytes of file {clean(content_id)} cannot be decoded: {error}") from error
+        raise click.UsageError(f"the bytes of file {clean_line(content_id)} cannot be decoded: {error}") from error
     if stored.content_id != content_id:
-        raise click.UsageError(f"the bytes of file {clean(content_id)} do not match its id; the export was changed")
+        raise click.UsageError(
+            f"the bytes of file {clean_line(content_id)} do not match its id; the export was changed"
+        )

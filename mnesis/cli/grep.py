@@ -14,7 +14,16 @@ import click
 
 from mnesis.cli.database_option import DatabaseOption, db_option, json_option, jsonl_option, open_store
 from mnesis.cli.id_lookup import select_sessions
-from mnesis.cli.output import ROLE_STYLES, clean, line_cell, make_console, pluralize, print_json, print_note, to_json
+from mnesis.cli.output import (
+    ROLE_STYLES,
+    clean_line,
+    line_cell,
+    make_console,
+    pluralize,
+    print_json,
+    print_note,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -183,8 +192,8 @@ def _print(hits: Sequence[_Match]) -> None:
 def _print_group(console: Console, session_id: str, summary_id: str | None, hits: Sequence[_Match]) -> None:
     from rich.text import Text
 
-    covered = f"covered by {clean(summary_id)}" if summary_id else "not covered by a summary"
-    console.print(Text(f"{clean(session_id)}  {covered}  {len(hits):,}", style="bold"))
+    covered = f"covered by {clean_line(summary_id)}" if summary_id else "not covered by a summary"
+    console.print(Text(f"{clean_line(session_id)}  {covered}  {len(hits):,}", style="bold"))
     last_printed: GrepMatch | None = None
     for hit in hits:
         if last_printed is not None and _same_line(last_printed, hit.match):

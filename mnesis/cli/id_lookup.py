@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from mnesis.cli.database_option import all_sessions
-from mnesis.cli.output import clean
+from mnesis.cli.output import clean_line
 from mnesis.errors import MessageNotFoundError, NotFoundError, SessionNotFoundError
 
 if TYPE_CHECKING:
@@ -29,6 +30,25 @@ class ItemRef:
     kind: Literal["summary", "message"]
 
 
+class UnknownSessionError(SessionNotFoundError):
+    """No session has this id or begins with it. `similar_ids` are ids that the user may have meant."""
+
+    def __init__(self, id: str, location: str | None, similar_ids: Sequence[str]) -> None:
+        super().__init__(id, location=location)
+        self.similar_ids = similar_ids
+
+    def __str__(self) -> str:
+        if not self.similar_ids:
+            return f"{super().__str__()}; `mnesis ls` lists the sessions"
+        return f"{super().__str__()}; did you mean {' or '.join(map(repr, self.similar_ids))}?"
+
+
+def _similar_ids(text: str, ids: Sequence[str]) -> list[str]:
+    """Return at most three ids that are like `text`, or contain it."""
+    containing = [each for each in ids if len(text) > 2 and text.lower() in each.lower()]
+    return [*containing, *(each for each in get_close_matches(text, ids, n=3) if each not in containing)][:3]
+
+
 async def find_session(store: Store, text: str) -> SessionRecord:
     """Find the session with this id, or the only one whose id starts with `text`.
 
@@ -39,7 +59,8 @@ async def find_session(store: Store, text: str) -> SessionRecord:
     except SessionNotFoundError:
         matches = [session async for session in all_sessions(store) if _is_prefix(session.id, text)]
         if not matches:
-            raise
+            ids = [session.id async for session in all_sessions(store)]
+            raise UnknownSessionError(text, store.location, _similar_ids(text, ids)) from None
     if len(matches) > 1:
         raise _ambiguous_id_error(text, [session.id for session in matches])
     return matches[0]
@@ -106,8 +127,8 @@ def _is_prefix(id: str, text: str) -> bool:
 
 
 def _ambiguous_id_error(text: str, names: Sequence[str]) -> click.UsageError:
-    listed = ", ".join(clean(name) for name in names[:MAX_CANDIDATES_SHOWN])
+    listed = ", ".join(clean_line(name) for name in names[:MAX_CANDIDATES_SHOWN])
     more = f" and {len(names) - MAX_CANDIDATES_SHOWN} more" if len(names) > MAX_CANDIDATES_SHOWN else ""
     return click.UsageError(
-        f"{clean(text)!r} matches {len(names)} ids: {listed}{more}; write more characters of the id, or give its session"
+        f"{clean_line(text)!r} matches {len(names)} ids: {listed}{more}; write more characters of the id, or give its session"
     )

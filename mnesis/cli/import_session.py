@@ -13,7 +13,7 @@ import click
 from mnesis.cli.database_option import DatabaseOption, database_path, db_option, json_option, session_exists
 from mnesis.cli.export_files import store_file
 from mnesis.cli.export_format import FORMAT, FORMAT_VERSION, read_line
-from mnesis.cli.output import clean, one_line, pluralize, print_json, print_note
+from mnesis.cli.output import clean, clean_line, one_line, pluralize, print_json, print_note
 from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.display.progress_bar import progress
 
@@ -48,7 +48,7 @@ def command(file: str, new_id: str | None, storage: str | None, as_json: bool, d
     if as_json:
         print_json({"session_id": session_id, "messages": messages})
     else:
-        print_note(f"session {session_id}: {pluralize(messages, 'message')} imported")
+        print_note(f"session {clean_line(session_id)}: {pluralize(messages, 'message')} imported")
 
 
 @contextmanager

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mnesis.cli.database_option import DatabaseOption, all_sessions, db_option, json_option, jsonl_option, open_store
 from mnesis.cli.output import (
-    clean,
-    format_time,
+    clean_line,
     line_cell,
     make_console,
     make_table,
     pluralize,
     print_json,
     print_note,
+    relative_time,
+    shortest_unique_prefixes,
     to_json,
 )
 from mnesis.cli.time_option import TIME_PARAM
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mnesis.store.base import Store
 
 _TITLE_WIDTH_CHARS = 48
+_MIN_ID_CHARS = 8
 _NUMBER_KEYS = ("messages", "context_tokens", "compactions")
 
 
@@ -45,46 +47,54 @@ def command(
 ) -> None:
     """List sessions, most recently used first.
 
-    With --tree, --limit, --agent and --since apply only to top-level sessions; the sessions of their sub-agents follow
+    The ids are shortened to what is unique now; --json has them whole. With --tree, --limit, --agent and --since apply only to top-level sessions; the sessions of their sub-agents follow
     them.
     """
-    rows, more = asyncio.run(_rows(db, agent, since, tree, limit))
+    rows, more, short_ids = asyncio.run(_rows(db, agent, since, tree, limit))
     if as_json:
         print_json(rows)
     elif as_jsonl:
         for row in rows:
             print(to_json(row))
     else:
-        _print(rows)
+        _print(rows, short_ids)
     if not rows:
         print_note("no sessions" if agent or since else "no sessions yet")
     if more:
         print_note(f"{pluralize(limit, 'session')} shown; there are more (-n)")
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
-    numbers = ("messages", "context", "folds")
-    rows_table = make_table("id", "title", *numbers, "last used", right=numbers, shrinking="title")
+def _print(rows: list[dict[str, Any]], short_ids: Mapping[str, str]) -> None:
+    from rich.text import Text
+
+    from mnesis.ids import now_ms
+
+    numbers, now = ("messages", "context", "folds"), now_ms()
+    rows_table = make_table("title", "id", *numbers, "last used", right=numbers, shrinking="title")
     for row in rows:
-        name = "  " * row["depth"] + ("└ " if row["depth"] else "") + clean(row["id"])
+        branch = "  " * row["depth"] + ("└ " if row["depth"] else "")
+        title = line_cell(row["title"] or "(empty)", _TITLE_WIDTH_CHARS - len(branch))
+        title = Text.assemble(branch, title, no_wrap=True, overflow="ellipsis")
         figures = (f"{row[number]:,}" for number in _NUMBER_KEYS)
-        rows_table.add_row(name, line_cell(row["title"], _TITLE_WIDTH_CHARS), *figures, format_time(row["updated_at"]))
+        rows_table.add_row(title, clean_line(short_ids[row["id"]]), *figures, relative_time(row["updated_at"], now))
     make_console().print(rows_table)
 
 
 async def _rows(
     db: DatabaseOption, agent: str | None, since: int | None, tree: bool, limit: int
-) -> tuple[list[dict[str, Any]], bool]:
+) -> tuple[list[dict[str, Any]], bool, Mapping[str, str]]:
+    """Return the rows, whether there are more, and the shortest unique beginning of every id."""
     rows: list[dict[str, Any]] = []
     top_level_count = 0
     async with open_store(db) as store:
-        ids = {session.id async for session in all_sessions(store)} if tree else set()
+        ids = {session.id async for session in all_sessions(store)}
+        short_ids = shortest_unique_prefixes(ids, _MIN_ID_CHARS)
         async for session in all_sessions(store):
             is_too_old = since is not None and session.updated_at < since
             if is_too_old or (agent is not None and session.agent != agent) or (tree and session.parent_id in ids):
                 continue
             if top_level_count == limit:
-                return rows, True
+                return rows, True, short_ids
             top_level_count += 1
             rows.append(await _row(store, session, 0))
             if tree:
@@ -92,7 +102,7 @@ async def _rows(
                     await _row(store, child, depth)
                     async for child, depth in _descendants(store, session, 1, {session.id})
                 ]
-    return rows, False
+    return rows, False, short_ids
 
 
 async def _descendants(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 from mnesis.display.text import REPLACEMENT as REPLACEMENT
 from mnesis.display.text import chart_rows as chart_rows
 from mnesis.display.text import clean as clean
+from mnesis.display.text import clean_line as clean_line
 from mnesis.display.text import format_time as format_time
 from mnesis.display.text import gauge_cells as gauge_cells
 from mnesis.display.text import one_line as one_line
 from mnesis.display.text import pluralize as pluralize
+from mnesis.display.text import relative_time as relative_time
+from mnesis.display.text import shortest_unique_prefixes as shortest_unique_prefixes
 from mnesis.display.text import truncate as truncate
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 PIPE_WIDTH_CHARS = 160
+_MAX_WRAPPED_CHARS, _MIN_WRAPPED_WIDTH_CHARS = 20_000, 20
 ROLE_STYLES = {"system": "magenta", "user": "bold cyan", "assistant": "bold green", "tool": "yellow"}
 
 
@@ -50,6 +55,8 @@ def make_console() -> Console:
         def print(self, *objects: Any, **options: Any) -> None:
             if not self.is_terminal and len(objects) == 1 and isinstance(objects[0], Text):
                 self.file.write(f"{objects[0].plain}\n")  # unchanged, and many times faster than a layout
+            elif len(objects) == 1 and isinstance(objects[0], Text):
+                super().print(wrap_words(objects[0], self), **options)
             else:
                 super().print(*objects, **options)
 
@@ -62,6 +69,56 @@ def make_console() -> Console:
         emoji=False,
         soft_wrap=True,
     )
+
+
+def wrap_words(text: Text, console: Console) -> Text:
+    """Break the lines of a text between words. What continues a line is indented as the line is."""
+    from rich.text import Text
+
+    lines: list[Text] = []
+    for line in text.split("\n", allow_blank=True):
+        indent = len(line.plain) - len(line.plain.lstrip(" "))
+        width = console.width - indent
+        if line.cell_len <= console.width or len(line) > _MAX_WRAPPED_CHARS or width < _MIN_WRAPPED_WIDTH_CHARS:
+            lines.append(line)
+        else:
+            pieces = line[indent:].wrap(console, width)
+            lines += [Text(" " * indent).append_text(piece) for piece in pieces]
+    return Text("\n", style=text.style).join(lines) if lines else text
+
+
+class StreamWrapper:
+    """Breaks text that arrives in pieces between words, for a terminal of `width` characters."""
+
+    def __init__(self, width: int) -> None:
+        self._width, self._column, self._word = width, 0, ""
+
+    def feed(self, text: str) -> str:
+        """Return what can be printed now. The word at the end is kept until it is complete."""
+        *complete, self._word = re.split(r"(\s)", self._word + text)
+        return "".join(self._place(piece) for piece in complete if piece)
+
+    def flush(self) -> str:
+        """Return the last word."""
+        word, self._word = self._word, ""
+        return self._place(word)
+
+    def _place(self, piece: str) -> str:
+        from rich.cells import cell_len
+
+        if piece == "\n":
+            self._column = 0
+            return piece
+        cells = cell_len(piece)
+        starts_line = self._column > 0 and self._column + cells > self._width
+        column = cells if starts_line else self._column + cells
+        self._column = column if column <= self._width else column % self._width  # the terminal broke a long word
+        if not starts_line:
+            return piece
+        if piece.isspace():
+            self._column = 0
+            return "\n"
+        return f"\n{piece}"
 
 
 def make_table(*columns: str, right: tuple[str, ...], shrinking: str) -> Table:

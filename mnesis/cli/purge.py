@@ -12,7 +12,7 @@ import click
 
 from mnesis.cli.database_option import DatabaseOption, db_option, json_option, open_engine, open_store
 from mnesis.cli.id_lookup import find_session
-from mnesis.cli.output import clean, pluralize, print_json, print_note
+from mnesis.cli.output import clean_line, pluralize, print_json, print_note
 from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.errors import FileNotStoredError
 
@@ -77,15 +77,15 @@ def _print_plan(plan: _PurgePlan, applied: bool, with_files: bool) -> None:
     outcome = "erased" if applied else "would be erased"
     session = plan.session
     figures = f"{pluralize(session.last_seq, 'message')}, {pluralize(session.turn_count, 'turn')}"
-    print(f"session {clean(session.id)}: {figures}, {plan.summaries:,} summaries {outcome}")
+    print(f"session {clean_line(session.id)}: {figures}, {plan.summaries:,} summaries {outcome}")
     for child in plan.child_ids:
-        print(f"  kept: session {clean(child)}, one of its sub-agents")
+        print(f"  kept: session {clean_line(child)}, one of its sub-agents")
     for content_id in plan.unshared_file_ids:
         print(
-            f"  {outcome if with_files else 'kept'}: file {clean(content_id)}, used by no other session in this database"
+            f"  {outcome if with_files else 'kept'}: file {clean_line(content_id)}, used by no other session in this database"
         )
     if not applied:
-        print_note(f"nothing was changed; to erase: mnesis purge {shlex.quote(session.id)} --apply")
+        print_note(f"nothing was changed; to erase: mnesis purge {clean_line(shlex.quote(session.id))} --apply")
 
 
 async def _load_plan(db: DatabaseOption, session_id: str) -> _PurgePlan:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from mnesis.cli.app import COMMANDS, cli
+from mnesis.cli.json_output import OUTPUTS, JsonOutput, describe
 
 INTRODUCTION = """\
 # Command line
@@ -27,11 +28,14 @@ $ mnesis chat --mock
 - Ids of sessions, summaries and messages can be shortened to any unique prefix. An ambiguous prefix is an error that lists the
   candidates.
 - Data goes to standard output, messages to standard error. Output is coloured only on a terminal, and not if `NO_COLOR` is
-  set. A reader that closes the pipe early is not an error. `--json` prints one JSON document in ASCII, `--jsonl` one object per
-  line.
+  set. A reader that closes the pipe early is not an error.
+- `--json` prints one JSON document in ASCII, `--jsonl` one object per line. Each command's section below lists the fields;
+  `mnesis schema COMMAND` prints them as JSON Schema. `?` after a name means that the field may be missing. Names with a capital
+  letter are classes, described in the reference. Times are in milliseconds since 1970, costs in US dollars.
 - Session content cannot control the terminal: control characters and marks that reorder text appear as `\N{REPLACEMENT CHARACTER}`.
-- To complete commands and options in bash, run `eval "$(_MNESIS_COMPLETE=bash_source mnesis)"`. For zsh and fish, use
-  `zsh_source` and `fish_source`.
+- A line break in an id or a name appears as such a mark too, so it cannot start another row.
+- `mnesis completion bash` (or `zsh`, `fish`) prints the script that completes commands, options and session ids.
+- A mistyped command or id gets a suggestion.
 - Exit codes: 0 done, 1 a problem was found, 2 wrong usage or unknown id, 3 the database cannot be used.
 """
 
@@ -54,8 +58,17 @@ def _section(name: str) -> str:
             "| option | what it does |\n|---|---|",
             *_options(command),
             f"\nExample: `{example}`\n",
+            *_json_output(name),
         ]
     )
+
+
+def _json_output(name: str) -> Iterator[str]:
+    output = OUTPUTS.get(name, JsonOutput())
+    for option, notation in (("--json", output.document), ("--jsonl", output.line)):
+        if notation is not None:
+            what = "prints" if option == "--json" else "prints, per line"
+            yield f"`{option}` {what}:\n\n```text\n{describe(notation)}\n```\n"
 
 
 def _usage(name: str, command: click.Command) -> str:

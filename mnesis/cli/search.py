@@ -11,7 +11,16 @@ import click
 from mnesis.cli.database_option import DatabaseOption, db_option, json_option, jsonl_option, open_engine, open_store
 from mnesis.cli.id_lookup import find_session
 from mnesis.cli.indexing import follow_indexing
-from mnesis.cli.output import ROLE_STYLES, clean, format_time, make_console, one_line, print_json, print_note, to_json
+from mnesis.cli.output import (
+    ROLE_STYLES,
+    clean_line,
+    format_time,
+    make_console,
+    one_line,
+    print_json,
+    print_note,
+    to_json,
+)
 from mnesis.cli.time_option import TIME_PARAM
 from mnesis.display.progress_bar import progress
 
@@ -91,7 +100,7 @@ def hit_line(hit: SearchHit) -> Text:
     """Format a hit for people: its location and an excerpt."""
     from rich.text import Text
 
-    location = f"{clean(hit.session_id)} #{hit.seq}"
-    covering = f"  in {clean(hit.summary_id)}" if hit.summary_id else ""
-    header = f"{location}  {hit.role}  {format_time(hit.created_at)}{covering}  {clean(hit.message_id)}"
+    location = f"{clean_line(hit.session_id)} #{hit.seq}"
+    covering = f"  in {clean_line(hit.summary_id)}" if hit.summary_id else ""
+    header = f"{location}  {hit.role}  {format_time(hit.created_at)}{covering}  {clean_line(hit.message_id)}"
     return Text.assemble((header, ROLE_STYLES.get(hit.role, "")), f"\n  {one_line(hit.excerpt, _MAX_EXCERPT_CHARS)}\n")

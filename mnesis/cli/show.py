@@ -17,6 +17,7 @@ from mnesis.cli.id_lookup import find_message_seq, find_session
 from mnesis.cli.output import (
     ROLE_STYLES,
     clean,
+    clean_line,
     format_time,
     make_console,
     one_line,
@@ -194,9 +195,9 @@ def message_lines(
     from rich.text import Text
 
     facts = [f"#{message.seq}", message.role, format_time(message.created_at), f"{message.token_count:,} tokens"]
-    facts += [clean(message.model_id)] if message.model_id else []
+    facts += [clean_line(message.model_id)] if message.model_id else []
     if replacement is not None:
-        facts.append(f"(in {clean(replacement)})" if replacement else "(out of the context)")
+        facts.append(f"(in {clean_line(replacement)})" if replacement else "(out of the context)")
     yield Text("  ".join(facts), style=ROLE_STYLES.get(message.role, ""))
     for index, part in enumerate(message.parts):
         yield _part_text(part, raw)
@@ -227,7 +228,9 @@ def _part_text(part: MessagePart, raw: bool) -> Text:
                 (_tool_call_line(part, raw), "yellow"), "\n", (_indent(outcome), "red" if failed else "dim")
             )
         case "tool_result":
-            head = f"← {clean(part.tool_name)} {clean(part.tool_call_id)}{'  failed' if part.is_error else ''}"
+            head = (
+                f"← {clean_line(part.tool_name)} {clean_line(part.tool_call_id)}{'  failed' if part.is_error else ''}"
+            )
             body = _indent(truncate_unless_raw(part.output, _MAX_OUTPUT_CHARS))
             return Text.assemble((head, "yellow"), "\n", (body, "red" if part.is_error else "dim"))
         case "file":
@@ -236,19 +239,21 @@ def _part_text(part: MessagePart, raw: bool) -> Text:
                 if part.text is not None
                 else f"{len(part.data or ''):,} base64"
             )
-            return Text(f"[file {clean(part.name)}, {clean(part.media_type)}]\n{content}")
+            return Text(f"[file {clean_line(part.name)}, {clean_line(part.media_type)}]\n{content}")
         case "file_ref":
-            return Text(f"[file {clean(part.path)}, {part.token_count:,} tokens, stored as {clean(part.content_id)}]")
+            return Text(
+                f"[file {clean_line(part.path)}, {part.token_count:,} tokens, stored as {clean_line(part.content_id)}]"
+            )
         case "image":
             return Text(f"[image {one_line(part.url or part.media_type, 100)}]")
         case _:
-            return Text(f"[{clean(part.kind)}] {truncate_unless_raw(part.text, _MAX_TEXT_CHARS)}")
+            return Text(f"[{clean_line(part.kind)}] {truncate_unless_raw(part.text, _MAX_TEXT_CHARS)}")
 
 
 def _tool_call_line(part: ToolPart, raw: bool) -> str:
     arguments = part.raw_input if part.raw_input is not None else json.dumps(part.input, ensure_ascii=False)
     printable_arguments = clean(arguments) if raw else one_line(arguments, 160)
-    return f"→ {clean(part.tool_name)}({printable_arguments})"
+    return f"→ {clean_line(part.tool_name)}({printable_arguments})"
 
 
 def _indent(text: str) -> str:
@@ -259,5 +264,5 @@ def _interruption_line(interruption: Interruption) -> Text:
     from rich.text import Text
 
     partial = f"; partial answer: {one_line(interruption.partial_text, 200)}" if interruption.partial_text else ""
-    reason = f"{clean(interruption.error_type)}: {one_line(interruption.error, 300)}"
+    reason = f"{clean_line(interruption.error_type)}: {one_line(interruption.error, 300)}"
     return Text(f"✗ the turn after #{interruption.after_seq} was {interruption.kind}: {reason}{partial}\n", style="red")

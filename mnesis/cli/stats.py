@@ -14,7 +14,7 @@ import click
 
 from mnesis.cli.database_option import DatabaseOption, db_option, existing_database_path, json_option, open_store
 from mnesis.cli.id_lookup import select_sessions
-from mnesis.cli.output import clean, make_console, make_table, print_json
+from mnesis.cli.output import clean_line, make_console, make_table, print_json
 
 if TYPE_CHECKING:
     from mnesis.models.run import MapRun
@@ -185,7 +185,7 @@ def _size_bytes(path: Path) -> int:
 def _print(facts: dict[str, Any]) -> None:
     rows = make_table("what", "amount", right=("amount",), shrinking="what")
     for name, amount in _rows(facts):
-        rows.add_row(clean(name), amount)
+        rows.add_row(clean_line(name), amount)
     make_console().print(rows)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
+from itertools import pairwise
 
 # C0 and C1 controls except newline and tab, marks that reorder text or are invisible, tags, and lone surrogates.
 _UNSAFE_CHARACTERS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
+_BREAKS = re.compile("[\n\t]")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _BAR_EIGHTHS = " ▁▂▃▄▅▆▇█"
 
@@ -17,6 +20,11 @@ _BAR_EIGHTHS = " ▁▂▃▄▅▆▇█"
 def clean(text: str) -> str:
     """Replace every character that could control a terminal or reorder a line with a visible mark."""
     return _UNSAFE_CHARACTERS.sub(REPLACEMENT, text.replace("\r\n", "\n"))
+
+
+def clean_line(text: str) -> str:
+    """Clean `text` and replace its line breaks and tabs too, so that an id or a name cannot start another row."""
+    return _BREAKS.sub(REPLACEMENT, clean(text))
 
 
 def one_line(text: str, width: int) -> str:
@@ -40,6 +48,31 @@ def format_time(milliseconds: int) -> str:
         )
     except (OverflowError, OSError, ValueError):
         return "-"
+
+
+def relative_time(milliseconds: int, now_ms: int) -> str:
+    """Format how long ago a time was, such as `5 min ago` or `3 days ago`; the date after four weeks."""
+    seconds = (now_ms - milliseconds) // 1000
+    if not milliseconds or not -60 <= seconds < 28 * 86_400:
+        return format_time(milliseconds).partition(" ")[0]
+    for unit, unit_seconds in (("day", 86_400), ("hour", 3_600), ("min", 60)):
+        if (number := seconds // unit_seconds) > 0:
+            return f"{number} {unit}{'s' if number > 1 and unit != 'min' else ''} ago"
+    return "just now"
+
+
+def shortest_unique_prefixes(ids: Iterable[str], min_chars: int) -> dict[str, str]:
+    """Return the shortest beginning of each id that no other id shares, of at least `min_chars` characters."""
+    ordered = sorted(set(ids))
+    lengths = [min_chars] * len(ordered)
+    for index, (one, other) in enumerate(pairwise(ordered)):
+        shared = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+        lengths[index] = max(lengths[index], shared + 1)
+        lengths[index + 1] = max(lengths[index + 1], shared + 1)
+    # An id that is hardly longer than its prefix is shown whole.
+    return {
+        each: each if len(each) <= length + 4 else each[:length] for each, length in zip(ordered, lengths, strict=True)
+    }
 
 
 def pluralize(number: int, noun: str) -> str:

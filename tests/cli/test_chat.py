@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mnesis import Engine
-from mnesis.cli import chat
+from mnesis.cli import chat_input
 from mnesis.models.message import Message
 from tests.cli.conftest import Run
 from tests.support.openai_server import OpenAIServer, Reply, error, silent
@@ -111,10 +111,10 @@ def test_a_missing_key_is_told_in_one_line(run: Run, tmp_path: Path) -> None:
 
 
 def test_an_interrupt_at_the_prompt_ends_it_cleanly(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(typed: bool) -> str:
+    def interrupted(prompt: str) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chat, "_read_line", interrupted)
+    monkeypatch.setattr(chat_input, "read_piped_line", interrupted)
     shown = run("chat", "--mock", "--db", tmp_path / "a.db")
     assert shown.exit_code == 0
     assert "Traceback" not in shown.output

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,10 +18,12 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from jsonschema import Draft202012Validator
 
 from mnesis import Engine, MnesisSession
 from mnesis.cli.app import COMMANDS, cli
 from mnesis.cli.database_option import DatabaseOption
+from mnesis.cli.json_output import OUTPUTS, json_schema
 from mnesis.cli.reference import command_reference
 from mnesis.config import CompactionConfig, MnesisConfig, ModelOverrides
 from mnesis.ids import new_id
@@ -188,8 +191,8 @@ MORE = [
 
 
 def test_the_table_has_every_command() -> None:
-    # The inspector serves until it is interrupted; tests/inspect runs it.
-    assert {*USES, "inspect"} == set(COMMANDS)
+    # The inspector serves until it is interrupted; tests/inspect runs it. The others use no database.
+    assert {*USES, "inspect", "schema", "completion"} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", USES)
@@ -214,8 +217,10 @@ def test_the_hostile_database_is_hostile_wherever_it_can_be(run: Run, hostile: P
 
 @pytest.mark.parametrize("arguments", MORE, ids=" ".join)
 def test_hostile_content_does_nothing_whatever_the_options(
-    run: Run, fill: Fill, hostile: Path, arguments: tuple[str, ...]
+    run: Run, fill: Fill, hostile: Path, arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
+    # A copy, because one of the uses erases a session that other tests need.
+    hostile = Path(shutil.copy(hostile, tmp_path / "copy.db"))
     names = {"{id}": SESSION, "{summary}": "sum_"}
     if "{summary}" in arguments:
         names["{summary}"] = fill("expand", hostile, SESSION)[1]
@@ -232,7 +237,10 @@ def test_json_of_hostile_content_is_one_document_in_printable_ascii(
     shown = run(*fill(name, hostile, SESSION, *USES[name].json), input="hello \x1b[2J\n")
     assert shown.exit_code == FOUND.get(name, 0), shown.stderr[:2_000]
     assert all(" " <= character <= "~" or character == "\n" for character in shown.stdout)
-    assert json.loads(shown.stdout) is not None
+    document = json.loads(shown.stdout)
+    output = OUTPUTS[name]
+    notation = output.line if USES[name].json == ("--jsonl",) else output.document
+    Draft202012Validator(json_schema(notation)).validate(document)
     assert not set(shown.stderr) & HARMFUL
 
 

@@ -341,7 +341,8 @@ def test_ls_puts_sub_agents_below_those_they_work_for(run: Run, tmp_path: Path) 
         ("helper", 1),
         ("helper-of-helper", 2),
     ]
-    assert "\n  └ helper " in run("ls", "--tree", "--db", path).stdout
+    assert "\n  └ hi  " in run("ls", "--tree", "--db", path).stdout
+    assert "\n    └ hi  helper-o  " in run("ls", "--tree", "--db", path).stdout
     assert [row["id"] for row in document(run, "ls", "--tree", "-n", 1, "--json", "--db", path)] == ["other"]
     assert run("purge", "lead", "--apply", "--db", path).exit_code == 0
     rows = document(run, "ls", "--tree", "--json", "--db", path)
