@@ -330,9 +330,11 @@ class MemoryStore(MemoryRunStore):
     async def purge(self, session_id: str) -> None:
         """See `Store.purge`."""
         with self._hold_session(session_id):
+            stored = self._sessions[session_id]
+            log = LogRange(stored.key, session_id, stored.record.last_seq)
+            self._index.remove(stored.key, self._messages_after(log, 0))
             del self._sessions[session_id]
             self._changes.replace_session(session_id)
-            self._index.clear()
 
     async def search(self, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
         """See `Store.search`."""

@@ -11,6 +11,7 @@ from mnesis.store.base import OnIndexed
 from mnesis.store.sqlite import fulltext
 from mnesis.store.sqlite.fulltext import LogRange, SearchScope
 from mnesis.store.sqlite.migrate import migrations
+from mnesis.store.sqlite.unindex import remove_messages
 
 ReadMessages = Callable[[LogRange, int], Sequence[Message]]
 """Returns the messages of a log after a seq."""
@@ -61,6 +62,11 @@ class InMemoryIndex:
                 indexed += len(messages)
                 if on_progress is not None:
                     on_progress(indexed, total)
+
+    def remove(self, session_pk: int, messages: Sequence[Message]) -> None:
+        """Remove a session with all of its messages."""
+        if self._connection is not None:
+            remove_messages(self._connection, session_pk, messages, 0)
 
     def clear(self) -> None:
         """Clear the index."""

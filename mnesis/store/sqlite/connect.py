@@ -135,7 +135,8 @@ def _connect(path: Path, query: str, config: StoreConfig) -> sqlite3.Connection:
 
 def _prepare(connection: sqlite3.Connection, path: Path, config: StoreConfig) -> sqlite3.Connection:
     try:
-        refuse_foreign(connection, path)
+        if refuse_foreign(connection, path) == 0:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only an empty file can be set to it
         in_wal = _enter_wal(connection, path, config) if config.wal_mode else False
         _set_pragmas(connection, synchronous="NORMAL" if in_wal and config.durability == "normal" else "FULL")
         migrate(connection, path)

@@ -47,6 +47,8 @@ AIOSQLITE_RANGE = ">=0.22.1,<0.23"
 """The versions whose queue and thread `_Worker` can use; the same range as in pyproject.toml."""
 MAX_BATCH_WRITES = 32
 """Writes in one shared transaction at most, so that other processes wait only a few milliseconds for it."""
+RELEASED_PAGES = 256
+"""Pages that one step returns to the file system: a megabyte, a few milliseconds."""
 
 
 class Database:
@@ -114,6 +116,14 @@ class Database:
         transaction = partial(_call_with_connection, function, args, kwargs)
         self._enqueue(partial(self._read, transaction), partial(_settle, future))
         return future.result()
+
+    async def release_space(self) -> None:
+        """Return free pages to the file system, in steps between which others can write.
+
+        Does nothing for files that were created without incremental vacuum; `mnesis backup` writes a compact copy of them.
+        """
+        while await self.write(_release_pages):
+            pass
 
     async def checkpoint_wal(self) -> None:
         """Move the write-ahead log into the database and truncate it, as far as readers permit without waiting."""
@@ -380,6 +390,14 @@ def _settle_in_loop(
 ) -> None:
     with suppress(RuntimeError):  # the loop was closed: nobody waits any more
         loop.call_soon_threadsafe(_settle, future, result, error)
+
+
+def _release_pages(connection: sqlite3.Connection) -> bool:
+    """Free some pages at the end of the file. Returns whether there are more."""
+    before: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    connection.execute(f"PRAGMA incremental_vacuum({RELEASED_PAGES})").fetchall()
+    after: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    return 0 < after < before
 
 
 def _do_nothing(worker: _Worker) -> None:

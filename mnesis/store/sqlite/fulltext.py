@@ -121,7 +121,7 @@ def drop_outdated(connection: sqlite3.Connection) -> None:
 
 
 def clear_index(connection: sqlite3.Connection) -> None:
-    """Clear the whole index. Its rows hold no text, so those of one session cannot be removed alone."""
+    """Clear the whole index. `unindex.remove_newest` removes one session."""
     for statement in (
         "empty_search_words",
         "empty_search_trigrams",
@@ -137,7 +137,7 @@ def add_words(connection: sqlite3.Connection, session_pk: int, messages: Iterabl
     for message in messages:
         entry, key = build_index_entry(message), key_of(session_pk, message.seq)
         row = (key, entry.word_count, message.created_at, message.role, entry.speaker, entry.tool_names)
-        connection.execute(sql("insert_search_words"), (key, _without_nul(entry.text)))
+        connection.execute(sql("insert_search_words"), (key, without_nul(entry.text)))
         connection.execute(sql("insert_search_row"), row)
         if entry.speaker:
             connection.execute(sql("insert_search_speaker"), (session_pk, entry.speaker))
@@ -148,13 +148,13 @@ def add_words(connection: sqlite3.Connection, session_pk: int, messages: Iterabl
 def add_trigrams(connection: sqlite3.Connection, session_pk: int, messages: Iterable[Message], last_seq: int) -> None:
     """Index the trigrams of the next messages of a session, up to `last_seq`."""
     for message in messages:
-        text = _without_nul(message_text(message).encode("utf-8", "replace").decode())
+        text = without_nul(message_text(message).encode("utf-8", "replace").decode())
         connection.execute(sql("insert_search_trigrams"), (key_of(session_pk, message.seq), text))
     parameters = {"session_pk": session_pk, "rules": ANALYSIS_VERSION, "seq": last_seq}
     connection.execute(sql("set_search_trigrams"), parameters)
 
 
-def _without_nul(text: str) -> str:
+def without_nul(text: str) -> str:
     """Replace NULs, at which the index would end the text."""
     return text.replace("\0", " ")
 

@@ -390,6 +390,40 @@ LIMIT 1;
 -- search_indexed: whether any message of a session is indexed
 SELECT 1 FROM search_state WHERE session_pk = :session_pk;
 
+-- search_indexed_messages: the indexed messages of a session after a seq
+SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
+FROM messages
+WHERE session_pk = :session_pk AND seq > :after_seq AND seq <= :last_seq
+ORDER BY seq;
+
+-- delete_search_words: remove a message from the index of words, by the text it was indexed with
+INSERT INTO search_words (search_words, rowid, text) VALUES ('delete', ?, ?);
+
+-- delete_search_trigrams: remove a message from the index of substrings, by the text it was indexed with
+INSERT INTO search_trigrams (search_trigrams, rowid, text) VALUES ('delete', ?, ?);
+
+-- delete_search_rows: … the data for ranking of a span
+DELETE FROM search_rows WHERE key BETWEEN :first_key AND :last_key;
+
+-- delete_search_speaker: … a message of a speaker
+UPDATE search_speakers SET messages = messages - 1 WHERE session_pk = ? AND speaker = ?;
+
+-- delete_search_speakers: … the speakers without messages
+DELETE FROM search_speakers WHERE session_pk = :session_pk AND messages <= 0;
+
+-- lower_search_state: the index of a session ends here
+UPDATE search_state SET words_seq = min(words_seq, :seq), trigrams_seq = min(trigrams_seq, :seq)
+WHERE session_pk = :session_pk;
+
+-- delete_search_state: forget a session of which nothing is indexed
+DELETE FROM search_state WHERE session_pk = :session_pk AND words_seq = 0 AND trigrams_seq = 0;
+
+-- merge_search_words: merge some pages of the index of words
+INSERT INTO search_words (search_words, rank) VALUES ('merge', ?);
+
+-- merge_search_trigrams: merge some pages of the index of substrings
+INSERT INTO search_trigrams (search_trigrams, rank) VALUES ('merge', ?);
+
 -- empty_search_words: clear the index of words
 INSERT INTO search_words (search_words) VALUES ('delete-all');
 

@@ -20,6 +20,7 @@ from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.fulltext import LogRange, SearchScope, seq_of
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import load_session, message_from_row
+from mnesis.store.sqlite.unindex import merge_step, remove_newest
 
 logger = get_logger(__name__)
 
@@ -74,6 +75,34 @@ async def reindex(database: Database, on_progress: OnIndexed | None = None) -> N
     """Rebuild the index of words from the log."""
     await database.write(fulltext.clear_index)
     await catch_up(database, None, False, on_progress)
+
+
+async def unindex(database: Database, session_id: str) -> bool:
+    """Remove a session from the index, one batch at a time. Returns whether it was indexed.
+
+    A search meanwhile finds less of the session, or indexes it again; the purge removes what is left.
+    """
+    if not await database.read(_is_indexed, session_id):
+        return False
+    while await database.write(_unindex_batch, session_id):
+        pass
+    return True
+
+
+async def merge_index(database: Database) -> None:
+    """Merge the index, so that no word of removed messages remains in it. Other writers wait for single steps only."""
+    has_more = await database.write(merge_step, True)
+    while has_more:
+        has_more = await database.write(merge_step, False)
+
+
+def _is_indexed(connection: sqlite3.Connection, session_id: str) -> bool:
+    parameters = {"session_pk": load_session(connection, session_id).pk}
+    return connection.execute(sql("search_indexed"), parameters).fetchone() is not None
+
+
+def _unindex_batch(connection: sqlite3.Connection, session_id: str) -> bool:
+    return remove_newest(connection, load_session(connection, session_id).pk, session_id, MAX_BATCH_MESSAGES)
 
 
 def _count_missing(connection: sqlite3.Connection, session_id: str | None, substrings: bool) -> int:

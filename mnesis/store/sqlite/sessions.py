@@ -11,7 +11,6 @@ from mnesis.store.base import SessionPage
 from mnesis.store.codec import to_json
 from mnesis.store.session_cursor import format_cursor, parse_cursor
 from mnesis.store.sqlite.changes import note_created, note_deleted, note_update
-from mnesis.store.sqlite.fulltext import clear_index
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
     account_parameters,
@@ -21,6 +20,7 @@ from mnesis.store.sqlite.rows import (
     session_from_row,
     settings_json,
 )
+from mnesis.store.sqlite.unindex import remove_newest
 
 PURGE_STEPS = (
     "purge_declare",
@@ -113,7 +113,7 @@ def purge(connection: sqlite3.Connection, session_id: str) -> tuple[int, int]:
     """
     stored = load_session(connection, session_id)
     if connection.execute(sql("search_indexed"), {"session_pk": stored.pk}).fetchone():
-        clear_index(connection)
+        remove_newest(connection, stored.pk, session_id)
     note_deleted(connection, stored.pk, stored.record)
     for step in PURGE_STEPS:
         connection.execute(sql(step), {"session_pk": stored.pk})

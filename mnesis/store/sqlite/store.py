@@ -153,9 +153,16 @@ class SqliteStore(SqliteRunStore):
         return await self._database.read(sessions.interruptions, session_id)
 
     async def purge(self, session_id: str) -> None:
-        """See `Store.purge`. Overwrites the deleted bytes, also in the write-ahead log unless a reader holds it."""
+        """See `Store.purge`. Overwrites the deleted bytes, also in the write-ahead log unless a reader holds it.
+
+        The search index is updated, and space is returned, in short steps between which others can write.
+        """
+        was_indexed = await search_index.unindex(self._database, session_id)
         row = await self._database.write(sessions.purge, session_id)
         self._session_names.ids[row] = session_id
+        if was_indexed:
+            await search_index.merge_index(self._database)
+        await self._database.release_space()
         await self._database.checkpoint_wal()
 
     async def search(self, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:

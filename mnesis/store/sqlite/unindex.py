@@ -1,0 +1,71 @@
+"""Removal of one session from the full-text index. The other sessions stay indexed.
+
+The index holds no text (https://sqlite.org/fts5.html#contentless_tables), so each message is removed by repeating the text it
+was indexed with, which the log still has. What remains of its words in the index disappears when segments are merged.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from mnesis.formats.text import message_text
+from mnesis.models.message import Message
+from mnesis.search.analysis import build_index_entry
+from mnesis.store.codec import DamagedValueError
+from mnesis.store.sqlite.fulltext import clear_index, drop_outdated, indexed_up_to, key_of, without_nul
+from mnesis.store.sqlite.queries import sql
+from mnesis.store.sqlite.rows import message_from_row
+
+MERGED_PAGES = 256
+"""Pages of the index that one step writes: about a megabyte, a few milliseconds."""
+
+
+def remove_newest(connection: sqlite3.Connection, session_pk: int, session_id: str, limit: int | None = None) -> bool:
+    """Remove the newest indexed messages of a session, at most `limit`. Returns whether any are still indexed.
+
+    If a message is damaged, what was indexed for it is unknown, so the whole index is cleared.
+    """
+    drop_outdated(connection)
+    top = max(indexed_up_to(connection, session_pk))
+    low = max(top - limit, 0) if limit is not None else 0
+    parameters = {"session_pk": session_pk, "after_seq": low, "last_seq": top}
+    try:
+        rows = connection.execute(sql("search_indexed_messages"), parameters)
+        remove_messages(connection, session_pk, [message_from_row(session_id, row) for row in rows], low)
+    except DamagedValueError:
+        clear_index(connection)
+        return False
+    return low > 0
+
+
+def remove_messages(connection: sqlite3.Connection, session_pk: int, messages: Iterable[Message], low: int) -> None:
+    """Remove messages that are all indexed messages of a session after seq `low`."""
+    words_seq, trigrams_seq = indexed_up_to(connection, session_pk)
+    for message in messages:
+        key = key_of(session_pk, message.seq)
+        if low < message.seq <= words_seq:
+            entry = build_index_entry(message)
+            connection.execute(sql("delete_search_words"), (key, without_nul(entry.text)))
+            connection.execute(sql("delete_search_speaker"), (session_pk, entry.speaker))
+        if low < message.seq <= trigrams_seq:
+            text = without_nul(message_text(message).encode("utf-8", "replace").decode())
+            connection.execute(sql("delete_search_trigrams"), (key, text))
+    span = {"first_key": key_of(session_pk, low + 1), "last_key": key_of(session_pk + 1, 0) - 1}
+    connection.execute(sql("delete_search_rows"), span)
+    connection.execute(sql("delete_search_speakers"), {"session_pk": session_pk})
+    connection.execute(sql("lower_search_state"), {"session_pk": session_pk, "seq": low})
+    connection.execute(sql("delete_search_state"), {"session_pk": session_pk})
+
+
+def merge_step(connection: sqlite3.Connection, is_first: bool) -> bool:
+    """Merge some pages of the index, which drops what was deleted. Returns whether there is more to do.
+
+    See https://sqlite.org/fts5.html#the_merge_command for the negative first step and for the two changes that mean "done".
+    """
+    has_more = False
+    for statement in ("merge_search_words", "merge_search_trigrams"):
+        before = connection.total_changes
+        connection.execute(sql(statement), (-MERGED_PAGES if is_first else MERGED_PAGES,))
+        has_more = has_more or connection.total_changes - before >= 2
+    return has_more
