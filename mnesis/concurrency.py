@@ -183,6 +183,15 @@ _guard = threading.Lock()
 _background: _LoopThread | None = None
 
 
+def is_loop_running() -> bool:
+    """Return whether an event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def background_loop() -> asyncio.AbstractEventLoop:
     """Return the event loop that serves synchronous calls. It starts at the first call, and again in a forked child."""
     return _loop_thread().loop

@@ -10,9 +10,15 @@ from typing import Any
 
 import pytest
 
+from tests.support.blocking import blocking_calls, refuse_blocking_calls
+
 _attempts: list[str] = []
 _allowed = False
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE")
+
+
+WATCHED_FOLDERS = {"session", "compaction", "langchain", "llamaindex", "agents_sdk", "pydantic_ai"}
+"""The tests that fail when an event loop is blocked: those of the core and of the adapters."""
 
 
 class NetworkForbiddenError(ConnectionError):
@@ -61,21 +67,35 @@ def _no_network() -> Iterator[None]:
     patch.undo()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Code of this project that blocks a running event loop raises `BlockingError`."""
+    if request.path.parent.name not in WATCHED_FOLDERS:
+        yield
+        return
+    with refuse_blocking_calls():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_surroundings(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """A home of its own for each test and no settings of the user's; an attempt to reach the network fails the test, also
-    where the code under test swallowed the error."""
+    """A home of its own for each test and no settings of the user's; an attempt to reach the network or to block
+    an event loop fails the test, also where the code under test swallowed the error."""
     global _allowed
     _allowed = request.node.get_closest_marker("live") is not None
     if not _allowed:
         for name in [n for n in os.environ if n.startswith("MNESIS_") or n in KEYS]:
             monkeypatch.delenv(name)
+    # litellm looks for this file in the event loop, whenever it creates a client.
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.delenv("LITELLM_LOCAL_MODEL_COST_MAP", raising=False)
     home = str(tmp_path_factory.mktemp("home"))
     monkeypatch.setenv("HOME", home)
     monkeypatch.setenv("USERPROFILE", home)
     _attempts.clear()
+    blocking_calls.clear()
     yield
     assert not _attempts, f"the network was used: {_attempts}"
+    assert not blocking_calls, f"an event loop was blocked:\n{blocking_calls[0]}"

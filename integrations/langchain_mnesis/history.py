@@ -17,7 +17,7 @@ from mnesis.config import ConfigOrDict
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
 from mnesis.recall.grants import Grant
-from mnesis.session.pool import validate_session_id
+from mnesis.session.pool import SessionId, validate_session_id
 
 View = Literal["window", "full"]
 
@@ -35,7 +35,8 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
     replaces that of an existing session. `types` are classes that may be rebuilt from stored values (artifacts, custom
     messages). With `keep_chunks`, chunks are returned as chunks instead of messages.
 
-    The constructor does no I/O. Raises `ConfigurationError` if the session id is not a non-empty string.
+    The constructor does no I/O. Raises `ConfigurationError` if the session id is not a
+    non-empty string, an integer or a UUID.
 
         history = MnesisChatMessageHistory("ada", db_path="chat.db", llm=chat_model)
         history.add_user_message("My name is Ada.")
@@ -43,7 +44,7 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
 
     def __init__(
         self,
-        session_id: str,
+        session_id: SessionId,
         *,
         engine: Engine | None = None,
         db_path: str | os.PathLike[str] | None = None,

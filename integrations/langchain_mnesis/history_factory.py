@@ -15,7 +15,7 @@ from langchain_mnesis.sessions import Sessions
 from mnesis.config import DATABASE_VARIABLE, ConfigOrDict
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
-from mnesis.session.pool import validate_session_id
+from mnesis.session.pool import SessionId, validate_session_id
 
 _default_sessions: dict[tuple[int, str | None], Sessions] = {}
 
@@ -25,7 +25,7 @@ def config_specs(*keys: str) -> list[ConfigurableFieldSpec]:
     return [
         ConfigurableFieldSpec(
             id=key,
-            annotation=str,
+            annotation=SessionId,
             name=key.replace("_", " ").capitalize(),
             description="Names the mnesis session." if len(keys) == 1 else "Part of the mnesis session's name.",
             default="",
@@ -39,7 +39,7 @@ def join_session_id(values: Sequence[object]) -> str:
     """Return the session id that one or several values form.
 
     Several values are escaped and joined by "/", so that different lists of values never form the same id. Raises
-    `ConfigurationError` if a value is not a non-empty string.
+    `ConfigurationError` if a value is not a non-empty string, an integer or a UUID.
     """
     session_ids = [validate_session_id(value) for value in values]
     return (
@@ -59,7 +59,7 @@ class HistoryFactory:
         self._view = view
         # RunnableWithMessageHistory reads the signature and requires exactly the parameters that it will pass.
         self.__signature__ = inspect.Signature(
-            [inspect.Parameter(key, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str) for key in keys]
+            [inspect.Parameter(key, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=SessionId) for key in keys]
         )
 
     @property
@@ -100,7 +100,7 @@ def history_factory(
     return HistoryFactory(sessions, keys, view)
 
 
-def mnesis_history(session_id: str) -> MnesisChatMessageHistory:
+def mnesis_history(session_id: SessionId) -> MnesisChatMessageHistory:
     """Create the history of a session in the default database.
 
     The default database is the path in `MNESIS_DB` at the time of the call, or the database of the configuration if it

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import closing
-from itertools import groupby
+from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
+from anyio import to_thread
 from langchain_core.messages import BaseMessage, messages_from_dict
 
 from langchain_mnesis.messages.convert import to_record
@@ -21,6 +23,7 @@ from mnesis.errors import ConfigurationError, InvalidMessageError
 from mnesis.ids import new_id
 from mnesis.models.message import Message
 from mnesis.open_files import find_identity, refuse_database_file
+from mnesis.session.session import MnesisSession
 
 BATCH_MESSAGES = 500
 """Messages stored in one transaction: many enough to be fast, few enough not to block other writers for long."""
@@ -50,23 +53,43 @@ async def aimport_sql_history(
     db_path: str | os.PathLike[str] | None = None,
     table_name: str = "message_store",
 ) -> dict[str, int]:
-    """Import like `import_sql_history`, in an event loop. Reading the file blocks the loop."""
+    """Import like `import_sql_history`, without blocking the event loop."""
     sessions = Sessions(engine=engine, db_path=db_path)
     copied: dict[str, int] = {}
-    for session_id, rows in groupby(_read_rows(Path(database), table_name), key=lambda row: row[1]):
+    source: _Source | None = None
+    async for session_id, rows in _read_batches(Path(database), table_name):
         session = await sessions.pool.get_or_create(session_id)
-        stored_rows = [(record.id, record.extra.get("sql_row")) async for record in session.iter_messages()]
-        imported_rows, used_ids = {row for _, row in stored_rows}, {message_id for message_id, _ in stored_rows}
-        new_rows = [row for row in rows if row[0] not in imported_rows]
-        for start in range(0, len(new_rows), BATCH_MESSAGES):
-            await session.append(
-                [_to_record(row, used_ids) for row in new_rows[start : start + BATCH_MESSAGES]], ends_turn=True
-            )
-        copied[session_id] = len(new_rows)
+        if source is None or source.session is not session:
+            stored_rows = [(record.id, record.extra.get("sql_row")) async for record in session.iter_messages()]
+            source = _Source(session, {row for _, row in stored_rows}, {message_id for message_id, _ in stored_rows})
+        new_rows = [row for row in rows if row[0] not in source.imported_rows]
+        if new_rows:
+            await session.append([_to_record(row, source.used_ids) for row in new_rows], ends_turn=True)
+        copied[session_id] = copied.get(session_id, 0) + len(new_rows)
     return copied
 
 
-def _read_rows(database: Path, table_name: str) -> Iterator[_Row]:
+@dataclass
+class _Source:
+    """What the session that is being imported already contains."""
+
+    session: MnesisSession
+    imported_rows: set[object]
+    used_ids: set[str]
+
+
+async def _read_batches(database: Path, table_name: str) -> AsyncIterator[tuple[str, list[_Row]]]:
+    """Read the rows in threads. Yields the rows of one session at a time, `BATCH_MESSAGES` or fewer."""
+    rows = _read_rows(database, table_name)
+    try:
+        while batch := await to_thread.run_sync(lambda: list(islice(rows, BATCH_MESSAGES))):
+            for session_id, session_rows in groupby(batch, key=lambda row: row[1]):
+                yield session_id, list(session_rows)
+    finally:
+        await to_thread.run_sync(rows.close)
+
+
+def _read_rows(database: Path, table_name: str) -> Generator[_Row, None, None]:
     if not database.is_file():
         raise ConfigurationError(f"{os.fspath(database)!r} does not exist; pass the path of a SQLite file")
     if identity := find_identity(database):
@@ -74,7 +97,9 @@ def _read_rows(database: Path, table_name: str) -> Iterator[_Row]:
     quoted = '"' + table_name.replace('"', '""') + '"'
     # The name is quoted, because a table name cannot be a parameter.
     query = f"SELECT id, session_id, message FROM {quoted} ORDER BY session_id, id"  # noqa: S608  # quoted above
-    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+    # The threads that read take turns.
+    uri = f"{database.resolve().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, check_same_thread=False)) as connection:
         try:
             yield from connection.execute(query)
         except sqlite3.DatabaseError as error:

@@ -19,6 +19,7 @@ from mnesis import concurrency
 from mnesis.config import ConfigOrDict
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
+from mnesis.session.pool import SessionId
 
 DEFAULT_SESSION_KEYS = ("session_id", "thread_id")
 """The fields of `configurable` that can hold the session id by default. The first one that is set is used."""
@@ -49,7 +50,7 @@ class MnesisMemory(Runnable[Any, Any]):
         self,
         runnable: RunnableLike[Any, Any],
         *,
-        session_id: str | None = None,
+        session_id: SessionId | None = None,
         session_key: str | Sequence[str] | None = None,
         input_messages_key: str | None = None,
         history_messages_key: str | None = None,
@@ -184,7 +185,8 @@ class MnesisMemory(Runnable[Any, Any]):
         if self._session_id is not None:
             return self._session_id
         keys = self._session_keys or next(
-            ((key,) for key in DEFAULT_SESSION_KEYS if configurable.get(key)), DEFAULT_SESSION_KEYS[:1]
+            ((key,) for key in DEFAULT_SESSION_KEYS if configurable.get(key) not in (None, "")),
+            DEFAULT_SESSION_KEYS[:1],
         )
         missing = [key for key in keys if key not in configurable]
         if missing:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
@@ -19,16 +18,25 @@ try:
         ModelRequest,
         ModelResponse,
         PrivateStateAttr,
+        ToolCallRequest,
     )
-    from langchain.tools import ToolRuntime
 except ImportError as error:
     raise ImportError(
         'MnesisMiddleware needs langchain 1.3 or newer: pip install "mnesis-context[langchain-agents]"'
     ) from error
 
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
+from langgraph.types import Command
 
-from langchain_mnesis.agent_call import SESSION_FIELD, AgentCall, CompactionRules, SessionRef, ToolTokenCounter
+from langchain_mnesis.agent_call import AgentCall, CompactionRules, SessionRef, ToolTokenCounter
+from langchain_mnesis.agent_sessions import (
+    enclose_agents,
+    find_session_id,
+    find_session_ref,
+    named_session_ref,
+    new_session_ref,
+)
 from langchain_mnesis.agent_tools import agent_tools
 from langchain_mnesis.chat_model import is_overflow, model_name
 from langchain_mnesis.sessions import Sessions
@@ -38,8 +46,8 @@ from mnesis import concurrency
 from mnesis.config import ConfigOrDict
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError
-from mnesis.ids import new_id
-from mnesis.session.pool import validate_session_id
+from mnesis.session.pool import SessionId, validate_session_id
+from mnesis.tokens.encodings import preload_encoding
 
 MAX_KNOWN_THREADS = 200
 """How many threads keep what they know of their log in memory; for the others it is read from the store again."""
@@ -84,7 +92,7 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         *,
         trigger: Trigger | None = None,
         keep: ContextSize = ("messages", 20),
-        session_id: str | Callable[[ModelRequest[Any]], str] | None = None,
+        session_id: SessionId | Callable[[ModelRequest[Any]], SessionId] | None = None,
         state: Literal["keep", "trim"] = "keep",
         recall_tools: bool = True,
         engine: Engine | None = None,
@@ -102,7 +110,7 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         self._threads: OrderedDict[tuple[str, str | None], ThreadLog] = OrderedDict()
         self._lock = threading.Lock()
         self._count_tool_tokens = ToolTokenCounter()
-        self.tools: list[BaseTool] = agent_tools(self._sessions, _find_session_id) if recall_tools else []
+        self.tools: list[BaseTool] = agent_tools(self._sessions, find_session_id) if recall_tools else []
 
     @property
     def engine(self) -> Engine:
@@ -113,6 +121,7 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> Response:
         """Log new messages, call the model with the window, and log its reply."""
+        concurrency.run(preload_encoding("unknown"))
         call = self._new_call(request)
         prepared = concurrency.run(call.prepare())
         try:
@@ -131,6 +140,7 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> Response:
         """Wrap a model call like `wrap_model_call`, without blocking the event loop."""
+        await preload_encoding("unknown")
         call = self._new_call(request)
         prepared = await call.prepare()
         try:
@@ -144,6 +154,20 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
             with call.requests.record():
                 response = await handler(smaller)
         return await call.finish(response)
+
+    def wrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
+    ) -> ToolMessage | Command[Any]:
+        """Call the tool. Agents that it runs get sessions below the session of this run."""
+        with enclose_agents(request.runtime, request.state):
+            return handler(request)
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
+    ) -> ToolMessage | Command[Any]:
+        """Call the tool like `wrap_tool_call`."""
+        with enclose_agents(request.runtime, request.state):
+            return await handler(request)
 
     def _new_call(self, request: ModelRequest[Any]) -> AgentCall:
         session_ref = self._session_ref(request)
@@ -164,10 +188,8 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
             session_id = validate_session_id(
                 self._session_id(request) if callable(self._session_id) else self._session_id
             )
-            names = _thread_names(request.runtime)
-            is_new = request.state.get(SESSION_FIELD) != session_id
-            return SessionRef(session_id, names[-1] if names else None, is_new=is_new)
-        return _find_session_ref(request.runtime, request.state) or _new_session_ref()
+            return named_session_ref(session_id, request.runtime, request.state)
+        return find_session_ref(request.runtime, request.state) or new_session_ref()
 
     def _thread_log(self, session_ref: SessionRef) -> ThreadLog:
         key = (session_ref.session_id, session_ref.state_id)
@@ -177,38 +199,3 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
             if len(self._threads) > MAX_KNOWN_THREADS:
                 self._threads.popitem(last=False)
         return thread
-
-
-def _find_session_id(runtime: ToolRuntime) -> str | None:
-    session_ref = _find_session_ref(runtime, runtime.state)
-    return session_ref.session_id if session_ref is not None else None
-
-
-def _new_session_ref() -> SessionRef:
-    session_id = new_id("run")
-    return SessionRef(session_id, session_id, is_new=True)
-
-
-def _find_session_ref(runtime: Any, state: Any) -> SessionRef | None:
-    """Return the session of a run; None if the run has neither a session id in its state nor a thread.
-
-    A session id in the state takes precedence over the thread and the agent's position in it.
-    """
-    session_id = (state or {}).get(SESSION_FIELD)
-    if isinstance(session_id, str):
-        return SessionRef(session_id, session_id)
-    names = _thread_names(runtime)
-    return SessionRef(names[-1], names[-1], names[-2] if len(names) > 1 else None) if names else None
-
-
-def _thread_names(runtime: Any) -> list[str]:
-    """Return the session ids of the thread and of each nested agent down to this one; empty without a thread."""
-    info = getattr(runtime, "execution_info", None)
-    thread = getattr(info, "thread_id", None)
-    if isinstance(thread, int | uuid.UUID):
-        thread = str(thread)
-    if not isinstance(thread, str) or not thread:
-        return []
-    # The last part of the namespace is the node itself. The parts before it are the enclosing agents.
-    outer_nodes = str(getattr(info, "checkpoint_ns", "") or "").split("|")[:-1]
-    return ["|".join([thread, *outer_nodes[:depth]]) for depth in range(len(outer_nodes) + 1)]

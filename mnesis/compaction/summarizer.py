@@ -118,8 +118,15 @@ class Summarizer:
         target_tokens = request.target_tokens * max_tokens // max(request.max_tokens, 1)
         answers = []
         for text in texts:
-            prompt = build_prompt(
-                text, request.condenses_summaries, level, target_tokens // len(texts), self.instructions, previous
+            # In a thread, because the prompt is read from a file.
+            prompt = await to_thread.run_sync(
+                build_prompt,
+                text,
+                request.condenses_summaries,
+                level,
+                target_tokens // len(texts),
+                self.instructions,
+                previous,
             )
             reply = await self._call_model(prompt, max_tokens // len(texts), spending)
             answer = strip_thinking(reply.text)

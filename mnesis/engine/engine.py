@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
+from anyio import to_thread
+
 from mnesis.concurrency import RunOnce
 from mnesis.config import ConfigOrDict, MnesisConfig, parse_config
 from mnesis.engine.follow import POLL_SECONDS, ChangeStream, parse_cursor, stop_task
-from mnesis.engine.registry import acquire_shared, release_shared
+from mnesis.engine.registry import acquire_shared, identify_shared, release_shared
 from mnesis.engine.session_state import SessionState
 from mnesis.errors import ConfigurationError, MnesisStoreError
 from mnesis.events.bus import EventBus, MnesisEvent
@@ -73,6 +76,7 @@ class Engine:
         self.path = self.config.store.resolve_path(db)
         self._shared = acquire_shared(self.path, self.config.store)
         self._store = redacting_store(self._shared.store, self.config.redaction)
+        self._identifying = threading.Lock()
         self._follows = follow
         self._since = since
         self._follower: asyncio.Task[None] | None = None
@@ -100,11 +104,20 @@ class Engine:
         """Open the database. Does nothing if it is open. Raises a `MnesisStoreError` if it cannot be used."""
         if self._closed:
             raise MnesisStoreError(f"the engine of {self.path!r} is closed; create a new Engine")
+        if not self._shared.is_identified:
+            await to_thread.run_sync(self._identify)
         async with self._shared.lock:
             await self.store.open()
         if self._follows:
             await self._start_following()
         return self
+
+    def _identify(self) -> None:
+        # In a thread, which also ends if the caller is cancelled, so that users are counted once.
+        with self._identifying:
+            if not self._shared.is_identified:
+                self._shared = identify_shared(self._shared)
+                self._store = redacting_store(self._shared.store, self.config.redaction)
 
     async def close(self) -> None:
         """Wait for the background tasks of this engine, then close the database unless another engine uses it.

@@ -7,9 +7,10 @@ import threading
 import uuid
 import weakref
 
+from mnesis.concurrency import is_loop_running
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
-from mnesis.engine.registry import IN_MEMORY
+from mnesis.engine.registry import IN_MEMORY, absolute_path
 from mnesis.errors import ConfigurationError
 
 _engines_by_key: weakref.WeakValueDictionary[str, Engine] = weakref.WeakValueDictionary()
@@ -22,7 +23,7 @@ def database_key(engine: Engine) -> str:
     with _lock:
         key = _keys_by_engine.get(engine)
         if key is None:
-            key = f"{IN_MEMORY}{uuid.uuid4().hex}" if engine.path == IN_MEMORY else os.path.abspath(engine.path)
+            key = f"{IN_MEMORY}{uuid.uuid4().hex}" if engine.path == IN_MEMORY else absolute_path(engine.path)
             _keys_by_engine[engine] = key
         if key not in _engines_by_key:
             _engines_by_key[key] = engine
@@ -33,7 +34,7 @@ def find_engine(key: str, *, must_exist: bool) -> tuple[Engine, bool]:
     """Return the engine for a database key, and whether the engine is new.
 
     An open engine of this process is reused; otherwise a new one is created for the database file. With `must_exist`,
-    only the default database may be a file that does not exist yet. Raises `ConfigurationError` for any other missing
+    only the default database may be a file that does not exist yet, unless the caller runs in an event loop. Raises `ConfigurationError` for any other missing
     file, and for a database in memory whose engine no longer exists.
     """
     with _lock:
@@ -45,8 +46,9 @@ def find_engine(key: str, *, must_exist: bool) -> tuple[Engine, bool]:
             f"the database {key!r} was in the memory of another process, or of an engine that no longer exists; use a"
             " database file to restore a memory later"
         )
-    default = os.path.abspath(MnesisConfig().store.resolve_path())
-    if must_exist and key != default and not os.path.isfile(key):
+    default = absolute_path(MnesisConfig().store.resolve_path())
+    # An event loop must not look at the disk. There, the first use of a session that does not exist raises.
+    if must_exist and key != default and not is_loop_running() and not os.path.isfile(key):
         raise ConfigurationError(
             f"the database {key!r} does not exist, and a stored memory can only be restored from an existing database; pass"
             " engine= to from_dict() if the database has moved"

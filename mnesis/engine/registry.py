@@ -24,13 +24,15 @@ IN_MEMORY = ":memory:"
 class SharedDatabase:
     """The store, event bus, publisher, circuit breakers and session states of a database, shared by all engines of the process that use it."""
 
-    def __init__(self, store: Store, config: StoreConfig) -> None:
+    def __init__(self, store: Store, config: StoreConfig, path: str = IN_MEMORY) -> None:
+        self.path = path
         self.store = store
         self.config = config
         self.bus = EventBus()
         self.publisher = Publisher(store, self.bus)
         self.breakers = CircuitBreakers()
         self.refcount = 0
+        self.is_identified = False
         self.lock = FairLock()
         self._session_states: weakref.WeakValueDictionary[str, SessionState] = weakref.WeakValueDictionary()
 
@@ -46,28 +48,62 @@ class SharedDatabase:
 _CONNECTION_SETTINGS = ("wal_mode", "connection_timeout", "durability")
 """The fields of `StoreConfig` that one connection can have only once. Read-only engines have a connection of their own."""
 
-_databases: dict[tuple[int, str, bool], SharedDatabase] = {}
+_DatabaseKey = tuple[int, str, bool]
+_databases: dict[_DatabaseKey, SharedDatabase] = {}
+"""The databases by process, path as it is written, and whether they are read-only."""
+_databases_by_file: dict[_DatabaseKey, SharedDatabase] = {}
+"""The databases that were opened, by the file that their path leads to."""
 
 _registry_lock = threading.Lock()
 
 
 def acquire_shared(path: str, config: StoreConfig) -> SharedDatabase:
-    """Return the shared database at `path` and count the caller as a user. A forked child gets its own.
+    """Return the shared database at `path` and count the caller as a user. A forked child gets its own. Does no I/O.
 
     Raises `ConfigurationError` if the database is open in this process with other settings.
     """
     if path == IN_MEMORY:
         memory = SharedDatabase(MemoryStore(), config)
         memory.refcount = 1
+        memory.is_identified = True
         return memory
-    key = (os.getpid(), os.path.realpath(path), config.read_only)
+    key = (os.getpid(), absolute_path(path), config.read_only)
     with _registry_lock:
         database = _databases.get(key)
         if database is None:
-            database = _databases[key] = SharedDatabase(SqliteStore(path, config=config), config)
+            database = _databases[key] = SharedDatabase(SqliteStore(key[1], config=config), config, key[1])
         _refuse_other_settings(path, database.config, config)
         database.refcount += 1
         return database
+
+
+def identify_shared(database: SharedDatabase) -> SharedDatabase:
+    """Return the database of the file that the path leads to, and count the caller as a user of that one only.
+
+    Two paths may lead to one file, through links. The subscribers of `database` move to the bus of the result. Follows
+    links, which may block, so call it in a thread. Raises `ConfigurationError` if that database is open with other
+    settings.
+    """
+    key = (os.getpid(), os.path.realpath(database.path), database.config.read_only)
+    with _registry_lock:
+        same_file = _databases_by_file.setdefault(key, database)
+        if same_file is not database:
+            _refuse_other_settings(database.path, same_file.config, database.config)
+            for path_key in [each for each, value in _databases.items() if value is database]:
+                _databases[path_key] = same_file
+            same_file.refcount += 1
+            database.refcount -= 1
+            database.bus.move_to(same_file.bus)
+        same_file.is_identified = True
+        return same_file
+
+
+def absolute_path(path: str) -> str:
+    """Return an absolute, normalized path. Unlike `os.path.abspath`, it may be called in an event loop under checkers.
+
+    `os.getcwdb` is the same system call as `os.getcwd`, which such checkers report although it reads no disk.
+    """
+    return os.path.normpath(os.path.join(os.fsdecode(os.getcwdb()), path))
 
 
 def _refuse_other_settings(path: str, current: StoreConfig, requested: StoreConfig) -> None:
@@ -86,6 +122,7 @@ def release_shared(database: SharedDatabase) -> bool:
         database.refcount -= 1
         if database.refcount > 0:
             return False
-        for key in [key for key, value in _databases.items() if value is database]:
-            del _databases[key]
+        for databases in (_databases, _databases_by_file):
+            for key in [key for key, value in databases.items() if value is database]:
+                del databases[key]
         return True

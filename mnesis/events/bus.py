@@ -61,9 +61,17 @@ class EventBus:
     """
 
     def __init__(self, *, _hub: _Hub | None = None, _session_id: str | None = None) -> None:
-        self._hub = _hub or _Hub()
+        self._first_hub = _hub or _Hub()
         self._session_id = _session_id
         self._subscriptions: list[tuple[MnesisEvent | None, Handler]] = []
+
+    @property
+    def _hub(self) -> _Hub:
+        return self._first_hub.current()
+
+    def move_to(self, other: EventBus) -> None:
+        """Move all subscriptions of this bus and its views to another bus. From now on both are the same bus."""
+        self._hub.move_to(other._hub)
 
     def for_session(self, session_id: str) -> EventBus:
         """Return the view of one session."""
@@ -136,6 +144,25 @@ class _Hub:
         self._handlers: dict[tuple[str | None, MnesisEvent | None], tuple[Handler, ...]] = {}
         self._lock = threading.Lock()
         self._running: set[asyncio.Task[None]] = set()
+        self._successor: _Hub | None = None
+
+    def current(self) -> _Hub:
+        """Return the hub to which the handlers of this one moved last, or this one."""
+        hub = self
+        while hub._successor is not None:
+            hub = hub._successor
+        return hub
+
+    def move_to(self, other: _Hub) -> None:
+        """Move the handlers to another hub, behind its own."""
+        if other is self:
+            return
+        with self._lock:
+            self._successor, moved = other, self._handlers
+            self._handlers = {}
+        for (session_id, event), handlers in moved.items():
+            for handler in handlers:
+                other.add(session_id, event, handler)
 
     @property
     def has_handlers(self) -> bool:
@@ -149,10 +176,16 @@ class _Hub:
 
     def add(self, session_id: str | None, key: MnesisEvent | None, handler: Handler) -> None:
         with self._lock:
+            if self._successor is not None:  # moved between the caller's look-up and now
+                self._successor.add(session_id, key, handler)
+                return
             self._handlers[session_id, key] = (*self._handlers.get((session_id, key), ()), handler)
 
     def remove(self, session_id: str | None, key: MnesisEvent | None, handler: Handler) -> None:
         with self._lock:
+            if self._successor is not None:
+                self._successor.remove(session_id, key, handler)
+                return
             remaining = list(self._handlers.pop((session_id, key), ()))
             if handler in remaining:
                 remaining.remove(handler)

@@ -231,8 +231,9 @@ def _import_quietly() -> Any:
     try:
         import litellm
 
-        # Otherwise litellm's first call imports these in the event loop, which takes 0.4 s.
+        # Otherwise litellm's first call loads these in the event loop, which takes 0.4 s.
         importlib.import_module("openai.resources")
+        getattr(litellm, "encoding", None)
     finally:
         if was_unset:
             del os.environ[LOCAL_COST_MAP_VARIABLE]

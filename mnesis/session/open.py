@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import anyio
 from anyio import to_thread
 
 from mnesis.config import ConfigOrDict, MnesisConfig, ModelOverrides, parse_config
@@ -24,8 +25,9 @@ from mnesis.llm.resolve import resolve
 from mnesis.models.context import Budget
 from mnesis.models.session import NO_MODEL, SessionRecord
 from mnesis.session.core import SessionCore
+from mnesis.tokens.encodings import preload_encoding
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, TokenEstimator
-from mnesis.tokens.model_info import ModelInfo
+from mnesis.tokens.model_info import ModelInfo, find_model_info
 from mnesis.validation import check_string
 
 DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
@@ -98,7 +100,7 @@ async def open_or_create(
     """Open a session, and create it if it does not exist. If it raises, nothing is stored or stays open."""
     _check_strings(session_id, model=model, system_prompt=system_prompt, agent=agent, parent_id=parent_id)
     if model is not None:
-        ModelInfo.from_model_string(model, request.overrides)
+        await find_model_info(model, request.overrides)
     async with _open_engine(request) as (engine, owns_engine):
         existing = await _find_session(engine, session_id)
         settings = await _resolve_settings(request, engine, existing, model, system_prompt)
@@ -114,7 +116,7 @@ async def open_or_create(
 async def load_existing(request: OpenRequest, session_id: str, model: str | None) -> OpenedSession:
     """Open an existing session. Raises `SessionNotFoundError`; creates no database."""
     _check_strings(None, model=model)
-    if not isinstance(session_id, str) or not session_id or _is_database_missing(request):
+    if not isinstance(session_id, str) or not session_id or await _is_database_missing(request):
         raise SessionNotFoundError(str(session_id), location=_database_path(request))
     async with _open_engine(request) as (engine, owns_engine):
         existing = await engine.store.session(session_id)
@@ -144,7 +146,7 @@ async def _resolve_settings(
     redaction = config.redaction or engine.config.redaction
     if redaction is not None:
         system_prompt = redaction.text(system_prompt)
-    info = ModelInfo.from_model_string(model, config.model_overrides)
+    info = await find_model_info(model, config.model_overrides)
     count_tokens = await _token_counter(info)
     system_tokens = count_tokens(system_prompt) + MESSAGE_OVERHEAD_TOKENS if system_prompt else 0
     budget = resolve_budget(request.budget, info, config.compaction, system_tokens)
@@ -176,7 +178,7 @@ async def _open_engine(request: OpenRequest) -> AsyncIterator[tuple[Engine, bool
     if db_path is not None and not os.fspath(db_path):
         raise ConfigurationError("db_path is empty; pass the path of a file or ':memory:', or omit it")
     if engine is not None:
-        if db_path is not None and not _is_same_file(db_path, engine.path):
+        if db_path is not None and not await to_thread.run_sync(_is_same_file, db_path, engine.path):
             raise ConfigurationError(
                 f"db_path={os.fspath(db_path)!r} is not the database of the engine, {engine.path!r}; pass only one of them"
             )
@@ -193,9 +195,10 @@ async def _open_engine(request: OpenRequest) -> AsyncIterator[tuple[Engine, bool
 async def _token_counter(info: ModelInfo) -> TokenCounter:
     """Return the function that counts tokens for a model. Loads its tables in a thread."""
     estimator = TokenEstimator(encoding=info.encoding)
-    count = partial(estimator.estimate, model=info.model_id)
-    await to_thread.run_sync(count, "warm")
-    return count
+    await preload_encoding(info.encoding)
+    # Tools and files are counted without a model.
+    await preload_encoding("unknown")
+    return partial(estimator.estimate, model=info.model_id)
 
 
 def _check_strings(session_id: object, **others: object) -> None:
@@ -252,6 +255,6 @@ def _is_same_file(one: str | os.PathLike[str], other: str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _is_database_missing(request: OpenRequest) -> bool:
+async def _is_database_missing(request: OpenRequest) -> bool:
     path = _database_path(request)
-    return request.engine is None and path != IN_MEMORY and not os.path.exists(path)
+    return request.engine is None and path != IN_MEMORY and not await anyio.Path(path).exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,8 @@ from mnesis.models.context import Budget
 from mnesis.session.session import MnesisSession
 
 T = TypeVar("T")
+SessionId = str | int | uuid.UUID
+"""What frameworks use as the id of a thread. mnesis stores its text."""
 MAX_OPEN_SESSIONS = 1_000
 """How many sessions stay open; the least recently used one is dropped first. An open session holds a few small objects
 and no file."""
@@ -257,10 +260,12 @@ class SessionPool:
 
 
 def validate_session_id(session_id: object) -> str:
-    """Return a session id unchanged.
+    """Return a session id as a string. Integers and UUIDs become their usual text.
 
-    Raises `ConfigurationError` if it is not a non-empty string.
+    Raises `ConfigurationError` if it is neither of these nor a non-empty string.
     """
+    if isinstance(session_id, int | uuid.UUID) and not isinstance(session_id, bool):
+        return str(session_id)
     if not isinstance(session_id, str) or not session_id:
-        raise ConfigurationError(f"a session id must be a non-empty string, not {session_id!r}")
+        raise ConfigurationError(f"a session id must be a non-empty string, an integer or a UUID, not {session_id!r}")
     return session_id

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from anyio import to_thread
+
 from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import SessionClosedError
@@ -170,7 +172,8 @@ class SessionReader:
         """Return the size of the context after each turn, with compactions and thresholds. It displays itself."""
         self._check_open()
         compactions = await self._core.store.compactions(self.id)
-        return Timeline.of(self.id, self._core.store.turns(self.id), compactions, self.budget)
+        turns = await to_thread.run_sync(self._core.store.turns, self.id)
+        return Timeline.of(self.id, turns, compactions, self.budget)
 
     async def search(
         self,

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from anyio import to_thread
+
 from mnesis.redaction import get_logger
 
 if TYPE_CHECKING:
@@ -116,6 +118,17 @@ def load_encoding(name: str) -> tiktoken.Encoding | None:
     }
     # No special tokens, on purpose: `<|endoftext|>` in a text is text.
     return tiktoken.Encoding(name, pat_str=table.pattern, mergeable_ranks=ranks, special_tokens={})
+
+
+_loaded_encodings: set[str] = set()
+
+
+async def preload_encoding(encoding: EncodingName) -> None:
+    """Load the table of an encoding in a thread, so that counting does not block the event loop the first time."""
+    name = table_name(encoding)
+    if name not in _loaded_encodings:
+        await to_thread.run_sync(load_encoding, name)
+        _loaded_encodings.add(name)
 
 
 def _table_bytes(table: _Table) -> bytes | None:

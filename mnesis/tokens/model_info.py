@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from anyio import to_thread
 from pydantic import BaseModel, ConfigDict
 
 from mnesis.config import ModelOverrides
@@ -112,6 +113,13 @@ def context_limit_options(model: ModelInfo | str) -> dict[str, Any]:
     dialect = find_dialect(model.model_id, model.dialect) if model.dialect else match_dialect(model.model_id)
     argument = dialect.context_limit_argument if dialect else None
     return {argument: model.context_limit} if argument else {}
+
+
+async def find_model_info(model: str, overrides: ModelOverrides | None = None) -> ModelInfo:
+    """Look up the limits of `model` like `ModelInfo.from_model_string`, and read the cost map in a thread if needed."""
+    if not _limits_tables.cache_info().currsize:
+        await to_thread.run_sync(_limits_tables)
+    return ModelInfo.from_model_string(model, overrides)
 
 
 def _check_dialect(name: str | None) -> str | None:

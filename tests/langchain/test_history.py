@@ -240,7 +240,7 @@ def test_a_message_of_ten_megabytes_is_kept_whole_and_shown_in_part(engine: Engi
     assert history(engine, view="full", config=recorded).messages[1].content == text
 
 
-@pytest.mark.parametrize("session_id", ["", None, 7, b"s", ["s"]])
+@pytest.mark.parametrize("session_id", ["", None, 7.5, b"s", ["s"]])
 def test_a_session_id_is_a_non_empty_string(engine: Engine, session_id: Any) -> None:
     with pytest.raises(ConfigurationError):
         MnesisChatMessageHistory(session_id, engine=engine)

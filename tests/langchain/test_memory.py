@@ -219,7 +219,7 @@ def test_the_session_is_named_by_the_config(engine: Engine, log: ReadLog) -> Non
 
 
 @pytest.mark.parametrize(
-    "config", [None, {"configurable": {}}, {"configurable": {"session_id": ""}}, session_config(7)]
+    "config", [None, {"configurable": {}}, {"configurable": {"session_id": ""}}, session_config(7.5)]
 )  # type: ignore[arg-type]  # what is tested
 def test_a_call_without_a_session_is_refused(config: Any, engine: Engine) -> None:
     with pytest.raises(ConfigurationError):

@@ -123,7 +123,7 @@ def test_keys_are_distinct_names(keys: Any) -> None:
         history_factory(keys=keys)
 
 
-@pytest.mark.parametrize("session_id", ["", 7])
+@pytest.mark.parametrize("session_id", ["", 7.5])
 def test_a_bad_session_id_reaches_the_caller(session_id: Any, engine: Engine) -> None:
     chain = with_dicts(FakeModel(), history_factory(engine=engine))
     with pytest.raises(ConfigurationError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -31,13 +32,19 @@ from mnesis.ids import new_id
 from mnesis.models.context import Budget
 from mnesis.models.results import CompactionResult
 from mnesis.recall.grants import Grant
-from mnesis.session.pool import SessionPool, SessionSettings
+from mnesis.session.pool import SessionId, SessionPool, SessionSettings, validate_session_id
 from mnesis.session.session import MnesisSession
 
 DEFAULT_TOKEN_LIMIT = 30_000
 """The limit without a model that reports its window, as in LlamaIndex's `Memory`."""
 TOKEN_LIMIT_FRACTION = 0.75
 """The part of a model's window that the history may take by default, as in `ChatMemoryBuffer`."""
+
+
+def _tokenize(text: str) -> list[Any]:
+    """Tokenize with LlamaIndex's default tokenizer, whose table is not read before the first use."""
+    return list(get_tokenizer()(text))
+
 
 _live_memories: weakref.WeakValueDictionary[tuple[str, str], MnesisMemory] = weakref.WeakValueDictionary()
 
@@ -61,13 +68,18 @@ class MnesisMemory(BaseMemory):
     database: str = ""
     token_limit: int = DEFAULT_TOKEN_LIMIT
     summary_insert: SummaryPlacement = "system"
-    tokenizer_fn: Callable[[str], list[Any]] = Field(default_factory=get_tokenizer, exclude=True)
+    tokenizer_fn: Callable[[str], list[Any]] = Field(default=_tokenize, exclude=True)
     llm: Any = Field(default=None, exclude=True)
 
     _attached_pool: SessionPool | None = PrivateAttr(default=None)
     _has_begun: bool = PrivateAttr(default=False)
     _client: tuple[Any, object | None] = PrivateAttr(default=(None, None))
     _history: History | None = PrivateAttr(default=None)
+
+    @field_validator("session_id", mode="before")
+    @classmethod
+    def _validate_session_id(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int | uuid.UUID) and not isinstance(value, bool) else value
 
     @field_validator("token_limit", mode="before")
     @classmethod
@@ -84,7 +96,7 @@ class MnesisMemory(BaseMemory):
     @classmethod
     def from_defaults(
         cls,
-        session_id: str | None = None,
+        session_id: SessionId | None = None,
         chat_history: list[ChatMessage] | None = None,
         llm: Any = None,
         token_limit: int | None = None,
@@ -119,9 +131,11 @@ class MnesisMemory(BaseMemory):
                 int(window_tokens * TOKEN_LIMIT_FRACTION) if window_tokens is not None else DEFAULT_TOKEN_LIMIT
             )
         memory_engine = engine or Engine(db_path, config=config)
+        given_ids = (value for value in (session_id, chat_store_key) if value not in (None, ""))
+        memory_id = validate_session_id(next(given_ids, new_id("sess")))
         tokenizer_fields = {} if tokenizer_fn is None else {"tokenizer_fn": tokenizer_fn}
         memory = cls(
-            session_id=session_id or chat_store_key or new_id("sess"),
+            session_id=memory_id,
             database=database_key(memory_engine),
             token_limit=token_limit,
             summary_insert=summary_insert,
@@ -357,7 +371,7 @@ class MnesisMemory(BaseMemory):
         session = await self._open_session()
         if self._history is None or self._history.session is not session:
             tokenizer = self.tokenizer_fn if "tokenizer_fn" in self.model_fields_set else None
-            self._history = History(session, token_counter(tokenizer))
+            self._history = History(session, await token_counter(tokenizer))
         return self._history
 
     async def _import_messages(self, messages: list[ChatMessage]) -> None:

@@ -166,7 +166,7 @@ class MnesisChatStore(AsyncDBChatStore):
         session = await self._pool.get_or_create(key)
         history = self._histories.get(key)
         if history is None or history.session is not session:
-            history = self._histories[key] = History(session, token_counter(None))
+            history = self._histories[key] = History(session, await token_counter(None))
         return history
 
     async def _read_records(self, key: str, status: MessageStatus | None) -> list[Message]:

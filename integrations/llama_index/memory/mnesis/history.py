@@ -22,6 +22,7 @@ from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.recall.automatic import build_recall_block, pending_user_message
 from mnesis.session.session import MnesisSession
+from mnesis.tokens.encodings import preload_encoding
 from mnesis.tokens.estimator import TokenCounter, TokenEstimator, split_text
 
 Tokenizer = Callable[[str], Sequence[object]]
@@ -33,9 +34,10 @@ MAX_CHARS_ON_LOOP = 100_000
 """Converting and counting more characters than this, or media, would block the event loop noticeably."""
 
 
-def token_counter(tokenizer: Tokenizer | None) -> TokenCounter:
+async def token_counter(tokenizer: Tokenizer | None) -> TokenCounter:
     """Return the function that counts tokens: with `tokenizer`, or with LlamaIndex's default encoding."""
     if tokenizer is None:
+        await preload_encoding("cl100k_base")
         estimator = TokenEstimator(encoding="cl100k_base")
         return estimator.estimate
     return lambda text: sum(len(tokenizer(piece)) for piece in split_text(text)) if text else 0

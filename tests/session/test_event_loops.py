@@ -1,0 +1,82 @@
+"""Law 22: no blocking call runs in an event loop, whichever loop it is, from the first call of a process on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnesis import Engine, MnesisEvent, MnesisSession
+from mnesis.errors import ConfigurationError
+from mnesis.models.config import MnesisConfig
+from tests.support.blocking import blocking_calls
+
+ROOT = Path(__file__).parents[2]
+EVERY_TEXT = ["native", "history", "memory", "memory's answer", "agent", "answer 1", "llama"]
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_no_api_blocks_the_loop_in_a_new_process(loop: str, tmp_path: Path) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    command = [sys.executable, "-m", "tests.support.every_api", str(tmp_path / "a.db"), loop]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3_000:]
+    assert [line for line in done.stdout.splitlines() if line in EVERY_TEXT] == EVERY_TEXT
+
+
+async def test_the_detector_sees_calls_that_block() -> None:
+    # Without this, the test above could pass because nothing is watched.
+    from blockbuster import BlockingError
+
+    from mnesis.tokens import encodings
+
+    with pytest.raises(BlockingError):
+        encodings.load_encoding.__wrapped__("o200k_base")
+    assert blocking_calls
+    blocking_calls.clear()
+
+
+async def test_an_engine_behind_a_link_shares_its_bus_and_store(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "real.db")
+    heard: list[str] = []
+
+    def hear(event: MnesisEvent, payload: Any) -> None:
+        heard.append(payload.session_id)
+
+    one, other = Engine(tmp_path / "real.db"), Engine(tmp_path / "link.db")
+    unsubscribe = other.events.subscribe(MnesisEvent.SESSION_CREATED, hear)
+    view = other.events.for_session("a")
+    view.subscribe(MnesisEvent.SESSION_CREATED, hear)
+    async with one, other:
+        assert one.store is other.store
+        await MnesisSession.create(model="none", session_id="a", engine=one)
+        assert heard == ["a", "a"]
+        unsubscribe()
+        view.clear()
+        await MnesisSession.create(model="none", session_id="b", engine=one)
+        assert heard == ["a", "a"]
+        async with Engine(tmp_path / "link.db") as third:
+            assert third.store is one.store
+    async with Engine(tmp_path / "link.db") as again:
+        assert len((await again.sessions()).sessions) == 2
+
+
+async def test_other_settings_behind_a_link_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "real.db")
+    async with Engine(tmp_path / "real.db"):
+        other = Engine(tmp_path / "link.db", config=MnesisConfig(store={"durability": "full"}))
+        with pytest.raises(ConfigurationError, match="durability"):
+            await other.open()
+        await other.close()
+
+
+async def test_a_relative_path_is_that_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with Engine("a.db") as one, Engine(tmp_path / "a.db") as other:
+        assert one.store is other.store
