@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +22,6 @@ from mnesis.cli.output import (
     print_note,
     to_json,
 )
-from mnesis.cli.time_option import TIME_PARAM
 from mnesis.display.progress_bar import progress
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ _MAX_EXCERPT_CHARS = 480
 )
 @click.option("--role", type=click.Choice(ROLES), help="Only messages of this role.")
 @click.option("--tool", metavar="NAME", help="Only messages that call this tool or have its results.")
-@click.option("--after", type=TIME_PARAM, metavar="WHEN", help="Only messages since: 2026-03-01, 12h, 7d.")
-@click.option("--before", type=TIME_PARAM, metavar="WHEN", help="Only messages before.")
+@click.option("--after", metavar="WHEN", help="Only messages since: 2026-03-01, 12h, 7d, 'last week'.")
+@click.option("--before", metavar="WHEN", help="Only messages before.")
+@click.option("--when", metavar="WHEN", help="Only messages of this time: 2026-03-01, yesterday, 'am Dienstagabend'.")
 @click.option(
     "-n", "--limit", default=10, show_default=True, type=click.IntRange(min=1), help="Maximum number of hits."
 )
@@ -82,14 +83,15 @@ def command(session_id: str | None, as_jsonl: bool, as_json: bool, db: DatabaseO
 
 
 async def _search(db: DatabaseOption, session_id: str | None, filters: dict[str, Any]) -> SearchPage:
-    from mnesis.models.search import Search
+    from mnesis.search.time_parameters import time_of_cursor
 
     async with open_store(db) as store:
         if session_id is not None:
             session_id = (await find_session(store, session_id)).id
+    now = (time_of_cursor(filters["cursor"]) or datetime.now(UTC)).astimezone()
     async with open_engine(db) as engine:
         with progress("indexing") as bar:
-            return await engine.store.search(Search(session_id=session_id, **filters), follow_indexing(bar))
+            return await engine.search(session_id=session_id, now=now, on_progress=follow_indexing(bar), **filters)
 
 
 def _to_dict(hit: SearchHit) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from mnesis.llm.base import LLM
 from mnesis.llm.resolve import resolve
 from mnesis.models.message import Role
 from mnesis.models.search import Search, SearchMode, SearchPage
+from mnesis.search.time_parameters import TimeInput, resolve_times
 from mnesis.store.base import OnIndexed, SessionPage, Store
 from mnesis.store.redacting import redacting_store
 
@@ -205,8 +207,10 @@ class Engine:
         session_id: str | None = None,
         role: Role | None = None,
         tool: str | None = None,
-        after: int | None = None,
-        before: int | None = None,
+        after: TimeInput | None = None,
+        before: TimeInput | None = None,
+        when: TimeInput | None = None,
+        now: datetime | int | None = None,
         on_progress: OnIndexed | None = None,
     ) -> SearchPage:
         """Search the messages of every session, or of one, best match first. See `MnesisSession.search`.
@@ -215,7 +219,8 @@ class Engine:
         numbers of messages.
         """
         await self.open()
-        request = Search(query, session_id, limit, cursor, mode, role, tool, after, before)
+        times = resolve_times(after, before, when, now, cursor)
+        request = Search(query, session_id, limit, cursor, mode, role, tool, times.after, times.before, now=times.now)
         return await self.store.search(request, on_progress)
 
     async def reindex(self, on_progress: OnIndexed | None = None) -> None:

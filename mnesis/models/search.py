@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, overload
 
 from mnesis.display.displayable import Displayable
@@ -21,7 +22,8 @@ class Search:
 
     `mode` "words" ranks by the words of `query`, weighted by rarity; "substring" finds `query` verbatim, newest first.
     Filters are `role`, `tool` (a name), `after` and `before` (milliseconds since 1970, `before` exclusive) and `summary_id`
-    (messages that this summary covers). `cursor` continues after a page.
+    (messages that this summary covers). `cursor` continues after a page. `now`, with a time zone, is the time of the query:
+    "last week" in it is relative to that; None ignores such expressions.
     """
 
     query: str
@@ -31,9 +33,10 @@ class Search:
     mode: SearchMode = "words"
     role: Role | None = None
     tool: str | None = None
-    after: int | None = None
-    before: int | None = None
+    after: float | None = None
+    before: float | None = None
     summary_id: str | None = None
+    now: datetime | None = None
 
     @property
     def is_filtered(self) -> bool:

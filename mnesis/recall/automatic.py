@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from mnesis.config import RecallConfig
 from mnesis.context.markers import MAX_CHARS_PER_TOKEN, excerpt
 from mnesis.formats.text import message_text
+from mnesis.ids import now_ms
 from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import Message, TextPart
 from mnesis.models.search import Search
 from mnesis.recall.fence import message_header, quotable_text, quote
 from mnesis.search.analysis import STOP_WORDS, excerpt_terms, query_terms
+from mnesis.search.query_time import read_query_time
 from mnesis.search.snippets import passages_excerpt
 from mnesis.store.base import Store
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter
@@ -40,20 +43,36 @@ def pending_user_message(window: Window) -> Message | None:
     return None
 
 
+def asked_at(message: Message | None) -> datetime:
+    """Return the time of a question: that of its message, or the current time if it is not stored yet."""
+    milliseconds = message.created_at if message is not None else now_ms()
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(now_ms() / 1000, UTC)
+
+
 async def build_recall_block(
-    store: Store, context: ActiveContext, window: Window, query: str, config: RecallConfig, count: TokenCounter
+    store: Store,
+    context: ActiveContext,
+    window: Window,
+    query: str,
+    config: RecallConfig,
+    count: TokenCounter,
+    now: datetime,
 ) -> Message | None:
     """Build a message with the originals that match the query and that the window does not show, or None if there are none.
 
-    It has at most `config.max_tokens`, and never more than the window's unused tokens.
+    It has at most `config.max_tokens`, and never more than the window's unused tokens. `now` is the time of the query.
     """
     hides_content = bool(context.covers or context.prunes or window.omitted)
-    if not hides_content or not _has_content_words(query):
+    is_about_time = read_query_time(query, now).is_only_time
+    if not hides_content or not (is_about_time or _has_content_words(query)):
         return None
     available_tokens = min(config.max_tokens, window.budget_tokens - window.tokens)
     session_id = context.session.id
     max_candidates = min(max(available_tokens // MIN_ENTRY_TOKENS, 1), config.max_messages)
-    page = await store.search(Search(query, session_id, limit=max_candidates + len(window.messages)))
+    page = await store.search(Search(query, session_id, limit=max_candidates + len(window.messages), now=now))
     pruned_seqs = {key[0] for key in context.prunes}
     shown_ids = {m.id for m in window.messages if not m.is_summary and m.seq not in pruned_seqs}
     hits = [hit for hit in page if hit.message_id not in shown_ids and hit.score >= MIN_SCORE_FRACTION * page[0].score]

@@ -18,6 +18,7 @@ from mnesis.models.results import Description, Expansion
 from mnesis.models.search import SearchHit, SearchPage
 from mnesis.models.summary import Summary
 from mnesis.recall.stored_files import find_file_reference
+from mnesis.search.time_parameters import TimeLimits, is_within
 from mnesis.store.base import Store
 from mnesis.validation import check_integer
 
@@ -81,11 +82,19 @@ async def _read_neighbours(store: Store, hit: SearchHit, count: int) -> tuple[Me
 
 
 async def expand(
-    store: Store, session_id: str, summary_id: str, *, cursor: str | None, limit: int, max_tokens: int | None = None
+    store: Store,
+    session_id: str,
+    summary_id: str,
+    *,
+    cursor: str | None,
+    limit: int,
+    max_tokens: int | None = None,
+    times: TimeLimits | None = None,
 ) -> Expansion:
     """Return a page of the originals that a summary replaces, or the one message with this id.
 
-    A page has at most `limit` messages and `max_tokens` tokens (None: no limit), and always at least one message.
+    A page has at most `limit` messages and `max_tokens` tokens (None: no limit), and at least one message if there is one. With
+    `times`, only originals of that time are returned.
 
     Raises `SummaryNotFoundError`, and `ConfigurationError` for an invalid limit or cursor.
     """
@@ -95,7 +104,7 @@ async def expand(
     after_seq = 0 if cursor is None else parse_cursor(cursor, 1, of="this method").numbers[0]
     limit = min(limit, MAX_PAGE_MESSAGES)
     try:
-        messages = await store.covered_messages(session_id, summary_id, after_seq=after_seq, limit=limit + 1)
+        messages = await covered_messages(store, session_id, summary_id, after_seq, limit + 1, times)
     except SummaryNotFoundError as error:
         try:
             return Expansion(summary_id=summary_id, messages=(await store.message(session_id, summary_id),))
@@ -104,6 +113,22 @@ async def expand(
     page = _take_fitting(messages[:limit], max_tokens)
     next_cursor = str(Cursor((page[-1].seq,))) if len(page) < len(messages) else None
     return Expansion(summary_id=summary_id, messages=tuple(page), next_cursor=next_cursor)
+
+
+async def covered_messages(
+    store: Store, session_id: str, summary_id: str, after_seq: int, limit: int, times: TimeLimits | None
+) -> list[Message]:
+    """Return up to `limit` originals of a summary within `times`, reading page by page."""
+    if times is None or (times.after, times.before) == (None, None):
+        return await store.covered_messages(session_id, summary_id, after_seq=after_seq, limit=limit)
+    found: list[Message] = []
+    while len(found) < limit:
+        page = await store.covered_messages(session_id, summary_id, after_seq=after_seq, limit=LOG_PAGE_MESSAGES)
+        found += [message for message in page if is_within(message, times.after, times.before)]
+        if len(page) < LOG_PAGE_MESSAGES:
+            break
+        after_seq = page[-1].seq
+    return found[:limit]
 
 
 def _take_fitting(messages: list[Message], max_tokens: int | None) -> list[Message]:

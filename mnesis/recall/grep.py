@@ -18,6 +18,7 @@ from mnesis.models.message import Message
 from mnesis.models.search import GrepGroup, GrepMatch, GrepPage
 from mnesis.recall.regex import FindMatches, check_pattern, compile_pattern
 from mnesis.search.pagination import page_limit
+from mnesis.search.time_parameters import is_within
 from mnesis.store.base import Store
 
 PAGE_MESSAGES = 200
@@ -27,7 +28,10 @@ TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class GrepQuery:
-    """A search for a pattern. `summary_id` limits it to the originals of a summary. The time limit applies to one page."""
+    """A search for a pattern. `summary_id` limits it to the originals of a summary. The time limit applies to one page.
+
+    Only messages from `after` until before `before` are searched, in milliseconds since 1970; None is no limit.
+    """
 
     pattern: str
     summary_id: str | None = None
@@ -35,6 +39,8 @@ class GrepQuery:
     limit: int = 50
     cursor: str | None = None
     timeout_seconds: float = TIMEOUT_SECONDS
+    after: float | None = None
+    before: float | None = None
 
 
 @dataclass
@@ -95,7 +101,7 @@ async def grep(store: Store, session_id: str, query: GrepQuery) -> GrepPage:
     after_seq = seq - 1
     while scan.stopped_at is None:
         messages = await _read_messages(store, session_id, query.summary_id, after_seq)
-        await to_thread.run_sync(scan.scan, messages)
+        await to_thread.run_sync(scan.scan, [m for m in messages if is_within(m, query.after, query.before)])
         if len(messages) < PAGE_MESSAGES:
             break
         after_seq = messages[-1].seq

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import islice, pairwise
 
+from stop_words import get_stop_words
+
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message, ToolPart, ToolResultPart
 
@@ -44,6 +46,9 @@ _STOP_WORD_LIST = """a about above after again all also am an and any are aren a
     upon us ve very was wasn we were weren what when where whether which while who whom whose why will with won would
     wouldn yet you your yours yourself yourselves"""
 STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
+"""English words that say nothing about what a query looks for. The list of `stop-words` also has "bill", "computer" and "fire"."""
+STOP_WORD_LANGUAGES = ("german", "french", "spanish", "italian", "portuguese", "dutch", "russian")
+"""Languages whose stop words are left out of queries in that language."""
 
 # Forms of one word that a stemmer does not unify, one group between bars.
 _IRREGULAR_FORMS = """bear bore born borne|become became|begin began begun|bend bent|bite bit bitten|blow blew blown|break broke
@@ -127,6 +132,21 @@ def speaker(message: Message) -> str:
     return match[1].lower() if match else ""
 
 
+def stop_words(text: str) -> frozenset[str]:
+    """Return the stop words for a text: the English ones, and those of the language it has more stop words of."""
+    words = frozenset(word.lower() for word in _WORD.findall(text[:MAX_QUERY_CHARS]))
+    counts = {language: len(words & _language_stop_words(language)) for language in STOP_WORD_LANGUAGES}
+    language = max(counts, key=lambda language: counts[language])
+    if counts[language] > max(1, len(words & STOP_WORDS)):
+        return STOP_WORDS | _language_stop_words(language)
+    return STOP_WORDS
+
+
+@cache
+def _language_stop_words(language: str) -> frozenset[str]:
+    return frozenset(get_stop_words(language))
+
+
 @lru_cache(maxsize=64)
 def query_terms(query: str) -> tuple[tuple[str, ...], ...]:
     """Return the distinct words of a query in order, each with its irregular forms.
@@ -140,9 +160,8 @@ def query_terms(query: str) -> tuple[tuple[str, ...], ...]:
         terms.update(dict.fromkeys(spaced.split()))
         for run in _UNSPACED_RUN.findall(word):
             terms.update(dict.fromkeys(bigrams(run)))
-    significant_terms = [
-        word for word in terms if word not in STOP_WORDS and (len(word) > 1 or _UNSPACED_RUN.match(word))
-    ]
+    ignored = stop_words(text)
+    significant_terms = [word for word in terms if word not in ignored and (len(word) > 1 or _UNSPACED_RUN.match(word))]
     groups = (
         (word, *(form for form in _irregular_forms().get(word, ()) if form != word))
         for word in significant_terms or list(terms)

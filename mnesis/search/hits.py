@@ -21,7 +21,9 @@ def build_page(
     hits = tuple(islice(hits_in_order, limit + 1))
     if len(hits) <= limit:
         return SearchPage(hits)
-    return SearchPage(hits[:limit], format_search_cursor(search, SearchPosition(position.offset + limit, last_seq)))
+    asked_at = max(0, round(search.now.timestamp() * 1000)) if search.now is not None else 0
+    next_position = SearchPosition(position.offset + limit, last_seq, asked_at)
+    return SearchPage(hits[:limit], format_search_cursor(search, next_position))
 
 
 def build_hit(message: Message, score: float, search: Search, summary_id: str | None) -> SearchHit:

@@ -16,10 +16,14 @@ MAX_DATABASE_INTEGER = 2**63
 
 
 class SearchPosition(NamedTuple):
-    """Where a page begins: the number of hits before it, and the end of the log when page one was read (0: not yet read)."""
+    """Where a page begins: the number of hits before it, and the end of the log when page one was read (0: not yet read).
+
+    `asked_at` is the time of the query in milliseconds since 1970 (0: none).
+    """
 
     offset: int = 0
     last_seq: int = 0
+    asked_at: int = 0
 
 
 def search_position(search: Search) -> SearchPosition:
@@ -29,7 +33,7 @@ def search_position(search: Search) -> SearchPosition:
     """
     if search.cursor is None:
         return SearchPosition()
-    cursor = parse_cursor(search.cursor, 2, of="this search", fingerprint=_fingerprint(search))
+    cursor = parse_cursor(search.cursor, 3, of="this search", fingerprint=_fingerprint(search))
     return SearchPosition(*cursor.numbers)
 
 
@@ -64,4 +68,4 @@ def _is_encodable(text: str) -> bool:
 
 
 def _fingerprint(search: Search) -> str:
-    return request_fingerprint(replace(search, cursor=None, limit=0))
+    return request_fingerprint(replace(search, cursor=None, limit=0, now=None))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import NamedTuple
 
-from mnesis.search.dates import DateMention, match_score, utc_day
+from mnesis.search.query_time import QueryTime
 
 NEIGHBOUR_WEIGHTS = ((1, 0.4), (2, 0.2), (-1, 0.2))
 """(distance, weight): what an occurrence counts for the messages after and before it (Robertson's BM25F, weights by trial)."""
@@ -38,7 +38,6 @@ MIN_VALUE_SCORE_FRACTION = 0.5
 """Messages with the same words as the best one and this fraction of its score may give another value of the same fact."""
 SPEAKER_FACTOR = 1.5
 NAME_WEIGHT = 0.3
-DATE_WEIGHT = 0.4
 
 
 class MessageStats(NamedTuple):
@@ -70,11 +69,12 @@ def rank(
     terms: Sequence[QueryTerm],
     total_messages: int,
     speakers: Iterable[str],
-    dates: list[DateMention],
+    time: QueryTime,
 ) -> list[tuple[int, float]]:
     """Return the keys and scores of matching messages, best first; equal scores are in log order.
 
-    `messages` are in order of their keys. `total_messages` were searched. `speakers` are all speakers of the log.
+    `messages` are in order of their keys. `total_messages` were searched. `speakers` are all speakers of the log. Messages of the
+    `time` that the query names are preferred.
     """
     if not messages or not terms:
         return []
@@ -90,10 +90,13 @@ def rank(
     scores = _bm25(postings, weights, frequencies, context_share, max_postings)
     if not scores:
         return []
+    if time.expressions:
+        _add_messages_of_the_time(scores, messages, slots, time)
     best, proximity = max(scores.values()), _proximity(postings, weights, width, max_postings)
     prior = PROXIMITY_WEIGHT * context_share * best / (max(proximity) or 1.0)
     asked_speaker = next(iter(mentioned_speakers.values())) if len(set(mentioned_speakers.values())) == 1 else None
     ranked: list[tuple[int, float]] = []
+    has_time = bool(time.expressions or time.dates)
     for message in messages:
         slot = slots[message.key]
         score = scores.get(slot)
@@ -102,12 +105,21 @@ def rank(
         score += prior * proximity[slot]
         if asked_speaker is not None and message.speaker == asked_speaker:
             score *= SPEAKER_FACTOR
-        if dates:
-            score += DATE_WEIGHT * best * match_score(utc_day(message.created_at), dates)
+        if has_time:
+            score += best * time.bonus(message.created_at)
         ranked.append((message.key, score))
     # The sort is stable: equal scores stay in log order.
     ranked.sort(key=itemgetter(1), reverse=True)
-    return ranked if dates else _put_newest_value_first(ranked, terms)
+    return ranked if has_time else _put_newest_value_first(ranked, terms)
+
+
+def _add_messages_of_the_time(
+    scores: dict[int, float], messages: Sequence[MessageStats], slots: Mapping[int, int], time: QueryTime
+) -> None:
+    """Add the messages of the time that the query names, if none of them has a word of it: they may be meant all the same."""
+    of_the_time = [slots[message.key] for message in messages if time.contains(message.created_at)]
+    if not any(slot in scores for slot in of_the_time):
+        scores.update(dict.fromkeys(of_the_time, 0.0))
 
 
 def _put_newest_value_first(ranked: list[tuple[int, float]], terms: Sequence[QueryTerm]) -> list[tuple[int, float]]:

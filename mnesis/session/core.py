@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -42,7 +43,7 @@ from mnesis.models.results import CacheReport
 from mnesis.models.sent_request import SentRequest
 from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.models.usage import TokenUsage
-from mnesis.recall.automatic import build_recall_block, insert_before, pending_user_message
+from mnesis.recall.automatic import asked_at, build_recall_block, insert_before, pending_user_message
 from mnesis.recall.stored_files import inherits_files
 from mnesis.redaction import Redaction, get_logger
 from mnesis.session.cache_report import RequestDigests, describe_request
@@ -264,13 +265,14 @@ class SessionCore:
         reserved_tokens: int = 0,
         budget_tokens: int | None = None,
         message: str | None = None,
+        now: datetime | None = None,
         forms: Mapping[int, Message] | None = None,
     ) -> Window:
         """Assemble the window for the next request.
 
         The budget is divided by the calibration: how much more the provider counts than the estimator. `message` is the
         next user message, if it is not stored yet; automatic recall searches for it. `forms` are shown instead of
-        messages of the log, by `seq`."""
+        messages of the log, by `seq`. `now` is the time of the next message; None is the clock's."""
         context = await self.store.active_context(self.session_id)
         self.shared.advance(context.session)
         context = with_forms(context, forms or {})
@@ -285,7 +287,7 @@ class SessionCore:
         window = replace(window, budget=self.budget)
         if budget_tokens is None:
             self._warn_of_overhead(window)
-        return await self._with_recall(context, window, message) if self.config.recall.enabled else window
+        return await self._with_recall(context, window, message, now) if self.config.recall.enabled else window
 
     def _warn_of_overhead(self, window: Window) -> None:
         """Warn once if system prompt and tools leave so little that the context is compacted again and again."""
@@ -302,17 +304,21 @@ class SessionCore:
             100 * overhead_tokens / window.budget_tokens,
         )
 
-    async def _with_recall(self, context: ActiveContext, window: Window, query: str | None) -> Window:
+    async def _with_recall(
+        self, context: ActiveContext, window: Window, query: str | None, now: datetime | None
+    ) -> Window:
         """Insert the originals that match the newest message before it."""
         newest = pending_user_message(window) if query is None else None
         if query is None:
             if newest is None:
                 return window
             query = newest.text_content()
-        key = (query, newest.id if newest else None, context.covers)
+        key = (query, newest.id if newest else None, context.covers, now)
         blocks = self.shared.recall_blocks
         if key not in blocks:
-            block = await build_recall_block(self.store, context, window, query, self.config.recall, self.count_tokens)
+            block = await build_recall_block(
+                self.store, context, window, query, self.config.recall, self.count_tokens, now or asked_at(newest)
+            )
             blocks[key] = block
             if len(blocks) > MAX_RECALL_BLOCKS:
                 del blocks[next(iter(blocks))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 from anyio import to_thread
@@ -33,6 +34,7 @@ from mnesis.recall import expand, stored_files
 from mnesis.recall.grants import Grant
 from mnesis.recall.grep import TIMEOUT_SECONDS, GrepQuery, grep
 from mnesis.recall.stored_files import search_stored_file
+from mnesis.search.time_parameters import TimeInput, resolve_times
 from mnesis.session.core import SessionCore
 from mnesis.tools.files import file_tools
 from mnesis.tools.recall import recall_tools
@@ -184,17 +186,23 @@ class SessionReader:
         mode: SearchMode = "words",
         role: Role | None = None,
         tool: str | None = None,
-        after: int | None = None,
-        before: int | None = None,
+        after: TimeInput | None = None,
+        before: TimeInput | None = None,
+        when: TimeInput | None = None,
+        now: datetime | int | None = None,
         summary_id: str | None = None,
         neighbours: int = 0,
     ) -> SearchPage:
         """Search the log for messages that answer a query in plain language, best match first.
 
         Compaction never changes the results. The page is a sequence of hits with a `next_cursor`. `mode="substring"` finds
-        the exact text of `query`, newest first. `role`, `tool` (a tool name), `after` and `before` (milliseconds since 1970)
-        and `summary_id` (the messages that a summary covers) filter the hits. `neighbours` is the number of messages to add
-        on each side of a hit.
+        the exact text of `query`, newest first. `role`, `tool` (a tool name), `after`, `before` and `when` (times) and
+        `summary_id` (the messages that a summary covers) filter the hits. `neighbours` is the number of messages to add on each
+        side of a hit.
+
+        A time is milliseconds since 1970, a datetime, an ISO date or an expression such as "last week" or "am Dienstagabend".
+        Expressions, also those in the query, are relative to `now`: a datetime, whose time zone defines where days begin, or
+        milliseconds, in UTC. None is the current time, or that of the first page.
 
         Raises `ConfigurationError` if `limit` is below 1 or `cursor` belongs to another search. Raises
         `SummaryNotFoundError`.
@@ -205,7 +213,10 @@ class SessionReader:
         ```
         """
         self._check_open()
-        request = Search(query, self.id, limit, cursor, mode, role, tool, after, before, summary_id)
+        times = resolve_times(after, before, when, now, cursor)
+        request = Search(
+            query, self.id, limit, cursor, mode, role, tool, times.after, times.before, summary_id, times.now
+        )
         return await expand.add_neighbours(self._core.store, await self._core.store.search(request), neighbours)
 
     async def grep(
@@ -217,14 +228,19 @@ class SessionReader:
         limit: int = 50,
         cursor: str | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
+        after: TimeInput | None = None,
+        before: TimeInput | None = None,
+        when: TimeInput | None = None,
+        now: datetime | int | None = None,
     ) -> GrepPage:
         """Find the matches of a regular expression in the log, in order, grouped by the summary that covers them.
 
-        Runs in a thread. After `timeout_seconds` the page ends with the matches so far, and `timed_out` is set. Raises
+        `after`, `before` and `when` are times, relative to `now`, as in `search()`. Runs in a thread. After `timeout_seconds` the page ends with the matches so far, and `timed_out` is set. Raises
         `ConfigurationError` if the pattern is invalid, and `SummaryNotFoundError`.
         """
         self._check_open()
-        request = GrepQuery(pattern, summary_id, ignore_case, limit, cursor, timeout_seconds)
+        times = resolve_times(after, before, when, now)
+        request = GrepQuery(pattern, summary_id, ignore_case, limit, cursor, timeout_seconds, times.after, times.before)
         return await grep(self._core.store, self.id, request)
 
     def recall_tools(self, grant: Grant | None = None) -> list[ToolSpec]:
@@ -301,17 +317,23 @@ class SessionReader:
         limit: int = 50,
         children: bool = False,
         max_tokens: int | None = None,
+        after: TimeInput | None = None,
+        before: TimeInput | None = None,
+        when: TimeInput | None = None,
+        now: datetime | int | None = None,
     ) -> Expansion:
         """Return the original messages that a summary covers, verbatim and in order, `limit` per page.
 
         `children` returns the summaries that the summary condenses instead. The id of a message returns that message.
-        `max_tokens` limits the size of a page, which always contains at least one message. Raises `SummaryNotFoundError`.
+        `max_tokens` limits the size of a page, which always contains at least one message. `after`, `before` and `when` are
+        times, relative to `now`, as in `search()`: other messages are left out. Raises `SummaryNotFoundError`.
         """
         self._check_open()
         if children:
             return await expand.expand_children(self._core.store, self.id, summary_id)
+        times = resolve_times(after, before, when, now)
         return await expand.expand(
-            self._core.store, self.id, summary_id, cursor=cursor, limit=limit, max_tokens=max_tokens
+            self._core.store, self.id, summary_id, cursor=cursor, limit=limit, max_tokens=max_tokens, times=times
         )
 
     async def describe(self, id: str) -> Description:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -37,6 +38,7 @@ from mnesis.models.results import (
 )
 from mnesis.models.session import UsageReport
 from mnesis.models.usage import TokenUsage
+from mnesis.search.time_parameters import resolve_times
 from mnesis.session.compactor import Compactor
 from mnesis.session.doom_loop import detect_doom_loop
 from mnesis.session.open import OpenedSession, OpenRequest, load_existing, open_or_create
@@ -405,13 +407,15 @@ class MnesisSession(SessionReader, Displayable):
         reserved_tokens: int = 0,
         budget_tokens: int | None = None,
         message: str | None = None,
+        now: datetime | int | None = None,
         forms: Mapping[int, Message] | None = None,
     ) -> Window:
         """Return the window that the model would receive now. Compacts first if the context is over the hard threshold.
 
         `reserved_tokens` is the size of what the request contains besides prompt and messages, such as tool definitions.
         `budget_tokens` limits the whole request; None means the session's budget. `message` is the next user message, for
-        automatic recall; None means the newest message, if it has no reply yet. `forms` are shown instead of messages of the
+        automatic recall; None means the newest message, if it has no reply yet. `now` is the time of that message, to which "last
+        week" in it is relative: a datetime or milliseconds since 1970; None is the current time. `forms` are shown instead of messages of the
         log, by `seq`; see `set_shown_forms()`.
         """
         self._check_open()
@@ -423,6 +427,7 @@ class MnesisSession(SessionReader, Displayable):
             reserved_tokens=reserved_tokens,
             budget_tokens=budget_tokens,
             message=message,
+            now=None if now is None else resolve_times(now=now).now,
             forms=await self._count_forms(forms or {}),
         )
 
@@ -457,6 +462,7 @@ class MnesisSession(SessionReader, Displayable):
         *,
         provider: Literal["openai", "anthropic", "litellm"] = "openai",
         message: str | None = None,
+        now: datetime | int | None = None,
     ) -> RequestMessages:
         """Return the window as messages for your own client. Append the next user message and send them.
 
@@ -464,12 +470,12 @@ class MnesisSession(SessionReader, Displayable):
         `provider` "openai" returns chat-completions dicts. "anthropic" returns content blocks with alternating roles, with cache
         marks unless `SessionConfig.prompt_cache` is "off". "litellm" returns what `send()` would pass to litellm for the
         session's model. Pass the `system_prompt` that you send, if it is not the session's, so that its tokens are counted. With
-        automatic recall, `message` is the next user message; the recalled originals come last, before it.
+        automatic recall, `message` is the next user message, asked at `now`; the recalled originals come last, before it.
         """
         if provider not in ("openai", "anthropic", "litellm"):
             raise ConfigurationError(f"provider must be 'openai', 'anthropic' or 'litellm', not {provider!r}")
         target = self._core.client_target(provider)
-        window = await self.window(system_prompt=system_prompt, message=message)
+        window = await self.window(system_prompt=system_prompt, message=message, now=now)
         if provider == "anthropic":
             return render_for_anthropic(window, target)
         return render_for_client(window, target)

@@ -13,10 +13,12 @@ from mnesis.models.message import FileRefPart, Message, ToolPart, ToolResultPart
 from mnesis.models.search import GrepPage, Search, SearchPage
 from mnesis.models.summary import Summary
 from mnesis.models.tool import ToolSpec
+from mnesis.recall.expand import covered_messages
 from mnesis.recall.fence import format_time, message_header, quotable_text, quote
 from mnesis.recall.grants import Grant
 from mnesis.recall.grep import GrepQuery, grep
 from mnesis.recall.stored_files import find_file_reference
+from mnesis.search.time_parameters import TimeLimits, resolve_times
 from mnesis.store.base import Store
 from mnesis.tokens.estimator import TokenCounter
 
@@ -33,6 +35,7 @@ MAX_CURSOR_LINE_CHARS = 200
 
 _ID = {"type": "string", "description": "An id as it stands in the context: sum_… or msg_…"}
 _CURSOR = {"type": "string", "description": "Where the last result said it goes on."}
+_WHEN = {"type": "string", "description": "Only messages of this time: '2026-03-01', 'yesterday', 'last week'."}
 _GREP = {
     "type": "object",
     "properties": {
@@ -43,12 +46,13 @@ _GREP = {
             "description": "'regex' finds every place in order; 'words' ranks messages by what a question asks for.",
         },
         "summary_id": {"type": "string", "description": "Only look at what stands behind this summary."},
+        "when": _WHEN,
         "cursor": _CURSOR,
     },
     "required": ["pattern"],
 }
 _ONE_ID = {"type": "object", "properties": {"id": _ID}, "required": ["id"]}
-_EXPAND = {"type": "object", "properties": {"id": _ID, "cursor": _CURSOR}, "required": ["id"]}
+_EXPAND = {"type": "object", "properties": {"id": _ID, "when": _WHEN, "cursor": _CURSOR}, "required": ["id"]}
 
 
 RECALL_TOOL_SPECS = (
@@ -92,32 +96,47 @@ class RecallToolHandlers:
     grant: Grant
 
     async def grep(
-        self, pattern: str, mode: str = "regex", summary_id: str | None = None, cursor: str | None = None
+        self,
+        pattern: str,
+        mode: str = "regex",
+        summary_id: str | None = None,
+        cursor: str | None = None,
+        when: str | None = None,
     ) -> str:
         """Return the matches of a pattern, or the messages that match a query."""
         available_tokens = self.grant.remaining("lcm_grep", pattern)
         allowed_summary_id = self._resolve_scope(summary_id, "lcm_grep")
         if mode not in ("regex", "words"):
             raise ConfigurationError(f"mode must be 'regex' or 'words', not {mode!r}")
+        cursor = cursor or None
+        times = resolve_times(when=when or None, cursor=cursor if mode == "words" else None)
         for limit in PAGE_SIZES:
-            lines = await self._find_matches(pattern, mode, allowed_summary_id, cursor or None, limit)
+            lines = await self._find_matches(pattern, mode, allowed_summary_id, cursor, limit, times)
             if self._fits(lines, available_tokens):
                 break
         return self._finish("lcm_grep", pattern, lines, available_tokens)
 
     async def _find_matches(
-        self, pattern: str, mode: str, summary_id: str | None, cursor: str | None, limit: int
+        self, pattern: str, mode: str, summary_id: str | None, cursor: str | None, limit: int, times: TimeLimits
     ) -> list[str]:
         """Find up to `limit` matches of a pattern. If page one has none, rank messages by the words of the pattern."""
         if mode == "regex":
-            found_page = await grep(
-                self.store, self.session_id, GrepQuery(pattern, summary_id, limit=limit, cursor=cursor)
-            )
+            query = GrepQuery(pattern, summary_id, limit=limit, cursor=cursor, after=times.after, before=times.before)
+            found_page = await grep(self.store, self.session_id, query)
             if found_page.matches or found_page.timed_out or cursor:
                 return self._grep_lines(found_page)
         hit_limit = min(limit, MAX_HITS)
         page = await self.store.search(
-            Search(pattern, self.session_id, limit=hit_limit, cursor=cursor, summary_id=summary_id)
+            Search(
+                pattern,
+                self.session_id,
+                limit=hit_limit,
+                cursor=cursor,
+                summary_id=summary_id,
+                after=times.after,
+                before=times.before,
+                now=times.now,
+            )
         )
         note = "Nothing matches the pattern as it stands; by its words (for more, mode='words'):"
         return self._hit_lines(page, note if mode == "regex" and page else "")
@@ -133,8 +152,8 @@ class RecallToolHandlers:
             lines = list(_summary_details(summary))
         return self._finish("lcm_describe", id, lines, available_tokens)
 
-    async def expand(self, id: str, cursor: str | None = None) -> str:
-        """Return a page of originals that fits the grant."""
+    async def expand(self, id: str, cursor: str | None = None, when: str | None = None) -> str:
+        """Return a page of originals that fits the grant; with `when`, only those of that time."""
         available_tokens = self.grant.remaining("lcm_expand", id)
         try:
             summary = await self._granted_summary(id, "lcm_expand")
@@ -146,7 +165,8 @@ class RecallToolHandlers:
             if self.grant.depth is not None and summary.depth >= self.grant.depth:
                 lines = await self._child_lines(summary, _cursor(cursor), available_tokens)
             else:
-                lines = await self._original_lines(summary, _cursor(cursor), available_tokens)
+                times = resolve_times(when=when or None)
+                lines = await self._original_lines(summary, _cursor(cursor), available_tokens, times)
         return self._finish("lcm_expand", id, lines, available_tokens)
 
     async def _granted_summary(self, id: str, tool: str) -> Summary:
@@ -252,11 +272,11 @@ class RecallToolHandlers:
             lines, last_shown = [*lines, *child_lines], child.last_seq
         return lines
 
-    async def _original_lines(self, summary: Summary, after_seq: int, available_tokens: int) -> list[str]:
+    async def _original_lines(
+        self, summary: Summary, after_seq: int, available_tokens: int, times: TimeLimits
+    ) -> list[str]:
         """Return as many whole messages as fit. If even the first is too long, return its beginning and how to read on."""
-        page = await self.store.covered_messages(
-            self.session_id, summary.id, after_seq=after_seq, limit=PAGE_MESSAGES + 1
-        )
+        page = await covered_messages(self.store, self.session_id, summary.id, after_seq, PAGE_MESSAGES + 1, times)
         remaining_tokens = available_tokens - FENCE_TOKENS - MORE_TOKENS
         lines: list[str] = []
         for number, message in enumerate(page[:PAGE_MESSAGES]):

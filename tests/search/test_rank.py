@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnesis.search.dates import find_dates, match_score
+from mnesis.search.query_time import QueryTime, read_query_time
 from mnesis.search.ranking import MessageStats, QueryTerm, rank
 from mnesis.search.snippets import MAX_EXCERPT_CHARS, best_excerpt
 
 MINUTE, DAY = 60_000, 86_400_000
+NO_TIME = QueryTime("")
 
 
 def rows(count: int, *, words: int = 10, first: int = 1, pause: int = MINUTE) -> list[MessageStats]:
@@ -27,36 +29,36 @@ def order(found: list[tuple[int, float]]) -> list[int]:
 
 
 def test_a_rare_word_weighs_more_than_a_common_one() -> None:
-    found = rank(rows(100), [word("rare", 20), word("common", *range(40, 80))], 100, (), [])
+    found = rank(rows(100), [word("rare", 20), word("common", *range(40, 80))], 100, (), NO_TIME)
     assert order(found)[0] == 20
 
 
 def test_the_answer_after_the_question_that_names_the_topic_is_found() -> None:
-    found = order(rank(rows(50), [word("topic", 10)], 50, (), []))
+    found = order(rank(rows(50), [word("topic", 10)], 50, (), NO_TIME))
     assert found[:2] == [10, 11]
     assert set(found) == {9, 10, 11, 12}
 
 
 def test_neighbours_in_another_log_get_nothing() -> None:
     apart = [*rows(5), *rows(5, first=1_000)]
-    assert set(order(rank(apart, [word("x", 5)], 10, (), []))) == {4, 5}
+    assert set(order(rank(apart, [word("x", 5)], 10, (), NO_TIME))) == {4, 5}
 
 
 def test_neighbours_after_a_long_pause_get_nothing() -> None:
-    assert order(rank(rows(50, pause=DAY), [word("topic", 10)], 50, (), [])) == [10]
+    assert order(rank(rows(50, pause=DAY), [word("topic", 10)], 50, (), NO_TIME)) == [10]
 
 
 def test_a_neighbour_of_a_long_message_stays_below_it() -> None:
     # One long tool output holds the words; the short remarks after it hold none.
     given_rows = rows(60)
     given_rows[29] = MessageStats(30, 1_500, 29 * MINUTE)
-    found = order(rank(given_rows, [word("gateway", 30), word("certificate", 30)], 60, (), []))
+    found = order(rank(given_rows, [word("gateway", 30), word("certificate", 30)], 60, (), NO_TIME))
     assert found[0] == 30
 
 
 def test_neighbours_count_less_where_messages_are_long() -> None:
     def share_of_neighbour(words: int) -> float:
-        scores = dict(rank(rows(60, words=words), [word("x", 30)], 60, (), []))
+        scores = dict(rank(rows(60, words=words), [word("x", 30)], 60, (), NO_TIME))
         return scores[31] / scores[30]
 
     assert share_of_neighbour(400) < share_of_neighbour(20) / 2
@@ -65,51 +67,51 @@ def test_neighbours_count_less_where_messages_are_long() -> None:
 def test_the_newest_of_several_values_of_a_fact_comes_first() -> None:
     given_rows = rows(60)
     given_rows[49] = MessageStats(50, 25, 49 * MINUTE)
-    found = order(rank(given_rows, [word("gate", 10, 50), word("code", 10, 50)], 60, (), []))
+    found = order(rank(given_rows, [word("gate", 10, 50), word("code", 10, 50)], 60, (), NO_TIME))
     assert found[:2] == [50, 10]
 
 
 def test_a_reply_that_repeats_a_message_is_not_a_newer_value_of_it() -> None:
     given_rows = rows(60)
     given_rows[10] = MessageStats(11, 25, 10 * MINUTE)
-    found = order(rank(given_rows, [word("gate", 10, 11), word("code", 10, 11)], 60, (), []))
+    found = order(rank(given_rows, [word("gate", 10, 11), word("code", 10, 11)], 60, (), NO_TIME))
     assert found[:2] == [10, 11]
 
 
 def test_a_variant_of_a_word_counts_less_than_a_word() -> None:
     terms = [word("sure", 10), QueryTerm(("maybe",), frozenset([40]), 1, weight=0.4)]
-    assert order(rank(rows(60), terms, 60, (), []))[0] == 10
+    assert order(rank(rows(60), terms, 60, (), NO_TIME))[0] == 10
 
 
 def test_of_two_equal_matches_the_one_in_fitting_surroundings_wins() -> None:
-    found = order(rank(rows(200), [word("boat", 20, 120), word("harbour", 114)], 200, (), []))
+    found = order(rank(rows(200), [word("boat", 20, 120), word("harbour", 114)], 200, (), NO_TIME))
     assert found.index(120) < found.index(20)
 
 
 def test_a_short_message_is_told_from_a_long_one_with_the_same_word() -> None:
     given_rows = rows(100)
     given_rows[69] = MessageStats(70, 2_000, 0)
-    assert order(rank(given_rows, [word("x", 30, 70)], 100, (), []))[0] == 30
+    assert order(rank(given_rows, [word("x", 30, 70)], 100, (), NO_TIME))[0] == 30
 
 
 def test_messages_of_the_speaker_whom_the_question_names_come_first() -> None:
     spoken = [MessageStats(n, 10, 0, "maria" if n == 70 else "tom") for n in range(1, 101)]
     asked = [word("maria", 1, 2, 3), word("x", 30, 70)]
-    assert order(rank(spoken, asked, 100, {"maria", "tom"}, []))[0] == 70
+    assert order(rank(spoken, asked, 100, {"maria", "tom"}, NO_TIME))[0] == 70
 
 
 def test_messages_of_the_time_that_the_question_names_come_first() -> None:
-    found = rank(rows(100, pause=DAY), [word("x", 10, 70)], 100, (), find_dates("in March 1970"))
+    found = rank(rows(100, pause=DAY), [word("x", 10, 70)], 100, (), read_query_time("in March 1970", None))
     assert order(found)[0] == 70
 
 
 def test_equal_scores_stay_in_order_of_the_log() -> None:
-    assert order(rank(rows(100), [word("x", 20, 50, 80)], 100, (), []))[:3] == [20, 50, 80]
+    assert order(rank(rows(100), [word("x", 20, 50, 80)], 100, (), NO_TIME))[:3] == [20, 50, 80]
 
 
 @given(st.lists(st.sets(st.integers(1, 60), max_size=20), max_size=5))
 def test_every_message_with_a_word_is_ranked_once(keys: list[set[int]]) -> None:
-    found = rank(rows(60), [word(str(n), *each) for n, each in enumerate(keys) if each], 60, (), [])
+    found = rank(rows(60), [word(str(n), *each) for n, each in enumerate(keys) if each], 60, (), NO_TIME)
     assert set().union(*keys) <= set(order(found))
     assert len(order(found)) == len(set(order(found)))
     assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)

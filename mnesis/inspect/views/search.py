@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from mnesis.errors import ConfigurationError, NotFoundError
 from mnesis.formats.text import message_text
@@ -64,6 +65,7 @@ async def run_search(store: Store, query: Mapping[str, str]) -> SearchView:
         role if role in ROLES else None,  # type: ignore[arg-type]  # checked
         query.get("tool") or None,
         now_ms() - PERIODS_MS[period] if period in PERIODS_MS else None,
+        now=datetime.now(UTC),
     )
     try:
         page = await store.search(request)

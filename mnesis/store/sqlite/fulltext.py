@@ -18,7 +18,7 @@ from mnesis.formats.text import message_text
 from mnesis.models.message import Message
 from mnesis.models.search import Search
 from mnesis.search.analysis import ANALYSIS_VERSION, build_index_entry, identifier_pieces, joined_words, query_terms
-from mnesis.search.dates import find_dates
+from mnesis.search.query_time import QueryTime, read_query_time
 from mnesis.search.ranking import MessageStats, QueryTerm, inverse_document_frequency, rank
 from mnesis.search.variants import MAX_VARIANT_CHARS, index_stem, similar_words, variants
 from mnesis.store.sqlite.queries import sql
@@ -166,17 +166,44 @@ def rank_messages(
 
     `covered_seqs` are the seqs covered by `search.summary_id`, or None if it is not set.
     """
-    words = _look_up_words(connection, scope, search.query)
+    allowed = _filtered_keys(connection, scope, search, covered_seqs)
+    time = read_query_time(search.query, search.now)
+    of_the_time = _keys_of_the_time(connection, scope, time)
+    if time.is_only_time and of_the_time:
+        hits = [(key, 1.0) for key in sorted(of_the_time)]
+    else:
+        hits = _rank_by_words(connection, scope, search.query, time, allowed, of_the_time)
+    return [hit for hit in hits if allowed is None or hit[0] in allowed]
+
+
+def _keys_of_the_time(connection: sqlite3.Connection, scope: SearchScope, time: QueryTime) -> frozenset[int]:
+    """Return the keys of the messages of the times that a query names; of dates, only if it names nothing else."""
+    keys: set[int] = set()
+    for each in time.expressions:
+        keys.update(_keys_that_pass(connection, scope, Search("", after=each.span.start, before=each.span.end)))
+    if time.is_only_time and time.dates:
+        rows = _ranking_rows(connection, scope, scope.span)
+        keys.update(row.key for row in rows if time.contains(row.created_at))
+    return frozenset(filter(scope.contains, keys))
+
+
+def _rank_by_words(
+    connection: sqlite3.Connection,
+    scope: SearchScope,
+    query: str,
+    time: QueryTime,
+    allowed: frozenset[int] | None,
+    of_the_time: frozenset[int],
+) -> list[tuple[int, float]]:
+    words = _look_up_words(connection, scope, time.text) or _look_up_words(connection, scope, query)
     if not words:
         return []
-    allowed = _filtered_keys(connection, scope, search, covered_seqs)
     spans = [scope.span]
     if scope.total > MAX_MESSAGES_RANKED_WHOLE:
-        spans = _best_blocks(words, scope, allowed)
+        spans = _best_blocks(words, scope, allowed, of_the_time)
         words = [_with_all_keys(connection, scope, word, spans) for word in words]
     rows = [row for span in spans for row in _ranking_rows(connection, scope, span)]
-    hits = rank(rows, words, scope.total, _speakers(connection, scope), find_dates(search.query))
-    return [hit for hit in hits if allowed is None or hit[0] in allowed]
+    return rank(rows, words, scope.total, _speakers(connection, scope), time)
 
 
 def _look_up_words(connection: sqlite3.Connection, scope: SearchScope, query: str) -> list[QueryTerm]:
@@ -244,8 +271,10 @@ def _with_all_keys(
     return replace(word, keys=frozenset(filter(scope.contains, keys)))
 
 
-def _best_blocks(words: Sequence[QueryTerm], scope: SearchScope, allowed: frozenset[int] | None) -> list[Span]:
-    """Choose the blocks in which the terms have the most weight, in log order."""
+def _best_blocks(
+    words: Sequence[QueryTerm], scope: SearchScope, allowed: frozenset[int] | None, preferred: frozenset[int]
+) -> list[Span]:
+    """Choose the blocks in which the terms have the most weight, those with preferred keys first, in log order."""
     rare = [word for word in words if word.document_frequency < MAX_KEYS_PER_WORD] or words
     allowed_blocks = None if allowed is None else {key >> BLOCK_BITS for key in allowed}
     weights: Counter[int] = Counter()
@@ -253,6 +282,9 @@ def _best_blocks(words: Sequence[QueryTerm], scope: SearchScope, allowed: frozen
         weight = inverse_document_frequency(word.document_frequency, scope.total)
         for block in {key >> BLOCK_BITS for key in word.keys}:
             weights[block] += weight  # type: ignore[assignment]  # a Counter of weights
+    total_weight = sum(weights.values())
+    for block in {key >> BLOCK_BITS for key in preferred}:
+        weights[block] += total_weight
     best = heapq.nlargest(
         MAX_BLOCKS,
         ((weight, block) for block, weight in weights.items() if allowed_blocks is None or block in allowed_blocks),
@@ -289,6 +321,11 @@ def _filtered_keys(
     """Return the keys that pass the filters, or None if there are no filters."""
     if not search.is_filtered:
         return None
+    keys = _keys_that_pass(connection, scope, search)
+    return frozenset(key for key in keys if covered_seqs is None or seq_of(key) in covered_seqs)
+
+
+def _keys_that_pass(connection: sqlite3.Connection, scope: SearchScope, search: Search) -> Iterator[int]:
     parameters = {
         "first_key": scope.span[0],
         "last_key": scope.span[1],
@@ -297,8 +334,7 @@ def _filtered_keys(
         "after": search.after,
         "before": search.before,
     }
-    keys = (key for (key,) in connection.execute(sql("search_filtered"), parameters))
-    return frozenset(key for key in keys if covered_seqs is None or seq_of(key) in covered_seqs)
+    return (key for (key,) in connection.execute(sql("search_filtered"), parameters))
 
 
 def substring_candidates(

@@ -20,7 +20,7 @@ from mnesis.models.context import ActiveContext, Window, find_cover
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
-from mnesis.recall.automatic import build_recall_block, pending_user_message
+from mnesis.recall.automatic import asked_at, build_recall_block, pending_user_message
 from mnesis.session.session import MnesisSession
 from mnesis.tokens.encodings import preload_encoding
 from mnesis.tokens.estimator import TokenCounter, TokenEstimator, split_text
@@ -128,7 +128,7 @@ class History:
         if not query:
             return None
         store, config = self.session.engine.store, self.session.config.recall
-        block = await build_recall_block(store, context, window, query, config, self._count)
+        block = await build_recall_block(store, context, window, query, config, self._count, asked_at(user_message))
         if block is None:
             return None
         indexes = [

@@ -1,0 +1,72 @@
+"""What a query says about time: which messages it prefers, and what is left to look up. Pure functions, no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from mnesis.search.analysis import query_terms, stop_words
+from mnesis.search.dates import DateMention, find_dates, match_score, utc_day, without_dates
+from mnesis.search.time_words import CHINESE_QUESTION_WORDS, QUESTION_VERBS, plain_text
+from mnesis.search.times import TimeExpression, find_time_expressions, without_expressions
+
+DATE_WEIGHT = 0.4
+"""Of the best score: the bonus of a message from a date that the query names. Chosen by trial."""
+EXPRESSION_WEIGHT = 1.0
+"""The same for an expression such as "last week", which is certainly about the time of the messages."""
+LATER_SCORE = 0.3
+MAX_LATER_MS = 14 * 86_400_000
+"""People also report what happened soon after: for as long again as the span, at most two weeks, with this score."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTime:
+    """The times that a query names.
+
+    `text` is the query without relative expressions. `is_only_time` says that nothing else is asked for.
+    """
+
+    text: str
+    expressions: tuple[TimeExpression, ...] = ()
+    dates: tuple[DateMention, ...] = ()
+    is_only_time: bool = False
+
+    def contains(self, created_at: int) -> bool:
+        """Return whether a time lies in one of the spans, or exactly matches a date."""
+        if any(each.span.start <= created_at < each.span.end for each in self.expressions):
+            return True
+        return bool(self.dates) and match_score(utc_day(created_at), self.dates) >= 1.0
+
+    def bonus(self, created_at: int) -> float:
+        """Return the bonus of a message of this time, as a fraction of the best score."""
+        bonus = DATE_WEIGHT * match_score(utc_day(created_at), self.dates) if self.dates else 0.0
+        return max((bonus, *(_expression_bonus(each, created_at) for each in self.expressions)))
+
+
+def read_query_time(query: str, now: datetime | None) -> QueryTime:
+    """Read the times that a query names. Without `now`, expressions such as "yesterday" are not read."""
+    expressions = tuple(find_time_expressions(query, now)) if now is not None else ()
+    dates = tuple(find_dates(query))
+    if not expressions and not dates:
+        return QueryTime(query)
+    return QueryTime(
+        without_expressions(query, expressions), expressions, dates, not _asks_for_more(query, expressions)
+    )
+
+
+def _expression_bonus(expression: TimeExpression, created_at: int) -> float:
+    span, weight = expression.span, EXPRESSION_WEIGHT if expression.is_certain else DATE_WEIGHT
+    if span.start <= created_at < span.end:
+        return weight
+    return weight * LATER_SCORE if 0 <= created_at - span.end < min(span.length, MAX_LATER_MS) else 0.0
+
+
+def _asks_for_more(query: str, expressions: Sequence[TimeExpression]) -> bool:
+    ignored = stop_words(query)
+    for each in expressions:
+        query = query[: each.start] + " " * (each.end - each.start) + query[each.end :]
+    rest = re.sub(CHINESE_QUESTION_WORDS, " ", without_dates(query))
+    words = {forms[0] for forms in query_terms(rest)} - ignored
+    return bool({plain_text(word) for word in words} - QUESTION_VERBS)
