@@ -11,7 +11,9 @@ line of a private key, and takes about 0.6 ms for a line, so its engine is not u
 from __future__ import annotations
 
 import logging
+import os
 import re
+import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -248,19 +250,54 @@ def _checked(function: Callable[[str], object]) -> Callable[[str], str]:
     return redact_checked
 
 
+LOG_CONTENT_VARIABLE = "MNESIS_LOG_CONTENT"
+_PLAIN_ERRORS = frozenset({"MnesisStoreError", "FileError", "OSError"})
+"""Errors whose texts hold ids, numbers and paths. The text of any other error may repeat what somebody wrote."""
+
+
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger of a module. Its records contain no secrets, neither in their messages nor in their tracebacks."""
+    """Return the logger of a module.
+
+    Its records contain no secrets, neither in their messages nor in their tracebacks. Unless the environment has
+    `MNESIS_LOG_CONTENT=1`, errors appear without their texts too, which may repeat the content of a conversation.
+    """
     logger = logging.getLogger(name)
     if not any(isinstance(each, _RedactingFilter) for each in logger.filters):
         logger.addFilter(_RedactingFilter())
     return logger
 
 
+def logs_content() -> bool:
+    """Return whether log records may hold the content of conversations now."""
+    return os.environ.get(LOG_CONTENT_VARIABLE) == "1"
+
+
+def describe_error(error: BaseException) -> str:
+    """Return what a log record says of an error: its text only if that cannot hold content, or if content is allowed."""
+    name = type(error).__name__
+    if logs_content() or not _PLAIN_ERRORS.isdisjoint(each.__name__ for each in type(error).__mro__):
+        return f"{name}: {error}"
+    status = getattr(error, "status_code", None)
+    return f"{name} (status {status})" if status is not None else name
+
+
+def _format_traceback(error: BaseException) -> str:
+    """Return the frames and the description of an error and its causes, the cause first."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = f"{_format_traceback(cause)}\n\nThe cause of:\n\n" if cause is not None else ""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"{before}Traceback (most recent call last):\n{frames}{describe_error(error)}"
+
+
 class _RedactingFilter(logging.Filter):
     """Redacts records before any handler sees them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                describe_error(each) if isinstance(each, BaseException) else each for each in record.args
+            )
         record.msg, record.args = redact(record.getMessage()), ()
-        if record.exc_info and not record.exc_text:
-            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+        if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+            record.exc_text = redact(_format_traceback(record.exc_info[1]))
         return True

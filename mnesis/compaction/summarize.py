@@ -46,7 +46,7 @@ async def summarize(
         attempts.append(attempt)
         if attempt.rejection is None:
             return SummaryDraft(text=text, level=level, attempts=tuple(attempts), model_id=summarizer.model)
-        logger.info("level %d summary rejected: %s", level, attempt.rejection)
+        logger.info("level %d summary rejected: %s", level, attempt.rejection.partition(": ")[0])
         if summarizer.suspension() is not None:
             break
     started = time.monotonic()

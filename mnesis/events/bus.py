@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from mnesis.errors import ConfigurationError
+from mnesis.events.activity import is_logged, log_event
 from mnesis.events.payloads import Payload
 from mnesis.redaction import get_logger
 
@@ -99,11 +100,15 @@ class EventBus:
             self._remove(key, handler)
 
     def has_handlers(self, event: MnesisEvent) -> bool:
-        """Return whether `event` has handlers here. If not, the caller need not build its payload."""
+        """Return whether `event` has handlers here, or is logged. If not, the caller need not build its payload."""
+        if is_logged(event):
+            return True
         return self._hub.has_handlers and any(True for _ in self._hub.handlers_of(self._session_id, event))
 
     def publish(self, event: MnesisEvent, payload: Payload) -> None:
-        """Call every handler of `event`. Never raises."""
+        """Call every handler of `event`, and log it. Never raises."""
+        if is_logged(event):
+            log_event(event.value, payload)
         for handler in list(self._hub.handlers_of(self._session_id, event)):
             self.deliver(handler, event, payload)
 

@@ -211,7 +211,8 @@ def test_no_repr_shows_a_key() -> None:
     assert pickle.loads(pickle.dumps(config)) == copy.deepcopy(config) == MnesisConfig(**config.model_dump()) == config
 
 
-def test_log_records_contain_no_secrets(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_records_contain_no_secrets(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNESIS_LOG_CONTENT", "1")
     try:
         raise RuntimeError(f"refused {KEY}")
     except RuntimeError as error:
