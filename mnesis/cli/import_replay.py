@@ -148,7 +148,7 @@ class Replay:
         covers = self._covers
         for summary in summaries:
             covers = _add_cover(covers, summary)
-        compaction = Compaction(self._covers, covers, summaries, tuple(prunes), result)
+        compaction = Compaction(self._covers, covers, summaries, tuple(prunes), result, counts_spending=False)
         await self.store.compact(self.export.session.id, compaction)
         self._covers = covers
 

@@ -33,11 +33,11 @@ from mnesis.llm.breaker import Clock
 from mnesis.models.context import ActiveContext, Budget, Cover
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionAttempt, CompactionResult
-from mnesis.models.session import SessionRecord
+from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
 from mnesis.redaction import get_logger
-from mnesis.store.base import Compaction, Store
+from mnesis.store.base import Append, Compaction, Store
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter
 
 logger = get_logger(__name__)
@@ -110,21 +110,20 @@ class Sweep:
         for _ in range(MAX_STALE_ATTEMPTS):
             context = with_forms(await self.store.active_context(self.session_id), self.forms)
             plan = plan_sweep(context, self.budget, self.config, self.count, self.trigger, keep_tokens=self.keep_tokens)
-            if not plan:
-                return SweepOutcome(self._empty_result(context), context.session)
-            if on_start is not None:
+            if plan and on_start is not None:
                 on_start(context.session.context_tokens)
                 on_start = None
             self._summary_cap_tokens = self._summary_cap(context)
-            compaction = await self._prepare(context, plan, started)
+            compaction = await self._prepare(context, plan, started) if plan else None
             if compaction is None:
-                return SweepOutcome(self._empty_result(context), context.session)
+                return await self._book_spending(context, started)
             try:
                 session = await self.store.compact(self.session_id, compaction)
             except StaleContextError:
                 logger.info("session %s: the context changed during the compaction; starting again", self.session_id)
                 continue
             return SweepOutcome(self._final_result(compaction.result, session), session, (context, compaction))
+        await self._book_spending(await self.store.active_context(self.session_id), started)
         raise StaleContextError(
             f"session {self.session_id!r}: other writers changed the context during {MAX_STALE_ATTEMPTS} compactions in a row;"
             " compact again when fewer of them are active"
@@ -139,6 +138,17 @@ class Sweep:
             trigger=self.trigger,
             **self._spending(),
         )
+
+    async def _book_spending(self, context: ActiveContext, started: float) -> SweepOutcome:
+        """Return the result of a sweep that changed nothing. What its calls cost is added to the session's sums."""
+        result = self._empty_result(context)
+        if self.attempts:
+            times = {"elapsed_ms": (time.monotonic() - started) * 1000, "created_at": now_ms()}
+            result = result.model_copy(update=times)
+        if not (result.usage.effective_total() or result.cost):
+            return SweepOutcome(result, context.session)
+        report = UsageReport(result.usage, "estimate", result.cost)
+        return SweepOutcome(result, (await self.store.append(self.session_id, Append([], report))).session)
 
     def _spending(self) -> dict[str, Any]:
         """Return the fields of a result that report the attempts: also rejected ones, and those for a stale context."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from mnesis.llm.breaker import CircuitBreakers
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
 from mnesis.models.session import SessionRecord
+
+MAX_UNCOMMITTED = 1_000
 
 
 @dataclass
@@ -30,6 +33,8 @@ class SessionState:
     background_compaction: asyncio.Task[None] | None = None
     unreported_compaction: CompactionResult | None = None
     """The newest compaction that no turn has reported."""
+    uncommitted_compactions: deque[CompactionResult] = field(default_factory=lambda: deque(maxlen=MAX_UNCOMMITTED))
+    """The newest compactions of this process that called a model and changed nothing. The store has only the others."""
     last_tool_call: str = ""
     repeated_call_count: int = 0
     """How many times `last_tool_call` was made in a row."""

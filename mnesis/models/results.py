@@ -37,15 +37,18 @@ class CompactionAttempt(_Result):
 
     @model_serializer
     def _serialize(self) -> dict[str, Any]:
-        # Databases and exports hold `rejection` under its first name, with "" for None.
+        # Databases and exports hold `rejection` under its first name, with "" for None, and nothing for what is unknown.
+        spending = {
+            "model": self.model,
+            "calls": self.calls,
+            "usage": self.usage.model_dump(exclude_defaults=True),
+            "cost": self.cost,
+            "seconds": self.seconds,
+        }
         return {
             "level": self.level,
             "refused": self.rejection or "",
-            "model": self.model,
-            "calls": self.calls,
-            "usage": self.usage.model_dump(),
-            "cost": self.cost,
-            "seconds": self.seconds,
+            **{name: value for name, value in spending.items() if value},
         }
 
 

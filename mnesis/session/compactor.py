@@ -142,6 +142,8 @@ class Compactor:
             core.bus.publish(MnesisEvent.COMPACTION_FAILED, payload)
             raise
         core.shared.advance(outcome.session)
+        if outcome.change is None and outcome.result.attempts:
+            core.shared.uncommitted_compactions.append(outcome.result)
         if outcome.change is not None:
             core.shared.unreported_compaction = outcome.result
             self._publish_completed(outcome.result, *outcome.change)
@@ -219,7 +221,8 @@ class Compactor:
         config = self.core.config.compaction
         if not SpendingLimit.is_set(config):
             return SpendingLimit()
-        return SpendingLimit.remaining(config, await self.core.store.compactions(self.core.session_id), now_ms())
+        results = await self.core.store.compactions(self.core.session_id)
+        return SpendingLimit.remaining(config, [*results, *self.core.shared.uncommitted_compactions], now_ms())
 
     def _publish_breaker_change(self, model: str, status: BreakerStatus, reason: str) -> None:
         payload = SummarizerBreakerChangedPayload(

@@ -93,7 +93,7 @@ class SessionReader:
 
     @property
     def token_usage(self) -> TokenUsage:
-        """Lifetime token usage: the sum over all turns, including those before `load()`."""
+        """Lifetime token usage: the sum over all turns and summaries, including those before `load()`."""
         return self._core.record.usage
 
     @property

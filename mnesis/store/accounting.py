@@ -10,7 +10,7 @@ from mnesis.ids import now_ms
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult, ContextBreakdown, TurnSnapshot
 from mnesis.models.session import SessionRecord, after_append, recount
-from mnesis.store.base import Append
+from mnesis.store.base import Append, Compaction
 from mnesis.store.codec import EncodedMessage, check_id, check_json
 
 CHANGEABLE_SETTINGS = ("model", "system_prompt", "system_tokens", "title", "metadata")
@@ -77,6 +77,14 @@ def accounts_after_fold(
         updated_at=_next_update_time(session),
     )
     return recount(after)
+
+
+def add_spending(session: SessionRecord, sweep: Compaction) -> SessionRecord:
+    """Return a session whose lifetime sums contain the summarizer's usage and cost. Called before the fold."""
+    result = sweep.result
+    if not sweep.counts_spending or not (result.usage.effective_total() or result.cost):
+        return session
+    return replace(session, usage=session.usage + result.usage, cost=session.cost + result.cost)
 
 
 def finalize_result(result: CompactionResult, session: SessionRecord) -> CompactionResult:

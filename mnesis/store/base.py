@@ -65,7 +65,8 @@ class Compaction:
     `read_covers` are all covers of the session that the sweep read; the commit fails if they have changed. `covers` is the
     complete list afterwards. `summaries` are in order of creation, children before parents. A leaf covers those messages
     from `first_seq` to `last_seq` that no cover in `read_covers` hides. `result` is stored with the sweep; the store sets its
-    `tokens_after`, `turn_index` and `created_at`.
+    `tokens_after`, `turn_index` and `created_at`, and adds its usage and cost to the session's sums. `counts_spending` is False
+    for a replay, where the sums have them already.
     """
 
     read_covers: tuple[Cover, ...]
@@ -73,6 +74,7 @@ class Compaction:
     summaries: tuple[Summary, ...]
     prunes: tuple[Prune, ...]
     result: CompactionResult
+    counts_spending: bool = True
 
 
 @dataclass(frozen=True, slots=True)

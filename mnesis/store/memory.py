@@ -32,6 +32,7 @@ from mnesis.search.pagination import SearchPosition, check_search, search_positi
 from mnesis.store.accounting import (
     accounts_after_append,
     accounts_after_fold,
+    add_spending,
     attach_compactions,
     file_ids,
     finalize_result,
@@ -217,6 +218,7 @@ class MemoryStore(MemoryRunStore):
                 stored.summaries[summary.id] = summary.model_copy(update={"session_id": session_id})
                 if summary.kind == "leaf":
                     stored.leaves[summary.id] = leaf_spans(summary, compaction.read_covers)
+            stored.record = add_spending(stored.record, compaction)
             after = self._apply_diff(stored, diff, compaction.prunes)
             result = finalize_result(compaction.result, after)
             stored.compactions.append(result)

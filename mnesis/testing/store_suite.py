@@ -588,6 +588,32 @@ class StoreSuite:
         assert not first.compaction_triggered
         assert not third.compaction_triggered
 
+    async def test_what_summaries_cost_is_part_of_the_sums(self, store: Store) -> None:
+        await store_conversation(store, 2)
+        report = UsageReport(TokenUsage(input=500, output=10, total=510), "request", cost=0.25, request_estimate=600)
+        await store.append("s", Append([make_message("assistant")], report=report))
+        sweep = make_compaction((), [Cover(1, 2, "one")], [make_leaf("one", 1, 2)])
+        spending = {"usage": TokenUsage(input=100, output=5, total=105), "cost": 0.5}
+        sweep = replace(sweep, result=sweep.result.model_copy(update=spending))
+        after = await store.compact("s", sweep)
+        assert (after.usage, after.cost) == (TokenUsage(input=600, output=15, total=615), 0.75)
+        again = replace(sweep, read_covers=sweep.covers, summaries=(), counts_spending=False)
+        assert (await store.compact("s", again)).cost == 0.75
+        assert (await store.session("s")).usage == after.usage
+        assert [result.cost for result in await store.compactions("s")] == [0.5, 0.5]
+
+    async def test_a_report_without_messages_only_adds_to_the_sums(self, store: Store) -> None:
+        await store_conversation(store, 2)
+        report = UsageReport(TokenUsage(input=5_000, output=10), "request", request_estimate=600)
+        before = (await store.append("s", Append([make_message("assistant")], report=report))).session
+        spent = UsageReport(TokenUsage(input=100, output=5, total=105), "estimate", cost=0.5)
+        stored = await store.append("s", Append([], report=spent))
+        after = stored.session
+        assert (stored.messages, stored.snapshot) == ((), None)
+        assert (after.usage.input, after.cost) == (before.usage.input + 100, before.cost + 0.5)
+        assert replace(after, usage=before.usage, cost=before.cost, updated_at=before.updated_at) == before
+        assert await store.session("s") == after
+
     async def test_a_hidden_span_leaves_the_view_and_not_the_log(self, store: Store) -> None:
         log = await store_conversation(store, 4)
         await store.compact("s", make_compaction((), [Cover(3, 4, "one")], [make_leaf("one", 3, 4)]))

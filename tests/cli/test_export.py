@@ -19,6 +19,7 @@ from mnesis.cli.export_format import message_dict, parse_message, read_line, wri
 from mnesis.cli.import_replay import Export, Replay, parse_export
 from mnesis.cli.import_session import KINDS
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError
+from mnesis.llm.base import LLMReply
 from mnesis.llm.no_model import NoModel
 from mnesis.models.context import Prune
 from mnesis.models.message import DataPart, FilePart, Message, ReasoningPart, TextPart, ToolPart, ToolResultPart
@@ -27,7 +28,9 @@ from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.store.base import Compaction
 from mnesis.store.memory import MemoryStore
+from mnesis.testing import ScriptedLLM
 from tests.cli.conftest import Run, small_window
+from tests.support.summaries import acceptable_summary
 
 any_text = st.text(st.characters(exclude_categories=[]))
 EVERY_KIND_OF_PART = (
@@ -333,6 +336,33 @@ class _Refusing(MemoryStore):
 def exported(run: Run, database: Path) -> Export:
     text = run("export", "alpha-session", "--db", database).stdout
     return parse_export({kind: lines_of(text, kind) for kind in KINDS}, None)
+
+
+def test_an_import_counts_what_summaries_cost_once(run: Run, tmp_path: Path) -> None:
+    """The sums of an exported session contain its summaries already."""
+    file, one, other = tmp_path / "a.jsonl", tmp_path / "one.db", tmp_path / "other.db"
+    sums = asyncio.run(record_with_costly_summaries(one))
+    run("export", "s", "-o", file, "--db", one)
+    assert run("import", file, "--db", other).exit_code == 0
+    assert asyncio.run(lifetime_sums(other)) == sums == asyncio.run(lifetime_sums(one))
+
+
+async def record_with_costly_summaries(path: Path) -> tuple[TokenUsage, float]:
+    usage = TokenUsage(input=100, output=5, total=105)
+    model = ScriptedLLM(lambda request: LLMReply(text=acceptable_summary(request), usage=usage, cost=0.25))
+    async with MnesisSession.open(model="openai/test", db_path=path, llm=model, session_id="s") as session:
+        for first in (0, 6):
+            for number in range(first, first + 6):
+                await session.record(f"Ship order-{number} to Oslo. " * 30, f"Sent parcel-{number} by boat. " * 30)
+            assert (await session.compact()).cost == 0.25
+        assert session.cost == 0.5
+        return session.token_usage, session.cost
+
+
+async def lifetime_sums(path: Path) -> tuple[TokenUsage, float]:
+    async with Engine(path) as engine:
+        stored = await engine.store.session("s")
+        return stored.usage, stored.cost
 
 
 async def test_an_import_that_cannot_begin_says_why_and_erases_nothing(exported: Export) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from mnesis.errors import SummaryNotFoundError
 from mnesis.models.context import ActiveContext, Cover, Prune
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
-from mnesis.store.accounting import accounts_after_fold, finalize_result
+from mnesis.store.accounting import accounts_after_fold, add_spending, finalize_result
 from mnesis.store.base import Append, AppendResult, Compaction
 from mnesis.store.codec import EncodedMessage, encode_summary, to_json
 from mnesis.store.covers import (
@@ -77,6 +77,7 @@ def compact(connection: sqlite3.Connection, session_id: str, sweep: Compaction) 
         _insert_summary(connection, stored.pk, summary, leaf_spans(summary, sweep.read_covers))
     tokens_by_summary = {key: tokens for key, (_, tokens) in older_summaries.items()}
     tokens_by_summary.update((summary.id, summary.token_count) for summary in sweep.summaries)
+    stored = replace(stored, record=add_spending(stored.record, sweep))
     after = _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, sweep.prunes)
     result = finalize_result(sweep.result, after)
     body = to_json(result.model_dump(mode="json"), f"the compaction of session {session_id!r}")
