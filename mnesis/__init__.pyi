@@ -6,6 +6,7 @@ from mnesis.config import MnesisConfig as MnesisConfig
 from mnesis.config import ModelOverrides as ModelOverrides
 from mnesis.config import OperatorConfig as OperatorConfig
 from mnesis.config import RecallConfig as RecallConfig
+from mnesis.config import RetentionConfig as RetentionConfig
 from mnesis.config import RetryConfig as RetryConfig
 from mnesis.config import SessionConfig as SessionConfig
 from mnesis.config import StoreConfig as StoreConfig

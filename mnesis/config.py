@@ -365,6 +365,28 @@ class RecallConfig(_Config):
     tool_result_tokens: int = Field(default=2_000, ge=200, description="Maximum number of tokens of one result")
 
 
+class RetentionConfig(_Config):
+    """Which sessions are erased. All conditions that are set must hold; with none set, nothing is erased."""
+
+    older_than_days: float | None = Field(
+        default=None, gt=0, description="Sessions that were not used for this many days"
+    )
+    keep_last: int | None = Field(
+        default=None, ge=0, description="Sessions beyond this many, of those that match, the most recently used first"
+    )
+    match: str | None = Field(
+        default=None, min_length=1, description="Sessions whose id, title or agent matches this pattern (*, ?, [...])"
+    )
+    purge_files: bool = Field(
+        default=True, description="Also erase stored files that no remaining session of any database refers to"
+    )
+
+    @property
+    def selects_sessions(self) -> bool:
+        """Whether any condition is set."""
+        return (self.older_than_days, self.keep_last, self.match) != (None, None, None)
+
+
 class ModelOverrides(_Config):
     """Properties of the session's model, where they differ from the built-in table."""
 
@@ -393,6 +415,7 @@ class MnesisConfig(_Config):
     operators: OperatorConfig = Field(default=OperatorConfig(), strict=False)
     session: SessionConfig = Field(default=SessionConfig(), strict=False)
     recall: RecallConfig = Field(default=RecallConfig(), strict=False)
+    retention: RetentionConfig = Field(default=RetentionConfig(), strict=False)
     model_overrides: ModelOverrides | None = Field(default=None, strict=False)
     redact: Any = Field(
         default=None,
@@ -422,6 +445,7 @@ class MnesisConfig(_Config):
             operators: OperatorConfig | Mapping[str, Any] = ...,
             session: SessionConfig | Mapping[str, Any] = ...,
             recall: RecallConfig | Mapping[str, Any] = ...,
+            retention: RetentionConfig | Mapping[str, Any] = ...,
             model_overrides: ModelOverrides | Mapping[str, Any] | None = ...,
             redact: RedactSetting = ...,
         ) -> None: ...

@@ -123,11 +123,11 @@ async def open_store(db: DatabaseOption) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def open_engine(db: DatabaseOption) -> AsyncIterator[Engine]:
-    """Open an engine on an existing database, for commands that change it."""
+async def open_engine(db: DatabaseOption, **groups: Any) -> AsyncIterator[Engine]:
+    """Open an engine on an existing database, for commands that change it. `groups` are further groups of settings."""
     from mnesis.engine.engine import Engine
 
-    async with Engine(existing_database_path(db), config=db.config()) as engine:
+    async with Engine(existing_database_path(db), config=db.config(**groups)) as engine:
         yield engine
 
 

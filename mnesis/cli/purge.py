@@ -1,4 +1,4 @@
-"""`mnesis purge`: erase a session, after showing what would be erased."""
+"""`mnesis purge`: erase a session, or sessions by rule, after showing what would be erased."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from mnesis.cli.database_option import DatabaseOption, db_option, json_option, o
 from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import clean_line, pluralize, print_json, print_note
 from mnesis.cli.storage_option import file_storage, storage_option
+from mnesis.cli.time_option import TIME_PARAM
+from mnesis.config import RetentionConfig
 from mnesis.errors import FileNotStoredError
+from mnesis.ids import now_ms
+from mnesis.models.retention import DAY_MS, PurgePlan
 
 if TYPE_CHECKING:
     from mnesis.models.session import SessionRecord
@@ -44,25 +48,59 @@ class _PurgePlan:
 
 
 @click.command(
-    "purge", short_help="Erase a session; a dry run without --apply.", epilog="Example: mnesis purge sess_1a --apply"
+    "purge",
+    short_help="Erase sessions; a dry run without --apply.",
+    epilog="Example: mnesis purge --older-than 90d --keep-last 100 --apply",
 )
-@click.argument("session_id", metavar="ID")
+@click.argument("session_id", metavar="[ID]", required=False)
+@click.option("--older-than", type=TIME_PARAM, metavar="AGE", help="Sessions not used since: an age (90d) or a date.")
+@click.option("--keep-last", type=click.IntRange(min=0), metavar="N", help="Keep the N most recently used that match.")
+@click.option("--match", metavar="PATTERN", help="Sessions whose id, title or agent matches: 'test-*'.")
 @click.option("--apply", "--yes", "applied", is_flag=True, help="Erase. This cannot be undone.")
 @click.option(
-    "--files", "with_files", is_flag=True, help="Also erase stored files that no other session in this database uses."
+    "--files/--keep-files",
+    "with_files",
+    default=None,
+    help="Erase or keep stored files that no remaining session uses; with ID they are kept by default, with a rule erased.",
 )
 @storage_option
 @json_option
 @db_option
 def command(
-    session_id: str, applied: bool, with_files: bool, storage: str | None, as_json: bool, db: DatabaseOption
+    session_id: str | None,
+    older_than: int | None,
+    keep_last: int | None,
+    match: str | None,
+    applied: bool,
+    with_files: bool | None,
+    storage: str | None,
+    as_json: bool,
+    db: DatabaseOption,
 ) -> None:
-    """Erase a session and everything that belongs to it. Without --apply, only show what would be erased.
+    """Erase a session and everything that belongs to it, or all sessions that a rule selects. Without --apply, only show what
+    would be erased.
 
-    Sessions of its sub-agents are kept and listed. Stored files are also kept, because other databases may use the same
-    storage. If none does, --files erases those that no other session in this database uses.
+    With ID, sessions of its sub-agents are kept and listed. Stored files are also kept, because other databases may use the
+    same storage. If none does, --files erases those that no other session in this database uses.
+
+    With a rule, all given conditions must hold. A session stays if a session that is kept is one of its sub-agents. Files are
+    erased if no session of any database that uses the storage refers to them.
     """
+    has_rule = (older_than, keep_last, match) != (None, None, None)
+    if has_rule == (session_id is not None):
+        raise click.UsageError("pass the ID of a session, or a rule: --older-than, --keep-last, --match")
+    if session_id is None:
+        rule = RetentionConfig(
+            older_than_days=None if older_than is None else max((now_ms() - older_than) / DAY_MS, 1e-9),
+            keep_last=keep_last,
+            match=match,
+            purge_files=with_files is not False,
+        )
+        result = asyncio.run(_purge_by_rule(db, rule, storage, applied))
+        print_json(_rule_document(result, applied)) if as_json else _print_rule_result(result, applied)
+        return
     plan = asyncio.run(_purge(db, session_id) if applied else _load_plan(db, session_id))
+    with_files = bool(with_files)
     if applied and with_files:
         for content_id in plan.unshared_file_ids:
             with suppress(FileNotStoredError):  # an odd id in the log never named a stored file
@@ -71,6 +109,41 @@ def command(
         print_json(plan.to_dict(applied) | {"files_erased": applied and with_files})
     else:
         _print_plan(plan, applied, with_files)
+
+
+async def _purge_by_rule(db: DatabaseOption, rule: RetentionConfig, storage: str | None, applied: bool) -> PurgePlan:
+    from mnesis.config import FileConfig
+
+    files = FileConfig(storage_dir=file_storage(storage).directory)
+    async with open_engine(db, file=files) as engine:
+        plan = await engine.plan_purge(rule)
+        return await engine.apply_purge(plan) if applied else plan
+
+
+def _rule_document(plan: PurgePlan, applied: bool) -> dict[str, Any]:
+    return {
+        "applied": applied,
+        "session_ids": [session.id for session in plan.sessions],
+        "messages": plan.message_count,
+        "kept": plan.kept,
+        "file_ids": list(plan.file_ids),
+    }
+
+
+def _print_rule_result(plan: PurgePlan, applied: bool) -> None:
+    outcome = "erased" if applied else "would be erased"
+    for session in plan.sessions:
+        print(f"  {outcome}: session {clean_line(session.id)}, {pluralize(session.last_seq, 'message')}")
+    for parent, child in plan.kept.items():
+        print(
+            f"  kept: session {clean_line(parent)}, because session {clean_line(child)} is one of its sub-agents and is kept"
+        )
+    for content_id in plan.file_ids:
+        print(f"  {outcome}: file {clean_line(content_id)}, used by no other session")
+    figures = f"{pluralize(len(plan.sessions), 'session')}, {pluralize(plan.message_count, 'message')}"
+    print(f"{figures}, {pluralize(len(plan.file_ids), 'file')} {outcome}")
+    if not applied:
+        print_note("nothing was changed; to erase, repeat the command with --apply")
 
 
 def _print_plan(plan: _PurgePlan, applied: bool, with_files: bool) -> None:

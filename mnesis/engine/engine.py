@@ -18,20 +18,26 @@ from typing import Any, TypeVar
 from anyio import to_thread
 
 from mnesis.concurrency import RunOnce
-from mnesis.config import ConfigOrDict, MnesisConfig, parse_config
+from mnesis.config import ConfigOrDict, MnesisConfig, RetentionConfig, parse_config
 from mnesis.engine.follow import POLL_SECONDS, ChangeStream, parse_cursor, stop_task
-from mnesis.engine.registry import acquire_shared, identify_shared, release_shared
+from mnesis.engine.registry import IN_MEMORY, acquire_shared, identify_shared, release_shared
+from mnesis.engine.retention import is_unchanged, plan_purge, purge_files
 from mnesis.engine.session_state import SessionState
-from mnesis.errors import ConfigurationError, MnesisStoreError
+from mnesis.errors import ConfigurationError, MnesisError, MnesisStoreError
 from mnesis.events.bus import EventBus, MnesisEvent
 from mnesis.events.payloads import SessionDeletedPayload
+from mnesis.files.storage import FileStorage
 from mnesis.llm.base import LLM
 from mnesis.llm.resolve import resolve
 from mnesis.models.message import Role
+from mnesis.models.retention import PurgePlan
 from mnesis.models.search import Search, SearchMode, SearchPage
+from mnesis.redaction import get_logger
 from mnesis.search.time_parameters import TimeInput, resolve_times
 from mnesis.store.base import OnIndexed, SessionPage, Store
 from mnesis.store.redacting import redacting_store
+
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -84,6 +90,7 @@ class Engine:
         self._follower: asyncio.Task[None] | None = None
         self._has_joined = False
         self._closed = False
+        self._has_applied_retention = False
         self._shutdown = RunOnce(self._close)
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -112,6 +119,10 @@ class Engine:
             await self.store.open()
         if self._follows:
             await self._start_following()
+        if self.config.retention.selects_sessions and not self._has_applied_retention:
+            self._has_applied_retention = True
+            if not self.config.store.read_only and self.path != IN_MEMORY:
+                self.spawn(self._apply_retention())
         return self
 
     def _identify(self) -> None:
@@ -196,6 +207,43 @@ class Engine:
         await self.open()
         await self.store.purge(session_id)
         self.events.for_session(session_id).publish(MnesisEvent.SESSION_DELETED, SessionDeletedPayload(session_id))
+
+    async def plan_purge(self, rule: RetentionConfig | None = None) -> PurgePlan:
+        """Return which sessions and files `apply_purge` would erase. Changes nothing.
+
+        `rule` defaults to the retention of the configuration. The plan contains nothing that anything kept refers to: neither
+        parents of kept sessions, nor files that a kept session refers to.
+        """
+        await self.open()
+        rule = self.config.retention if rule is None else rule
+        if not rule.selects_sessions:
+            raise ConfigurationError("the retention rule has no condition; set older_than_days, keep_last or match")
+        return await plan_purge(self.store, rule)
+
+    async def apply_purge(self, plan: PurgePlan) -> PurgePlan:
+        """Erase what a plan contains, and return what was erased.
+
+        A session that was used, or got a sub-agent, after the plan was made stays. A file is erased only if no database that stores files in the same directory refers to it. The purge can be
+        interrupted and repeated: sub-agents go before their parents, and files last.
+        """
+        await self.open()
+        purged = []
+        for session in plan.sessions:
+            if await is_unchanged(self.store, session):
+                await self.purge(session.id)
+                purged.append(session)
+        storage = FileStorage(self.config.file.storage_dir)
+        return PurgePlan(tuple(purged), plan.kept, tuple(await purge_files(self.store, storage, plan.file_ids)))
+
+    async def _apply_retention(self) -> None:
+        """Erase what the configuration says. A failure is logged; the next start tries again."""
+        try:
+            purged = await self.apply_purge(await self.plan_purge())
+        except MnesisError as error:
+            logger.warning("the retention of %s was not applied: %s", self.path, error)
+            return
+        if purged.sessions:
+            logger.info("%s: %d sessions were erased by the retention rule", self.path, len(purged.sessions))
 
     async def search(
         self,

@@ -78,6 +78,7 @@ class LargeFileHandler:
         redaction: Redaction | None = None,
     ) -> None:
         self.store = store
+        self._has_noted_database = False
         self.config = config or FileConfig()
         self.storage = FileStorage(
             self.config.storage_dir,
@@ -118,11 +119,13 @@ class LargeFileHandler:
         text, stored = await _run_in_thread(partial(self._inline_or_store, name, content))
         if stored is None:
             return FileHandleResult(path=name, inline_content=text)
+        await self._note_database()
         return FileHandleResult(path=name, file_ref=await self.build_reference(stored, name))
 
     async def store_content(self, content: bytes, name: str, name_for_type: str | None = None) -> FileRefPart:
         """Store content of any size. `name_for_type` is the name used to detect its type (None: `name`)."""
         stored = await _run_in_thread(partial(self.storage.add, content, name))
+        await self._note_database()
         return await self.build_reference(stored, name, name_for_type)
 
     async def build_reference(self, stored: StoredFile, name: str, name_for_type: str | None = None) -> FileRefPart:
@@ -138,6 +141,12 @@ class LargeFileHandler:
             token_count=await _run_in_thread(partial(estimate_file_tokens, stored.path, self.count)),
             exploration_summary=exploration.text,
         )
+
+    async def _note_database(self) -> None:
+        location = getattr(self.store, "location", None)
+        if isinstance(location, str) and os.path.isabs(location) and not self._has_noted_database:
+            await _run_in_thread(partial(self.storage.note_database, location))
+            self._has_noted_database = True
 
     async def exceeds_threshold(self, text: str) -> bool:
         """Return whether a text has more tokens than the inline threshold."""

@@ -1,6 +1,7 @@
 """Stored files: kept once under the SHA-256 of their bytes, private to their user, checked when read.
 
     storage_dir/incoming/…          files being written; they have no id yet
+    storage_dir/databases/…         the paths of the databases that store files here
     storage_dir/ab/ab12…            the bytes
     storage_dir/ab/ab12….size       their number
     storage_dir/ab/ab12….<key>.json explorations of the content (`mnesis.files.summary_cache`)
@@ -61,6 +62,25 @@ class FileStorage:
         self.allowed_roots = allowed_roots
         self.redaction = redaction
         register_file_directory(self, self.directory)
+
+    def note_database(self, location: str) -> None:
+        """Remember that a database refers to files here, so that purging another database keeps them."""
+        path = self.database_note(location)
+        if not path.exists():
+            _make_private_directory(path.parent)
+            self.write_private(path, os.fsencode(location))
+
+    def database_note(self, location: str) -> Path:
+        """Return the path of the note about a database."""
+        name = hashlib.sha256(location.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return self.directory / "databases" / name
+
+    def databases(self) -> list[str]:
+        """Return the paths of the databases that store files here."""
+        try:
+            return sorted(os.fsdecode(path.read_bytes()) for path in (self.directory / "databases").iterdir())
+        except FileNotFoundError:
+            return []
 
     def add(self, content: bytes, name: str = "content") -> StoredFile:
         """Store bytes. Raises `FileError` if they cannot be written; `name` is used in the error message."""

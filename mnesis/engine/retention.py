@@ -1,0 +1,118 @@
+"""Purging by rule: plan what goes, prove that nothing kept refers to it, and erase it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from anyio import to_thread
+
+from mnesis.config import RetentionConfig, StoreConfig
+from mnesis.errors import FileNotStoredError, MnesisError
+from mnesis.files.storage import FileStorage
+from mnesis.ids import now_ms
+from mnesis.models.retention import PurgePlan, select_sessions
+from mnesis.models.session import SessionRecord
+from mnesis.redaction import get_logger
+from mnesis.store.base import Store
+from mnesis.store.sqlite import SqliteStore
+
+logger = get_logger(__name__)
+
+PAGE_SESSIONS = 500
+
+
+async def plan_purge(store: Store, rule: RetentionConfig) -> PurgePlan:
+    """Return what the rule would erase now. Changes nothing."""
+    sessions = [session async for session in _all_sessions(store)]
+    plan = select_sessions(sessions, rule, now_ms())
+    if not rule.purge_files:
+        return plan
+    chosen_ids = {session.id for session in plan.sessions}
+    file_ids: dict[str, None] = {}
+    for session in plan.sessions:
+        for reference in await store.file_references(session_id=session.id):
+            file_ids[reference.content_id] = None
+    return replace(plan, file_ids=tuple([each for each in file_ids if await _is_used_only_by(store, each, chosen_ids)]))
+
+
+async def is_unchanged(store: Store, session: SessionRecord) -> bool:
+    """Return whether a session still exists as it was planned, and no session has become its child."""
+    try:
+        current = await store.session(session.id)
+    except MnesisError:
+        return False
+    children = await store.sessions(parent_id=session.id, limit=1)
+    is_same = (current.created_at, current.updated_at, current.last_seq) == (
+        session.created_at,
+        session.updated_at,
+        session.last_seq,
+    )
+    return is_same and not children.sessions
+
+
+async def purge_files(store: Store, storage: FileStorage, content_ids: Iterable[str]) -> list[str]:
+    """Delete stored files that nothing refers to any more, in this database or in another that uses the storage.
+
+    Returns the ids of the deleted files. If another database cannot be read, the files stay.
+    """
+    purged: list[str] = []
+    for content_id in content_ids:
+        if await store.file_references(content_id=content_id):
+            continue
+        if await _is_used_elsewhere(store, storage, content_id):
+            continue
+        try:
+            if await to_thread.run_sync(partial(storage.remove, content_id)):
+                purged.append(content_id)
+        except FileNotStoredError:  # an odd id in the log never named a stored file
+            continue
+    return purged
+
+
+async def _all_sessions(store: Store) -> AsyncIterator[SessionRecord]:
+    cursor: str | None = None
+    while True:
+        page = await store.sessions(limit=PAGE_SESSIONS, cursor=cursor)
+        for session in page.sessions:
+            yield session
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+async def _is_used_only_by(store: Store, content_id: str, session_ids: set[str]) -> bool:
+    references = await store.file_references(content_id=content_id)
+    return all(reference.session_id in session_ids for reference in references)
+
+
+async def _is_used_elsewhere(store: Store, storage: FileStorage, content_id: str) -> bool:
+    """Return whether another database refers to a file, or may do so: one that was moved or cannot be read."""
+    for location in await to_thread.run_sync(storage.databases):
+        if location == store.location:
+            continue
+        try:
+            if await _read_references(location, content_id):
+                return True
+        except MnesisError as error:
+            logger.warning(
+                "the stored file %s stays, because the database %s may refer to it and cannot be read (%s); if it was deleted,"
+                " delete %s",
+                content_id,
+                location,
+                error,
+                storage.database_note(location),
+            )
+            return True
+    return False
+
+
+async def _read_references(location: str, content_id: str) -> bool:
+    other = SqliteStore(StoreConfig(db_path=Path(location), read_only=True))
+    try:
+        await other.open()
+        return bool(await other.file_references(content_id=content_id))
+    finally:
+        await other.close()

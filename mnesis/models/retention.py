@@ -1,0 +1,70 @@
+"""Which sessions a retention rule selects, with the reason for each one that has to stay. Pure functions, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from mnesis.config import RetentionConfig
+from mnesis.models.session import SessionRecord
+
+DAY_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PurgePlan:
+    """What a purge erases, and what it keeps although the rule selects it.
+
+    `sessions` are ordered so that no session precedes its sub-agents' sessions. `kept` maps each selected session that stays
+    to the kept session that refers to it. `file_ids` are the stored files that only these sessions refer to.
+    """
+
+    sessions: tuple[SessionRecord, ...]
+    kept: dict[str, str]
+    file_ids: tuple[str, ...] = ()
+
+    @property
+    def message_count(self) -> int:
+        """The messages of all sessions to erase."""
+        return sum(session.last_seq for session in self.sessions)
+
+
+def select_sessions(sessions: Sequence[SessionRecord], rule: RetentionConfig, now_ms: int) -> PurgePlan:
+    """Select the sessions that a rule erases. `sessions` are all sessions, the most recently used first.
+
+    All conditions of the rule must hold. `keep_last` counts among the sessions that match the pattern. A session that a kept
+    session refers to as its parent stays, and so do its own ancestors.
+    """
+    matching = [session for session in sessions if _matches(session, rule.match)]
+    chosen = {
+        session.id: session
+        for session in matching[rule.keep_last or 0 :]
+        if rule.older_than_days is None or session.updated_at < now_ms - rule.older_than_days * DAY_MS
+    }
+    kept: dict[str, str] = {}
+    remaining = [session for session in sessions if session.id not in chosen]
+    while remaining:
+        session = remaining.pop()
+        parent = chosen.pop(session.parent_id, None) if session.parent_id is not None else None
+        if parent is not None:
+            kept[parent.id] = session.id
+            remaining.append(parent)
+    return PurgePlan(tuple(_children_first(chosen)), kept)
+
+
+def _matches(session: SessionRecord, pattern: str | None) -> bool:
+    return pattern is None or any(fnmatchcase(name, pattern) for name in (session.id, session.title, session.agent))
+
+
+def _children_first(sessions: dict[str, SessionRecord]) -> Iterable[SessionRecord]:
+    """Yield sessions after their children, so that a purge that is interrupted leaves no reference to a missing session."""
+
+    def depth(session: SessionRecord) -> int:
+        steps, seen = 0, {session.id}
+        while session.parent_id in sessions and session.parent_id not in seen:
+            seen.add(session.parent_id)
+            session, steps = sessions[session.parent_id], steps + 1
+        return steps
+
+    return sorted(sessions.values(), key=depth, reverse=True)
