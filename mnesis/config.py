@@ -200,6 +200,21 @@ class CompactionConfig(_Config):
     max_summary_calls_per_hour: int | None = Field(
         default=None, ge=1, description="Summariser calls of a session within an hour. None = no limit"
     )
+    cache_expiry: Literal["ignore", "after", "before"] = Field(
+        default="after",
+        description="What the expiry of the provider's cache does: 'after' compacts before the next request once the cache has"
+        " certainly expired, because the prefix must be written again anyway; 'before' also compacts while the session is open"
+        " and idle, shortly before that; 'ignore' does nothing",
+    )
+    expiry_threshold_fraction: float = Field(
+        default=0.5,
+        ge=0.1,
+        le=1.0,
+        description="Fraction of the soft threshold from which on the expiry of the cache is a reason to compact",
+    )
+    expiry_margin_seconds: float = Field(
+        default=30.0, ge=0, description="How long before the expiry 'before' compacts, in seconds"
+    )
 
     @field_validator("compaction_model")
     @classmethod

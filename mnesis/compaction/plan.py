@@ -12,7 +12,7 @@ from mnesis.models.context import ActiveContext, Budget, Prune
 from mnesis.models.message import Message
 from mnesis.tokens.estimator import TokenCounter
 
-Trigger = Literal["soft", "hard", "manual", "overflow"]
+Trigger = Literal["soft", "hard", "manual", "overflow", "expiry"]
 
 MIN_GAIN_FRACTION = 0.05
 """Of the usable tokens. A background sweep that frees less is not worth invalidating the provider's cache."""
@@ -45,7 +45,7 @@ def plan_sweep(
     """Plan a sweep. The plan is empty if nothing is worth doing.
 
     `trigger` is why the sweep runs: "manual" folds as much as possible, "hard" and "overflow" may also cut fresh turns,
-    "soft" skips sweeps that free little. With `keep_tokens`, the messages that stay unfolded take at most that
+    "soft" and "expiry" skip sweeps that free little. With `keep_tokens`, the messages that stay unfolded take at most that
     many tokens, regardless of the trigger.
     """
     config = _scale_prune_limits(config, budget, keep_tokens)
@@ -74,7 +74,7 @@ def plan_sweep(
     )
     plan = SweepPlan(prunes, fold)
     frees_little = pruned_tokens + fold.tokens < budget.usable_tokens * MIN_GAIN_FRACTION * counted_fraction
-    return SweepPlan() if trigger == "soft" and frees_little else plan
+    return SweepPlan() if trigger in ("soft", "expiry") and frees_little else plan
 
 
 def _plan_to_keep(context: ActiveContext, config: CompactionConfig, count: TokenCounter, keep_tokens: int) -> SweepPlan:

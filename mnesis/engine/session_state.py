@@ -40,6 +40,10 @@ class SessionState:
     """How many times `last_tool_call` was made in a row."""
     recall_tools_rejected: bool = False
     """Whether the provider rejected a request because of recall tools: the same request without them succeeded."""
+    used_cache_at: int = 0
+    """When this process last called the session's model, in milliseconds since 1970. The call may have failed."""
+    expiry_swept: int | None = None
+    """`answered_at` of the request whose expired cache was the reason of a sweep: one is enough."""
     has_warned_of_overhead: bool = False
     """Whether a warning said that system prompt and tools take most of the window."""
     recall_blocks: dict[Hashable, Message | None] = field(default_factory=dict)

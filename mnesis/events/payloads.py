@@ -107,7 +107,7 @@ class PartUpdatedPayload(Payload):
 
 @dataclass(frozen=True, eq=False)
 class CompactionTriggeredPayload(Payload):
-    """A sweep started. `trigger` is soft, hard, manual or overflow; `tokens` is the size of the context."""
+    """A sweep started. `trigger` is soft, hard, manual, overflow or expiry; `tokens` is the size of the context."""
 
     session_id: str
     tokens: int

@@ -68,6 +68,11 @@ class PromptCache:
         """Return how long an unused entry certainly lives at most. None if nothing is cached without a mark, and none is sent."""
         return self.lifetimes_seconds.get(requested if self.max_marks else "")
 
+    def write_factor(self, requested: str) -> float:
+        """Return the price of writing a token, in multiples of an input token's. Without a mark, that of the shortest lifetime."""
+        key = requested if self.max_marks else ""
+        return self.write_factors[key] if key in self.write_factors else min(self.write_factors.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:

@@ -71,7 +71,7 @@ class CompactionResult(_Result, Displayable):
     elapsed_ms: float = 0.0
     pruned_tool_outputs: int = 0
     pruned_tokens: int = 0
-    trigger: Literal["soft", "hard", "manual", "overflow", "resume"] = "manual"
+    trigger: Literal["soft", "hard", "manual", "overflow", "expiry", "resume"] = "manual"
     """Why it ran. "resume" occurs only in databases of development versions, which compacted when a session was opened."""
     attempts: tuple[CompactionAttempt, ...] = ()
     usage: TokenUsage = TokenUsage()

@@ -30,6 +30,20 @@ CACHED_OPTIONS = ("tool_choice", "parallel_tool_calls", "thinking", "reasoning_e
 
 
 @dataclass(frozen=True, slots=True)
+class CacheAge:
+    """How long the cache of the newest request has been unused. `answered_at` identifies the request."""
+
+    answered_at: int
+    idle_seconds: float
+    lifetime_seconds: float
+
+    @property
+    def left_seconds(self) -> float:
+        """The seconds until the cache has certainly expired. Negative afterwards."""
+        return self.lifetime_seconds - self.idle_seconds
+
+
+@dataclass(frozen=True, slots=True)
 class RequestDigests:
     """Digests of the parts of a request. Those of `messages` cover all messages up to each one, without the system prompt."""
 

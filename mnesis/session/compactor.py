@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mnesis.compaction.limits import SpendingLimit
 from mnesis.compaction.plan import Trigger, plan_sweep
-from mnesis.compaction.policy import urgency
+from mnesis.compaction.policy import pays_off_when_expired, urgency
 from mnesis.compaction.summarizer import Summarizer
 from mnesis.compaction.sweep import Sweep
 from mnesis.context.forms import with_forms
@@ -32,6 +33,7 @@ from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
 from mnesis.models.session import NO_MODEL
 from mnesis.redaction import get_logger
+from mnesis.session.cache_report import CacheAge
 from mnesis.session.core import SessionCore
 from mnesis.store.base import Compaction
 from mnesis.tokens.model_info import ModelInfo, context_limit_options
@@ -54,6 +56,7 @@ class Compactor:
     """The compactions of an open session."""
 
     core: SessionCore
+    _expiry_timer: asyncio.TimerHandle | None = field(default=None, init=False)
 
     async def start_if_due(self, reserved_tokens: int = 0) -> bool:
         """Start a background sweep if one is due and worthwhile. Returns whether one was started. Called after each turn.
@@ -61,6 +64,7 @@ class Compactor:
         `reserved_tokens` is our count of what each request carries beside the context: tool definitions."""
         core = self.core
         budget = self._budget_beside(reserved_tokens)
+        self._watch_expiry(reserved_tokens)
         due = urgency(core.record.context_tokens, budget)
         if due == "none" or not core.config.compaction.auto or core.shared.is_compacting:
             return False
@@ -88,6 +92,67 @@ class Compactor:
                 break
             last = result
         return last
+
+    async def compact_if_expired(self, reserved_tokens: int = 0) -> CompactionResult | None:
+        """Compact if the provider's cache has certainly expired and a sweep pays off. Called before each request.
+
+        The prefix must be written again anyway, so a smaller one costs less. Returns the result of a sweep that changed the
+        context, or None. One request is the reason of one sweep at most."""
+        age = self.core.cache_age()
+        if age is None or age.left_seconds >= 0:
+            return None
+        return await self._compact_for_expiry(age, reserved_tokens)
+
+    async def _compact_for_expiry(self, age: CacheAge, reserved_tokens: int) -> CompactionResult | None:
+        core, config = self.core, self.core.config.compaction
+        target = core.request_target()
+        is_due = (
+            config.auto
+            and config.cache_expiry != "ignore"
+            and core.shared.expiry_swept != age.answered_at
+            and pays_off_when_expired(
+                core.record.context_tokens,
+                self._budget_beside(reserved_tokens),
+                config.expiry_threshold_fraction,
+                target.dialect.cache,
+                target.cache_lifetime,
+            )
+        )
+        if not is_due:
+            return None
+        core.shared.expiry_swept = age.answered_at
+        result = await self.sweep("expiry", reserved_tokens=reserved_tokens)
+        return result if result is not None and (result.level_used or result.pruned_tool_outputs) else None
+
+    def _watch_expiry(self, reserved_tokens: int) -> None:
+        """Compact shortly before the provider's cache expires, if that is configured and no request is made until then."""
+        config, age = self.core.config.compaction, self.core.cache_age()
+        self.stop_watching()
+        if config.cache_expiry != "before" or age is None or age.left_seconds <= 0:
+            return
+        delay_seconds = max(age.left_seconds - config.expiry_margin_seconds, 0)
+        self._expiry_timer = asyncio.get_running_loop().call_later(
+            delay_seconds, self._start_before_expiry, age, reserved_tokens
+        )
+
+    def stop_watching(self) -> None:
+        """Forget the timer that compacts before the cache expires."""
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
+            self._expiry_timer = None
+
+    def _start_before_expiry(self, age: CacheAge, reserved_tokens: int) -> None:
+        core, now = self.core, self.core.cache_age()
+        is_newest = now is not None and now.answered_at == age.answered_at
+        if is_newest and not (core.backoff.is_ended or core.shared.is_compacting or core.shared.turn_lock.locked()):
+            core.shared.background_compaction = core.engine.spawn(self._run_before_expiry(age, reserved_tokens))
+
+    async def _run_before_expiry(self, age: CacheAge, reserved_tokens: int) -> None:
+        try:
+            await self._compact_for_expiry(age, reserved_tokens)
+        except Exception:
+            # As in `_run_in_background()`.
+            logger.warning("session %s: compaction failed", self.core.session_id, exc_info=True)
 
     async def sweep(
         self, trigger: Trigger, *, keep_tokens: int | None = None, reserved_tokens: int = 0, rechecks: bool = False

@@ -46,7 +46,7 @@ from mnesis.models.usage import TokenUsage
 from mnesis.recall.automatic import asked_at, build_recall_block, insert_before, pending_user_message
 from mnesis.recall.stored_files import inherits_files
 from mnesis.redaction import Redaction, get_logger
-from mnesis.session.cache_report import RequestDigests, describe_request
+from mnesis.session.cache_report import CacheAge, RequestDigests, describe_request
 from mnesis.store.base import Append, AppendResult, Store
 from mnesis.store.redacting import redact_message, redacting_store
 from mnesis.tokens.estimator import TokenCounter, parts_tokens
@@ -140,6 +140,14 @@ class SessionCore:
             fold_count=self.record.fold_count if report.fold_count is None else report.fold_count,
             lifetime_seconds=target.cache_lifetime_seconds,
         )
+
+    def cache_age(self) -> CacheAge | None:
+        """Return how old the provider's cache of the newest request is. None if there is no request, or no cache is known."""
+        request = self.record.last_request
+        if request is None or request.lifetime_seconds is None:
+            return None
+        used_at = max(request.answered_at, self.shared.used_cache_at)
+        return CacheAge(request.answered_at, (self.now_ms() - used_at) / 1_000, request.lifetime_seconds)
 
     def note_own_request(self, usage: TokenUsage) -> SentRequest:
         """Return what to remember of a request that the caller of mnesis sent, about now. Its content is not known."""

@@ -475,6 +475,8 @@ class MnesisSession(SessionReader, Displayable):
         if provider not in ("openai", "anthropic", "litellm"):
             raise ConfigurationError(f"provider must be 'openai', 'anthropic' or 'litellm', not {provider!r}")
         target = self._core.client_target(provider)
+        self._check_open()
+        await self._compactor.compact_if_expired()
         window = await self.window(system_prompt=system_prompt, message=message, now=now)
         if provider == "anthropic":
             return render_for_anthropic(window, target)
@@ -643,6 +645,7 @@ class MnesisSession(SessionReader, Displayable):
 
     async def _close(self) -> None:
         self._core.backoff.end()
+        self._compactor.stop_watching()
         # Running handlers may still read the session, so it is marked as closed after them.
         await self._core.bus.drain(HANDLER_GRACE_SECONDS)
         self._closed = True

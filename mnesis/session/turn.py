@@ -231,8 +231,11 @@ class Turn:
                 return replace(window, tokens=window.tokens + added, reserved_tokens=reserved), reserved
 
     async def _compact_until_fits(self, reserved: int) -> bool:
-        """Compact if the next request would be over the hard threshold. Returns whether the context changed."""
-        compaction = await self.compactor.compact_until_fits(reserved)
+        """Compact if the provider's cache has expired, or the next request would be over the hard threshold.
+
+        Returns whether the context changed."""
+        compaction = await self.compactor.compact_if_expired(reserved)
+        compaction = await self.compactor.compact_until_fits(reserved) or compaction
         self._progress.compaction = compaction or self._progress.compaction
         return compaction is not None
 
@@ -297,7 +300,10 @@ class Turn:
             options=rendered.options,
         )
         sent_at = core.now_ms()
-        reply = await (self._stream(request) if self.options.is_streamed else self._call_once(request))
+        try:
+            reply = await (self._stream(request) if self.options.is_streamed else self._call_once(request))
+        finally:
+            core.shared.used_cache_at = core.now_ms()
         return _Answer(window, reply, digest_request(rendered), sent_at)
 
     async def _call_once(self, request: LLMRequest) -> LLMReply:

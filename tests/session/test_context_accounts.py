@@ -15,6 +15,7 @@ from mnesis.tokens import TokenEstimator
 from tests.session.support import small, talk
 
 COUNT = TokenEstimator()
+COUNT.estimate("warm", "openai/gpt-4o")  # tables are loaded here, not in an event loop
 
 
 def request_tokens(request: LLMRequest) -> int:
