@@ -93,13 +93,12 @@ def config_with_context_limit(db: DatabaseOption, context_limit: int | None, **g
 def budget_and_counter(session: SessionRecord, config: MnesisConfig) -> tuple[Budget, Callable[[str], int]]:
     """Return the budget of a session under a configuration, and the token counter of its model."""
     from mnesis.context.budget import make_budget
-    from mnesis.tokens.estimator import TokenEstimator
+    from mnesis.tokens.estimator import ModelTokenCounter, TokenEstimator
     from mnesis.tokens.model_info import ModelInfo
 
     model = ModelInfo.from_model_string(session.model, config.model_overrides)
     budget = make_budget(model, config.compaction, session.system_tokens)
-    counter = TokenEstimator(encoding=model.encoding)
-    return budget, lambda text: counter.estimate(text, model.model_id)
+    return budget, ModelTokenCounter(TokenEstimator(encoding=model.encoding), model.model_id)
 
 
 def _render_request(window: Window, provider: str) -> object:

@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import anyio
 from anyio import to_thread
@@ -23,10 +22,11 @@ from mnesis.llm.base import LLM
 from mnesis.llm.no_model import NoModel
 from mnesis.llm.resolve import resolve
 from mnesis.models.context import Budget
+from mnesis.models.dialects import find_dialect
 from mnesis.models.session import NO_MODEL, SessionRecord
 from mnesis.session.core import SessionCore
 from mnesis.tokens.encodings import preload_encoding
-from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, TokenEstimator
+from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, ModelTokenCounter, TokenCounter, TokenEstimator
 from mnesis.tokens.model_info import ModelInfo, find_model_info
 from mnesis.validation import check_string
 
@@ -194,11 +194,11 @@ async def _open_engine(request: OpenRequest) -> AsyncIterator[tuple[Engine, bool
 
 async def _token_counter(info: ModelInfo) -> TokenCounter:
     """Return the function that counts tokens for a model. Loads its tables in a thread."""
-    estimator = TokenEstimator(encoding=info.encoding)
     await preload_encoding(info.encoding)
     # Tools and files are counted without a model.
     await preload_encoding("unknown")
-    return partial(estimator.estimate, model=info.model_id)
+    reasoning = find_dialect(info.model_id, info.dialect).reasoning
+    return ModelTokenCounter(TokenEstimator(encoding=info.encoding), info.model_id, reasoning)
 
 
 def _check_strings(session_id: object, **others: object) -> None:

@@ -354,7 +354,8 @@ class Turn:
 
     async def _store_reply(self, answer: _Answer, *, ends_turn: bool) -> Message:
         reply, progress = answer.reply, self._progress
-        report = report_usage(answer.window, reply, self.core.count_tokens)
+        target = self.core.request_target()
+        report = report_usage(answer.window, reply, self.core.count_tokens, target.dialect)
         cache_report = None
         if report.kind == "request":
             before = self.core.record
@@ -366,7 +367,7 @@ class Turn:
                 answer.digests,
                 report.usage,
                 sent_at=answer.sent_at,
-                cache=self.core.request_target().known_cache,
+                cache=target.known_cache,
             )
         progress.usage, progress.cost = progress.usage + report.usage, progress.cost + reply.cost
         message = new_message(

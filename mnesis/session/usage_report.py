@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from mnesis.llm.base import LLMReply
 from mnesis.models.context import Window
+from mnesis.models.dialects import Dialect, Reasoning
 from mnesis.models.session import UsageReport
 from mnesis.models.usage import TokenUsage
 from mnesis.tokens.estimator import TokenCounter
 
 
-def report_usage(window: Window, reply: LLMReply, count: TokenCounter) -> UsageReport:
+def report_usage(window: Window, reply: LLMReply, count: TokenCounter, dialect: Dialect) -> UsageReport:
     """Return the report of one call: what the provider reported, or our own count if it reported nothing."""
     usage = reply.usage
     is_reported = usage is not None and usage.effective_total() > 0
@@ -21,17 +22,24 @@ def report_usage(window: Window, reply: LLMReply, count: TokenCounter) -> UsageR
         reply.cost,
         request_estimate=window.tokens,
         reserved_tokens=window.reserved_tokens,
-        discarded_output_tokens=_discarded_tokens(usage, reply, count),
+        discarded_output_tokens=_discarded_tokens(usage, reply, count, dialect),
         fold_count=window.session.fold_count if window.session else None,
     )
 
 
-def _discarded_tokens(usage: TokenUsage, reply: LLMReply, count: TokenCounter) -> int:
+def _discarded_tokens(usage: TokenUsage, reply: LLMReply, count: TokenCounter, dialect: Dialect) -> int:
     """Return how much of the output is reasoning that later requests do not carry.
 
-    Signed reasoning is sent back, so it stays in the context. Some providers return the reasoning without reporting its
-    size; then it is counted.
+    The dialect says what goes back. Some providers return the reasoning without reporting its size; then it is counted.
     """
-    if reply.reasoning_blocks:
+    if _goes_back(reply, dialect.reasoning):
         return 0
     return min(usage.reasoning or (count(reply.reasoning) if reply.reasoning else 0), usage.output)
+
+
+def _goes_back(reply: LLMReply, rule: Reasoning | None) -> bool:
+    if rule is None:
+        return False
+    if rule.kinds:
+        return any(block.get("type") in rule.kinds for block in reply.reasoning_blocks)
+    return bool(reply.reasoning) and (bool(reply.tool_calls) or not rule.calls_only)

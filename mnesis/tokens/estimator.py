@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mnesis.models.dialects import Reasoning
 from mnesis.models.message import (
     DataPart,
     FilePart,
@@ -27,6 +29,7 @@ from mnesis.models.message import (
 )
 from mnesis.tokens.encodings import TABLES, EncodingName, encoding_for_model, load_encoding, table_name
 from mnesis.tokens.heuristic import heuristic_tokens
+from mnesis.tokens.images import image_tokens
 
 if TYPE_CHECKING:
     import tiktoken
@@ -44,6 +47,19 @@ time on long runs of similar characters. A split adds at most one or two tokens.
 TokenCounter = Callable[[str], int]
 """Returns the tokens of a text."""
 
+
+@dataclass(frozen=True, slots=True)
+class ModelTokenCounter:
+    """The token counter of one model. It also knows what images count, and which reasoning goes back to the model."""
+
+    estimator: TokenEstimator
+    model: str
+    reasoning: Reasoning | None = None
+
+    def __call__(self, text: str) -> int:
+        return self.estimator.estimate(text, self.model)
+
+
 MESSAGE_OVERHEAD_TOKENS = 4
 """Role and delimiters of each message in chat formats."""
 
@@ -55,9 +71,6 @@ FILE_OVERHEAD_TOKENS = 36
 
 FILE_REF_OVERHEAD_TOKENS = 58
 """The fixed words of `mnesis.formats.text.file_reference`."""
-
-IMAGE_TOKENS = 1_200
-"""Per image of any size. OpenAI counts 765 to 1,105 tokens for a full-size image, Anthropic about 1,600."""
 
 BASE64_CHARS_PER_TOKEN = 6
 MIN_BASE64_FILE_TOKENS = 300
@@ -88,7 +101,7 @@ class TokenEstimator:
 
     def estimate_message(self, message: Message, model: str | None = None) -> int:
         """Return the tokens of `message` as it is sent; see `message_tokens`."""
-        return message_tokens(message, lambda text: self.estimate(text, model))[0]
+        return message_tokens(message, ModelTokenCounter(self, model or ""))[0]
 
     def is_exact(self, model: str | None = None) -> bool:
         """Return whether texts for `model` are counted with the model's own tokenizer."""
@@ -109,7 +122,8 @@ def parts_tokens(parts: Iterable[MessagePart], count: TokenCounter) -> tuple[int
 
     The message is counted as it is sent to a provider.
     """
-    other_tokens, output_tokens = MESSAGE_OVERHEAD_TOKENS, 0
+    parts = tuple(parts)
+    other_tokens, output_tokens = MESSAGE_OVERHEAD_TOKENS + _text_reasoning_tokens(parts, count), 0
     for part in parts:
         if isinstance(part, ToolResultPart):
             output_tokens += result_tokens(part, count) + TOOL_OVERHEAD_TOKENS
@@ -118,6 +132,14 @@ def parts_tokens(parts: Iterable[MessagePart], count: TokenCounter) -> tuple[int
             output_tokens += result_tokens(part.result(), count) + TOOL_OVERHEAD_TOKENS
         other_tokens += _part_tokens(part, count)
     return other_tokens + output_tokens, output_tokens
+
+
+def _text_reasoning_tokens(parts: Sequence[MessagePart], count: TokenCounter) -> int:
+    """Return the tokens of reasoning that goes back to the model as text, as DeepSeek and Kimi require in tool loops."""
+    rule = count.reasoning if isinstance(count, ModelTokenCounter) else None
+    if rule is None or rule.kinds or (rule.calls_only and not any(isinstance(part, ToolPart) for part in parts)):
+        return 0
+    return sum(count(part.text) for part in parts if isinstance(part, ReasoningPart) and not part.provider)
 
 
 def result_tokens(part: ToolResultPart, count: TokenCounter) -> int:
@@ -130,12 +152,12 @@ def _part_tokens(part: MessagePart, count: TokenCounter) -> int:
         case TextPart() | DataPart():
             return count(part.text)
         case ReasoningPart():
-            # Only reasoning that a provider signed or marked is sent back.
+            # What a provider signed or marked is sent back. For the text of others, see `_text_reasoning_tokens()`.
             return count(part.text) if part.provider else 0
         case ToolPart():
             return count(part.tool_name) + count(_arguments(part)) + TOOL_OVERHEAD_TOKENS
         case ImagePart():
-            return IMAGE_TOKENS
+            return image_tokens(part, count.model if isinstance(count, ModelTokenCounter) else "")
         case FilePart():
             return count(part.name) + _file_content_tokens(part, count) + FILE_OVERHEAD_TOKENS
         case FileRefPart():

@@ -26,7 +26,8 @@ from mnesis.models.message import (
 )
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
-from mnesis.tokens import IMAGE_TOKENS, MESSAGE_OVERHEAD_TOKENS, TOOL_OVERHEAD_TOKENS, TokenEstimator, message_tokens
+from mnesis.tokens import MESSAGE_OVERHEAD_TOKENS, TOOL_OVERHEAD_TOKENS, TokenEstimator, message_tokens
+from mnesis.tokens.images import UNKNOWN_MODEL_IMAGE_TOKENS
 
 _estimator = TokenEstimator(encoding="o200k_base")
 
@@ -234,7 +235,7 @@ def chat_tokens(messages: Iterable[dict[str, Any]]) -> int:
 
 def _block_tokens(block: dict[str, Any]) -> int:
     if block["type"] == "image_url":
-        return IMAGE_TOKENS
+        return UNKNOWN_MODEL_IMAGE_TOKENS
     if block["type"] == "file":
         return 300
     return count(block["text"])

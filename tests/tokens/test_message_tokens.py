@@ -23,13 +23,13 @@ from mnesis.models.message import (
 from mnesis.tokens.estimator import (
     FILE_OVERHEAD_TOKENS,
     FILE_REF_OVERHEAD_TOKENS,
-    IMAGE_TOKENS,
     MESSAGE_OVERHEAD_TOKENS,
     MIN_BASE64_FILE_TOKENS,
     TOOL_OVERHEAD_TOKENS,
     TokenEstimator,
     message_tokens,
 )
+from mnesis.tokens.images import UNKNOWN_MODEL_IMAGE_TOKENS
 
 CALL: dict[str, Any] = {"tool_name": "grep", "tool_call_id": "c1", "input": {"q": "é"}}
 CALL_TOKENS = len("grep") + len('{"q":"é"}') + TOOL_OVERHEAD_TOKENS
@@ -57,8 +57,8 @@ def _counted(*parts: MessagePart) -> tuple[int, int]:
             TOOL_OVERHEAD_TOKENS,
         ),
         (ToolResultPart(tool_call_id="c1", output="12345"), 5 + TOOL_OVERHEAD_TOKENS, 5 + TOOL_OVERHEAD_TOKENS),
-        (ImagePart(url="https://example.org/a.png"), IMAGE_TOKENS, 0),
-        (ImagePart(data="A" * 1_000_000), IMAGE_TOKENS, 0),
+        (ImagePart(url="https://example.org/a.png"), UNKNOWN_MODEL_IMAGE_TOKENS, 0),
+        (ImagePart(data="A" * 1_000_000), UNKNOWN_MODEL_IMAGE_TOKENS, 0),
         (FilePart(name="a.txt", text="12345"), 5 + 5 + FILE_OVERHEAD_TOKENS, 0),
         (FilePart(name="a.pdf", data="A" * 60), 5 + MIN_BASE64_FILE_TOKENS + FILE_OVERHEAD_TOKENS, 0),
         (FilePart(name="a.pdf", data="A" * 60_000), 5 + 10_000 + FILE_OVERHEAD_TOKENS, 0),

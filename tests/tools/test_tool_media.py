@@ -20,7 +20,8 @@ from mnesis.models.context import ActiveContext, Prune
 from mnesis.models.message import DataPart, Message, ToolPart, text_message
 from mnesis.models.session import SessionRecord
 from mnesis.testing import ScriptedLLM
-from mnesis.tokens.estimator import IMAGE_TOKENS, parts_tokens
+from mnesis.tokens.estimator import parts_tokens
+from mnesis.tokens.images import UNKNOWN_MODEL_IMAGE_TOKENS, max_image_tokens
 from tests.session.support import MODEL, calls
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 32).decode()
@@ -133,8 +134,8 @@ async def test_an_image_from_a_tool_is_stored_exactly_and_counted(db: Path) -> N
         blocks = await session.context_for_next_turn(provider="anthropic")
     (result,) = message.tool_results
     assert result.output_parts == (TextPart(text="the page"), IMAGE)
-    assert message.tool_tokens >= IMAGE_TOKENS
-    assert window.shares["tool outputs"] == message.tool_tokens < 2 * IMAGE_TOKENS
+    assert message.tool_tokens >= max_image_tokens(MODEL)
+    assert window.shares["tool outputs"] == message.tool_tokens < 2 * max_image_tokens(MODEL)
     source = {"type": "base64", "media_type": "image/png", "data": PNG}
     assert blocks[2]["content"][0]["content"] == [
         {"type": "text", "text": "the page"},
@@ -201,7 +202,7 @@ def test_old_images_of_tools_are_pruned_and_truncated_to_a_pointer() -> None:
     context = ActiveContext(SessionRecord("s", MODEL), (), items, {})
     config = CompactionConfig(prune_protect_tokens=1_000, prune_minimum_tokens=999)
     (prune,) = plan_prune(context, config, len)
-    assert prune.tokens_saved > IMAGE_TOKENS
+    assert prune.tokens_saved > UNKNOWN_MODEL_IMAGE_TOKENS
     pruned = ActiveContext(context.session, (), items, {(3, 0): Prune(3, 0, prune.tokens_saved)})
     (shown,) = window_entries(pruned, len)[2].message.tool_results
     assert shown.output_parts == ()

@@ -17,7 +17,7 @@ from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.store.base import Store
-from mnesis.tokens.estimator import TokenEstimator
+from mnesis.tokens.estimator import ModelTokenCounter, TokenEstimator
 from mnesis.tokens.model_info import ModelInfo
 
 SHARE_CLASSES = {
@@ -71,11 +71,11 @@ async def read_window(store: Store, session_id: str, config: MnesisConfig) -> Wi
     session = context.session
     model = ModelInfo.from_model_string(session.model, config.model_overrides)
     budget = make_budget(model, config.compaction, session.system_tokens)
-    estimator = TokenEstimator(encoding=model.encoding)
+    count = ModelTokenCounter(TokenEstimator(encoding=model.encoding), model.model_id)
     window = assemble(
         context,
         budget_tokens=int(budget.usable_tokens / session.calibration),
-        count=lambda text: estimator.estimate(text, model.model_id),
+        count=count,
     )
     shares = [(name, SHARE_CLASSES[name], amount) for name, amount in window.shares.items() if amount]
     return WindowView(
