@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretBytes,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mnesis.errors import ConfigurationError
@@ -22,6 +31,8 @@ from mnesis.redaction import Redaction, RedactSetting, marker, redact, redact_da
 DEFAULT_DIRECTORY = "~/.mnesis"
 DATABASE_VARIABLE = "MNESIS_DB"
 """The environment variable with the path of the database for all APIs. Arguments and explicit settings go first."""
+MIN_KEY_BYTES = 16
+"""A shorter key can be guessed by trying (128 bits, NIST SP 800-131A)."""
 
 
 class _Config(BaseModel):
@@ -281,6 +292,22 @@ class StoreConfig(_Config):
         description="'normal': a killed process loses nothing, a power failure may lose the newest writes;"
         " 'full': every acknowledged write is on disk",
     )
+    integrity_key: SecretBytes | None = Field(
+        default=None,
+        description="Secret key, at least 16 bytes, that seals what is stored: verify() then proves that nobody without the"
+        " key changed anything. None = hashes without a key",
+    )
+
+    @field_validator("integrity_key", mode="before")
+    @classmethod
+    def _encode_key(cls, value: Any) -> Any:
+        key = value.encode() if isinstance(value, str) else value
+        length = len(key.get_secret_value() if isinstance(key, SecretBytes) else key or b"")
+        if key is not None and length < MIN_KEY_BYTES:
+            raise ValueError(
+                f"integrity_key has {length} bytes; pass at least {MIN_KEY_BYTES}, for example secrets.token_bytes(32)"
+            )
+        return key
 
     def resolve_path(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the path of the database, as an absolute or relative path without `~`.

@@ -30,6 +30,7 @@ MnesisError
 │   ├── ReadOnlyStoreError        the database is not writable
 │   ├── CorruptStoreError         the file is damaged, or is not a mnesis database
 │   ├── SchemaTooNewError         the database was written by a newer mnesis
+│   ├── IntegrityKeyError         the database is sealed with a key that is missing or different
 │   ├── StoreReplacedError        the file was moved or replaced while open
 │   ├── ForkedStoreError          used in a child process that inherited it
 │   └── StoreThreadError          the database's thread ended unexpectedly
@@ -257,6 +258,10 @@ class ReadOnlyStoreError(_DatabaseFileError):
 
 class CorruptStoreError(_DatabaseFileError):
     """The file is damaged, or is not a mnesis database. It was not changed."""
+
+
+class IntegrityKeyError(MnesisStoreError):
+    """What would be written is sealed with a key that is missing or different. Nothing was written."""
 
 
 class SchemaTooNewError(_DatabaseFileError):

@@ -143,6 +143,7 @@ class SyncSession(Displayable):
     history = _direct(MnesisSession.history)
     compactions = _blocking(MnesisSession.compactions)
     interruptions = _blocking(MnesisSession.interruptions)
+    verify = _blocking(MnesisSession.verify)
     summaries = _blocking(MnesisSession.summaries)
     dag = _blocking(MnesisSession.dag)
     timeline = _blocking(MnesisSession.timeline)

@@ -36,6 +36,8 @@ COMMANDS = {
     "compact": "compact:command",
     "purge": "purge:command",
     "doctor": "doctor:command",
+    "verify": "verify:verify",
+    "seal": "verify:seal",
     "backup": "backup:command",
     "reindex": "maintenance:reindex",
     "migrate": "maintenance:migrate",

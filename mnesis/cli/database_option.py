@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -16,6 +16,8 @@ import click
 from mnesis.errors import MnesisStoreError, SessionNotFoundError
 
 if TYPE_CHECKING:
+    from pydantic import SecretBytes
+
     from mnesis.config import MnesisConfig
     from mnesis.engine.engine import Engine
     from mnesis.models.session import SessionRecord
@@ -32,13 +34,33 @@ class DatabaseOption:
 
     path: str | None = None
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    key_file: Path | None = None
+
+    def with_key_file(self, key_file: Path | None) -> DatabaseOption:
+        """Return the same database with the file of its integrity key, if one is given."""
+        return self if key_file is None else replace(self, key_file=key_file)
 
     def config(self, *, read_only: bool = False, **groups: Any) -> MnesisConfig:
         """Return a configuration with this timeout. `groups` are the other groups of settings."""
         from mnesis.config import MnesisConfig, StoreConfig
 
-        store = StoreConfig(connection_timeout=self.timeout_seconds, read_only=read_only)
+        key = self._integrity_key()
+        store = StoreConfig(connection_timeout=self.timeout_seconds, read_only=read_only, integrity_key=key)
         return MnesisConfig(store=store, **groups)
+
+    def _integrity_key(self) -> SecretBytes | None:
+        """Read the key from its file, without the whitespace around it. Returns None if no file is named."""
+        from pydantic import SecretBytes
+
+        path = self.key_file or os.environ.get("MNESIS_INTEGRITY_KEY_FILE")
+        if not path:
+            return None
+        try:
+            return SecretBytes(Path(path).expanduser().read_bytes().strip())
+        except OSError as error:
+            raise click.UsageError(
+                f"the key file {path} cannot be read: {error}; pass another with --key-file"
+            ) from error
 
 
 def db_option(function: _Command) -> _Command:

@@ -19,8 +19,9 @@ from mnesis.cli.database_option import (
     json_option,
     open_store,
 )
+from mnesis.cli.findings import count_findings, print_findings
 from mnesis.cli.id_lookup import find_session
-from mnesis.cli.output import clean_line, make_console, pluralize, print_json
+from mnesis.cli.output import make_console, pluralize, print_json
 from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.display.progress_bar import progress
 from mnesis.errors import (
@@ -34,8 +35,6 @@ from mnesis.errors import (
 )
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from mnesis.models.finding import Finding
 
 _FIX_BY_ERROR = {
@@ -45,7 +44,6 @@ _FIX_BY_ERROR = {
     ReadOnlyStoreError: "run mnesis migrate if the message mentions an update; otherwise check the permissions",
     StoreBusyError: "end the process that has locked the database, or try again when it has finished",
 }
-_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "bold red")}
 
 
 @click.command("doctor", short_help="Check the environment and the database.", epilog="Example: mnesis doctor --deep")
@@ -152,16 +150,6 @@ def _print(findings: Sequence[Finding]) -> None:
     from rich.text import Text
 
     console = make_console()
-    for finding in findings:
-        console.print(_line(finding))
-    counts = {severity: sum(f.severity == severity for f in findings) for severity in ("error", "warning")}
-    summary = f"{pluralize(counts['error'], 'error')}, {pluralize(counts['warning'], 'warning')}"
-    console.print(Text(summary, style="bold red" if counts["error"] else "bold"))
-
-
-def _line(finding: Finding) -> Text:
-    from rich.text import Text
-
-    mark, style = _MARKS[finding.severity]
-    fix = f"\n    fix: {clean_line(finding.fix)}" if finding.fix else ""
-    return Text.assemble((mark, style), f" {finding.check}: {clean_line(finding.detail)}", (fix, "bold"))
+    print_findings(findings, console)
+    has_errors = any(finding.severity == "error" for finding in findings)
+    console.print(Text(count_findings(findings), style="bold red" if has_errors else "bold"))

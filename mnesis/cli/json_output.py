@@ -19,6 +19,7 @@ CLASSES = {
     "CompactionResult": "mnesis.models.results",
     "FoundMessage": "mnesis.demo.replay",
     "Finding": "mnesis.models.finding",
+    "LogHead": "mnesis.models.finding",
     "Interruption": "mnesis.models.session",
     "Message": "mnesis.models.message",
     "SearchHit": "mnesis.models.search",
@@ -145,6 +146,8 @@ OUTPUTS: dict[str, JsonOutput] = {
         }
     ),
     "doctor": JsonOutput(["Finding"]),
+    "verify": JsonOutput({"heads": ["LogHead"], "findings": ["Finding"]}),
+    "seal": JsonOutput({"sealed": "integer"}),
     "backup": JsonOutput({"database": "string", "file": "string", "bytes": "integer"}),
     "reindex": JsonOutput(_DATABASE),
     "migrate": JsonOutput(_DATABASE),

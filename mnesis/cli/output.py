@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mnesis.display.text import REPLACEMENT as REPLACEMENT
 from mnesis.display.text import chart_rows as chart_rows
@@ -40,8 +40,8 @@ def to_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent)
 
 
-def make_console() -> Console:
-    """Return a console on standard output.
+def make_console(stream: TextIO | None = None) -> Console:
+    """Return a console on standard output, or on another stream.
 
     It uses colours only on a terminal, and not if NO_COLOR is set. Markup in the content has no effect.
     """
@@ -60,9 +60,10 @@ def make_console() -> Console:
             else:
                 super().print(*objects, **options)
 
+    output = stream or sys.stdout
     return _QuietConsole(
-        file=sys.stdout,
-        width=None if sys.stdout.isatty() else PIPE_WIDTH_CHARS,
+        file=output,
+        width=None if output.isatty() else PIPE_WIDTH_CHARS,
         color_system=None if os.environ.get("NO_COLOR") else "auto",  # None also turns off bold
         highlight=False,
         markup=False,

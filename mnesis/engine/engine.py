@@ -29,12 +29,14 @@ from mnesis.events.payloads import SessionDeletedPayload
 from mnesis.files.storage import FileStorage
 from mnesis.llm.base import LLM
 from mnesis.llm.resolve import resolve
+from mnesis.models.finding import Verification
 from mnesis.models.message import Role
 from mnesis.models.retention import PurgePlan
 from mnesis.models.search import Search, SearchMode, SearchPage
 from mnesis.redaction import get_logger
 from mnesis.search.time_parameters import TimeInput, resolve_times
 from mnesis.store.base import OnIndexed, SessionPage, Store
+from mnesis.store.heads import Heads
 from mnesis.store.redacting import redacting_store
 
 logger = get_logger(__name__)
@@ -270,6 +272,15 @@ class Engine:
         times = resolve_times(after, before, when, now, cursor)
         request = Search(query, session_id, limit, cursor, mode, role, tool, times.after, times.before, now=times.now)
         return await self.store.search(request, on_progress)
+
+    async def verify(self, *, heads: Heads | None = None) -> Verification:
+        """Check every hash of the database, and return the head of each session's log with what does not agree.
+
+        `heads` are earlier heads by session. They prove that the messages they cover were not changed, removed or reordered
+        since. With `StoreConfig.integrity_key`, the seals prove that nobody without the key changed anything.
+        """
+        await self.open()
+        return await self.store.verify(heads=heads)
 
     async def reindex(self, on_progress: OnIndexed | None = None) -> None:
         """Rebuild the search index from the logs. `on_progress(indexed, missing)` is called meanwhile."""

@@ -1,4 +1,4 @@
-"""A finding of an integrity check."""
+"""The results of integrity checks."""
 
 from __future__ import annotations
 
@@ -15,3 +15,32 @@ class Finding:
     detail: str
     fix: str = ""
     ids: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class LogHead:
+    """The head of a session's log: a hash that covers its first `message_count` messages, in order.
+
+    Keep it somewhere else, and `verify(heads=…)` proves later that none of these messages was changed, removed or
+    reordered. `hash` is in hexadecimal.
+    """
+
+    session_id: str
+    message_count: int
+    hash: str
+
+    def __str__(self) -> str:
+        return f"{self.session_id}={self.hash}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The result of `verify`: the head of each session, and what does not agree with its hashes."""
+
+    heads: tuple[LogHead, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether everything is what was stored."""
+        return not any(finding.severity == "error" for finding in self.findings)

@@ -17,6 +17,7 @@ from mnesis.files.handler import LargeFileHandler
 from mnesis.files.paging import MAX_PAGE_CHARS, MAX_PAGE_LINES, FilePage
 from mnesis.models.context import Budget
 from mnesis.models.dag import SummaryDag
+from mnesis.models.finding import Verification
 from mnesis.models.message import Message, Role
 from mnesis.models.results import (
     CompactionResult,
@@ -141,6 +142,15 @@ class SessionReader:
         """Return a message of the log. Raises `MessageNotFoundError`."""
         self._check_open()
         return await self._core.store.message(self.id, message_id)
+
+    async def verify(self, *, head: str | None = None) -> Verification:
+        """Check every hash of the session, and return the head of its log with what does not agree.
+
+        `head` is an earlier head. It proves that the messages it covers were not changed, removed or reordered since.
+        """
+        self._check_open()
+        heads = {self.id: head} if head is not None else None
+        return await self._core.store.verify(session_id=self.id, heads=heads)
 
     def history(self) -> list[TurnSnapshot]:
         """Return a snapshot of the context after each turn, oldest first."""

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Protocol
 
 from mnesis.models.context import ActiveContext, Cover, Prune
-from mnesis.models.finding import Finding
+from mnesis.models.finding import Finding, Verification
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.search import Search, SearchPage
 from mnesis.models.session import Interruption, SessionRecord, UsageReport
 from mnesis.models.summary import Summary
 from mnesis.store.change_log import ChangeLog
+from mnesis.store.heads import Heads
 from mnesis.store.run_store import RunStore
 
 OnIndexed = Callable[[int, int], None]
@@ -249,4 +250,19 @@ class Store(RunStore, ChangeLog, Protocol):
 
     async def check(self, *, session_id: str | None = None) -> list[Finding]:
         """Check hashes, edges, covers and counts. Returns an empty list if nothing is damaged. Changes nothing."""
+        ...
+
+    async def verify(self, *, session_id: str | None = None, heads: Heads | None = None) -> Verification:
+        """Do what `check` does, and return the head of each log too (`mnesis.store.chain`).
+
+        `heads` are earlier heads by session, in hexadecimal. A log that does not continue from one of them is a finding.
+        A store that seals with a key checks its seals. Raises `ConfigurationError` if a head is not a hash.
+        """
+        ...
+
+    async def seal(self) -> int:
+        """Seal every session and run with the key of the store, and return their number.
+
+        Raises `ConfigurationError` if the store has no key, and `CorruptStoreError` if `verify` finds an error.
+        """
         ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from mnesis.errors import CorruptStoreError, InvalidMessageError
 from mnesis.models.message import DataPart, Message, MessagePart, ReasoningPart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.summary import Summary
+from mnesis.store.chain import message_hash
 
 MAX_DEPTH = 200
 """How deep containers may be nested. Reading deeper values back can exhaust Python's stack."""
@@ -38,20 +40,21 @@ _SUMMARY_FIELDS = {key: field for field, key in _SUMMARY_KEYS.items()}
 class DamagedValueError(ValueError):
     """A stored value whose content no longer matches its digest. The database turns it into a `CorruptStoreError`."""
 
-    def __init__(self, description: str, session_id: str) -> None:
-        super().__init__(f"{description} of session {session_id!r}")
-
     def at(self, location: str) -> CorruptStoreError:
         """Return the error that users see, which names the database."""
         return CorruptStoreError(
-            f"{self} in {location} is damaged: its content is not what was stored. Other messages are readable; run"
-            " `mnesis doctor` to see the extent, and restore it from a backup",
+            f"{self} in {location} is damaged: it is not what was stored. Everything else is readable; run `mnesis doctor` to"
+            " see the extent, and `mnesis salvage` to copy all that is intact to a new database",
             db_path=location,
         )
 
 
 class EncodedMessage(NamedTuple):
-    """A message as it is stored. `meta` holds the rarer fields, or None if all of them have their defaults."""
+    """A message as it is stored. `meta` holds the rarer fields, or None if all of them have their defaults.
+
+    `digest` is computed from id, role, parts and meta. `stored_hash` is what the store keeps with the message: its hash
+    (`mnesis.store.chain`), or only the digest if a release before schema version 7 wrote it.
+    """
 
     id: str
     role: str
@@ -61,6 +64,7 @@ class EncodedMessage(NamedTuple):
     token_count: int
     tool_tokens: int
     created_at: int
+    stored_hash: bytes = b""
 
 
 def encode_message(message: Message) -> EncodedMessage:
@@ -80,8 +84,8 @@ def encode_message(message: Message) -> EncodedMessage:
 
 def decode_message(session_id: str, seq: int, stored: EncodedMessage) -> Message:
     """Decode a message. Raises `DamagedValueError` if its content is not what was stored."""
-    if not is_message_intact(stored):
-        raise DamagedValueError(f"message {stored.id!r} (seq {seq})", session_id)
+    if not is_message_intact(session_id, seq, stored):
+        raise DamagedValueError(f"message {stored.id!r} (seq {seq}) of session {session_id!r}")
     try:
         return Message(
             id=stored.id,
@@ -95,12 +99,24 @@ def decode_message(session_id: str, seq: int, stored: EncodedMessage) -> Message
             **(from_json(stored.meta) if stored.meta is not None else {}),
         )
     except (ValueError, ValidationError) as error:
-        raise DamagedValueError(f"message {stored.id!r} (seq {seq})", session_id) from error
+        raise DamagedValueError(f"message {stored.id!r} (seq {seq}) of session {session_id!r}") from error
 
 
-def is_message_intact(stored: EncodedMessage) -> bool:
-    """Return whether the content matches its digest."""
-    return _digest(stored.id, stored.role, stored.parts, stored.meta) == stored.digest
+def stored_message(row: Sequence[Any]) -> EncodedMessage:
+    """Convert a stored row: id, role, parts, meta, hash, token count, tool tokens and creation time."""
+    message_id, role, parts, meta, stored_hash, token_count, tool_tokens, created_at = row
+    digest = _digest(message_id, role, parts, meta)
+    return EncodedMessage(message_id, role, parts, meta, digest, token_count, tool_tokens, created_at, stored_hash)
+
+
+def hash_of(session_id: str, seq: int, message: EncodedMessage) -> bytes:
+    """Return the hash of a message at its place."""
+    return message_hash(session_id, seq, message.created_at, message.token_count, message.tool_tokens, message.digest)
+
+
+def is_message_intact(session_id: str, seq: int, stored: EncodedMessage) -> bool:
+    """Return whether a message is what was stored at this place."""
+    return stored.stored_hash in (hash_of(session_id, seq, stored), stored.digest)
 
 
 def encode_summary(summary: Summary) -> tuple[bytes, bytes]:
@@ -123,12 +139,12 @@ def summary_digest(summary_id: str, body: bytes) -> bytes:
 def decode_summary(body: bytes, digest: bytes, **columns: Any) -> Summary:
     """Decode a summary. Raises `DamagedValueError` if its content is not what was stored."""
     if summary_digest(columns["id"], body) != digest:
-        raise DamagedValueError(f"summary {columns['id']!r}", columns["session_id"])
+        raise DamagedValueError(f"summary {columns['id']!r} of session {columns['session_id']!r}")
     try:
         fields = {_SUMMARY_FIELDS.get(key, key): value for key, value in from_json(body).items()}
         return Summary(**fields, **columns)
     except (ValueError, ValidationError) as error:
-        raise DamagedValueError(f"summary {columns['id']!r}", columns["session_id"]) from error
+        raise DamagedValueError(f"summary {columns['id']!r} of session {columns['session_id']!r}") from error
 
 
 def check_id(id: str) -> None:

@@ -21,7 +21,7 @@ from mnesis.errors import (
 from mnesis.events.bus import MnesisEvent
 from mnesis.events.payloads import SessionCreatedPayload
 from mnesis.models.context import ActiveContext, Cover, Prune, find_cover
-from mnesis.models.finding import Finding
+from mnesis.models.finding import Finding, Verification
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.search import Search, SearchHit, SearchPage
@@ -42,6 +42,7 @@ from mnesis.store.accounting import (
     with_settings,
 )
 from mnesis.store.base import Append, AppendResult, Compaction, OnIndexed, SessionPage
+from mnesis.store.chain import extend_chain, first_log_head
 from mnesis.store.change_log import StoredChange, append_events, compaction_events, updated_event
 from mnesis.store.codec import (
     DamagedValueError,
@@ -49,7 +50,7 @@ from mnesis.store.codec import (
     decode_message,
     encode_message,
     from_json,
-    is_message_intact,
+    hash_of,
     to_json,
 )
 from mnesis.store.covers import (
@@ -67,9 +68,11 @@ from mnesis.store.covers import (
     validate_compaction,
     visible_spans,
 )
+from mnesis.store.heads import Heads, parse_heads
 from mnesis.store.memory_changes import headers
 from mnesis.store.memory_index import InMemoryIndex
 from mnesis.store.memory_runs import MemoryRunStore
+from mnesis.store.memory_verify import MemoryLog, verify_logs
 from mnesis.store.session_cursor import format_cursor, parse_cursor
 from mnesis.store.sqlite.fulltext import LogRange, SearchScope, seq_of
 
@@ -79,6 +82,7 @@ class _Session:
     key: int
     record: SessionRecord
     last_used: int
+    log_head: bytes
     log: list[EncodedMessage] = field(default_factory=list)
     seqs_by_id: dict[str, int] = field(default_factory=dict)
     summaries: dict[str, Summary] = field(default_factory=dict)
@@ -123,7 +127,7 @@ class MemoryStore(MemoryRunStore):
             if session.id in self._sessions:
                 return _copy_record(self._sessions[session.id].record), False
             self._last_key += 1
-            self._sessions[session.id] = _Session(self._last_key, record, time.time_ns())
+            self._sessions[session.id] = _Session(self._last_key, record, time.time_ns(), first_log_head(record.id))
             created = SessionCreatedPayload(record.id, record.model, record.parent_id)
             self._changes.add((MnesisEvent.SESSION_CREATED, created))
             return _copy_record(record), True
@@ -165,7 +169,7 @@ class MemoryStore(MemoryRunStore):
                 return self._repeat_append(stored, encoded)
             after, snapshot = accounts_after_append(stored.record, append)
             first_seq = stored.record.last_seq + 1
-            stored.log.extend(encoded)
+            self._extend_log(stored, encoded)
             stored.seqs_by_id.update((message.id, seq) for seq, message in enumerate(encoded, first_seq))
             for seq, message in enumerate(append.messages, first_seq):
                 stored.file_references.extend(
@@ -392,15 +396,18 @@ class MemoryStore(MemoryRunStore):
 
     async def check(self, *, session_id: str | None = None) -> list[Finding]:
         """See `Store.check`."""
+        return list((await self.verify(session_id=session_id)).findings)
+
+    async def verify(self, *, session_id: str | None = None, heads: Heads | None = None) -> Verification:
+        """See `Store.verify`."""
+        earlier_heads = parse_heads(heads or {})
         with self._hold_lock():
-            if session_id is not None:
-                self._session(session_id)
-            return [
-                Finding("error", "content", f"message {message.id!r} of session {known_id!r} is not what was stored")
-                for known_id, stored in self._sessions.items()
-                for message in stored.log
-                if session_id in (None, known_id) and not is_message_intact(message)
-            ]
+            sessions = [*self._sessions.values()] if session_id is None else [self._session(session_id)]
+            return verify_logs({each.record.id: MemoryLog(each.log, each.log_head) for each in sessions}, earlier_heads)
+
+    async def seal(self) -> int:
+        """Raise `ConfigurationError`: an in-memory store has no key."""
+        raise ConfigurationError("an in-memory store has no key; pass a db_path and StoreConfig(integrity_key=…)")
 
     def _search_scope(self, session_id: str | None, place: SearchPosition) -> SearchScope:
         sessions = (
@@ -464,6 +471,12 @@ class MemoryStore(MemoryRunStore):
             for first, last in spans
             for seq in range(first, last + 1)
         ]
+
+    def _extend_log(self, stored: _Session, encoded: Iterable[EncodedMessage]) -> None:
+        for seq, message in enumerate(encoded, len(stored.log) + 1):
+            stored_hash = hash_of(stored.record.id, seq, message)
+            stored.log.append(message._replace(stored_hash=stored_hash))
+            stored.log_head = extend_chain(stored.log_head, stored_hash)
 
     def _repeat_append(self, stored: _Session, encoded: Sequence[EncodedMessage]) -> AppendResult:
         seqs = sorted(stored.seqs_by_id[message.id] for message in encoded if message.id in stored.seqs_by_id)

@@ -68,6 +68,8 @@ USES = {
     "compact": Use(("compact", "{id}", "--dry-run")),
     "purge": Use(("purge", "{id}")),
     "doctor": Use(("doctor", "--deep"), needs_id=False),
+    "verify": Use(("verify",), needs_id=False),
+    "seal": Use(("seal", "--key-file", "{key}"), reads=False, needs_id=False),
     "backup": Use(("backup", "{new}"), reads=False, needs_id=False),
     "reindex": Use(("reindex",), reads=False, needs_id=False),
     "migrate": Use(("migrate",), reads=False, needs_id=False),
@@ -153,7 +155,11 @@ class Fill:
         if any("{export}" in each for each in arguments):
             arguments = [each.replace("{export}", str(self._export(path, session_id))) for each in arguments]
         new = str(self.directory / "new.db")
-        names = {"{id}": session_id, "{new}": new, "{unique}": new_id("again")}
+        key = self.directory / "key"
+        if name == "seal":
+            path = self._copy(path) if path.name == "hostile.db" else path
+            key.write_text("k" * 32)
+        names = {"{id}": session_id, "{new}": new, "{unique}": new_id("again"), "{key}": str(key)}
         filled = [names.get(each, each) for each in arguments]
         return filled if name == "demo" else [*filled, "--db", str(path)]
 
@@ -166,6 +172,10 @@ class Fill:
                 return (await engine.store.summaries(session_id))[0].id
 
         return asyncio.run(first())
+
+    def _copy(self, path: Path) -> Path:
+        """A copy to seal: commands without the key could no longer write the database itself."""
+        return Path(shutil.copy(path, self.directory / "to-seal.db"))
 
     def _export(self, path: Path, session_id: str) -> Path:
         target = self.directory / "export.jsonl"

@@ -53,7 +53,9 @@ def test_a_command_exists_with_its_options(where: str, words: list[str]) -> None
     ("where", "words"), [shown for shown in SHOWN if "python" in shown[1][0]], ids=lambda x: str(x)
 )
 def test_a_script_or_module_exists(where: str, words: list[str]) -> None:
-    if words[1] == "-m":
+    if words[1] == "-c":
+        compile(words[2], where, "exec")
+    elif words[1] == "-m":
         assert importlib.util.find_spec(words[2]) is not None, where
     else:
         assert (ROOT / words[1]).is_file(), where

@@ -10,10 +10,11 @@ import pytest
 from mnesis.store.base import Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
+from mnesis.testing.integrity_suite import IntegritySuite
 from mnesis.testing.store_suite import StoreSuite
 
 
-class TestMemoryStore(StoreSuite):
+class TestMemoryStore(StoreSuite, IntegritySuite):
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:
         store = MemoryStore()
@@ -22,7 +23,7 @@ class TestMemoryStore(StoreSuite):
         await store.close()
 
 
-class TestSqliteStore(StoreSuite):
+class TestSqliteStore(StoreSuite, IntegritySuite):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = SqliteStore(tmp_path / "sessions.db")
@@ -31,7 +32,7 @@ class TestSqliteStore(StoreSuite):
         await store.close()
 
 
-class TestSqliteStoreWithoutWriteAheadLog(StoreSuite):
+class TestSqliteStoreWithoutWriteAheadLog(StoreSuite, IntegritySuite):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         from mnesis.config import StoreConfig

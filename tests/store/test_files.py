@@ -29,7 +29,7 @@ from mnesis.errors import (
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore, connect
-from mnesis.store.sqlite.changes import StoreConnection
+from mnesis.store.sqlite.connection import StoreConnection
 from mnesis.store.sqlite.migrate import migrations
 from mnesis.testing.store_suite import expect_error, make_message, make_turn, store_conversation
 from tests.store.children import Report, patch, read_bytes, start

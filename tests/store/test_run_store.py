@@ -23,11 +23,11 @@ from mnesis.models.run import ItemOutcome
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore
-from mnesis.store.sqlite import SqliteStore, migrate
-from mnesis.store.sqlite.migrate import migrations
+from mnesis.store.sqlite import SqliteStore
 from mnesis.testing.run_suite import LEASE, RunSuite, assert_counts_agree, begin_sealed_run, claim_indexes
 from mnesis.testing.store_suite import make_message, store_conversation
 from tests.store.children import Report, start
+from tests.support.old_database import write_old_database
 
 
 class TestMemoryRuns(RunSuite):
@@ -132,7 +132,7 @@ class Workers(RuleBasedStateMachine):
     @rule()
     def retry(self) -> None:
         failed = {item.index for item in self.both("run_items", "r", state="failed")}
-        assert self.both("retry_failed", "r") == len(failed)
+        assert self.both("retry_failures", "r") == len(failed)
         self.ended -= failed
 
     @invariant()
@@ -254,8 +254,6 @@ async def test_wrong_counts_and_missing_references_are_found(store: SqliteStore)
 
 async def test_a_database_without_references_gets_them_from_its_messages(store: SqliteStore, tmp_path: Path) -> None:
     path = tmp_path / "old.db"
-    old = sqlite3.connect(path, isolation_level=None)
-    migrate.migrate(old, path, migrations()[:2])
     await store.create_session(SessionRecord(id="s", model="m"))
     output = FileRefPart(content_id="out", path="/o")
     parts = (
@@ -264,11 +262,7 @@ async def test_a_database_without_references_gets_them_from_its_messages(store: 
     )
     trap = make_message("user", '[{"type":"file_ref","content_id":"trap"}]', id="trap")
     await store.append("s", Append([trap, make_message("assistant", id="x").model_copy(update={"parts": parts})]))
-    old.execute("ATTACH ? AS new", (store.location,))
-    for table in ("sessions", "accounts", "messages"):
-        old.execute(f"INSERT INTO {table} SELECT * FROM new.{table}")
-    old.execute("DETACH new")
-    old.close()
+    write_old_database(store.location, path, 2)
     migrated = SqliteStore(path)
     await migrated.open()
     assert await migrated.file_references() == await store.file_references()

@@ -23,12 +23,22 @@ GUARDED = ("messages", "summaries", "summary_messages", "summary_children", "tur
 MAY_SCAN = {"sessions_page", "check_sessions", "check_schema", "search_behind", "search_trigrams_behind", "search_logs"}
 MAY_SCAN |= {"search_outdated", "empty_search_rows", "empty_search_speakers", "empty_search_state"}
 MAY_SCAN |= {"runs", "check_runs", "file_refs", "change_sessions", "purge_changes", "purge_run_changes"}
+MAY_SCAN |= {
+    "count_search_behind",
+    "count_trigrams_behind",
+    "check_changes",
+    "check_change_sums",
+    "count_deletion",
+    "count_unhashed",
+}
+MAY_SCAN |= {"seal_accounts", "seal_runs", "seal_items", "unhashed"}
 SORTS = {
     "sessions_page",
     "children_page",
     "covered_messages",
     "summaries",
     "check_summaries",
+    "check_summary_rows",
     "prunes_in_spans",
     "run_items_abandoned",
     "run_items_lost",

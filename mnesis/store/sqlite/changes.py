@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import random
 import sqlite3
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,6 @@ from mnesis.events.payloads import (
 from mnesis.models.results import CompactionResult
 from mnesis.models.run import MapRun
 from mnesis.models.session import SessionRecord
-from mnesis.open_files import unregister_database
 from mnesis.store.change_log import (
     Event,
     MessageHeader,
@@ -30,22 +29,10 @@ from mnesis.store.change_log import (
 )
 from mnesis.store.codec import from_json
 from mnesis.store.covers import CoverDiff, folded_spans
+from mnesis.store.sqlite.connection import StoreConnection
 from mnesis.store.sqlite.queries import sql
 
-MAX_ORIGIN = 2**62
-
-
-class StoreConnection(sqlite3.Connection):
-    """A connection with a random number that marks the changes it commits."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.origin = random.randrange(1, MAX_ORIGIN)  # noqa: S311  # tells connections apart, protects nothing
-
-    def close(self) -> None:
-        """Close the connection. Its files are no longer protected from being opened otherwise."""
-        super().close()
-        unregister_database(self)
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass
@@ -59,20 +46,21 @@ class SessionNames:
     is_loaded: bool = False
 
 
-def note_created(connection: sqlite3.Connection, session_pk: int, session: SessionRecord) -> None:
-    """Note that a session was created."""
-    _insert(connection, "created", [session.model, session.parent_id], session_pk=session_pk)
+def note_created(connection: sqlite3.Connection, session_pk: int, session: SessionRecord) -> int:
+    """Note that a session was created. Returns the row, like all notes on sessions."""
+    return _insert(connection, "created", [session.model, session.parent_id], session_pk=session_pk)
 
 
-def note_append(connection: sqlite3.Connection, session_pk: int, first_seq: int, after: SessionRecord) -> None:
+def note_append(connection: sqlite3.Connection, session_pk: int, first_seq: int, after: SessionRecord) -> int:
     """Note that messages were appended, from `first_seq` to the end of the log."""
-    body = [first_seq, after.last_seq, after.context_tokens, after.turn_count]
-    _insert(connection, "append", body, session_pk=session_pk)
+    # Every append writes this; the encoder takes several times as long.
+    body = f"[{first_seq},{after.last_seq},{after.context_tokens},{after.turn_count}]"
+    return _insert(connection, "append", body, session_pk=session_pk)
 
 
-def note_update(connection: sqlite3.Connection, session_pk: int, after: SessionRecord) -> None:
+def note_update(connection: sqlite3.Connection, session_pk: int, after: SessionRecord) -> int:
     """Note that the context, a setting or something else about a session changed."""
-    _insert(connection, "update", [after.context_tokens, after.turn_count], session_pk=session_pk)
+    return _insert(connection, "update", [after.context_tokens, after.turn_count], session_pk=session_pk)
 
 
 def note_compaction(
@@ -82,10 +70,10 @@ def note_compaction(
     diff: CoverDiff,
     prunes: list[tuple[int, int, int]],
     after: SessionRecord,
-) -> None:
+) -> int:
     """Note that a sweep was committed."""
     body = [compaction_pk, folded_spans(diff), prunes, after.context_tokens, after.turn_count]
-    _insert(connection, "compaction", body, session_pk=session_pk)
+    return _insert(connection, "compaction", body, session_pk=session_pk)
 
 
 def note_deleted(connection: sqlite3.Connection, session_pk: int, session: SessionRecord) -> None:
@@ -123,16 +111,24 @@ def note_run_deleted(connection: sqlite3.Connection) -> None:
 
 def _insert(
     connection: sqlite3.Connection, kind: str, body: object, *, session_pk: int | None = None, run_pk: int | None = None
-) -> None:
+) -> int:
+    """Insert a change and return its row number. The caller of a change of a session adds that to the session's sum.
+
+    `body` is a value, or the JSON of one.
+    """
     origin = connection.origin if isinstance(connection, StoreConnection) else 0
-    parameters = {
-        "origin": origin,
-        "kind": kind,
-        "session_pk": session_pk,
-        "run_pk": run_pk,
-        "body": json.dumps(body, separators=(",", ":")),
-    }
-    connection.execute(sql("insert_change"), parameters)
+    row = (origin, kind, session_pk, run_pk, body if isinstance(body, str) else _encode(body))
+    change_pk = connection.execute(sql("insert_change"), (*row, change_crc(row))).lastrowid or 0
+    if run_pk is not None:
+        connection.execute(sql("count_run_change"), {"run_pk": run_pk, "change_pk": change_pk})
+    elif session_pk is None or kind == "deleted":
+        connection.execute(sql("count_deletion"), {"change_pk": change_pk})
+    return change_pk
+
+
+def change_crc(row: tuple[Any, ...]) -> int:
+    """Return the checksum of a change: origin, kind, session, run and body. Its row number is in the sum of its session."""
+    return zlib.crc32(repr(row).encode("utf-8", "surrogatepass"))
 
 
 def version(connection: sqlite3.Connection) -> tuple[int, int]:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mnesis.models.finding import Finding
-from mnesis.store.covers import Span, contains
-
-FIX = "restore the database from a backup; the messages themselves are in the log"
+from mnesis.store.chain import compress_seqs
+from mnesis.store.covers import Span, subtract
+from mnesis.store.sqlite.fixes import SALVAGE_CONTEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,14 @@ class SummaryGraph:
     @classmethod
     def from_rows(
         cls,
-        summaries: Iterable[tuple[int, bytes, int, int, int, int]],
+        summaries: Iterable[tuple[int, str, int, int, int, int]],
         edges: Iterable[tuple[int, int]],
         children: Iterable[tuple[int, int]],
     ) -> SummaryGraph:
         """Build the graph from rows (pk, id, first, last, message count, tokens), (summary, seq) and (parent, child)."""
         rows = list(summaries)
         graph = cls(
-            names={pk: name.decode(errors="replace") for pk, name, *_ in rows},
+            names={pk: str(name) for pk, name, *_ in rows},
             spans={pk: (first, last) for pk, _, first, last, *_ in rows},
             counts={pk: count for pk, _, _, _, count, _ in rows},
         )
@@ -64,7 +64,7 @@ def reachability_findings(
     """Find faults in the summaries of a session and in the covers that show them."""
     reachable = graph.reachable_messages()
     findings = [
-        Finding("error", "summaries", f"session {session!r}: {fault}", FIX, (graph.names[pk],))
+        Finding("error", "summaries", f"session {session!r}: {fault}", SALVAGE_CONTEXT, (graph.names[pk],))
         for pk, covered in reachable.items()
         if (fault := _describe_fault(graph, pk, covered))
     ]
@@ -72,13 +72,16 @@ def reachability_findings(
     for first, last, summary_pk in covers:
         if first <= previous_last or last > last_seq:
             detail = f"session {session!r}: the cover of {first} to {last} overlaps another or lies outside the log"
-            findings.append(Finding("error", "covers", detail, FIX))
+            findings.append(Finding("error", "covers", detail, SALVAGE_CONTEXT))
         previous_last = last
         covered = (reachable.get(summary_pk) or set()) if summary_pk is not None else set()
-        lost = [seq for seq in range(first, last + 1) if seq not in covered and not contains(hidden, seq)]
+        ends = compress_seqs(seq for seq in covered if first <= seq <= last)
+        # Spans and not a loop over seqs: a damaged cover may reach very far.
+        lost = subtract([(first, last)], [*zip(ends[::2], ends[1::2], strict=True), *hidden])
         if lost:
-            detail = f"session {session!r}: {len(lost)} messages from {lost[0]} on cannot be reached from the context"
-            findings.append(Finding("error", "covers", detail, FIX))
+            count = sum(end - start + 1 for start, end in lost)
+            detail = f"session {session!r}: {count} messages from {lost[0][0]} on cannot be reached from the context"
+            findings.append(Finding("error", "covers", detail, SALVAGE_CONTEXT))
     return findings
 
 

@@ -5,18 +5,46 @@ from __future__ import annotations
 import sqlite3
 
 from mnesis.models.finding import Finding
+from mnesis.store.chain import EMPTY_HEAD, extend_chain, is_seal
+from mnesis.store.sqlite.accounts import key_of
+from mnesis.store.sqlite.fixes import MIGRATE, SALVAGE, SALVAGE_RUN, SEAL
 from mnesis.store.sqlite.queries import sql
+from mnesis.store.sqlite.run_rows import Row, hash_input, hash_item, hash_run, stored_run
 from mnesis.store.sqlite.runs import count_mismatch
-
-RESTORE_RUN = "restore the database from a backup, or purge the run and run it again"
-RESTORE = "restore the database from a backup; the messages themselves are intact"
 
 
 def run_findings(connection: sqlite3.Connection) -> list[Finding]:
-    """Find runs whose counts differ from those of their items."""
-    names = [name for (name,) in connection.execute(sql("check_runs"))]
-    mismatches = [(name, detail) for name in names if (detail := count_mismatch(connection, name)) is not None]
-    return [Finding("error", "runs", f"run {name!r}: {detail}", RESTORE_RUN, (name,)) for name, detail in mismatches]
+    """Find runs, inputs and items that are not what was stored, and counts that differ from the items."""
+    findings: list[Finding] = []
+    for row in connection.execute(sql("check_runs")).fetchall():
+        findings += _check_run(connection, row)
+    return findings
+
+
+def _check_run(connection: sqlite3.Connection, row: Row) -> list[Finding]:
+    name, key = str(row[1]), key_of(connection)
+    if row[20] is None:
+        return [Finding("warning", "runs", f"run {name!r} has no hashes yet", MIGRATE, (name,))]
+    details = [] if row[20] == hash_run(row) else ["it is not what was stored"]
+    unsealed = int(not details and key is not None and not is_seal(key, row[20], row[21]))
+    head = EMPTY_HEAD
+    for item in connection.execute(sql("check_run_rows"), {"run_pk": row[0]}):
+        index, text, *_, item_hash, item_seal, input_hash = item
+        if text is None or input_hash != hash_input(name, index, text):
+            details.append(f"input {index} is not what was stored")
+        if item_hash != hash_item(name, (index, *item[2:8])):
+            details.append(f"item {index} is not what was stored")
+        unsealed += key is not None and not is_seal(key, item_hash or b"", item_seal)
+        head = extend_chain(head, input_hash or b"")
+    if not details and head != row[19]:
+        details.append("its inputs are not those that were stored")
+    counts = count_mismatch(connection, stored_run((*row[:20], None, None)))
+    details += [counts] if counts is not None else []
+    findings = [Finding("error", "runs", f"run {name!r}: {detail}", SALVAGE_RUN, (name,)) for detail in details]
+    if unsealed:
+        detail = f"run {name!r} is not sealed with this key, or was changed by someone without the key"
+        findings.append(Finding("error", "seal", detail, SEAL, (name,)))
+    return findings
 
 
 def file_findings(connection: sqlite3.Connection, session_pk: int, name: str) -> list[Finding]:
@@ -34,7 +62,7 @@ def file_findings(connection: sqlite3.Connection, session_pk: int, name: str) ->
             "error",
             "files",
             f"message {seq} of session {name!r} and the list of references disagree about file {content_id!r}",
-            RESTORE,
+            SALVAGE,
             (name,),
         )
         for seq, content_id in sorted(recorded ^ in_messages)

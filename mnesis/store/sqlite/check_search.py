@@ -12,17 +12,17 @@ from mnesis.formats.text import message_text
 from mnesis.models.finding import Finding
 from mnesis.models.message import Message
 from mnesis.search.analysis import build_index_entry
+from mnesis.store.sqlite.accounts import load_session
 from mnesis.store.sqlite.database import Database
+from mnesis.store.sqlite.fixes import REINDEX
 from mnesis.store.sqlite.fulltext import indexed_up_to, key_of, trigrams
 from mnesis.store.sqlite.log import page
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.rows import load_session
 
 PAGE_MESSAGES = 500
 """Messages that one read compares."""
 SAMPLED_CHARS = 1_000
 """Characters of a message from which trigrams are sampled."""
-REBUILD = "rebuild the index: await Engine(path).reindex()"
 _WORD = re.compile(r"(?<![^\x00-/:-@\[-`{-\x7f])[A-Za-z0-9]{3,}(?![^\x00-/:-@\[-`{-\x7f])")
 """Words of ASCII only. The index decides which other characters belong to a word ("stra" in "straße")."""
 
@@ -42,7 +42,7 @@ async def search_findings(database: Database, session_pk: int, session_id: str) 
     if not mismatched:
         return []
     detail = f"session {session_id!r}: {len(mismatched)} messages from {mismatched[0]} on differ from the index"
-    return [Finding("warning", "search", detail, REBUILD)]
+    return [Finding("warning", "search", detail, REINDEX)]
 
 
 class _IndexState(NamedTuple):

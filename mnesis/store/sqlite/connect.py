@@ -20,9 +20,10 @@ from mnesis.config import StoreConfig
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError, StoreFullError
 from mnesis.open_files import refuse_second_name, register_database
 from mnesis.redaction import get_logger
-from mnesis.store.sqlite.changes import StoreConnection
+from mnesis.store.sqlite.connection import StoreConnection
 from mnesis.store.sqlite.environment import report_environment
 from mnesis.store.sqlite.migrate import migrate, migrations, refuse_foreign
+from mnesis.store.sqlite.seal import add_missing_hashes
 from mnesis.store.sqlite.translate_errors import has_code
 
 logger = get_logger(__name__)
@@ -130,6 +131,7 @@ def _connect(path: Path, query: str, config: StoreConfig) -> sqlite3.Connection:
         factory=StoreConnection,
     )
     register_database(connection, path)
+    connection.integrity_key = config.integrity_key.get_secret_value() if config.integrity_key is not None else None
     return connection
 
 
@@ -140,6 +142,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, config: StoreConfig) ->
         in_wal = _enter_wal(connection, path, config) if config.wal_mode else False
         _set_pragmas(connection, synchronous="NORMAL" if in_wal and config.durability == "normal" else "FULL")
         migrate(connection, path)
+        add_missing_hashes(connection)
     except BaseException:
         connection.close()
         raise

@@ -31,18 +31,18 @@ from mnesis.store.covers import (
     visible_spans,
 )
 from mnesis.store.sqlite import log
+from mnesis.store.sqlite.accounts import (
+    SessionChange,
+    StoredSession,
+    load_session,
+    load_session_for_update,
+    save_session,
+)
 from mnesis.store.sqlite.changes import note_compaction, note_update
 from mnesis.store.sqlite.log import NO_LIMIT
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.rows import (
-    StoredSession,
-    load_covers,
-    load_prunes,
-    load_session,
-    message_from_row,
-    save_accounts,
-    summary_from_row,
-)
+from mnesis.store.sqlite.records import RecordHeads, load_record_heads, save_record_heads
+from mnesis.store.sqlite.rows import load_covers, load_prunes, message_from_row, summary_from_row
 
 
 def active_context(connection: sqlite3.Connection, session_id: str) -> ActiveContext:
@@ -66,32 +66,35 @@ def active_context(connection: sqlite3.Connection, session_id: str) -> ActiveCon
 
 def compact(connection: sqlite3.Connection, session_id: str, sweep: Compaction) -> SessionRecord:
     """Commit a sweep: its summaries, covers, prunes and result."""
-    stored = load_session(connection, session_id)
+    stored = load_session_for_update(connection, session_id)
     current_covers = load_covers(connection, stored.pk)
     ids = referenced_summary_ids(sweep).union(summary.id for summary in sweep.summaries)
     older_summaries = _summary_spans(connection, stored.pk, ids)
     older_spans = {key: span for key, (span, _) in older_summaries.items()}
     diff = validate_compaction(sweep, current_covers, stored.record.last_seq, older_spans, session_id)
     refuse_pinned(load_pins(connection, stored.pk), diff.hidden, session_id)
+    heads = load_record_heads(connection, stored.pk, session_id)
     for summary in sweep.summaries:
-        _insert_summary(connection, stored.pk, summary, leaf_spans(summary, sweep.read_covers))
+        _insert_summary(connection, stored.pk, summary, leaf_spans(summary, sweep.read_covers), heads)
     tokens_by_summary = {key: tokens for key, (_, tokens) in older_summaries.items()}
     tokens_by_summary.update((summary.id, summary.token_count) for summary in sweep.summaries)
     stored = replace(stored, record=add_spending(stored.record, sweep))
-    after = _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, sweep.prunes)
+    after = _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, sweep.prunes, heads)
     result = finalize_result(sweep.result, after)
     body = to_json(result.model_dump(mode="json"), f"the compaction of session {session_id!r}")
     compaction_pk = (
         connection.execute(sql("insert_compaction"), {"session_pk": stored.pk, "result": body}).lastrowid or 0
     )
+    heads.add_compaction(compaction_pk, body)
     prunes = [(prune.seq, prune.part_index, prune.tokens_saved) for prune in sweep.prunes]
-    note_compaction(connection, stored.pk, compaction_pk, diff, prunes, after)
+    change_pk = note_compaction(connection, stored.pk, compaction_pk, diff, prunes, after)
+    _save(connection, stored, after, change_pk, heads)
     return after
 
 
 def hide(connection: sqlite3.Connection, session_id: str, first_seq: int, last_seq: int) -> SessionRecord:
     """Remove a span from the active context."""
-    stored = load_session(connection, session_id)
+    stored = load_session_for_update(connection, session_id)
     current_covers = load_covers(connection, stored.pk)
     diff = hide_span(current_covers, (first_seq, last_seq), stored.record.last_seq)
     return _apply_hide(connection, stored, current_covers, diff, [(first_seq, last_seq)])
@@ -106,7 +109,7 @@ def revise(
     last_seq: int,
 ) -> AppendResult:
     """Remove spans from the active context and append messages to the log."""
-    stored = load_session(connection, session_id)
+    stored = load_session_for_update(connection, session_id)
     current_covers = load_covers(connection, stored.pk)
     diff = hide_spans(current_covers, spans, stored.record.last_seq, last_seq)
     after = _apply_hide(connection, stored, current_covers, diff, spans)
@@ -123,7 +126,7 @@ def replace_covers(
     last_seq: int,
 ) -> AppendResult:
     """Show the log under other covers and append messages."""
-    stored = load_session(connection, session_id)
+    stored = load_session_for_update(connection, session_id)
     current_covers = load_covers(connection, stored.pk)
     summaries = _summary_spans(connection, stored.pk, {c.summary_id for c in covers if c.summary_id is not None})
     diff = change_covers(
@@ -137,18 +140,30 @@ def replace_covers(
     )
     after = stored.record
     if diff.covers != current_covers:
-        _insert_hidden_spans(connection, stored.pk, set(diff.covers) - set(current_covers))
+        heads = load_record_heads(connection, stored.pk, session_id)
+        new_covers = sorted(set(diff.covers) - set(current_covers), key=lambda cover: cover.first_seq)
+        hidden = [(cover.first_seq, cover.last_seq) for cover in new_covers if cover.summary_id is None]
+        _insert_hidden_spans(connection, stored.pk, hidden, heads)
         tokens_by_summary = {key: tokens for key, (_, tokens) in summaries.items()}
-        after = _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, ())
-        note_update(connection, stored.pk, after)
+        after = _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, (), heads)
+        _save(connection, stored, after, note_update(connection, stored.pk, after), heads)
     return log.append(connection, session_id, append, encoded) if encoded else AppendResult(after, ())
 
 
-def _insert_hidden_spans(connection: sqlite3.Connection, session_pk: int, covers: Iterable[Cover]) -> None:
-    for cover in covers:
-        if cover.summary_id is None:
-            parameters = {"session_pk": session_pk, "first_seq": cover.first_seq, "last_seq": cover.last_seq}
-            connection.execute(sql("insert_hidden_span"), parameters)
+def _insert_hidden_spans(
+    connection: sqlite3.Connection, session_pk: int, spans: Iterable[Span], heads: RecordHeads
+) -> None:
+    for first_seq, last_seq in spans:
+        parameters = {"session_pk": session_pk, "first_seq": first_seq, "last_seq": last_seq}
+        inserted = connection.execute(sql("insert_hidden_span"), parameters)
+        heads.add_hidden_span(inserted.lastrowid or 0, first_seq, last_seq)
+
+
+def _save(
+    connection: sqlite3.Connection, stored: StoredSession, after: SessionRecord, change_pk: int, heads: RecordHeads
+) -> None:
+    record_head = save_record_heads(connection, stored.pk, heads)
+    save_session(connection, stored, after, SessionChange(change_pk, record_head=record_head))
 
 
 def _apply_hide(
@@ -160,23 +175,24 @@ def _apply_hide(
 ) -> SessionRecord:
     if diff.covers == current_covers:
         return stored.record
-    for first_seq, last_seq in spans:
-        parameters = {"session_pk": stored.pk, "first_seq": first_seq, "last_seq": last_seq}
-        connection.execute(sql("insert_hidden_span"), parameters)
+    heads = load_record_heads(connection, stored.pk, stored.record.id)
+    _insert_hidden_spans(connection, stored.pk, spans, heads)
     kept_ids = {cover.summary_id for cover in diff.covers if cover.summary_id is not None}
     tokens_by_summary = {key: tokens for key, (_, tokens) in _summary_spans(connection, stored.pk, kept_ids).items()}
-    after = _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, ())
-    note_update(connection, stored.pk, after)
+    after = _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, (), heads)
+    _save(connection, stored, after, note_update(connection, stored.pk, after), heads)
     return after
 
 
 def pin(connection: sqlite3.Connection, session_id: str, seq: int, pinned: bool) -> None:
     """Pin a message in the active context, or unpin it."""
-    stored = load_session(connection, session_id)
+    stored = load_session_for_update(connection, session_id)
     refuse_unpinnable(load_covers(connection, stored.pk), stored.record.last_seq, seq, session_id)
     parameters = {"session_pk": stored.pk, "seq": seq}
     connection.execute(sql("insert_pin" if pinned else "delete_pin"), parameters)
-    note_update(connection, stored.pk, stored.record)
+    heads = load_record_heads(connection, stored.pk, session_id)
+    heads.set_pins(load_pins(connection, stored.pk))
+    _save(connection, stored, stored.record, note_update(connection, stored.pk, stored.record), heads)
 
 
 def load_pins(connection: sqlite3.Connection, session_pk: int) -> frozenset[int]:
@@ -223,9 +239,10 @@ def _apply_diff(
     current_covers: Sequence[Cover],
     diff: CoverDiff,
     tokens_by_summary: dict[str, int],
-    prunes: Iterable[Prune],
+    prunes: Sequence[Prune],
+    heads: RecordHeads,
 ) -> SessionRecord:
-    """Replace covers, insert prunes and update the accounts. The cost depends on the changed spans, not on the log."""
+    """Replace covers, insert prunes and return the accounts. The cost depends on the changed spans, not on the log."""
     hidden_tokens, hidden_tool_tokens = _span_tokens(connection, stored.pk, diff.hidden)
     shown_tokens, shown_tool_tokens = _span_tokens(connection, stored.pk, diff.shown)
     saved_tokens = _insert_prunes(connection, stored.pk, prunes, visible_spans(diff.covers, stored.record.last_seq))
@@ -238,7 +255,9 @@ def _apply_diff(
         ),
     )
     _replace_covers(connection, stored.pk, current_covers, diff.covers)
-    save_accounts(connection, stored.pk, after)
+    heads.set_covers(diff.covers)
+    if prunes:
+        heads.set_prunes(connection.execute(sql("check_prunes"), {"session_pk": stored.pk}))
     return after
 
 
@@ -273,15 +292,19 @@ def _replace_covers(
     connection.executemany(sql("insert_cover"), [{"session_pk": session_pk, **asdict(cover)} for cover in added])
 
 
-def _insert_summary(connection: sqlite3.Connection, session_pk: int, summary: Summary, spans: Sequence[Span]) -> None:
+def _insert_summary(
+    connection: sqlite3.Connection, session_pk: int, summary: Summary, spans: Sequence[Span], heads: RecordHeads
+) -> None:
     body, digest = encode_summary(summary)
     row = (session_pk, summary.id, summary.first_seq, summary.last_seq, summary.token_count, summary.message_count)
-    summary_pk = connection.execute(sql("insert_summary"), (*row, digest, body)).lastrowid
+    summary_pk = connection.execute(sql("insert_summary"), (*row, digest, body)).lastrowid or 0
     parameters: dict[str, object] = {"summary_pk": summary_pk, "session_pk": session_pk}
     if summary.kind == "leaf":
         connection.execute(sql("insert_leaf_edges"), {**parameters, "spans": json.dumps(spans)})
     else:
         connection.execute(sql("insert_child_edges"), {**parameters, "children": json.dumps(summary.child_ids)})
+    seqs = (seq for first, last in spans for seq in range(first, last + 1)) if summary.kind == "leaf" else ()
+    heads.add_summary(summary_pk, (*row[1:], digest), seqs, summary.child_ids)
 
 
 def _load_summaries(connection: sqlite3.Connection, stored: StoredSession, ids: Sequence[str]) -> dict[str, Summary]:

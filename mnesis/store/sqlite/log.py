@@ -10,17 +10,22 @@ from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.store.accounting import accounts_after_append, attach_compactions, file_ids, refuse_other_content
 from mnesis.store.base import Append, AppendResult
-from mnesis.store.codec import EncodedMessage
+from mnesis.store.chain import encode_turn, extend_chain
+from mnesis.store.codec import EncodedMessage, hash_of, stored_message
+from mnesis.store.sqlite.accounts import (
+    SessionChange,
+    StoredSession,
+    load_session,
+    load_session_for_update,
+    save_session,
+)
 from mnesis.store.sqlite.changes import note_append
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
     Row,
-    StoredSession,
     load_compactions,
-    load_session,
     message_from_row,
     message_row,
-    save_accounts,
     turn_from_row,
     turn_row,
 )
@@ -33,16 +38,18 @@ def append(
     connection: sqlite3.Connection, session_id: str, append: Append, encoded: Sequence[EncodedMessage]
 ) -> AppendResult:
     """Insert messages and a turn snapshot and update the accounts. Does nothing if all of it is stored already."""
-    stored = load_session(connection, session_id)
+    stored = load_session_for_update(connection, session_id)
     present = _rows_by_id(connection, stored.pk, [message.id for message in encoded])
     if present:
         return _repeat_append(connection, stored, encoded, present)
     after, snapshot = accounts_after_append(stored.record, append)
     first_seq = stored.record.last_seq + 1
-    connection.executemany(
-        sql("insert_message"),
-        [message_row(stored.pk, seq, message) for seq, message in enumerate(encoded, first_seq)],
-    )
+    change, log_head = SessionChange(), stored.log_head
+    for seq, message in enumerate(encoded, first_seq):
+        message_hash = hash_of(session_id, seq, message)
+        log_head = extend_chain(log_head, message_hash)
+        row = message_row(stored.pk, seq, message, message_hash)
+        change.message_pks += connection.execute(sql("insert_message"), row).lastrowid or 0
     references = [
         (stored.pk, seq, content_id)
         for seq, message in enumerate(append.messages, first_seq)
@@ -51,9 +58,12 @@ def append(
     if references:
         connection.executemany(sql("insert_file_ref"), references)
     if snapshot is not None:
-        connection.execute(sql("insert_turn"), turn_row(stored.pk, snapshot))
-    save_accounts(connection, stored.pk, after)
-    note_append(connection, stored.pk, first_seq, after)
+        row = turn_row(stored.pk, snapshot)
+        connection.execute(sql("insert_turn"), row)
+        change.turn_head = extend_chain(stored.turn_head, encode_turn(row[1:]))
+    change.log_head = log_head
+    change.change_pk = note_append(connection, stored.pk, first_seq, after)
+    save_session(connection, stored, after, change)
     messages = tuple(
         message.model_copy(update={"session_id": session_id, "seq": seq})
         for seq, message in enumerate(append.messages, first_seq)
@@ -73,7 +83,7 @@ def _repeat_append(
     encoded: Sequence[EncodedMessage],
     present: Sequence[Row],
 ) -> AppendResult:
-    refuse_other_content(encoded, [EncodedMessage(*row[1:]) for row in present])
+    refuse_other_content(encoded, [stored_message(row[1:]) for row in present])
     messages = tuple(message_from_row(stored.record.id, row) for row in present)
     row = connection.execute(sql("turn_at"), {"session_pk": stored.pk, "seq": messages[-1].seq}).fetchone()
     return AppendResult(stored.record, messages, turn_from_row(row) if row else None, is_new=False)

@@ -1,49 +1,60 @@
 -- Every statement of the store. Each starts with a line "-- name: purpose".
 
 -- insert_session: a new session's name and settings; does nothing if the id is taken
-INSERT INTO sessions (id, parent_id, created_at, profile)
-VALUES (:id, :parent_id, :created_at, CAST(:profile AS TEXT))
+INSERT INTO sessions (id, parent_id, created_at, profile, hash)
+VALUES (:id, :parent_id, :created_at, CAST(:profile AS TEXT), :hash)
 ON CONFLICT (id) DO NOTHING;
 
 -- insert_accounts: a new session's accounts
 INSERT INTO accounts (
-    session_pk, last_used, updated_at, last_seq, turn_count, system_tokens, message_tokens, tool_tokens,
-    summary_tokens, context_tokens, last_request_tokens, calibration, usage_input, usage_output, usage_cache_read,
-    usage_cache_write, usage_total, cost, fold_count, usage_reasoning, last_request
-) VALUES (
-    :session_pk, :now, :updated_at, :last_seq, :turn_count, :system_tokens, :message_tokens, :tool_tokens,
-    :summary_tokens, :context_tokens, :last_request_tokens, :calibration, :usage_input, :usage_output,
-    :usage_cache_read, :usage_cache_write, :usage_total, :cost, :fold_count, :usage_reasoning, CAST(:last_request AS TEXT)
-);
+    last_used, updated_at, last_seq, turn_count, system_tokens, message_tokens, tool_tokens, summary_tokens,
+    context_tokens, usage_input, usage_output, usage_cache_read, usage_cache_write, usage_total, usage_reasoning,
+    fold_count, message_pks, change_pks, last_request_tokens, calibration, cost, last_request, log_head, turn_head,
+    record_head, hash, seal, session_pk
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?);
+
+-- insert_record_heads: a new session's hashes of its other records
+INSERT INTO record_heads (
+    summaries, compactions, interruptions, hidden_spans, prunes, covers, pins, session_pk
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- update_accounts: the accounts after an append, a sweep or an edit
 UPDATE accounts SET
-    last_used = max(last_used + 1, :now), updated_at = :updated_at, last_seq = :last_seq, turn_count = :turn_count,
-    system_tokens = :system_tokens, message_tokens = :message_tokens, tool_tokens = :tool_tokens,
-    summary_tokens = :summary_tokens, context_tokens = :context_tokens, last_request_tokens = :last_request_tokens,
-    calibration = :calibration, usage_input = :usage_input, usage_output = :usage_output,
-    usage_cache_read = :usage_cache_read, usage_cache_write = :usage_cache_write, usage_total = :usage_total,
-    cost = :cost, fold_count = :fold_count, usage_reasoning = :usage_reasoning, last_request = CAST(:last_request AS TEXT)
-WHERE session_pk = :session_pk;
+    last_used = ?, updated_at = ?, last_seq = ?, turn_count = ?, system_tokens = ?, message_tokens = ?, tool_tokens = ?,
+    summary_tokens = ?, context_tokens = ?, usage_input = ?, usage_output = ?, usage_cache_read = ?,
+    usage_cache_write = ?, usage_total = ?, usage_reasoning = ?, fold_count = ?, message_pks = ?, change_pks = ?,
+    last_request_tokens = ?, calibration = ?, cost = ?, last_request = CAST(? AS TEXT), log_head = ?, turn_head = ?, record_head = ?, hash = ?, seal = ?
+WHERE session_pk = ?;
+
+-- update_record_heads: the hashes of a session's other records
+UPDATE record_heads SET
+    summaries = ?, compactions = ?, interruptions = ?, hidden_spans = ?, prunes = ?, covers = ?, pins = ?
+WHERE session_pk = ?;
+
+-- record_heads: the hashes of a session's other records
+SELECT summaries, compactions, interruptions, hidden_spans, prunes, covers, pins
+FROM record_heads WHERE session_pk = ?;
 
 -- update_profile: change the settings of a session
-UPDATE sessions SET profile = CAST(:profile AS TEXT) WHERE pk = :session_pk;
+UPDATE sessions SET profile = CAST(:profile AS TEXT), hash = :hash WHERE pk = :session_pk;
 
 -- session: one session by its id
 SELECT
-    s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB), a.updated_at, a.last_seq, a.turn_count,
-    a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens, a.context_tokens, a.last_request_tokens,
-    a.calibration, a.usage_input, a.usage_output, a.usage_cache_read, a.usage_cache_write, a.usage_total, a.cost,
-    a.fold_count, a.usage_reasoning, CAST(a.last_request AS BLOB), a.last_used
+    s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB),
+    s.hash, a.last_used, a.updated_at, a.last_seq, a.turn_count, a.system_tokens, a.message_tokens, a.tool_tokens,
+    a.summary_tokens, a.context_tokens, a.usage_input, a.usage_output, a.usage_cache_read, a.usage_cache_write,
+    a.usage_total, a.usage_reasoning, a.fold_count, a.message_pks, a.change_pks, a.last_request_tokens, a.calibration,
+    a.cost, CAST(a.last_request AS BLOB), a.log_head, a.turn_head, a.record_head, a.hash, a.seal
 FROM sessions AS s JOIN accounts AS a ON a.session_pk = s.pk
 WHERE s.id = :id;
 
 -- sessions_page: sessions by last use, newest first, after a position
 SELECT
-    s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB), a.updated_at, a.last_seq, a.turn_count,
-    a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens, a.context_tokens, a.last_request_tokens,
-    a.calibration, a.usage_input, a.usage_output, a.usage_cache_read, a.usage_cache_write, a.usage_total, a.cost,
-    a.fold_count, a.usage_reasoning, CAST(a.last_request AS BLOB), a.last_used
+    s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB),
+    s.hash, a.last_used, a.updated_at, a.last_seq, a.turn_count, a.system_tokens, a.message_tokens, a.tool_tokens,
+    a.summary_tokens, a.context_tokens, a.usage_input, a.usage_output, a.usage_cache_read, a.usage_cache_write,
+    a.usage_total, a.usage_reasoning, a.fold_count, a.message_pks, a.change_pks, a.last_request_tokens, a.calibration,
+    a.cost, CAST(a.last_request AS BLOB), a.log_head, a.turn_head, a.record_head, a.hash, a.seal
 FROM accounts AS a JOIN sessions AS s ON s.pk = a.session_pk
 WHERE (a.last_used, a.session_pk) < (:last_used, :session_pk)
 ORDER BY a.last_used DESC, a.session_pk DESC
@@ -51,10 +62,11 @@ LIMIT :limit;
 
 -- children_page: the same for the children of one session
 SELECT
-    s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB), a.updated_at, a.last_seq, a.turn_count,
-    a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens, a.context_tokens, a.last_request_tokens,
-    a.calibration, a.usage_input, a.usage_output, a.usage_cache_read, a.usage_cache_write, a.usage_total, a.cost,
-    a.fold_count, a.usage_reasoning, CAST(a.last_request AS BLOB), a.last_used
+    s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB),
+    s.hash, a.last_used, a.updated_at, a.last_seq, a.turn_count, a.system_tokens, a.message_tokens, a.tool_tokens,
+    a.summary_tokens, a.context_tokens, a.usage_input, a.usage_output, a.usage_cache_read, a.usage_cache_write,
+    a.usage_total, a.usage_reasoning, a.fold_count, a.message_pks, a.change_pks, a.last_request_tokens, a.calibration,
+    a.cost, CAST(a.last_request AS BLOB), a.log_head, a.turn_head, a.record_head, a.hash, a.seal
 FROM sessions AS s JOIN accounts AS a ON a.session_pk = s.pk
 WHERE s.parent_id = :parent_id AND (a.last_used, a.session_pk) < (:last_used, :session_pk)
 ORDER BY a.last_used DESC, a.session_pk DESC
@@ -236,6 +248,9 @@ DELETE FROM messages WHERE session_pk = :session_pk;
 -- purge_accounts: erase its accounts
 DELETE FROM accounts WHERE session_pk = :session_pk;
 
+-- purge_record_heads: erase the hashes of its other records
+DELETE FROM record_heads WHERE session_pk = :session_pk;
+
 -- purge_session: erase its name
 DELETE FROM sessions WHERE pk = :session_pk;
 
@@ -245,25 +260,70 @@ DELETE FROM purging WHERE session_pk = :session_pk;
 -- check_sessions: the sessions to check
 SELECT pk, id FROM sessions ORDER BY pk;
 
--- check_hashes: messages with every value that their hash covers, as bytes
-SELECT seq, CAST(id AS BLOB), CAST(role AS BLOB), CAST(parts AS BLOB), CAST(meta AS BLOB), hash
+-- check_hashes: messages with every value that their hash covers
+SELECT pk, seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
 FROM messages
 WHERE session_pk = :session_pk AND seq > :after_seq
 ORDER BY seq
 LIMIT :limit;
 
 -- check_summary_hashes: summaries with every value that their hash covers, as bytes
-SELECT CAST(id AS BLOB), CAST(body AS BLOB), hash FROM summaries WHERE session_pk = :session_pk;
+SELECT id, CAST(body AS BLOB), hash FROM summaries WHERE session_pk = :session_pk;
 
--- check_log: the number of messages, the first and the last seq
-SELECT count(*), coalesce(min(seq), 1), coalesce(max(seq), 0) FROM messages WHERE session_pk = :session_pk;
+-- check_session: one session by its key
+SELECT
+    s.pk, s.id, s.parent_id, s.created_at, CAST(s.profile AS BLOB),
+    s.hash, a.last_used, a.updated_at, a.last_seq, a.turn_count, a.system_tokens, a.message_tokens, a.tool_tokens,
+    a.summary_tokens, a.context_tokens, a.usage_input, a.usage_output, a.usage_cache_read, a.usage_cache_write,
+    a.usage_total, a.usage_reasoning, a.fold_count, a.message_pks, a.change_pks, a.last_request_tokens, a.calibration,
+    a.cost, CAST(a.last_request AS BLOB), a.log_head, a.turn_head, a.record_head, a.hash, a.seal
+FROM sessions AS s JOIN accounts AS a ON a.session_pk = s.pk
+WHERE s.pk = :session_pk;
 
--- check_summaries: the spans and recorded counts of summaries
-SELECT pk, CAST(id AS BLOB), first_seq, last_seq, message_count, token_count FROM summaries
+-- check_log_accounts: what the accounts say about the log
+SELECT last_seq, log_head, message_pks FROM accounts WHERE session_pk = :session_pk;
+
+-- check_account_heads: the heads of turns and records
+SELECT turn_head, record_head FROM accounts WHERE session_pk = :session_pk;
+
+-- check_turn_rows: all turns in order, as their chain covers them
+SELECT turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens, created_at
+FROM turns WHERE session_pk = :session_pk ORDER BY turn_index;
+
+-- check_summary_rows: all summaries in order, as their chain covers them
+SELECT pk, id, first_seq, last_seq, token_count, message_count, hash FROM summaries
 WHERE session_pk = :session_pk ORDER BY pk;
 
--- check_edges: which messages leaves cover
-SELECT summary_pk, seq FROM summary_messages WHERE session_pk = :session_pk;
+-- check_child_ids: the children of condensed summaries, in order
+SELECT e.parent_pk, e.position, c.id
+FROM summary_children AS e JOIN summaries AS c ON c.pk = e.child_pk
+WHERE e.parent_pk IN (SELECT pk FROM summaries WHERE session_pk = :session_pk)
+ORDER BY e.parent_pk, e.position;
+
+-- check_compactions: the results of all sweeps, as their chain covers them
+SELECT pk, CAST(result AS BLOB) FROM compactions WHERE session_pk = :session_pk ORDER BY pk;
+
+-- check_interruptions: all interruptions, as their chain covers them
+SELECT pk, CAST(body AS BLOB) FROM interruptions WHERE session_pk = :session_pk ORDER BY pk;
+
+-- check_hidden_rows: all hidden spans, as their chain covers them
+SELECT pk, first_seq, last_seq FROM hidden_spans WHERE session_pk = :session_pk ORDER BY pk;
+
+-- check_changes: every change with its checksum
+SELECT pk, origin, kind, session_pk, run_pk, body, crc FROM changes;
+
+-- check_change_sums: the sums of the row numbers of changes
+SELECT 'session', session_pk, change_pks FROM accounts
+UNION ALL SELECT 'run', pk, change_pks FROM runs
+UNION ALL SELECT 'deletions', pk, change_pks FROM deletions;
+
+-- check_summaries: the spans and recorded counts of summaries
+SELECT pk, id, first_seq, last_seq, message_count, token_count FROM summaries
+WHERE session_pk = :session_pk ORDER BY pk;
+
+-- check_edges: which messages leaves cover; those of another session are negative
+SELECT summary_pk, CASE session_pk WHEN :session_pk THEN seq ELSE -seq END FROM summary_messages
+WHERE summary_pk IN (SELECT pk FROM summaries WHERE session_pk = :session_pk);
 
 -- check_children: which summaries condensed summaries cover
 SELECT parent_pk, child_pk FROM summary_children
@@ -278,6 +338,13 @@ SELECT first_seq, last_seq FROM hidden_spans WHERE session_pk = :session_pk;
 -- check_accounts: the accounts that follow from the log
 SELECT last_seq, turn_count, system_tokens, message_tokens, tool_tokens, summary_tokens, context_tokens
 FROM accounts WHERE session_pk = :session_pk;
+
+-- check_last_seq: the end of a log, by its accounts or else by its messages
+SELECT coalesce(
+    (SELECT last_seq FROM accounts WHERE session_pk = :session_pk),
+    (SELECT max(seq) FROM messages WHERE session_pk = :session_pk),
+    0
+);
 
 -- check_turns: the number of snapshots, and the last
 SELECT count(*), coalesce(max(turn_index), -1) FROM turns WHERE session_pk = :session_pk;
@@ -468,16 +535,29 @@ ON CONFLICT (id) DO NOTHING;
 -- run: one run by its id
 SELECT
     pk, id, kind, fingerprint, model, created_at, total, pending, running, done, failed, attempts, usage_input,
-    usage_output, usage_cache_read, usage_cache_write, usage_total, cost
+    usage_output, usage_cache_read, usage_cache_write, usage_total, cost, change_pks, input_head, hash, seal
 FROM runs WHERE id = :id;
+
+-- save_run_hash: the hash of a run after a change
+UPDATE runs SET input_head = :input_head, hash = :hash, seal = :seal WHERE pk = :run_pk;
+
+-- run_item: one item with its hash
+SELECT item_index, state, claims, attempts, worker, lease_until, outcome, hash, seal
+FROM run_items WHERE run_pk = :run_pk AND item_index = :item_index;
+
+-- save_item_hash: the hash of an item after a change
+UPDATE run_items SET hash = :hash, seal = :seal WHERE run_pk = :run_pk AND item_index = :item_index;
+
+-- run_items_failed: failed items
+SELECT item_index FROM run_items WHERE run_pk = :run_pk AND state = 'failed' ORDER BY item_index;
 
 -- runs: runs, newest first
 SELECT
     pk, id, kind, fingerprint, model, created_at, total, pending, running, done, failed, attempts, usage_input,
-    usage_output, usage_cache_read, usage_cache_write, usage_total, cost
+    usage_output, usage_cache_read, usage_cache_write, usage_total, cost, change_pks, input_head, hash, seal
 FROM runs ORDER BY pk DESC LIMIT :limit;
 
--- seal_run: set the number of inputs
+-- set_run_total: set the number of inputs
 UPDATE runs SET total = :total WHERE pk = :run_pk;
 
 -- move_run: update the counts and sums of a run
@@ -490,10 +570,10 @@ UPDATE runs SET
 WHERE pk = :run_pk;
 
 -- insert_run_input: the input of an item
-INSERT INTO run_inputs (run_pk, item_index, input) VALUES (?, ?, ?);
+INSERT INTO run_inputs (run_pk, item_index, input, hash) VALUES (?, ?, ?, ?);
 
 -- insert_run_item: a pending item
-INSERT INTO run_items (run_pk, item_index) VALUES (?, ?);
+INSERT INTO run_items (run_pk, item_index, hash, seal) VALUES (?, ?, ?, ?);
 
 -- run_inputs: the inputs of a range of items
 SELECT input FROM run_inputs
@@ -501,14 +581,16 @@ WHERE run_pk = :run_pk AND item_index BETWEEN :first_index AND :last_index
 ORDER BY item_index;
 
 -- run_items_waiting: pending items, lowest index first
-SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+SELECT
+    i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome, i.hash, i.seal, t.hash
 FROM run_items AS i CROSS JOIN run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
 WHERE i.run_pk = :run_pk AND i.state = 'pending'
 ORDER BY i.item_index
 LIMIT :limit;
 
 -- run_items_abandoned: items whose lease has ended, lowest index first
-SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+SELECT
+    i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome, i.hash, i.seal, t.hash
 FROM run_items AS i INDEXED BY run_items_by_lease
 CROSS JOIN run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
 WHERE i.run_pk = :run_pk AND i.state = 'running' AND i.lease_until <= :now AND i.claims < :max_claims
@@ -521,14 +603,16 @@ WHERE run_pk = :run_pk AND state = 'running' AND lease_until <= :now AND claims 
 ORDER BY item_index;
 
 -- run_items_page: items in order
-SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+SELECT
+    i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome, i.hash, i.seal, t.hash
 FROM run_items AS i CROSS JOIN run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
 WHERE i.run_pk = :run_pk AND i.item_index > :after_index
 ORDER BY i.item_index
 LIMIT :limit;
 
 -- run_items_in_state: items of one state in order
-SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+SELECT
+    i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome, i.hash, i.seal, t.hash
 FROM run_items AS i INDEXED BY run_items_by_state
 CROSS JOIN run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
 WHERE i.run_pk = :run_pk AND i.state = :state AND i.item_index > :after_index
@@ -556,9 +640,9 @@ WHERE run_pk = :run_pk AND item_index = :item_index AND state = 'running' AND wo
 UPDATE run_items SET state = 'failed', worker = NULL, lease_until = NULL, outcome = :outcome
 WHERE run_pk = :run_pk AND item_index = :item_index;
 
--- retry_failed_items: make failed items pending again
+-- retry_failed_item: make a failed item pending again
 UPDATE run_items SET state = 'pending', claims = 0, outcome = NULL
-WHERE run_pk = :run_pk AND state = 'failed';
+WHERE run_pk = :run_pk AND item_index = :item_index;
 
 -- purge_run_declare: declare the run that this transaction erases
 INSERT INTO purging_runs (run_pk) VALUES (:run_pk);
@@ -576,7 +660,16 @@ DELETE FROM runs WHERE pk = :run_pk;
 DELETE FROM purging_runs WHERE run_pk = :run_pk;
 
 -- check_runs: every run
-SELECT id FROM runs ORDER BY pk;
+SELECT
+    pk, id, kind, fingerprint, model, created_at, total, pending, running, done, failed, attempts, usage_input,
+    usage_output, usage_cache_read, usage_cache_write, usage_total, cost, change_pks, input_head, hash, seal
+FROM runs ORDER BY pk;
+
+-- check_run_rows: the items of a run with their inputs
+SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome, i.hash, i.seal, t.hash
+FROM run_items AS i LEFT JOIN run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
+WHERE i.run_pk = :run_pk
+ORDER BY i.item_index;
 
 -- check_run: the counts of a run, from its items
 SELECT
@@ -640,7 +733,13 @@ CROSS JOIN json_each(CASE WHEN json_valid(m.parts) AND m.parts LIKE '[%' THEN m.
 WHERE m.session_pk = :session_pk AND instr(m.parts, '"content_id"') > 0 AND part.type = 'object';
 
 -- insert_change: note what a transaction does
-INSERT INTO changes (origin, kind, session_pk, run_pk, body) VALUES (:origin, :kind, :session_pk, :run_pk, :body);
+INSERT INTO changes (origin, kind, session_pk, run_pk, body, crc) VALUES (?, ?, ?, ?, ?, ?);
+
+-- count_run_change: add a change to the sum of a run
+UPDATE runs SET change_pks = change_pks + :change_pk WHERE pk = :run_pk;
+
+-- count_deletion: add a change to the sum of those that belong to no session and no run
+UPDATE deletions SET change_pks = change_pks + :change_pk;
 
 -- changes_page: what was committed after a position
 SELECT c.pk, c.origin, c.kind, c.session_pk, c.body, s.id, s.created_at, r.id
@@ -668,3 +767,49 @@ DELETE FROM changes WHERE session_pk = :session_pk AND kind <> 'deleted';
 
 -- purge_run_changes: erase what happened to it
 DELETE FROM changes WHERE run_pk = :run_pk;
+
+-- check_prunes: the pruned outputs
+SELECT seq, part_index, tokens_saved FROM prunes WHERE session_pk = :session_pk ORDER BY seq, part_index;
+
+-- count_unhashed: the number of sessions and runs without hashes
+SELECT count(*) FROM unhashed;
+
+-- unhashed: a session or run without hashes
+SELECT kind, pk FROM unhashed LIMIT 1;
+
+-- delete_unhashed: the hashes of a session or run are stored
+DELETE FROM unhashed WHERE kind = :kind AND pk = :pk;
+
+-- unhashed_messages: what the head of a log without hashes covers
+SELECT seq, created_at, token_count, tool_tokens, hash FROM messages
+WHERE session_pk = :session_pk AND seq > :after_seq ORDER BY seq LIMIT :limit;
+
+-- set_session_hash: the hash of a session's settings
+UPDATE sessions SET hash = :hash WHERE pk = :session_pk;
+
+-- run_by_pk: one run by its key
+SELECT
+    pk, id, kind, fingerprint, model, created_at, total, pending, running, done, failed, attempts, usage_input,
+    usage_output, usage_cache_read, usage_cache_write, usage_total, cost, change_pks, input_head, hash, seal
+FROM runs WHERE pk = :run_pk;
+
+-- save_input_hash: the hash of an input
+UPDATE run_inputs SET hash = :hash WHERE run_pk = :run_pk AND item_index = :item_index;
+
+-- seal_accounts: the hashes of all sessions
+SELECT session_pk, hash FROM accounts WHERE hash IS NOT NULL;
+
+-- seal_runs: the hashes of all runs
+SELECT pk, hash FROM runs WHERE hash IS NOT NULL;
+
+-- seal_items: the hashes of all items
+SELECT run_pk, item_index, hash FROM run_items WHERE hash IS NOT NULL;
+
+-- save_account_seal: the seal of a session
+UPDATE accounts SET seal = ? WHERE session_pk = ?;
+
+-- save_run_seal: the seal of a run
+UPDATE runs SET seal = ? WHERE pk = ?;
+
+-- save_item_seal: the seal of an item
+UPDATE run_items SET seal = ? WHERE run_pk = ? AND item_index = ?;

@@ -4,120 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
-from mnesis.errors import SessionNotFoundError
 from mnesis.models.context import Cover, Prune
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult, ContextBreakdown, TurnSnapshot
-from mnesis.models.sent_request import SentRequest
-from mnesis.models.session import Interruption, SessionRecord
+from mnesis.models.session import Interruption
 from mnesis.models.summary import Summary
-from mnesis.models.usage import TokenUsage
-from mnesis.store.codec import EncodedMessage, decode_message, decode_summary, from_json, to_json
+from mnesis.store.codec import EncodedMessage, decode_message, decode_summary, from_json, stored_message
 from mnesis.store.sqlite.queries import sql
 
 Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredSession:
-    """A session and the key of its rows. Sessions are ordered by `last_used`."""
-
-    pk: int
-    record: SessionRecord
-    last_used: int
-
-
-def load_session(connection: sqlite3.Connection, session_id: str) -> StoredSession:
-    """Load a session by id. Raises `SessionNotFoundError`."""
-    try:
-        row = connection.execute(sql("session"), {"id": session_id}).fetchone()
-    except UnicodeEncodeError:
-        row = None
-    if row is None:
-        raise SessionNotFoundError(session_id)
-    return session_from_row(row)
-
-
-def session_from_row(row: Row) -> StoredSession:
-    """Convert a row of a statement that lists sessions."""
-    pk, session_id, parent_id, created_at, settings, updated_at, last_seq, turn_count, *counts, last_used = row
-    system, message, tool, summary, context, last_request_tokens, calibration, *sums = counts
-    *usage_counts, cost, fold_count, reasoning, last_request = sums
-    record = SessionRecord(
-        id=session_id,
-        parent_id=parent_id,
-        created_at=created_at,
-        updated_at=updated_at,
-        last_seq=last_seq,
-        turn_count=turn_count,
-        system_tokens=system,
-        message_tokens=message,
-        tool_tokens=tool,
-        summary_tokens=summary,
-        context_tokens=context,
-        last_request_tokens=last_request_tokens,
-        calibration=calibration,
-        usage=_usage([*usage_counts, reasoning]),
-        cost=cost,
-        fold_count=fold_count,
-        last_request=None if last_request is None else SentRequest(**from_json(last_request)),
-        **from_json(settings),
-    )
-    return StoredSession(pk, record, last_used)
-
-
-def _usage(counts: Sequence[int]) -> TokenUsage:
-    names = ("input", "output", "cache_read", "cache_write", "total", "reasoning")
-    return TokenUsage(**dict(zip(names, counts, strict=True)))
-
-
-def settings_json(session: SessionRecord) -> bytes:
-    """Encode the settings of a session as JSON."""
-    names = ("model", "system_prompt", "agent", "title", "metadata")
-    return to_json({name: getattr(session, name) for name in names}, f"session {session.id!r}")
-
-
-def account_parameters(session_pk: int, session: SessionRecord) -> dict[str, Any]:
-    """Return the parameters of the statements that write accounts."""
-    usage = session.usage
-    return {
-        "session_pk": session_pk,
-        "now": time.time_ns(),
-        "updated_at": session.updated_at,
-        "last_seq": session.last_seq,
-        "turn_count": session.turn_count,
-        "system_tokens": session.system_tokens,
-        "message_tokens": session.message_tokens,
-        "tool_tokens": session.tool_tokens,
-        "summary_tokens": session.summary_tokens,
-        "context_tokens": session.context_tokens,
-        "last_request_tokens": session.last_request_tokens,
-        "calibration": session.calibration,
-        "usage_input": usage.input,
-        "usage_output": usage.output,
-        "usage_cache_read": usage.cache_read,
-        "usage_cache_write": usage.cache_write,
-        "usage_total": usage.total,
-        "cost": session.cost,
-        "fold_count": session.fold_count,
-        "usage_reasoning": usage.reasoning,
-        "last_request": None
-        if session.last_request is None
-        else to_json(asdict(session.last_request), f"session {session.id!r}, last request"),
-    }
-
-
-def save_accounts(connection: sqlite3.Connection, session_pk: int, session: SessionRecord) -> None:
-    """Write the accounts of an existing session."""
-    connection.execute(sql("update_accounts"), account_parameters(session_pk, session))
-
-
-def message_row(session_pk: int, seq: int, message: EncodedMessage) -> Row:
+def message_row(session_pk: int, seq: int, message: EncodedMessage, message_hash: bytes) -> Row:
     """Return the parameters of `insert_message`."""
     return (
         session_pk,
@@ -126,7 +26,7 @@ def message_row(session_pk: int, seq: int, message: EncodedMessage) -> Row:
         message.role,
         message.parts,
         message.meta,
-        message.digest,
+        message_hash,
         message.token_count,
         message.tool_tokens,
         message.created_at,
@@ -135,7 +35,7 @@ def message_row(session_pk: int, seq: int, message: EncodedMessage) -> Row:
 
 def message_from_row(session_id: str, row: Row) -> Message:
     """Convert a row of a statement that reads messages. Raises `DamagedValueError`."""
-    return decode_message(session_id, row[0], EncodedMessage(*row[1:]))
+    return decode_message(session_id, row[0], stored_message(row[1:]))
 
 
 def summary_from_row(session_id: str, row: Row) -> Summary:

@@ -15,11 +15,12 @@ from mnesis.search.pagination import SearchPosition, check_search, search_positi
 from mnesis.store.base import OnIndexed
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite import fulltext
+from mnesis.store.sqlite.accounts import load_session
 from mnesis.store.sqlite.context import summary
 from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.fulltext import LogRange, SearchScope, seq_of
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.rows import load_session, message_from_row
+from mnesis.store.sqlite.rows import message_from_row
 from mnesis.store.sqlite.unindex import merge_step, remove_newest
 
 logger = get_logger(__name__)

@@ -10,16 +10,20 @@ from mnesis.store.accounting import new_record, with_settings
 from mnesis.store.base import SessionPage
 from mnesis.store.codec import to_json
 from mnesis.store.session_cursor import format_cursor, parse_cursor
+from mnesis.store.sqlite.accounts import (
+    SessionChange,
+    insert_session_accounts,
+    load_session,
+    load_session_for_update,
+    profile_hash,
+    profile_json,
+    save_session,
+    session_from_row,
+)
 from mnesis.store.sqlite.changes import note_created, note_deleted, note_update
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.rows import (
-    account_parameters,
-    interruption_from_row,
-    load_session,
-    save_accounts,
-    session_from_row,
-    settings_json,
-)
+from mnesis.store.sqlite.records import load_record_heads, save_record_heads
+from mnesis.store.sqlite.rows import interruption_from_row
 from mnesis.store.sqlite.unindex import remove_newest
 
 PURGE_STEPS = (
@@ -37,6 +41,7 @@ PURGE_STEPS = (
     "purge_interruptions",
     "purge_summaries",
     "purge_messages",
+    "purge_record_heads",
     "purge_accounts",
     "purge_session",
     "purge_done",
@@ -46,20 +51,15 @@ PURGE_STEPS = (
 def create(connection: sqlite3.Connection, session: SessionRecord) -> tuple[SessionRecord, bool]:
     """Insert a session, or load the existing one with its id. Returns whether it was inserted."""
     session = new_record(session)
-    inserted = connection.execute(
-        sql("insert_session"),
-        {
-            "id": session.id,
-            "parent_id": session.parent_id,
-            "created_at": session.created_at,
-            "profile": settings_json(session),
-        },
-    )
+    profile = profile_json(session)
+    names = {"id": session.id, "parent_id": session.parent_id, "created_at": session.created_at}
+    hash_of_profile = profile_hash(session, profile)
+    inserted = connection.execute(sql("insert_session"), {**names, "profile": profile, "hash": hash_of_profile})
     if inserted.rowcount == 0:
         return load_session(connection, session.id).record, False
     session_pk = inserted.lastrowid or 0
-    connection.execute(sql("insert_accounts"), account_parameters(session_pk, session))
-    note_created(connection, session_pk, session)
+    change_pk = note_created(connection, session_pk, session)
+    insert_session_accounts(connection, session_pk, session, change_pk, hash_of_profile)
     return session, True
 
 
@@ -70,11 +70,14 @@ def session(connection: sqlite3.Connection, session_id: str) -> SessionRecord:
 
 def update(connection: sqlite3.Connection, session_id: str, changes: dict[str, object]) -> SessionRecord:
     """Change the settings of a session."""
-    stored = load_session(connection, session_id)
+    stored = load_session_for_update(connection, session_id)
     after = with_settings(stored.record, changes)
-    connection.execute(sql("update_profile"), {"session_pk": stored.pk, "profile": settings_json(after)})
-    save_accounts(connection, stored.pk, after)
-    note_update(connection, stored.pk, after)
+    profile = profile_json(after)
+    change = SessionChange(profile_hash=profile_hash(after, profile))
+    parameters = {"session_pk": stored.pk, "profile": profile, "hash": change.profile_hash}
+    connection.execute(sql("update_profile"), parameters)
+    change.change_pk = note_update(connection, stored.pk, after)
+    save_session(connection, stored, after, change)
     return after
 
 
@@ -93,10 +96,14 @@ def page(connection: sqlite3.Connection, limit: int, cursor: str | None, parent_
 
 def record_interruption(connection: sqlite3.Connection, session_id: str, interruption: Interruption) -> None:
     """Insert an interruption: a model call that gave no reply."""
-    stored = load_session(connection, session_id)
+    stored = load_session_for_update(connection, session_id)
     body = to_json(asdict(interruption), f"an interruption of session {session_id!r}")
-    connection.execute(sql("insert_interruption"), {"session_pk": stored.pk, "body": body})
-    note_update(connection, stored.pk, stored.record)
+    heads = load_record_heads(connection, stored.pk, session_id)
+    inserted = connection.execute(sql("insert_interruption"), {"session_pk": stored.pk, "body": body})
+    heads.add_interruption(inserted.lastrowid or 0, body)
+    change = SessionChange(record_head=save_record_heads(connection, stored.pk, heads))
+    change.change_pk = note_update(connection, stored.pk, stored.record)
+    save_session(connection, stored, stored.record, change)
 
 
 def interruptions(connection: sqlite3.Connection, session_id: str) -> list[Interruption]:

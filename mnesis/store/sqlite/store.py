@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnesis.config import StoreConfig
+from mnesis.errors import ConfigurationError, CorruptStoreError
 from mnesis.models.context import ActiveContext, Cover
-from mnesis.models.finding import Finding
+from mnesis.models.finding import Finding, Verification
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.search import Search, SearchPage
@@ -19,12 +20,14 @@ from mnesis.store.accounting import refuse_repeated_ids
 from mnesis.store.base import Append, AppendResult, Compaction, OnIndexed, SessionPage
 from mnesis.store.change_log import StoredChange
 from mnesis.store.codec import encode_message
+from mnesis.store.heads import Heads, parse_heads
 from mnesis.store.sqlite import changes as change_list
 from mnesis.store.sqlite import check, context, log, sessions
 from mnesis.store.sqlite import search as search_index
 from mnesis.store.sqlite.backup import back_up
 from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.run_store import SqliteRunStore
+from mnesis.store.sqlite.seal import seal_all
 
 
 class SqliteStore(SqliteRunStore):
@@ -202,7 +205,24 @@ class SqliteStore(SqliteRunStore):
 
     async def check(self, *, session_id: str | None = None) -> list[Finding]:
         """See `Store.check`."""
-        return await check.check(self._database, session_id)
+        return list((await check.verify(self._database, session_id, {})).findings)
+
+    async def verify(self, *, session_id: str | None = None, heads: Heads | None = None) -> Verification:
+        """See `Store.verify`."""
+        return await check.verify(self._database, session_id, parse_heads(heads or {}))
+
+    async def seal(self) -> int:
+        """See `Store.seal`."""
+        if self._config.integrity_key is None:
+            raise ConfigurationError("there is no key to seal with; pass StoreConfig(integrity_key=…), or --key-file")
+        findings = [each for each in await self.check() if each.severity == "error" and each.check != "seal"]
+        if findings:
+            raise CorruptStoreError(
+                f"{self.location} is not sealed, because a seal would confirm its damage: {findings[0].detail}; run"
+                " `mnesis doctor`",
+                db_path=self.location,
+            )
+        return await self._database.write(seal_all)
 
 
 def _require_open(connection: sqlite3.Connection) -> None:

@@ -1,0 +1,279 @@
+"""Rows of sessions and their accounts: load, check against their hashes, and save with new hashes and seals."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mnesis.errors import IntegrityKeyError, SessionNotFoundError
+from mnesis.models.sent_request import SentRequest
+from mnesis.models.session import SessionRecord
+from mnesis.models.usage import TokenUsage
+from mnesis.store.chain import EMPTY_HEAD, accounts_hash, first_log_head, is_seal, seal, session_hash
+from mnesis.store.codec import DamagedValueError, from_json, to_json
+from mnesis.store.sqlite.connection import StoreConnection
+from mnesis.store.sqlite.queries import sql
+from mnesis.store.sqlite.records import RecordHeads, insert_record_heads
+
+Row = tuple[Any, ...]
+
+PROFILE_FIELDS = ("model", "system_prompt", "agent", "title", "metadata")
+_USAGE_FIELDS = ("input", "output", "cache_read", "cache_write", "total", "reasoning")
+MAX_KNOWN_ROWS = 1_024
+"""Rows that a connection remembers as its own, about half a kilobyte each."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A session and the key of its rows. `accounts` is its row of accounts, in the order of the statement `session`."""
+
+    pk: int
+    record: SessionRecord
+    profile_hash: bytes
+    accounts: Row
+
+    @property
+    def last_used(self) -> int:
+        """The time of the last change in nanoseconds, which orders sessions."""
+        return int(self.accounts[0])
+
+    @property
+    def log_head(self) -> bytes:
+        """The head of its log."""
+        return bytes(self.accounts[22])
+
+    @property
+    def turn_head(self) -> bytes:
+        """The head of the chain of its turns."""
+        return bytes(self.accounts[23])
+
+    @property
+    def hash(self) -> bytes | None:
+        """The stored hash of its accounts; None if an older release wrote the session."""
+        stored: bytes | None = self.accounts[25]
+        return stored
+
+    @property
+    def seal(self) -> bytes | None:
+        """The stored seal; None without a key."""
+        stored: bytes | None = self.accounts[26]
+        return stored
+
+    def computed_hash(self) -> bytes:
+        """Compute the hash of its accounts from the other columns."""
+        return hash_accounts(self.profile_hash, self.accounts)
+
+
+@dataclass(slots=True)
+class SessionChange:
+    """What one transaction changes in a session beside its record. None keeps the stored value."""
+
+    change_pk: int = 0
+    message_pks: int = 0
+    log_head: bytes | None = None
+    turn_head: bytes | None = None
+    record_head: bytes | None = None
+    profile_hash: bytes | None = None
+
+
+def load_session(connection: sqlite3.Connection, session_id: str) -> StoredSession:
+    """Load a session by id. Raises `SessionNotFoundError`, and `DamagedValueError` if its settings are damaged."""
+    row = _fetch(connection, session_id)
+    if not isinstance(connection, StoreConnection):
+        return session_from_row(row)
+    known = connection.known_profiles.get(row[0])
+    if known is not None and known[0] == row[:6]:  # neither hash nor decode it again
+        return StoredSession(row[0], _record(row, {**known[2], "metadata": {}}), known[1], row[6:])
+    stored = session_from_row(row)
+    if not stored.record.metadata:
+        if len(connection.known_profiles) >= MAX_KNOWN_ROWS:
+            connection.known_profiles.clear()
+        connection.known_profiles[stored.pk] = (row[:6], stored.profile_hash, _settings(stored.record))
+    return stored
+
+
+def load_session_for_update(connection: sqlite3.Connection, session_id: str) -> StoredSession:
+    """Load a session by id in order to change it.
+
+    Raises what `load_session` raises, and `DamagedValueError` if its accounts are damaged, because a new hash would hide
+    that. Raises `IntegrityKeyError` if its seal was made with another key than that of the connection.
+    """
+    stored = load_session(connection, session_id)
+    if isinstance(connection, StoreConnection):
+        if connection.known_rows.get(stored.pk) == stored.accounts:
+            return stored
+        refuse_unsealed(connection.integrity_key, stored.hash or b"", stored.seal, f"session {session_id!r}")
+    if stored.hash != stored.computed_hash():
+        raise DamagedValueError(f"the accounts of session {session_id!r}")
+    return stored
+
+
+def refuse_unsealed(key: bytes | None, record_hash: bytes, stored_seal: bytes | None, subject: str) -> None:
+    """Raise `IntegrityKeyError` if a write with this key could not keep the seal valid, or would hide that it is not."""
+    if key is None and stored_seal is None:
+        return
+    if key is None:
+        raise IntegrityKeyError(
+            f"{subject} is sealed with a key, and this process has none; pass StoreConfig(integrity_key=…), or set"
+            " MNESIS_INTEGRITY_KEY_FILE for commands"
+        )
+    if stored_seal is None:
+        raise IntegrityKeyError(
+            f"{subject} is not sealed with a key yet; run `mnesis seal --key-file FILE` once, or omit integrity_key"
+        )
+    if not is_seal(key, record_hash, stored_seal):
+        raise IntegrityKeyError(
+            f"{subject} is sealed with another key, or was changed without the key; run `mnesis verify --key-file FILE`"
+        )
+
+
+def _fetch(connection: sqlite3.Connection, session_id: str) -> Row:
+    try:
+        row: Row | None = connection.execute(sql("session"), {"id": session_id}).fetchone()
+    except UnicodeEncodeError:
+        row = None
+    if row is None:
+        raise SessionNotFoundError(session_id)
+    return row
+
+
+def session_from_row(row: Row) -> StoredSession:
+    """Convert a row of a statement that lists sessions. Raises `DamagedValueError` if its settings are damaged."""
+    pk, session_id, parent_id, created_at, profile, stored_hash = row[:6]
+    profile_hash = session_hash(session_id, parent_id, created_at, profile)
+    if stored_hash is not None and stored_hash != profile_hash:
+        raise DamagedValueError(f"the settings of session {session_id!r}")
+    try:
+        settings = from_json(profile)
+    except ValueError as error:
+        raise DamagedValueError(f"the settings of session {session_id!r}") from error
+    return StoredSession(pk, _record(row, settings), profile_hash, row[6:])
+
+
+def _record(row: Row, settings: dict[str, Any]) -> SessionRecord:
+    _, session_id, parent_id, created_at, _, _, _, updated_at, last_seq, turn_count, *rest = row
+    system, message, tool, summary, context, *usage = rest[:11]
+    fold_count, _, _, last_request_tokens, calibration, cost, last_request = rest[11:18]
+    return SessionRecord(
+        id=session_id,
+        parent_id=parent_id,
+        created_at=created_at,
+        updated_at=updated_at,
+        last_seq=last_seq,
+        turn_count=turn_count,
+        system_tokens=system,
+        message_tokens=message,
+        tool_tokens=tool,
+        summary_tokens=summary,
+        context_tokens=context,
+        last_request_tokens=last_request_tokens,
+        calibration=calibration,
+        usage=TokenUsage(**dict(zip(_USAGE_FIELDS, usage, strict=True))),
+        cost=cost,
+        fold_count=fold_count,
+        last_request=None if last_request is None else SentRequest(**from_json(last_request)),
+        **settings,
+    )
+
+
+def _settings(session: SessionRecord) -> dict[str, Any]:
+    return {name: getattr(session, name) for name in PROFILE_FIELDS}
+
+
+def profile_json(session: SessionRecord) -> bytes:
+    """Encode the settings of a session as JSON."""
+    return to_json(_settings(session), f"session {session.id!r}")
+
+
+def profile_hash(session: SessionRecord, profile: bytes) -> bytes:
+    """Return the hash of a session's name and settings."""
+    return session_hash(session.id, session.parent_id, session.created_at, profile)
+
+
+def insert_session_accounts(
+    connection: sqlite3.Connection, session_pk: int, session: SessionRecord, change_pk: int, profile_hash: bytes
+) -> None:
+    """Insert the accounts of a new session, and its record heads."""
+    records = RecordHeads()
+    heads = (first_log_head(session.id), EMPTY_HEAD, records.combined())
+    row = _accounts_row(session, time.time_ns(), (0, change_pk), heads, profile_hash, key_of(connection))
+    connection.execute(sql("insert_accounts"), (*row, session_pk))
+    insert_record_heads(connection, session_pk, records)
+
+
+def save_session(
+    connection: sqlite3.Connection, stored: StoredSession, after: SessionRecord, change: SessionChange
+) -> None:
+    """Write the accounts of a session that `load_session_for_update` returned, with their new hash and seal.
+
+    `change.change_pk` is the row that notes this change (`mnesis.store.sqlite.changes`). Each call has its own. The time of
+    the last use moves if the record changed.
+    """
+    before = stored.accounts
+    row = _accounts_row(
+        after,
+        stored.last_used if after is stored.record else max(stored.last_used + 1, time.time_ns()),
+        (before[16] + change.message_pks, before[17] + change.change_pk),
+        (change.log_head or before[22], change.turn_head or before[23], change.record_head or before[24]),
+        change.profile_hash or stored.profile_hash,
+        key_of(connection),
+    )
+    connection.execute(sql("update_accounts"), (*row, stored.pk))
+    if isinstance(connection, StoreConnection):
+        if len(connection.known_rows) >= MAX_KNOWN_ROWS:
+            connection.known_rows.clear()
+        connection.known_rows[stored.pk] = row
+
+
+def _accounts_row(
+    session: SessionRecord,
+    last_used: int,
+    sums: tuple[int, int],
+    heads: tuple[bytes, bytes, bytes],
+    profile_hash: bytes,
+    key: bytes | None,
+) -> Row:
+    usage = session.usage
+    row = (
+        last_used,
+        session.updated_at,
+        session.last_seq,
+        session.turn_count,
+        session.system_tokens,
+        session.message_tokens,
+        session.tool_tokens,
+        session.summary_tokens,
+        session.context_tokens,
+        usage.input,
+        usage.output,
+        usage.cache_read,
+        usage.cache_write,
+        usage.total,
+        usage.reasoning,
+        session.fold_count,
+        *sums,
+        session.last_request_tokens,
+        float(session.calibration),
+        float(session.cost),
+        None if session.last_request is None else _request_json(session, session.last_request),
+        *heads,
+    )
+    row_hash = hash_accounts(profile_hash, row)
+    return (*row, row_hash, None if key is None else seal(key, row_hash))
+
+
+def hash_accounts(profile_hash: bytes, row: Row) -> bytes:
+    """Compute the hash of accounts from their other columns, in the order of the statement `session`."""
+    heads = b"".join((profile_hash, row[22] or b"", row[23] or b"", row[24] or b""))
+    return accounts_hash(heads, row[:21], row[21] or b"")
+
+
+def _request_json(session: SessionRecord, request: SentRequest) -> bytes:
+    return to_json(asdict(request), f"session {session.id!r}, last request")
+
+
+def key_of(connection: sqlite3.Connection) -> bytes | None:
+    """Return the key that seals what a connection writes."""
+    return connection.integrity_key if isinstance(connection, StoreConnection) else None

@@ -1,0 +1,120 @@
+"""The integrity check of a log: every message against its hash, and all of them in order against the head."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from mnesis.models.finding import Finding
+from mnesis.store.chain import extend_chain, first_log_head
+from mnesis.store.codec import EncodedMessage, hash_of, is_message_intact, stored_message
+from mnesis.store.sqlite.database import Database
+from mnesis.store.sqlite.fixes import SALVAGE
+from mnesis.store.sqlite.lenient import read_leniently
+from mnesis.store.sqlite.queries import sql
+
+PAGE_MESSAGES = 1_000
+"""Messages that one read checks."""
+MAX_LISTED_MESSAGES = 20
+"""Damaged messages of one session that are listed one by one."""
+
+
+@dataclass(slots=True)
+class LogState:
+    """What a pass over the messages of a session has seen so far."""
+
+    session_id: str
+    head: bytes
+    earlier_heads: Collection[bytes]
+    last_seq: int = 0
+    message_count: int = 0
+    message_pks: int = 0
+    known_heads: set[bytes] = field(default_factory=set)
+    damaged: list[tuple[int, str]] = field(default_factory=list)
+    missing: list[tuple[int, int]] = field(default_factory=list)
+
+
+async def read_log(database: Database, session_pk: int, session_id: str, earlier_heads: Collection[bytes]) -> LogState:
+    """Read the whole log of a session in short reads, so that writers do not wait."""
+    head = first_log_head(session_id)
+    state = LogState(session_id, head, earlier_heads, known_heads={head} & set(earlier_heads))
+    while await read_leniently(database, _read_page, session_pk, state):
+        pass
+    return state
+
+
+def _read_page(connection: sqlite3.Connection, session_pk: int, state: LogState) -> bool:
+    """Check the next messages. Returns whether there were any."""
+    parameters = {"session_pk": session_pk, "after_seq": state.last_seq, "limit": PAGE_MESSAGES}
+    rows = connection.execute(sql("check_hashes"), parameters).fetchall()
+    for pk, seq, *row in rows:
+        _check_message(state, pk, seq, row)
+    return bool(rows)
+
+
+def _check_message(state: LogState, pk: int, seq: int, row: list[Any]) -> None:
+    if seq != state.last_seq + 1:
+        state.missing.append((state.last_seq + 1, seq - 1))
+    state.last_seq, state.message_count, state.message_pks = seq, state.message_count + 1, state.message_pks + pk
+    try:
+        message = stored_message(row)
+        is_intact = is_message_intact(state.session_id, seq, message)
+        # A message without a damaged hash of an older release is chained by the hash it would have today.
+        link = hash_of(state.session_id, seq, message) if is_intact else message.stored_hash
+    except (UnicodeEncodeError, TypeError, AttributeError):
+        message, is_intact, link = None, False, b""
+    if not is_intact:
+        state.damaged.append((seq, _id_of(message, row)))
+    state.head = extend_chain(state.head, link)
+    if state.head in state.earlier_heads:
+        state.known_heads.add(state.head)
+
+
+def _id_of(message: EncodedMessage | None, row: list[Any]) -> str:
+    return message.id if message is not None else str(row[0])
+
+
+def log_findings(
+    state: LogState, last_seq: int | None, log_head: bytes | None, message_pks: int | None
+) -> list[Finding]:
+    """Compare a log with what the accounts of its session say: the last seq, the head and the sum of row numbers."""
+    name = state.session_id
+    end = last_seq if last_seq is not None else state.last_seq
+    missing = [*state.missing, *([(state.last_seq + 1, end)] if end > state.last_seq else [])]
+    findings = [
+        _error("log", f"messages {first} to {last} of session {name!r} are missing", name) for first, last in missing
+    ]
+    if end < state.last_seq:
+        findings.append(_error("log", f"session {name!r} has messages after its end, {end}", name))
+    findings += [
+        _error("content", f"message {message_id!r} (seq {seq}) of session {name!r} is not what was stored", message_id)
+        for seq, message_id in state.damaged[:MAX_LISTED_MESSAGES]
+    ]
+    if (more := len(state.damaged) - MAX_LISTED_MESSAGES) > 0:
+        findings.append(_error("content", f"{more} more messages of session {name!r} are not what was stored", name))
+    if not findings and log_head is not None and state.head != log_head:
+        detail = f"the messages of session {name!r} do not lead to its head: some were changed, replaced or reordered"
+        findings.append(_error("log", detail, name))
+    if not findings and message_pks is not None and state.message_pks != message_pks:
+        findings.append(_error("log", f"the row numbers of messages of session {name!r} were changed", name))
+    return findings
+
+
+def head_findings(state: LogState) -> list[Finding]:
+    """Find earlier heads that the log does not lead to."""
+    return [
+        _error(
+            "head",
+            f"session {state.session_id!r} does not continue the history with head {head.hex()}: messages up to that point"
+            " were changed, removed or reordered",
+            state.session_id,
+        )
+        for head in state.earlier_heads
+        if head not in state.known_heads
+    ]
+
+
+def _error(check: str, detail: str, *ids: str) -> Finding:
+    return Finding("error", check, detail, SALVAGE, ids)

@@ -1,0 +1,29 @@
+"""The connection of a store: what it knows beside the database."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from typing import Any
+
+from mnesis.open_files import unregister_database
+
+MAX_ORIGIN = 2**62
+
+
+class StoreConnection(sqlite3.Connection):
+    """A connection with a random number that marks its changes, and the key that seals what it writes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.origin = random.randrange(1, MAX_ORIGIN)  # noqa: S311  # tells connections apart, protects nothing
+        self.integrity_key: bytes | None = None
+        self.known_rows: dict[int, tuple[Any, ...]] = {}
+        """Accounts that this connection wrote, by session. A row that is still the same was not damaged since."""
+        self.known_profiles: dict[int, tuple[tuple[Any, ...], bytes, dict[str, Any]]] = {}
+        """Rows of sessions without metadata that were read, with their hash and settings, by session."""
+
+    def close(self) -> None:
+        """Close the connection. Its files are no longer protected from being opened otherwise."""
+        super().close()
+        unregister_database(self)

@@ -1,0 +1,109 @@
+"""The hashes of a session's records that an append leaves alone: summaries, sweeps, interruptions, spans, covers and pins."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from mnesis.models.context import Cover
+from mnesis.store.chain import EMPTY_HEAD, compress_seqs, encode_record, extend_chain, hash_bytes, hash_set
+from mnesis.store.codec import DamagedValueError
+from mnesis.store.sqlite.queries import sql
+
+
+@dataclass(slots=True)
+class RecordHeads:
+    """One hash per kind of record. The first four are chains in the order of rows, the others are hashes of sets."""
+
+    summaries: bytes = EMPTY_HEAD
+    compactions: bytes = EMPTY_HEAD
+    interruptions: bytes = EMPTY_HEAD
+    hidden_spans: bytes = EMPTY_HEAD
+    prunes: bytes = EMPTY_HEAD
+    covers: bytes = EMPTY_HEAD
+    pins: bytes = EMPTY_HEAD
+
+    def combined(self) -> bytes:
+        """Return the hash of all of them, which the hash of the session covers."""
+        return hash_bytes(b"".join(astuple(self)))
+
+    def add_summary(
+        self, pk: int, summary: tuple[str, int, int, int, int, bytes], seqs: Iterable[int], child_ids: Sequence[str]
+    ) -> None:
+        """Extend the chain of summaries. `summary` is (id, first, last, tokens, messages, hash of the body)."""
+        edges: tuple[str | int, ...] = (len(child_ids), *child_ids, *compress_seqs(seqs))
+        self.summaries = extend_chain(self.summaries, encode_record("summary", pk, *summary, *edges))
+
+    def add_compaction(self, pk: int, result: bytes) -> None:
+        """Extend the chain of sweeps."""
+        self.compactions = extend_chain(self.compactions, encode_record("compaction", pk, result))
+
+    def add_interruption(self, pk: int, body: bytes) -> None:
+        """Extend the chain of interruptions."""
+        self.interruptions = extend_chain(self.interruptions, encode_record("interruption", pk, body))
+
+    def add_hidden_span(self, pk: int, first_seq: int, last_seq: int) -> None:
+        """Extend the chain of hidden spans."""
+        self.hidden_spans = extend_chain(self.hidden_spans, encode_record("hidden", pk, first_seq, last_seq))
+
+    def set_prunes(self, prunes: Iterable[tuple[int, int, int]]) -> None:
+        """Hash all prunes: seq, part index and tokens saved, in order."""
+        self.prunes = hash_set("prunes", prunes)
+
+    def set_covers(self, covers: Iterable[Cover]) -> None:
+        """Hash all covers, in order."""
+        self.covers = hash_set("covers", [(cover.first_seq, cover.last_seq, cover.summary_id) for cover in covers])
+
+    def set_pins(self, seqs: Iterable[int]) -> None:
+        """Hash the seqs of all pinned messages."""
+        self.pins = hash_set("pins", [sorted(seqs)])
+
+
+def load_record_heads(connection: sqlite3.Connection, session_pk: int, session_id: str) -> RecordHeads:
+    """Load the record heads of a session. Raises `DamagedValueError` if they are missing."""
+    row = connection.execute(sql("record_heads"), (session_pk,)).fetchone()
+    if row is None:
+        raise DamagedValueError(f"the list of records of session {session_id!r}")
+    return RecordHeads(*row)
+
+
+def insert_record_heads(connection: sqlite3.Connection, session_pk: int, heads: RecordHeads) -> None:
+    """Insert the record heads of a session."""
+    connection.execute(sql("insert_record_heads"), (*astuple(heads), session_pk))
+
+
+def save_record_heads(connection: sqlite3.Connection, session_pk: int, heads: RecordHeads) -> bytes:
+    """Write the record heads of a session and return their combined hash."""
+    connection.execute(sql("update_record_heads"), (*astuple(heads), session_pk))
+    return heads.combined()
+
+
+def compute_record_heads(connection: sqlite3.Connection, session_pk: int) -> RecordHeads:
+    """Compute the record heads of a session from its rows."""
+    parameters, heads = {"session_pk": session_pk}, RecordHeads()
+
+    def rows(statement: str) -> list[tuple[Any, ...]]:
+        return connection.execute(sql(statement), parameters).fetchall()
+
+    seqs: defaultdict[int, list[int]] = defaultdict(list)
+    for summary_pk, seq in rows("check_edges"):
+        seqs[summary_pk].append(seq)
+    children: defaultdict[int, list[str]] = defaultdict(list)
+    for summary_pk, position, child_id in rows("check_child_ids"):
+        # A position that was changed must not go unnoticed because the order is the same.
+        children[summary_pk].append(child_id if position == len(children[summary_pk]) else f"{position}:{child_id}")
+    for pk, *summary in rows("check_summary_rows"):
+        heads.add_summary(pk, tuple(summary), seqs[pk], children[pk])
+    for pk, result in rows("check_compactions"):
+        heads.add_compaction(pk, result)
+    for pk, body in rows("check_interruptions"):
+        heads.add_interruption(pk, body)
+    for pk, first_seq, last_seq in rows("check_hidden_rows"):
+        heads.add_hidden_span(pk, first_seq, last_seq)
+    heads.set_prunes(rows("check_prunes"))
+    heads.set_covers(Cover(*row) for row in rows("covers"))
+    heads.set_pins(seq for (seq,) in rows("pins"))
+    return heads

@@ -1,0 +1,150 @@
+"""Rows of map runs and their items: load, check against their hashes, and save with new hashes and seals."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mnesis.errors import RunNotFoundError
+from mnesis.models.run import MapRun, RunItem
+from mnesis.models.usage import TokenUsage
+from mnesis.store.chain import EMPTY_HEAD, encode_record, extend_chain, hash_bytes, seal
+from mnesis.store.codec import DamagedValueError
+from mnesis.store.sqlite.accounts import key_of, refuse_unsealed
+from mnesis.store.sqlite.queries import sql
+
+Row = tuple[Any, ...]
+
+_RUN_FIELDS = (
+    *("id", "kind", "fingerprint", "model", "created_at", "total"),
+    *("pending", "running", "done", "failed", "attempts"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run, the key of its rows, and its row in the order of the statement `run`."""
+
+    pk: int
+    run: MapRun
+    row: Row
+
+    @property
+    def input_head(self) -> bytes:
+        """The head of the chain of its inputs."""
+        return self.row[19] or EMPTY_HEAD
+
+    @property
+    def hash(self) -> bytes | None:
+        """The stored hash; None if an older release wrote the run."""
+        stored: bytes | None = self.row[20]
+        return stored
+
+    @property
+    def seal(self) -> bytes | None:
+        """The stored seal; None without a key."""
+        stored: bytes | None = self.row[21]
+        return stored
+
+
+def load_run(connection: sqlite3.Connection, run_id: str) -> StoredRun:
+    """Load a run by id. Raises `RunNotFoundError`, and `DamagedValueError` if it is not what was stored."""
+    try:
+        row = connection.execute(sql("run"), {"id": run_id}).fetchone()
+    except UnicodeEncodeError:
+        row = None
+    if row is None:
+        raise RunNotFoundError(run_id)
+    return stored_run(row)
+
+
+def load_run_for_update(connection: sqlite3.Connection, run_id: str) -> StoredRun:
+    """Load a run by id in order to change it.
+
+    Raises what `load_run` raises, and `IntegrityKeyError` if its seal was made with another key than that of the connection.
+    """
+    stored = load_run(connection, run_id)
+    refuse_unsealed(key_of(connection), stored.hash or b"", stored.seal, f"run {run_id!r}")
+    return stored
+
+
+def stored_run(row: Row) -> StoredRun:
+    """Convert a row of the statements that read runs. Raises `DamagedValueError`."""
+    if row[20] is not None and row[20] != hash_run(row):
+        raise DamagedValueError(f"run {row[1]!r}")
+    usage = dict(zip(("input", "output", "cache_read", "cache_write", "total"), row[12:17], strict=True))
+    fields = dict(zip(_RUN_FIELDS, row[1:12], strict=True))
+    return StoredRun(row[0], MapRun(usage=TokenUsage(**usage), cost=row[17], **fields), row)
+
+
+def hash_run(row: Row) -> bytes:
+    """Compute the hash of a run from its row."""
+    return hash_bytes(encode_record("run", *row[1:17], float(row[17]), row[18], row[19] or EMPTY_HEAD))
+
+
+def save_run_hash(connection: sqlite3.Connection, run_id: str, input_head: bytes) -> MapRun:
+    """Write the hash and the seal of a run after its other columns changed. Returns the run."""
+    row = connection.execute(sql("run"), {"id": run_id}).fetchone()
+    key, row_hash = key_of(connection), hash_run((*row[:19], input_head))
+    sealed = None if key is None else seal(key, row_hash)
+    parameters = {"run_pk": row[0], "input_head": input_head, "hash": row_hash, "seal": sealed}
+    connection.execute(sql("save_run_hash"), parameters)
+    return stored_run((*row[:19], input_head, row_hash, sealed)).run
+
+
+def hash_input(run_id: str, index: int, text: str) -> bytes:
+    """Return the hash of an input."""
+    return hash_bytes(encode_record("input", run_id, index, text))
+
+
+def hash_item(run_id: str, row: Row) -> bytes:
+    """Return the hash of an item: index, state, claims, attempts, worker, end of the lease and outcome."""
+    return hash_bytes(encode_record("item", run_id, *row[:7]))
+
+
+def insert_items(connection: sqlite3.Connection, stored: StoredRun, items: Sequence[tuple[int, str]]) -> bytes:
+    """Insert pending items with their inputs. Returns the new head of the chain of inputs."""
+    run_id, key, head = stored.run.id, key_of(connection), stored.input_head
+    for index, text in items:
+        input_hash = hash_input(run_id, index, text)
+        head = extend_chain(head, input_hash)
+        connection.execute(sql("insert_run_input"), (stored.pk, index, text, input_hash))
+        item_hash = hash_item(run_id, (index, "pending", 0, 0, None, None, None))
+        sealed = None if key is None else seal(key, item_hash)
+        connection.execute(sql("insert_run_item"), (stored.pk, index, item_hash, sealed))
+    return head
+
+
+def change_item(connection: sqlite3.Connection, stored: StoredRun, statement: str, parameters: dict[str, Any]) -> bool:
+    """Run a statement that changes one item, and write the hash of the item. Returns whether it changed.
+
+    Raises `DamagedValueError` if the item is damaged, because a new hash would hide that.
+    """
+    place = {"run_pk": stored.pk, "item_index": parameters["item_index"]}
+    before = connection.execute(sql("run_item"), place).fetchone()
+    if before is None:
+        return False
+    _refuse_damaged_item(stored.run.id, before)
+    if connection.execute(sql(statement), {"run_pk": stored.pk} | parameters).rowcount != 1:
+        return False
+    after = connection.execute(sql("run_item"), place).fetchone()
+    key, item_hash = key_of(connection), hash_item(stored.run.id, after)
+    sealed = None if key is None else seal(key, item_hash)
+    connection.execute(sql("save_item_hash"), place | {"hash": item_hash, "seal": sealed})
+    return True
+
+
+def item_from_row(run_id: str, row: Row) -> RunItem:
+    """Convert a row of a statement that reads items with their inputs. Raises `DamagedValueError`."""
+    index, text, *state, item_hash, _, input_hash = row
+    _refuse_damaged_item(run_id, (index, *state, item_hash))
+    if input_hash is not None and input_hash != hash_input(run_id, index, text):
+        raise DamagedValueError(f"input {index} of run {run_id!r}")
+    return RunItem(index, text, *state)
+
+
+def _refuse_damaged_item(run_id: str, row: Row) -> None:
+    if row[7] is not None and row[7] != hash_item(run_id, row):
+        raise DamagedValueError(f"item {row[0]} of run {run_id!r}")
