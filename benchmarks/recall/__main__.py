@@ -7,7 +7,9 @@ compacted without a model. Questions go to `search()` unchanged. Reported, in pe
 
 - recall@5, @10 and @20 of the evidence messages, for mnesis and for plain BM25 over the same words;
 - the evidence in a request: what `window(message=question)` adds with automatic recall, what BM25 brings if its hits fill the
-  same number of tokens, and what the newest messages of that size hold.
+  same number of tokens, and what the newest messages of that size hold;
+- whether a scripted agent sees the evidence after 1, 2 or 4 tool calls: `lcm_grep` with the question's words, then `lcm_expand` of
+  the first three hits.
 
 No model and no vectors are used. A file of chats is also measured with every message padded to about 2,000 characters.
 """
@@ -24,6 +26,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.recall.agent import count_calls, shows
 from benchmarks.recall.bm25 import Bm25
 from benchmarks.recall.sets import Log, Query, RecallSet, load_sets
 from benchmarks.tables import format_table
@@ -33,10 +36,8 @@ from mnesis.formats.text import message_text
 from mnesis.tokens import TokenEstimator
 
 DEPTHS = (5, 10, 20)
+AGENT_CALLS = (1, 2, 4)
 RECALL_TOKENS = 4_000
-MIN_SHOWN_FRACTION = 0.8
-"""An excerpt shows a piece of evidence if it holds this fraction of the words of the answer."""
-
 Values = dict[tuple[str, str], list[float]]
 """Values per question, by method and measure."""
 
@@ -65,9 +66,12 @@ async def measure_log(log: Log, database: Path, values: Values, *, fit: bool) ->
             _add_depths(values, "BM25", query, baseline)
             window = await session.window(message=query.text)
             block = "\n".join(message_text(m) for m in window.messages if m.id not in plain_ids)
-            used_ids = [i for i in query.evidence if i in plain_ids or _shows(block, i, texts, query)]
+            used_ids = [i for i in query.evidence if i in plain_ids or shows(block, i, texts[i], query)]
             _add(values, "mnesis", "request", query, used_ids)
             _add(values, "BM25", "request", query, fill(baseline, texts))
+            calls = await count_calls(session, query, texts)
+            for limit in AGENT_CALLS:
+                values["mnesis", f"calls {limit}"].append(float(calls is not None and calls <= limit))
             _add(values, "recency", "request", query, fill([m.id for m in reversed(log.messages)], texts))
     bm25.close()
 
@@ -79,18 +83,6 @@ def make_config() -> MnesisConfig:
         model_overrides=ModelOverrides(context_limit=400_000, max_output_tokens=256),
         recall=RecallConfig(enabled=True, max_tokens=RECALL_TOKENS),
     )
-
-
-def _shows(block: str, message_id: str, texts: dict[str, str], query: Query) -> bool:
-    """Return whether a block shows a message: whole, or the part that answers the question."""
-    if f"[{message_id} · " not in block:
-        return False
-    text = texts[message_id]
-    if text in block:
-        return True
-    shown = block.partition(f"[{message_id} · ")[2].partition("\n[msg_")[0].lower()
-    words = {word for word in query.answer.lower().split() if word in text.lower()}
-    return bool(words) and sum(word in shown for word in words) >= MIN_SHOWN_FRACTION * len(words)
 
 
 def fill(ids: Sequence[str], texts: dict[str, str]) -> list[str]:
@@ -128,7 +120,8 @@ def rows(recall_set: RecallSet, values: Values) -> Iterator[list[str]]:
     """Yield the rows of a set, one per method."""
     count = len(values["mnesis", "@5"])
     for method in ("mnesis", "BM25", "recency"):
-        cells = [_percent(values[method, measure]) for measure in (*(f"@{depth}" for depth in DEPTHS), "request")]
+        measures = (*(f"@{depth}" for depth in DEPTHS), "request", *(f"calls {limit}" for limit in AGENT_CALLS))
+        cells = [_percent(values[method, measure]) for measure in measures]
         milliseconds = values[method, "ms"]
         timing = f"{statistics.median(milliseconds):.1f}" if milliseconds else ""
         yield [f"{recall_set.name} ({count})" if method == "mnesis" else "", method, *cells, timing]
@@ -148,7 +141,8 @@ def main() -> None:
         warnings.simplefilter("ignore")
         for recall_set in load_sets(options.data):
             table.extend(rows(recall_set, asyncio.run(measure(recall_set, fit=options.fit))))
-    head = ["set (questions)", "method", *(f"@{depth}" for depth in DEPTHS), "request", "search, ms"]
+    calls = (f"{limit} call{'s' * (limit > 1)}" for limit in AGENT_CALLS)
+    head = ["set (questions)", "method", *(f"@{depth}" for depth in DEPTHS), "request", *calls, "search, ms"]
     print(format_table(head, table))
 
 

@@ -1,4 +1,4 @@
-"""Original messages quoted for a model, in a fence that their content cannot close. Pure functions, no I/O."""
+"""Original messages quoted for a model, in a fence that their content cannot close."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from mnesis.formats.text import message_text
-from mnesis.models.message import Message
+from mnesis.ids import new_id, now_ms
+from mnesis.models.message import FilePart, ImagePart, Message, TextPart
+
+QUOTED_ID = "mnesis_quoted_id"
+"""The key, in `Message.extra`, of the id of the message that a pinned quotation quotes."""
 
 
 def quote(title: str, lines: Iterable[str]) -> str:
@@ -28,6 +32,19 @@ def format_time(created_at: int) -> str:
         return datetime.fromtimestamp(created_at / 1000, UTC).strftime("%Y-%m-%d %H:%M")
     except (OverflowError, ValueError, OSError):
         return str(created_at)
+
+
+def quote_message(message: Message) -> Message:
+    """Return a user message that quotes a message verbatim, with its pictures and files. `extra` names the original."""
+    text = quote("Pinned from earlier in this conversation", [message_header(message), quotable_text(message)])
+    media = [part for part in message.parts if isinstance(part, ImagePart | FilePart)]
+    return Message(
+        id=new_id("msg"),
+        role="user",
+        parts=(TextPart(text=text), *media),
+        created_at=now_ms(),
+        extra={QUOTED_ID: message.id},
+    )
 
 
 def quotable_text(message: Message) -> str:

@@ -21,6 +21,7 @@ from mnesis.errors import (
     InvalidMessageError,
     LLMAuthenticationError,
     NoModelError,
+    StaleContextError,
 )
 from mnesis.events.bus import Handler, MnesisEvent, Unsubscribe
 from mnesis.events.payloads import SessionClosedPayload, SessionCreatedPayload
@@ -38,6 +39,7 @@ from mnesis.models.results import (
 )
 from mnesis.models.session import UsageReport
 from mnesis.models.usage import TokenUsage
+from mnesis.recall.fence import QUOTED_ID, quote_message
 from mnesis.search.time_parameters import resolve_times
 from mnesis.session.compactor import Compactor
 from mnesis.session.doom_loop import detect_doom_loop
@@ -550,16 +552,30 @@ class MnesisSession(SessionReader, Displayable):
         if last:
             await self.hide(1, last)
 
-    async def pin(self, message_id: str) -> None:
-        """Keep a message in the context verbatim. A tool call and its results are kept together.
+    async def pin(self, message_id: str) -> Message:
+        """Keep a message in the context verbatim, and return the pinned message.
 
-        Raises `MessageNotFoundError`. Raises `StaleContextError` if the message is folded already; use `pin_fact()` then.
-        Raises `ConfigurationError` if pinned messages would take more than a quarter of the soft threshold.
+        A tool call and its results are kept together. If the message is folded already, a quotation of it is appended to the
+        conversation, as a user message, and pinned instead; it contains the original verbatim. Pinning a message twice does
+        nothing.
+
+        Raises `MessageNotFoundError`. Raises `ConfigurationError` if pinned messages would take more than a quarter of the soft
+        threshold; then nothing is stored.
         """
         self._check_open()
         message = await self._core.store.message(self.id, message_id)
+        for pinned in await self.pins():
+            if message_id in (pinned.id, pinned.extra.get(QUOTED_ID)):
+                return pinned
         await self._check_pin_size(message)
-        await self._core.store.pin(self.id, message.seq)
+        try:
+            await self._core.store.pin(self.id, message.seq)
+        except StaleContextError:
+            quotation = await self._core.with_token_counts(quote_message(message))
+            await self._check_pin_size(quotation)
+            (message,) = await self.append([quotation])
+            await self._core.store.pin(self.id, message.seq)
+        return message
 
     async def pin_fact(self, fact: str) -> Message:
         """Append a fact as a user message, pin it, and return the message.
@@ -583,10 +599,15 @@ class MnesisSession(SessionReader, Displayable):
             )
 
     async def unpin(self, message_id: str) -> None:
-        """Allow a message to be folded again. Does nothing if it is not pinned. Raises `MessageNotFoundError`."""
+        """Allow a message to be folded again, and its pinned quotation too. Does nothing if it is not pinned.
+
+        Raises `MessageNotFoundError`.
+        """
         self._check_open()
-        message = await self._core.store.message(self.id, message_id)
-        await self._core.store.pin(self.id, message.seq, False)
+        await self._core.store.message(self.id, message_id)
+        for pinned in await self.pins():
+            if message_id in (pinned.id, pinned.extra.get(QUOTED_ID)):
+                await self._core.store.pin(self.id, pinned.seq, False)
 
     async def pins(self) -> list[Message]:
         """Return the pinned messages, in order."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mnesis.errors import ConfigurationError, NotFoundError, SummaryNotFoundError
 from mnesis.models.cursor import parse_cursor
 from mnesis.models.message import FileRefPart, Message, ToolPart, ToolResultPart
-from mnesis.models.search import GrepPage, Search, SearchPage
+from mnesis.models.search import GrepPage, Search, SearchHit
 from mnesis.models.summary import Summary
 from mnesis.models.tool import ToolSpec
 from mnesis.recall.expand import covered_messages
@@ -24,7 +24,8 @@ from mnesis.tokens.estimator import TokenCounter
 
 PAGE_SIZES = (30, 10, 3, 1)
 """Numbers of matches to try per page; the first that fits is used."""
-MAX_HITS = 10
+MAX_HITS = 30
+"""Messages that match a query, on one page, if as many fit."""
 FENCE_TOKENS = 60
 """Reserved for the fence around a result."""
 MORE_TOKENS = 50
@@ -86,6 +87,17 @@ def recall_tools(store: Store, session_id: str, count: TokenCounter, grant: Gran
     return [replace(spec, handler=by_name[spec.name]) for spec in RECALL_TOOL_SPECS]
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What a page of `lcm_grep` looks for, and the tokens it may take."""
+
+    pattern: str
+    summary_id: str | None
+    cursor: str | None
+    times: TimeLimits
+    available_tokens: int
+
+
 @dataclass(frozen=True)
 class RecallToolHandlers:
     """The handlers of the recall tools for one session and grant. Errors are raised; the caller reports them to the model."""
@@ -110,36 +122,59 @@ class RecallToolHandlers:
             raise ConfigurationError(f"mode must be 'regex' or 'words', not {mode!r}")
         cursor = cursor or None
         times = resolve_times(when=when or None, cursor=cursor if mode == "words" else None)
-        for limit in PAGE_SIZES:
-            lines = await self._find_matches(pattern, mode, allowed_summary_id, cursor, limit, times)
-            if self._fits(lines, available_tokens):
-                break
+        page = _Page(pattern, allowed_summary_id, cursor, times, available_tokens - FENCE_TOKENS)
+        lines = await (self._find_matches(page) if mode == "regex" else self._rank_messages(page))
         return self._finish("lcm_grep", pattern, lines, available_tokens)
 
-    async def _find_matches(
-        self, pattern: str, mode: str, summary_id: str | None, cursor: str | None, limit: int, times: TimeLimits
-    ) -> list[str]:
-        """Find up to `limit` matches of a pattern. If page one has none, rank messages by the words of the pattern."""
-        if mode == "regex":
-            query = GrepQuery(pattern, summary_id, limit=limit, cursor=cursor, after=times.after, before=times.before)
-            found_page = await grep(self.store, self.session_id, query)
-            if found_page.matches or found_page.timed_out or cursor:
-                return self._grep_lines(found_page)
-        hit_limit = min(limit, MAX_HITS)
-        page = await self.store.search(
-            Search(
-                pattern,
-                self.session_id,
-                limit=hit_limit,
-                cursor=cursor,
-                summary_id=summary_id,
-                after=times.after,
-                before=times.before,
-                now=times.now,
+    async def _find_matches(self, page: _Page) -> list[str]:
+        """Find matches of a pattern, as many as fit. If page one has none, rank messages by the words of the pattern."""
+        lines: list[str] = []
+        for limit in PAGE_SIZES:
+            query = GrepQuery(
+                page.pattern,
+                page.summary_id,
+                limit=limit,
+                cursor=page.cursor,
+                after=page.times.after,
+                before=page.times.before,
             )
+            found = await grep(self.store, self.session_id, query)
+            if not found.matches and not found.timed_out and not page.cursor:
+                note = "Nothing matches the pattern as it stands; by its words (for more, mode='words'):"
+                return await self._rank_messages(page, note)
+            lines = self._grep_lines(found)
+            if self._tokens(lines) <= page.available_tokens:
+                break
+        return lines
+
+    async def _rank_messages(self, page: _Page, note: str = "") -> list[str]:
+        """Return the best messages for a query, as many as fit."""
+        search = Search(
+            page.pattern,
+            self.session_id,
+            limit=MAX_HITS,
+            cursor=page.cursor,
+            summary_id=page.summary_id,
+            after=page.times.after,
+            before=page.times.before,
+            now=page.times.now,
         )
-        note = "Nothing matches the pattern as it stands; by its words (for more, mode='words'):"
-        return self._hit_lines(page, note if mode == "regex" and page else "")
+        hits = await self.store.search(search)
+        remaining_tokens = page.available_tokens - MORE_TOKENS - self.count(note)
+        fitting = 0
+        for hit in hits:
+            remaining_tokens -= self._tokens(_hit_lines(hit))
+            if remaining_tokens < 0:
+                break
+            fitting += 1
+        if fitting < len(hits):
+            # The cursor of a page continues after all of its hits, so the page is read again at the size that fits.
+            hits = await self.store.search(replace(search, limit=max(fitting, 1)))
+        lines = [note] if note and hits else []
+        lines += [line for hit in hits for line in _hit_lines(hit)]
+        if hits.next_cursor:
+            lines.append(f"More: cursor={hits.next_cursor}")
+        return lines or ["Nothing found."]
 
     async def describe(self, id: str) -> str:
         """Describe what an id names."""
@@ -222,16 +257,6 @@ class RecallToolHandlers:
         if page.next_cursor:
             lines.append(f"More: cursor={page.next_cursor}")
         return lines or ["No match."]
-
-    def _hit_lines(self, page: SearchPage, note: str) -> list[str]:
-        lines = [note] if note else []
-        for hit in page:
-            under = f" · under {hit.summary_id}" if hit.summary_id else ""
-            lines.append(f"[{hit.message_id} · message {hit.seq} · {hit.role} · {format_time(hit.created_at)}{under}]")
-            lines.append(hit.excerpt)
-        if page.next_cursor:
-            lines.append(f"More: cursor={page.next_cursor}")
-        return lines or ["Nothing found."]
 
     async def _message_details(self, id: str) -> list[str]:
         """Return details of a message, a stored file, or the first mention of any other id."""
@@ -317,7 +342,10 @@ class RecallToolHandlers:
         return result
 
     def _fits(self, lines: Sequence[str], available_tokens: int) -> bool:
-        return sum(self.count(line) + 1 for line in lines) <= available_tokens - FENCE_TOKENS
+        return self._tokens(lines) <= available_tokens - FENCE_TOKENS
+
+    def _tokens(self, lines: Iterable[str]) -> int:
+        return sum(self.count(line) + 1 for line in lines)
 
     def _truncate_lines(self, lines: Sequence[str], tokens: int) -> list[str]:
         """Truncate the lines to fit. The line with the cursor is always kept."""
@@ -336,6 +364,12 @@ class RecallToolHandlers:
                 return
             yield line
             tokens -= line_tokens
+
+
+def _hit_lines(hit: SearchHit) -> list[str]:
+    under = f" · under {hit.summary_id}" if hit.summary_id else ""
+    header = f"[{hit.message_id} · message {hit.seq} · {hit.role} · {format_time(hit.created_at)}{under}]"
+    return [header, hit.excerpt]
 
 
 def _file_details(message: Message, file: FileRefPart) -> list[str]:

@@ -9,7 +9,6 @@ import pytest
 
 from mnesis import ConfigurationError, InvalidMessageError, MnesisConfig, MnesisSession
 from mnesis.config import RecallConfig
-from mnesis.errors import StaleContextError
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message, ToolPart, ToolResultPart, text_message
 from mnesis.models.search import Search, SearchPage
@@ -158,9 +157,31 @@ async def test_with_a_pinned_result_its_call_stays(session: MnesisSession) -> No
     assert ids.index("result") == ids.index("call") + 1
 
 
-async def test_what_is_folded_already_cannot_be_pinned_and_pins_are_bounded(session: MnesisSession) -> None:
-    with pytest.raises(StaleContextError, match="folded already"):
-        await session.pin((await session.messages())[0].id)
+async def test_a_folded_message_can_be_pinned_and_comes_back_verbatim(session: MnesisSession) -> None:
+    original = (await session.messages())[6]
+    assert original.text_content() not in str(await session.context_for_next_turn())
+    pinned = await session.pin(original.id)
+    assert await session.pin(original.id) == pinned
+    session._core.llm = ScriptedLLM(numbering, repeat_last=True)
+    await talk(session, 6, first=12)
+    await session.compact()
+    shown = [message for message in (await session.window()).messages if message.id == pinned.id]
+    assert original.text_content() in shown[0].text_content()
+    assert [message.id for message in await session.pins()] == [pinned.id]
+    await session.unpin(original.id)
+    assert await session.pins() == []
+
+
+async def test_a_pin_that_would_take_too_much_stores_nothing(session: MnesisSession) -> None:
+    await session.record("word " * 4_000, "Noted.")
+    await session.compact()
+    count = len(await session.messages())
+    with pytest.raises(ConfigurationError, match="quarter"):
+        await session.pin((await session.messages())[24].id)
+    assert len(await session.messages()) == count
+
+
+async def test_pinned_facts_are_bounded(session: MnesisSession) -> None:
     with pytest.raises(ConfigurationError, match="quarter"):
         await session.pin_fact("word " * 4_000)
     assert len(await session.messages()) == 24

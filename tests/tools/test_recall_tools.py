@@ -105,7 +105,8 @@ async def test_a_message_larger_than_a_result_comes_in_pieces(session: MnesisSes
 async def test_describe_tells_what_an_id_names(session: MnesisSession) -> None:
     describe = by_name(session)["lcm_describe"]
     summary_id = await summary_of(session)
-    assert "They numbered drawers." in await describe(id=summary_id)
+    (summary,) = [each for each in await session.summaries() if each.id == summary_id]
+    assert summary.text in await describe(id=summary_id)
     message = (await session.messages())[3]
     assert f"message {message.seq}" in await describe(id=message.id)
     with pytest.raises(NotFoundError):
@@ -312,3 +313,22 @@ def test_the_tools_are_described_by_plain_json_schema() -> None:
         assert tool.read_only
         assert tool.parameters["type"] == "object"
         json.dumps(tool.parameters)
+
+
+async def test_a_question_gets_as_many_messages_as_fit(session: MnesisSession) -> None:
+    for tokens, least in ((2_000, 11), (400, 2)):
+        grant = Grant(tokens=None, result_tokens=tokens)
+        result = await by_name(session, grant)["lcm_grep"](pattern="code of the drawer", mode="words")
+        assert result.count("[msg_") >= least
+        assert session._core.count_tokens(result) <= tokens
+
+
+async def test_pages_of_a_question_repeat_and_skip_nothing(session: MnesisSession) -> None:
+    whole = [hit.message_id for hit in await session.search("code of the drawer", limit=100)]
+    grep, found, cursor = by_name(session, Grant(tokens=None, result_tokens=400))["lcm_grep"], [], None
+    while True:
+        result = await grep(pattern="code of the drawer", mode="words", cursor=cursor)
+        found += [line[1:].split(" ")[0] for line in result.splitlines() if line.startswith("[msg_")]
+        if (cursor := cursor_in(result)) is None:
+            break
+    assert found == whole
