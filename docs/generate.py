@@ -28,6 +28,7 @@ EXTRA_MODULES = (
     "mnesis.operators",
     "mnesis.llm.base",
     "mnesis.inspect",
+    "mnesis.mcp",
     "mnesis.testing",
     "mnesis.errors",
 )
@@ -90,7 +91,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
     "events": ("mnesis.events",),
     "errors": ("mnesis.errors",),
     "testing": ("mnesis.testing",),
-    "inspector": ("mnesis.inspect",),
+    "inspector": ("mnesis.inspect", "mnesis.mcp"),
 }
 BOUND_SIGNS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "at least {} character"}
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "demo:command",
     "chat": "chat:command",
     "inspect": "inspect:command",
+    "mcp": "mcp:command",
     "ls": "ls:command",
     "show": "show:command",
     "context": "context:command",

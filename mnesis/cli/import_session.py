@@ -20,6 +20,8 @@ from mnesis.display.progress_bar import progress
 if TYPE_CHECKING:
     from mnesis.files.storage import FileStorage
 
+AGENT_FORMATS = ("claude-code", "codex", "gemini")
+_BATCH_MESSAGES = 500
 KINDS = ("session", "message", "summary", "cover", "prune", "turn", "compaction", "interruption")
 
 
@@ -27,28 +29,75 @@ KINDS = ("session", "message", "summary", "cover", "prune", "turn", "compaction"
     "import", short_help="Restore an exported session.", epilog="Example: mnesis import talk.jsonl --as talk-copy"
 )
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("mnesis", *AGENT_FORMATS)),
+    default="mnesis",
+    show_default=True,
+    help="What the file is: an export of mnesis, or the transcript of a coding agent.",
+)
 @click.option("--as", "new_id", metavar="NEW_ID", help="Give the session this id instead of its own.")
 @storage_option
 @json_option
 @db_option
-def command(file: str, new_id: str | None, storage: str | None, as_json: bool, db: DatabaseOption) -> None:
-    """Restore an exported session.
+def command(file: str, form: str, new_id: str | None, storage: str | None, as_json: bool, db: DatabaseOption) -> None:
+    """Restore an exported session, or import the transcript of a coding agent, so that it can be searched.
 
-    Restored exactly: every message (id, position, parts, token counts, reported usage, extra fields), the session's
+    The transcripts are those of Claude Code (~/.claude/projects), Codex CLI (~/.codex/sessions) and Gemini CLI
+    (~/.gemini/tmp). The session is named after the agent and its own id. Importing a transcript again adds what is new.
+
+    Of an export, restored exactly: every message (id, position, parts, token counts, reported usage, extra fields), the session's
     settings, summaries with their originals and children, the current context, lifetime usage and cost, interruptions,
     and stored files that the export includes. Set again: the times of compactions and of last use, and the token counts of
     past turns, which are the stored counts without what providers reported. Pruned outputs inside folded spans are
     restored unpruned. The link to a parent session is kept if the parent is in this database.
 
-    The database must not contain a session with the same id.
+    The database must not contain a session with the same id, except that of a transcript.
     """
+    if form != "mnesis":
+        with _open_input(file) as lines:
+            session_id, messages = asyncio.run(_import_transcript(lines.read(), form, new_id, db))
+        _print_outcome(session_id, messages, as_json)
+        return
     with _open_input(file) as lines:
         export = _read_export(lines, file_storage(storage))
     session_id, messages = asyncio.run(_import(export, new_id, db))
+    _print_outcome(session_id, messages, as_json)
+
+
+def _print_outcome(session_id: str, messages: int, as_json: bool) -> None:
     if as_json:
         print_json({"session_id": session_id, "messages": messages})
     else:
         print_note(f"session {clean_line(session_id)}: {pluralize(messages, 'message')} imported")
+
+
+async def _import_transcript(text: str, form: str, new_id: str | None, db: DatabaseOption) -> tuple[str, int]:
+    """Append the messages of a transcript that are not stored yet. Returns the session and how many were appended."""
+    from mnesis.cli.agent_transcripts import FORMATS
+    from mnesis.config import CompactionConfig
+    from mnesis.session.session import MnesisSession
+
+    transcript = FORMATS[form](text.splitlines(keepends=True))
+    if not transcript.messages:
+        raise click.UsageError(f"there are no messages in it; is it a transcript of {form}?")
+    if not (new_id or transcript.session_id):
+        raise click.UsageError("the transcript has no session id; choose one with --as NEW_ID")
+    session_id = new_id or f"{form}/{transcript.session_id}"
+    # An imported log is to be searched, so nothing is summarized.
+    config = db.config(compaction=CompactionConfig(auto=False))
+    async with MnesisSession.open(
+        model=None, system_prompt="", session_id=session_id, agent=form, config=config, db_path=database_path(db)
+    ) as session:
+        stored = {message.id async for message in session.iter_messages()}
+        new = [message for message in transcript.messages if message.id not in stored]
+        for start in range(0, len(new), _BATCH_MESSAGES):
+            await session.append(new[start : start + _BATCH_MESSAGES], ends_turn=True)
+        if not stored:
+            metadata = {"folder": transcript.folder} if transcript.folder else {}
+            await session.engine.store.update_session(session_id, title=transcript.title, metadata=metadata)
+    return session_id, len(new)
 
 
 @contextmanager

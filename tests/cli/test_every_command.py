@@ -201,8 +201,8 @@ MORE = [
 
 
 def test_the_table_has_every_command() -> None:
-    # The inspector serves until it is interrupted; tests/inspect runs it. The others use no database.
-    assert {*USES, "inspect", "schema", "completion"} == set(COMMANDS)
+    # The servers run until they are interrupted; tests/inspect and tests/mcp run them. The others use no database.
+    assert {*USES, "inspect", "mcp", "schema", "completion"} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", USES)
