@@ -79,8 +79,7 @@ class Summariser:
         await self.gate.wait()
         record = request.messages[-1]["content"]
         source = self._count(record)
-        max_tokens = request.max_output_tokens or source
-        tokens = min(self._target_tokens(record, source), max_tokens, max(source // 2, 1))
+        tokens = min(self._target_tokens(record, source), _asked_tokens(record), max(source // 2, 1))
         read = source + self._count(request.messages[0]["content"])
         self.read += read
         self.written += tokens
@@ -93,9 +92,14 @@ class Summariser:
 
     def _target_tokens(self, record: str, source: int) -> int:
         if self._uses_requested_length:
-            return int(int(record.rsplit(" words.", 1)[0].rsplit(" ", 1)[1]) / 0.6)
+            return _asked_tokens(record)
         condensing = SUMMARY_PREFIX in record[:200]
         return max(CONDENSED_TOKENS, source // 3) if condensing else max(LEAF_TOKENS, source // 12)
+
+
+def _asked_tokens(record: str) -> int:
+    """Return the length that the engine asks for. It asks in words, at 0.6 words per token."""
+    return int(int(record.rsplit(" words.", 1)[0].rsplit(" ", 1)[1]) / 0.6)
 
 
 @dataclass
