@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 
-from mnesis.compaction.facts import find_facts, find_kept, find_terms, is_unspaced
+from mnesis.compaction.facts import find_facts, find_terms, is_unspaced
 
 MAX_LENGTH_RATIO = 1.1
 """Of the requested tokens. Models are asked for words and cannot count tokens."""
@@ -40,11 +40,11 @@ MAX_REFUSAL_WORDS = 60
 MIN_SOURCE_FACTS = 4
 """Sources with fewer facts are judged by the words that their summary shares with them."""
 
-KEPT_FACTS_FACTOR = 0.45
-"""A summary of a source with n facts keeps at least this times √n of them: 1 of 4, 5 of 100.
+KEPT_FACTS_FACTOR = 0.33
+"""A summary of a source whose facts weigh n keeps at least this times √n of them: 1 of 4, 4 of 100. Names weigh half.
 
-Longer sources repeat themselves, and summaries keep a smaller part of them. Among the recorded summaries of
-`tests/compaction/data`, the good ones keep 0.56 √n and more, the bad ones 0.39 √n and less.
+Longer sources repeat themselves, and summaries keep a smaller part of them. Among two thirds of the recorded summaries of
+`tests/compaction/data`, the good ones keep 0.42 √n and more, the bad ones 0.25 √n and less; the factor is the geometric mean.
 """
 
 MAX_REQUIRED_FACTS = 12
@@ -147,14 +147,15 @@ def _missing_content(summary: str, source: str, max_tokens: int) -> str | None:
     if _is_acknowledgement(summary) and (shared_count < MIN_SHARED_TERMS or 2 * shared_count < len(terms)):
         return "it is an acknowledgement, not a summary"
     facts = find_facts(source)
-    if len(facts) >= MIN_SOURCE_FACTS:
+    fact_count = len(facts.exact) + len(facts.names)
+    if fact_count >= MIN_SOURCE_FACTS:
         required = min(
-            KEPT_FACTS_FACTOR * math.sqrt(len(facts)), MAX_REQUIRED_FACTS, max(max_tokens / TOKENS_PER_FACT, 1)
+            KEPT_FACTS_FACTOR * math.sqrt(facts.weight), MAX_REQUIRED_FACTS, max(max_tokens / TOKENS_PER_FACT, 0.5)
         )
-        kept_count = len(find_kept(facts, summary))
-        if kept_count < required:
+        kept = facts.kept_in(summary)
+        if kept.weight < required:
             return (
-                f"it keeps {kept_count} of the {len(facts):,} names, numbers, paths and ids of its source;"
+                f"it keeps {len(kept.exact) + len(kept.names)} of the {fact_count:,} names, numbers, paths and ids of its source;"
                 f" at least {math.ceil(required)} are expected"
             )
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from mnesis.search.analysis import STOP_WORDS
 
@@ -35,12 +36,29 @@ _EDGES = ".:!?-–—_/\\#@&+~^%$€£¥…"
 _QUOTES = ('"', "'", "`")
 
 
-def find_facts(text: str) -> frozenset[str]:
-    """Return the distinct facts of a text in lower case.
+class Facts(NamedTuple):
+    """The distinct facts of a text in lower case: exact ones, and names."""
 
-    They are words with a digit, the last component of paths and addresses, file names, identifiers such as `user_id` and
-    `userId`, and names: words with a capital inside a sentence that never occur without it. Plain numbers of one or two digits
-    and encoded data are left out.
+    exact: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+
+    @property
+    def weight(self) -> float:
+        """How much the facts say. A name counts half: it may be an ordinary word, as German writes nouns with capitals."""
+        return len(self.exact) + len(self.names) / 2
+
+    def kept_in(self, summary: str) -> Facts:
+        """Return those of the facts that a summary states, in upper or lower case."""
+        text = _normalize(summary).lower()
+        return Facts(*(frozenset(fact for fact in facts if _occurs(fact, text)) for facts in self))
+
+
+def find_facts(text: str) -> Facts:
+    """Return the facts of a text.
+
+    Exact ones are words with a digit, the last component of paths and addresses, file names, and identifiers such as `user_id`
+    and `userId`. Names are words with a capital inside a sentence that never occur without it. Plain numbers of one or two
+    digits and encoded data are left out.
     """
     text = _normalize(text)
     exact, names = set[str](), set[str]()
@@ -51,13 +69,11 @@ def find_facts(text: str) -> frozenset[str]:
         elif _is_name(token, text, start):
             names.add(token.strip(_EDGES).lower())
     names -= {word.group() for word in _WORD.finditer(text) if word.group().islower()}
-    return frozenset(fact for fact in exact | names if MIN_FACT_CHARS <= len(fact) <= MAX_FACT_CHARS)
+    return Facts(_limit_length(exact), _limit_length(names - exact))
 
 
-def find_kept(facts: frozenset[str], summary: str) -> frozenset[str]:
-    """Return those of the facts that a summary states, in upper or lower case."""
-    summary = _normalize(summary).lower()
-    return frozenset(fact for fact in facts if _occurs(fact, summary))
+def _limit_length(facts: set[str]) -> frozenset[str]:
+    return frozenset(fact for fact in facts if MIN_FACT_CHARS <= len(fact) <= MAX_FACT_CHARS)
 
 
 def _occurs(fact: str, text: str) -> bool:
