@@ -49,10 +49,23 @@ QUESTION_FACTOR = 0.6
 FAULT_FACTOR = 1.5
 DECISION_FACTOR = 1.5
 CODE_FACTOR = 0.4
+PLEASANTRY_FACTOR = 0.2
+BABBLE_FACTOR = 0.35
+"""For the rest of an answer with a pleasantry that only language models write: it is mostly general knowledge."""
 
 _QUESTION_MARKS = ("?", "？", "؟")
 _FAULT = re.compile(
     r"error|exception|\bfail|fatal|traceback|denied|timed? ?out|错误|失败|エラー|失敗|오류", re.IGNORECASE
+)
+_MODEL_PHRASE = re.compile(
+    r"\b(?:as an ai\b|i(?:['’]m| am) (?:sorry, but|unable to)|i apologi[sz]e for|i(?:['’]d| would) be happy to (?:help|assist)"
+    r"|i don['’]t have access to|i cannot (?:help|assist|provide|access)|thank you for (?:sharing|your)|(?:great|good) question"
+    r"|it is important to (?:remember|note)|please consult|here to help)",
+    re.IGNORECASE,
+)
+_PLEASANTRY = re.compile(
+    r"^(?:sure|certainly|of course|absolutely|okay|i understand|you['’]re welcome)[!,.]|\b(?:happy to help|feel free|let me know if)\b",
+    re.IGNORECASE,
 )
 _DECISION = re.compile(
     r"\b(?:decid|decision|agree|instead|must\b|never\b|always\b|changed\b|cancel|because|deadline|prefer|promis|remember"
@@ -132,27 +145,35 @@ def _units(passages: Sequence[Passage], count: TokenCounter) -> list[_Unit]:
     units: list[_Unit] = []
     question: _Unit | None = None
     for passage_index, passage in enumerate(passages):
-        passage_units = list(_passage_units(passage_index, passage.text, question, count))
+        passage_units = list(_passage_units(passage_index, passage, question, count))
         question = next((unit for unit in reversed(passage_units) if unit.text.endswith(_QUESTION_MARKS)), None)
         units.extend(passage_units)
     return units
 
 
-def _passage_units(passage_index: int, text: str, question: _Unit | None, count: TokenCounter) -> Iterator[_Unit]:
+def _passage_units(
+    passage_index: int, passage: Passage, question: _Unit | None, count: TokenCounter
+) -> Iterator[_Unit]:
     """Yield the units of one passage.
 
     `question` is asked by the previous passage; the first units answer it.
     """
+    text = passage.text
     parts = [(part, short) for part in split_units(text) if (short := shorten(part))]
     damping = min(1.0, math.sqrt(LONG_PASSAGE_CHARS / max(1, len(text))))
     share = (1 + math.log(len(parts))) / len(parts) if parts else 0.0
     is_numeric, is_fenced = _is_numeric(text), False
+    is_reply = passage.speaker.lower() == "assistant"
+    if is_reply and _MODEL_PHRASE.search(text):
+        damping *= BABBLE_FACTOR
     for index, (part, short) in enumerate(parts):
         is_fenced ^= part.startswith("```")
         unit_features = _discount_numbers(features(part)) if is_numeric else features(part)
         is_answer = question is not None and index < ANSWER_UNITS
         needed_question = question if is_answer and len(unit_features) < SHORT_ANSWER_FEATURES else None
         factor = damping * _factor(part, code=is_fenced or is_code(part)) * (ANSWER_FACTOR if is_answer else 1.0)
+        if is_reply and (_PLEASANTRY.search(part) or _MODEL_PHRASE.search(part)):
+            factor *= PLEASANTRY_FACTOR
         yield _Unit(passage_index, index, short, unit_features, count(short) + 1, factor, share, needed_question)
 
 

@@ -25,8 +25,10 @@ from mnesis.events.payloads import (
     SummarizerBreakerChangedPayload,
 )
 from mnesis.ids import now_ms
+from mnesis.llm.base import LLM
 from mnesis.llm.breaker import BreakerStatus
 from mnesis.llm.connection import connection_options
+from mnesis.llm.no_model import NoModel
 from mnesis.llm.resolve import SwitchedLLM, resolve
 from mnesis.models.context import ActiveContext, Budget
 from mnesis.models.message import Message
@@ -251,8 +253,8 @@ class Compactor:
         choice = config.compaction_model
         llm, model = core.llm, core.model
         if isinstance(choice, str):
-            # A client that always calls one model would ignore the choice.
-            llm = resolve() if isinstance(llm, SwitchedLLM) and llm.model else llm
+            # A client that always calls one model, or none, would ignore the choice.
+            llm = resolve() if isinstance(llm, SwitchedLLM) and (llm.model or isinstance(llm.inner, NoModel)) else llm
             model = ModelInfo.from_model_string(choice)
         elif choice is not None:
             llm = resolve(choice)
@@ -279,7 +281,7 @@ class Compactor:
                 max_failures=config.max_summarizer_failures,
                 open_seconds=config.summarizer_pause_seconds,
             ),
-            on_breaker_change=functools.partial(self._publish_breaker_change, name),
+            on_breaker_change=functools.partial(self._publish_breaker_change, name, llm),
         )
 
     async def _spending_limit(self) -> SpendingLimit:
@@ -289,11 +291,13 @@ class Compactor:
         results = await self.core.store.compactions(self.core.session_id)
         return SpendingLimit.remaining(config, [*results, *self.core.shared.uncommitted_compactions], now_ms())
 
-    def _publish_breaker_change(self, model: str, status: BreakerStatus, reason: str) -> None:
+    def _publish_breaker_change(self, model: str, llm: LLM, status: BreakerStatus, reason: str) -> None:
         payload = SummarizerBreakerChangedPayload(
             self.core.session_id, model, status.state, status.failures, status.retry_after_seconds, reason
         )
-        self.core.bus.publish(MnesisEvent.SUMMARIZER_BREAKER_CHANGED, payload)
+        # A session without a model has nothing that could fail or recover.
+        if not isinstance(getattr(llm, "inner", llm), NoModel):
+            self.core.bus.publish(MnesisEvent.SUMMARIZER_BREAKER_CHANGED, payload)
         if status.state == "open":
             _warn_once(model, reason)
 

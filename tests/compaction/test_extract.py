@@ -250,3 +250,36 @@ def test_wording_is_shortened_in_english_prose_and_nowhere_else() -> None:
     assert shorten("for a in the[0]: b = a") == "for a in the[0]: b = a"
     assert shorten("Er rief an und so weiter") == "Er rief an und so weiter"
     assert len(shorten("key " + "A1b2" * 100)) < 30
+
+
+SAID = [
+    "My locker code is 4711.",
+    "The boat leaves at seven from pier nine.",
+    "Call my sister Ines about the keys.",
+    "I am allergic to walnuts.",
+    "The password hint is the old street name.",
+    "We meet on Thursday instead of Friday.",
+    "The blue folder holds the lease.",
+]
+BABBLE = [
+    "I'm sorry, but as an AI language model I cannot access personal information about lockers or safety boxes.",
+    "I understand. It is important to remember that planning ahead can help you manage your time.",
+    "Sure! I'd be happy to help. Communication with family members is an essential part of a healthy lifestyle.",
+    "Thank you for sharing that. Please consult a professional such as Dr. Smith at the National Institute of Allergy.",
+    "As an AI, I don't have access to passwords. However, here are 5 tips: use 12 characters and avoid dates like 1990.",
+    "Great question! Conflicts occur in 45% of teams according to Harvard Business Review; consider Google Calendar.",
+    "I apologize for the confusion. A lease is a binding agreement under Section 12 of the Housing Act 1988.",
+]
+
+
+@pytest.mark.parametrize("replies", [2, 3])
+def test_what_a_user_said_comes_before_a_models_pleasantries(replies: int) -> None:
+    """Small models answer a short fact with paragraphs of apologies and general knowledge."""
+    talk = []
+    for number, fact in enumerate(SAID):
+        answer = " ".join(BABBLE[(number + offset) % len(BABBLE)] for offset in range(replies))
+        talk += [Passage("User", fact), Passage("Assistant", answer)]
+    text = extract(talk, max_tokens=sum(count(passage.text) for passage in talk) // 5, count=count)
+    kept = [fact for fact in SAID if fact.split()[-1].strip(".") in text]
+    assert len(kept) >= 5, text
+    assert not text.startswith("Assistant: I'm sorry")

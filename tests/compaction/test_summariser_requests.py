@@ -181,3 +181,20 @@ async def test_over_the_wire_the_summariser_asks_only_for_a_summary(server: Open
     body = server.requests[0]
     assert not {"tools", "tool_choice", "response_format", "reasoning_effort", "temperature", "stop"} & set(body)
     assert body.get("max_completion_tokens", body.get("max_tokens")) >= REASONING_HEADROOM_TOKENS
+
+
+async def test_a_model_for_summaries_is_called_also_if_the_sessions_client_is_bound_to_another(
+    server: OpenAIServer,
+) -> None:
+    """`llm="openai/other"` calls that model whatever a request names, and a session without a model calls none."""
+    for settings in ({"model": "openai/test", "llm": "openai/other"}, {"model": None}):
+        async with MnesisSession.open(
+            db_path=":memory:",
+            config=MnesisConfig(
+                compaction=CompactionConfig(compaction_model="openai/cheap", compaction_options=server.options)
+            ),
+            **settings,  # type: ignore[arg-type]  # names of parameters
+        ) as session:
+            await compact(session)
+    assert {body["model"] for body in server.requests} == {"cheap"}
+    assert len(server.requests) >= 2
