@@ -29,6 +29,7 @@ EXTRA_MODULES = (
     "mnesis.llm.base",
     "mnesis.inspect",
     "mnesis.mcp",
+    "mnesis.telemetry",
     "mnesis.testing",
     "mnesis.errors",
 )
@@ -91,7 +92,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
     "events": ("mnesis.events",),
     "errors": ("mnesis.errors",),
     "testing": ("mnesis.testing",),
-    "inspector": ("mnesis.inspect", "mnesis.mcp"),
+    "inspector": ("mnesis.inspect", "mnesis.mcp", "mnesis.telemetry"),
 }
 BOUND_SIGNS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "at least {} character"}
 

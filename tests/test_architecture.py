@@ -26,6 +26,7 @@ SOLE_USERS = {
     "starlette": ("inspect/", "mcp/"),
     "uvicorn": ("inspect/", "mcp/"),
     "mcp": ("mcp/",),
+    "opentelemetry": ("telemetry/otel.py",),
     "tree_sitter": ("files/explorers/",),
     "pypdf": ("files/explorers/",),
     "langchain": (),

@@ -38,6 +38,7 @@ from mnesis.search.time_parameters import TimeInput, resolve_times
 from mnesis.store.base import OnIndexed, SessionPage, Store
 from mnesis.store.heads import Heads
 from mnesis.store.redacting import redacting_store
+from mnesis.telemetry.hooks import observe
 
 logger = get_logger(__name__)
 
@@ -271,7 +272,10 @@ class Engine:
         await self.open()
         times = resolve_times(after, before, when, now, cursor)
         request = Search(query, session_id, limit, cursor, mode, role, tool, times.after, times.before, now=times.now)
-        return await self.store.search(request, on_progress)
+        with observe("search", session_id=session_id, mode=mode, query=query) as observation:
+            page = await self.store.search(request, on_progress)
+            observation.set(hits=len(page))
+            return page
 
     async def verify(self, *, heads: Heads | None = None) -> Verification:
         """Check every hash of the database, and return the head of each session's log with what does not agree.

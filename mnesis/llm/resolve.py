@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest, closing_stream, pr
 from mnesis.llm.function import CallableLLM
 from mnesis.llm.litellm import LiteLLM
 from mnesis.llm.mock import MockLLM
+from mnesis.telemetry.hooks import Observation, observe
 
 MOCK_VARIABLE = "MNESIS_MOCK_LLM"
 
@@ -40,16 +42,34 @@ class SwitchedLLM:
     async def complete(self, request: LLMRequest) -> LLMReply:
         """Return the whole answer of the active client."""
         client = self._active_client()
-        with _convert_errors(client, request):
-            return _check_reply(await client.complete(request), client, request)
+        with _observe_call(client, request) as observation, _convert_errors(client, request):
+            reply = _check_reply(await client.complete(request), client, request)
+            _set_reply(observation, reply)
+            return reply
 
     async def stream(self, request: LLMRequest) -> AsyncGenerator[Delta | LLMReply, None]:
         """Yield the pieces of the active client, then its whole answer."""
         client = self._active_client()
-        with _convert_errors(client, request):
-            async with closing_stream(client.stream(request)) as pieces:
-                async for piece in pieces:
-                    yield piece if isinstance(piece, Delta) else _check_reply(piece, client, request)
+        observation = _observe_call(client, request, is_streamed=True).begin()
+        failure: BaseException | None = None
+        try:
+            with _convert_errors(client, request):
+                async with closing_stream(client.stream(request)) as pieces:
+                    while True:
+                        # The call is the current operation only while the client works, not while the caller does.
+                        with observation.current():
+                            piece = await anext(pieces, None)
+                        if piece is None:
+                            return
+                        if not isinstance(piece, Delta):
+                            piece = _check_reply(piece, client, request)
+                            _set_reply(observation, piece)
+                        yield piece
+        except BaseException as error:
+            failure = None if isinstance(error, GeneratorExit) else error
+            raise
+        finally:
+            observation.finish(failure)
 
     @property
     def model(self) -> str | None:
@@ -64,6 +84,31 @@ class SwitchedLLM:
 
     def _active_client(self) -> LLM:
         return MockLLM() if is_mock_enabled() else self.inner
+
+
+def _observe_call(client: LLM, request: LLMRequest, *, is_streamed: bool = False) -> Observation:
+    model = client.model if isinstance(client, LiteLLM) and client.model else request.model
+    observation = observe("model call", model=model, purpose=request.purpose, is_streamed=is_streamed or None)
+    if observation.is_recorded:
+        observation.set(max_output_tokens=request.max_output_tokens, input_messages=request.messages)
+    return observation
+
+
+def _set_reply(observation: Observation, reply: LLMReply) -> None:
+    if not observation.is_recorded:
+        return
+    calls = [
+        {"type": "tool_call", "id": c.tool_call_id, "name": c.tool_name, "arguments": c.input} for c in reply.tool_calls
+    ]
+    parts = [{"type": "text", "content": reply.text}] if reply.text else []
+    message = {"role": "assistant", "parts": [*parts, *calls], "finish_reason": reply.finish_reason}
+    observation.set(
+        usage=reply.usage,
+        cost=reply.cost,
+        finish_reasons=(reply.finish_reason,),
+        response_model=reply.model or None,
+        output_messages=json.dumps([message], ensure_ascii=False, default=str),
+    )
 
 
 @contextmanager

@@ -17,11 +17,12 @@ from mnesis.events.payloads import MapCompletedPayload, MapItemCompletedPayload,
 from mnesis.ids import new_id, now_ms
 from mnesis.models.run import RunSpec
 from mnesis.operators.inputs import Inputs, InputSource
-from mnesis.operators.item_queue import FinishedItem, InMemoryItemQueue, ItemQueue, StoredItemQueue
+from mnesis.operators.item_queue import FinishedItem, InMemoryItemQueue, ItemQueue, Outcome, StoredItemQueue
 from mnesis.operators.map_progress import progress_reporter
 from mnesis.operators.map_settings import MapSettings
 from mnesis.operators.output_file import OutputFile
-from mnesis.operators.scheduler import ItemHandler, Scheduler
+from mnesis.operators.scheduler import Item, ItemHandler, Scheduler, Slots
+from mnesis.telemetry.hooks import observe
 
 
 class MapRunner:
@@ -67,7 +68,7 @@ class MapRunner:
             if self._file is not None:
                 self._file.open()
             item_queue = await self._open_queue()
-            scheduler = Scheduler(item_queue, self._handle_item, self._settings, self._publish_results)
+            scheduler = Scheduler(item_queue, self._observe_item, self._settings, self._publish_results)
             started = MapStartedPayload(item_queue.total, self._spec.model, self._spec.kind, self.run_id)
             self._bus.publish(MnesisEvent.MAP_STARTED, started)
             with progress_reporter(self._settings.progress) as self._report_progress:
@@ -82,6 +83,12 @@ class MapRunner:
                 self._file.discard()
         completed = MapCompletedPayload(item_queue.total, self._completed_count, self.run_id)
         self._bus.publish(MnesisEvent.MAP_COMPLETED, completed)
+
+    async def _observe_item(self, item: Item, slots: Slots) -> Outcome:
+        with observe("map item", run_id=self.run_id, index=item.index, kind=self._spec.kind) as observation:
+            outcome = await self._handle_item(item, slots)
+            observation.set(success=outcome.success, attempts=outcome.attempts, cost=outcome.cost)
+            return outcome
 
     async def _open_queue(self) -> ItemQueue:
         settings, ordered = self._settings, self._settings.order == "input"

@@ -38,6 +38,7 @@ from mnesis.redaction import get_logger
 from mnesis.session.cache_report import CacheAge
 from mnesis.session.core import SessionCore
 from mnesis.store.base import Compaction
+from mnesis.telemetry.hooks import observe
 from mnesis.tokens.model_info import ModelInfo, context_limit_options
 
 logger = get_logger(__name__)
@@ -180,7 +181,16 @@ class Compactor:
                 shared.advance(await core.store.session(core.session_id))
                 if urgency(core.record.context_tokens, self._budget_beside(reserved_tokens)) != "hard":
                     return None
-            return await self._run_sweep(trigger, keep_tokens, reserved_tokens)
+            with observe("compaction", session_id=core.session_id, trigger=trigger) as observation:
+                result = await self._run_sweep(trigger, keep_tokens, reserved_tokens)
+                observation.set(
+                    level=result.level_used,
+                    folded_messages=result.compacted_message_count,
+                    tokens_before=result.tokens_before,
+                    tokens_after=result.tokens_after,
+                    cost=result.cost,
+                )
+                return result
 
     async def _run_in_background(self, trigger: Trigger, reserved_tokens: int) -> None:
         try:

@@ -37,6 +37,7 @@ from mnesis.recall.grep import TIMEOUT_SECONDS, GrepQuery, grep
 from mnesis.recall.stored_files import search_stored_file
 from mnesis.search.time_parameters import TimeInput, resolve_times
 from mnesis.session.core import SessionCore
+from mnesis.telemetry.hooks import observe
 from mnesis.tools.files import file_tools
 from mnesis.tools.recall import recall_tools
 
@@ -227,7 +228,10 @@ class SessionReader:
         request = Search(
             query, self.id, limit, cursor, mode, role, tool, times.after, times.before, summary_id, times.now
         )
-        return await expand.add_neighbours(self._core.store, await self._core.store.search(request), neighbours)
+        with observe("search", session_id=self.id, mode=mode, query=query) as observation:
+            page = await self._core.store.search(request)
+            observation.set(hits=len(page))
+        return await expand.add_neighbours(self._core.store, page, neighbours)
 
     async def grep(
         self,

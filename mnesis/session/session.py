@@ -49,6 +49,7 @@ from mnesis.session.reader import SessionReader
 from mnesis.session.reentrancy import refuse_reentrant_call
 from mnesis.session.tool_runner import wait_for_late_results
 from mnesis.session.turn import OnDoomLoop, OnPart, Turn, TurnOptions
+from mnesis.telemetry.hooks import observe
 from mnesis.tools.toolset import Toolset
 from mnesis.validation import check_integer
 
@@ -759,7 +760,15 @@ class MnesisSession(SessionReader, Displayable):
         async with self._core.shared.turn_lock:
             turn = Turn(self._core, self._compactor, options)
             try:
-                return await (turn.resume() if messages is None else turn.run(messages))
+                with observe("turn", session_id=self.id, agent=self.agent, model=self.model) as observation:
+                    result = await (turn.resume() if messages is None else turn.run(messages))
+                    observation.set(
+                        usage=result.tokens,
+                        cost=result.cost,
+                        finish_reasons=(str(result.finish_reason),),
+                        context_tokens=self.context_tokens,
+                    )
+                    return result
             except (LLMAuthenticationError, NoModelError) as error:
                 if error.status_code is not None:
                     raise

@@ -11,6 +11,7 @@ from mnesis.concurrency import start_daemon_thread
 from mnesis.formats.tool_output import parse_tool_output
 from mnesis.models.message import ToolPart, ToolResultPart
 from mnesis.redaction import get_logger
+from mnesis.telemetry.hooks import observe
 from mnesis.tools.schema import is_async
 
 logger = get_logger(__name__)
@@ -36,6 +37,12 @@ class ToolRun:
 
     async def result(self) -> ToolResultPart:
         """Run the tool and return its result. An exception that the tool raises becomes an error result."""
+        with observe("tool", tool=self.call.tool_name, tool_call_id=self.call.tool_call_id) as observation:
+            result = await self._result()
+            observation.set(is_error=result.is_error or None, arguments=self.call.input, result=result.output)
+            return result
+
+    async def _result(self) -> ToolResultPart:
         if self._handler is None:
             return self._error_result(self._error)
         try:

@@ -37,6 +37,7 @@ from mnesis.open_files import FileIdentity, find_identity
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite.connect import busy_timeout_ms, open_connection
 from mnesis.store.sqlite.translate_errors import translate_error
+from mnesis.telemetry.hooks import observe
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -95,18 +96,21 @@ class Database:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         transaction = partial(_call_with_connection, function, args, kwargs)
-        self._enqueue_write(transaction, partial(_settle_in_loop, loop, future))
-        return await future
+        with observe("store", system="sqlite", operation=_name_of(function)):
+            self._enqueue_write(transaction, partial(_settle_in_loop, loop, future))
+            return await future
 
     async def read(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `function` on one consistent state of the database. Raises typed errors."""
-        return await self._run(partial(self._read, partial(_call_with_connection, function, args, kwargs)))
+        with observe("store", system="sqlite", operation=_name_of(function)):
+            return await self._run(partial(self._read, partial(_call_with_connection, function, args, kwargs)))
 
     async def query(self, function: Transaction[T]) -> T:
         """Run one statement outside a transaction, where a transaction would cost more than the statement."""
-        return await self._run(partial(self._query, function))
+        with observe("store", system="sqlite", operation=_name_of(function)):
+            return await self._run(partial(self._query, function))
 
     def read_blocking(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -376,6 +380,13 @@ class _Job:
         callback, self._callback = self._callback, None
         if callback is not None:
             callback(result, error)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """Return the name of a transaction, for measurements."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__).strip("_<>")
 
 
 async def _submit_and_wait(submit: Callable[[_Job], None], function: Callable[[], T]) -> T:
