@@ -1,12 +1,16 @@
-"""Other strategies for limiting a conversation, based on sizes alone. None of them can restore what it dropped."""
+"""Other strategies for limiting a conversation, based on sizes alone. None of them can restore what it dropped.
+
+They mark their requests as well as possible: after the system prompt, where the previous request ends, and at the end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 
-from benchmarks.cache.cache_score import Score, Segment
-from benchmarks.cache.workload import Piece, Workload
+from benchmarks.cache.cache_score import Score
+from benchmarks.cache.provider_cache import Segment
+from benchmarks.cache.workload import STEP_SECONDS, Piece, Turn, Workload
 
 REWRITTEN_SUMMARY_TOKENS = 1_500
 SUMMARY_PROMPT_TOKENS = 500
@@ -19,21 +23,37 @@ class FullHistory:
 
     def __init__(self, workload: Workload) -> None:
         self._serial = count()
-        self.max_history_tokens = workload.request_tokens - workload.system_tokens
-        self.system = self._segment(workload.system_tokens)
+        fixed_tokens = workload.tool_tokens + workload.system_tokens
+        self.max_history_tokens = workload.request_tokens - fixed_tokens
+        self.fixed = [self._segment(tokens) for tokens in (workload.tool_tokens, workload.system_tokens) if tokens]
         self.history: list[tuple[Piece, Segment]] = []
         self.score = Score()
+        self._previous: list[Segment] = []
 
     def _segment(self, tokens: int) -> Segment:
         return Segment(next(self._serial), tokens)
 
-    async def add(self, pieces: Sequence[Piece]) -> None:
-        """Add messages to the history."""
-        self.history.extend((piece, self._segment(piece.tokens)) for piece in pieces)
+    async def run_turn(self, turn: Turn) -> None:
+        """Make the requests of one turn."""
+        self.score.seconds += turn.pause_seconds
+        self._add(turn.user)
+        for call, output in turn.steps:
+            self._ask()
+            self._add(call)
+            self._add(output)
+        self._ask()
+        self._add(turn.answer)
 
-    async def ask(self) -> None:
-        """Make one request."""
-        self.score.add([self.system, *self.segments()])
+    def _add(self, piece: Piece) -> None:
+        self.history.append((piece, self._segment(piece.tokens)))
+
+    def _ask(self) -> None:
+        request = [*self.fixed, *self.segments()]
+        shared = sum(old == new for old, new in zip(self._previous, request, strict=False))
+        marks = {len(self.fixed) - 1, max(shared - 1, 0), len(request) - 1}
+        self.score.add([replace(segment, is_marked=index in marks) for index, segment in enumerate(request)])
+        self.score.seconds += STEP_SECONDS
+        self._previous = request
 
     def segments(self) -> list[Segment]:
         """Return the segments after the system prompt."""

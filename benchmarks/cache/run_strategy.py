@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Protocol
 
 from benchmarks.cache.cache_score import Score
 from benchmarks.cache.engine_run import Settings, engine_run
 from benchmarks.cache.peers import FullHistory
-from benchmarks.cache.workload import Piece, Step, Workload
+from benchmarks.cache.provider_cache import PRICE_LISTS
+from benchmarks.cache.workload import Turn, Workload
 
 
 class Strategy(Protocol):
-    """A context strategy: takes messages and makes requests."""
+    """A context strategy: makes the requests of each turn."""
 
-    async def add(self, pieces: Sequence[Piece]) -> None: ...
-
-    async def ask(self) -> None: ...
+    async def run_turn(self, turn: Turn) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """One row: means over the seeds. `peak_tokens` is the largest request; `folds` are compactions per conversation.
 
-    `level3_folds` are the compactions in which the engine rejected the scripted answers.
+    `level3_folds` are the compactions in which the engine rejected the scripted answers. `dollars` has one entry for each
+    price list.
     """
 
     strategy: str
@@ -37,18 +37,16 @@ class Result:
     million_cost: float
     summariser_million_cost: float
     peak_tokens: int
+    dollars: dict[str, float] = field(default_factory=dict)
     folds: float = 0.0
     level3_folds: float = 0.0
     after_fold_tokens: float = 0.0
 
 
-async def run_strategy(steps: Iterable[Step], strategy: Strategy) -> None:
+async def run_strategy(turns: Iterable[Turn], strategy: Strategy) -> None:
     """Run the whole conversation."""
-    for step in steps:
-        await strategy.add(step.input_pieces)
-        if step.calls_model:
-            await strategy.ask()
-        await strategy.add(step.output_pieces)
+    for turn in turns:
+        await strategy.run_turn(turn)
 
 
 async def measure_peer(workload: Workload, kind: type[FullHistory], seeds: range, turns: int | None) -> Result:
@@ -56,7 +54,7 @@ async def measure_peer(workload: Workload, kind: type[FullHistory], seeds: range
     scores = []
     for seed in seeds:
         peer = kind(workload)
-        await run_strategy(workload.steps(seed, turns), peer)
+        await run_strategy(workload.make_turns(seed, turns), peer)
         scores.append(peer.score)
     return _mean_result(kind.name, scores)
 
@@ -67,7 +65,7 @@ async def measure_engine(workload: Workload, settings: Settings, name: str, seed
     scores, folds = [], []
     for seed in seeds:
         async with engine_run(workload, settings) as run:
-            await run_strategy(workload.steps(seed, turns), run)
+            await run_strategy(workload.make_turns(seed, turns), run)
             scores.append(run.score)
             folds.append(await run.session.compactions())
     all_folds = [fold for of_seed in folds for fold in of_seed]
@@ -90,5 +88,6 @@ def _mean_result(name: str, scores: Sequence[Score], **of_folds: float) -> Resul
         million_cost=fmean(score.cost for score in scores) / 1e6,
         summariser_million_cost=fmean(score.summariser_cost for score in scores) / 1e6,
         peak_tokens=max(score.max_request_tokens for score in scores),
+        dollars={prices.name: fmean(score.total_dollars(prices) for score in scores) for prices in PRICE_LISTS},
         **of_folds,
     )

@@ -1,7 +1,12 @@
-"""Two synthetic conversations, the same for every strategy: sizes of messages and when a model is called."""
+"""Three synthetic conversations, the same for every strategy: sizes of messages, tools, pauses, and when a model is called.
+
+Sizes and pauses are log-normal. A person of `chat with pauses` answers after a median of two minutes; more than one pause in four
+is longer than the five minutes that Claude's cache lives. In the other two, a person answers after 20 seconds.
+"""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +14,10 @@ from typing import Literal
 
 Kind = Literal["system", "user", "assistant", "call", "tool", "summary"]
 MAX_OUTPUT_TOKENS = 30_000
+STEP_SECONDS = 10.0
+PROMPT_ANSWER_SECONDS = 20.0
+PAUSE_MEDIAN_SECONDS, PAUSE_SIGMA = 120.0, 1.5
+"""27 % of these pauses are longer than five minutes, 1.2 % longer than an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,51 +29,60 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """Input messages, then a model call if `calls_model`, then the output of the model and its tool."""
+class Turn:
+    """A user's message after a pause, the steps of the agent (a call and its output), and the answer."""
 
-    input_pieces: tuple[Piece, ...] = ()
-    calls_model: bool = True
-    output_pieces: tuple[Piece, ...] = ()
+    pause_seconds: float
+    user: Piece
+    steps: tuple[tuple[Piece, Piece], ...]
+    answer: Piece
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A conversation. `request_tokens` is the largest request a strategy may make."""
+    """A conversation. `request_tokens` is the largest request a strategy may make, tools included."""
 
     name: str
+    tool_tokens: int
     system_tokens: int
     request_tokens: int
     turns: int
-    make_steps: Callable[[int, random.Random], Iterator[Step]]
+    max_steps: int
+    pause_seconds: Callable[[random.Random], float]
 
-    def steps(self, seed: int, turns: int | None = None) -> Iterator[Step]:
-        """Yield the steps of the first `turns` user turns, or of all if None."""
-        return self.make_steps(turns or self.turns, random.Random(seed))
+    def make_turns(self, seed: int, turns: int | None = None) -> Iterator[Turn]:
+        """Yield the first `turns` turns, or all if None."""
+        sizes, pauses = random.Random(seed), random.Random(seed + 1_000)
+        for _ in range(turns or self.turns):
+            yield self._make_turn(sizes, self.pause_seconds(pauses))
+
+    def _make_turn(self, sizes: random.Random, pause_seconds: float) -> Turn:
+        if not self.max_steps:
+            user = _piece("user", sizes, 3.9, 0.6)
+            return Turn(pause_seconds, user, (), _piece("assistant", sizes, 5.4, 0.5))
+        user = _piece("user", sizes, 4.2, 0.7)
+        steps = []
+        for _ in range(sizes.randint(2, self.max_steps)):
+            call, output = _piece("call", sizes, 4.4, 0.5), _piece("tool", sizes, 6.9, 1.1)
+            steps.append((call, Piece("tool", min(MAX_OUTPUT_TOKENS, output.tokens))))
+        return Turn(pause_seconds, user, tuple(steps), _piece("assistant", sizes, 5.2, 0.5))
 
 
 def _piece(kind: Kind, rng: random.Random, mean: float, spread: float) -> Piece:
     return Piece(kind, max(1, int(rng.lognormvariate(mean, spread))))
 
 
-def _chat(turns: int, rng: random.Random) -> Iterator[Step]:
-    for _ in range(turns):
-        said = _piece("user", rng, 3.9, 0.6)
-        yield Step((said,), output_pieces=(_piece("assistant", rng, 5.4, 0.5),))
+def _answer_promptly(rng: random.Random) -> float:
+    return PROMPT_ANSWER_SECONDS
 
 
-def _agent(turns: int, rng: random.Random) -> Iterator[Step]:
-    for _ in range(turns):
-        yield Step((_piece("user", rng, 4.2, 0.7),), calls_model=False)
-        for _ in range(rng.randint(2, 7)):
-            call = _piece("call", rng, 4.4, 0.5)
-            output = _piece("tool", rng, 6.9, 1.1)
-            yield Step(output_pieces=(call, Piece("tool", min(MAX_OUTPUT_TOKENS, output.tokens))))
-        yield Step(output_pieces=(_piece("assistant", rng, 5.2, 0.5),))
+def _pause(rng: random.Random) -> float:
+    return rng.lognormvariate(math.log(PAUSE_MEDIAN_SECONDS), PAUSE_SIGMA)
 
 
 WORKLOADS = {
-    "agent": Workload("agent", system_tokens=9_000, request_tokens=100_000, turns=160, make_steps=_agent),
-    "chat": Workload("chat", system_tokens=3_000, request_tokens=25_000, turns=600, make_steps=_chat),
+    "agent": Workload("agent", 6_000, 3_000, 100_000, 160, 7, _answer_promptly),
+    "chat": Workload("chat", 0, 3_000, 25_000, 600, 0, _answer_promptly),
+    "chat with pauses": Workload("chat with pauses", 0, 3_000, 100_000, 600, 0, _pause),
 }
-"""`agent`: each user turn has two to seven tool steps, each a model call. `chat`: one model call per turn, no tools."""
+"""`agent`: each user turn has two to seven tool steps, each a model call. The chats: one model call per turn, no tools."""
