@@ -273,6 +273,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "notebooks": notebook_table,
     "api-langchain": partial(api_module, "langchain_mnesis"),
     "api-llamaindex": partial(api_module, "llama_index.memory.mnesis"),
+    "api-openai-agents": partial(api_module, "agents_mnesis"),
+    "api-pydantic-ai": partial(api_module, "pydantic_ai_mnesis"),
     **{f"api-{topic}": partial(api_topic, topic) for topic in TOPICS},
 }
 

@@ -33,6 +33,8 @@ SOLE_USERS = {
     "langchain_core": (),
     "langgraph": (),
     "llama_index": (),
+    "agents": (),
+    "pydantic_ai": (),
     "matplotlib": ("display/plots.py",),
     "pickle": (),
     "marshal": (),
@@ -69,7 +71,8 @@ def test_arrows_between_the_rooms_point_down() -> None:
 
 
 ROOT = PACKAGE.parent
-SOURCE_ROOTS = (ROOT / "mnesis", ROOT / "integrations" / "langchain_mnesis", ROOT / "integrations" / "llama_index")
+INTEGRATIONS = ("agents_mnesis", "langchain_mnesis", "llama_index", "pydantic_ai_mnesis")
+SOURCE_ROOTS = (ROOT / "mnesis", *(ROOT / "integrations" / name for name in INTEGRATIONS))
 
 
 def import_graph() -> dict[str, set[str]]:

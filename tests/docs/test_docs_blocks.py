@@ -27,7 +27,17 @@ AT_HAND = {
 # This page scripts its models, which the mock would replace.
 WITHOUT_MOCK = {"testing.md"}
 KNOWN_LANGUAGES = {"python", "text", "bash", "console", "sql", "toml", "json"}
-NEEDS = ("fastapi", "pytest", "langchain_core", "langchain", "llama_index", "matplotlib", "pypdf")
+NEEDS = (
+    "agents",
+    "pydantic_ai",
+    "fastapi",
+    "pytest",
+    "langchain_core",
+    "langchain",
+    "llama_index",
+    "matplotlib",
+    "pypdf",
+)
 
 
 def run_page(page: Path, home: Path, *numbers: int, mock: str = "1") -> subprocess.CompletedProcess[str]:
