@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ from llama_index.core.tools import FunctionTool
 from llama_index.core.utils import get_tokenizer
 from llama_index.memory.mnesis.events import forward_events
 from llama_index.memory.mnesis.history import History, token_counter
+from llama_index.memory.mnesis.import_simple_store import read_buffer_dump
+from llama_index.memory.mnesis.keywords import refuse_unknown
 from llama_index.memory.mnesis.llm import client_for, context_window
 from llama_index.memory.mnesis.messages import from_record
 from llama_index.memory.mnesis.tools import function_tools
@@ -119,8 +122,13 @@ class MnesisMemory(BaseMemory):
 
         Raises ValueError for unknown keywords or a limit below 1, and the store's errors.
         """
-        if kwargs:
-            raise ValueError(f"Unexpected kwargs: {kwargs}")
+        refuse_unknown(kwargs)
+        if chat_store is not None and session_id is None and chat_store_key is None:
+            warnings.warn(
+                "chat_store= without chat_store_key= or session_id= starts a new session in each process; pass"
+                " session_id= to continue the conversation",
+                stacklevel=2,
+            )
         if engine is not None and (db_path is not None or config is not None):
             raise ConfigurationError(
                 "pass engine=, or db_path= and config=, not both: an engine already has a database and settings"
@@ -290,9 +298,14 @@ class MnesisMemory(BaseMemory):
         """Return the memory for a reference from `to_dict()`.
 
         Returns the same object if it is still in use in this process, otherwise a new one. `engine` is the engine that
-        now contains the session; `llm` writes the summaries from now on. Raises `ConfigurationError` if the referenced
+        now contains the session; `llm` writes the summaries from now on.
+
+        A dump of `ChatMemoryBuffer` contains messages instead of a reference. They become the history of a new session, or
+        of `session_id`, in the database of `engine` or `db_path`. Raises `ConfigurationError` if the referenced
         database does not exist; it is not created.
         """
+        if "chat_store" in data:  # a dump of ChatMemoryBuffer and its relatives contains the messages
+            return cls._import_dump(data, engine=engine, llm=llm, **kwargs)
         fields = {name: value for name, value in data.items() if name not in ("class_name", "begun")}
         live_memory = _live_memories.get((fields.get("database", ""), fields.get("session_id", "")))
         if live_memory is not None and engine is None and llm is None and not live_memory._pool.closed:
@@ -305,6 +318,13 @@ class MnesisMemory(BaseMemory):
         )
         memory.database = database_key(memory_engine)
         memory._attach(memory_engine, owns_engine=owns_engine, must_exist=data.get("begun") is True)
+        return memory
+
+    @classmethod
+    def _import_dump(cls, data: dict[str, Any], **options: Any) -> MnesisMemory:
+        messages, token_limit = read_buffer_dump(data)
+        memory = cls.from_defaults(**{"token_limit": token_limit, **options})
+        concurrency.run(memory._import_messages(messages))
         return memory
 
     def to_string(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,23 @@ def read_simple_chat_store(path: str | os.PathLike[str], key: str = DEFAULT_CHAT
             f"{os.fspath(path)!r} does not have the key {key!r}; pass one of {', '.join(map(repr, stored))}"
         )
     return [_load_message(data) for data in stored[key]]
+
+
+def read_buffer_dump(data: Mapping[str, Any]) -> tuple[list[ChatMessage], int | None]:
+    """Return the messages and the token limit of a dump that `ChatMemoryBuffer.to_dict()` or `to_string()` made.
+
+    Raises `InvalidMessageError` if the dump has another form.
+    """
+    try:
+        store, key = data["chat_store"], data.get("chat_store_key") or DEFAULT_CHAT_STORE_KEY
+        stored = json.loads(store) if isinstance(store, str) else store
+        limit = data.get("token_limit")
+        return [_load_message(item) for item in stored["store"].get(key, [])], limit if isinstance(limit, int) else None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InvalidMessageError(
+            f"the dump of {data.get('class_name', 'a memory')} has no readable chat_store ({error!r}); pass the result of"
+            " ChatMemoryBuffer.to_dict() or to_string()"
+        ) from error
 
 
 def write_simple_chat_store(
