@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from mnesis.database_url import DatabaseURL, is_database_url
 from mnesis.errors import ConfigurationError
 from mnesis.redaction import Redaction, RedactSetting, marker, redact, redact_data
 
@@ -105,6 +106,13 @@ def _expand_path(value: object) -> object:
 
 
 UserPath = Annotated[Path, BeforeValidator(_expand_path)]
+
+
+def _parse_database(value: object) -> object:
+    return DatabaseURL(value) if isinstance(value, str) and is_database_url(value) else _expand_path(value)
+
+
+DatabasePath = Annotated[Path | DatabaseURL, BeforeValidator(_parse_database)]
 
 
 def _list_to_tuple(value: object) -> object:
@@ -277,15 +285,19 @@ class FileConfig(_Config):
 
 
 class StoreConfig(_Config):
-    """The SQLite database."""
+    """The database: an SQLite file, or a PostgreSQL server."""
 
-    db_path: UserPath = Field(
+    db_path: DatabasePath = Field(
         default=Path(DEFAULT_DIRECTORY, "sessions.db"),
         validate_default=True,
-        description="Path to the SQLite database file (~ is expanded at runtime); ':memory:' keeps everything in memory",
+        description="Path to the SQLite database file (~ is expanded at runtime), or the URL of a PostgreSQL database"
+        " (postgresql://…); ':memory:' keeps everything in memory",
     )
     wal_mode: bool = Field(default=True, description="Use WAL journal mode for better concurrent read performance")
     connection_timeout: float = Field(default=30.0, gt=0, description="Seconds to wait for the database connection")
+    max_connections: int = Field(
+        default=8, ge=1, le=1_000, description="Maximum number of connections of this process to a PostgreSQL server"
+    )
     read_only: bool = Field(default=False, description="Never write: create no file, upgrade no schema, index nothing")
     durability: Literal["normal", "full"] = Field(
         default="normal",
@@ -310,13 +322,14 @@ class StoreConfig(_Config):
         return key
 
     def resolve_path(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the path of the database, as an absolute or relative path without `~`.
+        """Return the path of the database without `~`, or its URL as a `DatabaseURL`.
 
         It is `path`, or `db_path` if that was set, or `MNESIS_DB` in the environment now, or the default.
         """
         if path is None and "db_path" not in self.model_fields_set:
             path = os.environ.get(DATABASE_VARIABLE) or None
-        return os.path.expanduser(os.fspath(self.db_path if path is None else path))
+        location = os.fspath(self.db_path if path is None else path)
+        return DatabaseURL(location) if is_database_url(location) else os.path.expanduser(location)
 
 
 class OperatorConfig(_Config):

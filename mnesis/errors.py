@@ -32,6 +32,8 @@ MnesisError
 │   ├── SchemaTooNewError         the database was written by a newer mnesis
 │   ├── IntegrityKeyError         the database is sealed with a key that is missing or different
 │   ├── StoreReplacedError        the file was moved or replaced while open
+│   ├── StoreAccessDeniedError    the database server refuses the login, or the role lacks a right
+│   ├── StoreUnavailableError     the database server cannot be reached, or the connection was lost
 │   ├── ForkedStoreError          used in a child process that inherited it
 │   └── StoreThreadError          the database's thread ended unexpectedly
 └── LLMError
@@ -226,7 +228,7 @@ class StaleContextError(MnesisStoreError):
 
 
 class _DatabaseFileError(MnesisStoreError):
-    """The base class of errors about one database file. `db_path` names it."""
+    """The base class of errors about one database. `db_path` names it: a path, or a URL without its password."""
 
     def __init__(self, message: str, *, db_path: str | Path) -> None:
         super().__init__(message)
@@ -275,6 +277,22 @@ class SchemaTooNewError(_DatabaseFileError):
 
 class StoreReplacedError(_DatabaseFileError):
     """The database file was moved, deleted or replaced while it was open. A write would be lost."""
+
+
+class StoreAccessDeniedError(_DatabaseFileError):
+    """The database server refuses the login, or the role lacks a right. Nothing was written."""
+
+
+class StoreUnavailableError(_DatabaseFileError):
+    """The database server cannot be reached, or the connection was lost and did not come back in time.
+
+    `is_outcome_unknown` says whether the call may have been stored. Appends can be repeated in any case, because they are
+    idempotent by message id.
+    """
+
+    def __init__(self, message: str, *, db_path: str | Path, is_outcome_unknown: bool = False) -> None:
+        super().__init__(message, db_path=db_path)
+        self.is_outcome_unknown = is_outcome_unknown
 
 
 class ForkedStoreError(_DatabaseFileError):

@@ -18,7 +18,13 @@ SOLE_USERS = {
     "litellm": ("llm/litellm.py",),
     "aiosqlite": ("store/sqlite/database.py",),
     # The command line names the library's version; it never opens a database with it. Explorers look into users' files.
-    "sqlite3": ("store/sqlite/", "store/memory_index.py", "cli/doctor_environment.py", "files/explorers/sqlite.py"),
+    # Search in PostgreSQL splits texts into words with SQLite's tokenizer, and ranks with the same functions.
+    "sqlite3": (
+        *("store/sqlite/", "store/memory_index.py", "cli/doctor_environment.py", "files/explorers/sqlite.py"),
+        *("store/postgres/search.py", "store/postgres/search_terms.py"),
+    ),
+    "psycopg": ("store/postgres/",),
+    "psycopg_pool": ("store/postgres/database.py",),
     "tiktoken": ("tokens/",),
     "click": ("cli/",),
     "rich": ("cli/", "display/"),

@@ -36,7 +36,8 @@ def command(file: str, as_json: bool, db: DatabaseOption) -> None:
         raise click.UsageError(f"{target} already exists and is never overwritten; choose another name")
     if not target.parent.is_dir():
         raise click.UsageError(f"the directory {target.parent} does not exist; create it first")
-    _check_free_space(source, target)
+    if isinstance(source, Path):
+        _check_free_space(source, target)
     asyncio.run(_copy(db, target))
     size = os.stat(target).st_size
     if as_json:

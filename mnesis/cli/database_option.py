@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from mnesis.database_url import DatabaseURL, is_database_url
 from mnesis.errors import MnesisStoreError, SessionNotFoundError
 
 if TYPE_CHECKING:
@@ -79,7 +80,10 @@ def db_option(function: _Command) -> _Command:
         help="How long to wait for another process that has locked the database.",
     )
     path_option = click.option(
-        "--db", envvar="MNESIS_DB", metavar="PATH", help="Path of the database [env: MNESIS_DB]."
+        "--db",
+        envvar="MNESIS_DB",
+        metavar="PATH|URL",
+        help="Path of the database, or the URL of a PostgreSQL database [env: MNESIS_DB].",
     )
     return cast(_Command, path_option(timeout(with_database)))
 
@@ -98,12 +102,15 @@ class NoDatabaseError(MnesisStoreError):
     """The path has no database. Reading never creates one."""
 
 
-def database_path(db: DatabaseOption) -> Path:
-    """Return the path of the database, which does not have to exist.
+def database_path(db: DatabaseOption) -> Path | DatabaseURL:
+    """Return the path or URL of the database, which does not have to exist.
 
-    Raises `click.UsageError` if it is not a usable path.
+    Raises `click.UsageError` if it is not usable.
     """
     from mnesis.config import DEFAULT_DIRECTORY
+
+    if db.path is not None and is_database_url(db.path):
+        return DatabaseURL(db.path)
 
     if db.path == ":memory:":
         raise click.UsageError("':memory:' does not outlive one command; pass the path of a file with --db")
@@ -115,13 +122,15 @@ def database_path(db: DatabaseOption) -> Path:
         raise click.UsageError(f"{db.path}: {error}") from error
 
 
-def existing_database_path(db: DatabaseOption) -> Path:
-    """Return the path of a database that exists.
+def existing_database_path(db: DatabaseOption) -> Path | DatabaseURL:
+    """Return the path of a database that exists, or the URL of one, which is asked when it is opened.
 
     Only calls `stat`, because opening and closing the file would drop SQLite's locks. Raises `NoDatabaseError` if there is
     no database at the path.
     """
     path = database_path(db)
+    if isinstance(path, DatabaseURL):
+        return path
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -58,7 +58,10 @@ def command(ctx: click.Context, turns: int | None, keep: str | None, as_json: bo
 @contextmanager
 def _database_path(keep: str | None) -> Iterator[Path]:
     if keep is not None:
-        yield database_path(DatabaseOption(keep))
+        path = database_path(DatabaseOption(keep))
+        if not isinstance(path, Path):
+            raise click.UsageError("the demo measures an SQLite file; pass the path of a new file with --keep")
+        yield path
         return
     with tempfile.TemporaryDirectory(prefix="mnesis-demo-") as directory:
         yield Path(directory, "demo.db")

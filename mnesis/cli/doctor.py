@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -92,7 +93,7 @@ def _database_findings(db: DatabaseOption, session_id: str | None) -> tuple[bool
         return not is_requested, [
             Finding("error" if is_requested else "ok", "database", str(error), fix if is_requested else "")
         ]
-    findings = list(file_findings(path))
+    findings = list(file_findings(path)) if isinstance(path, Path) else []
     try:
         return True, [*findings, *asyncio.run(_check_database(db, session_id))]
     except NotFoundError:

@@ -102,7 +102,7 @@ async def _export(
 
 
 async def _jsonl(store: Store, session: SessionRecord, redact: bool, files: FileStorage | None) -> AsyncIterator[str]:
-    async for line in _export_lines(store, session):
+    async for line in export_lines(store, session):
         yield f"{write_line(redact_data(line) if redact else line)}\n"
     if files is not None:
         content_ids = dict.fromkeys(
@@ -154,7 +154,8 @@ def _open_output(output: str | None, force: bool) -> Iterator[TextIO]:
         raise
 
 
-async def _export_lines(store: Store, session: SessionRecord) -> AsyncIterator[dict[str, Any]]:
+async def export_lines(store: Store, session: SessionRecord) -> AsyncIterator[dict[str, Any]]:
+    """Yield the lines of the export of one session."""
     context = await store.active_context(session.id)
     session = context.session
     yield {

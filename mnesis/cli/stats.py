@@ -146,11 +146,10 @@ async def _collect(db: DatabaseOption, session_id: str | None) -> dict[str, Any]
         if session_id is None:
             facts["map_runs"] = _run_totals(await store.runs(limit=_MAX_RUNS))
     path = existing_database_path(db)
-    return facts | {
-        "database": str(path),
-        "database_bytes": _size_bytes(path),
-        "wal_bytes": _size_bytes(Path(f"{path}-wal")),
-    }
+    sizes = {"database_bytes": 0, "wal_bytes": 0}
+    if isinstance(path, Path):
+        sizes = {"database_bytes": _size_bytes(path), "wal_bytes": _size_bytes(Path(f"{path}-wal"))}
+    return facts | {"database": str(path), **sizes}
 
 
 def _run_totals(runs: Sequence[MapRun]) -> dict[str, Any]:

@@ -48,8 +48,9 @@ T = TypeVar("T")
 class Engine:
     """A database with its event bus and model client, for any number of sessions through any API.
 
-    `db` is the path of the database, by default `config.store.db_path`, `MNESIS_DB` or `~/.mnesis/sessions.db`. `":memory:"` keeps everything in memory, for this
-    engine only. `config` is the default configuration of its sessions. `llm` is a model string, a function
+    `db` is the path of the database, by default `config.store.db_path`, `MNESIS_DB` or `~/.mnesis/sessions.db`. `":memory:"`
+    keeps everything in memory, for this engine only. A URL, `"postgresql://user@host/name"`, is a PostgreSQL database, which
+    several machines can use. `config` is the default configuration of its sessions. `llm` is a model string, a function
     `messages -> str` or an object with the two methods of `mnesis.llm.base.LLM`; by default each session calls its own model
     through litellm. Creating an engine does no I/O; the database is opened at the first use.
 

@@ -93,6 +93,10 @@ class ChangeStream:
         self._version, self._has_more = version, len(stored) == MAX_BATCH_CHANGES
         return found
 
+    async def wait(self) -> None:
+        """Wait until there may be changes, at most for the interval between two looks."""
+        await self._changes.wait_for_change(self._version, self._poll_seconds)
+
     def __aiter__(self) -> AsyncIterator[Change]:
         return self
 
@@ -102,7 +106,7 @@ class ChangeStream:
             self._buffer_start = _format_cursor(self._next or (1, 0))
             self._buffer = await self.read()
             if not self._buffer:
-                await asyncio.sleep(self._poll_seconds)
+                await self.wait()
         change = self._buffer.pop(0)
         self._buffer_start = change.cursor
         return change
@@ -154,11 +158,17 @@ class Publisher:
             try:
                 await self.publish_new()
                 had_error = False
+                await self.wait()
             except MnesisStoreError:
                 if not had_error:
                     logger.warning("changes of %s cannot be read; trying again", self._store.location, exc_info=True)
                 had_error = True
-            await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def wait(self) -> None:
+        """Wait until there may be changes."""
+        stream = self._stream
+        await (asyncio.sleep(POLL_SECONDS) if stream is None else stream.wait())
 
     async def publish_new(self) -> None:
         """Publish what was committed since the last call."""

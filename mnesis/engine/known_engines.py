@@ -9,6 +9,7 @@ import weakref
 
 from mnesis.concurrency import is_loop_running
 from mnesis.config import MnesisConfig
+from mnesis.database_url import is_database_url
 from mnesis.engine.engine import Engine
 from mnesis.engine.registry import IN_MEMORY, absolute_path
 from mnesis.errors import ConfigurationError
@@ -19,7 +20,10 @@ _lock = threading.Lock()
 
 
 def database_key(engine: Engine) -> str:
-    """Return the key of an engine's database: its path, or for a database in memory a name valid in this process."""
+    """Return the key of an engine's database: its path, or its URL without a password.
+
+    For a database in memory it is a name that is valid in this process.
+    """
     with _lock:
         key = _keys_by_engine.get(engine)
         if key is None:
@@ -48,9 +52,13 @@ def find_engine(key: str, *, must_exist: bool) -> tuple[Engine, bool]:
         )
     default = absolute_path(MnesisConfig().store.resolve_path())
     # An event loop must not look at the disk. There, the first use of a session that does not exist raises.
-    if must_exist and key != default and not is_loop_running() and not os.path.isfile(key):
+    if must_exist and key != default and not is_loop_running() and not _exists(key):
         raise ConfigurationError(
             f"the database {key!r} does not exist, and a stored memory can only be restored from an existing database; pass"
             " engine= to from_dict() if the database has moved"
         )
     return Engine(key), True
+
+
+def _exists(key: str) -> bool:
+    return is_database_url(key) or os.path.isfile(key)

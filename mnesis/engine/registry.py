@@ -8,6 +8,7 @@ import weakref
 
 from mnesis.concurrency import FairLock
 from mnesis.config import StoreConfig
+from mnesis.database_url import DatabaseURL, is_database_url
 from mnesis.engine.follow import Publisher
 from mnesis.engine.session_state import SessionState
 from mnesis.errors import ConfigurationError
@@ -45,7 +46,7 @@ class SharedDatabase:
             return state
 
 
-_CONNECTION_SETTINGS = ("wal_mode", "connection_timeout", "durability")
+_CONNECTION_SETTINGS = ("wal_mode", "connection_timeout", "durability", "max_connections")
 """The fields of `StoreConfig` that one connection can have only once. Read-only engines have a connection of their own."""
 
 _DatabaseKey = tuple[int, str, bool]
@@ -71,7 +72,7 @@ def acquire_shared(path: str, config: StoreConfig) -> SharedDatabase:
     with _registry_lock:
         database = _databases.get(key)
         if database is None:
-            database = _databases[key] = SharedDatabase(SqliteStore(key[1], config=config), config, key[1])
+            database = _databases[key] = _create_shared(key[1], config)
         _refuse_other_settings(path, database.config, config)
         database.refcount += 1
         return database
@@ -99,11 +100,24 @@ def identify_shared(database: SharedDatabase) -> SharedDatabase:
 
 
 def absolute_path(path: str) -> str:
-    """Return an absolute, normalized path. Unlike `os.path.abspath`, it may be called in an event loop under checkers.
+    """Return an absolute, normalized path, and the URL of a server as it is. Unlike `os.path.abspath`, it may be called in an event loop under checkers.
 
     `os.getcwdb` is the same system call as `os.getcwd`, which such checkers report although it reads no disk.
     """
+    if is_database_url(path):
+        return DatabaseURL(path)
     return os.path.normpath(os.path.join(os.fsdecode(os.getcwdb()), path))
+
+
+def _create_shared(path: str, config: StoreConfig) -> SharedDatabase:
+    """Return a new shared database. Raises `ConfigurationError` if the libraries for a URL are not installed."""
+    if not isinstance(path, DatabaseURL):
+        return SharedDatabase(SqliteStore(path, config=config), config, path)
+    from mnesis.store.postgres import PostgresStore
+
+    database = SharedDatabase(PostgresStore(path, config), config, path)
+    database.is_identified = True  # no link leads to a server
+    return database
 
 
 def _refuse_other_settings(path: str, current: StoreConfig, requested: StoreConfig) -> None:

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 from mnesis.config import MnesisConfig
+from mnesis.database_url import database_exists, is_same_database
 from mnesis.engine.engine import Engine
 from mnesis.engine.registry import IN_MEMORY
 from mnesis.errors import ConfigurationError, DelegationDeniedError, SessionNotFoundError
@@ -141,7 +142,7 @@ def _with_default_parent(request: ChildSessionRequest, caller: RunningAgent | No
     if request.parent is not None or caller is None:
         return request
     path = request.engine.path if request.engine is not None else request.db_path
-    if path is not None and not _is_same_file(path, caller.session.engine.path):
+    if path is not None and not is_same_database(path, caller.session.engine.path):
         return request
     return replace(request, parent=caller.session)
 
@@ -155,7 +156,7 @@ def _resolve_engine(request: ChildSessionRequest) -> tuple[Engine, bool]:
     engine = parent.engine if isinstance(parent, MnesisSession) else requested_engine
     engine_path = requested_engine.path if requested_engine is not None else None
     for name, path in (("engine", engine_path), ("db_path", request.db_path)):
-        if engine is not None and path is not None and not _is_same_file(path, engine.path):
+        if engine is not None and path is not None and not is_same_database(path, engine.path):
             raise ConfigurationError(
                 f"the {name} is {os.fspath(path)!r}, but the database of the parent or engine is {engine.path!r};"
                 " child sessions are stored in their parent's database: pass only one of them"
@@ -163,7 +164,7 @@ def _resolve_engine(request: ChildSessionRequest) -> tuple[Engine, bool]:
     if engine is not None:
         return engine, False
     engine = Engine(request.db_path, config=request.config)
-    if isinstance(parent, str) and (engine.path == IN_MEMORY or not os.path.exists(engine.path)):
+    if isinstance(parent, str) and (engine.path == IN_MEMORY or not database_exists(engine.path)):
         raise SessionNotFoundError(parent, location=engine.path)
     return engine, True
 
@@ -214,13 +215,6 @@ def _with_min_retries(config: MnesisConfig, min_retries: int) -> MnesisConfig:
         return config
     retry = retry.model_copy(update={"max_retries": min_retries})
     return config.model_copy(update={"session": config.session.model_copy(update={"retry": retry})})
-
-
-def _is_same_file(path: str | os.PathLike[str], other: str) -> bool:
-    expanded = os.path.expanduser(os.fspath(path))
-    if IN_MEMORY in (expanded, other):
-        return expanded == other
-    return os.path.realpath(expanded) == os.path.realpath(other)
 
 
 def _check_request(request: ChildSessionRequest) -> None:

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import anyio
 from anyio import to_thread
 
 from mnesis.config import ConfigOrDict, MnesisConfig, ModelOverrides, parse_config
 from mnesis.context.budget import resolve_budget
+from mnesis.database_url import database_exists, is_same_database
 from mnesis.engine.engine import Engine
 from mnesis.engine.registry import IN_MEMORY
 from mnesis.errors import ConfigurationError, SessionNotFoundError
@@ -178,7 +178,7 @@ async def _open_engine(request: OpenRequest) -> AsyncIterator[tuple[Engine, bool
     if db_path is not None and not os.fspath(db_path):
         raise ConfigurationError("db_path is empty; pass the path of a file or ':memory:', or omit it")
     if engine is not None:
-        if db_path is not None and not await to_thread.run_sync(_is_same_file, db_path, engine.path):
+        if db_path is not None and not await to_thread.run_sync(is_same_database, db_path, engine.path):
             raise ConfigurationError(
                 f"db_path={os.fspath(db_path)!r} is not the database of the engine, {engine.path!r}; pass only one of them"
             )
@@ -251,10 +251,6 @@ def _database_path(request: OpenRequest) -> str:
     return (request.config or MnesisConfig()).store.resolve_path(request.db_path)
 
 
-def _is_same_file(one: str | os.PathLike[str], other: str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
 async def _is_database_missing(request: OpenRequest) -> bool:
     path = _database_path(request)
-    return request.engine is None and path != IN_MEMORY and not await anyio.Path(path).exists()
+    return request.engine is None and path != IN_MEMORY and not await to_thread.run_sync(database_exists, path)

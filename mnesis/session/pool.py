@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-import anyio
+from anyio import to_thread
 
 from mnesis.concurrency import FairLock
 from mnesis.config import ConfigOrDict
+from mnesis.database_url import database_exists
 from mnesis.engine.engine import Engine
 from mnesis.engine.registry import IN_MEMORY
 from mnesis.errors import ConfigurationError, SessionClosedError, SessionNotFoundError
@@ -220,7 +221,7 @@ class SessionPool:
     ) -> MnesisSession | None:
         llm = settings.llm if settings.llm is not None else None if engine.has_own_llm else NoModel()
         options = {"config": settings.config, "engine": engine, "budget": settings.budget}
-        if not creates and engine.path != IN_MEMORY and not await anyio.Path(engine.path).exists():
+        if not creates and engine.path != IN_MEMORY and not await to_thread.run_sync(database_exists, engine.path):
             return None
         try:
             return await MnesisSession.load(session_id, llm=llm, model=settings.model, **options)  # type: ignore[arg-type]  # as written above

@@ -52,6 +52,10 @@ class ChangeLog(Protocol):
         """Return a value that differs whenever something was committed since the last call. Cheap."""
         ...
 
+    async def wait_for_change(self, version: object, timeout_seconds: float) -> None:
+        """Wait until `change_version` may differ from `version`, at most `timeout_seconds`. May return early."""
+        ...
+
     async def last_change(self) -> int:
         """Return the position of the newest change, or 0. Later reads can name the sessions that are deleted after it."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -380,6 +381,10 @@ class MemoryStore(MemoryRunStore):
     async def change_version(self) -> object:
         """See `ChangeLog.change_version`."""
         return self._changes.last
+
+    async def wait_for_change(self, version: object, timeout_seconds: float) -> None:
+        """See `ChangeLog.wait_for_change`. Nothing wakes the caller earlier."""
+        await asyncio.sleep(timeout_seconds)
 
     async def last_change(self) -> int:
         """See `ChangeLog.last_change`."""

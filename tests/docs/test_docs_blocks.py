@@ -14,8 +14,12 @@ import pytest
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks, python_blocks
 
 RUNNER = Path(__file__).with_name("run_page.py")
-# These pages need a model of their framework's test suite, and are run there.
-RUN_ELSEWHERE = {"langchain.md": "tests/langchain/test_docs.py", "llamaindex.md": "tests/llamaindex/test_docs.py"}
+# These pages need a model of their framework's test suite, or a server, and are run there.
+RUN_ELSEWHERE = {
+    "langchain.md": "tests/langchain/test_docs.py",
+    "llamaindex.md": "tests/llamaindex/test_docs.py",
+    "postgres.md": "tests/store/postgres/test_docs.py",
+}
 # Files that pages take for granted.
 TICKETS = '{"text": "The lift is stuck again."}\n{"text": "Thank you!"}\n'
 PARSE = "def parse(text):\n    return text\n"

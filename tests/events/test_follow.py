@@ -15,12 +15,12 @@ from mnesis.engine.follow import ChangeStream
 from tests.events.other_process import shown
 
 OTHER = Path(__file__).with_name("other_process.py")
-LOCAL = {"session.closed", "compaction.triggered"}
+LOCAL = {"session.closed", "compaction.triggered", "summarizer.breaker_changed"}
 """Events that only the process publishes in which they happen: nothing is committed for them."""
 Published = list[tuple[str, dict[str, Any]]]
 
 
-def run_other_process(path: Path) -> Published:
+def run_other_process(path: Path | str) -> Published:
     command = [sys.executable, str(OTHER), str(path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=OTHER.parents[2])
     return [(event, payload) for event, payload in json.loads(done.stdout)]

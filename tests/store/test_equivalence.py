@@ -66,11 +66,14 @@ class TwoStores(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.loop = asyncio.new_event_loop()
-        self.stores: list[Store] = [SqliteStore(self.folder / "s.db"), MemoryStore()]
+        self.stores = self.create_stores()
         self.made = 0
         for store in self.stores:
             self.loop.run_until_complete(store.open())
         self.create("a", 3)
+
+    def create_stores(self) -> list[Store]:
+        return [SqliteStore(self.folder / "s.db"), MemoryStore()]
 
     def teardown(self) -> None:
         for store in self.stores:

@@ -190,6 +190,10 @@ class SqliteStore(SqliteRunStore):
         """See `ChangeLog.change_version`."""
         return await self._database.query(change_list.version)
 
+    async def wait_for_change(self, version: object, timeout_seconds: float) -> None:
+        """See `ChangeLog.wait_for_change`. Nothing wakes the caller earlier."""
+        await asyncio.sleep(timeout_seconds)
+
     async def last_change(self) -> int:
         """See `ChangeLog.last_change`. Loads the names of all sessions at its first call."""
         return await self._database.read(change_list.last, self._session_names)

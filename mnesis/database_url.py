@@ -1,0 +1,88 @@
+"""URLs of PostgreSQL databases, whose text never contains a password. Pure functions, no I/O."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import parse_qsl, quote, urlencode
+
+from mnesis.errors import ConfigurationError
+
+SCHEMES = ("postgresql://", "postgres://")
+DEFAULT_SCHEMA = "mnesis"
+MAX_IDENTIFIER_BYTES = 63
+"""The longest name PostgreSQL keeps (NAMEDATALEN - 1); it cuts a longer one off."""
+
+_SCHEMA_NAME = re.compile(rf"[a-z_][a-z0-9_]{{0,{MAX_IDENTIFIER_BYTES - 1}}}")
+_PASSWORD = re.compile(r"(?P<before>//[^/?#:@]*):[^/?#]*(?=@)")
+_SECRET_PARAMETERS = ("password", "sslpassword")
+_OWN_PARAMETERS = ("schema", "pgbouncer")
+
+
+class DatabaseURL(str):
+    """A PostgreSQL URL. As a string it has no password, so it is safe in errors, logs and `repr`.
+
+    `conninfo` is the URL for libpq, with the password. Two parameters belong to mnesis: `schema=` names the schema of its
+    tables, and `pgbouncer=true` says that a pooler shares connections between transactions.
+    """
+
+    __slots__ = ("conninfo", "schema", "uses_pgbouncer")
+
+    conninfo: str
+    schema: str
+    uses_pgbouncer: bool
+
+    def __new__(cls, text: str) -> DatabaseURL:
+        """Parse a URL. Raises `ConfigurationError`, which does not show the password."""
+        if isinstance(text, DatabaseURL):
+            return text
+        base, _, query = text.partition("?")
+        parameters = parse_qsl(query, keep_blank_values=True)
+        shown = [(name, value) for name, value in parameters if name not in _SECRET_PARAMETERS]
+        url = super().__new__(cls, _join(_PASSWORD.sub(r"\g<before>", base), shown))
+        values = dict(parameters)
+        url.conninfo = _join(base, [(name, value) for name, value in parameters if name not in _OWN_PARAMETERS])
+        url.schema = values.get("schema", DEFAULT_SCHEMA)
+        url.uses_pgbouncer = values.get("pgbouncer") == "true"
+        _check_schema(url)
+        if values.get("pgbouncer", "false") not in ("true", "false"):
+            raise ConfigurationError(f"{url}: pgbouncer must be true or false, not {values['pgbouncer']!r}")
+        return url
+
+    def __reduce__(self) -> tuple[object, ...]:
+        base, _, query = self.conninfo.partition("?")
+        own = [("schema", self.schema), ("pgbouncer", "true" if self.uses_pgbouncer else "false")]
+        return DatabaseURL, (_join(base, [*parse_qsl(query, keep_blank_values=True), *own]),)
+
+
+def is_database_url(database: object) -> bool:
+    """Return whether a database is named by a PostgreSQL URL, not by the path of a file."""
+    return isinstance(database, str) and database.lower().startswith(SCHEMES)
+
+
+def database_exists(database: str | os.PathLike[str]) -> bool:
+    """Return whether a database file exists. A URL counts as existing: opening the database asks its server."""
+    return is_database_url(database) or os.path.exists(database)
+
+
+def is_same_database(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Return whether two paths or URLs name the same database."""
+    if is_database_url(one) or is_database_url(other):
+        return DatabaseURL(os.fspath(one)) == DatabaseURL(os.fspath(other))
+    return _real_path(one) == _real_path(other)
+
+
+def _real_path(path: str | os.PathLike[str]) -> str:
+    return os.path.realpath(os.path.expanduser(os.fspath(path)))
+
+
+def _check_schema(url: DatabaseURL) -> None:
+    if not _SCHEMA_NAME.fullmatch(url.schema) or url.schema.startswith("pg_") or url.schema == "information_schema":
+        raise ConfigurationError(
+            f"{url} names the schema {url.schema!r}; a name has 1 to {MAX_IDENTIFIER_BYTES} lower-case letters, digits and"
+            f" underscores, and does not belong to PostgreSQL. Pass schema={DEFAULT_SCHEMA} or omit it"
+        )
+
+
+def _join(base: str, parameters: list[tuple[str, str]]) -> str:
+    return f"{base}?{urlencode(parameters, quote_via=quote)}" if parameters else base

@@ -1,0 +1,242 @@
+"""Transactions on the list of changes: noting what a transaction does, and reading it as events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from mnesis.events.bus import MnesisEvent
+from mnesis.events.payloads import (
+    MapCompletedPayload,
+    MapItemCompletedPayload,
+    MapStartedPayload,
+    SessionCreatedPayload,
+    SessionDeletedPayload,
+)
+from mnesis.models.results import CompactionResult
+from mnesis.models.run import MapRun
+from mnesis.models.session import SessionRecord
+from mnesis.store.change_log import (
+    Event,
+    MessageHeader,
+    StoredChange,
+    append_events,
+    compaction_events,
+    updated_event,
+)
+from mnesis.store.codec import from_json
+from mnesis.store.covers import CoverDiff, folded_spans
+from mnesis.store.postgres.rows import Row, from_text
+from mnesis.store.postgres.transaction import Answer, Transaction
+
+SessionNames = dict[int, str]
+"""The ids of sessions by row, so that a deletion, which keeps no id, can be published. Row numbers are never given twice."""
+
+
+def note_created(transaction: Transaction, session_pk: int, session: SessionRecord) -> None:
+    """Note that a session was created."""
+    _insert(transaction, "created", [session.model, session.parent_id], session_pk=session_pk)
+
+
+def note_append(transaction: Transaction, session_pk: int, first_seq: int, after: SessionRecord) -> None:
+    """Note that messages were appended, from `first_seq` to the end of the log."""
+    body = [first_seq, after.last_seq, after.context_tokens, after.turn_count]
+    _insert(transaction, "append", body, session_pk=session_pk)
+
+
+def note_update(transaction: Transaction, session_pk: int, after: SessionRecord) -> None:
+    """Note that the context, a setting or something else about a session changed."""
+    _insert(transaction, "update", [after.context_tokens, after.turn_count], session_pk=session_pk)
+
+
+def note_compaction(
+    transaction: Transaction,
+    session_pk: int,
+    compaction_pk: int,
+    diff: CoverDiff,
+    prunes: list[tuple[int, int, int]],
+    after: SessionRecord,
+) -> None:
+    """Note that a sweep was committed."""
+    body = [compaction_pk, folded_spans(diff), prunes, after.context_tokens, after.turn_count]
+    _insert(transaction, "compaction", body, session_pk=session_pk)
+
+
+def note_deleted(transaction: Transaction, session_pk: int, session: SessionRecord) -> None:
+    """Note that a session is being purged, without its id: a purge leaves nothing that names the session."""
+    _insert(transaction, "deleted", [session.created_at], session_pk=session_pk)
+
+
+def note_run_started(transaction: Transaction, run_pk: int, run: MapRun) -> None:
+    """Note that a map run was created."""
+    _insert(transaction, "run_started", [run.total, run.model, run.kind], run_pk=run_pk)
+
+
+def note_run_items(transaction: Transaction, run_pk: int, before: MapRun, successes: list[bool]) -> None:
+    """Note that items of a run are finished, in order, and whether they were the last ones."""
+    if not successes:
+        return
+    done = before.done + before.failed
+    _insert(transaction, "run_items", [done, before.total, [int(each) for each in successes]], run_pk=run_pk)
+    if before.total is not None and done + len(successes) == before.total:
+        note_run_completed(transaction, run_pk, before.total)
+
+
+def note_run_completed(transaction: Transaction, run_pk: int, total: int) -> None:
+    """Note that all items of a run are finished."""
+    _insert(transaction, "run_completed", [total], run_pk=run_pk)
+
+
+def note_run_deleted(transaction: Transaction) -> None:
+    """Note that a run is being purged, without naming it."""
+    _insert(transaction, "run_deleted", [])
+
+
+def _insert(
+    transaction: Transaction, kind: str, body: object, *, session_pk: int | None = None, run_pk: int | None = None
+) -> None:
+    transaction.has_change = True
+    transaction.send(
+        "insert_change",
+        {
+            "origin": transaction.origin,
+            "kind": kind,
+            "session_pk": session_pk,
+            "run_pk": run_pk,
+            # Escaped, because a text column holds neither NUL nor lone surrogates; JSON escapes both.
+            "body": json.dumps(body, separators=(",", ":")),
+        },
+    )
+
+
+def snapshot(transaction: Transaction) -> str:
+    """Return which transactions are running, for `horizon`."""
+    return str(transaction.value("snapshot"))
+
+
+def horizon(transaction: Transaction, running: str) -> int:
+    """Return a position before which every transaction has ended.
+
+    A transaction without a change does not count, so that a long one of another application delays nothing. `running` must
+    be an earlier `snapshot`: what began after it has a larger number.
+    """
+    return int(transaction.value("change_horizon", {"snapshot": running}))
+
+
+def session_names(transaction: Transaction) -> SessionNames:
+    """Load the ids of all sessions."""
+    return {pk: from_text(session_id) for pk, _, session_id in transaction.rows("change_sessions")}
+
+
+def page(
+    transaction: Transaction, names: SessionNames, after: int, limit: int, before: int | None
+) -> tuple[list[StoredChange], bool]:
+    """Load changes after a position, as events. What one transaction did is one element.
+
+    `before` is a `horizon`. None is the oldest running transaction of the whole server, which costs nothing to find. Returns
+    also whether changes were committed that do not come before it.
+    """
+    # A transaction has at most two rows, and the last group of a full page may lack its second.
+    wanted_rows = 2 * limit + 1
+    rows = transaction.rows("changes_page", {"after": after, "limit": wanted_rows, "horizon": before})
+    if len(rows) == wanted_rows:
+        rows = [row for row in rows if row[0] != rows[-1][0]]
+    safe = [row for row in rows if row[1]]
+    headers = _send_headers(transaction, safe)
+    changes: dict[int, StoredChange] = {}
+    for (position, _, origin, *details), header in zip(safe, headers, strict=True):
+        events = tuple(_events(transaction, names, details, header))
+        earlier = changes[position].events if position in changes else ()
+        changes[position] = StoredChange(position, origin == transaction.origin, (*earlier, *events))
+    return list(changes.values())[:limit], len(safe) < len(rows)
+
+
+def _send_headers(transaction: Transaction, rows: Sequence[Row]) -> list[Answer | None]:
+    """Ask for the messages of all appends at once, in one round trip."""
+    answers: list[Answer | None] = []
+    for _, _, _, kind, session_pk, body, *_ in rows:
+        if kind == "append":
+            first_seq, last_seq, *_ = json.loads(body)
+            parameters = {"session_pk": session_pk, "first_seq": first_seq, "last_seq": last_seq}
+            answers.append(transaction.send("change_messages", parameters))
+        else:
+            answers.append(None)
+    return answers
+
+
+def _events(
+    transaction: Transaction, names: SessionNames, details: Row | list[Any], messages: Answer | None
+) -> list[Event]:
+    kind, session_pk, text, session_id, created_at, run_id = details
+    body = json.loads(text)
+    if run_id is not None:
+        return _run_events(kind, from_text(run_id), body)
+    if session_pk is None:
+        return []
+    if kind == "deleted":
+        deleted_id = names.get(session_pk)
+        return [(MnesisEvent.SESSION_DELETED, SessionDeletedPayload(deleted_id))] if deleted_id is not None else []
+    if session_id is None or created_at is None:
+        return []
+    name = names[session_pk] = from_text(session_id)
+    if kind == "created":
+        return [(MnesisEvent.SESSION_CREATED, SessionCreatedPayload(name, *body))]
+    if kind == "append":
+        _, _, context_tokens, turn_count = body
+        return append_events(name, _headers(messages), context_tokens, turn_count)
+    if kind == "compaction":
+        return _compaction_events(transaction, session_pk, name, *body)
+    return [updated_event(name, *body)]
+
+
+def _run_events(kind: str, run_id: str, body: list[Any]) -> list[Event]:
+    if kind == "run_started":
+        started = MapStartedPayload(total=body[0], model=body[1], type=body[2], run_id=run_id)
+        return [(MnesisEvent.MAP_STARTED, started)]
+    if kind == "run_completed":
+        return [(MnesisEvent.MAP_COMPLETED, MapCompletedPayload(body[0], body[0], run_id))]
+    done, total, successes = body
+    return [
+        (MnesisEvent.MAP_ITEM_COMPLETED, MapItemCompletedPayload(number, total, bool(success), run_id))
+        for number, success in enumerate(successes, done + 1)
+    ]
+
+
+def _headers(messages: Answer | None) -> list[MessageHeader]:
+    return [
+        MessageHeader(seq, from_text(message_id), role, tokens, _part_types(parts))
+        for seq, message_id, role, tokens, parts in (messages.rows() if messages is not None else ())
+    ]
+
+
+def _part_types(parts: bytes) -> tuple[str, ...]:
+    """Return the types of the parts of a message, none if it is damaged."""
+    try:
+        decoded = from_json(parts)
+        return ("text",) if isinstance(decoded, str) else tuple(str(part["type"]) for part in decoded)
+    except (ValueError, TypeError, KeyError):
+        return ()
+
+
+def _compaction_events(
+    transaction: Transaction,
+    session_pk: int,
+    session_id: str,
+    compaction_pk: int,
+    folds: list[tuple[int, int, str | None]],
+    prunes: list[tuple[int, int, int]],
+    context_tokens: int,
+    turn_count: int,
+) -> list[Event]:
+    spans = [*((first, last) for first, last, _ in folds), *((seq, seq) for seq, _, _ in prunes)]
+    ids: dict[int, str] = {}
+    if spans:
+        parameters = {"first": [first for first, _ in spans], "last": [last for _, last in spans]}
+        rows = transaction.rows("change_message_ids", {"session_pk": session_pk, **parameters})
+        ids = {seq: from_text(message_id) for seq, message_id in rows}
+    result = CompactionResult(**from_json(transaction.value("change_compaction", {"pk": compaction_pk})))
+    return [
+        *compaction_events(session_id, result, folds, prunes, ids),
+        updated_event(session_id, context_tokens, turn_count),
+    ]

@@ -1,0 +1,340 @@
+"""Transactions on the active context: read it, fold, hide and pin, and read summaries and the messages they cover."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from mnesis.errors import SummaryNotFoundError
+from mnesis.models.context import ActiveContext, Cover, Prune
+from mnesis.models.message import Message
+from mnesis.models.session import SessionRecord
+from mnesis.models.summary import Summary
+from mnesis.store.accounting import accounts_after_fold, add_spending, finalize_result
+from mnesis.store.base import Append, AppendResult, Compaction
+from mnesis.store.codec import EncodedMessage, encode_summary, to_json
+from mnesis.store.covers import (
+    CoverDiff,
+    Span,
+    change_covers,
+    contains,
+    hide_span,
+    hide_spans,
+    leaf_spans,
+    order_items,
+    referenced_summary_ids,
+    refuse_pinned,
+    refuse_unpinnable,
+    validate_compaction,
+    visible_spans,
+)
+from mnesis.store.postgres.changes import note_compaction, note_update
+from mnesis.store.postgres.log import append_to, send_messages_by_id
+from mnesis.store.postgres.rows import (
+    Parameters,
+    StoredSession,
+    account_parameters,
+    from_text,
+    is_storable_id,
+    message_from_row,
+    summary_from_row,
+    to_text,
+)
+from mnesis.store.postgres.transaction import Answer, Transaction, session_parameters, stored_session
+
+
+def active_context(transaction: Transaction, session_id: str) -> ActiveContext:
+    """Load the items that currently represent the log, in one round trip."""
+    parameters = session_parameters(session_id)
+    names = ("session", "covers", "visible_messages", "visible_summaries", "visible_prunes", "pins")
+    found, *answers = [transaction.send(name, parameters) for name in names]
+    session = stored_session(session_id, found).record
+    cover_rows, message_rows, summary_rows, prune_rows, pin_rows = [answer.rows() for answer in answers]
+    covers = _covers(cover_rows)
+    summaries = [summary_from_row(session_id, row) for row in summary_rows]
+    messages = [message_from_row(session_id, row) for row in message_rows]
+    return ActiveContext(
+        session=session,
+        covers=covers,
+        items=order_items(covers, {summary.id: summary for summary in summaries}, messages),
+        prunes={(seq, index): Prune(seq, index, saved) for seq, index, saved in prune_rows},
+        pins=frozenset(seq for (seq,) in pin_rows),
+    )
+
+
+def compact(transaction: Transaction, session_id: str, sweep: Compaction) -> SessionRecord:
+    """Commit a sweep: its summaries, covers, prunes and result."""
+    encoded = [encode_summary(summary) for summary in sweep.summaries]
+    lock = transaction.lock_session(session_id)
+    covers_answer = _send_covers(transaction, session_id)
+    ids = referenced_summary_ids(sweep).union(summary.id for summary in sweep.summaries)
+    spans_answer = _send_summary_spans(transaction, session_id, ids)
+    pins_answer = transaction.send("pins", session_parameters(session_id))
+    stored = lock.read()
+    current_covers = _covers(covers_answer.rows())
+    older_summaries = _summary_spans(spans_answer)
+    older_spans = {key: span for key, (span, _) in older_summaries.items()}
+    diff = validate_compaction(sweep, current_covers, stored.record.last_seq, older_spans, session_id)
+    refuse_pinned([seq for (seq,) in pins_answer.rows()], diff.hidden, session_id)
+    for summary, (body, digest) in zip(sweep.summaries, encoded, strict=True):
+        _insert_summary(transaction, stored.pk, summary, body, digest, leaf_spans(summary, sweep.read_covers))
+    tokens_by_summary = {key: tokens for key, (_, tokens) in older_summaries.items()}
+    tokens_by_summary.update((summary.id, summary.token_count) for summary in sweep.summaries)
+    stored.record = add_spending(stored.record, sweep)
+    after = _apply_diff(transaction, stored, current_covers, diff, tokens_by_summary, sweep.prunes)
+    result = finalize_result(sweep.result, after)
+    body = to_json(result.model_dump(mode="json"), f"the compaction of session {session_id!r}")
+    compaction_pk = transaction.value("insert_compaction", {"session_pk": stored.pk, "result": body})
+    prunes = [(prune.seq, prune.part_index, prune.tokens_saved) for prune in sweep.prunes]
+    note_compaction(transaction, stored.pk, compaction_pk, diff, prunes, after)
+    return after
+
+
+def hide(transaction: Transaction, session_id: str, first_seq: int, last_seq: int) -> SessionRecord:
+    """Remove a span from the active context."""
+    lock, covers_answer = transaction.lock_session(session_id), _send_covers(transaction, session_id)
+    stored, current_covers = lock.read(), _covers(covers_answer.rows())
+    diff = hide_span(current_covers, (first_seq, last_seq), stored.record.last_seq)
+    return _apply_hide(transaction, stored, current_covers, diff, [(first_seq, last_seq)])
+
+
+def revise(
+    transaction: Transaction,
+    session_id: str,
+    spans: Sequence[Span],
+    append: Append,
+    encoded: Sequence[EncodedMessage],
+    last_seq: int,
+) -> AppendResult:
+    """Remove spans from the active context and append messages to the log."""
+    lock, covers_answer = transaction.lock_session(session_id), _send_covers(transaction, session_id)
+    present_answer = send_messages_by_id(transaction, session_id, [message.id for message in encoded])
+    stored, current_covers, present = lock.read(), _covers(covers_answer.rows()), present_answer.rows()
+    if present:
+        return append_to(transaction, stored, append, encoded, present)
+    diff = hide_spans(current_covers, spans, stored.record.last_seq, last_seq)
+    stored.record = _apply_hide(transaction, stored, current_covers, diff, spans)
+    return append_to(transaction, stored, append, encoded, ()) if encoded else AppendResult(stored.record, ())
+
+
+def replace_covers(
+    transaction: Transaction,
+    session_id: str,
+    covers: Sequence[Cover],
+    append: Append,
+    encoded: Sequence[EncodedMessage],
+    read_covers: Sequence[Cover],
+    last_seq: int,
+) -> AppendResult:
+    """Show the log under other covers and append messages."""
+    lock, covers_answer = transaction.lock_session(session_id), _send_covers(transaction, session_id)
+    ids = {cover.summary_id for cover in covers if cover.summary_id is not None}
+    spans_answer = _send_summary_spans(transaction, session_id, ids)
+    present_answer = send_messages_by_id(transaction, session_id, [message.id for message in encoded])
+    stored, current_covers = lock.read(), _covers(covers_answer.rows())
+    summaries, present = _summary_spans(spans_answer), present_answer.rows()
+    if present:
+        return append_to(transaction, stored, append, encoded, present)
+    diff = change_covers(
+        current_covers,
+        covers,
+        stored.record.last_seq,
+        read_covers=read_covers,
+        expected_last_seq=last_seq,
+        summary_spans={key: span for key, (span, _) in summaries.items()},
+        session_id=session_id,
+    )
+    if diff.covers != current_covers:
+        new_covers = set(diff.covers) - set(current_covers)
+        hidden = [(cover.first_seq, cover.last_seq) for cover in new_covers if cover.summary_id is None]
+        _insert_hidden_spans(transaction, stored.pk, hidden)
+        tokens_by_summary = {key: tokens for key, (_, tokens) in summaries.items()}
+        stored.record = _apply_diff(transaction, stored, current_covers, diff, tokens_by_summary, ())
+        note_update(transaction, stored.pk, stored.record)
+    return append_to(transaction, stored, append, encoded, ()) if encoded else AppendResult(stored.record, ())
+
+
+def pin(transaction: Transaction, session_id: str, seq: int, pinned: bool) -> None:
+    """Pin a message in the active context, or unpin it."""
+    lock, covers_answer = transaction.lock_session(session_id), _send_covers(transaction, session_id)
+    stored = lock.read()
+    refuse_unpinnable(_covers(covers_answer.rows()), stored.record.last_seq, seq, session_id)
+    transaction.send("insert_pin" if pinned else "delete_pin", {"session_pk": stored.pk, "seq": seq})
+    note_update(transaction, stored.pk, stored.record)
+
+
+def summary(transaction: Transaction, session_id: str, summary_id: str) -> Summary:
+    """Load one summary. Raises `SummaryNotFoundError`."""
+    parameters = session_parameters(session_id)
+    found = transaction.send("session", parameters)
+    known_id = to_text(summary_id) if is_storable_id(summary_id) else None
+    row = transaction.row("summary", parameters | {"summary_id": known_id})
+    stored_session(session_id, found)
+    if row is None:
+        raise SummaryNotFoundError(summary_id, location=f"session {session_id!r}")
+    return summary_from_row(session_id, row)
+
+
+def summaries(transaction: Transaction, session_id: str) -> list[Summary]:
+    """Load all summaries in order of creation."""
+    parameters = session_parameters(session_id)
+    found, rows = transaction.send("session", parameters), transaction.send("summaries", parameters)
+    stored_session(session_id, found)
+    return [summary_from_row(session_id, row) for row in rows.rows()]
+
+
+def covered_messages(
+    transaction: Transaction, session_id: str, summary_id: str, after_seq: int, limit: int | None
+) -> list[Message]:
+    """Load the original messages that a summary covers, however deep."""
+    found = transaction.send("session", session_parameters(session_id))
+    spans = _send_summary_spans(transaction, session_id, [summary_id] if is_storable_id(summary_id) else [])
+    stored = stored_session(session_id, found)
+    if not spans.rows():
+        raise SummaryNotFoundError(summary_id, location=f"session {session_id!r}")
+    parameters: Parameters = {
+        "session_pk": stored.pk,
+        "id": to_text(summary_id),
+        "after_seq": after_seq,
+        "limit": limit if limit is None else max(limit, 0),
+    }
+    return [message_from_row(session_id, row) for row in transaction.rows("covered_messages", parameters)]
+
+
+def _apply_hide(
+    transaction: Transaction,
+    stored: StoredSession,
+    current_covers: Sequence[Cover],
+    diff: CoverDiff,
+    spans: Sequence[Span],
+) -> SessionRecord:
+    if diff.covers == current_covers:
+        return stored.record
+    _insert_hidden_spans(transaction, stored.pk, spans)
+    kept_ids = {cover.summary_id for cover in diff.covers if cover.summary_id is not None}
+    summaries = _summary_spans(_send_summary_spans(transaction, stored.record.id, kept_ids))
+    tokens_by_summary = {key: tokens for key, (_, tokens) in summaries.items()}
+    after = _apply_diff(transaction, stored, current_covers, diff, tokens_by_summary, ())
+    note_update(transaction, stored.pk, after)
+    return after
+
+
+def _insert_hidden_spans(transaction: Transaction, session_pk: int, spans: Iterable[Span]) -> None:
+    transaction.send_many(
+        "insert_hidden_span",
+        [{"session_pk": session_pk, "first_seq": first, "last_seq": last} for first, last in spans],
+    )
+
+
+def _apply_diff(
+    transaction: Transaction,
+    stored: StoredSession,
+    current_covers: Sequence[Cover],
+    diff: CoverDiff,
+    tokens_by_summary: Mapping[str, int],
+    prunes: Iterable[Prune],
+) -> SessionRecord:
+    """Replace covers, insert prunes and update the accounts. The cost depends on the changed spans, not on the log."""
+    spans = [_send_span_tokens(transaction, stored.pk, each) for each in (diff.hidden, diff.shown)]
+    new_prunes = [
+        (prune, transaction.send("insert_prune", {"session_pk": stored.pk, **_prune_parameters(prune)}))
+        for prune in prunes
+    ]
+    hidden, shown = [_read_span_tokens(*answers) for answers in spans]
+    visible = visible_spans(diff.covers, stored.record.last_seq)
+    saved_tokens = sum(
+        prune.tokens_saved for prune, answer in new_prunes if answer.row() and contains(visible, prune.seq)
+    )
+    after = accounts_after_fold(
+        stored.record,
+        message_tokens=shown[0] - hidden[0] - saved_tokens,
+        tool_tokens=shown[1] - hidden[1] - saved_tokens,
+        summary_tokens=sum(
+            tokens_by_summary[cover.summary_id] for cover in diff.covers if cover.summary_id is not None
+        ),
+    )
+    _replace_covers(transaction, stored.pk, current_covers, diff.covers)
+    transaction.send("update_accounts", account_parameters(stored.pk, after, stored.log_head))
+    return after
+
+
+def _prune_parameters(prune: Prune) -> Parameters:
+    return {"seq": prune.seq, "part_index": prune.part_index, "tokens_saved": prune.tokens_saved}
+
+
+def _send_span_tokens(transaction: Transaction, session_pk: int, spans: Sequence[Span]) -> tuple[Answer, Answer]:
+    parameters = {"session_pk": session_pk, **span_parameters(spans)}
+    return transaction.send("tokens_in_spans", parameters), transaction.send("prunes_in_spans", parameters)
+
+
+def _read_span_tokens(tokens: Answer, saved: Answer) -> tuple[int, int]:
+    """Return the tokens and tool tokens of the messages in some spans, with their prunes applied."""
+    (all_tokens, tool_tokens), (saved_tokens,) = tokens.rows()[0], saved.rows()[0]
+    return all_tokens - saved_tokens, tool_tokens - saved_tokens
+
+
+def _replace_covers(transaction: Transaction, session_pk: int, before: Iterable[Cover], after: Iterable[Cover]) -> None:
+    removed, added = set(before) - set(after), set(after) - set(before)
+    transaction.send_many(
+        "delete_cover", [{"session_pk": session_pk, "first_seq": cover.first_seq} for cover in removed]
+    )
+    transaction.send_many(
+        "insert_cover",
+        [
+            {
+                "session_pk": session_pk,
+                "first_seq": cover.first_seq,
+                "last_seq": cover.last_seq,
+                "summary_id": None if cover.summary_id is None else to_text(cover.summary_id),
+            }
+            for cover in added
+        ],
+    )
+
+
+def _insert_summary(
+    transaction: Transaction, session_pk: int, summary: Summary, body: bytes, digest: bytes, spans: Sequence[Span]
+) -> None:
+    parameters: Parameters = {"session_pk": session_pk, "id": to_text(summary.id)}
+    transaction.send(
+        "insert_summary",
+        parameters
+        | {
+            "first_seq": summary.first_seq,
+            "last_seq": summary.last_seq,
+            "token_count": summary.token_count,
+            "message_count": summary.message_count,
+            "hash": digest,
+            "body": body,
+        },
+    )
+    if summary.kind == "leaf":
+        transaction.send("insert_leaf_edges", parameters | span_parameters(spans))
+    else:
+        children = [to_text(child) for child in summary.child_ids]
+        transaction.send("insert_child_edges", parameters | {"children": children})
+
+
+def span_parameters(spans: Iterable[Span]) -> Parameters:
+    """Return the parameters of a statement that reads several spans."""
+    pairs = list(spans)
+    return {"first": [first for first, _ in pairs], "last": [last for _, last in pairs]}
+
+
+def _send_covers(transaction: Transaction, session_id: str) -> Answer:
+    return transaction.send("covers", session_parameters(session_id))
+
+
+def _covers(rows: Iterable[Sequence[object]]) -> tuple[Cover, ...]:
+    return tuple(
+        Cover(first, last, None if summary_id is None else from_text(summary_id))  # type: ignore[arg-type]  # rows are untyped
+        for first, last, summary_id in rows
+    )
+
+
+def _send_summary_spans(transaction: Transaction, session_id: str, ids: Iterable[str]) -> Answer:
+    known_ids = [to_text(each) for each in sorted(ids) if is_storable_id(each)]
+    return transaction.send("summary_spans", session_parameters(session_id) | {"ids": known_ids})
+
+
+def _summary_spans(answer: Answer) -> dict[str, tuple[Span, int]]:
+    return {from_text(key): ((first, last), tokens) for key, first, last, tokens in answer.rows()}

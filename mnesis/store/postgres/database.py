@@ -1,0 +1,366 @@
+"""A PostgreSQL database: each verb is one plain function in one transaction, on a thread of this module.
+
+Threads and not coroutines, so that any thread and any event loop can use the store, `turns()` can block, and cancelling the
+awaiting task cannot split a transaction. A connection is taken from psycopg's pool for one transaction.
+
+A lost connection is replaced and the transaction runs again until the connection timeout has passed. If the connection was
+lost while the transaction committed, the server is asked whether it did, by the number of the transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from mnesis.config import StoreConfig
+from mnesis.database_url import DatabaseURL
+from mnesis.errors import ForkedStoreError, MnesisStoreError, NotFoundError, ReadOnlyStoreError
+from mnesis.store.codec import DamagedValueError
+from mnesis.store.postgres.job_queue import JobQueue
+from mnesis.store.postgres.listener import ChangeListener
+from mnesis.store.postgres.migrate import prepare_schema
+from mnesis.store.postgres.queries import statements
+from mnesis.store.postgres.rows import Row
+from mnesis.store.postgres.transaction import Transaction
+from mnesis.store.postgres.translate_errors import (
+    is_connection_lost,
+    is_login_refused,
+    is_repeatable,
+    translate_error,
+    unavailable_error,
+)
+
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # the store reports what callers need to know
+
+T = TypeVar("T")
+P = ParamSpec("P")
+Connection = psycopg.Connection[Row]
+
+WRITE = b"BEGIN"
+UNLISTED_WRITE = b"BEGIN READ WRITE"
+READ = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+CONNECTION_DEFAULTS = {
+    "application_name": "mnesis",
+    "connect_timeout": 10,
+    # A server that vanished is noticed within about a minute, instead of after hours (libpq's defaults).
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+MAX_ORIGIN = 2**62
+FIRST_PAUSE_SECONDS = 0.02
+MAX_PAUSE_SECONDS = 0.5
+
+
+class PostgresDatabase:
+    """The connections to one schema of a PostgreSQL database, for any thread and any event loop."""
+
+    def __init__(self, url: DatabaseURL, config: StoreConfig) -> None:
+        self.url = url
+        self.location = str(url)
+        self.origin = random.randrange(1, MAX_ORIGIN)  # noqa: S311  # tells stores apart, protects nothing
+        self.channel = f"mnesis_{url.schema}"[:63]
+        self._config = config
+        self._pid = os.getpid()
+        self._statements = statements(url.schema)
+        self.listener = self._new_listener()
+        self._jobs: JobQueue | None = None
+        self._pool: ConnectionPool[Connection] | None = None
+
+    async def open(self) -> None:
+        """Connect, and create or migrate the schema. Does nothing if already open. Raises one of the typed store errors."""
+        self._refuse_fork()
+        if self._jobs is None:
+            await asyncio.to_thread(self._open)
+
+    async def close(self) -> None:
+        """Disconnect after all earlier calls are done. Does nothing if not open, or in a forked child."""
+        if os.getpid() != self._pid:
+            return
+        jobs, self._jobs = self._jobs, None
+        pool = self._pool
+        if jobs is not None and pool is not None:
+            await asyncio.shield(asyncio.to_thread(self._close, jobs, pool))
+
+    async def write(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function` in one transaction: completely or not at all. Raises typed errors.
+
+        It may run again if the connection is lost, so it must change nothing but the database.
+        """
+        return await self._write(WRITE, function, args, kwargs)
+
+    async def write_unlisted(
+        self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do the same as `write` for a verb that adds no change: followers need not wait for its transaction."""
+        return await self._write(UNLISTED_WRITE, function, args, kwargs)
+
+    async def _write(self, begin: bytes, function: Callable[..., T], args: tuple[Any, ...], kwargs: Any) -> T:
+        if self._config.read_only:
+            raise ReadOnlyStoreError(
+                f"{self.location} is opened read-only; open it with read_only=False", db_path=self.url
+            )
+        return await self._wait(
+            partial(self._run, begin, partial(_call, function, args, kwargs)), _key(args), is_write=True
+        )
+
+    async def read(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function` on one consistent state of the database. Raises typed errors."""
+        return await self._wait(partial(self._run, READ, partial(_call, function, args, kwargs)), _key(args))
+
+    def read_blocking(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do the same as `read`, but block the calling thread."""
+        self._refuse_fork()
+        future: Future[T] = Future()
+        job = partial(_settle_with, partial(self._run, READ, partial(_call, function, args, kwargs)), future)
+        self._queue().submit(job, _key(args))
+        return future.result()
+
+    def connect(self, **options: Any) -> Connection:
+        """Return a new connection outside the pool, in autocommit mode. Raises `psycopg.Error`."""
+        parameters: dict[str, Any] = CONNECTION_DEFAULTS | conninfo_to_dict(self.url.conninfo) | options
+        return psycopg.connect(**parameters, autocommit=True)
+
+    def __del__(self) -> None:
+        if self._pool is not None and os.getpid() == self._pid:
+            warnings.warn(f"{self.location} was never closed", ResourceWarning, stacklevel=1)
+
+    def _open(self) -> None:
+        try:
+            with self.connect() as connection:
+                prepare_schema(connection, self.url, read_only=self._config.read_only)
+        except psycopg.Error as error:
+            raise translate_error(error, self.location) from error
+        pool: ConnectionPool[Connection] = ConnectionPool(
+            kwargs=self._pool_parameters(),
+            min_size=1,
+            max_size=self._config.max_connections,
+            open=False,
+            num_workers=1,
+            timeout=self._config.connection_timeout,
+            configure=self._configure,
+            reconnect_timeout=0,
+        )
+        pool.open()
+        self._pool = pool
+        self._jobs = JobQueue(self._config.max_connections)
+
+    def _new_listener(self) -> ChangeListener:
+        return ChangeListener(self.connect, self.channel)
+
+    def _close(self, jobs: JobQueue, pool: ConnectionPool[Connection]) -> None:
+        self.listener.stop()
+        self.listener = self._new_listener()
+        jobs.close()
+        pool.close()
+        if self._pool is pool:
+            self._pool = None
+
+    def _pool_parameters(self) -> dict[str, Any]:
+        parameters: dict[str, Any] = CONNECTION_DEFAULTS | conninfo_to_dict(self.url.conninfo)
+        # A prepared statement outlives the transaction, and a pooler gives its connection to another client.
+        return parameters | {"autocommit": True, "prepare_threshold": None if self.url.uses_pgbouncer else 2}
+
+    def _configure(self, connection: Connection) -> None:
+        if not self.url.uses_pgbouncer:
+            milliseconds = int(min(self._config.connection_timeout * 1_000, 2**31 - 1))
+            connection.execute("SELECT set_config('lock_timeout', %s, false)", (str(milliseconds),))
+
+    def _refuse_fork(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedStoreError(
+                f"{self.location} was opened by process {self._pid}, and this is its child {os.getpid()}; create a new"
+                " store in the child",
+                db_path=self.location,
+            )
+
+    def _queue(self) -> JobQueue:
+        if self._jobs is None:
+            raise MnesisStoreError(f"the database {self.location} is not open; call open() first")
+        return self._jobs
+
+    async def _wait(self, function: Callable[[], T], key: str | None, *, is_write: bool = False) -> T:
+        self._refuse_fork()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._queue().submit(partial(_run_and_settle, loop, future, function), key, is_write=is_write)
+        return await future
+
+    def _run(self, begin: bytes, function: Callable[[Transaction], T]) -> T:
+        deadline = time.monotonic() + self._config.connection_timeout
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            attempt = _Attempt(function)
+            try:
+                self._attempt(attempt, begin, deadline)
+                return attempt.result()
+            except NotFoundError as error:
+                error.location = error.location or self.location
+                raise
+            except (psycopg.Error, UnicodeEncodeError, DamagedValueError) as error:
+                if attempt.is_committed:
+                    return attempt.result()
+                if attempt.is_committing and is_connection_lost(error) and self._was_committed(attempt, deadline):
+                    return attempt.result()
+                if not is_repeatable(error) or time.monotonic() + pause > deadline:
+                    raise translate_error(error, self.location) from error
+            time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # spreads out processes, protects nothing
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
+
+    def _attempt(self, attempt: _Attempt[T], begin: bytes, deadline: float) -> None:
+        connection = self._take_connection(deadline)
+        try:
+            transaction = Transaction(connection, self._statements, self.origin, self.location)
+            attempt.run(connection, begin, transaction, self.channel)
+        finally:
+            self._open_pool().putconn(connection)
+
+    def _open_pool(self) -> ConnectionPool[Connection]:
+        assert self._pool is not None  # noqa: S101  # closed after the last job
+        return self._pool
+
+    def _take_connection(self, deadline: float) -> Connection:
+        """Take a connection from the pool. Raises `psycopg.Error` with the server's reason if none can be made."""
+        while True:
+            pool = self._open_pool()
+            try:
+                return pool.getconn(timeout=min(1.0, max(deadline - time.monotonic(), 0.05)))
+            except PoolTimeout:
+                # The pool does not say why, so the server is asked.
+                try:
+                    self.connect(connect_timeout=5).close()
+                except psycopg.Error as error:
+                    if is_login_refused(error) or time.monotonic() > deadline:
+                        raise
+                    time.sleep(FIRST_PAUSE_SECONDS)
+                else:
+                    if time.monotonic() > deadline:
+                        raise
+                    pool.check()
+
+    def _was_committed(self, attempt: _Attempt[Any], deadline: float) -> bool:
+        """Ask whether a transaction was committed whose connection was lost. Raises `StoreUnavailableError` if unknown."""
+        number, reason = attempt.number, "the connection was lost while it committed"
+        while number is not None and time.monotonic() < deadline:
+            try:
+                with self.connect(connect_timeout=5) as connection:
+                    cursor = connection.execute(
+                        self._statements["transaction_outcome"], {"number": number, "origin": self.origin}
+                    )
+                    status, has_change = cursor.fetchone() or (None, False)
+            except psycopg.errors.InvalidParameterValue:
+                return False  # this server has not given the number yet: it took over without the transaction
+            except psycopg.Error as error:
+                reason = str(error)
+                time.sleep(FIRST_PAUSE_SECONDS)
+                continue
+            if has_change:
+                return True
+            if status in ("committed", "aborted"):
+                # After a failover, another transaction may have the number: only a change of this store proves more.
+                return status == "committed" and not attempt.has_change
+            if status is None:
+                break
+            time.sleep(FIRST_PAUSE_SECONDS)
+        raise unavailable_error(self.location, reason, is_outcome_unknown=True)
+
+
+class _Attempt(Generic[T]):
+    """One attempt at a transaction, and how far it came."""
+
+    def __init__(self, function: Callable[[Transaction], T]) -> None:
+        self._function = function
+        self._results: list[T] = []
+        self._commit: psycopg.Cursor[Any] | None = None
+        self._transaction: Transaction | None = None
+        self.is_committing = False
+        """Whether COMMIT was sent, or may have been."""
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether the server answered COMMIT."""
+        return self._commit is not None and self._commit.statusmessage == "COMMIT"
+
+    @property
+    def number(self) -> int | None:
+        """The number of the transaction, if it asked for one."""
+        return self._transaction.number if self._transaction is not None else None
+
+    @property
+    def has_change(self) -> bool:
+        """Whether the transaction noted a change."""
+        return self._transaction is not None and self._transaction.has_change
+
+    def result(self) -> T:
+        """Return what the function returned."""
+        return self._results[0]
+
+    def run(self, connection: Connection, begin: bytes, transaction: Transaction, channel: str) -> None:
+        """Run the function between BEGIN and COMMIT, and wake followers if it noted a change."""
+        self._transaction = transaction
+        try:
+            with connection.pipeline():
+                connection.execute(begin)
+                if begin == WRITE:
+                    transaction.send("lock_changes")
+                self._results = [self._function(transaction)]
+                self.is_committing = True
+                self._commit = connection.execute(b"COMMIT")
+                if transaction.has_change:
+                    # After the commit, because a transaction that notifies holds a lock of the whole server while it
+                    # commits: https://www.postgresql.org/docs/current/sql-notify.html
+                    transaction.send("notify", {"channel": channel})
+        except BaseException:
+            if not connection.closed:
+                with suppress(psycopg.Error):
+                    connection.rollback()
+            raise
+
+
+def _call(function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], transaction: Transaction) -> T:
+    return function(transaction, *args, **kwargs)
+
+
+def _run_and_settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], function: Callable[[], T]) -> None:
+    if future.cancelled():
+        return
+    outcome: Future[T] = Future()
+    _settle_with(function, outcome)
+    with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+        loop.call_soon_threadsafe(_settle, future, outcome)
+
+
+def _settle_with(function: Callable[[], T], future: Future[T]) -> None:
+    try:
+        future.set_result(function())
+    except BaseException as error:  # belongs to the caller of this job; the thread serves the others
+        future.set_exception(error)
+
+
+def _key(args: tuple[Any, ...]) -> str | None:
+    """Return the session or run that a verb is about: its first argument, if it is an id or has one."""
+    first = args[0] if args else None
+    return first if isinstance(first, str) else getattr(first, "id", None)
+
+
+def _settle(future: asyncio.Future[T], outcome: Future[T]) -> None:
+    if future.cancelled():
+        return
+    error = outcome.exception()
+    if error is None:
+        future.set_result(outcome.result())
+    else:
+        future.set_exception(error)

@@ -1,0 +1,130 @@
+"""A thread that listens for commits of other processes (LISTEN), so that followers need not ask."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+
+from mnesis.redaction import get_logger
+
+logger = get_logger(__name__)
+
+FALLBACK_SECONDS = 5.0
+"""A process that is killed between its commit and its notification is noticed after this time."""
+MAX_RECONNECT_SECONDS = 5.0
+
+
+class ChangeListener:
+    """Counts notifications on a channel and wakes who waits for one.
+
+    `connect` returns a connection outside the pool. The thread starts at the first `version()`; a lost connection is
+    replaced, and counts as a notification, because some may have been missed.
+    """
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], channel: str) -> None:
+        self._connect = connect
+        self._channel = channel
+        self._lock = threading.Lock()
+        self._count = 0
+        self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = set()
+        self._thread: threading.Thread | None = None
+        self._is_listening = threading.Event()
+        self._sockets: tuple[socket.socket, socket.socket] | None = None
+        """Wake the thread when it is to end: closing the second makes the first readable."""
+
+    def version(self) -> int:
+        """Return a number that grows whenever something may have been committed. Blocks until the thread listens."""
+        with self._lock:
+            if self._thread is None:
+                self._sockets = socket.socketpair()
+                self._thread = threading.Thread(target=self._run, name="mnesis-listen", daemon=True)
+                self._thread.start()
+        self._is_listening.wait(FALLBACK_SECONDS)
+        return self._count
+
+    @property
+    def count(self) -> int | None:
+        """The same number without waiting, or None if the thread does not listen yet."""
+        return self._count if self._is_listening.is_set() else None
+
+    async def wait(self, count: int, timeout_seconds: float) -> None:
+        """Wait until the number differs from `count`, at most `timeout_seconds`."""
+        loop = asyncio.get_running_loop()
+        waiter = (loop, loop.create_future())
+        with self._lock:
+            if self._count != count:
+                return
+            self._waiters.add(waiter)
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(waiter[1], timeout_seconds)
+        finally:
+            with self._lock:
+                self._waiters.discard(waiter)
+
+    def stop(self) -> None:
+        """End the thread and close its connection."""
+        with self._lock:
+            thread, sockets = self._thread, self._sockets
+        if thread is not None and sockets is not None:
+            sockets[1].close()
+            thread.join()
+            sockets[0].close()
+
+    def _run(self) -> None:
+        assert self._sockets is not None  # noqa: S101  # created with the thread
+        wake = self._sockets[0]
+        pause = 0.05
+        while not _is_readable(wake, 0):
+            try:
+                with self._connect() as connection:
+                    connection.execute(f'LISTEN "{self._channel}"'.encode())
+                    self._announce()
+                    self._is_listening.set()
+                    pause = 0.05
+                    self._listen(connection, wake)
+            except psycopg.Error as error:
+                logger.debug("listening on %s failed (%s); trying again", self._channel, error)
+                _is_readable(wake, pause)
+                pause = min(2 * pause, MAX_RECONNECT_SECONDS)
+        self._is_listening.set()
+
+    def _listen(self, connection: psycopg.Connection[Any], wake: socket.socket) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(connection.fileno(), selectors.EVENT_READ)
+            stopping = selector.register(wake, selectors.EVENT_READ)
+            deadline = time.monotonic() + FALLBACK_SECONDS
+            while True:
+                ready = selector.select(max(deadline - time.monotonic(), 0))
+                if any(key is stopping for key, _ in ready):
+                    return
+                if not ready or list(connection.notifies(timeout=0)):
+                    deadline = time.monotonic() + FALLBACK_SECONDS
+                    self._announce()
+
+    def _announce(self) -> None:
+        with self._lock:
+            self._count += 1
+            waiters, self._waiters = self._waiters, set()
+        for loop, future in waiters:
+            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(_finish, future)
+
+
+def _is_readable(source: socket.socket, timeout_seconds: float) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(source, selectors.EVENT_READ)
+        return bool(selector.select(timeout_seconds))
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

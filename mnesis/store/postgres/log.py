@@ -1,0 +1,161 @@
+"""Transactions on the log: append and read messages, turns and file references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+from mnesis.errors import MessageNotFoundError
+from mnesis.models.message import FileReference, Message
+from mnesis.models.results import CompactionResult, TurnSnapshot
+from mnesis.store.accounting import accounts_after_append, attach_compactions, file_ids, refuse_other_content
+from mnesis.store.base import Append, AppendResult
+from mnesis.store.chain import extend_chain
+from mnesis.store.codec import EncodedMessage, from_json, hash_of
+from mnesis.store.postgres.changes import note_append
+from mnesis.store.postgres.rows import (
+    Row,
+    StoredSession,
+    account_parameters,
+    encoded_from_row,
+    from_text,
+    is_storable_id,
+    message_from_row,
+    message_parameters,
+    to_text,
+    turn_from_row,
+    turn_parameters,
+)
+from mnesis.store.postgres.sessions import load
+from mnesis.store.postgres.transaction import Answer, Transaction, session_parameters, stored_session
+
+END_OF_LOG = 2**63 - 1
+
+
+def append(
+    transaction: Transaction, session_id: str, append: Append, encoded: Sequence[EncodedMessage]
+) -> AppendResult:
+    """Insert messages and a turn snapshot and update the accounts. Does nothing if all of it is stored already."""
+    lock = transaction.lock_session(session_id)
+    present = send_messages_by_id(transaction, session_id, [message.id for message in encoded])
+    return append_to(transaction, lock.read(), append, encoded, present.rows())
+
+
+def append_to(
+    transaction: Transaction,
+    stored: StoredSession,
+    append: Append,
+    encoded: Sequence[EncodedMessage],
+    present: Sequence[Row],
+) -> AppendResult:
+    """Append to a session that is locked. `present` are the rows of those messages that are stored already."""
+    if present:
+        return _repeat_append(transaction, stored, encoded, present)
+    session_id = stored.record.id
+    after, snapshot = accounts_after_append(stored.record, append)
+    first_seq = stored.record.last_seq + 1
+    hashes = [hash_of(session_id, seq, message) for seq, message in enumerate(encoded, first_seq)]
+    log_head = reduce(extend_chain, hashes, stored.log_head)
+    transaction.send_many(
+        "insert_message",
+        [
+            message_parameters(stored.pk, seq, message, stored_hash)
+            for seq, (message, stored_hash) in enumerate(zip(encoded, hashes, strict=True), first_seq)
+        ],
+    )
+    transaction.send_many(
+        "insert_file_ref",
+        [
+            {"session_pk": stored.pk, "seq": seq, "content_id": to_text(content_id)}
+            for seq, message in enumerate(append.messages, first_seq)
+            for content_id in file_ids(message)
+        ],
+    )
+    if snapshot is not None:
+        transaction.send("insert_turn", turn_parameters(stored.pk, snapshot))
+    transaction.send("update_accounts", account_parameters(stored.pk, after, log_head))
+    note_append(transaction, stored.pk, first_seq, after)
+    messages = tuple(
+        message.model_copy(update={"session_id": session_id, "seq": seq})
+        for seq, message in enumerate(append.messages, first_seq)
+    )
+    return AppendResult(after, messages, snapshot)
+
+
+def send_messages_by_id(transaction: Transaction, session_id: str, ids: Sequence[str]) -> Answer:
+    """Ask for those messages that are stored, in log order."""
+    parameters = session_parameters(session_id) | {"message_ids": [to_text(message_id) for message_id in ids]}
+    return transaction.send("messages_by_id", parameters)
+
+
+def _repeat_append(
+    transaction: Transaction, stored: StoredSession, encoded: Sequence[EncodedMessage], present: Sequence[Row]
+) -> AppendResult:
+    refuse_other_content(encoded, [encoded_from_row(row) for row in present])
+    messages = tuple(message_from_row(stored.record.id, row) for row in present)
+    row = transaction.row("turn_at", {"session_pk": stored.pk, "seq": messages[-1].seq})
+    return AppendResult(stored.record, messages, turn_from_row(row) if row else None, is_new=False)
+
+
+def page(
+    transaction: Transaction, session_id: str, after_seq: int, until_seq: int | None, limit: int | None
+) -> list[Message]:
+    """Load a range of the log."""
+    parameters = session_parameters(session_id)
+    found = transaction.send("session", parameters)
+    rows = transaction.send(
+        "messages_page",
+        parameters
+        | {
+            "after_seq": after_seq,
+            "until_seq": END_OF_LOG if until_seq is None else until_seq,
+            "limit": limit if limit is None else max(limit, 0),
+        },
+    )
+    stored_session(session_id, found)
+    return [message_from_row(session_id, row) for row in rows.rows()]
+
+
+def message(transaction: Transaction, session_id: str, message_id: str) -> Message:
+    """Load one message. Raises `MessageNotFoundError`."""
+    found = transaction.send("session", session_parameters(session_id))
+    rows = send_messages_by_id(transaction, session_id, [message_id] if is_storable_id(message_id) else []).rows()
+    stored_session(session_id, found)
+    if not rows:
+        raise MessageNotFoundError(message_id, location=f"session {session_id!r}")
+    return message_from_row(session_id, rows[0])
+
+
+def turns(transaction: Transaction, session_id: str) -> list[TurnSnapshot]:
+    """Load all turn snapshots, each with the compaction it triggered."""
+    parameters = session_parameters(session_id)
+    found, rows = transaction.send("session", parameters), transaction.send("turns", parameters)
+    results = transaction.send("compactions", parameters)
+    stored_session(session_id, found)
+    return attach_compactions([turn_from_row(row) for row in rows.rows()], _compactions(results))
+
+
+def compactions(transaction: Transaction, session_id: str) -> list[CompactionResult]:
+    """Load the results of all compactions, oldest first."""
+    parameters = session_parameters(session_id)
+    found, results = transaction.send("session", parameters), transaction.send("compactions", parameters)
+    stored_session(session_id, found)
+    return _compactions(results)
+
+
+def _compactions(answer: Answer) -> list[CompactionResult]:
+    return [CompactionResult(**from_json(result)) for (result,) in answer.rows()]
+
+
+def file_references(transaction: Transaction, session_id: str | None, content_id: str | None) -> list[FileReference]:
+    """Load the references of messages to stored files, of one session or to one file if given."""
+    session_pk = None if session_id is None else load(transaction, session_id).pk
+    if content_id is not None and not is_storable_id(content_id):
+        return []
+    rows = transaction.rows(
+        "file_refs", {"session_pk": session_pk, "content_id": None if content_id is None else to_text(content_id)}
+    )
+    return [
+        FileReference(from_text(name), from_text(message_id), seq, from_text(content))
+        for name, message_id, seq, content in rows
+    ]

@@ -1,0 +1,716 @@
+-- Every statement of the PostgreSQL store. Each starts with a line "-- name: purpose". `{schema}` is replaced with the
+-- name of the schema. Statements that find a session by its id need no earlier answer, so they share one round trip.
+
+-- schema_version: the number of the last migration
+SELECT version FROM {schema}.mnesis_schema;
+
+-- set_schema_version: the number of the last migration
+UPDATE {schema}.mnesis_schema SET version = %(version)s;
+
+-- continue_positions: let positions of changes continue where a restored copy begins to count again
+SELECT {schema}.continue_positions();
+
+-- transaction_number: the number of this transaction; ask after the lock, so that numbers follow the order of locks
+SELECT pg_current_xact_id()::text::bigint;
+
+-- transaction_outcome: whether a transaction was committed, and whether it left a change of this store
+SELECT pg_xact_status(%(number)s::text::xid8), EXISTS (
+    SELECT 1 FROM {schema}.changes AS c, {schema}.mnesis_schema AS s
+    WHERE c.position = %(number)s + s.position_offset AND c.origin = %(origin)s
+);
+
+-- insert_session: a new session's name and settings; does nothing if the id is taken
+INSERT INTO {schema}.sessions (id, parent_id, created_at, profile)
+VALUES (%(id)s, %(parent_id)s, %(created_at)s, %(profile)s)
+ON CONFLICT (id) DO NOTHING
+RETURNING pk;
+
+-- insert_accounts: a new session's accounts
+INSERT INTO {schema}.accounts (
+    session_pk, last_used, updated_at, last_seq, turn_count, system_tokens, message_tokens, tool_tokens,
+    summary_tokens, context_tokens, last_request_tokens, calibration, usage_input, usage_output, usage_cache_read,
+    usage_cache_write, usage_total, usage_reasoning, cost, fold_count, last_request, log_head
+) VALUES (
+    %(session_pk)s, %(now)s, %(updated_at)s, %(last_seq)s, %(turn_count)s, %(system_tokens)s, %(message_tokens)s,
+    %(tool_tokens)s, %(summary_tokens)s, %(context_tokens)s, %(last_request_tokens)s, %(calibration)s, %(usage_input)s,
+    %(usage_output)s, %(usage_cache_read)s, %(usage_cache_write)s, %(usage_total)s,
+    %(usage_reasoning)s, %(cost)s, %(fold_count)s, %(last_request)s, %(log_head)s
+);
+
+-- update_accounts: the accounts after an append, a sweep or an edit
+UPDATE {schema}.accounts SET
+    last_used = greatest(last_used + 1, %(now)s), updated_at = %(updated_at)s, last_seq = %(last_seq)s,
+    turn_count = %(turn_count)s, system_tokens = %(system_tokens)s, message_tokens = %(message_tokens)s,
+    tool_tokens = %(tool_tokens)s, summary_tokens = %(summary_tokens)s, context_tokens = %(context_tokens)s,
+    last_request_tokens = %(last_request_tokens)s, calibration = %(calibration)s, usage_input = %(usage_input)s,
+    usage_output = %(usage_output)s, usage_cache_read = %(usage_cache_read)s,
+    usage_cache_write = %(usage_cache_write)s, usage_total = %(usage_total)s, usage_reasoning = %(usage_reasoning)s,
+    cost = %(cost)s, fold_count = %(fold_count)s, last_request = %(last_request)s, log_head = %(log_head)s
+WHERE session_pk = %(session_pk)s;
+
+-- update_profile: change the settings of a session
+UPDATE {schema}.sessions SET profile = %(profile)s WHERE pk = %(session_pk)s;
+
+-- session: one session by its id
+SELECT s.pk, s.id, s.parent_id, s.created_at, s.profile, a.updated_at, a.last_seq, a.turn_count, a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens,
+    a.context_tokens, a.last_request_tokens, a.calibration, a.usage_input, a.usage_output, a.usage_cache_read,
+    a.usage_cache_write, a.usage_total, a.usage_reasoning, a.cost, a.fold_count, a.last_request, a.log_head, a.last_used
+FROM {schema}.sessions AS s JOIN {schema}.accounts AS a ON a.session_pk = s.pk
+WHERE s.id = %(id)s;
+
+-- lock_order: put the writers of a session in order; a row lock may give a transaction its number before it is granted
+SELECT pg_advisory_xact_lock(hashtextextended('{schema}.session ' || %(id)s::text, 0));
+
+-- lock_session: lock a session until the end of the transaction
+SELECT session_pk FROM {schema}.accounts WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) FOR NO KEY UPDATE;
+
+-- sessions_page: sessions by last use, newest first, after a position
+SELECT s.pk, s.id, s.parent_id, s.created_at, s.profile, a.updated_at, a.last_seq, a.turn_count, a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens,
+    a.context_tokens, a.last_request_tokens, a.calibration, a.usage_input, a.usage_output, a.usage_cache_read,
+    a.usage_cache_write, a.usage_total, a.usage_reasoning, a.cost, a.fold_count, a.last_request, a.log_head, a.last_used
+FROM {schema}.accounts AS a JOIN {schema}.sessions AS s ON s.pk = a.session_pk
+WHERE (a.last_used, a.session_pk) < (%(last_used)s, %(session_pk)s)
+ORDER BY a.last_used DESC, a.session_pk DESC
+LIMIT %(limit)s;
+
+-- children_page: the same for the children of one session
+SELECT s.pk, s.id, s.parent_id, s.created_at, s.profile, a.updated_at, a.last_seq, a.turn_count, a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens,
+    a.context_tokens, a.last_request_tokens, a.calibration, a.usage_input, a.usage_output, a.usage_cache_read,
+    a.usage_cache_write, a.usage_total, a.usage_reasoning, a.cost, a.fold_count, a.last_request, a.log_head, a.last_used
+FROM {schema}.sessions AS s JOIN {schema}.accounts AS a ON a.session_pk = s.pk
+WHERE s.parent_id = %(parent_id)s AND (a.last_used, a.session_pk) < (%(last_used)s, %(session_pk)s)
+ORDER BY a.last_used DESC, a.session_pk DESC
+LIMIT %(limit)s;
+
+-- insert_message: one message at the end of a log
+INSERT INTO {schema}.messages (session_pk, seq, id, role, parts, meta, hash, token_count, tool_tokens, created_at)
+VALUES (
+    %(session_pk)s, %(seq)s, %(id)s, %(role)s, %(parts)s, %(meta)s, %(hash)s, %(token_count)s, %(tool_tokens)s,
+    %(created_at)s
+);
+
+-- messages_by_id: some messages of a session, in order
+SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at
+FROM {schema}.messages AS m
+WHERE m.session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) AND m.id = ANY (%(message_ids)s::text[])
+ORDER BY m.seq;
+
+-- messages_page: a range of the log
+SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at
+FROM {schema}.messages AS m
+WHERE m.session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) AND m.seq > %(after_seq)s AND m.seq <= %(until_seq)s
+ORDER BY m.seq
+LIMIT %(limit)s;
+
+-- visible_messages: the messages that no cover hides
+WITH covers AS (
+    SELECT first_seq, last_seq, lag(last_seq, 1, 0::bigint) OVER (ORDER BY first_seq) AS previous_last
+    FROM {schema}.context_covers WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s)
+),
+gaps AS (
+    SELECT previous_last + 1 AS first_seq, first_seq - 1 AS last_seq FROM covers
+    UNION ALL
+    SELECT coalesce((SELECT max(last_seq) FROM covers), 0) + 1, 9223372036854775807
+)
+SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at
+FROM gaps JOIN {schema}.messages AS m
+ON m.session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) AND m.seq BETWEEN gaps.first_seq AND gaps.last_seq;
+
+-- visible_prunes: the pruned outputs of messages that no cover hides
+WITH covers AS (
+    SELECT first_seq, last_seq, lag(last_seq, 1, 0::bigint) OVER (ORDER BY first_seq) AS previous_last
+    FROM {schema}.context_covers WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s)
+),
+gaps AS (
+    SELECT previous_last + 1 AS first_seq, first_seq - 1 AS last_seq FROM covers
+    UNION ALL
+    SELECT coalesce((SELECT max(last_seq) FROM covers), 0) + 1, 9223372036854775807
+)
+SELECT p.seq, p.part_index, p.tokens_saved
+FROM gaps JOIN {schema}.prunes AS p
+ON p.session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) AND p.seq BETWEEN gaps.first_seq AND gaps.last_seq
+ORDER BY p.seq, p.part_index;
+
+-- visible_summaries: the summaries that the active context shows
+SELECT
+    s.id, s.first_seq, s.last_seq, s.token_count, s.message_count, s.hash, s.body,
+    ARRAY(
+        SELECT c.id FROM {schema}.summary_children AS e JOIN {schema}.summaries AS c ON c.pk = e.child_pk
+        WHERE e.parent_pk = s.pk ORDER BY e.position
+    )
+FROM {schema}.summaries AS s JOIN {schema}.context_covers AS v ON v.summary_pk = s.pk
+WHERE v.session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s);
+
+-- tokens_in_spans: the tokens of the messages in several spans
+SELECT coalesce(sum(m.token_count), 0)::bigint, coalesce(sum(m.tool_tokens), 0)::bigint
+FROM unnest(%(first)s::bigint[], %(last)s::bigint[]) AS span (first_seq, last_seq) JOIN {schema}.messages AS m
+ON m.session_pk = %(session_pk)s AND m.seq BETWEEN span.first_seq AND span.last_seq;
+
+-- prunes_in_spans: the tokens saved by pruned outputs in several spans
+SELECT coalesce(sum(p.tokens_saved), 0)::bigint
+FROM unnest(%(first)s::bigint[], %(last)s::bigint[]) AS span (first_seq, last_seq) JOIN {schema}.prunes AS p
+ON p.session_pk = %(session_pk)s AND p.seq BETWEEN span.first_seq AND span.last_seq;
+
+-- insert_prune: show an output as a marker; does nothing if it is one already
+INSERT INTO {schema}.prunes (session_pk, seq, part_index, tokens_saved)
+VALUES (%(session_pk)s, %(seq)s, %(part_index)s, %(tokens_saved)s)
+ON CONFLICT DO NOTHING
+RETURNING 1;
+
+-- insert_turn: the snapshot of a turn
+INSERT INTO {schema}.turns (
+    session_pk, turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens,
+    created_at
+) VALUES (
+    %(session_pk)s, %(turn_index)s, %(seq)s, %(role)s, %(system_tokens)s, %(summary_tokens)s, %(message_tokens)s,
+    %(tool_tokens)s, %(context_tokens)s, %(created_at)s
+);
+
+-- turns: all turns, oldest first
+SELECT turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens, created_at
+FROM {schema}.turns WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) ORDER BY turn_index;
+
+-- turn_at: the turn that ends with a message, if one does
+SELECT turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens, created_at
+FROM {schema}.turns WHERE session_pk = %(session_pk)s AND seq = %(seq)s ORDER BY turn_index DESC LIMIT 1;
+
+-- covers: what the active context shows instead of messages
+SELECT c.first_seq, c.last_seq, s.id
+FROM {schema}.context_covers AS c LEFT JOIN {schema}.summaries AS s ON s.pk = c.summary_pk
+WHERE c.session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) ORDER BY c.first_seq;
+
+-- delete_cover: remove one cover
+DELETE FROM {schema}.context_covers WHERE session_pk = %(session_pk)s AND first_seq = %(first_seq)s;
+
+-- insert_cover: cover a span with a summary, or hide it
+INSERT INTO {schema}.context_covers (session_pk, first_seq, last_seq, summary_pk)
+VALUES (
+    %(session_pk)s, %(first_seq)s, %(last_seq)s,
+    (SELECT pk FROM {schema}.summaries WHERE session_pk = %(session_pk)s AND id = %(summary_id)s)
+);
+
+-- insert_hidden_span: record that a span was hidden on purpose
+INSERT INTO {schema}.hidden_spans (session_pk, first_seq, last_seq)
+VALUES (%(session_pk)s, %(first_seq)s, %(last_seq)s);
+
+-- insert_summary: a new summary
+INSERT INTO {schema}.summaries (session_pk, id, first_seq, last_seq, token_count, message_count, hash, body)
+VALUES (
+    %(session_pk)s, %(id)s, %(first_seq)s, %(last_seq)s, %(token_count)s, %(message_count)s, %(hash)s, %(body)s
+);
+
+-- insert_leaf_edges: link a leaf to the messages of its spans
+INSERT INTO {schema}.summary_messages (summary_pk, session_pk, seq)
+SELECT (SELECT pk FROM {schema}.summaries WHERE session_pk = %(session_pk)s AND id = %(id)s), m.session_pk, m.seq
+FROM unnest(%(first)s::bigint[], %(last)s::bigint[]) AS span (first_seq, last_seq) JOIN {schema}.messages AS m
+ON m.session_pk = %(session_pk)s AND m.seq BETWEEN span.first_seq AND span.last_seq;
+
+-- insert_child_edges: link a condensed summary to its children, in order
+INSERT INTO {schema}.summary_children (parent_pk, position, child_pk, session_pk)
+SELECT
+    (SELECT pk FROM {schema}.summaries WHERE session_pk = %(session_pk)s AND id = %(id)s),
+    child.position - 1, s.pk, %(session_pk)s
+FROM unnest(%(children)s::text[]) WITH ORDINALITY AS child (id, position)
+JOIN {schema}.summaries AS s ON s.session_pk = %(session_pk)s AND s.id = child.id;
+
+-- summary_spans: the spans and tokens of some summaries
+SELECT id, first_seq, last_seq, token_count
+FROM {schema}.summaries
+WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) AND id = ANY (%(ids)s::text[]);
+
+-- summary: one summary, with its children
+SELECT
+    s.id, s.first_seq, s.last_seq, s.token_count, s.message_count, s.hash, s.body,
+    ARRAY(
+        SELECT c.id FROM {schema}.summary_children AS e JOIN {schema}.summaries AS c ON c.pk = e.child_pk
+        WHERE e.parent_pk = s.pk ORDER BY e.position
+    )
+FROM {schema}.summaries AS s
+WHERE s.session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) AND s.id = %(summary_id)s;
+
+-- summaries: all summaries of a session in order of creation, with their children
+SELECT
+    s.id, s.first_seq, s.last_seq, s.token_count, s.message_count, s.hash, s.body,
+    ARRAY(
+        SELECT c.id FROM {schema}.summary_children AS e JOIN {schema}.summaries AS c ON c.pk = e.child_pk
+        WHERE e.parent_pk = s.pk ORDER BY e.position
+    )
+FROM {schema}.summaries AS s
+WHERE s.session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s)
+ORDER BY s.pk;
+
+-- covered_messages: the messages that a summary covers, however deep
+WITH RECURSIVE behind (pk) AS (
+    SELECT pk FROM {schema}.summaries WHERE session_pk = %(session_pk)s AND id = %(id)s
+    UNION
+    SELECT e.child_pk FROM behind JOIN {schema}.summary_children AS e ON e.parent_pk = behind.pk
+),
+page (seq) AS (
+    SELECT DISTINCT e.seq FROM behind JOIN {schema}.summary_messages AS e ON e.summary_pk = behind.pk
+    WHERE e.seq > %(after_seq)s
+    ORDER BY e.seq
+    LIMIT %(limit)s
+)
+SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at
+FROM page JOIN {schema}.messages AS m ON m.session_pk = %(session_pk)s AND m.seq = page.seq
+ORDER BY m.seq;
+
+-- insert_compaction: the result of a sweep
+INSERT INTO {schema}.compactions (session_pk, result) VALUES (%(session_pk)s, %(result)s) RETURNING pk;
+
+-- compactions: the results of all sweeps, oldest first
+SELECT result FROM {schema}.compactions WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) ORDER BY pk;
+
+-- insert_interruption: a model call that gave no reply
+INSERT INTO {schema}.interruptions (session_pk, body) VALUES (%(session_pk)s, %(body)s);
+
+-- interruptions: model calls that gave no reply, oldest first
+SELECT body FROM {schema}.interruptions WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) ORDER BY pk;
+
+-- purge_session: erase every row of a session
+SELECT {schema}.purge_session(%(session_pk)s);
+
+-- insert_pin: pin a message; does nothing if it is pinned already
+INSERT INTO {schema}.pins (session_pk, seq) VALUES (%(session_pk)s, %(seq)s) ON CONFLICT DO NOTHING;
+
+-- delete_pin: unpin a message
+DELETE FROM {schema}.pins WHERE session_pk = %(session_pk)s AND seq = %(seq)s;
+
+-- pins: the pinned messages
+SELECT seq FROM {schema}.pins WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) ORDER BY seq;
+
+-- insert_file_ref: a message refers to a stored file
+INSERT INTO {schema}.file_refs (session_pk, seq, content_id) VALUES (%(session_pk)s, %(seq)s, %(content_id)s);
+
+-- file_refs: which messages refer to which stored files
+SELECT s.id, m.id, f.seq, f.content_id
+FROM {schema}.file_refs AS f
+JOIN {schema}.sessions AS s ON s.pk = f.session_pk
+JOIN {schema}.messages AS m ON m.session_pk = f.session_pk AND m.seq = f.seq
+WHERE (%(session_pk)s::bigint IS NULL OR f.session_pk = %(session_pk)s)
+    AND (%(content_id)s::text IS NULL OR f.content_id = %(content_id)s)
+ORDER BY f.session_pk, f.seq, f.content_id;
+
+-- insert_run: a new run; does nothing if the id is taken
+INSERT INTO {schema}.runs (id, kind, fingerprint, model, created_at)
+VALUES (%(id)s, %(kind)s, %(fingerprint)s, %(model)s, %(created_at)s)
+ON CONFLICT (id) DO NOTHING
+RETURNING pk;
+
+-- lock_run: lock a run until the end of the transaction
+SELECT pk FROM {schema}.runs WHERE id = %(id)s FOR NO KEY UPDATE;
+
+-- run: one run by its id
+SELECT
+    pk, id, kind, fingerprint, model, created_at, total, pending, running, done, failed, attempts, usage_input,
+    usage_output, usage_cache_read, usage_cache_write, usage_total, cost
+FROM {schema}.runs WHERE id = %(id)s;
+
+-- runs: runs, newest first
+SELECT
+    pk, id, kind, fingerprint, model, created_at, total, pending, running, done, failed, attempts, usage_input,
+    usage_output, usage_cache_read, usage_cache_write, usage_total, cost
+FROM {schema}.runs ORDER BY pk DESC LIMIT %(limit)s;
+
+-- seal_run: set the number of inputs
+UPDATE {schema}.runs SET total = %(total)s WHERE pk = %(run_pk)s;
+
+-- move_run: update the counts and sums of a run
+UPDATE {schema}.runs SET
+    pending = pending + %(pending)s, running = running + %(running)s, done = done + %(done)s,
+    failed = failed + %(failed)s, attempts = attempts + %(attempts)s, usage_input = usage_input + %(usage_input)s,
+    usage_output = usage_output + %(usage_output)s, usage_cache_read = usage_cache_read + %(usage_cache_read)s,
+    usage_cache_write = usage_cache_write + %(usage_cache_write)s, usage_total = usage_total + %(usage_total)s,
+    cost = cost + %(cost)s
+WHERE pk = %(run_pk)s;
+
+-- insert_run_inputs: the inputs of some items
+INSERT INTO {schema}.run_inputs (run_pk, item_index, input)
+SELECT %(run_pk)s, new.item_index, new.input
+FROM unnest(%(indexes)s::bigint[], %(inputs)s::bytea[]) AS new (item_index, input);
+
+-- insert_run_items: pending items
+INSERT INTO {schema}.run_items (run_pk, item_index)
+SELECT %(run_pk)s, new.item_index FROM unnest(%(indexes)s::bigint[]) AS new (item_index);
+
+-- run_inputs: the inputs of a range of items
+SELECT input FROM {schema}.run_inputs
+WHERE run_pk = (SELECT pk FROM {schema}.runs WHERE id = %(id)s) AND item_index BETWEEN %(first_index)s AND %(last_index)s
+ORDER BY item_index;
+
+-- run_items_to_claim: pending items and items whose lease has ended, lowest index first
+SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+FROM (
+    (
+        SELECT * FROM {schema}.run_items
+        WHERE run_pk = (SELECT pk FROM {schema}.runs WHERE id = %(id)s) AND state = 'pending'
+        ORDER BY item_index LIMIT %(limit)s
+    )
+    UNION ALL
+    (
+        SELECT * FROM {schema}.run_items
+        WHERE run_pk = (SELECT pk FROM {schema}.runs WHERE id = %(id)s) AND state = 'running' AND lease_until <= %(now)s
+            AND claims < %(max_claims)s
+        ORDER BY item_index LIMIT %(limit)s
+    )
+) AS i
+JOIN {schema}.run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
+ORDER BY i.item_index
+LIMIT %(limit)s;
+
+-- run_items_lost: items whose lease has ended and that may not be claimed again
+SELECT item_index FROM {schema}.run_items
+WHERE run_pk = (SELECT pk FROM {schema}.runs WHERE id = %(id)s) AND state = 'running' AND lease_until <= %(now)s
+    AND claims >= %(max_claims)s
+ORDER BY item_index;
+
+-- run_items_page: items in order
+SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+FROM {schema}.run_items AS i
+JOIN {schema}.run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
+WHERE i.run_pk = (SELECT pk FROM {schema}.runs WHERE id = %(id)s) AND i.item_index > %(after_index)s
+ORDER BY i.item_index
+LIMIT %(limit)s;
+
+-- run_items_in_state: items of one state in order
+SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+FROM {schema}.run_items AS i
+JOIN {schema}.run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
+WHERE i.run_pk = (SELECT pk FROM {schema}.runs WHERE id = %(id)s) AND i.state = %(state)s
+    AND i.item_index > %(after_index)s
+ORDER BY i.item_index
+LIMIT %(limit)s;
+
+-- claim_run_items: assign items to a worker
+UPDATE {schema}.run_items
+SET state = 'running', claims = claims + 1, worker = %(worker)s, lease_until = %(lease_until)s
+WHERE run_pk = %(run_pk)s AND item_index = ANY (%(indexes)s::bigint[]);
+
+-- renew_run_items: extend the leases of a worker, or end them if the worker is dead
+UPDATE {schema}.run_items
+SET lease_until = CASE WHEN %(ended)s THEN %(lease_until)s ELSE greatest(lease_until, %(lease_until)s) END
+WHERE run_pk = %(run_pk)s AND item_index = ANY (%(indexes)s::bigint[]) AND state = 'running' AND worker = %(worker)s
+RETURNING item_index;
+
+-- release_run_items: return items to pending
+UPDATE {schema}.run_items SET state = 'pending', claims = claims - 1, worker = NULL, lease_until = NULL
+WHERE run_pk = %(run_pk)s AND item_index = ANY (%(indexes)s::bigint[]) AND state = 'running' AND worker = %(worker)s
+RETURNING item_index;
+
+-- finish_run_item: the outcome of an item that its worker holds
+UPDATE {schema}.run_items SET
+    state = %(state)s, attempts = attempts + %(attempts)s, worker = NULL, lease_until = NULL, outcome = %(outcome)s
+WHERE run_pk = %(run_pk)s AND item_index = %(item_index)s AND state = 'running' AND worker = %(worker)s
+RETURNING item_index;
+
+-- give_up_run_items: fail items that no worker finished
+UPDATE {schema}.run_items SET state = 'failed', worker = NULL, lease_until = NULL, outcome = %(outcome)s
+WHERE run_pk = %(run_pk)s AND item_index = ANY (%(indexes)s::bigint[]);
+
+-- retry_failed_items: make failed items pending again
+UPDATE {schema}.run_items SET state = 'pending', claims = 0, outcome = NULL
+WHERE run_pk = %(run_pk)s AND state = 'failed'
+RETURNING item_index;
+
+-- purge_run: erase every row of a run
+SELECT {schema}.purge_run(%(run_pk)s);
+
+-- insert_change: note what a transaction does
+INSERT INTO {schema}.changes (position, origin, kind, session_pk, run_pk, body)
+SELECT
+    pg_current_xact_id()::text::bigint + s.position_offset, %(origin)s, %(kind)s, %(session_pk)s::bigint,
+    %(run_pk)s::bigint, %(body)s
+FROM {schema}.mnesis_schema AS s;
+
+-- changes_page: what was committed after a position, and whether all before it has ended
+SELECT c.position, c.position < coalesce(
+    %(horizon)s::bigint,
+    (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + position_offset FROM {schema}.mnesis_schema)
+), c.origin, c.kind, c.session_pk, c.body, s.id, s.created_at, r.id
+FROM {schema}.changes AS c
+LEFT JOIN {schema}.sessions AS s ON s.pk = c.session_pk
+LEFT JOIN {schema}.runs AS r ON r.pk = c.run_pk
+WHERE c.position > %(after)s
+ORDER BY c.position, c.pk LIMIT %(limit)s;
+
+-- change_horizon: a position before which every transaction has ended, whatever other databases of the server do
+SELECT coalesce(
+    min(s.newest - ((s.newest - l.transactionid::text::bigint) & 4294967295)), min(s.newest)
+) + min(s.position_offset)
+FROM (
+    SELECT pg_snapshot_xmax(%(snapshot)s::text::pg_snapshot)::text::bigint AS newest, position_offset
+    FROM {schema}.mnesis_schema
+) AS s
+LEFT JOIN (
+    SELECT own.transactionid FROM pg_locks AS own JOIN pg_locks AS changing ON changing.pid = own.pid
+    WHERE own.locktype = 'transactionid' AND own.mode = 'ExclusiveLock' AND own.granted
+        AND changing.locktype = 'relation' AND changing.mode = 'RowExclusiveLock'
+        AND changing.relation = '{schema}.changes'::regclass
+        AND changing.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+) AS l ON true;
+
+-- snapshot: which transactions are running
+SELECT pg_current_snapshot()::text;
+
+-- lock_changes: show readers of changes that this transaction may add one
+LOCK TABLE {schema}.changes IN ROW EXCLUSIVE MODE;
+
+-- notify: wake followers
+SELECT pg_notify(%(channel)s, '');
+
+-- change_messages: what events say about appended messages
+SELECT seq, id, role, token_count, parts FROM {schema}.messages
+WHERE session_pk = %(session_pk)s AND seq BETWEEN %(first_seq)s AND %(last_seq)s ORDER BY seq;
+
+-- change_message_ids: the ids of messages in several spans
+SELECT m.seq, m.id
+FROM unnest(%(first)s::bigint[], %(last)s::bigint[]) AS span (first_seq, last_seq) JOIN {schema}.messages AS m
+ON m.session_pk = %(session_pk)s AND m.seq BETWEEN span.first_seq AND span.last_seq;
+
+-- change_compaction: the result of one sweep
+SELECT result FROM {schema}.compactions WHERE pk = %(pk)s;
+
+-- change_sessions: every session, to name those that are deleted later
+SELECT pk, created_at, id FROM {schema}.sessions;
+
+-- lock_index: keep others from indexing anything
+SELECT pg_advisory_xact_lock(hashtextextended('{schema}.search', 0));
+
+-- lock_session_index: keep others from indexing a session
+SELECT
+    pg_advisory_xact_lock_shared(hashtextextended('{schema}.search', 0)),
+    pg_advisory_xact_lock(hashtextextended('{schema}.search ' || %(session_pk)s::bigint, 0));
+
+-- clear_search: erase the index of a session
+SELECT {schema}.clear_search(%(session_pk)s);
+
+-- search_state: the last indexed seqs of a session, and the rules it was indexed by
+SELECT rules, words_seq, trigrams_seq FROM {schema}.search_state WHERE session_pk = %(session_pk)s;
+
+-- search_states: every session that is indexed
+SELECT session_pk FROM {schema}.search_state;
+
+-- search_behind: sessions whose log is longer than their index
+SELECT s.id
+FROM {schema}.accounts AS a
+JOIN {schema}.sessions AS s ON s.pk = a.session_pk
+LEFT JOIN {schema}.search_state AS i ON i.session_pk = a.session_pk AND i.rules = %(rules)s
+WHERE a.last_seq > CASE WHEN %(substrings)s THEN coalesce(i.trigrams_seq, 0) ELSE coalesce(i.words_seq, 0) END
+ORDER BY s.pk
+LIMIT %(limit)s;
+
+-- count_search_behind: messages that are not indexed
+SELECT coalesce(sum(greatest(
+    0, a.last_seq - CASE WHEN %(substrings)s THEN coalesce(i.trigrams_seq, 0) ELSE coalesce(i.words_seq, 0) END
+)), 0)::bigint
+FROM {schema}.accounts AS a
+LEFT JOIN {schema}.search_state AS i ON i.session_pk = a.session_pk AND i.rules = %(rules)s;
+
+-- search_logs: every session and the length of its log
+SELECT s.pk, s.id, a.last_seq
+FROM {schema}.accounts AS a JOIN {schema}.sessions AS s ON s.pk = a.session_pk
+ORDER BY s.pk;
+
+-- search_to_index: messages that are not indexed yet
+SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at
+FROM {schema}.messages AS m
+WHERE m.session_pk = %(session_pk)s AND m.seq > %(after_seq)s
+ORDER BY m.seq
+LIMIT %(limit)s;
+
+-- insert_search_words: index words; the terms are sorted, so that two processes cannot wait for each other
+INSERT INTO {schema}.search_words (term, key)
+SELECT new.term, new.key FROM unnest(%(terms)s::text[], %(keys)s::bigint[]) AS new (term, key)
+ON CONFLICT DO NOTHING;
+
+-- insert_search_vocabulary: keep words apart, for words of a query that match nothing
+INSERT INTO {schema}.search_vocabulary (term)
+SELECT new.term FROM unnest(%(terms)s::text[]) AS new (term)
+ON CONFLICT DO NOTHING;
+
+-- insert_search_trigrams: index a message for substrings
+INSERT INTO {schema}.search_trigrams (key, trigrams) VALUES (%(key)s, %(trigrams)s::integer[])
+ON CONFLICT DO NOTHING;
+
+-- insert_search_row: what ranking needs to know about a message
+INSERT INTO {schema}.search_rows (key, words, created_at, role, speaker, tools)
+VALUES (%(key)s, %(words)s, %(created_at)s, %(role)s, %(speaker)s, %(tools)s)
+ON CONFLICT DO NOTHING;
+
+-- insert_search_speaker: count a speaker of a session
+INSERT INTO {schema}.search_speakers (session_pk, speaker, messages)
+VALUES (%(session_pk)s, %(speaker)s, %(messages)s)
+ON CONFLICT (session_pk, speaker)
+DO UPDATE SET messages = {schema}.search_speakers.messages + excluded.messages;
+
+-- set_search_words: the words of a session are indexed up to here
+INSERT INTO {schema}.search_state (session_pk, rules, words_seq, trigrams_seq)
+VALUES (%(session_pk)s, %(rules)s, %(seq)s, 0)
+ON CONFLICT (session_pk) DO UPDATE SET words_seq = excluded.words_seq;
+
+-- set_search_trigrams: the substrings of a session are indexed up to here
+INSERT INTO {schema}.search_state (session_pk, rules, words_seq, trigrams_seq)
+VALUES (%(session_pk)s, %(rules)s, 0, %(seq)s)
+ON CONFLICT (session_pk) DO UPDATE SET trigrams_seq = excluded.trigrams_seq;
+
+-- search_word: messages with a word, newest first
+SELECT key FROM {schema}.search_words
+WHERE term = %(term)s AND key BETWEEN %(first_key)s AND %(last_key)s
+ORDER BY key DESC
+LIMIT %(limit)s;
+
+-- search_any_word: messages with one of several words, newest first
+SELECT DISTINCT key FROM {schema}.search_words
+WHERE term = ANY (%(terms)s::text[]) AND key BETWEEN %(first_key)s AND %(last_key)s
+ORDER BY key DESC
+LIMIT %(limit)s;
+
+-- search_beginnings: messages with enough of several words or beginnings of words, newest first
+SELECT w.key
+FROM unnest(%(first)s::text[], %(last)s::text[]) WITH ORDINALITY AS part (first, last, number)
+JOIN {schema}.search_words AS w ON w.term BETWEEN part.first AND part.last
+WHERE w.key BETWEEN %(first_key)s AND %(last_key)s
+GROUP BY w.key
+HAVING count(DISTINCT part.number) >= %(least)s
+ORDER BY w.key DESC
+LIMIT %(limit)s;
+
+-- search_vocabulary: indexed words with at least this many letters
+SELECT term FROM {schema}.search_vocabulary WHERE length(term) >= %(least)s ORDER BY term LIMIT %(limit)s;
+
+-- search_trigrams: messages that may contain a substring, newest first
+SELECT key FROM {schema}.search_trigrams
+WHERE trigrams @> %(trigrams)s::integer[] AND key BETWEEN %(first_key)s AND %(last_key)s
+ORDER BY key DESC;
+
+-- search_rows: what ranking knows about the messages in a span
+SELECT key, words, created_at, speaker FROM {schema}.search_rows
+WHERE key BETWEEN %(first_key)s AND %(last_key)s ORDER BY key;
+
+-- search_filtered: messages in a span that pass a filter
+SELECT key FROM {schema}.search_rows
+WHERE key BETWEEN %(first_key)s AND %(last_key)s
+    AND (%(role)s::text IS NULL OR role = %(role)s)
+    AND (%(tool)s::text IS NULL OR strpos(chr(10) || tools || chr(10), chr(10) || %(tool)s || chr(10)) > 0)
+    AND (%(after)s::double precision IS NULL OR created_at >= %(after)s)
+    AND (%(before)s::double precision IS NULL OR created_at < %(before)s);
+
+-- search_behind_summary: seqs of the messages that a summary covers, however deep
+WITH RECURSIVE behind (pk) AS (
+    SELECT pk FROM {schema}.summaries WHERE session_pk = %(session_pk)s AND id = %(id)s
+    UNION
+    SELECT e.child_pk FROM behind JOIN {schema}.summary_children AS e ON e.parent_pk = behind.pk
+)
+SELECT DISTINCT e.seq FROM behind JOIN {schema}.summary_messages AS e ON e.summary_pk = behind.pk;
+
+-- search_speakers: speakers of the sessions from one to another, and how many messages they have
+SELECT session_pk, speaker, messages FROM {schema}.search_speakers
+WHERE session_pk BETWEEN %(first_pk)s AND %(last_pk)s;
+
+-- search_messages: the messages of a page of hits, with the summary that covers each
+SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at, hit.key, (
+    SELECT s.id FROM {schema}.context_covers AS c LEFT JOIN {schema}.summaries AS s ON s.pk = c.summary_pk
+    WHERE c.session_pk = m.session_pk AND c.first_seq <= m.seq AND c.last_seq >= m.seq
+)
+FROM unnest(%(keys)s::bigint[]) AS hit (key)
+JOIN {schema}.messages AS m ON m.session_pk = hit.key >> 32 AND m.seq = (hit.key & 4294967295);
+
+-- check_sessions: the sessions to check
+SELECT pk, id FROM {schema}.sessions ORDER BY pk;
+
+-- check_triggers: triggers of the schema that are disabled
+SELECT c.relname, t.tgname FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+WHERE c.relnamespace = '{schema}'::regnamespace AND NOT t.tgisinternal AND t.tgenabled NOT IN ('O', 'A');
+
+-- check_objects: the tables, indexes, functions, constraints and triggers of the schema, by definition
+SELECT 'index', indexname::text, md5(replace(indexdef, '{schema}.', '')) FROM pg_indexes WHERE schemaname = '{schema}'
+UNION ALL
+SELECT 'function', p.proname::text, md5(replace(p.prosrc, '{schema}.', ''))
+FROM pg_proc AS p WHERE p.pronamespace = '{schema}'::regnamespace
+UNION ALL
+SELECT 'trigger', t.tgname::text, md5(replace(pg_get_triggerdef(t.oid), '{schema}.', ''))
+FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+WHERE c.relnamespace = '{schema}'::regnamespace AND NOT t.tgisinternal
+UNION ALL
+SELECT 'column', table_name || '.' || column_name, md5(data_type || is_nullable)
+FROM information_schema.columns WHERE table_schema = '{schema}';
+
+-- check_messages: messages with every value that their hash covers
+SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at
+FROM {schema}.messages AS m
+WHERE m.session_pk = %(session_pk)s AND m.seq > %(after_seq)s
+ORDER BY m.seq
+LIMIT %(limit)s;
+
+-- check_log: the number of messages, the first and the last seq
+SELECT count(*), coalesce(min(seq), 1), coalesce(max(seq), 0) FROM {schema}.messages WHERE session_pk = %(session_pk)s;
+
+-- check_accounts: the accounts that follow from the log
+SELECT last_seq, turn_count, system_tokens, message_tokens, tool_tokens, summary_tokens, context_tokens, log_head
+FROM {schema}.accounts WHERE session_pk = %(session_pk)s;
+
+-- check_visible_tokens: the tokens of the messages that no cover hides, of their pruned outputs, and of shown summaries
+SELECT
+    (
+        SELECT coalesce(sum(m.token_count), 0)::bigint FROM {schema}.messages AS m
+        WHERE m.session_pk = %(session_pk)s AND NOT EXISTS (
+            SELECT 1 FROM {schema}.context_covers AS c
+            WHERE c.session_pk = m.session_pk AND m.seq BETWEEN c.first_seq AND c.last_seq
+        )
+    ),
+    (
+        SELECT coalesce(sum(m.tool_tokens), 0)::bigint FROM {schema}.messages AS m
+        WHERE m.session_pk = %(session_pk)s AND NOT EXISTS (
+            SELECT 1 FROM {schema}.context_covers AS c
+            WHERE c.session_pk = m.session_pk AND m.seq BETWEEN c.first_seq AND c.last_seq
+        )
+    ),
+    (
+        SELECT coalesce(sum(p.tokens_saved), 0)::bigint FROM {schema}.prunes AS p
+        WHERE p.session_pk = %(session_pk)s AND NOT EXISTS (
+            SELECT 1 FROM {schema}.context_covers AS c
+            WHERE c.session_pk = p.session_pk AND p.seq BETWEEN c.first_seq AND c.last_seq
+        )
+    ),
+    (
+        SELECT coalesce(sum(s.token_count), 0)::bigint
+        FROM {schema}.context_covers AS c JOIN {schema}.summaries AS s ON s.pk = c.summary_pk
+        WHERE c.session_pk = %(session_pk)s
+    );
+
+-- check_turns: the number of snapshots, and the last
+SELECT count(*), coalesce(max(turn_index), -1) FROM {schema}.turns WHERE session_pk = %(session_pk)s;
+
+-- check_summaries: summaries with their spans, counts and content
+SELECT pk, id, first_seq, last_seq, message_count, token_count, body, hash FROM {schema}.summaries
+WHERE session_pk = %(session_pk)s ORDER BY pk;
+
+-- check_edges: which messages leaves cover
+SELECT summary_pk, seq FROM {schema}.summary_messages WHERE session_pk = %(session_pk)s;
+
+-- check_children: which summaries condensed summaries cover
+SELECT parent_pk, child_pk FROM {schema}.summary_children WHERE session_pk = %(session_pk)s;
+
+-- check_covers: what the active context shows instead of messages, by key
+SELECT first_seq, last_seq, summary_pk FROM {schema}.context_covers
+WHERE session_pk = %(session_pk)s ORDER BY first_seq;
+
+-- check_hidden_spans: spans that were hidden on purpose
+SELECT first_seq, last_seq FROM {schema}.hidden_spans WHERE session_pk = %(session_pk)s;
+
+-- check_file_refs: the recorded references to stored files
+SELECT seq, content_id FROM {schema}.file_refs WHERE session_pk = %(session_pk)s;
+
+-- check_runs: every run, the counts of its items and the number of its inputs
+SELECT
+    r.id,
+    ARRAY[r.pending, r.running, r.done, r.failed, r.attempts, r.pending + r.running + r.done + r.failed,
+        coalesce(r.total, r.pending + r.running + r.done + r.failed)],
+    ARRAY[
+        count(i.*) FILTER (WHERE i.state = 'pending'), count(i.*) FILTER (WHERE i.state = 'running'),
+        count(i.*) FILTER (WHERE i.state = 'done'), count(i.*) FILTER (WHERE i.state = 'failed'),
+        coalesce(sum(i.attempts), 0)::bigint, (SELECT count(*) FROM {schema}.run_inputs AS t WHERE t.run_pk = r.pk),
+        coalesce(max(i.item_index) + 1, 0)
+    ]
+FROM {schema}.runs AS r LEFT JOIN {schema}.run_items AS i ON i.run_pk = r.pk
+GROUP BY r.pk ORDER BY r.pk;

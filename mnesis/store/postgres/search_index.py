@@ -1,0 +1,67 @@
+"""The search index as ranking reads it: the statements of `mnesis.store.sqlite.fulltext`, answered from PostgreSQL's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from mnesis.store.postgres.rows import Parameters, Row, from_text, to_text
+from mnesis.store.postgres.search_terms import LAST_CHARACTER, parse_expression, trigram_hashes
+from mnesis.store.postgres.transaction import Transaction
+from mnesis.store.sqlite.queries import statements
+
+
+class SearchIndex:
+    """Answers the statements that ranking sends. Each is recognized by its text and sent by its name."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def execute(self, statement: str, parameters: Mapping[str, Any]) -> Iterator[Row]:
+        """Return the rows of a statement of the SQLite store."""
+        name = _names_by_text()[statement]
+        if name == "search_words":
+            return iter(self._words(dict(parameters)))
+        if name == "search_trigrams":
+            return iter(self._trigrams(dict(parameters)))
+        rows = self._transaction.rows(name, {key: _escape(value) for key, value in parameters.items()})
+        if name == "search_rows":
+            return ((key, words, created_at, from_text(speaker)) for key, words, created_at, speaker in rows)
+        if name == "search_speakers":
+            return ((session_pk, from_text(speaker), messages) for session_pk, speaker, messages in rows)
+        return iter(rows)
+
+    def _words(self, parameters: Parameters) -> list[Row]:
+        query = parse_expression(parameters.pop("match"))
+        if query is None:
+            return []
+        words = query.exact_words
+        if words is None:
+            return self._transaction.rows(
+                "search_beginnings",
+                parameters
+                | {
+                    "first": [word for word, _ in query.words],
+                    "last": [word + LAST_CHARACTER if is_beginning else word for word, is_beginning in query.words],
+                    "least": len(query.words) if query.must_have_all else 1,
+                },
+            )
+        if len(words) == 1:
+            return self._transaction.rows("search_word", parameters | {"term": words[0]})
+        return self._transaction.rows("search_any_word", parameters | {"terms": words})
+
+    def _trigrams(self, parameters: Parameters) -> list[Row]:
+        quoted = parameters.pop("match").split(" AND ")
+        del parameters["limit"]
+        texts = [each[1:-1].replace('""', '"') for each in quoted]
+        return self._transaction.rows("search_trigrams", parameters | {"trigrams": trigram_hashes(texts)})
+
+
+def _escape(value: Any) -> Any:
+    return to_text(value) if isinstance(value, str) else value
+
+
+@cache
+def _names_by_text() -> Mapping[str, str]:
+    return {statement.sql: name for name, statement in statements().items()}

