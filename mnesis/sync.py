@@ -131,6 +131,7 @@ class SyncSession(Displayable):
     revise = _blocking(MnesisSession.revise)
     replace_covers = _blocking(MnesisSession.replace_covers)
     clear_context = _blocking(MnesisSession.clear_context)
+    focus = _blocking(MnesisSession.focus)
     pin = _blocking(MnesisSession.pin)
     pin_fact = _blocking(MnesisSession.pin_fact)
     unpin = _blocking(MnesisSession.unpin)

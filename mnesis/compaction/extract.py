@@ -18,10 +18,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mnesis.compaction.identifiers import ALSO_MENTIONED, list_missing_identifiers
 from mnesis.compaction.sentences import NOISE_WEIGHT, features, is_code, shorten, split_units
+from mnesis.search.analysis import STOP_WORDS
+from mnesis.search.variants import index_stem
 from mnesis.tokens.estimator import TokenCounter
 
 MAX_SPEAKER_CHARS = 24
@@ -52,6 +54,8 @@ CODE_FACTOR = 0.4
 PLEASANTRY_FACTOR = 0.2
 BABBLE_FACTOR = 0.35
 """For the rest of an answer with a pleasantry that only language models write: it is mostly general knowledge."""
+FOCUS_FACTOR = 10.0
+"""For units with a word of the focus, so that they come before sentences full of rare names and errors."""
 
 _QUESTION_MARKS = ("?", "？", "؟")
 _FAULT = re.compile(
@@ -104,11 +108,11 @@ class _Unit:
     question: _Unit | None
 
 
-def extract(passages: Sequence[Passage], *, max_tokens: int, count: TokenCounter) -> str:
+def extract(passages: Sequence[Passage], *, max_tokens: int, count: TokenCounter, focus: str = "") -> str:
     """Extract the most informative sentences, in order, in at most `max_tokens`.
 
     The result has one line per passage. `count` returns the tokens of a text. Passages that fit are returned whole.
-    Returns "" only if there is no text, or if not even one character fits.
+    Units with words of the `focus` are preferred. Returns "" only if there is no text, or if not even one character fits.
     """
     full_text = _full_text(passages, max_tokens)
     if full_text is not None and count(full_text) <= max_tokens:
@@ -117,7 +121,7 @@ def extract(passages: Sequence[Passage], *, max_tokens: int, count: TokenCounter
     sources = [passage for passage in passages if passage.speaker != ALSO_MENTIONED] or passages
     texts = [passage.text for passage in passages]
     reserved_tokens = count(list_missing_identifiers(texts, "", int(max_tokens * MAX_IDENTIFIERS_FRACTION), count))
-    units = _units(sources, count)
+    units = _prefer(_units(sources, count), focus)
     available_tokens = max_tokens - reserved_tokens
     body = _fit(sources, _select(units, available_tokens), available_tokens, count)
     if not body:
@@ -125,6 +129,19 @@ def extract(passages: Sequence[Passage], *, max_tokens: int, count: TokenCounter
     line = list_missing_identifiers(texts, body, max_tokens - count(body) - 1, count)
     text = f"{body}\n{line}" if line else body
     return text if count(text) <= max_tokens else body
+
+
+def _prefer(units: list[_Unit], focus: str) -> list[_Unit]:
+    """Return the units, those with a word of the focus with a larger factor."""
+    words = {index_stem(name) for name in features(focus) if name not in STOP_WORDS} if focus.strip() else set()
+    if not words:
+        return units
+    preferred: dict[_Unit, _Unit] = {}
+    for unit in units:
+        factor = FOCUS_FACTOR if words & {index_stem(name) for name in unit.features} else 1.0
+        question = preferred.get(unit.question, unit.question) if unit.question is not None else None
+        preferred[unit] = replace(unit, factor=unit.factor * factor, question=question)
+    return list(preferred.values())
 
 
 def _full_text(passages: Sequence[Passage], max_tokens: int) -> str | None:

@@ -50,7 +50,9 @@ async def summarize(
         if summarizer.suspension() is not None:
             break
     started = time.monotonic()
-    text = await to_thread.run_sync(lambda: extract(request.passages, max_tokens=request.target_tokens, count=count))
+    text = await to_thread.run_sync(
+        lambda: extract(request.passages, max_tokens=request.target_tokens, count=count, focus=request.focus)
+    )
     attempts.append(CompactionAttempt(level=3, seconds=time.monotonic() - started))
     return SummaryDraft(text=text, level=3, attempts=tuple(attempts))
 

@@ -41,7 +41,7 @@ class SummaryRequest:
 
     `source_tokens` is the size of the summarized messages or summaries. The model is asked for `target_tokens`; up to
     `max_tokens` are accepted. `condenses_summaries` says that the passages are summaries. `previous` is the summary of what
-    came before, for reference, or "".
+    came before, for reference, or "". `focus` says what the summary must keep above all, or "".
     """
 
     passages: Sequence[Passage]
@@ -50,6 +50,7 @@ class SummaryRequest:
     max_tokens: int
     condenses_summaries: bool = False
     previous: str = ""
+    focus: str = ""
 
 
 class RejectedSummaryError(Exception):
@@ -127,6 +128,7 @@ class Summarizer:
                 target_tokens // len(texts),
                 self.instructions,
                 previous,
+                request.focus,
             )
             reply = await self._call_model(prompt, max_tokens // len(texts), spending)
             answer = strip_thinking(reply.text)

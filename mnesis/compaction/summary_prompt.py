@@ -29,8 +29,9 @@ def build_prompt(
     target_tokens: int,
     instructions: str | None = None,
     previous: str = "",
+    focus: str = "",
 ) -> list[dict[str, str]]:
-    """Build the messages of one call. `previous` is the summary of what came before the record, or "".
+    """Build the messages of one call. `previous` is the summary of what came before the record, or "". `focus` says what to keep above all.
 
     The record's boundary is a hash of the record, so the record cannot contain it.
     """
@@ -41,6 +42,8 @@ def build_prompt(
         instructions = _load_prompt("condense" if condenses_summaries else "level", level)
         instructions = instructions.replace("{boundary}", boundary).replace("{words}", str(words))
     reference = _reference(previous, text) if previous else ""
+    if focus:
+        reference += f"Above all, keep everything that concerns: {replace_lone_surrogates(' '.join(focus.split()))}\n\n"
     return [
         {"role": "system", "content": instructions},
         {"role": "user", "content": f"{boundary}\n{text}\n{boundary}\n\n{reference}Use at most about {words} words."},

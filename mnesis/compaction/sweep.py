@@ -93,6 +93,8 @@ class Sweep:
     trigger: Trigger
     keep_tokens: int | None = None
     forms: Mapping[int, Message] = field(default_factory=dict)
+    focus: str = ""
+    """What summaries keep above all, or ""."""
     clock: Clock = time.monotonic
     attempts: list[CompactionAttempt] = field(default_factory=list)
     _summary_cap_tokens: int = field(default=0, init=False)
@@ -266,7 +268,11 @@ class Sweep:
         if max_tokens < MIN_SUMMARY_TOKENS // 2:
             return None
         return SummaryRequest(
-            transcript, source_tokens, min(max(source_tokens // ratio, MIN_SUMMARY_TOKENS), max_tokens), max_tokens
+            transcript,
+            source_tokens,
+            min(max(source_tokens // ratio, MIN_SUMMARY_TOKENS), max_tokens),
+            max_tokens,
+            focus=self.focus,
         )
 
     def _fence_tokens(self) -> int:

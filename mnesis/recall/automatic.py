@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -28,6 +28,10 @@ MAX_MESSAGE_FRACTION = 0.4
 MIN_MESSAGE_FRACTION = 0.125
 """One message takes between these fractions of the budget, the fewer the more candidates there are. Of a longer message,
 the passages that answer the query are shown."""
+FOCUS_FACTOR = 2.0
+"""What the score of a message with a word of the session's focus counts."""
+FOCUS_CANDIDATES = 100
+"""At least as many candidates are looked up if there is a focus."""
 STRETCH_MESSAGES = 3
 """Messages this near to each other are about the same thing."""
 BLOCK_TITLE = "Recalled from earlier in this conversation"
@@ -60,10 +64,12 @@ async def build_recall_block(
     config: RecallConfig,
     count: TokenCounter,
     now: datetime,
+    focus: str = "",
 ) -> Message | None:
     """Build a message with the originals that match the query and that the window does not show, or None if there are none.
 
     It has at most `config.max_tokens`, and never more than the window's unused tokens. `now` is the time of the query.
+    Originals with words of the `focus` are preferred.
     """
     hides_content = bool(context.covers or context.prunes or window.omitted)
     is_about_time = read_query_time(query, now).is_only_time
@@ -72,13 +78,31 @@ async def build_recall_block(
     available_tokens = min(config.max_tokens, window.budget_tokens - window.tokens)
     session_id = context.session.id
     max_candidates = min(max(available_tokens // MIN_ENTRY_TOKENS, 1), config.max_messages)
-    page = await store.search(Search(query, session_id, limit=max_candidates + len(window.messages), now=now))
+    # The focus may lift a message that the query alone would leave out.
+    max_hits = max(max_candidates, FOCUS_CANDIDATES) if focus.strip() else max_candidates
+    page = await store.search(Search(query, session_id, limit=max_hits + len(window.messages), now=now))
     pruned_seqs = {key[0] for key in context.prunes}
     shown_ids = {m.id for m in window.messages if not m.is_summary and m.seq not in pruned_seqs}
     hits = [hit for hit in page if hit.message_id not in shown_ids and hit.score >= MIN_SCORE_FRACTION * page[0].score]
-    candidates = [await store.message(session_id, hit.message_id) for hit in hits[:max_candidates]]
+    candidates = [await store.message(session_id, hit.message_id) for hit in hits[:max_hits]]
     terms = excerpt_terms(query)
+    if focus.strip():
+        scores = {hit.message_id: hit.score for hit in hits}
+        candidates = _prefer(candidates, scores, excerpt_terms(focus))[:max_candidates]
     return _fill_block(spread(candidates, terms), terms, available_tokens, count)
+
+
+def _prefer(
+    candidates: Sequence[Message], scores: Mapping[str, float], focus_terms: Sequence[Sequence[str]]
+) -> list[Message]:
+    """Order candidates by their scores, which count more for messages with a term of the focus."""
+
+    def preference(message: Message) -> float:
+        text = message_text(message).lower()
+        is_in_focus = any(form in text for forms in focus_terms for form in forms)
+        return scores[message.id] * (FOCUS_FACTOR if is_in_focus else 1.0)
+
+    return sorted(candidates, key=preference, reverse=True)
 
 
 def spread(candidates: Sequence[Message], terms: Sequence[Sequence[str]]) -> list[Message]:

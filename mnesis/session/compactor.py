@@ -211,6 +211,7 @@ class Compactor:
             trigger=trigger,
             keep_tokens=keep_tokens,
             forms=core.shared.shown_forms,
+            focus=core.focus,
         )
         try:
             outcome = await sweep.run(lambda tokens: self._publish_triggered(tokens, trigger))

@@ -57,6 +57,8 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 MAX_OVERHEAD_FRACTION = 0.5
 """Of the usable tokens. If system prompt and tools take more, the least of each request is conversation."""
+FOCUS_KEY = "mnesis_focus"
+"""The key of the focus in the metadata of a session."""
 MAX_RECALL_BLOCKS = 16
 """Results of automatic recall to remember. A turn needs one; readers with other queries must not displace it."""
 MAX_CHARS_COUNTED_ON_LOOP = 100_000
@@ -312,6 +314,20 @@ class SessionCore:
             100 * overhead_tokens / window.budget_tokens,
         )
 
+    @property
+    def focus(self) -> str:
+        """What summaries keep above all and recall prefers, or ""."""
+        return str(self.record.metadata.get(FOCUS_KEY, ""))
+
+    async def set_focus(self, text: str) -> None:
+        """Store the focus of the session; "" removes it."""
+        record = await self.store.session(self.session_id)
+        metadata = {key: value for key, value in record.metadata.items() if key != FOCUS_KEY}
+        if text:
+            metadata[FOCUS_KEY] = text
+        self.shared.advance(await self.store.update_session(self.session_id, metadata=metadata))
+        self.publish_updated()
+
     async def _with_recall(
         self, context: ActiveContext, window: Window, query: str | None, now: datetime | None
     ) -> Window:
@@ -321,11 +337,18 @@ class SessionCore:
             if newest is None:
                 return window
             query = newest.text_content()
-        key = (query, newest.id if newest else None, context.covers, now)
+        key = (query, newest.id if newest else None, context.covers, now, self.focus)
         blocks = self.shared.recall_blocks
         if key not in blocks:
             block = await build_recall_block(
-                self.store, context, window, query, self.config.recall, self.count_tokens, now or asked_at(newest)
+                self.store,
+                context,
+                window,
+                query,
+                self.config.recall,
+                self.count_tokens,
+                now or asked_at(newest),
+                self.focus,
             )
             blocks[key] = block
             if len(blocks) > MAX_RECALL_BLOCKS:

@@ -57,6 +57,8 @@ HANDLER_GRACE_SECONDS = 10.0
 """How long `close()` waits for event handlers before it cancels them."""
 TOOL_GRACE_SECONDS = 10.0
 """How long `close()` waits for tools that run on in threads after their turn was cancelled, so that their results are stored."""
+MAX_FOCUS_CHARS = 1_000
+"""Of a focus: it is part of every summary's prompt."""
 MAX_PINNED_FRACTION = 0.25
 """Of the soft threshold, so that messages that cannot be folded never keep the context above it."""
 
@@ -485,18 +487,36 @@ class MnesisSession(SessionReader, Displayable):
             return render_for_anthropic(window, target)
         return render_for_client(window, target)
 
-    async def compact(self, *, keep_tokens: int | None = None) -> CompactionResult:
+    async def focus(self, text: str) -> None:
+        """Say what summaries must keep above all and what automatic recall prefers, until it is changed. "" ends it.
+
+        The focus is stored with the session. Existing summaries stay as they are.
+
+        Raises `ConfigurationError` if it is not a string of at most 1,000 characters.
+        """
+        self._check_open()
+        if not isinstance(text, str) or len(text) > MAX_FOCUS_CHARS:
+            raise ConfigurationError(
+                f"focus must be a string of at most {MAX_FOCUS_CHARS:,} characters, not {str(text)[:80]!r}"
+            )
+        await self._core.set_focus(text.strip())
+
+    async def compact(self, *, keep_tokens: int | None = None, focus: str | None = None) -> CompactionResult:
         """Fold everything except the two newest user turns, or with `keep_tokens`, all but that many of the newest tokens.
 
         Turns stay whole if the newest one fits into `keep_tokens`; otherwise it is cut between tool steps. The newest user
         message, the newest step and pinned messages always stay, so more than `keep_tokens` can remain. `level_used` is 0
         if there is nothing to fold.
 
-        Raises `ConfigurationError` if `keep_tokens` is not an integer of at least 0.
+        `focus` is set first, as `focus()` does, and stays until it is changed.
+
+        Raises `ConfigurationError` if `keep_tokens` is not an integer of at least 0, and like `focus()`.
         """
         self._check_open()
         if keep_tokens is not None:
             check_integer("keep_tokens", keep_tokens, minimum=0)
+        if focus is not None:
+            await self.focus(focus)
         result = await self._compactor.sweep("manual", keep_tokens=keep_tokens)
         assert result is not None, "only a sweep that rechecks can return None"  # noqa: S101  # an invariant, not input
         return result
