@@ -39,6 +39,7 @@ COMMANDS = {
     "doctor": "doctor:command",
     "verify": "verify:verify",
     "seal": "verify:seal",
+    "salvage": "salvage:command",
     "backup": "backup:command",
     "reindex": "maintenance:reindex",
     "migrate": "maintenance:migrate",

@@ -41,7 +41,7 @@ class JsonOutput:
 _SESSION: Notation = {
     "id": "string", "title": "string", "model": "string", "agent": "string", "parent_id": "string?", "depth": "integer",
     "messages": "integer", "turns": "integer", "context_tokens": "integer", "compactions": "integer",
-    "created_at": "integer", "updated_at": "integer",
+    "created_at": "integer", "updated_at": "integer", "damage": "string?",
 }  # fmt: skip
 _SHOWN_MESSAGE: Notation = {
     "...": "Message", "in_context": "boolean", "summary_id": "string?", "pruned_parts": ["integer"],
@@ -61,6 +61,10 @@ _HIT: Notation = {
 }  # fmt: skip
 _CHILD_SUMMARY: Notation = {"...": "Summary", "below": "integer"}
 _DATABASE: Notation = {"database": "string"}
+
+_SALVAGED: Notation = {
+    "session_id": "string", "message_count": "integer", "gaps": [["integer"]], "settings_are_intact": "boolean",
+}  # fmt: skip
 
 OUTPUTS: dict[str, JsonOutput] = {
     "demo": JsonOutput(
@@ -148,6 +152,7 @@ OUTPUTS: dict[str, JsonOutput] = {
     "doctor": JsonOutput(["Finding"]),
     "verify": JsonOutput({"heads": ["LogHead"], "findings": ["Finding"]}),
     "seal": JsonOutput({"sealed": "integer"}),
+    "salvage": JsonOutput({"path": "string", "sessions": [_SALVAGED], "lost_messages": "integer", "is_complete": "boolean"}),
     "backup": JsonOutput({"database": "string", "file": "string", "bytes": "integer"}),
     "reindex": JsonOutput(_DATABASE),
     "migrate": JsonOutput(_DATABASE),

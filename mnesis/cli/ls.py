@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -124,9 +125,18 @@ async def _descendants(
 
 
 async def _row(store: Store, session: SessionRecord, depth: int) -> dict[str, Any]:
+    from mnesis.errors import CorruptStoreError
+
+    try:
+        return await _describe(store, session, depth)
+    except CorruptStoreError:
+        return await _describe(store, replace(session, damage="it is damaged; run mnesis doctor"), depth)
+
+
+async def _describe(store: Store, session: SessionRecord, depth: int) -> dict[str, Any]:
     return {
         "id": session.id,
-        "title": session.title or await _first_words(store, session.id),
+        "title": f"[{session.damage}]" if session.damage else session.title or await _first_words(store, session.id),
         "model": session.model,
         "agent": session.agent,
         "parent_id": session.parent_id,
@@ -134,9 +144,10 @@ async def _row(store: Store, session: SessionRecord, depth: int) -> dict[str, An
         "messages": session.last_seq,
         "turns": session.turn_count,
         "context_tokens": session.context_tokens,
-        "compactions": len(await store.compactions(session.id)),
+        "compactions": 0 if session.damage else len(await store.compactions(session.id)),
         "created_at": session.created_at,
         "updated_at": session.updated_at,
+        "damage": session.damage,
     }
 
 

@@ -199,6 +199,8 @@ class Message(_Value):
     is_summary: bool = False
     extra: dict[str, Any] = Field(default_factory=dict)
     """Opaque data with which an adapter restores its own message exactly."""
+    damage: str | None = None
+    """Why the stored message cannot be shown, in messages that `messages(on_damage="mark")` returns in its place."""
 
     def text_content(self) -> str:
         """Return the text parts of the message, joined without a separator."""

@@ -42,6 +42,7 @@ class SessionRecord:
     the part of `message_tokens` that are tool outputs, and `system_tokens` the count of the system prompt. `context_tokens`
     is the best known size of the context. `last_request_tokens` is the newest report since the last fold, or None.
     `calibration` is the ratio of the provider's count to ours, at least 1. `usage` and `cost` (US dollars) are lifetime sums.
+    `damage` says what of it cannot be read, in lists of sessions; it is None if the session is intact.
     `fold_count` counts the changes of the context other than appends: sweeps and edits. `last_request` is the newest request.
     """
 
@@ -67,6 +68,7 @@ class SessionRecord:
     cost: float = 0.0
     fold_count: int = 0
     last_request: SentRequest | None = None
+    damage: str | None = None
 
     @property
     def stored_tokens(self) -> int:

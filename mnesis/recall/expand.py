@@ -19,7 +19,7 @@ from mnesis.models.search import SearchHit, SearchPage
 from mnesis.models.summary import Summary
 from mnesis.recall.stored_files import find_file_reference
 from mnesis.search.time_parameters import TimeLimits, is_within
-from mnesis.store.base import Store
+from mnesis.store.base import OnDamage, Store
 from mnesis.validation import check_integer
 
 LOG_PAGE_MESSAGES = 500
@@ -28,12 +28,17 @@ MAX_PAGE_MESSAGES = 10_000
 
 
 async def read_log(
-    store: Store, session_id: str, *, after_seq: int = 0, page_size: int = LOG_PAGE_MESSAGES
+    store: Store,
+    session_id: str,
+    *,
+    after_seq: int = 0,
+    page_size: int = LOG_PAGE_MESSAGES,
+    on_damage: OnDamage = "raise",
 ) -> AsyncIterator[Message]:
     """Yield the messages of the log in order, reading a page of `page_size` messages at a time."""
     check_integer("page", page_size, minimum=1)
     while True:
-        messages = await store.messages(session_id, after_seq=after_seq, limit=page_size)
+        messages = await store.messages(session_id, after_seq=after_seq, limit=page_size, on_damage=on_damage)
         for message in messages:
             yield message
         if len(messages) < page_size:

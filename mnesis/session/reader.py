@@ -37,6 +37,7 @@ from mnesis.recall.grep import TIMEOUT_SECONDS, GrepQuery, grep
 from mnesis.recall.stored_files import search_stored_file
 from mnesis.search.time_parameters import TimeInput, resolve_times
 from mnesis.session.core import SessionCore
+from mnesis.store.base import OnDamage
 from mnesis.telemetry.hooks import observe
 from mnesis.tools.files import file_tools
 from mnesis.tools.recall import recall_tools
@@ -118,13 +119,16 @@ class SessionReader:
         """The handler that imports the files of this session."""
         return self._core.files
 
-    async def messages(self, *, include_summaries: bool = False) -> list[Message]:
+    async def messages(self, *, include_summaries: bool = False, on_damage: OnDamage = "raise") -> list[Message]:
         """Return the log: every message, verbatim, in order.
+
+        A message that is missing or damaged raises `CorruptStoreError`. With `on_damage="mark"`, a message whose `damage` says
+        why is in its place.
 
         `include_summaries` inserts each summary of the current context after the last message it replaces, as a message with
         `is_summary`.
         """
-        messages = [message async for message in self.iter_messages()]
+        messages = [message async for message in self.iter_messages(on_damage=on_damage)]
         return await expand.insert_summaries(self._core.store, self.id, messages) if include_summaries else messages
 
     async def conversation_messages(self) -> list[Message]:
@@ -132,11 +136,12 @@ class SessionReader:
         return await self.messages()
 
     async def iter_messages(
-        self, *, after_seq: int = 0, page: int = expand.LOG_PAGE_MESSAGES
+        self, *, after_seq: int = 0, page: int = expand.LOG_PAGE_MESSAGES, on_damage: OnDamage = "raise"
     ) -> AsyncIterator[Message]:
         """Iterate over the log, reading `page` messages at a time, for logs that are too large for memory."""
         self._check_open()
-        async for message in expand.read_log(self._core.store, self.id, after_seq=after_seq, page_size=page):
+        messages = expand.read_log(self._core.store, self.id, after_seq=after_seq, page_size=page, on_damage=on_damage)
+        async for message in messages:
             yield message
 
     async def message(self, message_id: str) -> Message:

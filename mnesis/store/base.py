@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from mnesis.models.context import ActiveContext, Cover, Prune
 from mnesis.models.finding import Finding, Verification
@@ -30,6 +30,10 @@ from mnesis.store.run_store import RunStore
 
 OnIndexed = Callable[[int, int], None]
 """Called while a search index is built, with the number of indexed messages and of all that were missing."""
+
+
+OnDamage: TypeAlias = Literal["raise", "mark"]
+"""What reading does at a message that is missing or damaged: raise an error, or return a message that says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +132,19 @@ class Store(RunStore, ChangeLog, Protocol):
         ...
 
     async def messages(
-        self, session_id: str, *, after_seq: int = 0, until_seq: int | None = None, limit: int | None = None
+        self,
+        session_id: str,
+        *,
+        after_seq: int = 0,
+        until_seq: int | None = None,
+        limit: int | None = None,
+        on_damage: OnDamage = "raise",
     ) -> list[Message]:
-        """Return the messages with after_seq < seq ≤ until_seq in order, at most `limit`."""
+        """Return the messages with after_seq < seq ≤ until_seq in order, at most `limit`.
+
+        A message that is missing or damaged raises `CorruptStoreError`. With `on_damage="mark"`, a message with `damage` is in
+        its place.
+        """
         ...
 
     async def message(self, session_id: str, message_id: str) -> Message:

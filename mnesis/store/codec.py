@@ -28,7 +28,7 @@ MAX_DEPTH = 200
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _LONE_SURROGATE = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
 _INTEGERS = range(-(2**63), 2**63)
-_MESSAGE_COLUMNS = {"id", "session_id", "seq", "role", "parts", "created_at", "token_count", "tool_tokens"}
+_MESSAGE_COLUMNS = {"id", "session_id", "seq", "role", "parts", "created_at", "token_count", "tool_tokens", "damage"}
 _SUMMARY_COLUMNS = {"id", "session_id", "first_seq", "last_seq", "token_count", "message_count", "child_ids"}
 
 

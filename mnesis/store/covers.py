@@ -16,6 +16,7 @@ from mnesis.models.context import Cover
 from mnesis.models.message import Message
 from mnesis.models.summary import Summary
 from mnesis.store.base import Compaction
+from mnesis.store.codec import DamagedValueError
 
 Span = tuple[int, int]
 """First and last seq, both inclusive."""
@@ -156,7 +157,11 @@ def order_items(
 ) -> tuple[Summary | Message, ...]:
     """Return summaries and messages in log order."""
     positions: list[tuple[int, Summary | Message]] = [(message.seq, message) for message in messages]
-    positions += [(cover.first_seq, summaries[cover.summary_id]) for cover in covers if cover.summary_id is not None]
+    for cover in covers:
+        if cover.summary_id is not None:
+            if cover.summary_id not in summaries:
+                raise DamagedValueError(f"summary {cover.summary_id!r}, which is missing,")
+            positions.append((cover.first_seq, summaries[cover.summary_id]))
     return tuple(item for _, item in sorted(positions, key=lambda position: position[0]))
 
 

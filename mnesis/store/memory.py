@@ -42,7 +42,7 @@ from mnesis.store.accounting import (
     refuse_repeated_ids,
     with_settings,
 )
-from mnesis.store.base import Append, AppendResult, Compaction, OnIndexed, SessionPage
+from mnesis.store.base import Append, AppendResult, Compaction, OnDamage, OnIndexed, SessionPage
 from mnesis.store.chain import extend_chain, first_log_head
 from mnesis.store.change_log import StoredChange, append_events, compaction_events, updated_event
 from mnesis.store.codec import (
@@ -184,7 +184,13 @@ class MemoryStore(MemoryRunStore):
             return AppendResult(_save_record(stored, after), tuple(messages), snapshot)
 
     async def messages(
-        self, session_id: str, *, after_seq: int = 0, until_seq: int | None = None, limit: int | None = None
+        self,
+        session_id: str,
+        *,
+        after_seq: int = 0,
+        until_seq: int | None = None,
+        limit: int | None = None,
+        on_damage: OnDamage = "raise",
     ) -> list[Message]:
         """See `Store.messages`."""
         with self._hold_session(session_id) as stored:

@@ -69,6 +69,7 @@ USES = {
     "purge": Use(("purge", "{id}")),
     "doctor": Use(("doctor", "--deep"), needs_id=False),
     "verify": Use(("verify",), needs_id=False),
+    "salvage": Use(("salvage", "--to", "{new}"), reads=False, needs_id=False),
     "seal": Use(("seal", "--key-file", "{key}"), reads=False, needs_id=False),
     "backup": Use(("backup", "{new}"), reads=False, needs_id=False),
     "reindex": Use(("reindex",), reads=False, needs_id=False),
@@ -427,8 +428,8 @@ def test_the_reference_does_not_depend_on_where_it_is_made() -> None:
 
 def test_no_command_loads_litellm_before_a_model_is_called(database: Path, tmp_path: Path) -> None:
     uses = [
-        [each.replace("{id}", "alpha").replace("{new}", str(tmp_path / "n.db")) for each in use.arguments]
-        for use in USES.values()
+        [each.replace("{id}", "alpha").replace("{new}", str(tmp_path / f"{name}.db")) for each in use.arguments]
+        for name, use in USES.items()
     ]
     uses = [arguments for arguments in uses if not any("{" in each for each in arguments)]
     code = (

@@ -31,6 +31,9 @@ MAY_SCAN |= {
     "count_deletion",
     "count_unhashed",
 }
+MAY_SCAN |= {f"salvage_{name}" for name in ("sessions", "messages", "turns", "turns_backwards")}
+MAY_SCAN |= {f"salvage_{table}_{way}" for table in ("sessions", "messages") for way in ("forwards", "backwards")}
+MAY_SCAN |= {"sessions_without_accounts"}
 MAY_SCAN |= {"seal_accounts", "seal_runs", "seal_items", "unhashed"}
 SORTS = {
     "sessions_page",

@@ -36,7 +36,9 @@ async def store_every_kind(path: Path) -> None:
         await store.update_session(name, title=f"title of {name}", metadata={"k": [1]}, system_prompt="Be kind.")
         output = FileRefPart(content_id="f" * 64, path="/o")
         parts = (ToolPart(tool_name="read", tool_call_id="c", output_file=output, output="words"),)
-        message = make_message("assistant", id=f"with-file-{name}").model_copy(update={"parts": parts})
+        message = make_message("assistant", id=f"with-file-{name}").model_copy(
+            update={"parts": parts, "tool_tokens": 5}
+        )
         report = UsageReport(TokenUsage(input=900, output=50, cache_read=3, cache_write=4, total=957), "request", 0.25)
         await store.append(name, Append([message], report, ends_turn=True))
         one, two = make_leaf("one", 1, 2), make_leaf("two", 3, 4)

@@ -149,7 +149,10 @@ def session_from_row(row: Row) -> StoredSession:
         settings = from_json(profile)
     except ValueError as error:
         raise DamagedValueError(f"the settings of session {session_id!r}") from error
-    return StoredSession(pk, _record(row, settings), profile_hash, row[6:])
+    try:
+        return StoredSession(pk, _record(row, settings), profile_hash, row[6:])
+    except (ValueError, TypeError) as error:
+        raise DamagedValueError(f"the accounts of session {session_id!r}") from error
 
 
 def _record(row: Row, settings: dict[str, Any]) -> SessionRecord:

@@ -14,7 +14,7 @@ from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.store.accounting import accounts_after_fold, add_spending, finalize_result
 from mnesis.store.base import Append, AppendResult, Compaction
-from mnesis.store.codec import EncodedMessage, encode_summary, to_json
+from mnesis.store.codec import DamagedValueError, EncodedMessage, encode_summary, to_json
 from mnesis.store.covers import (
     CoverDiff,
     Span,
@@ -39,6 +39,7 @@ from mnesis.store.sqlite.accounts import (
     save_session,
 )
 from mnesis.store.sqlite.changes import note_compaction, note_update
+from mnesis.store.sqlite.damaged import refuse_gaps
 from mnesis.store.sqlite.log import NO_LIMIT
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import RecordHeads, load_record_heads, save_record_heads
@@ -52,6 +53,9 @@ def active_context(connection: sqlite3.Connection, session_id: str) -> ActiveCon
     spans = json.dumps(visible_spans(covers, stored.record.last_seq))
     rows = connection.execute(sql("messages_in_spans"), {"session_pk": stored.pk, "spans": spans})
     messages = [message_from_row(session_id, row) for row in rows]
+    shown_spans = visible_spans(covers, stored.record.last_seq)
+    if len(messages) != sum(last - first + 1 for first, last in shown_spans):
+        refuse_gaps(session_id, messages, (seq for first, last in shown_spans for seq in range(first, last + 1)))
     shown_ids = [cover.summary_id for cover in covers if cover.summary_id is not None]
     summaries = _load_summaries(connection, stored, shown_ids)
     prunes = load_prunes(connection, stored.pk, spans)
@@ -229,7 +233,10 @@ def covered_messages(
         "after_seq": after_seq,
         "limit": NO_LIMIT if limit is None else limit,
     }
-    rows = connection.execute(sql("covered_messages"), parameters)
+    rows = connection.execute(sql("covered_messages"), parameters).fetchall()
+    missing = next((row[0] for row in rows if row[1] is None), None)
+    if missing is not None:
+        raise DamagedValueError(f"message {missing} of session {session_id!r}, which is missing,")
     return sorted((message_from_row(session_id, row) for row in rows), key=lambda message: message.seq)
 
 

@@ -9,6 +9,7 @@ This is the only module that uses aiosqlite, and the only one that uses its priv
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sqlite3
 import threading
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
+from pydantic import ValidationError
 
 from mnesis.config import StoreConfig
 from mnesis.errors import (
@@ -264,6 +266,9 @@ class Database:
             raise
         except (sqlite3.Error, OverflowError, UnicodeEncodeError, DamagedValueError) as error:
             raise translate_error(error, self.path) from error
+        except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            # Everything is validated before it is written, so within a transaction these come from stored values only.
+            raise DamagedValueError(f"a stored value ({str(error).splitlines()[0]})").at(str(self.path)) from error
 
 
 class _Worker:

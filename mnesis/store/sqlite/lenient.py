@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, TypeVar
 
 from mnesis.store.sqlite.database import Database
@@ -20,10 +21,17 @@ async def read_leniently(
 
 
 def _read(connection: sqlite3.Connection, function: Callable[[], T]) -> T:
+    with lenient_text(connection):
+        return function()
+
+
+@contextmanager
+def lenient_text(connection: sqlite3.Connection) -> Iterator[None]:
+    """Read texts that are not UTF-8 with lone surrogates in the place of the wrong bytes."""
     previous = connection.text_factory
     connection.text_factory = _decode_leniently
     try:
-        return function()
+        yield
     finally:
         connection.text_factory = previous
 

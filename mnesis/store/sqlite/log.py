@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from mnesis.errors import MessageNotFoundError
+from mnesis.errors import MessageNotFoundError, SessionNotFoundError
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.store.accounting import accounts_after_append, attach_compactions, file_ids, refuse_other_content
-from mnesis.store.base import Append, AppendResult
+from mnesis.store.base import Append, AppendResult, OnDamage
 from mnesis.store.chain import encode_turn, extend_chain
 from mnesis.store.codec import EncodedMessage, hash_of, stored_message
 from mnesis.store.sqlite.accounts import (
@@ -20,6 +20,7 @@ from mnesis.store.sqlite.accounts import (
     save_session,
 )
 from mnesis.store.sqlite.changes import note_append
+from mnesis.store.sqlite.damaged import mark_damage, refuse_gaps
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
     Row,
@@ -31,7 +32,6 @@ from mnesis.store.sqlite.rows import (
 )
 
 NO_LIMIT = -1
-END_OF_LOG = 2**63 - 1
 
 
 def append(
@@ -95,24 +95,48 @@ def page(
     after_seq: int,
     until_seq: int | None,
     limit: int | None,
+    on_damage: OnDamage = "raise",
 ) -> list[Message]:
-    """Load a range of the log."""
-    stored = load_session(connection, session_id)
-    parameters = {
-        "session_pk": stored.pk,
-        "after_seq": after_seq,
-        "until_seq": END_OF_LOG if until_seq is None else until_seq,
-        "limit": NO_LIMIT if limit is None else limit,
-    }
-    rows = connection.execute(sql("messages_page"), parameters)
-    return [message_from_row(session_id, row) for row in rows]
+    """Load a range of the log. A message that is missing or damaged raises `DamagedValueError`, or is marked."""
+    session_pk, end = locate_session(connection, session_id)
+    first_seq = max(after_seq, 0) + 1
+    last_seq = end if until_seq is None else min(until_seq, end)
+    if limit is not None and limit >= 0:
+        last_seq = min(last_seq, first_seq + limit - 1)
+    if on_damage == "mark":
+        rows = (_row_at(connection, session_pk, seq) for seq in range(first_seq, last_seq + 1))
+        return list(mark_damage(session_id, rows, first_seq))
+    parameters = {"session_pk": session_pk, "after_seq": first_seq - 1, "until_seq": last_seq}
+    messages = [message_from_row(session_id, row) for row in connection.execute(sql("messages_page"), parameters)]
+    if len(messages) != max(last_seq - first_seq + 1, 0):
+        refuse_gaps(session_id, messages, range(first_seq, last_seq + 1))
+    return messages
+
+
+def locate_session(connection: sqlite3.Connection, session_id: str) -> tuple[int, int]:
+    """Return the key of a session and the end of its log, also if its settings or accounts are damaged."""
+    try:
+        row = connection.execute(sql("locate_session"), {"id": session_id}).fetchone()
+    except UnicodeEncodeError:
+        row = None
+    if row is None:
+        raise SessionNotFoundError(session_id)
+    return row[0], row[1]
+
+
+def _row_at(connection: sqlite3.Connection, session_pk: int, seq: int) -> Row | None:
+    try:
+        row: Row | None = connection.execute(sql("message_at"), {"session_pk": session_pk, "seq": seq}).fetchone()
+    except sqlite3.DatabaseError:
+        return None
+    return row
 
 
 def message(connection: sqlite3.Connection, session_id: str, message_id: str) -> Message:
     """Load one message. Raises `MessageNotFoundError`."""
-    stored = load_session(connection, session_id)
+    session_pk, _ = locate_session(connection, session_id)
     try:
-        rows = _rows_by_id(connection, stored.pk, [message_id])
+        rows = _rows_by_id(connection, session_pk, [message_id])
     except UnicodeEncodeError:
         rows = []
     if not rows:
@@ -129,7 +153,7 @@ def turns(connection: sqlite3.Connection, session_id: str) -> list[TurnSnapshot]
 
 def compactions(connection: sqlite3.Connection, session_id: str) -> list[CompactionResult]:
     """Load the results of all compactions, oldest first."""
-    return load_compactions(connection, load_session(connection, session_id).pk)
+    return load_compactions(connection, locate_session(connection, session_id)[0])
 
 
 def file_references(

@@ -81,12 +81,19 @@ SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count
 FROM messages
 WHERE session_pk = ? AND id = ?;
 
+-- locate_session: the key of a session and the end of its log, by its accounts or else by its messages
+SELECT s.pk, coalesce(
+    (SELECT a.last_seq FROM accounts AS a WHERE a.session_pk = s.pk),
+    (SELECT max(m.seq) FROM messages AS m WHERE m.session_pk = s.pk),
+    0
+)
+FROM sessions AS s WHERE s.id = :id;
+
 -- messages_page: a range of the log
 SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
 FROM messages
 WHERE session_pk = :session_pk AND seq > :after_seq AND seq <= :until_seq
-ORDER BY seq
-LIMIT :limit;
+ORDER BY seq;
 
 -- messages_in_spans: the messages in several spans, given as [[first, last], …]
 SELECT m.seq, m.id, m.role, CAST(m.parts AS BLOB), CAST(m.meta AS BLOB), m.hash, m.token_count, m.tool_tokens, m.created_at
@@ -197,8 +204,8 @@ page (seq) AS (
     ORDER BY e.seq
     LIMIT :limit
 )
-SELECT m.seq, m.id, m.role, CAST(m.parts AS BLOB), CAST(m.meta AS BLOB), m.hash, m.token_count, m.tool_tokens, m.created_at
-FROM page CROSS JOIN messages AS m ON m.session_pk = :session_pk AND m.seq = page.seq;
+SELECT page.seq, m.id, m.role, CAST(m.parts AS BLOB), CAST(m.meta AS BLOB), m.hash, m.token_count, m.tool_tokens, m.created_at
+FROM page LEFT JOIN messages AS m ON m.session_pk = :session_pk AND m.seq = page.seq;
 
 -- insert_compaction: the result of a sweep
 INSERT INTO compactions (session_pk, result) VALUES (:session_pk, CAST(:result AS TEXT));
@@ -813,3 +820,49 @@ UPDATE runs SET seal = ? WHERE pk = ?;
 
 -- save_item_seal: the seal of an item
 UPDATE run_items SET seal = ? WHERE run_pk = ? AND item_index = ?;
+
+-- salvage_place: the place of a message
+SELECT session_pk, seq FROM messages WHERE pk = :pk;
+
+-- salvage_message: one message by its row number
+SELECT id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
+FROM messages WHERE pk = :pk;
+
+-- salvage_session: one session by its row number
+SELECT id, parent_id, created_at, CAST(profile AS BLOB), hash FROM sessions WHERE pk = :pk;
+
+-- salvage_accounts: the end of a log and the size of its system prompt
+SELECT last_seq, system_tokens FROM accounts WHERE session_pk = :pk;
+
+-- salvage_turns: where turns end
+SELECT session_pk, seq FROM turns ORDER BY session_pk, turn_index;
+
+-- salvage_turns_backwards: the same from the end
+SELECT session_pk, seq FROM turns ORDER BY session_pk DESC, turn_index DESC;
+
+-- sessions_without_accounts: sessions whose accounts are missing
+SELECT s.pk, s.id, s.parent_id, s.created_at FROM sessions AS s
+WHERE NOT EXISTS (SELECT 1 FROM accounts AS a WHERE a.session_pk = s.pk)
+ORDER BY s.pk DESC;
+
+-- message_at: one message by its place
+SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
+FROM messages WHERE session_pk = :session_pk AND seq = :seq;
+
+-- salvage_sessions: row numbers from an index
+SELECT pk FROM sessions INDEXED BY sqlite_autoindex_sessions_1 ORDER BY id;
+
+-- salvage_sessions_forwards: row numbers from the table
+SELECT pk FROM sessions NOT INDEXED ORDER BY pk;
+
+-- salvage_sessions_backwards: the same from the end
+SELECT pk FROM sessions NOT INDEXED ORDER BY pk DESC;
+
+-- salvage_messages: row numbers from an index
+SELECT pk FROM messages INDEXED BY sqlite_autoindex_messages_1 ORDER BY session_pk, seq;
+
+-- salvage_messages_forwards: row numbers from the table
+SELECT pk FROM messages NOT INDEXED ORDER BY pk;
+
+-- salvage_messages_backwards: the same from the end
+SELECT pk FROM messages NOT INDEXED ORDER BY pk DESC;

@@ -211,6 +211,8 @@ def _hit(connection: sqlite3.Connection, scope: SearchScope, key: int, score: fl
 def _load_message(connection: sqlite3.Connection, scope: SearchScope, key: int) -> Message:
     log = scope.log(key)
     row = connection.execute(sql("search_message"), {"session_pk": log.pk, "seq": seq_of(key)}).fetchone()
+    if row is None:
+        raise DamagedValueError(f"message {seq_of(key)} of session {log.session_id!r}, which is missing,")
     return message_from_row(log.session_id, row)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.store.accounting import new_record, with_settings
 from mnesis.store.base import SessionPage
-from mnesis.store.codec import to_json
+from mnesis.store.codec import DamagedValueError, to_json
 from mnesis.store.session_cursor import format_cursor, parse_cursor
 from mnesis.store.sqlite.accounts import (
     SessionChange,
@@ -21,9 +21,11 @@ from mnesis.store.sqlite.accounts import (
     session_from_row,
 )
 from mnesis.store.sqlite.changes import note_created, note_deleted, note_update
+from mnesis.store.sqlite.damaged import damaged_session
+from mnesis.store.sqlite.lenient import lenient_text
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import load_record_heads, save_record_heads
-from mnesis.store.sqlite.rows import interruption_from_row
+from mnesis.store.sqlite.rows import Row, interruption_from_row
 from mnesis.store.sqlite.unindex import remove_newest
 
 PURGE_STEPS = (
@@ -86,12 +88,23 @@ def page(connection: sqlite3.Connection, limit: int, cursor: str | None, parent_
     last_used, session_pk = parse_cursor(cursor)
     statement = "sessions_page" if parent_id is None else "children_page"
     parameters = {"last_used": last_used, "session_pk": session_pk, "limit": limit + 1, "parent_id": parent_id}
-    sessions = [session_from_row(row) for row in connection.execute(sql(statement), parameters)]
-    page_sessions = sessions[:limit]
-    next_cursor = None
-    if page_sessions and len(sessions) > limit:
-        next_cursor = format_cursor(page_sessions[-1].last_used, page_sessions[-1].pk)
-    return SessionPage(tuple(stored.record for stored in page_sessions), next_cursor)
+    with lenient_text(connection):
+        rows = connection.execute(sql(statement), parameters).fetchall()
+        is_last = len(rows) <= limit
+        without_accounts = connection.execute(sql("sessions_without_accounts")).fetchall() if is_last else []
+    records = [_listed_record(row) for row in rows[:limit]]
+    if parent_id is None:
+        records += [damaged_session(row, "its accounts are missing; run mnesis doctor") for row in without_accounts]
+    next_cursor = format_cursor(rows[limit - 1][6], rows[limit - 1][0]) if limit and not is_last else None
+    return SessionPage(tuple(records), next_cursor)
+
+
+def _listed_record(row: Row) -> SessionRecord:
+    """Convert a row of a list. A damaged session is listed as such, because it must not hide the others."""
+    try:
+        return session_from_row(row).record
+    except (DamagedValueError, UnicodeEncodeError, TypeError):
+        return damaged_session(row, "its settings or accounts are damaged; run mnesis doctor")
 
 
 def record_interruption(connection: sqlite3.Connection, session_id: str, interruption: Interruption) -> None:

@@ -17,7 +17,7 @@ from mnesis.models.search import Search, SearchPage
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.store.accounting import refuse_repeated_ids
-from mnesis.store.base import Append, AppendResult, Compaction, OnIndexed, SessionPage
+from mnesis.store.base import Append, AppendResult, Compaction, OnDamage, OnIndexed, SessionPage
 from mnesis.store.change_log import StoredChange
 from mnesis.store.codec import encode_message
 from mnesis.store.heads import Heads, parse_heads
@@ -80,10 +80,20 @@ class SqliteStore(SqliteRunStore):
         return await self._database.write(log.append, session_id, append, encoded)
 
     async def messages(
-        self, session_id: str, *, after_seq: int = 0, until_seq: int | None = None, limit: int | None = None
+        self,
+        session_id: str,
+        *,
+        after_seq: int = 0,
+        until_seq: int | None = None,
+        limit: int | None = None,
+        on_damage: OnDamage = "raise",
     ) -> list[Message]:
         """See `Store.messages`."""
-        return await self._database.read(log.page, session_id, after_seq, until_seq, limit)
+        if on_damage == "mark":  # outside a transaction, which SQLite ends at the first unreadable page
+            return await self._database.query(
+                lambda connection: log.page(connection, session_id, after_seq, until_seq, limit, on_damage)
+            )
+        return await self._database.read(log.page, session_id, after_seq, until_seq, limit, on_damage)
 
     async def message(self, session_id: str, message_id: str) -> Message:
         """See `Store.message`."""

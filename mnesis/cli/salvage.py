@@ -1,0 +1,60 @@
+"""`mnesis salvage`: copy all that is intact from a damaged database to a new one."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from mnesis.cli.app import PROBLEM_FOUND
+from mnesis.cli.database_option import DatabaseOption, db_option, existing_database_path, json_option
+from mnesis.cli.output import clean_line, pluralize, print_json, print_note
+from mnesis.display.progress_bar import progress
+
+
+@click.command(
+    "salvage",
+    short_help="Copy all that is intact from a damaged database.",
+    epilog="Example: mnesis salvage sessions.db --to rescued.db",
+)
+@click.argument("database", metavar="[DB]", type=click.Path(), required=False)
+@click.option("--to", "target", required=True, metavar="NEW", type=click.Path(path_type=Path), help="The new database.")
+@json_option
+@db_option
+@click.pass_context
+def command(ctx: click.Context, database: str | None, target: Path, as_json: bool, db: DatabaseOption) -> None:
+    """Read around the damage in DB (or --db), copy every message whose hash is right to the database NEW, and list the gaps.
+
+    DB is not changed and NEW must not exist. Messages keep their ids and times; each session notes its gaps in its metadata.
+    Contexts begin without summaries, and usage and cost at zero. Map runs are not copied. The exit code is 1 if something
+    could not be copied.
+    """
+    from mnesis.store.sqlite.salvage import salvage
+
+    path = existing_database_path(db if database is None else DatabaseOption(database))
+    with progress("salvaging") as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.set_total(total)
+            bar.advance()
+
+        result = asyncio.run(salvage(path, target, report, timeout_seconds=db.timeout_seconds))
+    if as_json:
+        print_json({**asdict(result), "is_complete": result.is_complete})
+    else:
+        for session in result.sessions:
+            for first, last in session.gaps:
+                span = f"message {first} is" if first == last else f"messages {first} to {last} are"
+                print(clean_line(f"{session.session_id}: {span} missing or damaged"))
+            if not session.settings_are_intact:
+                print(
+                    clean_line(f"{session.session_id}: its settings are damaged; check model, title and system prompt")
+                )
+        if result.lost_messages:
+            print(f"{pluralize(result.lost_messages, 'message')} of sessions whose name cannot be read")
+        count = sum(session.message_count for session in result.sessions)
+        print_note(f"{pluralize(count, 'message')} of {pluralize(len(result.sessions), 'session')} copied to {target}")
+    if not result.is_complete:
+        ctx.exit(PROBLEM_FOUND)

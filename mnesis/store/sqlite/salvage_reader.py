@@ -1,0 +1,177 @@
+"""Reading a damaged database row by row. A row that cannot be read is skipped, and all others are found."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_from_bytes
+
+from mnesis.models.message import Message
+from mnesis.models.session import Interruption
+from mnesis.store.chain import session_hash
+from mnesis.store.codec import DamagedValueError, decode_message, from_json, stored_message
+from mnesis.store.sqlite.migrate import refuse_foreign
+from mnesis.store.sqlite.queries import sql
+from mnesis.store.sqlite.translate_errors import has_code, translate_error
+
+Row = tuple[Any, ...]
+MAX_TRAILING_GAP = 1_000_000
+"""Messages that may be missing at the end of a log. A larger number in damaged accounts is damage itself."""
+
+# By the index, and forwards and backwards without it.
+_SESSION_ROWS = ("salvage_sessions", "salvage_sessions_forwards", "salvage_sessions_backwards")
+_MESSAGE_ROWS = ("salvage_messages", "salvage_messages_forwards", "salvage_messages_backwards")
+
+
+@dataclass(slots=True)
+class ReadableSession:
+    """A session of a damaged database and what is known about it.
+
+    `last_seq` is the end of its log as its accounts say, or 0. `turn_ends` are the seqs at which its turns end.
+    """
+
+    pk: int
+    id: str
+    parent_id: str | None
+    created_at: int
+    settings: dict[str, Any]
+    settings_are_intact: bool
+    last_seq: int = 0
+    system_tokens: int = 0
+    turn_ends: set[int] = field(default_factory=set)
+    interruptions: list[Interruption] = field(default_factory=list)
+    message_pks: dict[int, int] = field(default_factory=dict)
+    """Row numbers by seq. Rows that cannot be read have none."""
+
+
+class DamagedDatabase:
+    """A database opened read-only, with every row that can be read."""
+
+    def __init__(self, path: Path, timeout_seconds: float) -> None:
+        name = quote_from_bytes(os.fsencode(path.absolute()))
+        self._connection = sqlite3.connect(
+            f"file:{name}?mode=ro", uri=True, isolation_level=None, timeout=timeout_seconds
+        )
+        # A definition that cannot be parsed does not hide the other tables (sqlite.org/pragma.html#pragma_writable_schema).
+        self._connection.execute("PRAGMA writable_schema = ON")
+        self._connection.execute("PRAGMA cell_size_check = ON")
+        try:
+            refuse_foreign(self._connection, path)
+        except sqlite3.Error as error:
+            if has_code(error, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise translate_error(error, path) from error
+            # A damaged header is read around like everything else.
+        self._connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def sessions(self) -> list[ReadableSession]:
+        """Return the sessions whose row can be read, in order of creation."""
+        sessions = {}
+        for pk in self._row_numbers(*_SESSION_ROWS):
+            with suppress(sqlite3.Error, DamagedValueError):
+                sessions[pk] = self._session(pk)
+        for pk in self._row_numbers(*_MESSAGE_ROWS):
+            row = self._fetch("salvage_place", pk)
+            if row is not None and row[0] in sessions:
+                sessions[row[0]].message_pks[row[1]] = pk
+        for session in sessions.values():
+            self._add_accounts(session)
+            self._add_interruptions(session)
+        self._add_turns(sessions)
+        return list(sessions.values())
+
+    def message(self, session: ReadableSession, seq: int) -> Message | None:
+        """Return a message if its hash is right at this place."""
+        row = self._fetch("salvage_message", session.message_pks.get(seq))
+        try:
+            return None if row is None else decode_message(session.id, seq, stored_message(row))
+        except (DamagedValueError, UnicodeEncodeError, TypeError, AttributeError):
+            return None
+
+    def has_no_sessions(self) -> bool:
+        """Return whether the database is readable and empty."""
+        try:
+            return not self._connection.execute(sql("salvage_sessions_forwards")).fetchall()
+        except sqlite3.Error:
+            return False
+
+    def count_lost_messages(self, sessions: list[ReadableSession]) -> int:
+        """Return the number of messages whose session cannot be read."""
+        known = sum(len(session.message_pks) for session in sessions)
+        return len(self._row_numbers(*_MESSAGE_ROWS)) - known
+
+    def _session(self, pk: int) -> ReadableSession:
+        row = self._fetch("salvage_session", pk)
+        if row is None:
+            raise DamagedValueError(f"session {pk}")
+        session_id, parent_id, created_at, profile, stored_hash = row
+        try:
+            is_intact = stored_hash in (None, session_hash(session_id, parent_id, created_at, profile))
+            settings = dict(from_json(profile))
+        except (ValueError, TypeError, AttributeError):
+            is_intact, settings = False, {}
+        if not _is_utf8(session_id):
+            raise DamagedValueError(f"session {pk}")
+        return ReadableSession(pk, session_id, parent_id, created_at, settings, is_intact)
+
+    def _add_accounts(self, session: ReadableSession) -> None:
+        row = self._fetch("salvage_accounts", session.pk)
+        last = max(session.message_pks, default=0)
+        if row is not None and all(isinstance(value, int) for value in row):
+            session.last_seq = row[0] if last <= row[0] <= last + MAX_TRAILING_GAP else last
+            session.system_tokens = max(row[1], 0)
+        session.last_seq = max(session.last_seq, last)
+
+    def _add_interruptions(self, session: ReadableSession) -> None:
+        with suppress(sqlite3.Error):
+            for (body,) in self._connection.execute(sql("interruptions"), {"session_pk": session.pk}):
+                with suppress(ValueError, TypeError):
+                    session.interruptions.append(Interruption(**from_json(body)))
+
+    def _add_turns(self, sessions: dict[int, ReadableSession]) -> None:
+        for statement in ("salvage_turns", "salvage_turns_backwards"):  # both ways, until an unreadable page
+            with suppress(sqlite3.Error):
+                for session_pk, seq in self._connection.execute(sql(statement)):
+                    if session_pk in sessions:
+                        sessions[session_pk].turn_ends.add(seq)
+
+    def _row_numbers(self, *statements: str) -> list[int]:
+        """Return the row numbers of a table. Each statement reads until the first page that it cannot read."""
+        found: set[int] = set()
+        for statement in statements:
+            with suppress(sqlite3.Error):
+                found.update(pk for (pk,) in self._connection.execute(sql(statement)))
+        return sorted(found)
+
+    def _fetch(self, statement: str, pk: int | None) -> Row | None:
+        try:
+            row: Row | None = self._connection.execute(sql(statement), {"pk": pk}).fetchone()
+        except sqlite3.Error:
+            return None
+        return row
+
+
+def read_damaged(path: Path, timeout_seconds: float) -> closing[DamagedDatabase]:
+    """Open a damaged database for reading, as a context."""
+    return closing(DamagedDatabase(path, timeout_seconds))
+
+
+def messages_of(database: DamagedDatabase, session: ReadableSession) -> Iterator[tuple[int, Message | None]]:
+    """Yield every seq of a log with its message, or None if the message is missing or damaged."""
+    for seq in range(1, session.last_seq + 1):
+        yield seq, database.message(session, seq)
+
+
+def _is_utf8(text: object) -> bool:
+    try:
+        return bool(str(text).encode())
+    except UnicodeEncodeError:
+        return False

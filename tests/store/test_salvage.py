@@ -1,0 +1,215 @@
+"""Damage stays where it is: lists, reading and copying go around it, and nothing is left out silently."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from mnesis import Engine, MnesisSession
+from mnesis.errors import ConfigurationError, CorruptStoreError, MnesisStoreError
+from mnesis.models.search import Search
+from mnesis.store.sqlite import SqliteStore
+from mnesis.store.sqlite.salvage import salvage
+from mnesis.testing.store_suite import store_conversation
+from tests.store.children import read_bytes
+from tests.support.damage import flips, store_every_kind
+
+READ_BY_LISTS = ("sessions", "accounts", "messages", "summaries", "context_covers", "turns", "compactions")
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with rows in every table. Tests work on copies."""
+    path = tmp_path_factory.mktemp("complete") / "s.db"
+    asyncio.run(store_every_kind(path))
+    return path
+
+
+@pytest.fixture
+def copy(complete: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "copy.db"
+    shutil.copyfile(complete, path)
+    return path
+
+
+def fresh_copy(source: Path, path: Path) -> None:
+    """Copy a database to a path without the files of another one that was there."""
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    shutil.copyfile(source, path)
+
+
+def change(path: Path, *statements: str) -> None:
+    """Run statements behind the back of every trigger."""
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    for name, _ in triggers:
+        connection.execute(f"DROP TRIGGER {name}")
+    for statement in statements:
+        connection.execute(statement)
+    for _, sql in triggers:
+        connection.execute(sql)
+    connection.commit()
+    connection.close()
+
+
+async def test_an_intact_database_is_copied_whole(copy: Path, tmp_path: Path) -> None:
+    result = await salvage(copy, tmp_path / "new.db")
+    assert result.is_complete
+    assert {each.session_id: each.message_count for each in result.sessions} == {"s": 11, "t": 11, "child": 0}
+    old, new = SqliteStore(copy), SqliteStore(tmp_path / "new.db")
+    await old.open()
+    await new.open()
+    assert await new.messages("s") == await old.messages("s")
+    assert (await new.verify()).heads == (await old.verify()).heads
+    assert [turn.seq for turn in new.turns("s")] == [turn.seq for turn in old.turns("s")]
+    assert await new.interruptions("s") == await old.interruptions("s")
+    settings = [(r.title, r.system_prompt, r.metadata, r.parent_id) for r in (await old.sessions()).sessions]
+    assert sorted(settings, key=str) == sorted(
+        ((r.title, r.system_prompt, r.metadata, r.parent_id) for r in (await new.sessions()).sessions), key=str
+    )
+    await old.close()
+    await new.close()
+    with pytest.raises(ConfigurationError, match="never replaces"):
+        await salvage(copy, tmp_path / "new.db")
+
+
+async def test_gaps_are_listed_and_everything_else_is_copied(copy: Path, tmp_path: Path) -> None:
+    change(
+        copy,
+        "DELETE FROM messages WHERE session_pk = 1 AND seq IN (3, 4, 11)",
+        "UPDATE messages SET parts = '\"forged\"' WHERE session_pk = 1 AND seq = 7",
+        "UPDATE sessions SET profile = '{broken' WHERE id = 't'",
+    )
+    before = read_bytes(copy)
+    result = await salvage(copy, tmp_path / "new.db")
+    assert read_bytes(copy) == before
+    by_id = {each.session_id: each for each in result.sessions}
+    assert by_id["s"].gaps == ((3, 4), (7, 7), (11, 11))
+    assert (by_id["s"].message_count, by_id["t"].message_count) == (7, 11)
+    assert not by_id["t"].settings_are_intact
+    assert not result.is_complete
+    async with Engine(tmp_path / "new.db") as engine:
+        assert (await engine.verify()).findings == ()
+        record = await engine.store.session("s")
+        assert record.metadata["salvage"]["gaps"] == [[3, 4], [7, 7], [11, 11]]
+        assert record.metadata["k"] == [1]
+        assert [message.seq for message in await engine.store.messages("s")] == list(range(1, 8))
+
+
+@pytest.mark.parametrize("where", ["messages", "sqlite_autoindex_messages_1", "sqlite_autoindex_messages_2", "turns"])
+async def test_a_zeroed_page_costs_only_what_was_on_it(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "s.db"
+    store = SqliteStore(path)
+    await store.open()
+    for name in ("s", "t"):
+        await store_conversation(store, 100, name)
+    await store.close()
+    connection = sqlite3.connect(path)
+    page_size = connection.execute("PRAGMA page_size").fetchone()[0]
+    pages = [
+        n for (n,) in connection.execute("SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf'", (where,))
+    ]
+    connection.close()
+    data = bytearray(path.read_bytes())
+    page = pages[len(pages) // 2]
+    data[(page - 1) * page_size : page * page_size] = bytes(page_size)
+    path.write_bytes(data)
+    result = await salvage(path, tmp_path / "new.db")
+    kept = sum(each.message_count for each in result.sessions)
+    assert kept == 400 if where != "messages" else 340 < kept < 400
+    lost = sum(last - first + 1 for each in result.sessions for first, last in each.gaps)
+    assert kept + lost == 400
+    damaged = SqliteStore(path)
+    await damaged.open()
+    assert (await damaged.check()) != []
+    for name in ("s", "t"):
+        marked = await damaged.messages(name, on_damage="mark")
+        assert [message.seq for message in marked] == list(range(1, 201))
+    await damaged.close()
+
+
+async def test_a_truncated_file_gives_what_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    store = SqliteStore(path)
+    await store.open()
+    await store_conversation(store, 1_000)
+    await store.close()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    result = await salvage(path, tmp_path / "new.db")
+    assert 0 < result.sessions[0].message_count < 2_000
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(CorruptStoreError, match="backup"):
+        await salvage(path, tmp_path / "other.db")
+    assert not [name for name in os.listdir(tmp_path) if name.startswith((".", "other"))]
+
+
+async def test_a_missing_message_is_never_passed_over(copy: Path) -> None:
+    change(copy, "DELETE FROM messages WHERE session_pk = 1 AND seq IN (3, 7)")
+    store = SqliteStore(copy)
+    await store.open()
+    for reading in (store.messages("s"), store.active_context("s"), store.covered_messages("s", "top")):
+        with pytest.raises(CorruptStoreError, match="missing"):
+            await reading
+    with pytest.raises(CorruptStoreError, match="missing"):
+        await store.search(Search("question 3", session_id="s"))
+    assert len(await store.messages("s", until_seq=2)) == 2
+    assert len(await store.messages("t")) == 11
+    marked = await store.messages("s", on_damage="mark")
+    assert [message.seq for message in marked] == list(range(1, 12))
+    assert [message.seq for message in marked if message.damage is not None] == [3, 7]
+    assert "cannot be shown" in marked[2].text_content()
+    await store.close()
+    async with Engine(copy) as engine, await MnesisSession.load("s", engine=engine) as session:
+        assert len(await session.messages(on_damage="mark")) == 11
+        with pytest.raises(CorruptStoreError):
+            await session.messages()
+
+
+@pytest.mark.parametrize("table", READ_BY_LISTS)
+async def test_no_flipped_bit_hides_another_session(complete: Path, tmp_path: Path, table: str) -> None:
+    path = tmp_path / "copy.db"
+    for flip in flips(complete, table):
+        fresh_copy(complete, path)
+        flip.apply(path)
+        store = SqliteStore(path)
+        await store.open()
+        listed = (await store.sessions()).sessions
+        assert len(listed) >= 2, flip
+        readable = 0
+        for record in listed:
+            try:
+                await store.session(record.id)
+                await store.active_context(record.id)
+                await store.messages(record.id)
+                readable += 1
+            except MnesisStoreError:
+                continue
+        assert readable >= 2, flip
+        await store.close()
+
+
+async def test_sessions_without_accounts_are_listed_as_damaged(copy: Path) -> None:
+    change(
+        copy,
+        "DELETE FROM accounts WHERE session_pk = 1",
+        "UPDATE sessions SET profile = CAST(X'FF' AS TEXT) WHERE id = 't'",
+    )
+    store = SqliteStore(copy)
+    await store.open()
+    listed = {record.id: record.damage for record in (await store.sessions()).sessions}
+    assert listed["child"] is None
+    assert "accounts are missing" in str(listed["s"])
+    assert "damaged" in str(listed["t"])
+    assert len(await store.messages("s")) == 11
+    for name in ("s", "t"):
+        with pytest.raises(MnesisStoreError):
+            await store.session(name)
+    await store.close()
