@@ -12,7 +12,7 @@ from mnesis.errors import MnesisStoreError, SessionNotFoundError
 from mnesis.models.context import Cover, Prune
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
-from mnesis.models.session import Interruption, SessionRecord, UsageReport
+from mnesis.models.session import UNFINISHED, Interruption, SessionRecord, UsageReport
 from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
 from mnesis.store.base import Append, Compaction, Store
@@ -78,15 +78,22 @@ class Replay:
     async def run(self) -> None:
         """Import everything in order, or nothing.
 
+        Until all is stored, the metadata of the session says that it is unfinished, so that `ls`, `doctor` and the next import
+        see what a killed process left. The next import of the same session deletes that and begins again.
+
         Raises `MnesisStoreError` if the session already exists or the stored log differs from the export, and what the
         store raises.
         """
         session = self.export.session
         settings = {name: getattr(session, name) for name in _SETTINGS}
+        settings["metadata"] = {**session.metadata, UNFINISHED: "import"}
         new_session = SessionRecord(
             **settings, parent_id=await self._find_parent(), context_tokens=session.system_tokens
         )
-        _, created = await self.store.create_session(new_session)
+        existing, created = await self.store.create_session(new_session)
+        if existing.unfinished == "import" and not created:
+            await self.store.purge(session.id)
+            _, created = await self.store.create_session(new_session)
         if not created:
             raise MnesisStoreError(
                 f"session {session.id!r} was created by another process meanwhile; import it under another id"
@@ -108,6 +115,7 @@ class Replay:
         for interruption in export.interruptions:
             await self.store.record_interruption(session.id, interruption)
         await self._verify()
+        await self.store.update_session(session.id, metadata=session.metadata)
 
     async def _find_parent(self) -> str | None:
         """Return the id of the parent session, or None if it is not in this database."""

@@ -168,7 +168,7 @@ async def _import(export: dict[str, list[dict[str, Any]]], new_id: str | None, d
     session_id = parsed.session.id
     async with Engine(database_path(db), config=db.config()) as engine:
         store = engine.store
-        if await session_exists(store, session_id):
+        if await session_exists(store, session_id) and (await store.session(session_id)).unfinished != "import":
             raise click.UsageError(
                 f"session {clean(session_id)!r} already exists in {store.location}; choose another id with --as NEW_ID"
             )

@@ -133,10 +133,17 @@ async def _row(store: Store, session: SessionRecord, depth: int) -> dict[str, An
         return await _describe(store, replace(session, damage="it is damaged; run mnesis doctor"), depth)
 
 
+async def _title(store: Store, session: SessionRecord) -> str:
+    if session.damage is not None:
+        return f"[{session.damage}]"
+    title = session.title or await _first_words(store, session.id)
+    return title if session.unfinished is None else f"[unfinished {session.unfinished}] {title}"
+
+
 async def _describe(store: Store, session: SessionRecord, depth: int) -> dict[str, Any]:
     return {
         "id": session.id,
-        "title": f"[{session.damage}]" if session.damage else session.title or await _first_words(store, session.id),
+        "title": await _title(store, session),
         "model": session.model,
         "agent": session.agent,
         "parent_id": session.parent_id,

@@ -10,6 +10,8 @@ from mnesis.models.usage import TokenUsage
 
 NO_MODEL = "none"
 """The model of a session that only records and has no model."""
+UNFINISHED = "mnesis_unfinished"
+"""The key in a session's metadata that names the operation that is writing it, until that operation is complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,12 @@ class SessionRecord:
     fold_count: int = 0
     last_request: SentRequest | None = None
     damage: str | None = None
+
+    @property
+    def unfinished(self) -> str | None:
+        """The operation that began to write this session and did not finish, or is still running: "import"."""
+        operation = self.metadata.get(UNFINISHED)
+        return operation if isinstance(operation, str) else None
 
     @property
     def stored_tokens(self) -> int:

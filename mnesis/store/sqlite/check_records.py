@@ -8,7 +8,7 @@ from mnesis.models.finding import Finding
 from mnesis.store.chain import EMPTY_HEAD, encode_turn, extend_chain, is_seal
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite.accounts import StoredSession, key_of, session_from_row
-from mnesis.store.sqlite.fixes import MIGRATE, SALVAGE, SEAL
+from mnesis.store.sqlite.fixes import MIGRATE, SALVAGE, SEAL, UNFINISHED_IMPORT
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import RecordHeads, compute_record_heads
 
@@ -26,6 +26,9 @@ def settings_findings(connection: sqlite3.Connection, session_pk: int, name: str
         return [Finding("warning", "accounts", f"session {name!r} has no hashes yet", MIGRATE, (name,))]
     if stored.hash != stored.computed_hash():
         return [_error("accounts", f"the accounts of session {name!r} are not what was stored", name)]
+    if stored.record.unfinished is not None:
+        detail = f"session {name!r} is incomplete: its {stored.record.unfinished} was not finished, or is still running"
+        return [Finding("warning", "unfinished", detail, UNFINISHED_IMPORT, (name,))]
     return _seal_findings(key_of(connection), stored, name)
 
 

@@ -9,3 +9,4 @@ SALVAGE_RUN = "copy the sessions without it: mnesis salvage DB --to NEW; then ru
 MIGRATE = "finish the update of the database: mnesis migrate"
 SEAL = "if you trust its present content, seal it with this key: mnesis seal --key-file FILE"
 REINDEX = "rebuild the index: mnesis reindex"
+UNFINISHED_IMPORT = "run mnesis import again, which replaces it, or delete it: mnesis purge ID --apply"
