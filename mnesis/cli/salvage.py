@@ -34,6 +34,10 @@ def command(ctx: click.Context, database: str | None, target: Path, as_json: boo
     from mnesis.store.sqlite.salvage import salvage
 
     path = existing_database_path(db if database is None else DatabaseOption(database))
+    if not isinstance(path, Path):
+        raise click.UsageError(
+            "a database server is restored from its own backups; salvage reads the file of an SQLite database"
+        )
     with progress("salvaging") as bar:
 
         def report(done: int, total: int) -> None:

@@ -9,9 +9,10 @@ from mnesis.errors import MessageNotFoundError
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.store.accounting import accounts_after_append, attach_compactions, file_ids, refuse_other_content
-from mnesis.store.base import Append, AppendResult
+from mnesis.store.base import Append, AppendResult, OnDamage
 from mnesis.store.chain import extend_chain
 from mnesis.store.codec import EncodedMessage, from_json, hash_of
+from mnesis.store.damaged import mark_damage, refuse_gaps
 from mnesis.store.postgres.changes import note_append
 from mnesis.store.postgres.rows import (
     Row,
@@ -98,9 +99,14 @@ def _repeat_append(
 
 
 def page(
-    transaction: Transaction, session_id: str, after_seq: int, until_seq: int | None, limit: int | None
+    transaction: Transaction,
+    session_id: str,
+    after_seq: int,
+    until_seq: int | None,
+    limit: int | None,
+    on_damage: OnDamage = "raise",
 ) -> list[Message]:
-    """Load a range of the log."""
+    """Load a range of the log. A message that is missing or damaged raises `DamagedValueError`, or is marked."""
     parameters = session_parameters(session_id)
     found = transaction.send("session", parameters)
     rows = transaction.send(
@@ -112,8 +118,21 @@ def page(
             "limit": limit if limit is None else max(limit, 0),
         },
     )
-    stored_session(session_id, found)
-    return [message_from_row(session_id, row) for row in rows.rows()]
+    end = stored_session(session_id, found).record.last_seq
+    first_seq = max(after_seq, 0) + 1
+    last_seq = end if until_seq is None else min(until_seq, end)
+    if limit is not None:
+        last_seq = min(last_seq, first_seq + max(limit, 0) - 1)
+    by_seq = {row[0]: row for row in rows.rows()}
+    if on_damage == "mark":
+        return list(
+            mark_damage(
+                session_id, (by_seq.get(seq) for seq in range(first_seq, last_seq + 1)), first_seq, message_from_row
+            )
+        )
+    messages = [message_from_row(session_id, row) for row in by_seq.values()]
+    refuse_gaps(session_id, messages, range(first_seq, last_seq + 1))
+    return messages
 
 
 def message(transaction: Transaction, session_id: str, message_id: str) -> Message:

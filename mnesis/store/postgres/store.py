@@ -17,7 +17,7 @@ from mnesis.models.search import Search, SearchPage
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.store.accounting import refuse_repeated_ids
-from mnesis.store.base import Append, AppendResult, Compaction, OnIndexed, SessionPage
+from mnesis.store.base import Append, AppendResult, Compaction, OnDamage, OnIndexed, SessionPage
 from mnesis.store.change_log import StoredChange
 from mnesis.store.codec import encode_message
 from mnesis.store.heads import Heads, parse_heads
@@ -86,10 +86,16 @@ class PostgresStore(PostgresRunStore):
         return await self._database.write(log.append, session_id, append, encoded)
 
     async def messages(
-        self, session_id: str, *, after_seq: int = 0, until_seq: int | None = None, limit: int | None = None
+        self,
+        session_id: str,
+        *,
+        after_seq: int = 0,
+        until_seq: int | None = None,
+        limit: int | None = None,
+        on_damage: OnDamage = "raise",
     ) -> list[Message]:
         """See `Store.messages`."""
-        return await self._database.read(log.page, session_id, after_seq, until_seq, limit)
+        return await self._database.read(log.page, session_id, after_seq, until_seq, limit, on_damage)
 
     async def message(self, session_id: str, message_id: str) -> Message:
         """See `Store.message`."""

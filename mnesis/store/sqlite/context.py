@@ -30,6 +30,7 @@ from mnesis.store.covers import (
     validate_compaction,
     visible_spans,
 )
+from mnesis.store.damaged import refuse_gaps
 from mnesis.store.sqlite import log
 from mnesis.store.sqlite.accounts import (
     SessionChange,
@@ -39,7 +40,6 @@ from mnesis.store.sqlite.accounts import (
     save_session,
 )
 from mnesis.store.sqlite.changes import note_compaction, note_update
-from mnesis.store.sqlite.damaged import refuse_gaps
 from mnesis.store.sqlite.log import NO_LIMIT
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import RecordHeads, load_record_heads, save_record_heads

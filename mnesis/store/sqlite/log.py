@@ -12,6 +12,7 @@ from mnesis.store.accounting import accounts_after_append, attach_compactions, f
 from mnesis.store.base import Append, AppendResult, OnDamage
 from mnesis.store.chain import encode_turn, extend_chain
 from mnesis.store.codec import EncodedMessage, hash_of, stored_message
+from mnesis.store.damaged import mark_damage, refuse_gaps
 from mnesis.store.sqlite.accounts import (
     SessionChange,
     StoredSession,
@@ -20,7 +21,6 @@ from mnesis.store.sqlite.accounts import (
     save_session,
 )
 from mnesis.store.sqlite.changes import note_append
-from mnesis.store.sqlite.damaged import mark_damage, refuse_gaps
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import (
     Row,
@@ -105,7 +105,7 @@ def page(
         last_seq = min(last_seq, first_seq + limit - 1)
     if on_damage == "mark":
         rows = (_row_at(connection, session_pk, seq) for seq in range(first_seq, last_seq + 1))
-        return list(mark_damage(session_id, rows, first_seq))
+        return list(mark_damage(session_id, rows, first_seq, message_from_row))
     parameters = {"session_pk": session_pk, "after_seq": first_seq - 1, "until_seq": last_seq}
     messages = [message_from_row(session_id, row) for row in connection.execute(sql("messages_page"), parameters)]
     if len(messages) != max(last_seq - first_seq + 1, 0):

@@ -9,6 +9,7 @@ from mnesis.models.session import Interruption, SessionRecord
 from mnesis.store.accounting import new_record, with_settings
 from mnesis.store.base import SessionPage
 from mnesis.store.codec import DamagedValueError, to_json
+from mnesis.store.damaged import damaged_session
 from mnesis.store.session_cursor import format_cursor, parse_cursor
 from mnesis.store.sqlite.accounts import (
     SessionChange,
@@ -21,7 +22,6 @@ from mnesis.store.sqlite.accounts import (
     session_from_row,
 )
 from mnesis.store.sqlite.changes import note_created, note_deleted, note_update
-from mnesis.store.sqlite.damaged import damaged_session
 from mnesis.store.sqlite.lenient import lenient_text
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import load_record_heads, save_record_heads

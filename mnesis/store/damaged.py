@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from mnesis.models.message import Message, TextPart
 from mnesis.models.session import NO_MODEL, SessionRecord
 from mnesis.store.codec import DamagedValueError
-from mnesis.store.sqlite.rows import message_from_row
 
 Row = tuple[Any, ...]
 
@@ -33,14 +32,16 @@ def damaged_session(row: Sequence[Any], damage: str) -> SessionRecord:
     )
 
 
-def mark_damage(session_id: str, rows: Iterable[Row | None], first_seq: int) -> Iterator[Message]:
+def mark_damage(
+    session_id: str, rows: Iterable[Row | None], first_seq: int, decode: Callable[[str, Row], Message]
+) -> Iterator[Message]:
     """Convert one row for each seq from `first_seq` on. A row that is None or damaged gives a message that says so."""
     for seq, row in enumerate(rows, first_seq):
         try:
             yield (
                 damaged_message(session_id, seq, "it is missing or cannot be read")
                 if row is None
-                else message_from_row(session_id, row)
+                else decode(session_id, row)
             )
         except (DamagedValueError, UnicodeEncodeError, TypeError):
             yield damaged_message(session_id, seq, "it is not what was stored")
