@@ -66,9 +66,17 @@ class FileStorage:
     def note_database(self, location: str) -> None:
         """Remember that a database refers to files here, so that purging another database keeps them."""
         path = self.database_note(location)
-        if not path.exists():
+        if path.exists():
+            return
+        try:
             _make_private_directory(path.parent)
             self.write_private(path, os.fsencode(location))
+        except OSError as error:
+            raise FileError(
+                f"the use of {str(self.directory)!r} by {location!r} cannot be noted: {error.strerror or error}. Free some"
+                " space, or set FileConfig.storage_dir to a writable directory",
+                path=path,
+            ) from error
 
     def database_note(self, location: str) -> Path:
         """Return the path of the note about a database."""

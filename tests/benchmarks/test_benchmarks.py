@@ -138,3 +138,12 @@ def test_rows_know_their_limits() -> None:
 
 def test_tables_align_their_columns() -> None:
     assert format_table(("a", "bb"), [("long name", "1")]) == "a          bb\n---------  --\nlong name   1"
+
+
+def test_the_soak_loses_nothing_and_measures_everything() -> None:
+    result = run("benchmarks.soak")
+    assert isinstance(result, dict)
+    assert result["lost"] == 0
+    assert result["turns"] > 0
+    assert {row["measure"] for row in result["growth"]} >= {"resident MB", "handles", "threads", "database MB"}
+    assert next(stage for stage, _ in result["stages"]) == "Python and mnesis"

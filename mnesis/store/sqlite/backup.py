@@ -39,14 +39,14 @@ def back_up(path: Path, config: StoreConfig, destination: str | Path) -> None:
     except OSError as error:
         raise _write_error(target, error) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error says more
+            unfinished.unlink(missing_ok=True)
     with suppress(OSError):  # some file systems cannot sync a directory
         _sync(target.parent)
 
 
 def _copy(path: Path, config: StoreConfig, unfinished: Path, target: Path) -> None:
-    with closing(open_connection(path, config.model_copy(update={"read_only": True}))) as connection:
-        connection.execute("PRAGMA query_only = OFF")  # it also forbids writing to the copy
+    with closing(_open_source(path, config)) as connection:
         try:
             connection.execute("VACUUM INTO ?", (str(unfinished),))
         except UnicodeEncodeError as error:
@@ -55,6 +55,16 @@ def _copy(path: Path, config: StoreConfig, unfinished: Path, target: Path) -> No
             ) from error
         except sqlite3.Error as error:
             raise translate_error(error, target) from error
+
+
+def _open_source(path: Path, config: StoreConfig) -> sqlite3.Connection:
+    """Open the database for reading, on a connection that may write the copy."""
+    try:
+        connection = open_connection(path, config.model_copy(update={"read_only": True}))
+        connection.execute("PRAGMA query_only = OFF")
+    except sqlite3.Error as error:
+        raise translate_error(error, path) from error
+    return connection
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,83 @@
+"""A sample of the fault suite: every operation of every API, killed and failed at some of its steps.
+
+`python -m mnesis.testing.fault_report` kills at every step. MNESIS_FAULT_SAMPLE is the number of faults per operation here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mnesis.models.message import text_message
+from mnesis.models.session import SessionRecord
+from mnesis.store.base import Append
+from mnesis.store.sqlite import SqliteStore
+from mnesis.testing.fault_operations import all_operations
+from mnesis.testing.fault_report import format_report, run_kills
+from mnesis.testing.faults import Operation, Scene, sweep_failures, sweep_kills
+from mnesis.testing.history import History, check_database
+
+SAMPLE = int(os.environ.get("MNESIS_FAULT_SAMPLE", "4"))
+MAX_STRIDE = 7
+OPERATIONS = {f"{operation.api} {operation.name}": operation for operation in all_operations()}
+
+
+def _sample(count: int) -> list[int]:
+    """Steps at growing distances, so that short and long operations are both interrupted at their beginning and later."""
+    steps = [1]
+    while len(steps) < count:
+        steps.append(steps[-1] + min(len(steps) + 1, MAX_STRIDE))
+    return steps
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_killed_at_any_step_it_loses_nothing_and_tears_nothing(name: str, tmp_path: Path) -> None:
+    before, inside = tmp_path / "before", tmp_path / "inside"
+    before.mkdir()
+    inside.mkdir()
+    result = sweep_kills(OPERATIONS[name], before, steps=_sample(SAMPLE))
+    assert result.violations == []
+    assert result.faults > 0
+    assert sweep_kills(OPERATIONS[name], inside, inside=True, steps=_sample(SAMPLE // 2)).violations == []
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_failing_at_any_step_it_raises_a_typed_error_and_tears_nothing(name: str, tmp_path: Path) -> None:
+    result = await sweep_failures(OPERATIONS[name], tmp_path, steps=_sample(SAMPLE))
+    assert result.violations == []
+    assert result.faults > 0
+
+
+async def _lose_the_answer(scene: Scene) -> None:
+    """An operation that acknowledges before it stores, and stores an atomic attempt in two transactions."""
+    store = SqliteStore(scene.path)
+    await store.open()
+    await store.create_session(SessionRecord(id="s", model="m"))
+    texts = scene.attempt("s", "question", "answer")
+    scene.acknowledge()
+    scene.arm()
+    for text in texts:
+        await store.append("s", Append([text_message("user", text, token_count=1)]))
+    await store.close()
+
+
+def test_a_sweep_finds_what_is_lost_or_torn(tmp_path: Path) -> None:
+    """The suite itself: an operation that breaks the promises is seen."""
+    result = sweep_kills(Operation("test", "broken", _lose_the_answer), tmp_path)
+    assert any("lost" in violation for violation in result.violations)
+    assert result.faults > 5
+
+
+async def test_a_database_that_cannot_be_read_is_a_violation(tmp_path: Path) -> None:
+    (tmp_path / "s.db").write_bytes(b"x" * 4096)
+    assert "cannot be read" in (await check_database(tmp_path / "s.db", History()))[0]
+
+
+def test_the_command_counts_kills_per_operation() -> None:
+    report = format_report(run_kills(3, only="session record"))
+    assert "session      record" in report
+    assert report.splitlines()[-1].split() == ["all", "3", "0"]
+    with pytest.raises(SystemExit):
+        run_kills(1, only="no such operation")
