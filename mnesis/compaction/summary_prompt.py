@@ -5,6 +5,7 @@ Pure functions, except that prompts are read from the package.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -67,6 +68,7 @@ def cut_to_fit(text: str, max_tokens: int, count: TokenCounter) -> str:
     return next(iter(split_text(text, max(len(text) * max_tokens // tokens, 1))), "")
 
 
+@functools.cache
 def _load_prompt(kind: str, level: int) -> str:
     return resources.files("mnesis.compaction").joinpath("prompts", f"{kind}{level}.md").read_text("utf-8")
 

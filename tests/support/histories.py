@@ -30,6 +30,7 @@ from mnesis.tokens import MESSAGE_OVERHEAD_TOKENS, TOOL_OVERHEAD_TOKENS, TokenEs
 from mnesis.tokens.images import UNKNOWN_MODEL_IMAGE_TOKENS
 
 _estimator = TokenEstimator(encoding="o200k_base")
+_estimator.estimate("Load the table now: event loops must not read files.")
 
 
 def count(text: str) -> int:
