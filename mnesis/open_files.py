@@ -97,7 +97,8 @@ def unregister_database(owner: object) -> None:
 def register_file_directory(owner: object, path: str | os.PathLike[str]) -> None:
     """Protect a directory of stored files while `owner` exists. It need not exist yet."""
     with _lock:
-        _file_directories[owner] = os.path.abspath(path)
+        # An absolute path needs no look at the working directory, which would block an event loop.
+        _file_directories[owner] = os.path.normpath(path) if os.path.isabs(path) else os.path.abspath(path)
 
 
 def find_identity(path: str | os.PathLike[str]) -> FileIdentity | None:

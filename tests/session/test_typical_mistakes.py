@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema.validators  # type: ignore[import-untyped]  # noqa: F401  # loaded at the first schema, which takes a while
 import pytest
 from pydantic import BaseModel, ValidationError
 
