@@ -66,7 +66,7 @@ def test_importing_loads_nothing_heavy_and_touches_nothing(modules: tuple[str, .
     assert not found["moved"]
 
 
-def test_importing_the_package_loads_neither_the_command_line_nor_the_fakes() -> None:
+def test_importing_the_package_loads_no_command_line_and_no_fakes() -> None:
     loaded = probe("mnesis")["loaded"]
     assert [
         name for name in loaded if name.startswith(("mnesis.cli", "mnesis.demo", "mnesis.testing", "mnesis.sync"))

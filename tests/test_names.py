@@ -1,4 +1,4 @@
-"""Names that the project does not use: participles for coroutines."""
+"""Rules for names: no participles for coroutines, and no test name that is longer than a claim."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for root in ("mnesis", "integrations") for path in sorted((ROOT / root).rglob("*.py"))]
+MAX_TEST_NAME_CHARS = 70
 # Words that end in "ed" and are not participles.
 NOT_PARTICIPLES = ("embed", "feed", "need", "seed", "speed", "exceed", "proceed", "succeed")
 
@@ -32,5 +33,16 @@ def test_no_coroutine_is_named_by_a_participle() -> None:
         for path in SOURCES
         for function in functions(path)
         if isinstance(function, ast.AsyncFunctionDef) and not is_test(function) and is_participle(function.name)
+    ]
+    assert names == []
+
+
+def test_a_test_name_is_a_claim_of_at_most_seventy_characters() -> None:
+    tests = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "mnesis" / "testing").rglob("*.py")]
+    names = [
+        f"{path.relative_to(ROOT)}: {function.name} ({len(function.name)})"
+        for path in sorted(tests)
+        for function in functions(path)
+        if is_test(function) and len(function.name) > MAX_TEST_NAME_CHARS
     ]
     assert names == []

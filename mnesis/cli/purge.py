@@ -15,12 +15,12 @@ from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import clean_line, pluralize, print_json, print_note
 from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.cli.time_option import TIME_PARAM
-from mnesis.config import RetentionConfig
 from mnesis.errors import FileNotStoredError
 from mnesis.ids import now_ms
 from mnesis.models.retention import DAY_MS, PurgePlan
 
 if TYPE_CHECKING:
+    from mnesis.config import RetentionConfig
     from mnesis.models.session import SessionRecord
     from mnesis.store.base import Store
 
@@ -90,6 +90,9 @@ def command(
     if has_rule == (session_id is not None):
         raise click.UsageError("pass the ID of a session, or a rule: --older-than, --keep-last, --match")
     if session_id is None:
+        # Loaded here, because pydantic takes a while and help needs none of it.
+        from mnesis.config import RetentionConfig
+
         rule = RetentionConfig(
             older_than_days=None if older_than is None else max((now_ms() - older_than) / DAY_MS, 1e-9),
             keep_last=keep_last,

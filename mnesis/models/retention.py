@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
-from mnesis.config import RetentionConfig
-from mnesis.models.session import SessionRecord
+if TYPE_CHECKING:
+    from mnesis.config import RetentionConfig
+    from mnesis.models.session import SessionRecord
 
 DAY_MS = 24 * 3600 * 1000
 

@@ -291,7 +291,7 @@ def test_errors_have_their_exit_codes() -> None:
     assert exit_code(ContextIrreducibleError("small", required_tokens=2, usable_tokens=1)) == 1
 
 
-def test_what_the_library_logs_reaches_a_person_cleaned_and_only_while_a_command_runs(
+def test_log_records_are_shown_cleaned_while_a_command_runs(
     run: Run, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logger = logging.getLogger("mnesis.somewhere")

@@ -35,7 +35,7 @@ def calls(turn: DemoTurn) -> list[ToolPart]:
     return [part for part in turn.assistant if isinstance(part, ToolPart)]
 
 
-def test_another_process_with_another_hash_seed_tells_the_same_conversation() -> None:
+def test_the_conversation_does_not_depend_on_the_hash_seed() -> None:
     told = subprocess.run(
         [sys.executable, "-c", DIGEST_CODE], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "77"}
     )

@@ -48,7 +48,7 @@ def test_the_fact_of_turn_3_comes_back_word_for_word_through_summaries(whole: De
     assert EARLY_FACT in whole.early_fact.text
 
 
-def test_before_and_after_a_compaction_the_model_would_be_sent_different_things(whole: DemoReport) -> None:
+def test_a_compaction_changes_what_the_model_would_receive(whole: DemoReport) -> None:
     assert whole.before is not None
     assert whole.after is not None
     assert (whole.before.summaries, whole.before.turn) == (0, whole.after.turn)

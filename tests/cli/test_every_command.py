@@ -303,9 +303,7 @@ def test_a_newer_database_is_refused_and_left_alone(run: Run, fill: Fill, databa
 
 
 @pytest.mark.parametrize("name", [name for name in USES if name != "demo"])
-def test_a_database_that_somebody_holds_is_waited_for_so_long_and_no_longer(
-    run: Run, fill: Fill, database: Path, name: str
-) -> None:
+def test_a_locked_database_is_waited_for_until_the_limit(run: Run, fill: Fill, database: Path, name: str) -> None:
     arguments = fill(name, database, "alpha-session")
     with sqlite3.connect(database) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
@@ -338,7 +336,7 @@ def test_a_writer_holds_up_nobody_who_only_looks(run: Run, fill: Fill, database:
 @pytest.mark.parametrize(
     "name", [name for name, use in USES.items() if use.needs_id and name not in ("chat", "expand")]
 )
-def test_an_ambiguous_id_names_its_candidates_and_an_unknown_one_is_wrong_usage(
+def test_an_ambiguous_id_names_candidates_and_an_unknown_one_is_refused(
     run: Run, fill: Fill, database: Path, name: str
 ) -> None:
     ambiguous = run(*fill(name, database, "alp"))
@@ -445,7 +443,7 @@ def test_no_command_loads_litellm_before_a_model_is_called(database: Path, tmp_p
     assert done.stdout.splitlines()[-1:] == ["LOADED []"], done.stderr
 
 
-def test_where_an_output_cannot_hold_the_marks_something_alike_stands_for_them(database: Path) -> None:
+def test_marks_that_an_output_cannot_encode_are_replaced_by_similar_ones(database: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     command = [sys.executable, "-m", "mnesis.cli", "doctor", "--db", str(database)]
     done = subprocess.run(command, capture_output=True, check=False, env=environment)

@@ -125,9 +125,7 @@ def test_an_imported_session_is_the_same_log_and_the_same_context(run: Run, data
     assert shown[0] == shown[1]
 
 
-def test_a_second_export_has_the_same_messages_summaries_covers_and_prunes(
-    run: Run, database: Path, tmp_path: Path
-) -> None:
+def test_exporting_again_gives_the_same_messages_and_summaries(run: Run, database: Path, tmp_path: Path) -> None:
     file, other = tmp_path / "a.jsonl", tmp_path / "other.db"
     asyncio.run(prune_and_interrupt(database))
     run("export", "alpha-session", "-o", file, "--db", database)
@@ -171,9 +169,7 @@ def test_everything_a_message_can_hold_comes_back(run: Run, tmp_path: Path) -> N
     assert usage[0] == usage[1]
 
 
-def test_the_same_session_is_not_imported_twice_but_under_another_id_it_is(
-    run: Run, database: Path, tmp_path: Path
-) -> None:
+def test_a_session_is_imported_again_only_under_another_id(run: Run, database: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     run("export", "alpha-session", "-o", file, "--db", database)
     refused = run("import", file, "--db", database)

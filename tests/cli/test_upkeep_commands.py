@@ -167,9 +167,7 @@ def test_a_purge_erases_one_session_and_names_what_stays(run: Run, database: Pat
     assert {row["id"] for row in document(run, "ls", "--json", "--db", database)} == {"alpine", "child"}
 
 
-def test_stored_files_stay_unless_they_are_to_go_and_nobody_else_here_refers_to_them(
-    run: Run, database: Path, tmp_path: Path
-) -> None:
+def test_a_purge_erases_only_requested_files_that_nothing_else_uses(run: Run, database: Path, tmp_path: Path) -> None:
     storage = FileStorage(tmp_path / "files")
     own, shared = (storage.add(content).content_id for content in (b"own", b"shared"))
     for session_id, content_id in (("s", own), ("s", shared), ("alpine", shared)):
@@ -202,9 +200,7 @@ def test_doctor_reads_stored_files_when_told_to(run: Run, database: Path, tmp_pa
     assert run(*deep).exit_code == 1
 
 
-def test_a_dry_run_of_a_compaction_says_what_it_would_fold_and_the_compaction_folds_that(
-    run: Run, tmp_path: Path
-) -> None:
+def test_a_compaction_folds_what_its_dry_run_announced(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "c.db"
     asyncio.run(record(path, "talk", 10))
     before = path.read_bytes()
@@ -306,7 +302,7 @@ def test_a_database_that_cannot_be_written_is_read_as_it_stands(database: Path) 
     assert done.stdout.splitlines()[-1:] == [f"CODES ({[0] * 11}, [3, 3]) ['shut.db']"], done.stderr
 
 
-def test_the_window_of_a_session_keeps_its_settings_when_it_is_compacted_here(run: Run, tmp_path: Path) -> None:
+def test_a_compaction_by_command_keeps_the_settings_of_the_window(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "c.db"
     asyncio.run(record(path, "talk", 6))
     before = change(path, lambda engine: engine.store.session("talk"))

@@ -79,7 +79,7 @@ async def test_below_the_soft_threshold_nothing_runs(engine: Engine) -> None:
         assert recorder.of(MnesisEvent.COMPACTION_TRIGGERED) == []
 
 
-async def test_between_soft_and_hard_the_conversation_goes_on_while_a_summary_is_written(engine: Engine) -> None:
+async def test_between_soft_and_hard_turns_continue_during_a_compaction(engine: Engine) -> None:
     model = Model(held=True)
     async with MnesisSession.open(model="openai/test", engine=engine, llm=model, config=settings()) as session:
         recorder = EventRecorder(session.event_bus)
@@ -108,7 +108,7 @@ async def test_over_the_hard_threshold_the_fold_comes_before_the_request(engine:
         assert "big: " in model.of("turn")[0].messages[-1]["content"]
 
 
-async def test_without_automatic_compaction_the_window_still_fits_and_nothing_is_folded(engine: Engine) -> None:
+async def test_without_automatic_compaction_the_window_still_fits(engine: Engine) -> None:
     model = Model()
     async with MnesisSession.open(
         model="openai/test", engine=engine, llm=model, config=settings(auto=False)
@@ -121,7 +121,7 @@ async def test_without_automatic_compaction_the_window_still_fits_and_nothing_is
         assert (await session.compact()).level_used == 1, "by hand it works"
 
 
-async def test_large_reports_of_small_turns_bring_a_compaction_now_and_then_and_not_one_per_turn(
+async def test_large_reports_of_small_turns_do_not_compact_in_each_turn(
     engine: Engine,
 ) -> None:
     config = MnesisConfig(model_overrides={"context_limit": 100_000, "max_output_tokens": 4_000})  # type: ignore[arg-type]  # a dict is accepted
@@ -135,7 +135,7 @@ async def test_large_reports_of_small_turns_bring_a_compaction_now_and_then_and_
         assert session.token_usage.input == 240_000
 
 
-async def test_after_a_fold_over_the_hard_threshold_the_next_sends_do_not_fold_again(engine: Engine) -> None:
+async def test_after_a_fold_above_hard_the_next_sends_do_not_fold_again(engine: Engine) -> None:
     model = Model()
     config = settings(soft_threshold_fraction=0.95)
     async with MnesisSession.open(model="openai/test", engine=engine, llm=model, config=config) as session:

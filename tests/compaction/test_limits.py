@@ -217,7 +217,7 @@ def result_of(created_at: int, cost: float, calls: int) -> CompactionResult:
     return CompactionResult(session_id="s", created_at=created_at, cost=cost, attempts=attempts)
 
 
-def test_an_hour_later_the_hourly_limits_are_free_again_and_the_sessions_is_not() -> None:
+def test_hourly_limits_end_after_an_hour_and_session_limits_do_not() -> None:
     config = CompactionConfig(
         max_summary_cost_per_session=1.0, max_summary_cost_per_hour=1.0, max_summary_calls_per_hour=5
     )

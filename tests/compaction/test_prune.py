@@ -66,7 +66,7 @@ def test_what_is_pruned_is_old_enough_worth_it_and_an_output(
     assert len({(p.seq, p.part_index) for p in plan}) == len(plan)
 
 
-def test_outputs_on_both_sides_of_a_conversation_are_pruned_and_the_window_shrinks_by_what_was_promised() -> None:
+def test_pruning_shrinks_the_window_by_the_announced_tokens() -> None:
     log = reading(10)
     plan = plan_prune(context_of(log), config(1_000, 500), count)
     assert {type(log[p.seq - 1].parts[p.part_index]) for p in plan} == {ToolPart, ToolResultPart}

@@ -89,7 +89,7 @@ def kept_per_roots(*, good: bool, held_out: bool) -> list[float]:
     return [k for each in recorded(good=good, held_out=held_out) if (k := kept_per_root(each)) is not None]
 
 
-def test_the_threshold_for_facts_is_the_middle_between_the_kinds_it_was_chosen_on() -> None:
+def test_the_threshold_for_facts_is_the_middle_between_both_kinds() -> None:
     """The geometric mean of the worst good and the best bad summary: the same factor away from both."""
     worst_good = min(kept_per_roots(good=True, held_out=False))
     best_bad = max(kept_per_roots(good=False, held_out=False))

@@ -81,7 +81,7 @@ async def test_calls_of_a_sweep_that_changes_nothing_are_counted_too() -> None:
     await harness.check()
 
 
-async def test_what_was_paid_for_a_context_that_changed_meanwhile_is_counted_once() -> None:
+async def test_spending_on_a_changed_context_is_counted_once() -> None:
     harness = await SweepHarness().begin(turns(10))
     calls = 0
 

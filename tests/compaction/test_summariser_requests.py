@@ -183,7 +183,7 @@ async def test_over_the_wire_the_summariser_asks_only_for_a_summary(server: Open
     assert body.get("max_completion_tokens", body.get("max_tokens")) >= REASONING_HEADROOM_TOKENS
 
 
-async def test_a_model_for_summaries_is_called_also_if_the_sessions_client_is_bound_to_another(
+async def test_the_compaction_model_is_called_with_a_bound_client_too(
     server: OpenAIServer,
 ) -> None:
     """`llm="openai/other"` calls that model whatever a request names, and a session without a model calls none."""

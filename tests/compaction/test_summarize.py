@@ -71,7 +71,7 @@ async def test_a_bad_first_answer_leads_to_the_terse_level(fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", BAD)
-async def test_two_bad_answers_lead_to_an_extract_of_the_conversations_own_words(fault: str) -> None:
+async def test_two_bad_answers_lead_to_an_extract(fault: str) -> None:
     made = await draft(ScriptedLLM([BAD[fault](), BAD[fault]()]))
     assert made.level == 3
     assert [a.level for a in made.attempts] == [1, 2, 3]
@@ -121,7 +121,7 @@ async def test_level_two_asks_for_half_and_says_so() -> None:
     assert words[1] == words[0] // 2
 
 
-async def test_an_answer_not_smaller_than_its_source_is_refused_also_if_it_was_allowed() -> None:
+async def test_an_answer_that_is_not_smaller_than_its_source_is_refused() -> None:
     messages = numbered([text_message("user", "short question here"), text_message("assistant", "short answer there")])
     made = await draft(ScriptedLLM(["one short question two short answer three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"] * 2), order(messages, 500))  # fmt: skip
     assert made.level == 3
@@ -188,7 +188,7 @@ def test_a_piece_of_mixed_scripts_fits_as_well() -> None:
     assert max(count(piece) for piece in pieces) <= 1_100
 
 
-async def test_a_span_larger_than_the_summarisers_window_is_read_whole_in_several_calls() -> None:
+async def test_a_span_larger_than_the_summarisers_window_is_read_in_parts() -> None:
     log = []
     for i in range(40):
         log.append(text_message("user", f"mark-q{i}-a " + "lorem ipsum dolor sit amet " * 60 + f" mark-q{i}-z"))

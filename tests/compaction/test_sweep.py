@@ -48,7 +48,7 @@ def read_files(number: int) -> list[Message]:
     return found
 
 
-async def test_a_sweep_folds_everything_but_the_two_newest_turns_and_keeps_it_within_reach() -> None:
+async def test_a_sweep_folds_all_but_the_two_newest_turns() -> None:
     bench = await SweepHarness().begin(talk(10))
     result = await bench.sweep(Summariser())
     await bench.check()
@@ -271,7 +271,7 @@ def prose_budget_plan(trigger: Any, turns_in_log: int) -> SweepPlan:
     return plan_sweep(context, budget_of(4_000), CompactionConfig(), count, trigger)
 
 
-def test_a_background_sweep_that_would_gain_little_is_not_worth_its_break_of_the_cache() -> None:
+def test_a_background_sweep_that_gains_little_does_not_run() -> None:
     context = context_of(numbered([*talk(1), *talk(2, start=1, words=12)]))
     big = budget_of(20_000, 100)
     assert not plan_sweep(context, big, CompactionConfig(), count, "soft")
@@ -298,7 +298,7 @@ async def test_a_crash_between_summary_and_commit_leaves_the_old_context() -> No
     assert await store.check() == []
 
 
-async def test_turns_that_arrive_while_a_summary_is_written_are_kept_and_it_still_commits() -> None:
+async def test_a_sweep_commits_although_turns_arrive_meanwhile() -> None:
     bench = await SweepHarness().begin(talk(10))
     arrived: list[int] = []
 
@@ -347,7 +347,7 @@ async def test_two_sweeps_of_one_session_at_once_fold_each_span_once(backend: st
     await one.close()
 
 
-async def test_a_span_that_changes_again_and_again_ends_in_a_typed_error_not_in_a_loop() -> None:
+async def test_a_span_that_keeps_changing_ends_in_a_typed_error() -> None:
     class Contested(MemoryStore):
         async def compact(self, *args: Any, **kwargs: Any) -> Any:
             raise StaleContextError("somebody was faster")

@@ -30,20 +30,20 @@ def test_usable_tokens_are_what_output_and_headroom_leave() -> None:
 
 
 @pytest.mark.parametrize(("limit", "output"), [(8_192, 1_024), (8_192, 8_000), (4_096, 4_000), (32_768, 16_000)])
-def test_a_model_too_small_for_the_reserves_gets_smaller_ones_and_a_warning(limit: int, output: int) -> None:
+def test_a_small_model_gets_smaller_reserves_and_a_warning(limit: int, output: int) -> None:
     with pytest.warns(SmallModelWarning, match=r"compaction_output_budget=20,000.*lower compaction_output_budget"):
         budget = make_budget(model(limit, output), CompactionConfig(), 20)
     assert budget.usable_tokens >= limit // 2
     assert budget.usable_tokens + budget.max_output_tokens <= limit
 
 
-def test_a_headroom_of_the_largest_allowed_size_still_leaves_a_conversation() -> None:
+def test_the_largest_headroom_still_leaves_room_for_messages() -> None:
     with pytest.warns(SmallModelWarning):
         budget = make_budget(model(200_000, 32_000), CompactionConfig(compaction_output_budget=200_000), 20)
     assert budget.usable_tokens > 100_000
 
 
-def test_marks_that_no_compaction_could_reach_are_refused_with_field_value_and_remedy() -> None:
+def test_unreachable_thresholds_are_refused_with_field_and_remedy() -> None:
     config = CompactionConfig(low_water_fraction=0.15, soft_threshold_fraction=0.6)
     with pytest.raises(ConfigurationError) as refused:
         make_budget(model(200_000, 32_000), config, 100_000)

@@ -132,7 +132,7 @@ def test_the_newest_user_message_is_verbatim_when_it_fits() -> None:
     ],
     ids=["text", "file text", "file data", "file reference", "data"],
 )
-def test_one_message_larger_than_the_window_is_shown_in_part_with_a_pointer(part: object) -> None:
+def test_a_message_larger_than_the_window_is_shown_in_part(part: object) -> None:
     message = Message(id="draft", role="user", parts=(part, TextPart(text="what is this?")))  # type: ignore[arg-type]  # any part
     log = numbered([*turns(3), message])
     window = window_of(context_of(log), 3_000)
@@ -162,7 +162,7 @@ def test_signed_reasoning_larger_than_the_window_makes_room() -> None:
     assert "done" in str(chat_messages(window.messages))
 
 
-def test_a_marker_names_a_result_that_stands_before_an_empty_message_of_a_tool() -> None:
+def test_a_marker_names_a_result_before_an_empty_tool_message() -> None:
     call = Message(id="draft", role="assistant", parts=(ToolPart(tool_name="look", tool_call_id="a"),))
     result = Message(id="draft", role="tool", parts=(ToolResultPart(tool_call_id="a"),))
     old = [text_message("user", f"t{number}") for number in range(30)]
@@ -228,7 +228,7 @@ def test_two_hundred_parallel_calls_in_one_message_fit(budget: int) -> None:
     assert "read them all" in str(chat_messages(window.messages))
 
 
-def test_a_window_without_room_beside_the_system_prompt_is_refused_with_the_numbers() -> None:
+def test_a_system_prompt_that_fills_the_window_is_refused_with_numbers() -> None:
     context = context_of(turns(2), system_prompt="rule " * 500)
     with pytest.raises(ContextIrreducibleError) as refused:
         window_of(context, 400)
@@ -277,7 +277,7 @@ def test_a_summary_larger_than_the_window_is_shown_in_part() -> None:
     assert window.messages[0].is_summary
 
 
-def test_what_makes_room_moves_in_strides_so_that_the_beginning_stays_the_same() -> None:
+def test_trimming_moves_in_strides_so_that_the_prefix_stays() -> None:
     log, firsts = turns(120, words=10), []
     for end in range(100, 240, 2):
         window = window_of(context_of(log[:end]), 2_000)

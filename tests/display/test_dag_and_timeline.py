@@ -133,7 +133,7 @@ def test_a_timeline_as_csv_reads_back() -> None:
     ]
 
 
-def test_a_timeline_draws_its_turns_and_marks_compactions_above_their_column() -> None:
+def test_a_timeline_marks_compactions_above_their_column() -> None:
     lines = str(timeline_of([1_000, 4_000, 500, 1_000], [compaction(turn_index=1)])).splitlines()
     marks = next(line for line in lines if "▼" in line)
     bars = [line.partition("┤")[2] for line in lines if "┤" in line]
@@ -146,7 +146,7 @@ def test_a_timeline_draws_its_turns_and_marks_compactions_above_their_column() -
     assert any("hard 6,000" in line for line in lines)
 
 
-def test_a_timeline_page_has_a_dot_per_compaction_and_its_figures_in_words() -> None:
+def test_a_timeline_page_has_a_dot_and_a_text_for_each_compaction() -> None:
     page = Elements(timeline_of([1_000, 4_000, 500], [compaction(turn_index=1)])._repr_html_())
     assert page.tags.count("circle") == 1
     assert page.tags.count("polyline") == 1

@@ -97,7 +97,7 @@ def test_rows_beyond_the_cap_are_counted() -> None:
     assert "… 312 more" in printed(shown)
 
 
-def test_every_display_is_told_from_the_value_alone_and_its_repr_is_one_line() -> None:
+def test_a_display_depends_on_the_value_alone_and_repr_is_one_line() -> None:
     for value in every_display("a\nb\x1b"):
         assert "\n" not in repr(value)
         assert "\x1b" not in repr(value)

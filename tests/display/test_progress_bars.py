@@ -50,7 +50,7 @@ def test_nothing_is_printed_where_nobody_watches() -> None:
     assert (done.stdout, done.stderr) == ("0\n1\n2\n", "")
 
 
-def test_on_a_terminal_the_bar_is_on_standard_error_and_the_piped_output_stays_whole() -> None:
+def test_the_bar_is_on_standard_error_and_leaves_output_intact() -> None:
     ours, theirs = pty.openpty()
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     env.pop("MNESIS_PROGRESS", None)
@@ -69,7 +69,7 @@ def test_on_a_terminal_the_bar_is_on_standard_error_and_the_piped_output_stays_w
     assert b"3/3" in drawn
 
 
-def test_a_terminal_sees_how_far_it_is_and_no_control_characters_of_the_label(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_shows_progress_without_control_characters_of_its_label(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = attached(monkeypatch)
     worked()
     drawn = terminal.getvalue()

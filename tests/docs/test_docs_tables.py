@@ -144,7 +144,7 @@ def test_the_providers_variables_are_those_that_litellm_wants() -> None:
     assert {m for m in said if m not in one_will_do and said[m] != set(wanted[m])} == set()
 
 
-def test_the_floors_of_the_page_on_architecture_are_those_that_are_checked() -> None:
+def test_the_layers_on_the_architecture_page_are_the_checked_ones() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
     checked = [set(re.findall(r"\w+", layer)) for layer in layers]

@@ -53,7 +53,7 @@ ROWS: dict[int, tuple[str, str]] = {
     24: ("fork", "store/test_files.py::test_a_forked_child_is_refused_and_the_parent_goes_on"),
     25: (
         "failing handlers",
-        "session/test_session_events.py::test_handlers_that_raise_do_not_reach_the_turn_and_the_others_still_run",
+        "session/test_session_events.py::test_handlers_that_raise_do_not_affect_the_turn",
     ),
     26: (
         "a write after a purge",
@@ -70,11 +70,11 @@ ROWS: dict[int, tuple[str, str]] = {
     29: ("bad summaries", "compaction/test_quality.py::test_no_summary_is"),
     30: (
         "a context that cannot shrink",
-        "session/test_session_failures.py::test_an_overflow_of_a_request_that_cannot_shrink_is_the_providers_error",
+        "session/test_session_failures.py::test_an_overflow_that_cannot_shrink_is_the_providers_error",
     ),
     31: (
         "a message larger than the window",
-        "context/test_window.py::test_one_message_larger_than_the_window_is_shown_in_part_with_a_pointer",
+        "context/test_window.py::test_a_message_larger_than_the_window_is_shown_in_part",
     ),
     32: (
         "a crash in a compaction",
@@ -84,11 +84,11 @@ ROWS: dict[int, tuple[str, str]] = {
     34: ("no usage reported", "session/test_session_send.py::test_a_provider_that_reports_no_usage_is_counted_for"),
     35: (
         "no tokenizer tables",
-        "tokens/test_counting.py::test_without_tables_counts_are_estimated_after_one_look_and_no_network",
+        "tokens/test_counting.py::test_without_tables_counts_are_estimated_offline",
     ),
     36: (
         "a smaller window",
-        "session/test_session_compaction.py::test_a_session_loaded_with_a_smaller_window_is_compacted_before_the_first_call",
+        "session/test_session_compaction.py::test_a_session_loaded_with_a_smaller_window_is_compacted_first",
     ),
     37: ("forged marks", "session/test_faults.py::test_text_that_imitates_marks_of_the_context_forges_nothing"),
     38: ("odd texts", "session/test_session_send.py::test_odd_texts_come_back_exactly"),

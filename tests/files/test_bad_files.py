@@ -155,7 +155,7 @@ def rewriting(path: Path, times: int) -> Callable[..., Iterator[bytes]]:
 
 
 @pytest.mark.parametrize("size", [10, 500_000])
-async def test_a_file_that_changes_once_is_read_again_and_one_that_never_rests_is_refused(
+async def test_a_file_that_keeps_changing_is_refused(
     size: int, tmp_path: Path, handler: LargeFileHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "growing.log"
@@ -175,7 +175,7 @@ async def test_a_file_that_changes_once_is_read_again_and_one_that_never_rests_i
 
 
 @pytest.mark.parametrize("change", ["truncated", "same size"])
-def test_a_file_that_shrinks_or_is_overwritten_while_it_is_read_is_noticed(change: str, tmp_path: Path) -> None:
+def test_a_file_that_changes_while_it_is_read_is_noticed(change: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"a" * 3_000_000)
     os.utime(path, (1, 1))
@@ -244,7 +244,7 @@ def handled_in_a_child(storage: Path, path: Path) -> list[object]:
     return list(json.loads(done.stdout))
 
 
-def test_a_file_far_larger_than_memory_should_hold_is_taken_in_within_bounds(tmp_path: Path) -> None:
+def test_a_huge_file_is_imported_within_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "huge.bin"
     with path.open("wb") as file:
         file.write(b"\x7fELF" + os.urandom(1_000_000))

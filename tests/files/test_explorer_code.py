@@ -221,7 +221,7 @@ def test_code_that_makes_its_parser_grow_without_end_is_read_by_patterns(monkeyp
 
 
 @needs_grammars
-def test_code_whose_errors_leave_nothing_to_the_grammar_is_read_by_patterns() -> None:
+def test_code_that_does_not_parse_is_read_by_patterns() -> None:
     text = text_of("A.java", "class Seen {\n" + "a<" * 300)
     assert "Read by patterns: with its syntax errors" in text
     assert "class Seen" in text
@@ -234,7 +234,7 @@ def test_code_too_large_for_its_grammar_is_read_by_patterns() -> None:
 
 
 @needs_grammars
-def test_aliases_constants_typedefs_and_functions_kept_in_fields_are_declarations(tmp_path: Path) -> None:
+def test_aliases_constants_typedefs_and_fields_are_declarations(tmp_path: Path) -> None:
     for name, source, shown in (
         ("a.c", "typedef int (*callback)(int);\ntypedef int number;\n", ["typedef int (*callback)(int)", "typedef int number"]),
         ("a.cpp", "using Names = std::vector<int>;\n", ["using Names = std::vector<int>"]),

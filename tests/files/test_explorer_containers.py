@@ -50,9 +50,7 @@ def test_a_database_shows_tables_columns_row_counts_indexes_and_views(database: 
         assert line in text.split("\n"), line
 
 
-def test_a_database_is_read_without_leaving_or_changing_anything_beside_it(
-    database: Callable[[str], bytes], tmp_path: Path
-) -> None:
+def test_exploring_a_database_changes_no_file(database: Callable[[str], bytes], tmp_path: Path) -> None:
     content = database("PRAGMA journal_mode=WAL; CREATE TABLE t (x);")
     path = tmp_path / "stored" / "content"
     path.parent.mkdir()

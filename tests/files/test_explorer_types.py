@@ -48,7 +48,7 @@ def test_prose_is_what_a_model_could_summarise_better(name: str, content: str, i
     assert explored(name, content).is_prose is is_prose
 
 
-def test_what_an_explorer_cannot_read_is_described_plainly_with_the_reason() -> None:
+def test_content_an_explorer_cannot_read_is_described_with_the_reason() -> None:
     text = text_of("wrong.json", "no json at all\n")
     assert "could not be read as JSON" in text
     assert "no json at all" in text
@@ -106,7 +106,7 @@ def test_python_that_does_not_parse_is_read_by_patterns_and_says_so() -> None:
     assert "  class A\n    def run(self, x)\n  def broken" in text
 
 
-def test_more_declarations_than_fit_are_shown_without_members_then_by_name() -> None:
+def test_many_declarations_are_shown_without_members_then_by_name() -> None:
     members = "".join(f"class C{n}:\n" + "".join(f"  def method{m}(self): ...\n" for m in range(40)) for n in range(20))
     text = text_of("a.py", members)
     assert "(800 members left out)" in text
@@ -263,7 +263,7 @@ def test_level_words_are_counted_across_the_pieces_a_file_is_read_in() -> None:
     assert "Level words: ERROR 1," in text_of("a.log", start + b"ERROR" + b"\n" + line)
 
 
-def test_python_shows_what_depends_on_the_platform_or_on_what_is_installed() -> None:
+def test_python_outlines_show_conditional_declarations() -> None:
     text = text_of(
         "a.py",
         "from . import near\nif TYPE_CHECKING:\n    import typed\ntry:\n    import fast\nexcept ImportError:\n"
@@ -290,7 +290,7 @@ def test_what_the_limit_cuts_in_two_counts_for_no_range() -> None:
     assert "each item: string, 70 characters, such as" in text
 
 
-def test_first_lines_are_not_counted_against_the_part_they_were_taken_from() -> None:
+def test_first_lines_do_not_count_twice() -> None:
     text = text_of("a.txt", "a line of it\n" * 2_000)
     assert "2,000 lines" in text.split("\n")[0]
     assert "First lines:\n" in text

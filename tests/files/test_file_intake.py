@@ -186,7 +186,7 @@ async def test_a_tool_that_send_runs_may_give_more_than_a_message_holds(tmp_path
     assert [tool["function"]["name"] for tool in llm.requests[0].tools] == ["tail", "small"]
 
 
-async def test_an_output_that_cannot_be_stored_stays_in_its_message_and_the_turn_goes_on(tmp_path: Path) -> None:
+async def test_an_output_that_cannot_be_stored_stays_in_its_message(tmp_path: Path) -> None:
     llm = ScriptedLLM([calls(("tail", {})), "Read."])
 
     def tail() -> str:
@@ -226,7 +226,7 @@ async def test_recording_the_same_turn_again_with_its_ids_stores_nothing_twice(
     assert len(await session.messages()) == 2
 
 
-async def test_a_message_without_files_is_recorded_without_waiting_for_anything_new(
+async def test_a_message_without_files_is_recorded_without_waiting(
     session: MnesisSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(*_: object) -> list[Any]:
@@ -293,7 +293,7 @@ async def test_sessions_of_two_databases_share_what_is_stored(tmp_path: Path, lo
     assert stored_ids(tmp_path) == {LOG_ID}
 
 
-async def test_hundreds_of_files_leave_room_for_the_conversation_and_stay_within_reach(tmp_path: Path) -> None:
+async def test_hundreds_of_files_leave_room_for_the_conversation(tmp_path: Path) -> None:
     config = configured(tmp_path, 100)
     async with MnesisSession.open(
         model=MODEL, db_path=tmp_path / "a.db", config=config, llm=ScriptedLLM("Files came and went.")

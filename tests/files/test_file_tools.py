@@ -60,7 +60,7 @@ async def with_content(session: MnesisSession, content: bytes | str, name: str =
     return ref.content_id
 
 
-async def test_the_tools_are_offered_once_the_context_names_a_file_and_never_before(tmp_path: Path) -> None:
+async def test_file_tools_are_offered_once_the_context_names_a_file(tmp_path: Path) -> None:
     llm = ScriptedLLM("ok")
     async with MnesisSession.open(
         model=MODEL, db_path=tmp_path / "a.db", config=configured(tmp_path), llm=llm
@@ -257,7 +257,7 @@ async def test_binary_content_is_shown_in_hex(session: MnesisSession) -> None:
     assert "binary, in hex" in await Tools(session)("lcm_read_file", file_id=file_id)
 
 
-async def test_a_search_finds_every_line_in_order_with_its_number_and_goes_on_from_its_cursor(
+async def test_a_search_finds_each_line_and_continues_from_its_cursor(
     session: MnesisSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mnesis.files.grep.BLOCK_BYTES", 1_000)
@@ -280,7 +280,7 @@ async def test_a_search_finds_every_line_in_order_with_its_number_and_goes_on_fr
             await session.search_file(file_id, "other", cursor=found[4].next_cursor)
 
 
-async def test_no_pattern_escapes_its_time_and_what_took_too_long_is_passed_over(session: MnesisSession) -> None:
+async def test_a_slow_pattern_is_stopped_and_its_line_skipped(session: MnesisSession) -> None:
     file_id = await with_content(session, "a" * 5_000 + "!\n" + "plain\n" * 200_000 + "aX\n")
     page = await session.search_file(file_id, r"(a+)+X", timeout_seconds=0.2)
     assert page.timed_out
@@ -294,7 +294,7 @@ async def test_no_pattern_escapes_its_time_and_what_took_too_long_is_passed_over
         await session.search_file(file_id, "a", limit=0)
 
 
-async def test_a_search_of_a_file_much_longer_than_its_blocks_holds_little_of_it(session: MnesisSession) -> None:
+async def test_searching_a_long_file_needs_little_memory(session: MnesisSession) -> None:
     import tracemalloc
 
     file_id = await with_content(session, b"word " * 6_000_000 + b"needle " + b"word " * 100)

@@ -45,7 +45,7 @@ def test_a_result_is_inline_or_stored_and_never_both_or_neither() -> None:
             FileHandleResult(path="p", **wrong)
 
 
-async def test_the_threshold_is_counted_in_tokens_and_is_the_most_that_stays_inline(tmp_path: Path) -> None:
+async def test_the_threshold_is_the_most_tokens_that_stay_inline(tmp_path: Path) -> None:
     text = "one two three four five six seven eight nine ten\n" * 30
     tokens = TokenEstimator().estimate(text)
     (tmp_path / "a.txt").write_text(text)
@@ -76,7 +76,7 @@ async def test_what_is_stored_comes_back_byte_for_byte_and_is_described(
     assert file.token_count == TokenEstimator().estimate(content.decode())
 
 
-async def test_the_default_handler_needs_no_arguments_and_stores_below_the_home_directory() -> None:
+async def test_the_default_handler_stores_below_the_home_directory() -> None:
     handler = LargeFileHandler()
     file = (await handler.handle_file("a.txt", content="words " * 20_000)).file_ref
     assert file is not None
@@ -116,7 +116,7 @@ async def test_the_same_bytes_under_two_names_are_two_explorations_of_one_file(h
     assert as_text.exploration_summary != as_python.exploration_summary
 
 
-async def test_an_exploration_is_made_once_and_made_again_when_what_was_kept_is_damaged(
+async def test_an_exploration_is_cached_and_repeated_if_damaged(
     handler: LargeFileHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mnesis.files import summary_cache
@@ -196,7 +196,7 @@ async def test_a_model_sums_up_prose_once_and_structure_stays_beside_it(tmp_path
     assert len(llm.requests) == 1
 
 
-async def test_a_failing_summary_model_leaves_the_structural_summary_says_so_once_and_is_asked_again_for_the_next_file(
+async def test_a_failing_summary_model_leaves_the_structural_summary(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(llm_summary, "_warned_models", set())

@@ -181,7 +181,7 @@ def test_long_stretches_of_zeros_take_no_space(storage: FileStorage, tmp_path: P
     assert stored.path.stat().st_blocks * 512 < 5_000_000
 
 
-def test_threads_that_store_the_same_bytes_at_once_do_not_disturb_each_other(storage: FileStorage) -> None:
+def test_threads_may_store_the_same_bytes_at_once(storage: FileStorage) -> None:
     failures: list[BaseException] = []
     content = os.urandom(300_000)
 
@@ -230,7 +230,7 @@ def test_a_process_killed_while_storing_leaves_no_half_file_under_an_id(tmp_path
     assert storage.check([path.name for path in contents(storage)]) == []
 
 
-def test_what_dead_processes_left_unfinished_is_cleared_away_and_nothing_newer(storage: FileStorage) -> None:
+def test_only_unfinished_files_of_dead_processes_are_removed(storage: FileStorage) -> None:
     storage.add(b"first")
     old, new = storage.directory / "incoming" / "old", storage.directory / "incoming" / "new"
     old.write_bytes(b"half")

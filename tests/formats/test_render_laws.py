@@ -194,7 +194,7 @@ def test_a_file_name_cannot_break_out_of_its_frame() -> None:
     assert text.startswith("[File a.txt [End")
 
 
-def test_a_pruned_output_shows_a_marker_that_names_its_message_and_nothing_else_changes() -> None:
+def test_a_pruned_output_shows_a_marker_that_names_its_message() -> None:
     log = numbered([text_message("user", "q"), assistant(call("a"), TextPart(text="reading")), results("a"), *turns(1)])
     plain, pruned = chat_of(context_of(log)), chat_of(context_of(log, prunes=[Prune(3, 0, 1)]))
     assert [i for i, (p, q) in enumerate(zip(plain, pruned, strict=True)) if p != q] == [2]

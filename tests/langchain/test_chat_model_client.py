@@ -116,7 +116,7 @@ def test_a_model_that_fails_leaves_nothing_lost(engine: Engine) -> None:
     assert len(MnesisChatMessageHistory("s", engine=engine, view="full").messages) == 50
 
 
-def test_summaries_are_runs_of_their_own_tagged_and_seen_by_the_models_callbacks(engine: Engine) -> None:
+def test_summaries_are_tagged_runs_that_callbacks_see(engine: Engine) -> None:
     mine, outer = Recorder(), Recorder()
     writer = scripted_model(*[SUMMARY] * 50).model_copy(update={"callbacks": [mine]})
     memory = MnesisMemory(

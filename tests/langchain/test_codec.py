@@ -69,14 +69,14 @@ OBJECTS = [Colour.RED, Level.HIGH, Weather(city="Oslo", degrees=-1.5), Point(1, 
 
 
 @pytest.mark.parametrize("value", OBJECTS, ids=lambda value: type(value).__name__)
-def test_objects_come_back_as_themselves_only_for_readers_that_allow_their_class(value: Any) -> None:
+def test_objects_are_rebuilt_only_for_readers_that_allow_the_class(value: Any) -> None:
     message = ToolMessage("x", tool_call_id="c", artifact=value)
     assert through_json(message, type(value)) == message
     plain = through_json(message).artifact
     assert type(plain) in (str, int, dict)
 
 
-def test_a_message_class_of_ones_own_comes_back_as_what_it_derives_from_unless_it_is_allowed() -> None:
+def test_a_custom_message_class_is_rebuilt_only_if_it_is_allowed() -> None:
     message = OwnMessage("x", mood="glad", id="m")
     assert through_json(message, OwnMessage) == message
     back = through_json(message)
@@ -99,7 +99,7 @@ def test_what_cannot_be_stored_is_kept_as_a_marker_that_says_what_it_was(value: 
     assert through_json(back) == back
 
 
-def test_a_value_that_contains_itself_or_is_nested_without_end_is_cut_and_marked() -> None:
+def test_a_recursive_or_deeply_nested_value_is_cut_and_marked() -> None:
     loop: list[Any] = []
     loop.append(loop)
     deep: Any = "bottom"

@@ -54,7 +54,7 @@ def test_messages_come_back_equal_and_in_order(engine: Engine) -> None:
     assert history(engine, view="full").messages == messages
 
 
-def test_a_session_that_does_not_exist_is_empty_and_reading_does_not_make_it(engine: Engine) -> None:
+def test_reading_a_missing_session_does_not_create_it(engine: Engine) -> None:
     one = history(engine)
     assert one.messages == []
     one.clear()
@@ -131,7 +131,7 @@ def test_a_message_with_a_known_id_is_stored_once(engine: Engine, log: ReadLog) 
     assert log("s") == [("assistant", "a"), ("user", "b"), ("user", "b")]
 
 
-def test_other_content_under_a_known_id_takes_the_older_ones_place_in_the_view(engine: Engine) -> None:
+def test_other_content_under_a_known_id_replaces_it_in_the_view(engine: Engine) -> None:
     one = history(engine)
     for text in ("first", "second", "first", "third", "second"):
         one.add_messages([AIMessage(text, id="1")])
@@ -147,7 +147,7 @@ def test_one_batch_may_hold_a_message_twice(engine: Engine) -> None:
     assert texts_of(history(engine, view="full").messages) == ["a", "b"]
 
 
-def test_a_folded_message_that_is_edited_and_edited_back_is_shown_as_it_was(engine: Engine) -> None:
+def test_a_folded_message_edited_and_edited_back_is_shown_unchanged(engine: Engine) -> None:
     one = history(engine, config=SMALL)
     first = HumanMessage("first edition", id="1")
     one.add_messages([first])
@@ -269,7 +269,7 @@ def test_bad_settings_are_refused(engine: Engine, tmp_path: Path) -> None:
         history(engine, db_path=tmp_path / "x.db")
 
 
-def test_a_history_works_in_a_running_loop_in_successive_loops_and_in_threads(engine: Engine) -> None:
+def test_a_history_works_in_several_loops_and_threads(engine: Engine) -> None:
     one = history(engine)
 
     async def inside() -> None:
@@ -339,7 +339,7 @@ def test_what_a_callback_could_not_store_is_stored_before_the_next_read(
     assert texts_of(factory("s").messages) == ["a", "b", "c"]
 
 
-def test_the_default_database_is_the_one_the_environment_names_at_the_call(
+def test_the_environment_names_the_default_database_at_each_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("one.db", "two.db"):

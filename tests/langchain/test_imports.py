@@ -26,7 +26,7 @@ def test_the_public_names_are_sorted_and_there() -> None:
         _ = langchain_mnesis.nothing_of_the_kind  # type: ignore[attr-defined]  # what is tested
 
 
-def test_importing_it_loads_no_langgraph_no_model_client_and_opens_nothing() -> None:
+def test_importing_loads_no_langgraph_and_opens_nothing() -> None:
     heavy = ["langgraph", "langchain", "litellm", "tiktoken", "llama_index", "sqlalchemy"]
     code = f"import sys, langchain_mnesis; print([name for name in {heavy} if name in sys.modules])"
     assert run(code) == "[]"

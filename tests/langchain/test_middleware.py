@@ -123,9 +123,7 @@ def test_without_a_trigger_the_models_window_decides(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("kind", ["keep", "trim"])
-def test_one_question_and_many_tool_rounds_always_fit_and_pairs_stay_whole(
-    kind: Any, engine: Engine, log: ReadLog
-) -> None:
+def test_one_question_with_many_tool_rounds_always_fits(kind: Any, engine: Engine, log: ReadLog) -> None:
     def look(q: str) -> str:
         """Look."""
         return "seen " * 60
@@ -304,7 +302,7 @@ def test_tool_definitions_and_the_system_prompt_take_their_room(engine: Engine) 
     assert asked["prompt"] < asked["plain"] * 0.8
 
 
-def test_messages_another_middleware_adds_to_one_request_are_sent_and_not_logged(engine: Engine, log: ReadLog) -> None:
+def test_messages_added_by_other_middleware_are_sent_and_not_logged(engine: Engine, log: ReadLog) -> None:
     class Notes(AgentMiddleware[Any, Any, Any]):
         def wrap_model_call(self, request: Any, handler: Any) -> Any:
             notes = [HumanMessage("first note"), *request.messages, HumanMessage("last note")]
@@ -452,7 +450,7 @@ def test_other_failures_of_the_model_go_through_and_the_question_stays(engine: E
     assert log("t") == [("user", "one")]
 
 
-def test_summaries_are_written_by_the_given_model_and_stay_out_of_the_stream(engine: Engine) -> None:
+def test_summaries_use_the_given_model_and_stay_out_of_the_stream(engine: Engine) -> None:
     model, writer = FakeModel(messages=long_answers()), scripted_model(*["They talked at length about words."] * 50)
     asked = agent(model, engine, writer=writer, trigger=("messages", 8), keep=("messages", 4))
     streamed: list[str] = []

@@ -57,7 +57,7 @@ async def test_a_session_begun_natively_keeps_its_model_prompt_and_messages(engi
     assert (await MnesisSession.load("s", engine=engine)).token_usage == session.token_usage
 
 
-async def test_a_session_begun_here_has_no_system_prompt_and_may_be_given_one_natively(engine: Engine) -> None:
+async def test_a_session_started_here_may_get_a_system_prompt_natively(engine: Engine) -> None:
     history = MnesisChatMessageHistory("s", engine=engine, model="openai/gpt-4o")
     await history.aadd_messages([HumanMessage("hi"), AIMessage("hello")])
     llm = ScriptedLLM("yes")

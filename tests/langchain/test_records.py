@@ -130,7 +130,7 @@ def test_a_pruned_output_is_shown_as_its_marker_and_keeps_its_pair() -> None:
     assert shown == ToolMessage("[left out]", tool_call_id="c1", id="t1", name="search", artifact=[1])
 
 
-def test_a_shortened_message_of_blocks_is_shown_as_the_engine_shortened_it() -> None:
+def test_a_shortened_message_of_blocks_is_shown_shortened() -> None:
     record = to_record(HumanMessage([{"type": "text", "text": "very long"}], id="h1", name="ada"))
     [shown] = from_record(record.model_copy(update={"parts": (TextPart(text="very […]"),)}))
     assert (shown.content, shown.id, shown.name) == ("very […]", "h1", "ada")

@@ -62,7 +62,7 @@ async def test_a_conversation_is_answered_streamed_kept_and_resumed(tmp_path: Pa
     await again.close()
 
 
-async def test_a_forced_compaction_keeps_everything_within_reach_whatever_the_summary(tmp_path: Path) -> None:
+async def test_a_forced_compaction_keeps_each_message_within_reach(tmp_path: Path) -> None:
     path = tmp_path / "live.db"
     async with MnesisSession.open(model=MODEL, db_path=path, config=config(auto=False)) as session:
         for i in range(10):

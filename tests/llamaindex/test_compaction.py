@@ -32,7 +32,7 @@ def levels(memory: MnesisMemory) -> set[int]:
     return {result.level_used for result in concurrency.run(compactions(memory))}
 
 
-def test_a_synchronous_caller_has_its_summaries_written_off_the_serving_loop(make_memory: MakeMemory) -> None:
+def test_summaries_for_sync_callers_run_off_the_serving_loop(make_memory: MakeMemory) -> None:
     llm = SummaryLLM()
     memory = make_memory(llm=llm, token_limit=3_000)
     memory.put_messages(turns(40))
@@ -54,9 +54,7 @@ async def test_an_async_caller_has_its_summaries_written_on_its_own_loop(make_me
     await memory.aclose()
 
 
-def test_without_a_model_summaries_are_extracts_and_the_global_setting_is_left_alone(
-    make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_model_summaries_are_extracts(make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     class Untouchable:
         @property
         def llm(self) -> None:
@@ -128,7 +126,7 @@ def test_compactions_reach_the_bus_and_the_instrumentation(make_memory: MakeMemo
     assert "compaction.triggered" in names
 
 
-def test_a_background_fold_that_its_loop_does_not_live_to_see_is_taken_up_later(make_memory: MakeMemory) -> None:
+def test_a_background_fold_continues_after_its_loop_ends(make_memory: MakeMemory) -> None:
     memory = make_memory(token_limit=2_000)
     said = turns(40)
     for start in range(0, len(said), 2):

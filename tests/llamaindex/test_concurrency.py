@@ -77,7 +77,7 @@ async def test_cancelling_a_put_loses_nothing_that_was_begun(memory: MnesisMemor
     assert (said[0], said[-1]) == ("first", "last")
 
 
-def test_a_call_from_the_serving_thread_raises_instead_of_waiting_for_itself(memory: MnesisMemory) -> None:
+def test_a_call_from_the_serving_thread_raises_instead_of_blocking(memory: MnesisMemory) -> None:
     memory.put(user("a"))
 
     async def inside() -> None:
@@ -88,7 +88,7 @@ def test_a_call_from_the_serving_thread_raises_instead_of_waiting_for_itself(mem
     assert memory.get_all() == [user("a")]
 
 
-def test_a_sync_call_inside_a_loop_does_not_wait_for_the_tasks_it_holds_up(memory: MnesisMemory) -> None:
+def test_a_sync_call_in_a_loop_does_not_wait_for_blocked_tasks(memory: MnesisMemory) -> None:
     async def server() -> None:
         await memory.aput(user("first"))
         for steps in range(8):

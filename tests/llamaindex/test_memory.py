@@ -131,7 +131,7 @@ def test_a_simple_chat_store_is_copied_once(make_memory: MakeMemory) -> None:
     assert store.get_messages("user1") == turns(2)
 
 
-def test_tokens_are_counted_with_the_users_tokenizer_when_stored_and_never_in_get(make_memory: MakeMemory) -> None:
+def test_the_users_tokenizer_counts_in_put_and_never_in_get(make_memory: MakeMemory) -> None:
     counted: list[str] = []
 
     def by_letter(text: str) -> list[str]:
@@ -231,9 +231,7 @@ def test_a_pointer_to_a_session_that_is_gone_is_an_error(memory: MnesisMemory, e
     again.close()
 
 
-def test_a_pointer_with_an_engine_never_creates_the_database_it_should_find(
-    memory: MnesisMemory, tmp_path: Path
-) -> None:
+def test_loading_a_pointer_never_creates_a_database(memory: MnesisMemory, tmp_path: Path) -> None:
     memory.put(user("a"))
     elsewhere = tmp_path / "elsewhere.db"
     again = MnesisMemory.from_dict(memory.to_dict(), engine=Engine(elsewhere))

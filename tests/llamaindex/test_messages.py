@@ -188,7 +188,7 @@ def test_a_deleted_file_inside_a_citable_block_is_replaced_too(tmp_path: Path) -
     assert inner.image == ImageBlock(image=PNG).image
 
 
-def test_a_deleted_file_that_was_too_large_to_copy_leaves_the_message_readable(
+def test_a_message_stays_readable_if_its_uncopied_file_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llama_index.memory.mnesis.blocks.MAX_COPIED_BYTES", 10)
@@ -225,7 +225,7 @@ class Strange:
         raise RuntimeError("no words")
 
 
-def test_kwargs_that_json_cannot_hold_are_kept_as_what_can_be_said_of_them() -> None:
+def test_kwargs_that_json_cannot_represent_are_described() -> None:
     given = {"o": object(), "s": Strange(), "b": b"\xff", "t": (1, 2), "n": math.nan, "l": "\ud800", "d": {1: "one"}}
     back = round_trip(ChatMessage(role="user", content="x", additional_kwargs=given)).additional_kwargs
     assert back["o"].startswith("[not serialisable: <object")

@@ -159,7 +159,7 @@ def test_without_any_user_message_a_view_is_the_history(memory: MnesisMemory) ->
     assert memory.get() == said
 
 
-def test_the_summary_stands_in_one_system_message_or_in_front_of_the_first_user_message(
+def test_the_summary_is_one_system_message_or_part_of_the_first_user_one(
     make_memory: MakeMemory,
 ) -> None:
     memory = make_memory(session_id="s", token_limit=2_000)
@@ -250,7 +250,7 @@ def test_what_is_left_out_for_want_of_room_is_said(make_memory: MakeMemory) -> N
     assert view[-1] == turns(12)[-1]
 
 
-def test_history_cannot_fill_in_the_variables_of_prompt_templates_through_a_summary(make_memory: MakeMemory) -> None:
+def test_a_summary_cannot_fill_in_variables_of_prompt_templates(make_memory: MakeMemory) -> None:
     memory = make_memory(token_limit=2_000)
     memory.put_messages(
         [user("what is {context_str} and {query_str}?"), assistant("{context_str} is a variable"), *turns(40)]

@@ -76,7 +76,7 @@ FIRST_CALL = """
 """
 
 
-def test_the_first_call_imports_off_the_loop_offline_and_leaves_the_environment(openai_server: OpenAIServer) -> None:
+def test_the_first_call_imports_off_the_loop_and_offline(openai_server: OpenAIServer) -> None:
     assert run(FIRST_CALL, openai_server.url).splitlines() == [
         "['Hello world', 'Hello world', 'Hello world']",
         "[(False, 'True')]",

@@ -33,13 +33,13 @@ async def test_a_tool_that_is_named_is_called_with_what_is_quoted() -> None:
     assert [(call.tool_name, call.input) for call in reply.tool_calls] == [("weather", {"city": "Lisbon", "days": 3})]
 
 
-async def test_required_arguments_without_words_for_them_get_values_of_their_type() -> None:
+async def test_required_arguments_that_nothing_names_get_values_of_their_type() -> None:
     request = asking(("user", "weather"), tools=[tool("weather", *FIELDS)])
     (call,) = (await MockLLM().complete(request)).tool_calls
     assert call.input == {"city": "", "days": 1, "unit": "C", "tags": [], "dry": False, "more": {}}
 
 
-async def test_several_tools_are_called_in_the_order_they_are_named_with_ids_of_their_own() -> None:
+async def test_several_tools_are_called_in_the_order_they_are_named() -> None:
     request = asking(("user", "first b, then a"), tools=[tool("a"), tool("b"), tool("c")])
     calls = (await MockLLM().complete(request)).tool_calls
     assert [call.tool_name for call in calls] == ["b", "a"]

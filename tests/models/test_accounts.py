@@ -36,7 +36,7 @@ def request(input: int, output: int = 0, estimate: int = 0, **rest: int) -> Usag
     ],
     ids=["plain", "cache reads and writes", "all from the cache", "only a total"],
 )
-def test_a_known_request_is_the_context_whole_with_what_came_from_the_cache(usage: TokenUsage, context: int) -> None:
+def test_a_known_request_is_the_whole_context_including_cached_tokens(usage: TokenUsage, context: int) -> None:
     state = append(append(EMPTY, 300), 50, 50, UsageReport(usage, "request"))
     assert state.context_tokens == context
     assert state.last_request_tokens == 5_000
@@ -106,7 +106,7 @@ def test_reports_of_whole_requests_do_not_add_up() -> None:
     assert state.context_tokens == 5_010
 
 
-def test_after_a_fold_the_context_is_counted_anew_and_the_next_report_is_a_first_one() -> None:
+def test_after_a_fold_the_context_is_counted_again() -> None:
     state = append(replace(EMPTY, message_tokens=400), 100, 40, inferred(90_000, 40))
     state = recount(replace(state, message_tokens=50, summary_tokens=20))
     assert state.context_tokens == state.stored_tokens == 170
@@ -115,7 +115,7 @@ def test_after_a_fold_the_context_is_counted_anew_and_the_next_report_is_a_first
     assert state.usage.input == 90_000, "lifetime usage is kept apart"
 
 
-def test_calibration_is_how_much_more_the_provider_counts_and_never_less_than_one() -> None:
+def test_calibration_is_never_less_than_one() -> None:
     assert append(EMPTY, 0, 0, request(1_500, estimate=1_000)).calibration == 1.5
     assert append(EMPTY, 0, 0, request(800, estimate=1_000)).calibration == 1.0
     assert append(EMPTY, 0, 0, request(90_000, estimate=1_000)).calibration == MAX_CALIBRATION

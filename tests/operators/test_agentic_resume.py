@@ -99,7 +99,7 @@ async def test_an_answer_that_was_complete_is_taken_as_it_is(engine: Engine) -> 
     assert (again.output_text, again.session_id, llm.requests) == ("the answer", first.session_id, [])
 
 
-async def test_an_item_whose_model_failed_goes_on_in_its_session_when_it_is_retried(engine: Engine) -> None:
+async def test_an_item_whose_model_failed_continues_in_its_session(engine: Engine) -> None:
     settings: dict[str, Any] = {"stop": "DONE", "max_retries": 0}
     failed, _ = await resumed(engine, ["first", LLMServerError("down")], **settings)
     assert (failed.error_kind, failed.output_text) == ("llm_error", "first")
@@ -149,7 +149,7 @@ asyncio.run(main())
 """
 
 
-def test_a_process_that_is_killed_again_and_again_loses_nothing_and_pays_for_no_turn_twice(
+def test_repeated_kills_lose_nothing_and_pay_for_no_turn_twice(
     tmp_path: Path,
 ) -> None:
     """The server kills its client in place of the 3rd and the 15th answer. Each item takes two turns."""

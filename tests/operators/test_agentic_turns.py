@@ -113,7 +113,7 @@ async def test_an_answer_the_provider_broke_off_is_a_failure(engine: Engine, rea
     assert (result.success, result.error_kind, result.turns) == (False, "llm_error", 1)
 
 
-async def test_tools_run_inside_a_turn_and_a_turn_that_used_up_its_rounds_goes_on(engine: Engine) -> None:
+async def test_a_turn_that_used_up_its_tool_rounds_continues(engine: Engine) -> None:
     config = MnesisConfig(session=SessionConfig(max_tool_rounds=2))
     script = [call(1, "looking"), call(2, "still"), call(3, "more"), "found"]
     result, told = await at_work(engine, script, tools=[LOOK], config=config)
@@ -128,7 +128,7 @@ async def test_an_agent_that_makes_the_same_call_over_and_over_is_stopped(engine
     assert (result.error_kind, result.turns, len(llm.requests)) == ("doom_loop", 1, 4)
 
 
-async def test_the_schema_is_shown_in_the_system_prompt_and_the_value_comes_back_validated(engine: Engine) -> None:
+async def test_the_system_prompt_shows_the_schema_and_the_value_is_checked(engine: Engine) -> None:
     llm = ScriptedLLM('Here it is: {"name": "Bern", "people": 134000}')
     result, _ = await at_work(engine, llm, output_schema=City, system_prompt="You know cities.")
     assert result.output == City(name="Bern", people=134000)
@@ -137,7 +137,7 @@ async def test_the_schema_is_shown_in_the_system_prompt_and_the_value_comes_back
     assert "people" in system
 
 
-async def test_an_answer_that_does_not_satisfy_the_schema_is_told_why_and_may_be_mended(engine: Engine) -> None:
+async def test_an_answer_that_fails_the_schema_may_be_corrected(engine: Engine) -> None:
     script: list[Scripted] = ['{"name": "Bern"}', '{"name": "Bern", "people": 134000}']
     result, told = await at_work(engine, script, output_schema=City)
     assert (result.success, result.turns, result.attempts) == (True, 2, 2)
@@ -174,14 +174,14 @@ async def test_a_model_that_is_too_slow_is_a_timeout(engine: Engine) -> None:
     assert (result.success, result.error_kind) == (False, "timeout")
 
 
-async def test_an_agent_that_takes_too_long_is_a_timeout_and_its_session_is_closed(engine: Engine) -> None:
+async def test_an_agent_that_takes_too_long_is_a_timeout(engine: Engine) -> None:
     llm = ScriptedLLM("never", gate=asyncio.Event())
     result, _ = await at_work(engine, llm, timeout_seconds=0.05)
     assert (result.success, result.error_kind, result.text) == (False, "timeout", "")
     assert (await engine.store.session(result.session_id)).last_seq == 1
 
 
-async def test_a_timeout_of_the_users_own_stop_function_is_not_taken_for_the_agents(engine: Engine) -> None:
+async def test_a_timeout_in_a_stop_function_is_not_the_agents_timeout(engine: Engine) -> None:
     def broken(result: Any) -> bool:
         raise TimeoutError("mine")
 

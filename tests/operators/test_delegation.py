@@ -51,7 +51,7 @@ async def a_sub_agent(engine: Engine, llm: object | None = None) -> MnesisSessio
     return child
 
 
-async def test_a_sub_agent_works_in_a_session_of_its_own_below_the_delegating_one(engine: Engine) -> None:
+async def test_a_sub_agent_works_in_a_child_session(engine: Engine) -> None:
     async with MnesisSession.open(model=MODEL, engine=engine) as session:
         result = await delegate("count the files", session=session, agent="counter")
 
@@ -74,7 +74,7 @@ async def test_the_sub_session_is_closed_and_its_events_reach_the_engine(engine:
     ] == "session.closed"
 
 
-async def test_what_the_delegating_session_was_opened_with_is_the_sub_agents_too(engine: Engine) -> None:
+async def test_a_sub_agent_inherits_the_settings_of_the_session(engine: Engine) -> None:
     own = ScriptedLLM("from the session's own client")
     async with MnesisSession.open(model=MODEL, engine=engine, llm=own) as session:
         assert (await delegate("a task", session=session)).text == "from the session's own client"
@@ -129,7 +129,7 @@ async def test_a_sub_agent_that_keeps_no_work_is_refused_before_any_call(
     await child.close()
 
 
-async def test_a_sub_agent_that_hands_over_a_part_is_allowed_and_its_sub_agent_is_told(engine: Engine) -> None:
+async def test_a_sub_agent_may_hand_over_a_part_of_its_task(engine: Engine) -> None:
     llm = ScriptedLLM("tested")
     child = await a_sub_agent(engine, llm)
     result = await delegate("run them", session=child, delegated_scope="the unit tests", kept_work="the report")
@@ -283,7 +283,7 @@ async def test_cancelling_ends_every_task_and_closes_every_session(engine: Engin
         assert len(recorder.of(MnesisEvent.SESSION_CLOSED)) == 2
 
 
-async def test_a_fault_in_the_callers_own_code_ends_the_other_tasks_before_it_is_raised(engine: Engine) -> None:
+async def test_a_fault_in_the_callers_code_ends_the_other_tasks_first(engine: Engine) -> None:
     def broken(result: Any) -> bool:
         raise ZeroDivisionError
 

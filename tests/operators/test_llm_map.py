@@ -62,7 +62,7 @@ async def test_the_model_is_shown_the_schema_and_the_system_prompt() -> None:
     assert llm.requests[0].purpose == "map"
 
 
-async def test_results_keep_the_order_of_the_inputs_unless_completion_is_asked_for() -> None:
+async def test_results_keep_input_order_unless_completion_is_requested() -> None:
     first_may_end = asyncio.Event()
 
     async def answer(request: LLMRequest) -> str:
@@ -92,7 +92,7 @@ async def test_a_wrong_answer_is_shown_to_the_model_again_with_what_is_wrong() -
     assert told["content"].endswith("Think again.")
 
 
-async def test_an_item_that_never_satisfies_the_schema_fails_alone_with_all_its_cost() -> None:
+async def test_an_item_that_never_satisfies_the_schema_fails_alone() -> None:
     def answer(request: LLMRequest) -> Any:
         good = request.messages[1]["content"] != "1"
         return LLMReply(text='{"n": 1}' if good else "no", usage=TokenUsage(input=10, output=1), cost=0.5)
@@ -105,7 +105,7 @@ async def test_an_item_that_never_satisfies_the_schema_fails_alone_with_all_its_
     assert (batch.cost, batch.total_attempts, len(batch.successes)) == (2.5, 5, 2)
 
 
-async def test_passing_failures_are_repeated_and_counted_and_lasting_ones_are_not() -> None:
+async def test_only_temporary_failures_are_repeated() -> None:
     busy = LLMRateLimitError("busy")
     llm = ScriptedLLM([busy, LLMServerError("down"), '{"n": 1}'])
     batch = await LLMMap(llm=llm).run_all([1], "{{ item }}", Number, retry=QUICK)
@@ -310,7 +310,7 @@ async def test_events_tell_of_the_run_and_of_each_item() -> None:
     assert (ended.total, ended.completed) == (3, 3)
 
 
-async def test_progress_is_told_to_a_function_and_shown_to_nobody_without_a_terminal(
+async def test_progress_goes_to_a_function_and_needs_a_terminal_to_show(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     told: list[tuple[int, int | None]] = []
@@ -359,7 +359,7 @@ async def test_no_inputs_are_a_run_without_results() -> None:
     assert (batch.total, batch.results) == (0, [])
 
 
-async def test_over_a_real_connection_the_schema_goes_to_the_provider_that_knows_it() -> None:
+async def test_a_real_request_carries_the_schema_if_the_provider_knows_it() -> None:
     with OpenAIServer(error(429, "slow down", headers={"retry-after": "0"}), Reply(['{"n": 5}'])) as server:
         mapper = LLMMap(model="openai/gpt-4o-mini")
         batch = await mapper.run_all([5], "{{ item }}", NUMBER, retry=QUICK, llm_options=server.options)

@@ -192,7 +192,7 @@ async def test_two_workers_share_a_run_and_both_see_every_result(engine: Engine)
     assert two.requests
 
 
-async def test_a_worker_that_falls_silent_loses_its_items_and_their_results_count_once(engine: Engine) -> None:
+async def test_a_silent_worker_loses_its_items_and_results_count_once(engine: Engine) -> None:
     await engine.open()
     mapper = LLMMap(engine=engine, llm=ScriptedLLM(echo))
     async with aclosing(mapper.run(range(4), "{{ item }}", Number, run_id="r", concurrency=1)) as running:
@@ -206,7 +206,7 @@ async def test_a_worker_that_falls_silent_loses_its_items_and_their_results_coun
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are looked for by their ids")
-async def test_items_of_a_process_that_is_gone_are_taken_over_before_their_leases_end(engine: Engine) -> None:
+async def test_items_of_a_dead_process_are_claimed_before_leases_end(engine: Engine) -> None:
     mapper = LLMMap(engine=engine, llm=ScriptedLLM(echo))
     async with aclosing(mapper.run(range(4), "{{ item }}", Number, run_id="r", concurrency=1)) as running:
         await anext(running)
@@ -221,7 +221,7 @@ async def test_items_of_a_process_that_is_gone_are_taken_over_before_their_lease
     assert [result.output.n for result in batch.results] == [0, 1, 2, 3]
 
 
-async def test_items_of_a_run_whose_engine_was_closed_under_it_are_taken_over_before_their_leases_end(
+async def test_items_of_a_closed_engine_are_claimed_before_leases_end(
     tmp_path: Path,
 ) -> None:
     held, settings = Held(), {"run_id": "r", "lease_seconds": 10**6, "concurrency": 2}
@@ -406,7 +406,7 @@ async def stored_done(path: Path) -> set[int]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9")
-async def test_a_run_killed_again_and_again_does_each_item_once_and_asks_nothing_that_was_done(tmp_path: Path) -> None:
+async def test_a_run_killed_repeatedly_does_each_item_once(tmp_path: Path) -> None:
     items, answer, chance = 240, Numbers(), random.Random(7)
     (tmp_path / "in.jsonl").write_text("".join(f"{number}\n" for number in range(items)))
     with OpenAIServer(answer) as server:

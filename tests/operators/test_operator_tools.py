@@ -108,7 +108,7 @@ async def test_independent_tasks_come_back_as_json_in_their_order(engine: Engine
     assert json.loads(told) == {"results": [{"task": 0, "result": "one done"}, {"task": 1, "result": "two done"}]}
 
 
-async def test_many_long_results_are_bounded_and_the_model_is_told_how_many_are_missing(engine: Engine) -> None:
+async def test_long_results_are_bounded_and_missing_ones_are_counted(engine: Engine) -> None:
     top = ScriptedLLM([calling("delegate_all", tasks=[f"task {n}" for n in range(10)]), "ok"])
     async with MnesisSession.open(model=MODEL, engine=engine, llm=top) as session:
         tool = delegate_all_tool(session, llm=ScriptedLLM("some words " * 100), result_tokens=600)
@@ -267,7 +267,7 @@ async def test_an_unknown_run_is_a_tool_error(engine: Engine) -> None:
     assert "RunNotFoundError" in await told(engine, map_results_tool(engine), run_id="nothing")
 
 
-def test_a_map_is_read_only_as_long_as_nothing_it_starts_can_change_anything(tmp_path: Path) -> None:
+def test_a_map_tool_is_read_only_if_nothing_it_starts_can_write(tmp_path: Path) -> None:
     assert llm_map_tool(LLMMap(model=MODEL)).read_only
     assert not llm_map_tool(LLMMap(model=MODEL), directory=tmp_path).read_only
     assert agentic_map_tool(AgenticMap()).read_only

@@ -347,7 +347,7 @@ async def test_large_logs_are_ranked_in_part_and_still_find_what_is_rare(
     }
 
 
-async def test_a_database_that_cannot_be_written_is_searched_as_far_as_it_is_indexed(
+async def test_a_read_only_database_is_searched_as_far_as_it_is_indexed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = SqliteStore(tmp_path / "s.db")

@@ -99,7 +99,7 @@ async def test_what_a_summary_covers_its_summariser_has_read(turns: int, db: Pat
         assert facts(range(1))[0] not in second
 
 
-async def test_the_end_of_a_long_message_its_tool_calls_and_errors_reach_the_summariser(db: Path) -> None:
+async def test_the_end_of_a_long_message_reaches_the_summariser(db: Path) -> None:
     reader = Reader()
     async with MnesisSession.open(model=MODEL, db_path=db, llm=reader, config=small(auto=False)) as session:
         await session.record("filler word " * 400 + "THE-LAST-FACT", "answer " * 400 + "ANSWER-TAIL")
@@ -229,7 +229,7 @@ async def test_reserves_too_large_for_the_model_leave_room_for_the_conversation(
 
 
 @pytest.mark.parametrize("answer", ["", "far too long " * 4_000])
-async def test_the_window_fits_after_a_hundred_turns_whatever_the_summariser_says(answer: str, db: Path) -> None:
+async def test_the_window_fits_after_a_hundred_turns_with_any_summariser(answer: str, db: Path) -> None:
     async with opened(db, answer) as session:
         for number in range(100):
             await session.record(*chatter(number))

@@ -39,7 +39,7 @@ async def test_other_reading_methods_refuse_wrong_arguments_too(db: Path) -> Non
             await session.window(message=5)  # type: ignore[arg-type]  # what is tested
 
 
-async def test_an_overflow_that_cannot_be_mended_keeps_the_providers_error_as_its_cause(db: Path) -> None:
+async def test_an_overflow_that_persists_keeps_the_providers_error_as_cause(db: Path) -> None:
     overflow, provider = ContextOverflowError("too long"), ValueError("the provider's own words")
     overflow.__cause__ = provider
     async with MnesisSession.open(model=MODEL, db_path=db, llm=ScriptedLLM([overflow])) as session:

@@ -251,7 +251,7 @@ async def test_loading_calls_no_model_and_the_next_turn_compacts(db: Path) -> No
         await loaded.close()
 
 
-async def test_a_session_loaded_with_a_smaller_window_is_compacted_before_the_first_call(db: Path) -> None:
+async def test_a_session_loaded_with_a_smaller_window_is_compacted_first(db: Path) -> None:
     sent: list[Any] = []
 
     def answer(request: Any) -> str:

@@ -129,9 +129,7 @@ async def test_what_an_event_tells_of_is_already_stored(db: Path) -> None:
     assert found == ["user", "assistant", "user", "assistant"]
 
 
-async def test_handlers_that_raise_do_not_reach_the_turn_and_the_others_still_run(
-    db: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_handlers_that_raise_do_not_affect_the_turn(db: Path, caplog: pytest.LogCaptureFixture) -> None:
     heard: list[str] = []
 
     def broken(event: MnesisEvent, payload: Any) -> None:

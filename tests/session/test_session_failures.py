@@ -69,7 +69,7 @@ class Broken:
         raise RuntimeError("boom")
 
 
-async def test_whatever_a_client_object_raises_arrives_as_an_llm_error_with_its_cause(db: Path) -> None:
+async def test_any_error_of_a_client_object_becomes_an_llm_error(db: Path) -> None:
     async with MnesisSession.open(model=MODEL, db_path=db, llm=Broken()) as session:
         with pytest.raises(LLMError, match="boom") as caught:
             await session.send("hello")
@@ -179,7 +179,7 @@ async def test_a_second_overflow_is_raised(db: Path) -> None:
         assert (await session.messages())[-1].text_content() == "still there?"
 
 
-async def test_an_overflow_of_a_request_that_cannot_shrink_is_the_providers_error(db: Path) -> None:
+async def test_an_overflow_that_cannot_shrink_is_the_providers_error(db: Path) -> None:
     model = ScriptedLLM(ContextOverflowError("too long for this one"))
     async with MnesisSession.open(model=MODEL, db_path=db, llm=model) as session:
         with pytest.raises(ContextOverflowError, match="too long for this one"):

@@ -43,7 +43,7 @@ def run_child(code: str, *arguments: object, timeout: float = 30.0) -> subproces
     )
 
 
-async def test_loading_an_unknown_session_names_id_and_database_and_creates_nothing(db: Path) -> None:
+async def test_loading_an_unknown_session_creates_nothing(db: Path) -> None:
     with pytest.raises(SessionNotFoundError) as caught:
         await MnesisSession.load("nobody", db_path=db)
     assert (caught.value.session_id, caught.value.db_path) == ("nobody", str(db))
@@ -85,9 +85,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=range(len(WRONG)))
-async def test_a_wrong_argument_is_a_typed_error_and_nothing_stays_open_or_stored(
-    wrong: dict[str, Any], db: Path
-) -> None:
+async def test_a_wrong_argument_is_a_typed_error_that_leaves_nothing_open(wrong: dict[str, Any], db: Path) -> None:
     with pytest.raises(MnesisError):
         await MnesisSession.create(**{"model": MODEL, "db_path": db, **wrong})
     async with Engine(db) as engine:
@@ -205,7 +203,7 @@ async def test_a_send_that_waits_when_the_session_is_closed_is_finished_first(db
     assert session.engine.closed
 
 
-async def test_a_send_still_queued_when_the_session_is_closed_is_refused_or_done_but_never_half_done(db: Path) -> None:
+async def test_a_queued_send_is_refused_or_done_when_the_session_closes(db: Path) -> None:
     gate = asyncio.Event()
     model = ScriptedLLM("fine", gate=gate)
     session = await MnesisSession.create(model=MODEL, db_path=db, llm=model)
@@ -374,7 +372,7 @@ def test_a_loop_that_ends_in_the_middle_of_a_turn_does_not_block_the_next(db: Pa
     assert asyncio.run(go_on(session)) == "fine"
 
 
-def test_a_loop_that_ends_in_the_middle_of_a_compaction_does_not_block_the_next(db: Path) -> None:
+def test_a_loop_that_ends_during_a_compaction_does_not_block_the_next(db: Path) -> None:
     async def begin() -> MnesisSession:
         model = ScriptedLLM(acceptable_summary, gate=asyncio.Event())
         session = await MnesisSession.create(model=MODEL, db_path=db, llm=model, config=small())
@@ -450,7 +448,7 @@ HANGING = """
 """
 
 
-def test_a_model_function_that_hangs_in_its_thread_does_not_keep_the_process_alive(db: Path) -> None:
+def test_a_model_function_that_hangs_does_not_keep_the_process_alive(db: Path) -> None:
     assert run_child(HANGING, db, timeout=15).returncode == 0
 
 
@@ -492,7 +490,7 @@ def test_a_forked_child_is_told_and_may_open_again_and_the_parent_goes_on(db: Pa
     assert ended.returncode == 0, ended.stderr
 
 
-async def test_a_session_that_is_forgotten_leaves_no_thread_once_its_engine_is_closed(db: Path) -> None:
+async def test_a_forgotten_session_leaves_no_thread_after_its_engine_closes(db: Path) -> None:
     import threading
 
     before = set(threading.enumerate())

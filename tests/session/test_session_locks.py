@@ -24,7 +24,7 @@ async def test_it_is_given_in_the_order_it_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize("steps", range(5))
-async def test_a_waiter_cancelled_at_any_moment_of_the_handing_over_passes_it_on(steps: int) -> None:
+async def test_a_cancelled_waiter_passes_the_lock_on(steps: int) -> None:
     lock = FairLock()
 
     async def take() -> str:

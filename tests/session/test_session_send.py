@@ -363,7 +363,7 @@ async def test_an_on_part_that_raises_does_not_cost_the_answer(db: Path) -> None
 
 
 @pytest.mark.parametrize("verb", ["send", "record", "close", "clear_context", "compact"])
-async def test_on_part_calling_its_own_session_is_refused_instead_of_waiting_for_itself(verb: str, db: Path) -> None:
+async def test_a_callback_that_calls_its_own_session_is_refused(verb: str, db: Path) -> None:
     outcomes: list[object] = []
     async with opened(db, ScriptedLLM("fine")) as session:
 

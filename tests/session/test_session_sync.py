@@ -117,7 +117,7 @@ def test_many_threads_may_share_one_session(db: Path) -> None:
             assert mine == [f"{thread}.{number}" for number in range(10)]
 
 
-def test_many_threads_with_sessions_and_loops_of_their_own_share_one_database(db: Path) -> None:
+def test_many_threads_with_their_own_loops_share_one_database(db: Path) -> None:
     failures: list[BaseException] = []
 
     async def talk(name: str) -> None:

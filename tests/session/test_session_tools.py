@@ -67,9 +67,7 @@ RESULTS = [
 
 
 @pytest.mark.parametrize("given", RESULTS)
-async def test_the_call_of_a_dict_tool_comes_back_and_its_output_is_given_with_the_next_send(
-    given: Any, db: Path
-) -> None:
+async def test_the_output_of_a_dict_tool_goes_into_the_next_send(given: Any, db: Path) -> None:
     async with opened(db, calls(("look", {"at": "sky"})), "It is blue.") as session:
         first = await session.send("What colour?", tools=[LOOK])
         assert first.finish_reason == FinishReason.TOOL_CALLS
@@ -246,7 +244,7 @@ async def test_a_call_of_an_unknown_tool_is_answered_with_the_tools_there_are(db
     assert (right.output, right.is_error) == ("ok", False)
 
 
-async def test_bad_arguments_are_explained_to_the_model_and_the_tool_is_not_called(db: Path) -> None:
+async def test_bad_arguments_are_explained_to_the_model_without_a_call(db: Path) -> None:
     called = []
 
     def add(a: int) -> None:
@@ -306,7 +304,7 @@ async def test_streamed_turns_run_tools_too(db: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["send", "record", "append", "stream", "hide", "clear_context", "close"])
-async def test_a_tool_that_calls_its_own_session_is_told_so_instead_of_waiting_for_ever(verb: str, db: Path) -> None:
+async def test_a_tool_that_calls_its_own_session_gets_an_error(verb: str, db: Path) -> None:
     async with opened(db, calls(("reenter", {})), "I see.") as session:
 
         async def reenter() -> None:
@@ -397,7 +395,7 @@ def test_the_session_cannot_be_left_hanging_by_a_tool_in_a_thread(db: Path) -> N
 
 
 @pytest.mark.parametrize("door", ["send", "record"])
-async def test_the_same_call_over_and_over_is_reported_once_the_threshold_is_reached(door: str, db: Path) -> None:
+async def test_a_repeated_call_is_reported_at_the_threshold(door: str, db: Path) -> None:
     reply = calls(("look", {"at": "sky", "for": 1}))
     async with opened(db, reply, doom_loop_threshold=3) as session:
         seen = EventRecorder(session.event_bus)

@@ -134,7 +134,7 @@ async def test_record_calls_no_model() -> None:
     assert model.requests == []
 
 
-async def test_record_triggers_compaction_in_the_background_without_configuration(tmp_path: Path) -> None:
+async def test_record_compacts_in_the_background_without_configuration(tmp_path: Path) -> None:
     async with MnesisSession.open(
         model=MODEL, db_path=tmp_path / "a.db", config=small(), llm=ScriptedLLM(acceptable_summary)
     ) as session:

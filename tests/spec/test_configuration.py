@@ -126,7 +126,7 @@ async def test_a_custom_compaction_prompt_reaches_the_summariser(tmp_path: Path)
     assert any(wish in str(message["content"]) for message in model.requests[0].messages)
 
 
-async def test_the_compaction_model_is_asked_for_summaries_and_the_session_model_otherwise(tmp_path: Path) -> None:
+async def test_the_compaction_model_writes_summaries_if_there_is_one(tmp_path: Path) -> None:
     model = ScriptedLLM(acceptable_summary)
     config = small(compaction_model="openai/gpt-4o-mini")
     async with MnesisSession.open(model=MODEL, db_path=tmp_path / "a.db", config=config, llm=model) as session:
@@ -292,7 +292,7 @@ def test_an_unknown_field_is_answered_with_the_one_that_was_meant() -> None:
         CompactionConfig(soft_treshold_fraction=0.5)  # type: ignore[call-arg]  # the point of the test
 
 
-async def test_thresholds_that_can_never_be_satisfied_are_refused_when_the_session_is_opened(tmp_path: Path) -> None:
+async def test_thresholds_that_can_never_be_satisfied_are_refused_on_open(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     with pytest.raises(ConfigurationError, match=r"system prompt takes .* tokens") as caught:
         await MnesisSession.create(model=MODEL, system_prompt="word " * 9_000, config=small(), db_path=path)

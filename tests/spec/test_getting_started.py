@@ -208,7 +208,7 @@ async def test_a_stream_left_by_an_exception_is_still_stored() -> None:
     await session.close()
 
 
-async def test_an_abandoned_stream_triggers_compaction_when_the_threshold_is_crossed(
+async def test_an_abandoned_stream_compacts_above_the_threshold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MNESIS_MOCK_LLM")

@@ -95,7 +95,7 @@ def test_the_file_system_of_this_machine_is_found_and_local(tmp_path: Path) -> N
     assert environment.find_file_system(tmp_path, "") is None
 
 
-async def test_unsuitable_surroundings_are_logged_once_with_the_advice_of_doctor(
+async def test_unsuitable_surroundings_are_logged_once_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(environment, "find_file_system", lambda path: "nfs4")

@@ -163,7 +163,7 @@ async def work(path: Path, tell: Report, *, dies: bool) -> None:
     await store.close()
 
 
-def test_processes_that_are_killed_leave_every_item_to_be_done_exactly_once(tmp_path: Path) -> None:
+def test_killed_processes_leave_each_item_done_exactly_once(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
 
     async def prepare() -> None:

@@ -199,7 +199,7 @@ def test_migrations_count_from_one_without_gaps() -> None:
     assert [migration.version for migration in migrations()] == list(range(1, len(migrations()) + 1))
 
 
-def test_a_database_that_another_process_is_making_is_not_taken_for_a_foreign_one(tmp_path: Path) -> None:
+def test_a_database_that_is_being_created_is_not_a_foreign_one(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     path.touch()
 

@@ -222,7 +222,7 @@ def _in_a_child(code: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-def test_without_tables_counts_are_estimated_after_one_look_and_no_network(tmp_path: Path) -> None:
+def test_without_tables_counts_are_estimated_offline(tmp_path: Path) -> None:
     code = """
         from mnesis import tokens
         from mnesis.tokens import encodings
@@ -239,7 +239,7 @@ def test_without_tables_counts_are_estimated_after_one_look_and_no_network(tmp_p
     assert _in_a_child(code) == "1 False True"
 
 
-def test_the_tables_are_found_without_importing_the_packages_that_carry_them() -> None:
+def test_the_tables_are_found_without_importing_their_packages() -> None:
     code = """
         import os, sys
         before = dict(os.environ)

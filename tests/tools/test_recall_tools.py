@@ -165,7 +165,7 @@ async def test_a_grant_for_one_summary_opens_nothing_else(session: MnesisSession
         await tools["lcm_grep"](pattern="x", summary_id="sum_other")
 
 
-async def test_a_condensed_summary_opens_into_its_children_unless_the_grant_goes_deeper(tmp_path: Path) -> None:
+async def test_a_condensed_summary_expands_as_deep_as_the_grant_goes(tmp_path: Path) -> None:
     async with MnesisSession.open(
         model=MODEL,
         db_path=tmp_path / "c.db",
@@ -239,7 +239,7 @@ def offered(request: LLMRequest) -> list[str]:
     return [tool["function"]["name"] for tool in request.tools]
 
 
-async def test_send_offers_the_tools_once_something_is_folded_and_runs_them_itself(tmp_path: Path) -> None:
+async def test_send_offers_and_runs_the_tools_once_something_is_folded(tmp_path: Path) -> None:
     llm = ScriptedLLM(["fine", calls(("lcm_grep", {"pattern": r"drawer 2 is \w+"})), "It was K15838."])
     config = small(auto=False, level2_enabled=False)
     async with MnesisSession.open(model=MODEL, db_path=tmp_path / "s.db", config=config, llm=llm) as session:
@@ -263,7 +263,7 @@ async def test_send_offers_the_tools_once_something_is_folded_and_runs_them_itse
         ]
 
 
-async def test_a_tool_of_the_users_of_that_name_wins_and_the_tools_can_be_switched_off(session: MnesisSession) -> None:
+async def test_a_users_tool_of_that_name_replaces_the_recall_tool(session: MnesisSession) -> None:
     llm = ScriptedLLM(["fine", "fine"])
     session._core.llm = llm
     await session.send("hello", tools=[ToolSpec("lcm_grep", "mine", handler=lambda: "mine")])

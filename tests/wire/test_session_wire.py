@@ -212,7 +212,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("answer", "kind"), FAILURES)
-async def test_a_failure_is_a_typed_error_never_an_answer_and_the_next_turn_goes_on(
+async def test_a_failure_is_a_typed_error_and_never_an_answer(
     server: OpenAIServer, opened: Open, answer: Any, kind: type[LLMError]
 ) -> None:
     server.answer(answer, Reply(["Here I am."]))
@@ -327,9 +327,7 @@ async def test_a_cancelled_send_hangs_up_and_leaves_the_question(server: OpenAIS
         assert (await session.send("and now?")).text == "Now."
 
 
-async def test_a_request_the_provider_finds_too_long_is_made_smaller_and_sent_again(
-    server: OpenAIServer, opened: Open
-) -> None:
+async def test_a_request_that_is_too_long_is_made_smaller_and_sent_again(server: OpenAIServer, opened: Open) -> None:
     async with opened() as session:
         for i in range(12):
             await session.record(f"question {i} " + "about the release " * 20, f"answer {i} " + "it was released " * 20)
