@@ -157,6 +157,7 @@ class SyncSession(Displayable):
     search_file = _blocking(MnesisSession.search_file)
     file_path = _blocking(MnesisSession.file_path)
     recall_tools = _direct(MnesisSession.recall_tools)
+    redact = _direct(MnesisSession.redact)
     file_tools = _direct(MnesisSession.file_tools)
 
     subscribe = _direct(MnesisSession.subscribe)

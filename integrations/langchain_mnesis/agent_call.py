@@ -14,7 +14,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.types import Command
 
 from langchain_mnesis.interruptions import record_interruption
-from langchain_mnesis.messages.convert import from_record, is_unchanged, to_record
+from langchain_mnesis.messages.convert import from_record, has_same_state, to_record
 from langchain_mnesis.request_changes import RequestChanges, compare_request, is_equal
 from langchain_mnesis.request_recorder import RequestRecorder
 from langchain_mnesis.sessions import MIN_COMPACTION_TOKENS, Sessions
@@ -257,7 +257,7 @@ class AgentCall:
 
     def _to_langchain(self, record: Message) -> list[BaseMessage]:
         message = self.forms.get(record.seq) or self.thread.originals.get(record.id)
-        if message is not None and is_unchanged(record, message):
+        if message is not None and has_same_state(record, message):
             return [message]
         return from_record(record, self.sessions.types, keep_chunks=False)
 

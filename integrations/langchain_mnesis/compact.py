@@ -10,7 +10,7 @@ from langchain_core.messages import BaseMessage, MessageLikeRepresentation, Syst
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from langchain_mnesis.chat_model import client_for, model_name
-from langchain_mnesis.messages.convert import from_record, is_unchanged, to_record
+from langchain_mnesis.messages.convert import from_record, has_same_state, to_record
 from langchain_mnesis.runnable_io import input_messages
 from mnesis import concurrency
 from mnesis.config import ConfigOrDict, MnesisConfig, parse_config
@@ -115,4 +115,4 @@ def _split_system_prefix(messages: Sequence[BaseMessage]) -> tuple[list[BaseMess
 
 def _to_langchain(record: Message, by_id: dict[str, BaseMessage]) -> list[BaseMessage]:
     message = by_id.get(record.id)
-    return [message] if message is not None and is_unchanged(record, message) else from_record(record)
+    return [message] if message is not None and has_same_state(record, message) else from_record(record)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.command(
     "migrate",
     short_help="Update a database written by an older mnesis, or copy it to another one.",
-    epilog="Examples: mnesis migrate --db old.db · mnesis migrate --db chat.db --to postgresql://user@host/name",
+    epilog="Example: mnesis migrate --db chat.db --to postgresql://user@host/name",
 )
 @click.option("--to", "target", metavar="PATH|URL", help="Copy every session and map run to this database.")
 @json_option

@@ -21,7 +21,7 @@ from mnesis.concurrency import RunOnce
 from mnesis.config import ConfigOrDict, MnesisConfig, RetentionConfig, parse_config
 from mnesis.engine.follow import POLL_SECONDS, ChangeStream, parse_cursor, stop_task
 from mnesis.engine.registry import IN_MEMORY, acquire_shared, identify_shared, release_shared
-from mnesis.engine.retention import is_unchanged, plan_purge, purge_files
+from mnesis.engine.retention import has_same_state, plan_purge, purge_files
 from mnesis.engine.session_state import SessionState
 from mnesis.errors import ConfigurationError, MnesisError, MnesisStoreError
 from mnesis.events.bus import EventBus, MnesisEvent
@@ -233,7 +233,7 @@ class Engine:
         await self.open()
         purged = []
         for session in plan.sessions:
-            if await is_unchanged(self.store, session):
+            if await has_same_state(self.store, session):
                 await self.purge(session.id)
                 purged.append(session)
         storage = FileStorage(self.config.file.storage_dir)

@@ -38,7 +38,7 @@ async def plan_purge(store: Store, rule: RetentionConfig) -> PurgePlan:
     return replace(plan, file_ids=tuple([each for each in file_ids if await _is_used_only_by(store, each, chosen_ids)]))
 
 
-async def is_unchanged(store: Store, session: SessionRecord) -> bool:
+async def has_same_state(store: Store, session: SessionRecord) -> bool:
     """Return whether a session still exists as it was planned, and no session has become its child."""
     try:
         current = await store.session(session.id)

@@ -21,7 +21,9 @@ SCHEMA_MARKER = "JSON Schema:\n"
 
 MAX_SUMMARY_LINES = 16
 MAX_SUMMARY_LINE_CHARS = 120
-CHARS_PER_WORD = 6
+MIN_FACT_DIGITS = 3
+MAX_MENTIONS = 12
+CHARS_PER_WORD = 4
 _MAX_WORDS = re.compile(r"at most about (\d+) words\.$")
 _FILE = re.compile(r"\[File .*?\[End of [^\]]*\]", re.DOTALL)
 
@@ -134,7 +136,7 @@ def _summary(request: LLMRequest) -> str:
     lines = [line for line in lines if line]
     if lines and lines[0] in lines[1:]:  # a fence: the record is between the two lines
         lines = lines[1 : lines.index(lines[0], 1)]
-    # Two characters per allowed output token, six per requested word, and at most half of the input: shorter than the source
+    # Two characters per allowed output token, four per requested word, and at most half of the input: shorter than the source
     # by any count.
     words = _MAX_WORDS.findall(source)
     max_chars = min(
@@ -142,8 +144,24 @@ def _summary(request: LLMRequest) -> str:
         2 * (request.max_output_tokens or len(source)),
         CHARS_PER_WORD * int(words[-1]) if words else len(source),
     )
+    mentions = _mentions(lines, max_chars // 4)
+    max_chars -= len(mentions)
     outlines = (_outline(_select_lines(lines, count)) for count in range(MAX_SUMMARY_LINES, -1, -1))
-    return next((outline for outline in outlines if len(outline) <= max_chars), "\n".join(lines)[:max_chars])
+    outline = next((outline for outline in outlines if len(outline) <= max_chars), "\n".join(lines)[:max_chars])
+    return outline + mentions
+
+
+def _mentions(lines: Sequence[str], max_chars: int) -> str:
+    """Return a section with numbers and identifiers of the record, as many as fit, or nothing."""
+    words = dict.fromkeys(word.strip(".,:;!?()[]{}\"'") for line in lines for word in line.split())
+    facts = [word for word in words if sum(map(str.isdigit, word)) >= MIN_FACT_DIGITS]
+    # Spread over the whole record.
+    for count in range(min(len(facts), MAX_MENTIONS), 0, -1):
+        chosen = [facts[len(facts) * i // count] for i in range(count)]
+        section = f"\n\n## Mentioned\n- {', '.join(chosen)}"
+        if len(section) <= max_chars:
+            return section
+    return ""
 
 
 def _select_lines(lines: Sequence[str], count: int) -> list[str]:

@@ -151,7 +151,7 @@ def _report_errors(kind: type[Exception]) -> Callable[[Callable[P, Awaitable[str
 def require_token(app: ASGIApp, token: str) -> ASGIApp:
     """Return an application that answers only requests with the header `Authorization: Bearer TOKEN`."""
 
-    async def guarded(scope: AsgiScope, receive: Receive, send: Send) -> None:
+    async def guard(scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(given, f"Bearer {token}".encode()):
@@ -159,7 +159,7 @@ def require_token(app: ASGIApp, token: str) -> ASGIApp:
                 return
         await app(scope, receive, send)
 
-    return guarded
+    return guard
 
 
 async def serve_stdio(memory: Memory) -> None:

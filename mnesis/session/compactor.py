@@ -96,7 +96,7 @@ class Compactor:
             last = result
         return last
 
-    async def compact_if_expired(self, reserved_tokens: int = 0) -> CompactionResult | None:
+    async def compact_after_expiry(self, reserved_tokens: int = 0) -> CompactionResult | None:
         """Compact if the provider's cache has certainly expired and a sweep pays off. Called before each request.
 
         The prefix must be written again anyway, so a smaller one costs less. Returns the result of a sweep that changed the

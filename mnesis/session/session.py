@@ -481,7 +481,7 @@ class MnesisSession(SessionReader, Displayable):
             raise ConfigurationError(f"provider must be 'openai', 'anthropic' or 'litellm', not {provider!r}")
         target = self._core.client_target(provider)
         self._check_open()
-        await self._compactor.compact_if_expired()
+        await self._compactor.compact_after_expiry()
         window = await self.window(system_prompt=system_prompt, message=message, now=now)
         if provider == "anthropic":
             return render_for_anthropic(window, target)

@@ -265,7 +265,7 @@ async def _put_llamaindex_messages(scene: Scene) -> None:
         scene.acknowledge()
 
 
-async def _no_session_is_half_purged(directory: Path) -> list[str]:
+async def _find_half_purged_sessions(directory: Path) -> list[str]:
     violations = await _files_are_complete(directory)
     store = SqliteStore(directory / "s.db")
     await store.open()
@@ -296,7 +296,7 @@ def all_operations() -> list[Operation]:
         Operation("session", "store a file", _store_file, verify=_files_are_complete),
         Operation("sync", "record", _record_sync),
         Operation("engine", "reindex", _reindex, prepare=_fill),
-        Operation("engine", "purge", _purge, verify=_no_session_is_half_purged),
+        Operation("engine", "purge", _purge, verify=_find_half_purged_sessions),
         Operation("engine", "backup", _backup, prepare=_fill, verify=_backups_are_complete),
         Operation("map", "run", _map, verify=_runs_go_on),
     ]

@@ -90,7 +90,7 @@ def test_without_matplotlib_the_error_names_the_command(monkeypatch: pytest.Monk
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ImportError, match=r'pip install "mnesis\[notebook\]"'):
+    with pytest.raises(ImportError, match=r'pip install "mnesis-context\[notebook\]"'):
         window("x").plot()
 
 

@@ -48,7 +48,7 @@ PRINTED = {
     "07": [r"Complete: \[Mock LLM response", r"Tokens: \d+", r"Stored nevertheless: 18\d characters by the assistant"],
     "08": [r"AI:    You are Ada", r"4 messages in the history"],
     "09": [
-        r"72 jars on shelf 6\.  \(messages in the agent's state: [1-9]\)",
+        r"72 jars on shelf 6\.  \(messages in the agent's state: 1?\d\)",
         r"log: 24, summaries: [1-9]",
         r"verbatim: Shelf 1",
     ],

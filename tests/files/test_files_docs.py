@@ -27,4 +27,4 @@ def test_the_blocks_of_the_page_run_as_they_stand(
     assert "(91, 'request 90 took 90 ms')" in printed
     assert "request 11999 took 68 ms" in printed
     assert namespace["config"].file.storage_dir == Path("~/.mnesis/files").expanduser()
-    assert "request" in asyncio.run(namespace["take_in"]("app.log"))
+    assert "request" in asyncio.run(namespace["import_file"]("app.log"))

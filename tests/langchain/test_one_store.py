@@ -47,9 +47,7 @@ async def test_a_session_begun_natively_keeps_its_model_prompt_and_messages(engi
         model="openai/gpt-4o", system_prompt="native", session_id="s", engine=engine, llm=ScriptedLLM(["hello"])
     )
     await session.send("hi")
-    history = MnesisChatMessageHistory(
-        "s", engine=engine, model="openai/gpt-4o-mini", llm=scripted_model("never asked")
-    )
+    history = MnesisChatMessageHistory("s", engine=engine, llm=scripted_model("never asked"))
     await history.aadd_messages([HumanMessage("from LangChain"), AIMessage("noted")])
     assert texts_of(await history.aget_messages()) == ["hi", "hello", "from LangChain", "noted"]
     again = await MnesisSession.load("s", engine=engine)

@@ -29,6 +29,7 @@ from mnesis.models.usage import TokenUsage
 from mnesis.store.codec import decode_message, encode_message
 from tests.support.langchain_fakes import texts_of
 from tests.support.langchain_messages import SHAPES
+from tests.support.stored import stored_at_first
 
 CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 
@@ -37,7 +38,7 @@ CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 def test_every_shape_goes_through_the_log_and_comes_back_equal(name: str) -> None:
     message = SHAPES[name]
     record = to_record(message, id="m")
-    stored = decode_message("s", 1, encode_message(record))
+    stored = decode_message("s", 1, stored_at_first(record))
     assert from_record(stored) == [message]
     assert type(from_record(stored)[0]) is type(message)
 

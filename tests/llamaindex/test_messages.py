@@ -36,8 +36,9 @@ from llama_index.memory.mnesis.messages import digest, from_record, to_record, w
 from mnesis import concurrency
 from mnesis.errors import InvalidMessageError
 from mnesis.models.message import ImagePart, ReasoningPart, ToolPart
-from mnesis.store.codec import decode_message, encode_message
+from mnesis.store.codec import decode_message
 from tests.support.llamaindex_fakes import assistant, calls, old_calls, result, user
+from tests.support.stored import stored_at_first
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(40)
@@ -46,7 +47,7 @@ WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(40)
 def round_trip(message: ChatMessage) -> ChatMessage:
     """Through the bytes a store keeps."""
     record = to_record(message)
-    (back,) = from_record(decode_message("s", 1, encode_message(record)))
+    (back,) = from_record(decode_message("s", 1, stored_at_first(record)))
     return back
 
 
@@ -169,7 +170,7 @@ def test_a_file_that_is_deleted_later_is_replaced_by_its_copy(made: Callable[...
     path = tmp_path / "picture.png"
     path.write_bytes(PNG)
     message = ChatMessage(role="user", blocks=[made(path=path)])
-    record = decode_message("s", 1, encode_message(to_record(message)))
+    record = decode_message("s", 1, stored_at_first(to_record(message)))
     assert from_record(record) == [message]
     path.unlink()
     (back,) = from_record(record)

@@ -153,12 +153,12 @@ def from_record(record: Message, types: Types | None = None, *, keep_chunks: boo
     message = original(record, types)
     if message is None:
         return _render(record)
-    if not is_unchanged(record, message):
+    if not has_same_state(record, message):
         return _with_engine_changes(record, message)
     return [message if keep_chunks else chunk_to_message(message)]
 
 
-def is_unchanged(record: Message, message: BaseMessage) -> bool:
+def has_same_state(record: Message, message: BaseMessage) -> bool:
     """Return whether a window message shows this LangChain message unchanged."""
     return message_role(message) == record.role and message_parts(message) == record.parts
 

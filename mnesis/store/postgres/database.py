@@ -102,7 +102,7 @@ class PostgresDatabase:
         """
         return await self._write(WRITE, function, args, kwargs)
 
-    async def write_unlisted(
+    async def write_without_listing(
         self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Do the same as `write` for a verb that adds no change: followers need not wait for its transaction."""

@@ -23,7 +23,7 @@ class PostgresRunStore:
     async def add_items(self, run_id: str, first_index: int, inputs: Sequence[str]) -> int:
         """See `RunStore.add_items`."""
         check_texts(run_id, "", inputs)
-        return await self._database.write_unlisted(runs.add_inputs, run_id, first_index, inputs)
+        return await self._database.write_without_listing(runs.add_inputs, run_id, first_index, inputs)
 
     async def seal_run(self, run_id: str, total: int) -> MapRun:
         """See `RunStore.seal_run`."""
@@ -34,7 +34,7 @@ class PostgresRunStore:
     ) -> list[RunItem]:
         """See `RunStore.claim_items`."""
         check_texts(run_id, worker)
-        return await self._database.write_unlisted(
+        return await self._database.write_without_listing(
             runs.claim_items, run_id, worker, limit, now_ms, lease_ms, max_claims
         )
 
@@ -43,12 +43,12 @@ class PostgresRunStore:
     ) -> list[int]:
         """See `RunStore.renew_items`."""
         check_texts(run_id, worker)
-        return await self._database.write_unlisted(runs.renew_items, run_id, worker, indexes, now_ms, lease_ms)
+        return await self._database.write_without_listing(runs.renew_items, run_id, worker, indexes, now_ms, lease_ms)
 
     async def release_items(self, run_id: str, worker: str, indexes: Sequence[int]) -> None:
         """See `RunStore.release_items`."""
         check_texts(run_id, worker)
-        await self._database.write_unlisted(runs.release_items, run_id, worker, indexes)
+        await self._database.write_without_listing(runs.release_items, run_id, worker, indexes)
 
     async def finish_items(self, run_id: str, worker: str, outcomes: Sequence[ItemOutcome]) -> list[int]:
         """See `RunStore.finish_items`."""
@@ -62,7 +62,7 @@ class PostgresRunStore:
 
     async def retry_failures(self, run_id: str) -> int:
         """See `RunStore.retry_failures`."""
-        return await self._database.write_unlisted(runs.retry_failures, run_id)
+        return await self._database.write_without_listing(runs.retry_failures, run_id)
 
     async def run(self, run_id: str) -> MapRun:
         """See `RunStore.run`."""

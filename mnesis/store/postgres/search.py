@@ -67,7 +67,7 @@ async def catch_up(
     total = missing = await database.read(_count_missing, session_id, substrings)
     try:
         while missing > 0:
-            indexed = await database.write_unlisted(_index_batch, session_id, substrings)
+            indexed = await database.write_without_listing(_index_batch, session_id, substrings)
             missing -= indexed
             if on_progress is not None:
                 on_progress(total - max(missing, 0), total)
@@ -82,7 +82,7 @@ async def catch_up(
 async def reindex(database: PostgresDatabase, on_progress: OnIndexed | None = None) -> None:
     """Rebuild the index of words from the log."""
     for session_pk in await database.read(_indexed_sessions):
-        await database.write_unlisted(_clear, session_pk)
+        await database.write_without_listing(_clear, session_pk)
     await catch_up(database, None, False, on_progress)
 
 

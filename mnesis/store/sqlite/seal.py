@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from mnesis.redaction import get_logger
 from mnesis.store.chain import EMPTY_HEAD, encode_turn, extend_chain, first_log_head, message_hash, seal
 from mnesis.store.sqlite.accounts import hash_accounts, key_of, session_from_row
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import compute_record_heads, insert_record_heads
 from mnesis.store.sqlite.run_rows import hash_input, hash_item, hash_run
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called with the number of sessions and runs that have hashes, and the number of all that had none."""
