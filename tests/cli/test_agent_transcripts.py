@@ -22,7 +22,7 @@ AT = "2026-07-02T12:55:36.397Z"
 
 def claude_code() -> list[dict[str, Any]]:
     """Lines as Claude Code 2.1 writes them: a reply has a line per block, results of tools are user messages."""
-    common = {"sessionId": "cc-1", "cwd": "/work/app", "timestamp": AT, "isSidechain": False, "version": "2.1.202"}
+    common = {"sessionId": "cc-1", "cwd": "/home/ada/app", "timestamp": AT, "isSidechain": False, "version": "2.1.202"}
     reply = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-4-6"}
     result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "valve.py: 3 leaks", "is_error": False}
     contents: list[tuple[str, Any]] = [
@@ -57,7 +57,7 @@ def codex() -> list[dict[str, Any]]:
             "content": [{"type": "output_text", "text": "It leaks in three places."}],
         },
     ]
-    head = {"timestamp": AT, "type": "session_meta", "payload": {"id": "cx-1", "cwd": "/work/app"}}
+    head = {"timestamp": AT, "type": "session_meta", "payload": {"id": "cx-1", "cwd": "/home/ada/app"}}
     event = {"timestamp": AT, "type": "event_msg", "payload": {"type": "agent_message", "message": "It leaks"}}
     return [head, *({"timestamp": AT, "type": "response_item", "payload": item} for item in items), event]
 
@@ -75,7 +75,7 @@ def gemini() -> list[dict[str, Any]]:
         "thoughts": [thought],
     }
     return [
-        {"sessionId": "gm-1", "projectHash": "h", "startTime": AT, "lastUpdated": AT, "directories": ["/work/app"]},
+        {"sessionId": "gm-1", "projectHash": "h", "startTime": AT, "lastUpdated": AT, "directories": ["/home/ada/app"]},
         {"id": "m1", "type": "user", "timestamp": AT, "content": [{"text": "fix the leaking valve"}]},
         {**reply, "toolCalls": [call]},
         {**reply, "toolCalls": [{**call, "result": [response]}]},

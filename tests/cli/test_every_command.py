@@ -123,7 +123,7 @@ async def hostile_child(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hostile_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The hostile session, gone through an export in which somebody made the ids of summaries and messages hostile."""
     directory = tmp_path_factory.mktemp("hostile")
     asyncio.run(hostile_session(directory / "first.db"))
@@ -135,6 +135,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.exit_code == 0, done.output
     asyncio.run(hostile_child(path))
     return path
+
+
+@pytest.fixture
+def hostile(hostile_source: Path, tmp_path: Path) -> Path:
+    """A copy of the hostile database, because commands such as compact and chat change it."""
+    return Path(shutil.copy(hostile_source, tmp_path / "hostile.db"))
 
 
 @pytest.fixture
@@ -228,10 +234,8 @@ def test_the_hostile_database_is_hostile_wherever_it_can_be(run: Run, hostile: P
 
 @pytest.mark.parametrize("arguments", MORE, ids=" ".join)
 def test_hostile_content_does_nothing_whatever_the_options(
-    run: Run, fill: Fill, hostile: Path, arguments: tuple[str, ...], tmp_path: Path
+    run: Run, fill: Fill, hostile: Path, arguments: tuple[str, ...]
 ) -> None:
-    # A copy, because one of the uses erases a session that other tests need.
-    hostile = Path(shutil.copy(hostile, tmp_path / "copy.db"))
     names = {"{id}": SESSION, "{summary}": "sum_"}
     if "{summary}" in arguments:
         names["{summary}"] = fill("expand", hostile, SESSION)[1]
