@@ -34,10 +34,13 @@ async def test_the_python_blocks_print_what_the_page_says(url: str, monkeypatch:
         assert printed.getvalue() == (block.output or "")
 
 
+SQL = [block.text for block in blocks(PAGE) if block.language == "sql"]
+
+
 async def test_the_statement_that_grants_access_works(store: Any, admin: Any, url: str) -> None:
     from mnesis.database_url import DatabaseURL
 
-    (statement,) = [block.text for block in blocks(PAGE) if block.language == "sql"]
+    (statement,) = (text for text in SQL if "grant" in text.lower())
     with connect(url) as connection:
         connection.execute("CREATE ROLE app_of_the_page")
         try:
@@ -46,3 +49,17 @@ async def test_the_statement_that_grants_access_works(store: Any, admin: Any, ur
         finally:
             connection.execute("DROP OWNED BY app_of_the_page")
             connection.execute("DROP ROLE app_of_the_page")
+
+
+async def test_the_statement_on_sizes_lists_the_tables(store: Any, url: str) -> None:
+    from mnesis.database_url import DatabaseURL
+
+    (statement,) = (text for text in SQL if "pg_size_pretty" in text)
+    with connect(url) as connection:
+        text = statement.replace("'mnesis'", f"'{DatabaseURL(url).schema}'")
+        tables = [name for name, _ in connection.execute(text)]
+    assert {"messages", "search_words"} <= set(tables)
+
+
+def test_every_statement_of_the_page_is_run() -> None:
+    assert len(SQL) == 2
