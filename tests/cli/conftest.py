@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from mnesis.cli.app import cli
 from mnesis.config import CompactionConfig, ModelOverrides
 from mnesis.llm.no_model import NoModel
 from mnesis.models.message import MessagePart, TextPart, ToolPart, ToolStatus
-
-Run = Callable[..., Result]
+from tests.support.hostile_commands import HOSTILE, SESSION, Fill, Run, hostile_child, hostile_session
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +88,29 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def database(tmp_path: Path, _template: Path) -> Path:
     """Two sessions: `alpha` with compactions, `alpine` with one turn."""
     return Path(shutil.copy(_template, tmp_path / "some.db"))
+
+
+@pytest.fixture(scope="module")
+def hostile_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The hostile session, gone through an export in which somebody made the ids of summaries and messages hostile."""
+    directory = tmp_path_factory.mktemp("hostile")
+    asyncio.run(hostile_session(directory / "first.db"))
+    lines = CliRunner().invoke(cli, ["export", SESSION, "--db", str(directory / "first.db")]).stdout
+    ids = re.compile(r'"((?:sum|msg)_[0-9a-z]+)"')
+    (directory / "export.jsonl").write_text(ids.sub(lambda found: json.dumps(found[1] + HOSTILE), lines))
+    path = directory / "hostile.db"
+    done = CliRunner().invoke(cli, ["import", str(directory / "export.jsonl"), "--db", str(path)])
+    assert done.exit_code == 0, done.output
+    asyncio.run(hostile_child(path))
+    return path
+
+
+@pytest.fixture
+def hostile(hostile_source: Path, tmp_path: Path) -> Path:
+    """A copy of the hostile database, because commands such as compact and chat change it."""
+    return Path(shutil.copy(hostile_source, tmp_path / "hostile.db"))
+
+
+@pytest.fixture
+def fill(tmp_path: Path, run: Run) -> Fill:
+    return Fill(tmp_path, run)
