@@ -23,6 +23,7 @@ class Size:
 
     long: int = 50_000
     middle: int = 500
+    indexed: int = 10_000
     short: int = 100
     rounds: int = 400
     heavy_rounds: int = 40
@@ -31,7 +32,7 @@ class Size:
     turns_each: int = 20
 
 
-QUICK = Size(long=2_000, rounds=20, heavy_rounds=5, fold_rounds=3, child_rounds=1, turns_each=4)
+QUICK = Size(long=2_000, indexed=1_000, rounds=20, heavy_rounds=5, fold_rounds=3, child_rounds=1, turns_each=4)
 
 
 def main() -> None:
@@ -63,6 +64,8 @@ async def _rows(size: Size, directory: Path) -> AsyncIterator[Row]:
     short = await create_long_session(directory / "short.db", size.short)
     yield process_rows.measure_file_size(long)
     yield await session_rows.record_against_floor(directory, size.rounds)
+    indexed = await create_long_session(directory / "bare.db", size.indexed)
+    yield await session_rows.doctor_with_index(indexed, max(size.heavy_rounds // 8, 1))
     yield await session_rows.context_when_long(long, middle, size.rounds)
     yield await session_rows.load_when_long(long, middle, size.heavy_rounds)
     yield await session_rows.fold_when_long(long, middle, size.fold_rounds)

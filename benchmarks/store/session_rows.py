@@ -15,6 +15,7 @@ from benchmarks.store.long_session import SESSION_ID, LongSession
 from benchmarks.store.sample_turns import CONFIG, MODEL, make_turns
 from benchmarks.store.timing import TimedWork, median_seconds, time_work
 from mnesis import Engine, MnesisSession
+from mnesis.models.search import Search
 
 MS_PER_SECOND = 1_000
 MANY_SESSIONS = 50
@@ -96,6 +97,24 @@ async def many_sessions(directory: Path, rounds: int, turns_each: int) -> Row:
         cost, base = await median_seconds(works, rounds, warm_ups=1)
     turn_count = MANY_SESSIONS * turns_each
     return Row("50 sessions at once / floor", turn_count / cost, turn_count / base, "turns/s", 0.4, "at least")
+
+
+async def doctor_with_index(middle: LongSession, rounds: int) -> Row:
+    """Compare the check of a database with a full index of words and substrings with that of the same log without one."""
+    indexed = middle.path.with_name("indexed.db")
+    async with Engine(middle.path, config=CONFIG) as engine:
+        await engine.store.backup(indexed)
+    async with Engine(middle.path, config=CONFIG) as bare, Engine(indexed, config=CONFIG) as full:
+        await full.store.search(Search("ledger"))
+        await full.store.search(Search("ledger", mode="substring"))
+        works = [_timed_check(engine) for engine in (full, bare)]
+        cost, base = await median_seconds(works, rounds, warm_ups=1)
+    name = f"doctor at {middle.messages:,} messages, with / without a search index"
+    return Row(name, cost * MS_PER_SECOND, base * MS_PER_SECOND, "ms", 2.0)
+
+
+def _timed_check(engine: Engine) -> TimedWork:
+    return lambda: time_work(engine.store.check())
 
 
 def _row_name(what: str, long: LongSession, short: LongSession) -> str:

@@ -16,7 +16,7 @@ from mnesis.store.sqlite.unindex import remove_messages
 ReadMessages = Callable[[LogRange, int], Sequence[Message]]
 """Returns the messages of a log after a seq."""
 
-SEARCH_MIGRATIONS = (2, 5)
+SEARCH_MIGRATIONS = (2, 5, 8)
 """The versions of the migrations that create the search tables."""
 
 

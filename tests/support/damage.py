@@ -128,12 +128,21 @@ def _flip_value(kind: str, data: bytes, bit: int) -> Any:
 
 def tables(path: Path) -> dict[str, list[str]]:
     """Return the columns of every table of a database, without those of the search index and of SQLite."""
+    return {name: columns for name, columns in _all_tables(path).items() if not name.startswith("search_")}
+
+
+def search_tables(path: Path) -> dict[str, list[str]]:
+    """Return the columns of every table in which the search index is stored."""
+    return {name: columns for name, columns in _all_tables(path).items() if name.startswith("search_")}
+
+
+def _all_tables(path: Path) -> dict[str, list[str]]:
     connection = sqlite3.connect(path)
-    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    rows = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%' AND name NOT LIKE 'sqlite_%'"
+    )
     columns = {
-        name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
-        for name in names
-        if not name.startswith(("search_", "sqlite_"))
+        name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for (name,) in rows.fetchall()
     }
     connection.close()
     return columns

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
-from functools import cache
 from typing import Any, Concatenate, ParamSpec
 
 from mnesis.errors import MnesisStoreError, SessionNotFoundError
@@ -17,11 +16,11 @@ from mnesis.store.sqlite.check_log import head_findings, log_findings, read_log
 from mnesis.store.sqlite.check_reachability import SummaryGraph, reachability_findings
 from mnesis.store.sqlite.check_records import record_findings, settings_findings, turn_findings
 from mnesis.store.sqlite.check_runs import file_findings, run_findings
-from mnesis.store.sqlite.check_search import search_findings
+from mnesis.store.sqlite.check_search import index_findings, search_findings
 from mnesis.store.sqlite.database import Database
-from mnesis.store.sqlite.fixes import SALVAGE
+from mnesis.store.sqlite.expected_schema import expected_objects, schema_objects
+from mnesis.store.sqlite.fixes import REINDEX, SALVAGE
 from mnesis.store.sqlite.lenient import read_leniently
-from mnesis.store.sqlite.migrate import migrations
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import load_prunes
 
@@ -50,6 +49,7 @@ async def verify(database: Database, session_id: str | None, earlier_heads: Head
     if session_id is None:
         findings += await _run_check(database, change_findings)
         findings += await _run_check(database, run_findings)
+        findings += await _run_check(database, index_findings)
     missing = earlier_heads.keys() - {name for _, name in sessions}
     findings += [
         Finding("error", "head", f"session {name!r} is not in the database: it was purged or removed", SALVAGE, (name,))
@@ -73,7 +73,6 @@ async def _check_session(
         file_findings,
     ):
         findings += await _run_check(database, part, session_pk, name)
-    head: LogHead | None = None
     try:
         log = await read_log(database, session_pk, name, earlier_heads)
         recorded = await read_leniently(database, _log_accounts, session_pk)
@@ -81,10 +80,8 @@ async def _check_session(
         head = LogHead(name, log.message_count, log.head.hex())
     except Exception as error:  # damaged values can have any type and any size
         findings.append(_unreadable(f"the log of session {name!r}", error))
-    try:
-        findings += await search_findings(database, session_pk, name)
-    except Exception as error:  # as above
-        findings.append(_unreadable(f"the search index of session {name!r}", error))
+        return None, findings
+    findings += await _run_check(database, search_findings, session_pk, name, log)
     return head, findings
 
 
@@ -123,9 +120,9 @@ def _check_file(connection: sqlite3.Connection) -> list[Finding]:
 
 
 def _check_schema(connection: sqlite3.Connection) -> list[Finding]:
-    actual, expected = _schema_objects(connection), _expected_objects()
+    actual, expected = schema_objects(connection), expected_objects()
     findings = [
-        Finding("error", "schema", f"{kind} {name} is missing or was changed", SALVAGE)
+        Finding("error", "schema", f"{kind} {name} is missing or was changed", _schema_fix(name))
         for (name, kind), definition in expected.items()
         if actual.get((name, kind)) != definition
     ]
@@ -142,19 +139,8 @@ def _check_schema(connection: sqlite3.Connection) -> list[Finding]:
     return findings
 
 
-def _schema_objects(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
-    return {(name, kind): definition for name, kind, definition in connection.execute(sql("check_schema"))}
-
-
-@cache
-def _expected_objects() -> dict[tuple[str, str], str]:
-    fresh = sqlite3.connect(":memory:")
-    try:
-        for migration in migrations():
-            fresh.executescript(migration.sql)
-        return _schema_objects(fresh)
-    finally:
-        fresh.close()
+def _schema_fix(name: str) -> str:
+    return REINDEX if name.startswith("search_") else SALVAGE
 
 
 def _check_accounts(connection: sqlite3.Connection, session_pk: int, name: str) -> list[Finding]:

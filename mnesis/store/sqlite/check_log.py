@@ -10,6 +10,7 @@ from typing import Any
 from mnesis.models.finding import Finding
 from mnesis.store.chain import extend_chain, first_log_head
 from mnesis.store.codec import EncodedMessage, hash_of, is_message_intact, stored_message
+from mnesis.store.covers import contains
 from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.fixes import SALVAGE
 from mnesis.store.sqlite.lenient import read_leniently
@@ -34,6 +35,10 @@ class LogState:
     known_heads: set[bytes] = field(default_factory=set)
     damaged: list[tuple[int, str]] = field(default_factory=list)
     missing: list[tuple[int, int]] = field(default_factory=list)
+
+    def is_readable(self, seq: int) -> bool:
+        """Return whether a message is there and is what was stored."""
+        return not contains(self.missing, seq) and all(seq != damaged for damaged, _ in self.damaged)
 
 
 async def read_log(database: Database, session_pk: int, session_id: str, earlier_heads: Collection[bytes]) -> LogState:

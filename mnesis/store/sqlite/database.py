@@ -63,6 +63,9 @@ class Database:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._worker: _Worker | None = None
+        self.is_search_index_checked = False
+        """Whether the blocks of the search index were compared with their checksums since this object was created."""
+        self.is_search_index_recreated = False
 
     async def open(self) -> None:
         """Connect. Does nothing if already open.

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from zlib import crc32
 
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message
@@ -138,11 +139,12 @@ def add_words(connection: sqlite3.Connection, session_pk: int, messages: Iterabl
         entry, key = build_index_entry(message), key_of(session_pk, message.seq)
         row = (key, entry.word_count, message.created_at, message.role, entry.speaker, entry.tool_names)
         connection.execute(sql("insert_search_words"), (key, without_nul(entry.text)))
-        connection.execute(sql("insert_search_row"), row)
+        connection.execute(sql("insert_search_row"), (*row, checksum(row)))
         if entry.speaker:
             connection.execute(sql("insert_search_speaker"), (session_pk, entry.speaker))
     parameters = {"session_pk": session_pk, "rules": ANALYSIS_VERSION, "seq": last_seq}
     connection.execute(sql("set_search_words"), parameters)
+    save_state_checksum(connection, session_pk)
 
 
 def add_trigrams(connection: sqlite3.Connection, session_pk: int, messages: Iterable[Message], last_seq: int) -> None:
@@ -152,6 +154,19 @@ def add_trigrams(connection: sqlite3.Connection, session_pk: int, messages: Iter
         connection.execute(sql("insert_search_trigrams"), (key_of(session_pk, message.seq), text))
     parameters = {"session_pk": session_pk, "rules": ANALYSIS_VERSION, "seq": last_seq}
     connection.execute(sql("set_search_trigrams"), parameters)
+    save_state_checksum(connection, session_pk)
+
+
+def save_state_checksum(connection: sqlite3.Connection, session_pk: int) -> None:
+    """Write the checksum of how far a session is indexed. Does nothing if nothing of it is indexed."""
+    row = connection.execute(sql("search_state_row"), {"session_pk": session_pk}).fetchone()
+    if row is not None:
+        connection.execute(sql("save_search_state"), (checksum((session_pk, *row[:3])), session_pk))
+
+
+def checksum(row: tuple[object, ...]) -> int:
+    """Return the checksum of the values of a row of the index."""
+    return crc32(repr(row).encode("utf-8", "surrogatepass"))
 
 
 def without_nul(text: str) -> str:

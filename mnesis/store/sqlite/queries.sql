@@ -400,7 +400,7 @@ INSERT INTO search_words (rowid, text) VALUES (?, ?);
 INSERT INTO search_trigrams (rowid, text) VALUES (?, ?);
 
 -- insert_search_row: what ranking needs to know about a message
-INSERT INTO search_rows (key, words, created_at, role, speaker, tools) VALUES (?, ?, ?, ?, ?, ?);
+INSERT INTO search_rows (key, words, created_at, role, speaker, tools, crc) VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- insert_search_speaker: count a speaker of a session
 INSERT INTO search_speakers (session_pk, speaker, messages) VALUES (?, ?, 1)
@@ -513,15 +513,72 @@ DELETE FROM search_speakers;
 -- empty_search_state: … and the last indexed seqs
 DELETE FROM search_state;
 
--- check_search_rows: the index entries of a span of a session
-SELECT key, words, created_at, role, speaker, tools FROM search_rows
+-- save_search_state: the checksum of how far a session is indexed
+UPDATE search_state SET crc = ? WHERE session_pk = ?;
+
+-- search_state_row: how far a session is indexed, with the checksum of that
+SELECT rules, words_seq, trigrams_seq, crc FROM search_state WHERE session_pk = :session_pk;
+
+-- check_search_rows: what ranking knows about a session, with checksums
+SELECT key, words, created_at, role, speaker, tools, crc FROM search_rows
 WHERE key BETWEEN :first_key AND :last_key ORDER BY key;
 
--- check_search_word: whether a message is found by a word
-SELECT 1 FROM search_words WHERE search_words MATCH :match AND rowid = :key;
+-- check_search_messages: indexed messages of a session that are not as the log has them
+SELECT r.key FROM messages AS m CROSS JOIN search_rows AS r ON r.key = (m.session_pk << 32 | m.seq)
+WHERE m.session_pk = :session_pk AND (r.created_at IS NOT m.created_at OR r.role IS NOT m.role);
 
--- check_search_trigram: whether a message is found by three characters
-SELECT 1 FROM search_trigrams WHERE search_trigrams MATCH :match AND rowid = :key;
+-- check_search_speakers: speakers whose number of messages differs between the rows and the list of speakers
+SELECT speaker FROM (
+    SELECT speaker, count(*) AS messages FROM search_rows
+    WHERE key BETWEEN :first_key AND :last_key AND speaker <> '' GROUP BY speaker
+    UNION ALL
+    SELECT speaker, -messages FROM search_speakers WHERE session_pk = :session_pk
+)
+GROUP BY speaker HAVING sum(messages) <> 0;
+
+-- check_search_strays: data of the index that belongs to no session
+SELECT key >> 32 FROM search_rows WHERE key >> 32 NOT IN (SELECT pk FROM sessions)
+UNION SELECT session_pk FROM search_speakers WHERE session_pk NOT IN (SELECT pk FROM sessions)
+UNION SELECT session_pk FROM search_state WHERE session_pk NOT IN (SELECT pk FROM sessions);
+
+-- search_first_block: the first block of the index from an id on
+SELECT id FROM search_words_data WHERE id >= :start ORDER BY id LIMIT 1;
+
+-- search_first_checksum: the first block with a checksum from an id on
+SELECT id FROM search_blocks WHERE name = 'search_words' AND id >= :start ORDER BY id LIMIT 1;
+
+-- search_last_checksum: the last block with a checksum in a span
+SELECT max(id) FROM search_blocks WHERE name = 'search_words' AND id BETWEEN :first_id AND :last_id;
+
+-- search_checksum: the checksum of a block
+SELECT crc FROM search_blocks WHERE name = 'search_words' AND id = :id;
+
+-- search_checksums: all checksums of a full-text table and of its index of pages
+SELECT name, id, crc FROM search_blocks WHERE name IN (:name, :index_name);
+
+-- search_block: one block of the index
+SELECT block FROM search_words_data WHERE id = :id;
+
+-- search_blocks_between: blocks of the index after an id
+SELECT id, block FROM search_words_data WHERE id > :after_id AND id <= :last_id ORDER BY id;
+
+-- search_all_blocks: every block of the index
+SELECT id, block FROM search_words_data ORDER BY id;
+
+-- search_segment_index: where the pages of a segment begin
+SELECT term, pgno FROM search_words_idx WHERE segid = :segment ORDER BY term;
+
+-- search_whole_index: where the pages of all segments begin
+SELECT segid, term, pgno FROM search_words_idx ORDER BY segid, term;
+
+-- search_settings: the settings of a full-text table
+SELECT k, v FROM search_words_config ORDER BY k;
+
+-- insert_search_checksum: write the checksum of a block
+INSERT INTO search_blocks (name, id, crc) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET crc = excluded.crc;
+
+-- delete_search_checksums: delete the checksums of a span of blocks
+DELETE FROM search_blocks WHERE name = 'search_words' AND id BETWEEN :first_id AND :last_id;
 
 -- insert_pin: pin a message; does nothing if it is pinned already
 INSERT INTO pins (session_pk, seq) VALUES (:session_pk, :seq) ON CONFLICT DO NOTHING;

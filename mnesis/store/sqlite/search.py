@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from mnesis.errors import ReadOnlyStoreError, SummaryNotFoundError
+from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError, SummaryNotFoundError
 from mnesis.models.message import Message
 from mnesis.models.search import Search, SearchHit, SearchPage
 from mnesis.redaction import get_logger
@@ -20,7 +20,9 @@ from mnesis.store.sqlite.context import summary
 from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.fulltext import LogRange, SearchScope, seq_of
 from mnesis.store.sqlite.queries import sql
+from mnesis.store.sqlite.recreate_index import has_expected_tables, is_index_damage, recreate_index
 from mnesis.store.sqlite.rows import message_from_row
+from mnesis.store.sqlite.search_blocks import mismatched_blocks, save_checksums
 from mnesis.store.sqlite.unindex import merge_step, remove_newest
 
 logger = get_logger(__name__)
@@ -34,13 +36,52 @@ MAX_BATCH_SESSIONS = 256
 
 
 async def find_page(database: Database, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
-    """Return one page of a search, after indexing what is missing."""
+    """Return one page of a search, after indexing what is missing. A damaged index is built again first."""
     check_search(search)
-    place = search_position(search)
-    if search.query.strip():
-        for substrings in _required_indexes(search):
-            await catch_up(database, search.session_id, substrings, on_progress)
-    return await database.read(_page, search, place)
+    if not search.query.strip():
+        return await database.read(_page, search, search_position(search))
+    if not database.is_search_index_checked:
+        database.is_search_index_checked = True
+        await _check_index(database)
+    try:
+        return await _find_indexed_page(database, search, on_progress)
+    except MnesisStoreError as error:
+        if database.is_search_index_recreated or not is_index_damage(error):
+            raise
+        await _recreate_index(database)
+        return await _find_indexed_page(database, search, on_progress)
+
+
+async def _find_indexed_page(database: Database, search: Search, on_progress: OnIndexed | None) -> SearchPage:
+    for substrings in _required_indexes(search):
+        await catch_up(database, search.session_id, substrings, on_progress)
+    return await database.read(_page, search, search_position(search))
+
+
+async def _check_index(database: Database) -> None:
+    """Replace the index if its blocks are not what was written: a search would silently miss messages."""
+    try:
+        is_damaged = bool(await database.read(mismatched_blocks))
+    except MnesisStoreError as error:
+        if not is_index_damage(error):
+            raise
+        is_damaged = True
+    if is_damaged:
+        await _recreate_index(database)
+
+
+async def _recreate_index(database: Database) -> None:
+    """Replace the index by an empty one, once per open database. Raises `CorruptStoreError` if it cannot be written."""
+    database.is_search_index_recreated = True
+    logger.warning("the search index of %s is damaged; it is built again from the log", database.path)
+    try:
+        await database.write(recreate_index)
+    except ReadOnlyStoreError as error:
+        raise CorruptStoreError(
+            f"the search index of {database.path} is damaged, and this process cannot write the database; no message is"
+            " affected, so run mnesis reindex where it can be written",
+            db_path=database.path,
+        ) from error
 
 
 def _required_indexes(search: Search) -> list[bool]:
@@ -74,8 +115,21 @@ async def catch_up(
 
 async def reindex(database: Database, on_progress: OnIndexed | None = None) -> None:
     """Rebuild the index of words from the log."""
-    await database.write(fulltext.clear_index)
+    try:
+        await database.write(_clear)
+    except MnesisStoreError as error:
+        if not is_index_damage(error):
+            raise
+        await database.write(recreate_index)
     await catch_up(database, None, False, on_progress)
+
+
+def _clear(connection: sqlite3.Connection) -> None:
+    if mismatched_blocks(connection) or not has_expected_tables(connection):
+        recreate_index(connection)
+        return
+    fulltext.clear_index(connection)
+    save_checksums(connection)
 
 
 async def unindex(database: Database, session_id: str) -> bool:
@@ -125,6 +179,7 @@ def _index_batch(connection: sqlite3.Connection, session_id: str | None, substri
         indexed, size = indexed + messages, size + chars
         if indexed >= MAX_BATCH_MESSAGES or size > MAX_BATCH_CHARS:
             break
+    save_checksums(connection)
     return indexed
 
 

@@ -13,9 +13,17 @@ from mnesis.formats.text import message_text
 from mnesis.models.message import Message
 from mnesis.search.analysis import build_index_entry
 from mnesis.store.codec import DamagedValueError
-from mnesis.store.sqlite.fulltext import clear_index, drop_outdated, indexed_up_to, key_of, without_nul
+from mnesis.store.sqlite.fulltext import (
+    clear_index,
+    drop_outdated,
+    indexed_up_to,
+    key_of,
+    save_state_checksum,
+    without_nul,
+)
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import message_from_row
+from mnesis.store.sqlite.search_blocks import save_checksums
 
 MERGED_PAGES = 256
 """Pages of the index that one step writes: about a megabyte, a few milliseconds."""
@@ -35,7 +43,8 @@ def remove_newest(connection: sqlite3.Connection, session_pk: int, session_id: s
         remove_messages(connection, session_pk, [message_from_row(session_id, row) for row in rows], low)
     except DamagedValueError:
         clear_index(connection)
-        return False
+        low = 0
+    save_checksums(connection)
     return low > 0
 
 
@@ -55,6 +64,7 @@ def remove_messages(connection: sqlite3.Connection, session_pk: int, messages: I
     connection.execute(sql("delete_search_rows"), span)
     connection.execute(sql("delete_search_speakers"), {"session_pk": session_pk})
     connection.execute(sql("lower_search_state"), {"session_pk": session_pk, "seq": low})
+    save_state_checksum(connection, session_pk)
     connection.execute(sql("delete_search_state"), {"session_pk": session_pk})
 
 
@@ -68,4 +78,5 @@ def merge_step(connection: sqlite3.Connection, is_first: bool) -> bool:
         before = connection.total_changes
         connection.execute(sql(statement), (-MERGED_PAGES if is_first else MERGED_PAGES,))
         has_more = has_more or connection.total_changes - before >= 2
+    save_checksums(connection)
     return has_more

@@ -1,0 +1,52 @@
+"""Replacement of a damaged search index by an empty one. The log stays as it is, and the next search indexes it again."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from mnesis.errors import MnesisStoreError
+from mnesis.store.sqlite.expected_schema import expected_objects, schema_objects
+from mnesis.store.sqlite.search_blocks import FULL_TEXT_TABLES, save_checksums
+from mnesis.store.sqlite.translate_errors import has_code
+
+SHADOW_SUFFIXES = ("data", "idx", "config", "docsize", "content")
+"""What FTS5 adds to the name of a full-text table to name the tables in which it is stored (https://sqlite.org/fts5.html)."""
+
+
+def is_index_damage(error: MnesisStoreError) -> bool:
+    """Return whether an error of a search may come from the index: a damaged or missing table, or a row that is there twice."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.Error) and has_code(
+        cause, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_SCHEMA
+    )
+
+
+def has_expected_tables(connection: sqlite3.Connection) -> bool:
+    """Return whether the tables of the index are defined as in a new database."""
+    actual = schema_objects(connection)
+    return all(
+        actual.get(key) == definition for key, definition in expected_objects().items() if key[0].startswith("search_")
+    )
+
+
+def recreate_index(connection: sqlite3.Connection) -> None:
+    """Drop every table of the search index, whatever state it is in, and create all of them as in a new database."""
+    definitions = {name: sql for (name, _), sql in expected_objects().items() if name.startswith("search_")}
+    shadows = {f"{table}_{suffix}" for table in FULL_TEXT_TABLES for suffix in SHADOW_SUFFIXES}
+    created = sorted(definitions.keys() - shadows, key=list(definitions).index)
+    for name in [*reversed(created), *sorted(shadows)]:
+        _drop(connection, name)
+    for name in created:
+        connection.execute(definitions[name])
+    save_checksums(connection)
+
+
+def _drop(connection: sqlite3.Connection, name: str) -> None:
+    """Drop a table. A table that SQLite cannot drop is taken from the schema; its pages are lost."""
+    try:
+        connection.execute(f"DROP TABLE IF EXISTS {name}")
+    except sqlite3.Error:
+        # https://sqlite.org/pragma.html#pragma_writable_schema
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("DELETE FROM sqlite_master WHERE tbl_name = ?", (name,))
+        connection.execute("PRAGMA writable_schema = RESET")
