@@ -120,11 +120,26 @@ def _plain_item(item: object) -> Item:
     if not isinstance(item, Mapping):
         raise InvalidMessageError(f"{str(item)[:80]!r} ({type(item).__name__}) is not an item; pass dicts")
     try:
-        return cast(Item, json.loads(json.dumps(item)))
-    except (TypeError, ValueError) as error:
+        return cast(Item, _copy_json(item))
+    except (TypeError, RecursionError) as error:
         raise InvalidMessageError(
             f"an item of type {item.get('type') or item.get('role')!r} cannot be stored ({error}); pass JSON values only"
         ) from error
+
+
+def _copy_json(value: object) -> object:
+    """Return a copy of JSON values. `json` itself would join a pair of surrogates to one character."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)  # without the class of an enum
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, int) else float(value)
+    if isinstance(value, list | tuple):
+        return [_copy_json(item) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {str(key): _copy_json(item) for key, item in value.items()}
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 def _is_output(item: Mapping[str, Any]) -> bool:

@@ -33,7 +33,7 @@ from mnesis.errors import (
     StaleContextError,
 )
 from mnesis.ids import new_id
-from mnesis.models.context import ActiveContext, find_cover
+from mnesis.models.context import ActiveContext, Cover, find_cover
 from mnesis.models.message import Message
 from mnesis.models.usage import TokenUsage
 from mnesis.session.session import MnesisSession
@@ -200,6 +200,20 @@ async def _remove(session: MnesisSession, message_ids: Sequence[str]) -> None:
     context = await session.engine.store.active_context(session.id)
     records = [_find_in_view(message_id, context.items) for message_id in message_ids]
     await hide_seqs(session, [record.seq for record in records if record is not None])
+
+
+def count_cleared(records: Sequence[Message], covers: Iterable[Cover]) -> int:
+    """Return how many of the first messages of a log the last clearing of the view removed.
+
+    Clearing hides everything from the first message on. The first message can also have been hidden alone, because it was
+    edited; then its new version is in the log.
+    """
+    end = next((cover.last_seq for cover in covers if cover.first_seq == 1 and cover.summary_id is None), 0)
+    if end == 1 and records:
+        edited_id = langchain_id(records[0])
+        if edited_id is not None and any(langchain_id(record) == edited_id for record in records[1:]):
+            return 0
+    return end
 
 
 async def hide_seqs(session: MnesisSession, seqs: Iterable[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
@@ -19,15 +19,16 @@ from mnesis.errors import ConfigurationError
 from mnesis.recall.grants import Grant
 from mnesis.session.pool import SessionId, validate_session_id
 
-View = Literal["window", "full"]
+View = Literal["window", "full", "log"]
 
 
 class MnesisChatMessageHistory(BaseChatMessageHistory):
     """A chat message history on a session: every message is stored, and `messages` fits the model's window.
 
-    `view="window"` returns the active context, with summaries in place of folded messages; `view="full"` returns the
-    whole log. `messages` is read once and does not change until this object writes; `refresh()` makes the next access
-    read again. Every method works with and without a running event loop. The async methods never block the loop.
+    `view="window"` returns the active context, with summaries in place of folded messages. `view="full"` returns every
+    message since the last `clear()`, and `view="log"` every message ever stored. `messages` is read once and does not
+    change until this object writes; `refresh()` makes the next access read again. Every method works with and without a
+    running event loop. The async methods never block the loop.
 
     `engine` or `db_path` selects the database (default: the database of the configuration). `llm` writes summaries: a
     chat model, a model string, or None for extracts without a model. `model` is the name of the model whose window
@@ -76,8 +77,8 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
         return history
 
     def _initialize(self, sessions: Sessions, session_id: object, view: str, retry_failed_writes: bool) -> None:
-        if view not in ("window", "full"):
-            raise ConfigurationError(f"view must be 'window' or 'full', not {view!r}")
+        if view not in get_args(View):
+            raise ConfigurationError(f"view must be 'window', 'full' or 'log', not {view!r}")
         self.session_id = validate_session_id(session_id)
         self.view = view
         self._sessions = sessions
@@ -148,7 +149,7 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
         return session_tools(self._sessions, self.session_id, grant)
 
     def clear(self) -> None:
-        """Empty the view. The log keeps everything; `purge()` erases it."""
+        """Empty every view except `view="log"`. The log keeps everything; `purge()` erases it."""
         concurrency.run(self.aclear())
 
     async def aclear(self) -> None:
@@ -174,6 +175,8 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
 
     async def _read_messages(self) -> list[BaseMessage]:
         if self.view == "full":
+            return self._sessions.to_langchain(await self._sessions.read_since_clear(self.session_id))
+        if self.view == "log":
             return self._sessions.to_langchain([record async for record in self._sessions.iter_log(self.session_id)])
         window = await self._sessions.window(self.session_id)
         return self._sessions.to_langchain(window.messages) if window is not None else []

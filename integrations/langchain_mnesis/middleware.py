@@ -117,6 +117,10 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
         """The engine of the sessions, with their store and event bus."""
         return self._sessions.engine
 
+    def __deepcopy__(self, memo: Any = None) -> MnesisMiddleware:
+        # All copies of an agent continue the same sessions.
+        return self
+
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> Response:

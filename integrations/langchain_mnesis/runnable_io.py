@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, BaseMessageChunk, HumanMessage, convert_to_messages
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    BaseMessageChunk,
+    HumanMessage,
+    ToolMessage,
+    convert_to_messages,
+)
 from langchain_core.prompt_values import PromptValue
+from pydantic_core import to_jsonable_python
 
 from mnesis.errors import InvalidMessageError
-from mnesis.formats.tool_output import tool_output_text
 
 MESSAGES_KEY = "messages"
 OUTPUT_KEY = "output"
+RAW_OUTPUT_KEYS = {"raw", "parsed", "parsing_error"}
+"""The keys of the output of `with_structured_output(…, include_raw=True)`."""
 
 
 def input_messages(value: Any, key: str | None) -> list[BaseMessage]:
@@ -46,7 +56,9 @@ def input_messages(value: Any, key: str | None) -> list[BaseMessage]:
 def output_messages(value: Any, key: str | None, sent_messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Return the messages that a runnable's output adds to `sent_messages`.
 
-    Text becomes an `AIMessage`. Any other value without messages becomes an `AIMessage` with the value as JSON text.
+    Text becomes an `AIMessage`. Any other value without messages, such as the result of `with_structured_output`, becomes
+    an `AIMessage` with the value as JSON text, and the value itself as `additional_kwargs["parsed"]`. With
+    `include_raw=True`, the model's own message is stored, and the parsed value is the artifact of the result of its call.
     """
     sent_objects = {id(message) for message in sent_messages}
     sent_ids = {message.id for message in sent_messages if message.id is not None}
@@ -63,18 +75,47 @@ def _messages_in(value: Any, key: str | None) -> list[BaseMessage]:
         return _messages_in_dict(value, key)
     if isinstance(value, list | tuple) and value and all(isinstance(item, BaseMessage) for item in value):
         return list(value)
-    return [] if value is None or value == [] else [AIMessage(content=tool_output_text(value))]
+    return [] if value is None or (isinstance(value, list) and not value) else [_structured_message(value)]
 
 
 def _messages_in_dict(value: dict[str, Any], key: str | None) -> list[BaseMessage]:
+    if key is None and value.keys() == RAW_OUTPUT_KEYS and isinstance(value["raw"], BaseMessage):
+        return _raw_messages(value["raw"], value["parsed"], value["parsing_error"])
     names = [key] if key else [MESSAGES_KEY, OUTPUT_KEY, *value] if len(value) == 1 else [MESSAGES_KEY, OUTPUT_KEY]
     name = next((name for name in names if name in value), None)
     if name is not None and not _is_update(value[name]):
-        return _messages_in(value[name], None)
+        is_text_or_messages = isinstance(value[name], str | BaseMessage | dict | list | tuple | None)
+        if is_text_or_messages or name in (key, MESSAGES_KEY, OUTPUT_KEY):
+            return _messages_in(value[name], None)
     updates = [item[MESSAGES_KEY] for item in value.values() if _is_update(item)]
     if updates:  # the stream of a graph: one update per node
         return [message for update in updates for message in _messages_in(update, None)]
-    return [] if key else [AIMessage(content=tool_output_text(value))]
+    return [] if key else [_structured_message(value)]
+
+
+def _structured_message(value: Any) -> AIMessage:
+    # `parsed` is where ChatOpenAI puts it too (langchain_openai.chat_models.base, `_create_chat_result`).
+    return AIMessage(content=_json_text(value), additional_kwargs={"parsed": value})
+
+
+def _raw_messages(raw: BaseMessage, parsed: Any, error: BaseException | None) -> list[BaseMessage]:
+    """Return the messages of an output with `include_raw=True`: what the model wrote, and results for its calls."""
+    results = [
+        ToolMessage(
+            content=str(error) if error is not None else _json_text(parsed),
+            tool_call_id=call["id"],
+            name=call["name"],
+            artifact=parsed,
+            status="error" if error is not None else "success",
+        )
+        for call in (raw.tool_calls if isinstance(raw, AIMessage) else [])
+        if call["id"] is not None
+    ]
+    return [raw, *results]
+
+
+def _json_text(value: Any) -> str:
+    return json.dumps(to_jsonable_python(value, fallback=str), ensure_ascii=False)
 
 
 def _is_update(value: Any) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from langchain_mnesis.append import store_messages
+from langchain_mnesis.append import count_cleared, store_messages
 from langchain_mnesis.chat_model import client_for, model_name
-from langchain_mnesis.messages.convert import from_record
-from langchain_mnesis.messages.values import types_by_name
+from langchain_mnesis.messages.convert import from_record, payload_of
+from langchain_mnesis.messages.values import changed_types, types_by_name
 from mnesis.config import ConfigOrDict
 from mnesis.engine.engine import Engine
 from mnesis.errors import MnesisStoreError
@@ -46,12 +48,20 @@ class Sessions:
         self.pool = SessionPool(engine=engine, db_path=db_path, settings=settings)
         self.types = types_by_name(types)
         self._keep_chunks = keep_chunks
+        self._warned_types: set[str] = set()
         self._failed_writes: dict[str, list[list[BaseMessage]]] = {}
 
     @property
     def engine(self) -> Engine:
         """The engine passed in, or one created for the database. A forked child process gets its own."""
         return self.pool.engine
+
+    def __copy__(self) -> Sessions:
+        return self
+
+    def __deepcopy__(self, memo: Any = None) -> Sessions:
+        # A copied list of failed writes would be stored twice.
+        return self
 
     async def compact(self, session_id: str, *, keep_tokens: int) -> None:
         """Fold everything older than the newest `keep_tokens` tokens. Does nothing if that cannot save tokens."""
@@ -111,6 +121,15 @@ class Sessions:
             async for message in session.iter_messages():
                 yield message
 
+    async def read_since_clear(self, session_id: str) -> list[Message]:
+        """Return every message since the last `clear()`, including those that are folded, replaced or removed."""
+        records = [record async for record in self.iter_log(session_id)]
+        session = await self.pool.get(session_id)
+        if session is None:
+            return []
+        covers = (await session.engine.store.active_context(session_id)).covers
+        return records[count_cleared(records, covers) :]
+
     async def clear(self, session_id: str) -> None:
         """Empty the view. The log keeps everything."""
         await self._flush_failed_writes(session_id)
@@ -130,7 +149,20 @@ class Sessions:
     async def _append(
         self, session_id: str, messages: Sequence[BaseMessage], origin: str | None = None
     ) -> list[Message]:
-        return await self.pool.run_or_create(session_id, lambda session: store_messages(session, messages, origin))
+        stored = await self.pool.run_or_create(session_id, lambda session: store_messages(session, messages, origin))
+        self._warn_of_changes(stored)
+        return stored
+
+    def _warn_of_changes(self, stored: Iterable[Message]) -> None:
+        """Warn once of each class whose objects do not come back as they were stored."""
+        names = {name for record in stored for name in changed_types(payload_of(record), self.types)}
+        for name in sorted(names - self._warned_types):
+            self._warned_types.add(name)
+            warnings.warn(
+                f"objects of {name.replace(':', '.')} in messages come back as plain values or descriptions; to get them"
+                f" back, pass types=[{name.rpartition(':')[2]}] if it is a pydantic model, a dataclass or an enum",
+                stacklevel=2,
+            )
 
     async def _flush_failed_writes(self, session_id: str) -> None:
         batches = self._failed_writes.pop(session_id, [])

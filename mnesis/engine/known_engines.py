@@ -8,7 +8,7 @@ import uuid
 import weakref
 
 from mnesis.concurrency import is_loop_running
-from mnesis.config import MnesisConfig
+from mnesis.config import ConfigOrDict, MnesisConfig
 from mnesis.database_url import is_database_url
 from mnesis.engine.engine import Engine
 from mnesis.engine.registry import IN_MEMORY, absolute_path
@@ -34,11 +34,11 @@ def database_key(engine: Engine) -> str:
         return key
 
 
-def find_engine(key: str, *, must_exist: bool) -> tuple[Engine, bool]:
+def find_engine(key: str, *, must_exist: bool, config: ConfigOrDict | None = None) -> tuple[Engine, bool]:
     """Return the engine for a database key, and whether the engine is new.
 
-    An open engine of this process is reused; otherwise a new one is created for the database file. With `must_exist`,
-    only the default database may be a file that does not exist yet, unless the caller runs in an event loop. Raises `ConfigurationError` for any other missing
+    An open engine of this process is reused; otherwise a new one is created for the database file, with `config`. With
+    `must_exist`, only the default database may be a file that does not exist yet, unless the caller runs in an event loop. Raises `ConfigurationError` for any other missing
     file, and for a database in memory whose engine no longer exists.
     """
     with _lock:
@@ -57,7 +57,7 @@ def find_engine(key: str, *, must_exist: bool) -> tuple[Engine, bool]:
             f"the database {key!r} does not exist, and a stored memory can only be restored from an existing database; pass"
             " engine= to from_dict() if the database has moved"
         )
-    return Engine(key), True
+    return Engine(key, config=config), True
 
 
 def _exists(key: str) -> bool:

@@ -65,11 +65,6 @@ def parse_tool_output(value: Any) -> ToolOutput:
     return ToolOutput(parts_text(parts), tuple(parts), is_error)
 
 
-def tool_output_text(value: Any) -> str:
-    """Return a tool's output as text for the model. See `parse_tool_output`."""
-    return parse_tool_output(value).text
-
-
 def _data_text(value: Any) -> str:
     if value is None:
         return ""

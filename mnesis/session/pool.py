@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 import uuid
+import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
-from typing import TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 from anyio import to_thread
 
@@ -17,6 +19,7 @@ from mnesis.concurrency import FairLock
 from mnesis.config import ConfigOrDict
 from mnesis.database_url import database_exists
 from mnesis.engine.engine import Engine
+from mnesis.engine.known_engines import database_key, find_engine
 from mnesis.engine.registry import IN_MEMORY
 from mnesis.errors import ConfigurationError, SessionClosedError, SessionNotFoundError
 from mnesis.llm.no_model import NoModel
@@ -65,6 +68,9 @@ class SessionPool:
     `owns_engine`, it also closes the engine that was passed. A forked child process gets an engine of its own. Without
     `settings.llm`, sessions use the engine's own client, or no model; the model that a session was created with is never
     called. `on_open` is called with each session object that the pool opens.
+
+    A copy is the same pool. A pickle contains the location of the database and the settings; it attaches to that database
+    when it is loaded. A client or `on_open` that cannot be pickled is left out, with a warning.
 
     ```python
     pool = SessionPool(db_path="chat.db", settings=SessionSettings(budget=8_000))
@@ -196,6 +202,25 @@ class SessionPool:
         if self._owns_engine and engine is not None:
             await engine.close()
 
+    def __copy__(self) -> SessionPool:
+        return self
+
+    def __deepcopy__(self, memo: Any = None) -> SessionPool:
+        # Frameworks copy what holds a pool before they change it. All copies continue the same sessions.
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        settings = replace(self.settings, config=self.settings.config or self.engine.config)
+        if not _can_be_pickled(settings.llm):
+            warnings.warn(
+                f"llm= of type {type(settings.llm).__name__} cannot be pickled; without it, a restored copy writes"
+                " summaries as extracts",
+                stacklevel=2,
+            )
+            settings = replace(settings, llm=None)
+        on_open = self._on_open if _can_be_pickled(self._on_open) else None
+        return (_restore_pool, (database_key(self.engine), settings, self._max_sessions, on_open))
+
     async def _open(self, session_id: str, *, creates: bool, parent_id: str | None = None) -> MnesisSession | None:
         if self._closed:
             raise SessionClosedError(session_id)
@@ -258,6 +283,22 @@ class SessionPool:
             if lock is None:
                 lock = self._opening[session_id] = FairLock()
             return lock
+
+
+def _can_be_pickled(value: object) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # the pickling of a value is its own code and may raise any exception
+        return False
+    return True
+
+
+def _restore_pool(
+    key: str, settings: SessionSettings, max_sessions: int, on_open: Callable[[MnesisSession], None] | None
+) -> SessionPool:
+    """Return a pool for the database of a pickled one."""
+    engine, is_new = find_engine(key, must_exist=False, config=settings.config)
+    return SessionPool(engine=engine, owns_engine=is_new, settings=settings, max_sessions=max_sessions, on_open=on_open)
 
 
 def validate_session_id(session_id: object) -> str:

@@ -19,7 +19,7 @@ from langchain_core.messages import (
 )
 
 from langchain_mnesis import MnesisChatMessageHistory, history_factory, mnesis_history
-from mnesis import Engine, MnesisConfig, ModelOverrides, concurrency
+from mnesis import Engine, MnesisConfig, MnesisSession, ModelOverrides, concurrency
 from mnesis.config import CompactionConfig
 from mnesis.errors import ConfigurationError, InvalidMessageError, MnesisStoreError, StoreFullError
 from mnesis.store.sqlite import SqliteStore
@@ -97,10 +97,11 @@ def test_clear_empties_the_view_and_keeps_the_log(engine: Engine) -> None:
     one = history(engine)
     one.add_messages(turn(1))
     one.clear()
-    assert one.messages == []
-    assert len(history(engine, view="full").messages) == 2
+    for view in ("window", "full"):
+        assert history(engine, view=view).messages == []
+    assert history(engine, view="log").messages == turn(1)
     one.add_user_message("anew")
-    assert texts_of(one.messages) == ["anew"]
+    assert texts_of(one.messages) == texts_of(history(engine, view="full").messages) == ["anew"]
 
 
 def test_purge_erases(engine: Engine) -> None:
@@ -119,7 +120,8 @@ def test_setting_messages_replaces_the_view(engine: Engine) -> None:
     kept = one.messages[1:]
     one.messages = kept
     assert one.messages == kept
-    assert texts_of(history(engine, view="full").messages) == ["a", "b", "c", "b", "c"]
+    assert texts_of(history(engine, view="full").messages) == ["b", "c"]
+    assert texts_of(history(engine, view="log").messages) == ["a", "b", "c", "b", "c"]
 
 
 def test_a_message_with_a_known_id_is_stored_once(engine: Engine, log: ReadLog) -> None:
@@ -178,7 +180,26 @@ def test_a_remove_message_takes_messages_out_of_the_view_alone(engine: Engine) -
     assert texts_of(one.messages) == ["b", "c"]
     one.add_messages([RemoveMessage(id="__remove_all__"), HumanMessage("d")])
     assert texts_of(one.messages) == ["d"]
-    assert texts_of(history(engine, view="full").messages) == ["a", "b", "c", "d"]
+    assert texts_of(history(engine, view="full").messages) == ["d"]
+    assert texts_of(history(engine, view="log").messages) == ["a", "b", "c", "d"]
+
+
+def test_the_full_view_begins_after_the_newest_clearing_whoever_cleared(engine: Engine) -> None:
+    one, full = history(engine, config=SMALL), history(engine, config=SMALL, view="full")
+    for _ in range(2):
+        for number in range(30):
+            one.add_messages(turn(number))
+        one.clear()
+    other = [HumanMessage("edited", id="1"), HumanMessage("as it was", id="2")]
+    one.add_messages([HumanMessage("first", id="1"), *other])
+    assert full.messages == [HumanMessage("first", id="1"), *other]
+    session = concurrency.run(MnesisSession.load("s", engine=engine))
+    concurrency.run(session.clear_context())
+    full.refresh()
+    assert full.messages == []
+    one.add_messages(turn(7))
+    full.refresh()
+    assert full.messages == turn(7)
 
 
 def test_streamed_pieces_come_back_as_messages_unless_chunks_are_wanted(engine: Engine) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,72 +14,24 @@ pytest.importorskip("pydantic_ai")
 from pydantic_ai import Agent, RunContext
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import (
-    BinaryContent,
-    ImageUrl,
     ModelMessage,
-    ModelMessagesTypeAdapter,
     ModelRequest,
     ModelResponse,
-    RetryPromptPart,
-    SystemPromptPart,
     TextPart,
-    ThinkingPart,
     ToolCallPart,
-    ToolReturnPart,
     UserPromptPart,
 )
 from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.models.function import AgentInfo, FunctionModel
-from pydantic_ai.usage import RequestUsage
 
 from mnesis import Engine, MnesisSession
 from pydantic_ai_mnesis import MnesisHistory
 from pydantic_ai_mnesis.convert import all_messages, to_records
+from tests.support.pydantic_ai_messages import EVERY_PART, plain, tool_calls_have_results
 
 # Histories of earlier versions contain these parts.
 pytestmark = pytest.mark.filterwarnings("ignore:.*RetryPromptPart.*")
-NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 MakeHistory = Callable[..., MnesisHistory]
-EVERY_PART: list[ModelMessage] = [
-    ModelRequest(
-        parts=[
-            SystemPromptPart("rules", timestamp=NOW, dynamic_ref="f"),
-            UserPromptPart(
-                ["what is this?", ImageUrl("https://x.test/a.png"), BinaryContent(b"\x89PNG", media_type="image/png")],
-                timestamp=NOW,
-            ),
-        ],
-        instructions="Be brief.",
-        run_id="r1",
-        metadata={"trace": 1},
-    ),
-    ModelResponse(
-        parts=[
-            ThinkingPart("hm", signature="sig", id="t1", provider_name="anthropic"),
-            TextPart("let me look", id="m1"),
-            ToolCallPart("look", {"q": "ü\U0001f600"}, tool_call_id="c1"),
-            ToolCallPart("look", '{"q": "b"}', tool_call_id="c2"),
-            ToolCallPart("look", "not json", tool_call_id="c3"),
-        ],
-        usage=RequestUsage(input_tokens=90, cache_read_tokens=40, output_tokens=7, details={"reasoning_tokens": 3}),
-        model_name="m",
-        timestamp=NOW,
-        provider_details={"logprobs": [1.5]},
-        finish_reason="tool_call",
-    ),
-    ModelRequest(
-        parts=[
-            ToolReturnPart("look", {"found": [1, None]}, tool_call_id="c2", timestamp=NOW, metadata={"k": "v"}),
-            RetryPromptPart("arguments are not JSON", tool_name="look", tool_call_id="c3", timestamp=NOW),
-            ToolReturnPart("look", "plain", tool_call_id="c1", timestamp=NOW),
-            UserPromptPart("and now?", timestamp=NOW),
-        ]
-    ),
-    ModelResponse(parts=[TextPart("done")], timestamp=NOW),
-    ModelRequest(parts=[RetryPromptPart("no such output", timestamp=NOW)]),
-    ModelResponse(parts=[], timestamp=NOW),
-    ModelRequest(parts=[]),
-]
 
 
 @pytest.fixture
@@ -98,11 +49,6 @@ async def make_history(tmp_path: Path) -> AsyncIterator[MakeHistory]:
         await history.close()
 
 
-def plain(messages: list[ModelMessage]) -> list[ModelMessage]:
-    """Return the messages as Pydantic AI's own type adapter gives them back: the measure of exactness."""
-    return ModelMessagesTypeAdapter.validate_json(ModelMessagesTypeAdapter.dump_json(messages))
-
-
 def test_every_part_comes_back_as_from_the_type_adapter() -> None:
     records = [record for message in EVERY_PART for record in to_records(message)]
     assert all_messages(records) == plain(EVERY_PART)
@@ -118,22 +64,6 @@ async def test_stored_messages_and_fitting_views_are_exact(make_history: MakeHis
     assert [message for message in shown if message.parts] == plain([m for m in EVERY_PART if m.parts])
     await history.close()
     assert await make_history().all_messages("s") == plain(EVERY_PART)
-
-
-def tool_calls_have_results(messages: list[ModelMessage]) -> bool:
-    """Return whether every call is answered in the next message, and every result has a call."""
-    waiting: set[str] = set()
-    for message in messages:
-        if isinstance(message, ModelResponse):
-            if waiting:
-                return False
-            waiting = {part.tool_call_id for part in message.parts if isinstance(part, ToolCallPart)}
-        else:
-            found = {part.tool_call_id for part in message.parts if isinstance(part, ToolReturnPart)}
-            if not found <= waiting:
-                return False
-            waiting -= found
-    return not waiting
 
 
 class Helper:

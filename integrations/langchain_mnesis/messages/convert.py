@@ -71,6 +71,11 @@ def payload(message: BaseMessage) -> dict[str, Any]:
     return data
 
 
+def payload_of(record: Message) -> Any:
+    """Return the data that `payload()` stored with a message of the log; None if another API stored it."""
+    return record.extra.get(EXTRA_KEY)
+
+
 def log_id(message: BaseMessage) -> str | None:
     """Return the message's own id; None if it has none that the log accepts."""
     message_id = message.id

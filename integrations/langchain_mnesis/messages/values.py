@@ -1,9 +1,10 @@
 """Exact conversion of Python values to JSON and back, without building classes that only stored data names.
 
 JSON values are unchanged. Any other value becomes `{"$mn": kind, "v": …}`. A dict that has such a key itself is written
-as pairs, so user data cannot imitate a tag. Objects of other classes (pydantic models, dataclasses, enums) are restored
-only if the reader lists their class; otherwise their plain values are returned. A value that cannot be written is kept
-as an `Unserialisable` with its class name and repr.
+as pairs, so user data cannot imitate a tag. Arrays of numpy and frames of pandas come back as they were. Objects of
+other classes (pydantic models, dataclasses, enums) are restored only if the reader lists their class; otherwise their plain
+values are returned. A value that cannot be written is kept as an `Unserialisable` with its class name and repr. What will
+not come back as it was is listed by `changed_types`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from uuid import UUID
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
+
+from langchain_mnesis.messages.arrays import dump_library_value, library_kind, load_library_value
 
 TAG = "$mn"
 MAX_DEPTH = 60
@@ -71,6 +74,8 @@ def dump_value(value: Any, depth: int = 0) -> Any:
     for kind, name, dump in _SCALARS:
         if type(value) is kind:
             return _tag(name, dump(value))
+    if (library := library_kind(value)) is not None:
+        return _dump_library_value(library, value, depth)
     return _dump_object(value, depth)
 
 
@@ -89,6 +94,19 @@ def load_value(data: Any, types: Types) -> Any:
     if load is None:
         raise ValueError(f"unknown kind of stored value: {data[TAG]!r}")
     return load(data, types)
+
+
+def changed_types(data: Any, types: Types) -> set[str]:
+    """Return the names of the classes in JSON of `dump_value` whose objects do not come back as they were."""
+    if isinstance(data, list):
+        return {name for item in data for name in changed_types(item, types)}
+    if not isinstance(data, dict):
+        return set()
+    names = {name for item in data.values() for name in changed_types(item, types)}
+    kind, name = data.get(TAG), data.get("type")
+    if kind == "opaque" or (kind in ("model", "dataclass", "enum") and name not in types):
+        names.add(str(name))
+    return names
 
 
 def dump_model(value: BaseModel, depth: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -170,6 +188,23 @@ def _dump_dict(value: dict[Any, Any], depth: int) -> Any:
         return {key: dump_value(item, depth + 1) for key, item in value.items()}
     pairs = [[dump_value(key, depth + 1), dump_value(item, depth + 1)] for key, item in value.items()]
     return _tag("dict", pairs)
+
+
+def _dump_library_value(kind: str, value: Any, depth: int) -> Any:
+    def dump(item: Any) -> Any:
+        return dump_value(item, depth + 4)
+
+    try:
+        return _tag(kind, dump_library_value(kind, value, dump, lambda data: load_value(data, {})))
+    except ValueError:
+        return _dump_opaque(value)
+
+
+def _load_library_value(data: dict[str, Any], types: Types) -> Any:
+    try:
+        return load_library_value(data[TAG], data["v"], lambda item: load_value(item, types))
+    except ImportError as error:
+        return Unserialisable(f"{data[TAG]}", f"it needs a library that is not installed: {error}")
 
 
 def _dump_object(value: Any, depth: int) -> Any:
@@ -261,4 +296,5 @@ _LOADERS: dict[str, Callable[[dict[str, Any], Types], Any]] = {
     "enum": _load_enum,
     "message": _load_message,
     "document": _load_document,
+    **dict.fromkeys(("ndarray", "npscalar", "dataframe", "series"), _load_library_value),
 }
