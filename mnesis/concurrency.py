@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -124,6 +126,13 @@ async def run_to_completion(coroutine: Coroutine[Any, Any, None]) -> None:
     task.add_done_callback(_unfinished.discard)
     with suppress(asyncio.CancelledError):
         await asyncio.shield(task)
+
+
+async def import_in_thread(*modules: str) -> None:
+    """Import modules in a thread, because reading and running them blocks. Does nothing if all are imported."""
+    missing = [name for name in modules if name not in sys.modules]
+    if missing:
+        await asyncio.to_thread(lambda: [import_module(name) for name in missing])
 
 
 async def run_in_daemon_thread(function: Callable[[], T]) -> T:

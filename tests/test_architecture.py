@@ -106,3 +106,20 @@ def test_no_module_imports_itself_through_others() -> None:
         TopologicalSorter(import_graph()).prepare()
     except CycleError as error:
         pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
+
+
+LIGHT_PARTS = {
+    "concurrency", "display", "errors", "models", "models.page_sizes", "redaction", "session", "telemetry", "validation",
+    "display.displayable", "session.session", "session.opening", "session.reader", "session.reentrancy", "telemetry.hooks",
+}  # fmt: skip
+
+
+def test_importing_the_session_class_loads_signatures_only() -> None:
+    """What a method alone needs is imported in that method: importing the class costs less than importing pydantic."""
+    code = "import sys; from mnesis import MnesisSession; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    parts = {name.removeprefix("mnesis.") for name in loaded if name.startswith("mnesis.")}
+    assert parts <= LIGHT_PARTS, (
+        "import these inside the methods that use them, and under TYPE_CHECKING for annotations"
+    )
+    assert {"pydantic", "aiosqlite", "anyio"}.isdisjoint(loaded)

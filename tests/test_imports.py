@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +72,31 @@ def test_importing_the_package_loads_no_command_line_and_no_fakes() -> None:
     assert [
         name for name in loaded if name.startswith(("mnesis.cli", "mnesis.demo", "mnesis.testing", "mnesis.sync"))
     ] == []
+
+
+FIRST_SESSION = """
+import asyncio, sys
+from mnesis import MnesisSession
+async def main():
+    async with MnesisSession.open(model=None, db_path=sys.argv[1]) as session:
+        await session.record("Which port?", "5433")
+        await session.context_for_next_turn()
+asyncio.run(main())
+print(*sys.modules)
+"""
+LATE_PARTS = (
+    "compaction.sweep", "compaction.summarizer", "compaction.extract", "files.explorers.columns", "operators", "recall",
+    "session.turn", "store.memory", "store.postgres", "store.sqlite.backup", "store.sqlite.check", "store.sqlite.search",
+    "tools.recall", "inspect", "mcp", "cli",
+)  # fmt: skip
+
+
+def test_a_first_session_loads_no_summaries_searches_or_checks(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FIRST_SESSION, str(tmp_path / "chat.db")]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    late = [f"mnesis.{part}" for part in LATE_PARTS]
+    assert [name for name in loaded if any(name == part or name.startswith(f"{part}.") for part in late)] == []
+    assert {"snowballstemmer", "litellm", "dateparser", "jsonschema", "openai"}.isdisjoint(loaded)
 
 
 def test_the_public_names_are_there_sorted_and_each_once() -> None:

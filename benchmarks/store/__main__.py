@@ -77,6 +77,7 @@ async def _rows(size: Size, directory: Path) -> AsyncIterator[Row]:
     if memory is not None:
         yield memory
     yield process_rows.measure_import_time(size.child_rounds)
+    yield process_rows.measure_first_session(size.child_rounds)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ class _Expansion:
 
     async def messages(self) -> AsyncIterator[Message]:
         """Yield the messages, read in pages."""
-        from mnesis.recall.expand import LOG_PAGE_MESSAGES, expand
+        from mnesis.models.page_sizes import LOG_PAGE_MESSAGES
+        from mnesis.recall.expand import expand
 
         remaining = self.limit or _NO_LIMIT
         cursor: str | None = str(self.first_seq - 1)

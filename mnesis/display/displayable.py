@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mnesis.display.panel import Panel
-
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from mnesis.display.panel import Panel
 
 
 class Displayable:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import to_thread
 
@@ -21,24 +21,24 @@ from mnesis.concurrency import RunOnce
 from mnesis.config import ConfigOrDict, MnesisConfig, RetentionConfig, parse_config
 from mnesis.engine.follow import POLL_SECONDS, ChangeStream, parse_cursor, stop_task
 from mnesis.engine.registry import IN_MEMORY, acquire_shared, identify_shared, release_shared
-from mnesis.engine.retention import has_same_state, plan_purge, purge_files
 from mnesis.engine.session_state import SessionState
 from mnesis.errors import ConfigurationError, MnesisError, MnesisStoreError
 from mnesis.events.bus import EventBus, MnesisEvent
 from mnesis.events.payloads import SessionDeletedPayload
-from mnesis.files.storage import FileStorage
 from mnesis.llm.base import LLM
 from mnesis.llm.resolve import resolve
-from mnesis.models.finding import Verification
 from mnesis.models.message import Role
-from mnesis.models.retention import PurgePlan
-from mnesis.models.search import Search, SearchMode, SearchPage
 from mnesis.redaction import get_logger
-from mnesis.search.time_parameters import TimeInput, resolve_times
 from mnesis.store.base import OnIndexed, SessionPage, Store
 from mnesis.store.heads import Heads
 from mnesis.store.redacting import redacting_store
 from mnesis.telemetry.hooks import observe
+
+if TYPE_CHECKING:
+    from mnesis.models.finding import Verification
+    from mnesis.models.retention import PurgePlan
+    from mnesis.models.search import SearchMode, SearchPage
+    from mnesis.search.time_parameters import TimeInput
 
 logger = get_logger(__name__)
 
@@ -218,6 +218,8 @@ class Engine:
         `rule` defaults to the retention of the configuration. The plan contains nothing that anything kept refers to: neither
         parents of kept sessions, nor files that a kept session refers to.
         """
+        from mnesis.engine.retention import plan_purge
+
         await self.open()
         rule = self.config.retention if rule is None else rule
         if not rule.selects_sessions:
@@ -230,6 +232,10 @@ class Engine:
         A session that was used, or got a sub-agent, after the plan was made stays. A file is erased only if no database that stores files in the same directory refers to it. The purge can be
         interrupted and repeated: sub-agents go before their parents, and files last.
         """
+        from mnesis.engine.retention import has_same_state, purge_files
+        from mnesis.files.storage import FileStorage
+        from mnesis.models.retention import PurgePlan
+
         await self.open()
         purged = []
         for session in plan.sessions:
@@ -270,6 +276,9 @@ class Engine:
         Messages that are not in the search index yet are added first. `on_progress(indexed, missing)` is called meanwhile, with
         numbers of messages.
         """
+        from mnesis.models.search import Search
+        from mnesis.search.time_parameters import resolve_times
+
         await self.open()
         times = resolve_times(after, before, when, now, cursor)
         request = Search(query, session_id, limit, cursor, mode, role, tool, times.after, times.before, now=times.now)

@@ -15,8 +15,6 @@ from mnesis.errors import ConfigurationError
 from mnesis.events.bus import EventBus
 from mnesis.llm.breaker import CircuitBreakers
 from mnesis.store.base import Store
-from mnesis.store.memory import MemoryStore
-from mnesis.store.sqlite import SqliteStore
 
 IN_MEMORY = ":memory:"
 """The path of a database that is kept in memory, for one engine only."""
@@ -64,6 +62,8 @@ def acquire_shared(path: str, config: StoreConfig) -> SharedDatabase:
     Raises `ConfigurationError` if the database is open in this process with other settings.
     """
     if path == IN_MEMORY:
+        from mnesis.store.memory import MemoryStore
+
         memory = SharedDatabase(MemoryStore(), config)
         memory.refcount = 1
         memory.is_identified = True
@@ -112,6 +112,8 @@ def absolute_path(path: str) -> str:
 def _create_shared(path: str, config: StoreConfig) -> SharedDatabase:
     """Return a new shared database. Raises `ConfigurationError` if the libraries for a URL are not installed."""
     if not isinstance(path, DatabaseURL):
+        from mnesis.store.sqlite import SqliteStore
+
         return SharedDatabase(SqliteStore(path, config=config), config, path)
     from mnesis.store.postgres import PostgresStore
 

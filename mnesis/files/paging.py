@@ -13,10 +13,9 @@ from mnesis.errors import ConfigurationError
 from mnesis.files.explorers.source import CHUNK_BYTES, Source
 from mnesis.files.storage import StoredFile
 from mnesis.models.cursor import Cursor, parse_cursor
+from mnesis.models.page_sizes import MAX_PAGE_CHARS, MAX_PAGE_LINES
 from mnesis.validation import check_integer
 
-MAX_PAGE_CHARS = 20_000
-MAX_PAGE_LINES = 2_000
 MAX_SEEK_SECONDS = 10.0
 HEX_BYTES_PER_LINE = 16
 HEX_CHARS_PER_LINE = 80

@@ -14,6 +14,7 @@ from mnesis.errors import (
 from mnesis.models.context import find_cover
 from mnesis.models.cursor import Cursor, parse_cursor
 from mnesis.models.message import Message, TextPart
+from mnesis.models.page_sizes import LOG_PAGE_MESSAGES
 from mnesis.models.results import Description, Expansion
 from mnesis.models.search import SearchHit, SearchPage
 from mnesis.models.summary import Summary
@@ -22,7 +23,6 @@ from mnesis.search.time_parameters import TimeLimits, is_within
 from mnesis.store.base import OnDamage, Store
 from mnesis.validation import check_integer
 
-LOG_PAGE_MESSAGES = 500
 MAX_PAGE_MESSAGES = 10_000
 """Larger limits are reduced to this, so that a page fits in memory."""
 

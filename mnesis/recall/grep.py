@@ -15,6 +15,7 @@ from mnesis.formats.text import message_text
 from mnesis.models.context import Cover, find_cover
 from mnesis.models.cursor import Cursor, parse_cursor, request_fingerprint
 from mnesis.models.message import Message
+from mnesis.models.page_sizes import GREP_TIMEOUT_SECONDS
 from mnesis.models.search import GrepGroup, GrepMatch, GrepPage
 from mnesis.recall.regex import FindMatches, check_pattern, compile_pattern
 from mnesis.search.pagination import page_limit
@@ -23,7 +24,6 @@ from mnesis.store.base import Store
 
 PAGE_MESSAGES = 200
 MAX_SHOWN_CHARS = 300
-TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class GrepQuery:
     ignore_case: bool = False
     limit: int = 50
     cursor: str | None = None
-    timeout_seconds: float = TIMEOUT_SECONDS
+    timeout_seconds: float = GREP_TIMEOUT_SECONDS
     after: float | None = None
     before: float | None = None
 

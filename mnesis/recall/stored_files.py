@@ -13,12 +13,12 @@ from mnesis.files.grep import FileMatches, search_file
 from mnesis.files.paging import FilePage, read_page
 from mnesis.files.storage import FileStorage, StoredFile
 from mnesis.models.message import FileReference, FileRefPart, Message
+from mnesis.models.page_sizes import GREP_TIMEOUT_SECONDS
 from mnesis.recall.regex import check_pattern, compile_pattern
 from mnesis.search.pagination import page_limit
 from mnesis.store.base import Store
 
 MIN_ID_PREFIX_CHARS = 6
-SEARCH_TIMEOUT_SECONDS = 5.0
 DEFAULT_MATCH_LIMIT = 50
 
 
@@ -102,7 +102,7 @@ async def search_stored_file(
     ignore_case: bool = False,
     limit: int = DEFAULT_MATCH_LIMIT,
     cursor: str | None = None,
-    timeout_seconds: float = SEARCH_TIMEOUT_SECONDS,
+    timeout_seconds: float = GREP_TIMEOUT_SECONDS,
 ) -> FileMatches:
     """Return a page of the matching lines of a stored file, searched off the event loop.
 

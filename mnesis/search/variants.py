@@ -10,8 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache
-
-import snowballstemmer
+from typing import Any
 
 MIN_PREFIX_CHARS = 3
 MIN_STEM_CHARS = 4
@@ -84,7 +83,9 @@ def _stems(word: str) -> list[str]:
 
 
 @cache
-def _stemmer(language: str) -> snowballstemmer.stemmer:
+def _stemmer(language: str) -> Any:
+    import snowballstemmer  # at the first search: it loads the stemmers of all its languages
+
     return snowballstemmer.stemmer(language)
 
 

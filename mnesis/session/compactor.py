@@ -6,13 +6,10 @@ import asyncio
 import functools
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mnesis.compaction.limits import SpendingLimit
-from mnesis.compaction.plan import Trigger, plan_sweep
 from mnesis.compaction.policy import pays_off_when_expired, urgency
-from mnesis.compaction.summarizer import Summarizer
-from mnesis.compaction.sweep import Sweep
+from mnesis.concurrency import import_in_thread
 from mnesis.context.forms import with_forms
 from mnesis.events.bus import MnesisEvent
 from mnesis.events.payloads import (
@@ -40,6 +37,11 @@ from mnesis.session.core import SessionCore
 from mnesis.store.base import Compaction
 from mnesis.telemetry.hooks import observe
 from mnesis.tokens.model_info import ModelInfo, context_limit_options
+
+if TYPE_CHECKING:
+    from mnesis.compaction.limits import SpendingLimit
+    from mnesis.compaction.plan import Trigger
+    from mnesis.compaction.summarizer import Summarizer
 
 logger = get_logger(__name__)
 
@@ -71,6 +73,8 @@ class Compactor:
         due = urgency(core.record.context_tokens, budget)
         if due == "none" or not core.config.compaction.auto or core.shared.is_compacting:
             return False
+        from mnesis.compaction.plan import plan_sweep
+
         reason: Trigger = "hard" if due == "hard" else "soft"
         context = with_forms(await core.store.active_context(core.session_id), core.shared.shown_forms)
         if not plan_sweep(context, budget, core.config.compaction, core.count_tokens, reason):
@@ -200,6 +204,9 @@ class Compactor:
             logger.warning("session %s: compaction failed", self.core.session_id, exc_info=True)
 
     async def _run_sweep(self, trigger: Trigger, keep_tokens: int | None, reserved_tokens: int) -> CompactionResult:
+        await import_in_thread("mnesis.compaction.sweep", "mnesis.compaction.summarizer", "mnesis.compaction.limits")
+        from mnesis.compaction.sweep import Sweep
+
         core, summarizer = self.core, await self._make_summarizer()
         sweep = Sweep(
             store=core.store,
@@ -260,6 +267,8 @@ class Compactor:
                 bus.publish(MnesisEvent.MESSAGE_UPDATED, payload)
 
     async def _make_summarizer(self) -> Summarizer:
+        from mnesis.compaction.summarizer import Summarizer
+
         core, config = self.core, self.core.config.compaction
         choice = config.compaction_model
         llm, model = core.llm, core.model
@@ -296,6 +305,8 @@ class Compactor:
         )
 
     async def _spending_limit(self) -> SpendingLimit:
+        from mnesis.compaction.limits import SpendingLimit
+
         config = self.core.config.compaction
         if not SpendingLimit.is_set(config):
             return SpendingLimit()

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from anyio import to_thread
 
+from mnesis.concurrency import import_in_thread
 from mnesis.config import MnesisConfig
 from mnesis.context.assemble import assemble
 from mnesis.context.forms import with_forms
@@ -43,8 +44,6 @@ from mnesis.models.results import CacheReport
 from mnesis.models.sent_request import SentRequest
 from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.models.usage import TokenUsage
-from mnesis.recall.automatic import asked_at, build_recall_block, insert_before, pending_user_message
-from mnesis.recall.stored_files import inherits_files
 from mnesis.redaction import Redaction, get_logger
 from mnesis.session.cache_report import CacheAge, RequestDigests, describe_request
 from mnesis.store.base import Append, AppendResult, Store
@@ -332,6 +331,9 @@ class SessionCore:
         self, context: ActiveContext, window: Window, query: str | None, now: datetime | None
     ) -> Window:
         """Insert the originals that match the newest message before it."""
+        await import_in_thread("mnesis.recall.automatic")
+        from mnesis.recall.automatic import asked_at, build_recall_block, insert_before, pending_user_message
+
         newest = pending_user_message(window) if query is None else None
         if query is None:
             if newest is None:
@@ -361,7 +363,11 @@ class SessionCore:
     async def inherits_files(self) -> bool:
         """Return whether a parent of the session refers to stored files, which the session may read too."""
         # The log only grows, so a reference that was found stays. Sub-agents ask at every request.
-        self._has_inherited_files = self._has_inherited_files or await inherits_files(self.store, self.record.parent_id)
+        if not self._has_inherited_files:
+            await import_in_thread("mnesis.recall.stored_files")
+            from mnesis.recall.stored_files import inherits_files
+
+            self._has_inherited_files = await inherits_files(self.store, self.record.parent_id)
         return self._has_inherited_files
 
     def publish_cache_miss(self, report: CacheReport) -> None:

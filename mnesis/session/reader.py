@@ -5,42 +5,35 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from anyio import to_thread
-
-from mnesis.config import MnesisConfig
-from mnesis.engine.engine import Engine
+from mnesis.concurrency import import_in_thread
 from mnesis.errors import SessionClosedError
-from mnesis.events.bus import EventBus
-from mnesis.files.grep import FileMatches
-from mnesis.files.handler import LargeFileHandler
-from mnesis.files.paging import MAX_PAGE_CHARS, MAX_PAGE_LINES, FilePage
-from mnesis.models.context import Budget
-from mnesis.models.dag import SummaryDag
-from mnesis.models.finding import Verification
-from mnesis.models.message import Message, Role
-from mnesis.models.results import (
-    CompactionResult,
-    Description,
-    Expansion,
-    TurnSnapshot,
-)
-from mnesis.models.search import GrepPage, Search, SearchMode, SearchPage
-from mnesis.models.session import Interruption
-from mnesis.models.summary import Summary
-from mnesis.models.timeline import Timeline
-from mnesis.models.tool import ToolSpec
-from mnesis.models.usage import TokenUsage
-from mnesis.recall import expand, stored_files
-from mnesis.recall.grants import Grant
-from mnesis.recall.grep import TIMEOUT_SECONDS, GrepQuery, grep
-from mnesis.recall.stored_files import search_stored_file
-from mnesis.search.time_parameters import TimeInput, resolve_times
-from mnesis.session.core import SessionCore
-from mnesis.store.base import OnDamage
+from mnesis.models.page_sizes import GREP_TIMEOUT_SECONDS, LOG_PAGE_MESSAGES, MAX_PAGE_CHARS, MAX_PAGE_LINES
 from mnesis.telemetry.hooks import observe
-from mnesis.tools.files import file_tools
-from mnesis.tools.recall import recall_tools
+
+if TYPE_CHECKING:
+    from mnesis.config import MnesisConfig
+    from mnesis.engine.engine import Engine
+    from mnesis.events.bus import EventBus
+    from mnesis.files.grep import FileMatches
+    from mnesis.files.handler import LargeFileHandler
+    from mnesis.files.paging import FilePage
+    from mnesis.models.context import Budget
+    from mnesis.models.dag import SummaryDag
+    from mnesis.models.finding import Verification
+    from mnesis.models.message import Message, Role
+    from mnesis.models.results import CompactionResult, Description, Expansion, TurnSnapshot
+    from mnesis.models.search import GrepPage, SearchMode, SearchPage
+    from mnesis.models.session import Interruption
+    from mnesis.models.summary import Summary
+    from mnesis.models.timeline import Timeline
+    from mnesis.models.tool import ToolSpec
+    from mnesis.models.usage import TokenUsage
+    from mnesis.recall.grants import Grant
+    from mnesis.search.time_parameters import TimeInput
+    from mnesis.session.core import SessionCore
+    from mnesis.store.base import OnDamage
 
 
 class SessionReader:
@@ -128,6 +121,8 @@ class SessionReader:
         `include_summaries` inserts each summary of the current context after the last message it replaces, as a message with
         `is_summary`.
         """
+        from mnesis.recall import expand
+
         messages = [message async for message in self.iter_messages(on_damage=on_damage)]
         return await expand.insert_summaries(self._core.store, self.id, messages) if include_summaries else messages
 
@@ -136,9 +131,11 @@ class SessionReader:
         return await self.messages()
 
     async def iter_messages(
-        self, *, after_seq: int = 0, page: int = expand.LOG_PAGE_MESSAGES, on_damage: OnDamage = "raise"
+        self, *, after_seq: int = 0, page: int = LOG_PAGE_MESSAGES, on_damage: OnDamage = "raise"
     ) -> AsyncIterator[Message]:
         """Iterate over the log, reading `page` messages at a time, for logs that are too large for memory."""
+        from mnesis.recall import expand
+
         self._check_open()
         messages = expand.read_log(self._core.store, self.id, after_seq=after_seq, page_size=page, on_damage=on_damage)
         async for message in messages:
@@ -180,6 +177,8 @@ class SessionReader:
 
     async def dag(self) -> SummaryDag:
         """Return the graph of all summaries, and which of them are in the context now. It displays itself."""
+        from mnesis.models.dag import SummaryDag
+
         self._check_open()
         # The context is read first: a sweep in between adds summaries and never removes one.
         context = await self._core.store.active_context(self.id)
@@ -188,6 +187,10 @@ class SessionReader:
 
     async def timeline(self) -> Timeline:
         """Return the size of the context after each turn, with compactions and thresholds. It displays itself."""
+        from anyio import to_thread
+
+        from mnesis.models.timeline import Timeline
+
         self._check_open()
         compactions = await self._core.store.compactions(self.id)
         turns = await to_thread.run_sync(self._core.store.turns, self.id)
@@ -228,6 +231,11 @@ class SessionReader:
             print(hit.seq, hit.excerpt)
         ```
         """
+        await import_in_thread("mnesis.search.time_parameters", "mnesis.recall.expand")
+        from mnesis.models.search import Search
+        from mnesis.recall import expand
+        from mnesis.search.time_parameters import resolve_times
+
         self._check_open()
         times = resolve_times(after, before, when, now, cursor)
         request = Search(
@@ -246,7 +254,7 @@ class SessionReader:
         ignore_case: bool = False,
         limit: int = 50,
         cursor: str | None = None,
-        timeout_seconds: float = TIMEOUT_SECONDS,
+        timeout_seconds: float = GREP_TIMEOUT_SECONDS,
         after: TimeInput | None = None,
         before: TimeInput | None = None,
         when: TimeInput | None = None,
@@ -257,6 +265,10 @@ class SessionReader:
         `after`, `before` and `when` are times, relative to `now`, as in `search()`. Runs in a thread. After `timeout_seconds` the page ends with the matches so far, and `timed_out` is set. Raises
         `ConfigurationError` if the pattern is invalid, and `SummaryNotFoundError`.
         """
+        await import_in_thread("mnesis.recall.grep", "mnesis.search.time_parameters")
+        from mnesis.recall.grep import GrepQuery, grep
+        from mnesis.search.time_parameters import resolve_times
+
         self._check_open()
         times = resolve_times(after, before, when, now)
         request = GrepQuery(pattern, summary_id, ignore_case, limit, cursor, timeout_seconds, times.after, times.before)
@@ -267,6 +279,8 @@ class SessionReader:
 
         `send()` offers them automatically. `grant` limits what they may return; None means 8,000 tokens in total.
         """
+        from mnesis.tools.recall import recall_tools
+
         self._check_open()
         return recall_tools(self._core.store, self.id, self._core.count_tokens, grant)
 
@@ -275,6 +289,8 @@ class SessionReader:
 
         `send()` offers them automatically. `grant` limits what they may return; None means 8,000 tokens in total.
         """
+        from mnesis.tools.files import file_tools
+
         self._check_open()
         return file_tools(self._core.store, self._core.files.storage, self.id, self._core.count_tokens, grant)
 
@@ -293,6 +309,8 @@ class SessionReader:
         The page starts at a `line` (from 1), a byte `offset` or a `cursor`. `content_id` may be abbreviated to a unique
         prefix. Raises `FileNotStoredError`, `DamagedFileError`, and `ConfigurationError` if the position is not in the file.
         """
+        from mnesis.recall import stored_files
+
         self._check_open()
         stored = await stored_files.find_stored_file(self._core.store, self._core.files.storage, self.id, content_id)
         return await stored_files.read_file_page(
@@ -307,16 +325,18 @@ class SessionReader:
         ignore_case: bool = False,
         limit: int = 50,
         cursor: str | None = None,
-        timeout_seconds: float = TIMEOUT_SECONDS,
+        timeout_seconds: float = GREP_TIMEOUT_SECONDS,
     ) -> FileMatches:
         """Find the lines of a stored file that match a regular expression, in order. Runs in a thread.
 
         After `timeout_seconds` the page ends with the matches so far, and `timed_out` is set. Raises the same errors as
         `read_file()`, and `ConfigurationError` if the pattern is invalid. `grep()` and `search()` do not search stored files.
         """
+        from mnesis.recall import stored_files
+
         self._check_open()
         stored = await stored_files.find_stored_file(self._core.store, self._core.files.storage, self.id, content_id)
-        return await search_stored_file(
+        return await stored_files.search_stored_file(
             stored, pattern, ignore_case=ignore_case, limit=limit, cursor=cursor, timeout_seconds=timeout_seconds
         )
 
@@ -325,6 +345,8 @@ class SessionReader:
 
         Raises `FileNotStoredError` and `DamagedFileError`.
         """
+        from mnesis.recall import stored_files
+
         self._check_open()
         return await stored_files.verified_file_path(self._core.store, self._core.files.storage, self.id, content_id)
 
@@ -347,6 +369,9 @@ class SessionReader:
         `max_tokens` limits the size of a page, which always contains at least one message. `after`, `before` and `when` are
         times, relative to `now`, as in `search()`: other messages are left out. Raises `SummaryNotFoundError`.
         """
+        from mnesis.recall import expand
+        from mnesis.search.time_parameters import resolve_times
+
         self._check_open()
         if children:
             return await expand.expand_children(self._core.store, self.id, summary_id)
@@ -357,6 +382,8 @@ class SessionReader:
 
     async def describe(self, id: str) -> Description:
         """Describe what an id refers to: the session, a message, a summary or a file. Raises `NotFoundError`."""
+        from mnesis.recall import expand
+
         self._check_open()
         return await expand.describe(self._core.store, self.id, id)
 

@@ -9,13 +9,10 @@ from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from mnesis.concurrency import RunOnce
-from mnesis.config import ConfigOrDict
+from mnesis.concurrency import RunOnce, import_in_thread
 from mnesis.display.displayable import Displayable
-from mnesis.display.panel import Panel, context_bar
-from mnesis.engine.engine import Engine
 from mnesis.errors import (
     ConfigurationError,
     InvalidMessageError,
@@ -23,36 +20,40 @@ from mnesis.errors import (
     NoModelError,
     StaleContextError,
 )
-from mnesis.events.bus import Handler, MnesisEvent, Unsubscribe
-from mnesis.events.payloads import SessionClosedPayload, SessionCreatedPayload
-from mnesis.formats.parse import Content, build_messages, new_message, parse_content, user_messages
-from mnesis.formats.request import RequestMessages, render_for_anthropic, render_for_client
-from mnesis.llm.base import prepare_client
-from mnesis.models.context import Budget, Cover, Window
-from mnesis.models.message import FilePart, Message
-from mnesis.models.results import (
-    CompactionResult,
-    RecordResult,
-    StreamEvent,
-    TurnComplete,
-    TurnResult,
-)
-from mnesis.models.session import UsageReport
-from mnesis.models.usage import TokenUsage
-from mnesis.recall.fence import QUOTED_ID, quote_message
-from mnesis.search.time_parameters import resolve_times
-from mnesis.session.compactor import Compactor
-from mnesis.session.doom_loop import detect_doom_loop
-from mnesis.session.open import OpenedSession, OpenRequest, load_existing, open_or_create
 from mnesis.session.opening import OpeningSession
 from mnesis.session.reader import SessionReader
 from mnesis.session.reentrancy import refuse_reentrant_call
-from mnesis.session.tool_runner import wait_for_late_results
-from mnesis.session.turn import OnDoomLoop, OnPart, Turn, TurnOptions
 from mnesis.telemetry.hooks import observe
-from mnesis.tools.toolset import Toolset
 from mnesis.validation import check_integer
 
+if TYPE_CHECKING:
+    from mnesis.config import ConfigOrDict
+    from mnesis.display.panel import Panel
+    from mnesis.engine.engine import Engine
+    from mnesis.events.bus import Handler, MnesisEvent, Unsubscribe
+    from mnesis.events.payloads import SessionCreatedPayload
+    from mnesis.formats.parse import Content
+    from mnesis.formats.request import RequestMessages
+    from mnesis.models.context import Budget, Cover, Window
+    from mnesis.models.message import Message
+    from mnesis.models.results import CompactionResult, RecordResult, StreamEvent, TurnResult
+    from mnesis.models.session import UsageReport
+    from mnesis.models.usage import TokenUsage
+    from mnesis.session.open import OpenedSession
+    from mnesis.session.turn import OnDoomLoop, OnPart, TurnOptions
+
+    _Place = tuple[
+        ConfigOrDict | None, str | os.PathLike[str] | None, Engine | None, object | None, Budget | int | None
+    ]
+
+_FIRST_SESSION_MODULES = (
+    "mnesis.session.open",
+    "mnesis.session.compactor",
+    "mnesis.session.doom_loop",
+    "mnesis.formats.parse",
+)
+"""What opening a session and recording a turn need. Importing this module loads none of it: a program that never opens a
+session does not wait for it, and an event loop is not blocked by it. Methods import what only they need."""
 HANDLER_GRACE_SECONDS = 10.0
 """How long `close()` waits for event handlers before it cancels them."""
 TOOL_GRACE_SECONDS = 10.0
@@ -77,6 +78,8 @@ class MnesisSession(SessionReader, Displayable):
     """
 
     def __init__(self, opened: OpenedSession) -> None:
+        from mnesis.session.compactor import Compactor
+
         self._core = opened.core
         self._compactor = Compactor(opened.core)
         self._owns_engine = opened.owns_engine
@@ -104,7 +107,7 @@ class MnesisSession(SessionReader, Displayable):
         return cls._opening(
             "open",
             cls._create(
-                OpenRequest.parse(config, db_path, engine, llm, budget),
+                (config, db_path, engine, llm, budget),
                 model=model,
                 system_prompt=system_prompt,
                 session_id=session_id,
@@ -148,7 +151,7 @@ class MnesisSession(SessionReader, Displayable):
         return cls._opening(
             "create",
             cls._create(
-                OpenRequest.parse(config, db_path, engine, llm, budget),
+                (config, db_path, engine, llm, budget),
                 model=model,
                 system_prompt=system_prompt,
                 session_id=session_id,
@@ -175,25 +178,29 @@ class MnesisSession(SessionReader, Displayable):
         interrupted a compaction, the next turn runs it again; if it interrupted a turn, `retry()` continues it. Raises
         `SessionNotFoundError`, which names the id and the database; creates no database.
         """
-        return cls._opening(
-            "load", cls._load(OpenRequest.parse(config, db_path, engine, llm, budget), session_id, model)
-        )
+        return cls._opening("load", cls._load((config, db_path, engine, llm, budget), session_id, model))
 
     @classmethod
     def _opening(cls, method: str, coroutine: Coroutine[Any, Any, Self]) -> OpeningSession[Self]:
         return OpeningSession(coroutine, f"{cls.__name__}.{method}")
 
     @classmethod
-    async def _create(cls, request: OpenRequest, **settings: Any) -> Self:
-        opened = await open_or_create(request, **settings)
+    async def _create(cls, place: _Place, **settings: Any) -> Self:
+        await import_in_thread(*_FIRST_SESSION_MODULES)
+        from mnesis.session.open import OpenRequest, open_or_create
+
+        opened = await open_or_create(OpenRequest.parse(*place), **settings)
         session = cls(opened)
         if opened.is_new:
             session._publish_created()
         return session
 
     @classmethod
-    async def _load(cls, request: OpenRequest, session_id: str, model: str | None) -> Self:
-        return cls(await load_existing(request, session_id, model))
+    async def _load(cls, place: _Place, session_id: str, model: str | None) -> Self:
+        await import_in_thread(*_FIRST_SESSION_MODULES)
+        from mnesis.session.open import OpenRequest, load_existing
+
+        return cls(await load_existing(OpenRequest.parse(*place), session_id, model))
 
     async def send(
         self,
@@ -224,7 +231,7 @@ class MnesisSession(SessionReader, Displayable):
         result = await session.send("What is the weather in Oslo?", tools=[get_weather])
         ```
         """
-        options = self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_part=on_part)
+        options = await self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_part=on_part)
         messages = await self._offload_files(_parse_message(message))
         return await self._run_turn(options, messages)
 
@@ -247,7 +254,7 @@ class MnesisSession(SessionReader, Displayable):
         and is stored; `close()` waits for it. Raises the same errors as `send()`. Retries happen only before the first delta.
         """
         events: asyncio.Queue[StreamEvent | None] = asyncio.Queue()
-        options = self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_event=events.put_nowait)
+        options = await self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_event=events.put_nowait)
         messages = await self._offload_files(_parse_message(message))
         async for event in self._stream_turn(self._run_turn(options, messages), events):
             yield event
@@ -279,7 +286,7 @@ class MnesisSession(SessionReader, Displayable):
             result = await session.retry(tools=[book])
         ```
         """
-        options = self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_part=on_part)
+        options = await self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_part=on_part)
         return await self._run_turn(options)
 
     async def stream_retry(
@@ -292,7 +299,7 @@ class MnesisSession(SessionReader, Displayable):
     ) -> AsyncIterator[StreamEvent]:
         """Continue a turn like `retry()`, and yield what happens like `stream()`. Raises the errors of `retry()`."""
         events: asyncio.Queue[StreamEvent | None] = asyncio.Queue()
-        options = self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_event=events.put_nowait)
+        options = await self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_event=events.put_nowait)
         async for event in self._stream_turn(self._run_turn(options), events):
             yield event
 
@@ -301,6 +308,8 @@ class MnesisSession(SessionReader, Displayable):
 
         Call it before you start the clock of a time limit of your own. Calls no model.
         """
+        from mnesis.llm.base import prepare_client
+
         self._check_open()
         await prepare_client(self._core.llm)
 
@@ -330,6 +339,11 @@ class MnesisSession(SessionReader, Displayable):
         await session.record(question, answer)
         ```
         """
+        from mnesis.formats.parse import build_messages, new_message, parse_content
+        from mnesis.models.results import RecordResult
+        from mnesis.models.usage import TokenUsage
+        from mnesis.session.doom_loop import detect_doom_loop
+
         user_parts, reply_parts = parse_content(user_message), parse_content(assistant_response)
         self._check_open()
         refuse_reentrant_call(self.id)
@@ -385,6 +399,9 @@ class MnesisSession(SessionReader, Displayable):
         Raises `InvalidMessageError` for summaries and for files without their content, `DuplicateIDError` if an id is used
         for other content.
         """
+        from mnesis.models.session import UsageReport
+        from mnesis.session.doom_loop import detect_doom_loop
+
         self._check_open()
         refuse_reentrant_call(self.id)
         if not messages:
@@ -426,13 +443,18 @@ class MnesisSession(SessionReader, Displayable):
         self._check_open()
         if message is not None and not isinstance(message, str):
             raise InvalidMessageError(f"message must be a string or None, not {message!r}")
+        asked_at = None
+        if now is not None:
+            from mnesis.search.time_parameters import resolve_times
+
+            asked_at = resolve_times(now=now).now
         await self._compactor.compact_until_fits(reserved_tokens)
         return await self._core.window(
             system_prompt=system_prompt,
             reserved_tokens=reserved_tokens,
             budget_tokens=budget_tokens,
             message=message,
-            now=None if now is None else resolve_times(now=now).now,
+            now=asked_at,
             forms=await self._count_forms(forms or {}),
         )
 
@@ -477,6 +499,8 @@ class MnesisSession(SessionReader, Displayable):
         session's model. Pass the `system_prompt` that you send, if it is not the session's, so that its tokens are counted. With
         automatic recall, `message` is the next user message, asked at `now`; the recalled originals come last, before it.
         """
+        from mnesis.formats.request import render_for_anthropic, render_for_client
+
         if provider not in ("openai", "anthropic", "litellm"):
             raise ConfigurationError(f"provider must be 'openai', 'anthropic' or 'litellm', not {provider!r}")
         target = self._core.client_target(provider)
@@ -583,6 +607,8 @@ class MnesisSession(SessionReader, Displayable):
         Raises `MessageNotFoundError`. Raises `ConfigurationError` if pinned messages would take more than a quarter of the soft
         threshold; then nothing is stored.
         """
+        from mnesis.recall.fence import QUOTED_ID, quote_message
+
         self._check_open()
         message = await self._core.store.message(self.id, message_id)
         for pinned in await self.pins():
@@ -602,6 +628,8 @@ class MnesisSession(SessionReader, Displayable):
         """Append a fact as a user message, pin it, and return the message.
 
         Raises `ConfigurationError` like `pin()`; then nothing is stored."""
+        from mnesis.formats.parse import user_messages
+
         if not fact.strip():
             raise InvalidMessageError("nothing to pin: fact is empty")
         messages = [await self._core.with_token_counts(message) for message in user_messages(f"[Pinned] {fact}")]
@@ -624,6 +652,8 @@ class MnesisSession(SessionReader, Displayable):
 
         Raises `MessageNotFoundError`.
         """
+        from mnesis.recall.fence import QUOTED_ID
+
         self._check_open()
         await self._core.store.message(self.id, message_id)
         for pinned in await self.pins():
@@ -632,6 +662,8 @@ class MnesisSession(SessionReader, Displayable):
 
     async def pins(self) -> list[Message]:
         """Return the pinned messages, in order."""
+        from mnesis.models.message import Message
+
         self._check_open()
         context = await self._core.store.active_context(self.id)
         return [m for m in context.items if isinstance(m, Message) and m.seq in context.pins]
@@ -642,6 +674,8 @@ class MnesisSession(SessionReader, Displayable):
         SESSION_CREATED is delivered immediately if this object created the session, because no handler of the session could
         have been subscribed before.
         """
+        from mnesis.events.bus import MnesisEvent
+
         self._check_open()
         unsubscribe = self._core.bus.subscribe(event, handler)
         if event == MnesisEvent.SESSION_CREATED and self._is_new:
@@ -686,6 +720,10 @@ class MnesisSession(SessionReader, Displayable):
         await self._shutdown.wait()
 
     async def _close(self) -> None:
+        from mnesis.events.bus import MnesisEvent
+        from mnesis.events.payloads import SessionClosedPayload
+        from mnesis.session.tool_runner import wait_for_late_results
+
         self._core.backoff.end()
         self._compactor.stop_watching()
         # Running handlers may still read the session, so it is marked as closed after them.
@@ -719,6 +757,8 @@ class MnesisSession(SessionReader, Displayable):
         return f"<MnesisSession {self.id!r} model={self.model!r} {figures}>"
 
     def _panel(self) -> Panel:
+        from mnesis.display.panel import Panel, context_bar
+
         record, budget = self._core.record, self.budget
         segments = {
             "system prompt": record.system_tokens,
@@ -742,7 +782,7 @@ class MnesisSession(SessionReader, Displayable):
         )
         return Panel(f"MnesisSession {self.id}", (self.model, status), facts, (bar,))
 
-    def _turn_options(
+    async def _turn_options(
         self,
         tools: Iterable[Any] | None,
         system_prompt: str | None,
@@ -753,6 +793,10 @@ class MnesisSession(SessionReader, Displayable):
         on_event: Callable[[StreamEvent], None] | None = None,
     ) -> TurnOptions:
         """Validate the arguments of a turn. Raises if the session is closed or calls itself."""
+        await import_in_thread("mnesis.session.turn", "mnesis.tools.toolset")
+        from mnesis.session.turn import OnDoomLoop, TurnOptions
+        from mnesis.tools.toolset import Toolset
+
         self._check_open()
         refuse_reentrant_call(self.id)
         if system_prompt is not None and not isinstance(system_prompt, str):
@@ -777,6 +821,8 @@ class MnesisSession(SessionReader, Displayable):
 
     async def _run_turn(self, options: TurnOptions, messages: Sequence[Message] | None = None) -> TurnResult:
         """Run a turn after the one that is running, if any. Without messages, resume the newest turn."""
+        from mnesis.session.turn import Turn
+
         async with self._core.shared.turn_lock:
             turn = Turn(self._core, self._compactor, options)
             try:
@@ -799,6 +845,8 @@ class MnesisSession(SessionReader, Displayable):
         self, turn: Coroutine[Any, Any, TurnResult], events: asyncio.Queue[StreamEvent | None]
     ) -> AsyncIterator[StreamEvent]:
         """Run a turn in the background, and yield its events as they come, then its result. Raises its error."""
+        from mnesis.models.results import TurnComplete
+
         task = self._core.engine.spawn(turn)
         self._stream_tasks.add(task)
         task.add_done_callback(self._stream_tasks.discard)
@@ -819,19 +867,27 @@ class MnesisSession(SessionReader, Displayable):
                 pass
 
     def _created_payload(self) -> SessionCreatedPayload:
+        from mnesis.events.payloads import SessionCreatedPayload
+
         return SessionCreatedPayload(self.id, self.model, self.parent_id)
 
     def _publish_created(self) -> None:
+        from mnesis.events.bus import MnesisEvent
+
         self._core.bus.publish(MnesisEvent.SESSION_CREATED, self._created_payload())
 
 
 def _parse_message(content: Content) -> list[Message]:
+    from mnesis.formats.parse import user_messages
+
     if isinstance(content, str) and not content:
         raise InvalidMessageError("nothing to send: the message is an empty string")
     return user_messages(content)
 
 
 def _reject_unread_files(message: Message) -> None:
+    from mnesis.models.message import FilePart
+
     for part in message.parts:
         if isinstance(part, FilePart) and part.path is not None:
             raise InvalidMessageError(
@@ -841,6 +897,9 @@ def _reject_unread_files(message: Message) -> None:
 
 
 def _usage_report(messages: Sequence[Message], tokens: TokenUsage | None, cost: float) -> UsageReport:
+    from mnesis.models.session import UsageReport
+    from mnesis.models.usage import TokenUsage
+
     if tokens is not None and tokens.effective_total() > 0:
         return UsageReport(tokens, "inferred", cost)
     input_tokens = sum(message.token_count for message in messages[:-1])

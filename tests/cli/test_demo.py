@@ -19,7 +19,7 @@ from mnesis.demo.conversation import EARLY_FACT, EARLY_FACT_WORD, demo_turns
 from mnesis.demo.replay import DemoReport, replay
 from mnesis.models.context import Window
 from mnesis.models.message import Message, TextPart
-from mnesis.session import MnesisSession as Session
+from mnesis.session.session import MnesisSession as Session
 from tests.cli.conftest import Run
 
 

@@ -22,9 +22,7 @@ from mnesis.store.change_log import StoredChange
 from mnesis.store.codec import encode_message
 from mnesis.store.heads import Heads, parse_heads
 from mnesis.store.sqlite import changes as change_list
-from mnesis.store.sqlite import check, context, log, sessions
-from mnesis.store.sqlite import search as search_index
-from mnesis.store.sqlite.backup import back_up
+from mnesis.store.sqlite import context, log, sessions
 from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.run_store import SqliteRunStore
 from mnesis.store.sqlite.seal import seal_all
@@ -170,6 +168,8 @@ class SqliteStore(SqliteRunStore):
 
         The search index is updated, and space is returned, in short steps between which others can write.
         """
+        from mnesis.store.sqlite import search as search_index
+
         was_indexed = await search_index.unindex(self._database, session_id)
         row = await self._database.write(sessions.purge, session_id)
         self._session_names.ids[row] = session_id
@@ -180,10 +180,14 @@ class SqliteStore(SqliteRunStore):
 
     async def search(self, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
         """See `Store.search`."""
+        from mnesis.store.sqlite import search as search_index
+
         return await search_index.find_page(self._database, search, on_progress)
 
     async def reindex(self, on_progress: OnIndexed | None = None) -> None:
         """See `Store.reindex`."""
+        from mnesis.store.sqlite import search as search_index
+
         await search_index.reindex(self._database, on_progress)
 
     async def pin(self, session_id: str, seq: int, pinned: bool = True) -> None:
@@ -214,15 +218,21 @@ class SqliteStore(SqliteRunStore):
 
     async def backup(self, path: str | Path) -> None:
         """See `Store.backup`. Cancellation leaves a complete copy behind, or none."""
+        from mnesis.store.sqlite.backup import back_up
+
         await self._database.read(_require_open)
         await asyncio.to_thread(back_up, self._database.path, self._config, path)
 
     async def check(self, *, session_id: str | None = None) -> list[Finding]:
         """See `Store.check`."""
+        from mnesis.store.sqlite import check
+
         return list((await check.verify(self._database, session_id, {})).findings)
 
     async def verify(self, *, session_id: str | None = None, heads: Heads | None = None) -> Verification:
         """See `Store.verify`."""
+        from mnesis.store.sqlite import check
+
         return await check.verify(self._database, session_id, parse_heads(heads or {}))
 
     async def seal(self) -> int:
