@@ -11,7 +11,7 @@ from tests.support.langchain_fakes import FakeModel, scripted_model, session_con
 CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 
 
-async def test_a_session_goes_round_all_doors_and_nothing_is_lost(engine: Engine) -> None:
+async def test_a_session_used_by_all_apis_loses_nothing(engine: Engine) -> None:
     heard: list[tuple[str, int]] = []
     engine.events.subscribe(
         MnesisEvent.MESSAGE_CREATED, lambda event, payload: heard.append((payload.role, payload.seq))
@@ -75,7 +75,7 @@ async def test_usage_that_langchain_reports_counts_for_the_session(engine: Engin
     assert [turn.measured_tokens for turn in session.history()] == [520]
 
 
-def test_two_objects_and_the_native_door_share_one_engines_store(engine: Engine) -> None:
+def test_two_objects_and_the_native_api_share_one_engines_store(engine: Engine) -> None:
     other = Engine(engine.path)
     heard: list[str] = []
     other.events.subscribe_all(lambda event, payload: heard.append(str(event)))

@@ -97,7 +97,7 @@ def test_every_shape_goes_through_the_log_and_comes_back_equal(name: str) -> Non
         ),
     ],
 )
-def test_messages_are_readable_through_the_other_doors(message: BaseMessage, role: str, parts: list[Any]) -> None:
+def test_messages_are_readable_through_the_other_apis(message: BaseMessage, role: str, parts: list[Any]) -> None:
     record = to_record(message)
     assert record.role == role
     assert list(record.parts) == parts

@@ -246,7 +246,7 @@ def test_a_call_that_stands_in_both_dialects_is_one_call() -> None:
     assert round_trip(both) == both
 
 
-def test_other_doors_read_text_thinking_images_and_results() -> None:
+def test_other_apis_read_text_thinking_images_and_results() -> None:
     record = to_record(
         ChatMessage(
             role="assistant",
@@ -283,7 +283,7 @@ def test_returned_messages_are_the_callers_own(memory: MnesisMemory) -> None:
     assert [message.model_dump() for message in memory.get_all()] == before
 
 
-def test_messages_of_other_doors_come_back_as_llama_index_messages(memory: MnesisMemory) -> None:
+def test_messages_of_other_apis_come_back_as_llama_index_messages(memory: MnesisMemory) -> None:
     from mnesis.models.message import TextPart, ToolStatus
 
     async def recorded() -> None:

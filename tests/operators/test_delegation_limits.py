@@ -207,7 +207,7 @@ async def test_what_is_no_list_of_tasks_is_refused_before_any_call(engine: Engin
     assert llm.requests == []
 
 
-async def test_a_session_of_the_synchronous_door_is_refused_rather_than_ignored(tmp_path: Path) -> None:
+async def test_a_synchronous_session_is_refused_rather_than_ignored(tmp_path: Path) -> None:
     with (
         SyncSession.open(model=MODEL, db_path=tmp_path / "other.db") as session,
         pytest.raises(ConfigurationError, match="not a SyncSession"),

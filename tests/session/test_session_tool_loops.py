@@ -226,14 +226,14 @@ def test_the_session_cannot_be_left_hanging_by_a_tool_in_a_thread(db: Path) -> N
         release.set()
 
 
-@pytest.mark.parametrize("door", ["send", "record"])
-async def test_a_repeated_call_is_reported_at_the_threshold(door: str, db: Path) -> None:
+@pytest.mark.parametrize("api", ["send", "record"])
+async def test_a_repeated_call_is_reported_at_the_threshold(api: str, db: Path) -> None:
     reply = calls(("look", {"at": "sky", "for": 1}))
     async with opened(db, reply, doom_loop_threshold=3) as session:
         seen = EventRecorder(session.event_bus)
         flags = []
         for _ in range(5):
-            if door == "send":
+            if api == "send":
                 flags.append((await session.send("go", tools=[LOOK])).doom_loop_detected)
             else:
                 same = ToolPart(tool_name="look", tool_call_id="c", input={"for": 1, "at": "sky"}, output="blue")

@@ -1,4 +1,4 @@
-"""One store and one bus with the other doors; arriving and leaving; tools."""
+"""One store and one bus with the other APIs; opening and closing; tools."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_the_native_session_and_the_memory_share_store_and_bus(db: Path) -
     await engine.close()
 
 
-async def test_all_three_doors_write_one_session_and_each_reads_its_own_back(db: Path) -> None:
+async def test_three_apis_share_a_session_and_read_their_messages_back(db: Path) -> None:
     pytest.importorskip("langchain_core")
     langchain = pytest.importorskip("langchain_mnesis")
     from langchain_core.messages import AIMessage, HumanMessage
