@@ -14,6 +14,7 @@ from importlib import import_module
 import click
 
 from mnesis.cli.completion import SESSION_ID
+from mnesis.cli.damage import was_damage_noted
 from mnesis.cli.output import clean, print_note
 from mnesis.errors import MnesisError, MnesisStoreError, NotFoundError, StoreBusyError
 
@@ -76,7 +77,10 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             with _print_logs_as_notes():
-                return self._invoke_and_flush(ctx)
+                result = self._invoke_and_flush(ctx)
+            if was_damage_noted(ctx):
+                ctx.exit(PROBLEM_FOUND)
+            return result
         except MnesisError as error:
             _print_error(error)
             ctx.exit(exit_code(error))

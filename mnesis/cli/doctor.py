@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mnesis.models.finding import Finding
 
 _FIX_BY_ERROR = {
-    CorruptStoreError: "keep this file unchanged and continue with your last good backup",
+    CorruptStoreError: "copy all that can be read: mnesis salvage DB --to NEW; if nothing can, continue with your last backup",
     SchemaTooNewError: "pip install --upgrade mnesis",
     StoreIOError: "check the disk and the system log (dmesg), then run this command again",
     ReadOnlyStoreError: "run mnesis migrate if the message mentions an update; otherwise check the permissions",

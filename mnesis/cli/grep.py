@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mnesis.cli.damage import note_damage
 from mnesis.cli.database_option import DatabaseOption, db_option, json_option, jsonl_option, open_store
 from mnesis.cli.id_lookup import select_sessions
 from mnesis.cli.output import (
@@ -140,7 +141,11 @@ async def _search_sessions(db: DatabaseOption, session_id: str | None, query: Gr
                 query, limit=query.limit - len(outcome.hits), timeout_seconds=deadline - time.monotonic()
             )
             if remaining_query.limit > 0 and remaining_query.timeout_seconds > 0:
-                await _search_session(store, session, remaining_query, context, outcome)
+                if session_id is not None:
+                    await _search_session(store, session, remaining_query, context, outcome)
+                else:
+                    with note_damage(session.id, "not all of it was searched"):
+                        await _search_session(store, session, remaining_query, context, outcome)
                 unsearched = len(sessions) - number - 1
             else:
                 unsearched = len(sessions) - number

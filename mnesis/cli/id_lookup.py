@@ -63,6 +63,8 @@ async def find_session(store: Store, text: str) -> SessionRecord:
             raise UnknownSessionError(text, store.location, _similar_ids(text, ids)) from None
     if len(matches) > 1:
         raise _ambiguous_id_error(text, [session.id for session in matches])
+    if matches[0].damage is not None:
+        return await store.session(matches[0].id)  # raises the error that says what is damaged
     return matches[0]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mnesis.cli.damage import note_damage
 from mnesis.cli.database_option import DatabaseOption, db_option, json_option, jsonl_option, open_store
 from mnesis.cli.export_format import message_dict
 from mnesis.cli.id_lookup import find_message_seq, find_session
@@ -114,7 +115,9 @@ async def _load_slice(store: Store, session: SessionRecord, count: int, first: s
     count_shown = min(count or last_seq, last_seq)
     after = last_seq - count_shown if first is None else max(0, await find_message_seq(store, session, first) - 1)
     until = min(last_seq, after + count_shown)
-    all_interruptions = await store.interruptions(session.id)
+    all_interruptions: list[Interruption] = []
+    with note_damage(session.id, "interruptions are not shown"):
+        all_interruptions = await store.interruptions(session.id)
     last_interruption_seq = until if until < last_seq else _NO_LIMIT
     interruptions = sorted(
         (i for i in all_interruptions if after <= i.after_seq <= last_interruption_seq), key=lambda each: each.after_seq

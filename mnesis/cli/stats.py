@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mnesis.cli.damage import note_damage
 from mnesis.cli.database_option import DatabaseOption, db_option, existing_database_path, json_option, open_store
 from mnesis.cli.id_lookup import select_sessions
 from mnesis.cli.output import clean_line, make_console, make_table, print_json
@@ -141,7 +142,11 @@ async def _collect(db: DatabaseOption, session_id: str | None) -> dict[str, Any]
     totals = _Totals()
     async with open_store(db) as store:
         for session in await select_sessions(store, session_id):
-            await totals.add(store, session)
+            if session_id is not None:
+                await totals.add(store, session)
+            else:
+                with note_damage(session.id, "its compactions, summaries, failures and files are not counted"):
+                    await totals.add(store, session)
         facts = totals.to_dict()
         if session_id is None:
             facts["map_runs"] = _run_totals(await store.runs(limit=_MAX_RUNS))

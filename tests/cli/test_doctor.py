@@ -106,7 +106,7 @@ def test_what_to_do_about_a_database_that_does_not_open_depends_on_why(
     run: Run, database: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.txt").write_text("dear diary\n" * 1_000)
-    assert "last good backup" in run("doctor", "--db", tmp_path / "notes.txt").stdout
+    assert "mnesis salvage DB --to NEW" in run("doctor", "--db", tmp_path / "notes.txt").stdout
     with sqlite3.connect(database) as connection:
         connection.execute("PRAGMA user_version = 9999")
     connection.close()

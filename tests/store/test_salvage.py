@@ -192,7 +192,8 @@ async def test_no_flipped_bit_hides_another_session(complete: Path, tmp_path: Pa
                 readable += 1
             except MnesisStoreError:
                 continue
-        assert readable >= 2, flip
+        # A row that moves to another session is noticed in both.
+        assert readable >= (1 if flip.column == "session_pk" else 2), flip
         await store.close()
 
 

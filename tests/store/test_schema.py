@@ -33,7 +33,7 @@ MAY_SCAN |= {
 }
 MAY_SCAN |= {f"salvage_{name}" for name in ("sessions", "messages", "turns", "turns_backwards")}
 MAY_SCAN |= {f"salvage_{table}_{way}" for table in ("sessions", "messages") for way in ("forwards", "backwards")}
-MAY_SCAN |= {"sessions_without_accounts"}
+MAY_SCAN |= {"sessions_without_accounts", "accounts_without_sessions", "covered_extent"}
 MAY_SCAN |= {f"check_search_{part}" for part in ("speakers", "strays")}
 MAY_SCAN |= {f"search_{part}" for part in ("all_blocks", "settings", "whole_index")}
 MAY_SCAN |= {"seal_accounts", "seal_runs", "seal_items", "unhashed"}

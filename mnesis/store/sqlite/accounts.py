@@ -50,6 +50,11 @@ class StoredSession:
         return bytes(self.accounts[23])
 
     @property
+    def record_head(self) -> bytes:
+        """The hash of the hashes of its records."""
+        return bytes(self.accounts[24])
+
+    @property
     def hash(self) -> bytes | None:
         """The stored hash of its accounts; None if an older release wrote the session."""
         stored: bytes | None = self.accounts[25]
@@ -79,14 +84,20 @@ class SessionChange:
 
 
 def load_session(connection: sqlite3.Connection, session_id: str) -> StoredSession:
-    """Load a session by id. Raises `SessionNotFoundError`, and `DamagedValueError` if its settings are damaged."""
+    """Load a session by id.
+
+    Raises `SessionNotFoundError`, and `DamagedValueError` if its settings or accounts are damaged.
+    """
     row = _fetch(connection, session_id)
     if not isinstance(connection, StoreConnection):
-        return session_from_row(row)
+        return intact_session_from_row(row)
     known = connection.known_profiles.get(row[0])
     if known is not None and known[0] == row[:6]:  # neither hash nor decode it again
-        return StoredSession(row[0], _record(row, {**known[2], "metadata": {}}), known[1], row[6:])
-    stored = session_from_row(row)
+        known_session = StoredSession(row[0], _record(row, {**known[2], "metadata": {}}), known[1], row[6:])
+        if connection.known_rows.get(row[0]) != row[6:]:
+            _refuse_damaged_accounts(known_session)
+        return known_session
+    stored = intact_session_from_row(row)
     if not stored.record.metadata:
         if len(connection.known_profiles) >= MAX_KNOWN_ROWS:
             connection.known_profiles.clear()
@@ -97,15 +108,15 @@ def load_session(connection: sqlite3.Connection, session_id: str) -> StoredSessi
 def load_session_for_update(connection: sqlite3.Connection, session_id: str) -> StoredSession:
     """Load a session by id in order to change it.
 
-    Raises what `load_session` raises, and `DamagedValueError` if its accounts are damaged, because a new hash would hide
-    that. Raises `IntegrityKeyError` if its seal was made with another key than that of the connection.
+    Raises what `load_session` raises, and `IntegrityKeyError` if its seal was made with another key than that of the
+    connection.
     """
     stored = load_session(connection, session_id)
     if isinstance(connection, StoreConnection):
         if connection.known_rows.get(stored.pk) == stored.accounts:
             return stored
         refuse_unsealed(connection.integrity_key, stored.hash or b"", stored.seal, f"session {session_id!r}")
-    if stored.hash != stored.computed_hash():
+    if stored.hash is None:  # every connection that may write computes missing hashes when it opens
         raise DamagedValueError(f"the accounts of session {session_id!r}")
     return stored
 
@@ -133,10 +144,25 @@ def _fetch(connection: sqlite3.Connection, session_id: str) -> Row:
     try:
         row: Row | None = connection.execute(sql("session"), {"id": session_id}).fetchone()
     except UnicodeEncodeError:
-        row = None
+        raise SessionNotFoundError(session_id) from None
     if row is None:
+        if connection.execute(sql("locate_session"), {"id": session_id}).fetchone() is not None:
+            raise DamagedValueError(f"the accounts of session {session_id!r}, which are missing,")
         raise SessionNotFoundError(session_id)
     return row
+
+
+def intact_session_from_row(row: Row) -> StoredSession:
+    """Convert a row of a statement that lists sessions. Raises `DamagedValueError` if settings or accounts are damaged."""
+    stored = session_from_row(row)
+    _refuse_damaged_accounts(stored)
+    return stored
+
+
+def _refuse_damaged_accounts(stored: StoredSession) -> None:
+    """Compare accounts with their hash, which those of an older release may lack."""
+    if stored.hash is not None and stored.hash != stored.computed_hash():
+        raise DamagedValueError(f"the accounts of session {stored.record.id!r}")
 
 
 def session_from_row(row: Row) -> StoredSession:

@@ -19,7 +19,7 @@ from mnesis.store.sqlite.check_runs import file_findings, run_findings
 from mnesis.store.sqlite.check_search import index_findings, search_findings
 from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.expected_schema import expected_objects, schema_objects
-from mnesis.store.sqlite.fixes import REINDEX, SALVAGE
+from mnesis.store.sqlite.fixes import REINDEX, SALVAGE, SALVAGE_SCHEMA
 from mnesis.store.sqlite.lenient import read_leniently
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import load_prunes
@@ -131,7 +131,7 @@ def _check_schema(connection: sqlite3.Connection) -> list[Finding]:
             "warning",
             "schema",
             f"{kind} {name} does not belong to mnesis",
-            f"DROP {kind.upper()} {name}, unless it is yours",
+            SALVAGE_SCHEMA,
         )
         for name, kind in actual
         if kind in ("trigger", "view") and (name, kind) not in expected

@@ -43,6 +43,7 @@ from mnesis.store.sqlite.changes import note_compaction, note_update
 from mnesis.store.sqlite.log import NO_LIMIT
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import RecordHeads, load_record_heads, save_record_heads
+from mnesis.store.sqlite.refuse_damage import refuse_damaged_context, refuse_damaged_records
 from mnesis.store.sqlite.rows import load_covers, load_prunes, message_from_row, summary_from_row
 
 
@@ -59,12 +60,14 @@ def active_context(connection: sqlite3.Connection, session_id: str) -> ActiveCon
     shown_ids = [cover.summary_id for cover in covers if cover.summary_id is not None]
     summaries = _load_summaries(connection, stored, shown_ids)
     prunes = load_prunes(connection, stored.pk, spans)
+    pins = load_pins(connection, stored.pk)
+    refuse_damaged_context(connection, stored, covers, pins)
     return ActiveContext(
         session=stored.record,
         covers=covers,
         items=order_items(covers, summaries, messages),
         prunes={(prune.seq, prune.part_index): prune for prune in prunes},
-        pins=load_pins(connection, stored.pk),
+        pins=pins,
     )
 
 
@@ -216,6 +219,7 @@ def summary(connection: sqlite3.Connection, session_id: str, summary_id: str) ->
 def summaries(connection: sqlite3.Connection, session_id: str) -> list[Summary]:
     """Load all summaries in order of creation."""
     stored = load_session(connection, session_id)
+    refuse_damaged_records(connection, stored, "summaries")
     rows = connection.execute(sql("summaries"), {"session_pk": stored.pk})
     return [summary_from_row(session_id, row) for row in rows]
 
@@ -225,8 +229,12 @@ def covered_messages(
 ) -> list[Message]:
     """Load the original messages that a summary covers, however deep."""
     stored = load_session(connection, session_id)
-    if not _summary_spans(connection, stored.pk, [summary_id]):
+    extent = connection.execute(sql("covered_extent"), {"session_pk": stored.pk, "id": summary_id}).fetchone()
+    if extent is None:
         raise SummaryNotFoundError(summary_id, location=f"session {session_id!r}")
+    first_seq, last_seq, message_count, reached_count, first_reached, last_reached = extent
+    if reached_count != message_count or (reached_count and not first_seq <= first_reached <= last_reached <= last_seq):
+        raise DamagedValueError(f"the list of messages behind summary {summary_id!r} of session {session_id!r}")
     parameters = {
         "session_pk": stored.pk,
         "id": summary_id,

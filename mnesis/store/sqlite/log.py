@@ -11,7 +11,7 @@ from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.store.accounting import accounts_after_append, attach_compactions, file_ids, refuse_other_content
 from mnesis.store.base import Append, AppendResult, OnDamage
 from mnesis.store.chain import encode_turn, extend_chain
-from mnesis.store.codec import EncodedMessage, hash_of, stored_message
+from mnesis.store.codec import DamagedValueError, EncodedMessage, hash_of, stored_message
 from mnesis.store.damaged import mark_damage, refuse_gaps
 from mnesis.store.sqlite.accounts import (
     SessionChange,
@@ -22,6 +22,7 @@ from mnesis.store.sqlite.accounts import (
 )
 from mnesis.store.sqlite.changes import note_append
 from mnesis.store.sqlite.queries import sql
+from mnesis.store.sqlite.refuse_damage import refuse_damaged_records, refuse_damaged_turns
 from mnesis.store.sqlite.rows import (
     Row,
     load_compactions,
@@ -114,14 +115,27 @@ def page(
 
 
 def locate_session(connection: sqlite3.Connection, session_id: str) -> tuple[int, int]:
-    """Return the key of a session and the end of its log, also if its settings or accounts are damaged."""
+    """Return the key of a session and the end of its log, also if its settings or accounts are damaged.
+
+    The end is that of intact accounts, so that messages missing after the last one are noticed; otherwise the last message.
+    """
     try:
         row = connection.execute(sql("locate_session"), {"id": session_id}).fetchone()
     except UnicodeEncodeError:
         row = None
     if row is None:
         raise SessionNotFoundError(session_id)
-    return row[0], row[1]
+    session_pk, end = row
+    try:
+        last_seq = connection.execute(sql("last_message_seq"), {"session_pk": session_pk}).fetchone()[0] or 0
+    except sqlite3.DatabaseError:  # the index is unreadable: the accounts are all there is
+        return session_pk, end or 0
+    if end != last_seq:
+        try:
+            return session_pk, load_session(connection, session_id).record.last_seq
+        except (DamagedValueError, SessionNotFoundError):
+            return session_pk, last_seq
+    return session_pk, end
 
 
 def _row_at(connection: sqlite3.Connection, session_pk: int, seq: int) -> Row | None:
@@ -147,13 +161,17 @@ def message(connection: sqlite3.Connection, session_id: str, message_id: str) ->
 def turns(connection: sqlite3.Connection, session_id: str) -> list[TurnSnapshot]:
     """Load all turn snapshots, each with the compaction it triggered."""
     stored = load_session(connection, session_id)
+    refuse_damaged_turns(connection, stored)
+    refuse_damaged_records(connection, stored, "compactions")
     rows = connection.execute(sql("turns"), {"session_pk": stored.pk})
     return attach_compactions([turn_from_row(row) for row in rows], load_compactions(connection, stored.pk))
 
 
 def compactions(connection: sqlite3.Connection, session_id: str) -> list[CompactionResult]:
     """Load the results of all compactions, oldest first."""
-    return load_compactions(connection, locate_session(connection, session_id)[0])
+    stored = load_session(connection, session_id)
+    refuse_damaged_records(connection, stored, "compactions")
+    return load_compactions(connection, stored.pk)
 
 
 def file_references(

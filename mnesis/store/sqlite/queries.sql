@@ -81,13 +81,11 @@ SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count
 FROM messages
 WHERE session_pk = ? AND id = ?;
 
--- locate_session: the key of a session and the end of its log, by its accounts or else by its messages
-SELECT s.pk, coalesce(
-    (SELECT a.last_seq FROM accounts AS a WHERE a.session_pk = s.pk),
-    (SELECT max(m.seq) FROM messages AS m WHERE m.session_pk = s.pk),
-    0
-)
-FROM sessions AS s WHERE s.id = :id;
+-- locate_session: the key of a session and the end of its log as its accounts say
+SELECT s.pk, (SELECT a.last_seq FROM accounts AS a WHERE a.session_pk = s.pk) FROM sessions AS s WHERE s.id = :id;
+
+-- last_message_seq: the last message of a session
+SELECT max(seq) FROM messages WHERE session_pk = :session_pk;
 
 -- messages_page: a range of the log
 SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
@@ -191,6 +189,19 @@ SELECT
 FROM summaries AS s
 WHERE s.session_pk = :session_pk
 ORDER BY s.pk;
+
+-- covered_extent: what a summary says it covers, and what can be reached from it
+WITH RECURSIVE behind (pk) AS (
+    SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :id
+    UNION
+    SELECT e.child_pk FROM behind CROSS JOIN summary_children AS e ON e.parent_pk = behind.pk
+),
+edges (seq) AS (
+    SELECT DISTINCT e.seq FROM behind CROSS JOIN summary_messages AS e ON e.summary_pk = behind.pk
+)
+SELECT s.first_seq, s.last_seq, s.message_count, (SELECT count(*) FROM edges), (SELECT min(seq) FROM edges),
+    (SELECT max(seq) FROM edges)
+FROM summaries AS s WHERE s.session_pk = :session_pk AND s.id = :id;
 
 -- covered_messages: the messages that a summary covers, however deep
 WITH RECURSIVE behind (pk) AS (
@@ -383,8 +394,9 @@ FROM accounts AS a LEFT JOIN search_state AS i ON i.session_pk = a.session_pk AN
 SELECT coalesce(sum(max(0, a.last_seq - coalesce(i.trigrams_seq, 0))), 0)
 FROM accounts AS a LEFT JOIN search_state AS i ON i.session_pk = a.session_pk AND i.rules = :rules;
 
--- search_logs: every session and the length of its log
-SELECT s.pk, s.id, a.last_seq FROM sessions AS s JOIN accounts AS a ON a.session_pk = s.pk WHERE a.last_seq > 0;
+-- search_logs: every session and its last message
+SELECT s.pk, s.id, (SELECT max(m.seq) FROM messages AS m WHERE m.session_pk = s.pk) AS last_seq
+FROM sessions AS s WHERE last_seq IS NOT NULL;
 
 -- search_to_index: messages that are not indexed yet
 SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
@@ -896,6 +908,9 @@ SELECT session_pk, seq FROM turns ORDER BY session_pk, turn_index;
 
 -- salvage_turns_backwards: the same from the end
 SELECT session_pk, seq FROM turns ORDER BY session_pk DESC, turn_index DESC;
+
+-- accounts_without_sessions: the number of sessions whose name and settings are missing
+SELECT count(*) FROM accounts AS a WHERE NOT EXISTS (SELECT 1 FROM sessions AS s WHERE s.pk = a.session_pk);
 
 -- sessions_without_accounts: sessions whose accounts are missing
 SELECT s.pk, s.id, s.parent_id, s.created_at FROM sessions AS s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -83,11 +83,39 @@ def save_record_heads(connection: sqlite3.Connection, session_pk: int, heads: Re
 
 def compute_record_heads(connection: sqlite3.Connection, session_pk: int) -> RecordHeads:
     """Compute the record heads of a session from its rows."""
-    parameters, heads = {"session_pk": session_pk}, RecordHeads()
+    return RecordHeads(*(compute_record_head(connection, session_pk, kind) for kind in RecordHeads.__slots__))
+
+
+def compute_record_head(connection: sqlite3.Connection, session_pk: int, kind: str) -> bytes:
+    """Compute one of the record heads of a session, which is a field of `RecordHeads`, from its rows."""
+    heads = RecordHeads()
 
     def rows(statement: str) -> list[tuple[Any, ...]]:
-        return connection.execute(sql(statement), parameters).fetchall()
+        return connection.execute(sql(statement), {"session_pk": session_pk}).fetchall()
 
+    match kind:
+        case "summaries":
+            _add_summaries(heads, rows)
+        case "compactions":
+            for pk, result in rows("check_compactions"):
+                heads.add_compaction(pk, result)
+        case "interruptions":
+            for pk, body in rows("check_interruptions"):
+                heads.add_interruption(pk, body)
+        case "hidden_spans":
+            for pk, first_seq, last_seq in rows("check_hidden_rows"):
+                heads.add_hidden_span(pk, first_seq, last_seq)
+        case "prunes":
+            heads.set_prunes(rows("check_prunes"))
+        case "covers":
+            heads.set_covers(Cover(*row) for row in rows("covers"))
+        case "pins":
+            heads.set_pins(seq for (seq,) in rows("pins"))
+    head: bytes = getattr(heads, kind)
+    return head
+
+
+def _add_summaries(heads: RecordHeads, rows: Callable[[str], list[tuple[Any, ...]]]) -> None:
     seqs: defaultdict[int, list[int]] = defaultdict(list)
     for summary_pk, seq in rows("check_edges"):
         seqs[summary_pk].append(seq)
@@ -97,13 +125,3 @@ def compute_record_heads(connection: sqlite3.Connection, session_pk: int) -> Rec
         children[summary_pk].append(child_id if position == len(children[summary_pk]) else f"{position}:{child_id}")
     for pk, *summary in rows("check_summary_rows"):
         heads.add_summary(pk, tuple(summary), seqs[pk], children[pk])
-    for pk, result in rows("check_compactions"):
-        heads.add_compaction(pk, result)
-    for pk, body in rows("check_interruptions"):
-        heads.add_interruption(pk, body)
-    for pk, first_seq, last_seq in rows("check_hidden_rows"):
-        heads.add_hidden_span(pk, first_seq, last_seq)
-    heads.set_prunes(rows("check_prunes"))
-    heads.set_covers(Cover(*row) for row in rows("covers"))
-    heads.set_pins(seq for (seq,) in rows("pins"))
-    return heads

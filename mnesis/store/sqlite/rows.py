@@ -11,7 +11,14 @@ from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult, ContextBreakdown, TurnSnapshot
 from mnesis.models.session import Interruption
 from mnesis.models.summary import Summary
-from mnesis.store.codec import EncodedMessage, decode_message, decode_summary, from_json, stored_message
+from mnesis.store.codec import (
+    DamagedValueError,
+    EncodedMessage,
+    decode_message,
+    decode_summary,
+    from_json,
+    stored_message,
+)
 from mnesis.store.sqlite.queries import sql
 
 Row = tuple[Any, ...]
@@ -99,5 +106,8 @@ def load_compactions(connection: sqlite3.Connection, session_pk: int) -> list[Co
 
 
 def interruption_from_row(body: bytes) -> Interruption:
-    """Convert a row of the statement that reads interruptions."""
-    return Interruption(**from_json(body))
+    """Convert a row of the statement that reads interruptions. Raises `DamagedValueError`."""
+    try:
+        return Interruption(**from_json(body))
+    except (TypeError, ValueError) as error:
+        raise DamagedValueError("an interruption") from error

@@ -19,6 +19,7 @@ from mnesis.store.sqlite.accounts import load_session
 from mnesis.store.sqlite.context import summary
 from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.fulltext import LogRange, SearchScope, seq_of
+from mnesis.store.sqlite.log import locate_session
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.recreate_index import has_expected_tables, is_index_damage, recreate_index
 from mnesis.store.sqlite.rows import message_from_row
@@ -194,10 +195,10 @@ def _sessions_to_index(connection: sqlite3.Connection, session_id: str | None, s
 def _index_session(
     connection: sqlite3.Connection, session_id: str, substrings: bool, max_messages: int
 ) -> tuple[int, int]:
-    """Index the next messages of a session. Returns their number and stored characters."""
-    stored = load_session(connection, session_id)
-    after_seq = fulltext.indexed_up_to(connection, stored.pk)[substrings]
-    parameters = {"session_pk": stored.pk, "after_seq": after_seq, "limit": max_messages}
+    """Index the next messages of a session, also if its accounts are damaged. Returns their number and stored characters."""
+    session_pk, _ = locate_session(connection, session_id)
+    after_seq = fulltext.indexed_up_to(connection, session_pk)[substrings]
+    parameters = {"session_pk": session_pk, "after_seq": after_seq, "limit": max_messages}
     batch: list[Message] = []
     size, last_seq = 0, after_seq
     for row in connection.execute(sql("search_to_index"), parameters):
@@ -210,8 +211,8 @@ def _index_session(
             break
     if last_seq == after_seq:
         # No row is left, whatever the accounts say: the session counts as indexed, so that the loop ends.
-        last_seq = stored.record.last_seq
-    (fulltext.add_trigrams if substrings else fulltext.add_words)(connection, stored.pk, batch, last_seq)
+        last_seq = connection.execute(sql("check_last_seq"), {"session_pk": session_pk}).fetchone()[0]
+    (fulltext.add_trigrams if substrings else fulltext.add_words)(connection, session_pk, batch, last_seq)
     return last_seq - after_seq, size
 
 
@@ -224,8 +225,9 @@ def _page(connection: sqlite3.Connection, search: Search, place: SearchPosition)
         hits = _substring_hits(connection, scope, search, covered_seqs)
     else:
         hits = (
-            _hit(connection, scope, key, score, search)
+            hit
             for key, score in fulltext.rank_messages(connection, scope, search, covered_seqs)[place.offset :]
+            if (hit := _hit(connection, scope, key, score, search)) is not None
         )
     return build_page(hits, search, place, scope.logs[0].last_seq if search.session_id is not None else 0)
 
@@ -251,16 +253,30 @@ def _substring_hits(
 ) -> Iterator[SearchHit]:
     match_count, offset = 0, search_position(search).offset
     for key in fulltext.substring_candidates(connection, scope, search, covered_seqs):
-        message = _load_message(connection, scope, key)
-        if not contains_text(message, search.query):
+        message = _readable_message(connection, scope, key, search)
+        if message is None or not contains_text(message, search.query):
             continue
         match_count += 1
         if match_count > offset:
             yield build_hit(message, 1.0, search, _covering_summary_id(connection, key))
 
 
-def _hit(connection: sqlite3.Connection, scope: SearchScope, key: int, score: float, search: Search) -> SearchHit:
-    return build_hit(_load_message(connection, scope, key), score, search, _covering_summary_id(connection, key))
+def _hit(
+    connection: sqlite3.Connection, scope: SearchScope, key: int, score: float, search: Search
+) -> SearchHit | None:
+    message = _readable_message(connection, scope, key, search)
+    return None if message is None else build_hit(message, score, search, _covering_summary_id(connection, key))
+
+
+def _readable_message(connection: sqlite3.Connection, scope: SearchScope, key: int, search: Search) -> Message | None:
+    """Load a message. A damaged one raises if one session is searched, and must not hide those of other sessions."""
+    try:
+        return _load_message(connection, scope, key)
+    except DamagedValueError as error:
+        if search.session_id is not None:
+            raise
+        logger.warning("%s is damaged and is left out of the results; run mnesis doctor", error)
+        return None
 
 
 def _load_message(connection: sqlite3.Connection, scope: SearchScope, key: int) -> Message:

@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import asdict
 
 from mnesis.models.session import Interruption, SessionRecord
+from mnesis.redaction import get_logger
 from mnesis.store.accounting import new_record, with_settings
 from mnesis.store.base import SessionPage
 from mnesis.store.codec import DamagedValueError, to_json
@@ -14,19 +15,22 @@ from mnesis.store.session_cursor import format_cursor, parse_cursor
 from mnesis.store.sqlite.accounts import (
     SessionChange,
     insert_session_accounts,
+    intact_session_from_row,
     load_session,
     load_session_for_update,
     profile_hash,
     profile_json,
     save_session,
-    session_from_row,
 )
 from mnesis.store.sqlite.changes import note_created, note_deleted, note_update
 from mnesis.store.sqlite.lenient import lenient_text
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import load_record_heads, save_record_heads
+from mnesis.store.sqlite.refuse_damage import refuse_damaged_records
 from mnesis.store.sqlite.rows import Row, interruption_from_row
 from mnesis.store.sqlite.unindex import remove_newest
+
+logger = get_logger(__name__)
 
 PURGE_STEPS = (
     "purge_declare",
@@ -92,6 +96,8 @@ def page(connection: sqlite3.Connection, limit: int, cursor: str | None, parent_
         rows = connection.execute(sql(statement), parameters).fetchall()
         is_last = len(rows) <= limit
         without_accounts = connection.execute(sql("sessions_without_accounts")).fetchall() if is_last else []
+    if is_last:
+        _warn_about_nameless(connection)
     records = [_listed_record(row) for row in rows[:limit]]
     if parent_id is None:
         records += [damaged_session(row, "its accounts are missing; run mnesis doctor") for row in without_accounts]
@@ -99,10 +105,17 @@ def page(connection: sqlite3.Connection, limit: int, cursor: str | None, parent_
     return SessionPage(tuple(records), next_cursor)
 
 
+def _warn_about_nameless(connection: sqlite3.Connection) -> None:
+    """Log how many sessions cannot be listed, because the row with their name is missing."""
+    count = connection.execute(sql("accounts_without_sessions")).fetchone()[0]
+    if count:
+        logger.warning("%d sessions cannot be listed: their names are missing; run mnesis doctor", count)
+
+
 def _listed_record(row: Row) -> SessionRecord:
     """Convert a row of a list. A damaged session is listed as such, because it must not hide the others."""
     try:
-        return session_from_row(row).record
+        return intact_session_from_row(row).record
     except (DamagedValueError, UnicodeEncodeError, TypeError):
         return damaged_session(row, "its settings or accounts are damaged; run mnesis doctor")
 
@@ -122,6 +135,7 @@ def record_interruption(connection: sqlite3.Connection, session_id: str, interru
 def interruptions(connection: sqlite3.Connection, session_id: str) -> list[Interruption]:
     """Load the interruptions of a session, oldest first."""
     stored = load_session(connection, session_id)
+    refuse_damaged_records(connection, stored, "interruptions")
     rows = connection.execute(sql("interruptions"), {"session_pk": stored.pk})
     return [interruption_from_row(body) for (body,) in rows]
 

@@ -93,8 +93,8 @@ def _read_only(path: Path) -> MnesisError:
 
 def _corrupt(path: Path) -> MnesisError:
     return CorruptStoreError(
-        f"{path} is damaged or is not a database. It was not changed; run `mnesis doctor` on it and restore it from a"
-        " backup",
+        f"{path} is damaged or is not a database. It was not changed; run `mnesis doctor` on it, copy what is intact with"
+        " `mnesis salvage`, or restore it from a backup",
         db_path=path,
     )
 

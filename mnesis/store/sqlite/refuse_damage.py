@@ -1,0 +1,61 @@
+"""Comparison of records that are read with their hashes, so that a record that is missing or changed is never passed over."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from mnesis.models.context import Cover
+from mnesis.store.chain import EMPTY_HEAD, encode_turn, extend_chain
+from mnesis.store.codec import DamagedValueError
+from mnesis.store.sqlite.accounts import StoredSession
+from mnesis.store.sqlite.queries import sql
+from mnesis.store.sqlite.records import RecordHeads, compute_record_head, load_record_heads
+
+
+def refuse_damaged_records(connection: sqlite3.Connection, stored: StoredSession, *kinds: str) -> None:
+    """Compare all records of some kinds (fields of `RecordHeads`) with their hashes. Raises `DamagedValueError`."""
+    heads = _intact_heads(connection, stored)
+    for kind in kinds if heads is not None else ():
+        if compute_record_head(connection, stored.pk, kind) != getattr(heads, kind):
+            raise _damaged(kind, stored)
+
+
+def refuse_damaged_context(
+    connection: sqlite3.Connection, stored: StoredSession, covers: Iterable[Cover], pins: Iterable[int]
+) -> None:
+    """Compare covers and pins that were just read with their hashes. Raises `DamagedValueError`."""
+    heads = _intact_heads(connection, stored)
+    if heads is None:
+        return
+    read = RecordHeads()
+    read.set_covers(covers)
+    read.set_pins(pins)
+    for kind in ("covers", "pins"):
+        if getattr(read, kind) != getattr(heads, kind):
+            raise _damaged(kind, stored)
+
+
+def refuse_damaged_turns(connection: sqlite3.Connection, stored: StoredSession) -> None:
+    """Compare all snapshots of turns with the head of their chain. Raises `DamagedValueError`."""
+    if stored.hash is None:
+        return
+    head = EMPTY_HEAD
+    for row in connection.execute(sql("check_turn_rows"), {"session_pk": stored.pk}):
+        head = extend_chain(head, encode_turn(row))
+    if head != stored.turn_head:
+        raise _damaged("turns", stored)
+
+
+def _intact_heads(connection: sqlite3.Connection, stored: StoredSession) -> RecordHeads | None:
+    """Load the hashes of the records of a session. None if an older release wrote it and they are not computed yet."""
+    if stored.hash is None:
+        return None
+    heads = load_record_heads(connection, stored.pk, stored.record.id)
+    if heads.combined() != stored.record_head:
+        raise DamagedValueError(f"the list of records of session {stored.record.id!r}")
+    return heads
+
+
+def _damaged(kind: str, stored: StoredSession) -> DamagedValueError:
+    return DamagedValueError(f"the list of {kind.replace('_', ' ')} of session {stored.record.id!r}")
