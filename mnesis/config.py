@@ -398,6 +398,18 @@ class SessionConfig(_Config):
         default="5m",
         description="How long providers that cache on request (Claude) keep what they read; 'off' sends no cache marks",
     )
+    exclusive_turns: bool = Field(
+        default=False,
+        description="Run one turn of a session at a time across all processes that set this; others wait for their turn",
+    )
+    exclusive_wait_seconds: float = Field(
+        default=60.0, ge=0, description="How long a turn waits for another process before it raises SessionBusyError"
+    )
+    exclusive_lease_seconds: float = Field(
+        default=15.0,
+        ge=0.3,
+        description="How long a process that stopped responding keeps others waiting; one known to be dead does not",
+    )
 
 
 class RecallConfig(_Config):

@@ -24,6 +24,8 @@ MnesisError
 │   ├── SessionClosedError        the session (or its engine) was closed
 │   ├── DuplicateIDError          the id is already used for other content
 │   ├── StaleContextError         another writer changed the context; nothing was written
+│   ├── SessionBusyError          another turn of the session ran for longer than the caller wanted to wait
+│   ├── TurnLostError             the lease on the turn ended, and another process took the session over
 │   ├── StoreBusyError            another writer locked the database for too long
 │   ├── StoreFullError            no disk space is left
 │   ├── StoreIOError              also an OSError: the disk or file system failed to read or write
@@ -225,6 +227,43 @@ class DuplicateIDError(MnesisStoreError):
 
 class StaleContextError(MnesisStoreError):
     """The active context changed after it was read. Nothing was written; read it again and retry."""
+
+
+class SessionBusyError(MnesisStoreError):
+    """Another turn of the session ran for longer than the caller wanted to wait. Nothing was written; call again.
+
+    `session_id` names the session and `waited_seconds` is the time that the call waited.
+    """
+
+    def __init__(self, session_id: str, waited_seconds: float) -> None:
+        super().__init__(
+            f"session {session_id!r} is busy: another turn did not end within {waited_seconds:g} s; call again, or wait longer"
+            " with SessionConfig.exclusive_wait_seconds"
+        )
+        self.session_id = session_id
+        self.waited_seconds = waited_seconds
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return SessionBusyError, (self.session_id, self.waited_seconds)
+
+
+class TurnLostError(MnesisStoreError):
+    """The lease on a turn ended and another process took the session over. What would be written was refused.
+
+    A process loses a lease if it cannot renew it in time: its event loop was blocked, it was suspended, or the database
+    could not be reached. What was stored before is kept; call `retry()` if the turn is still the newest one.
+    """
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"another process has taken over session {session_id!r}, because this one did not renew its lease in time;"
+            " nothing more of this turn is stored. Look for code that blocks the event loop, or raise"
+            " SessionConfig.exclusive_lease_seconds"
+        )
+        self.session_id = session_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return TurnLostError, (self.session_id,)
 
 
 class _DatabaseFileError(MnesisStoreError):

@@ -8,10 +8,11 @@ themselves.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from mnesis.concurrency import run
 from mnesis.config import MnesisConfig
@@ -23,6 +24,7 @@ from mnesis.files.handler import LargeFileHandler
 from mnesis.models.context import Budget
 from mnesis.models.usage import TokenUsage
 from mnesis.session.session import MnesisSession
+from mnesis.session.turn_lock import within
 
 __all__ = ["SyncSession", "run"]
 
@@ -120,6 +122,20 @@ class SyncSession(Displayable):
     retry = _blocking(MnesisSession.retry)
     stream_retry = _blocking_iterator(MnesisSession.stream_retry)
     prepare = _blocking(MnesisSession.prepare)
+
+    @contextmanager
+    def exclusive(self, *, wait_seconds: float | None = None) -> Iterator[Self]:
+        """See `MnesisSession.exclusive`. The calls of this thread in the block belong to it."""
+        block = run(self._session._begin_exclusive(wait_seconds))
+        if block is None:
+            yield self
+            return
+        try:
+            with within(block):
+                yield self
+        finally:
+            run(block.end())
+
     record = _blocking(MnesisSession.record)
     append = _blocking(MnesisSession.append)
     window = _blocking(MnesisSession.window)

@@ -24,6 +24,10 @@ class SessionState:
 
     turn_lock: FairLock = field(default_factory=FairLock)
     """Held by the turn that runs, so that turns run one at a time."""
+    turn_fence: int | None = None
+    """The fence of the lease on the session's turns, while this process holds it. Appends name it."""
+    is_turn_lost: bool = False
+    """Whether another process has claimed the lease that this one last held: the turn must store nothing more."""
     compaction_lock: FairLock = field(default_factory=FairLock)
     """Held by the sweep that runs."""
     breakers: CircuitBreakers = field(default_factory=CircuitBreakers)

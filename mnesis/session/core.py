@@ -175,13 +175,19 @@ class SessionCore:
         return record
 
     async def append(
-        self, messages: Sequence[Message], *, report: UsageReport | None = None, ends_turn: bool = False
+        self,
+        messages: Sequence[Message],
+        *,
+        report: UsageReport | None = None,
+        ends_turn: bool = False,
+        fence: int | None = None,
     ) -> AppendResult:
         """Count tokens, store the messages in one transaction, and publish the events.
 
+        `fence` is the lease to write under; None means the one that this process holds now, if any.
         Cancelling the caller does not cancel a write that has started; its events are still published."""
         counted_messages = [await self.with_token_counts(message) for message in self.redacted(messages)]
-        append = Append(counted_messages, report, ends_turn)
+        append = Append(counted_messages, report, ends_turn, fence or self.shared.turn_fence)
         try:
             stored = await self.store.append(self.session_id, append)
         except asyncio.CancelledError:
@@ -196,7 +202,8 @@ class SessionCore:
     async def revise(self, hide: Sequence[tuple[int, int]], messages: Sequence[Message], last_seq: int) -> AppendResult:
         """Hide spans and append messages in one transaction, and publish the events. Completes even if cancelled."""
         counted_messages = [await self.with_token_counts(message) for message in self.redacted(messages)]
-        write = self.store.revise(self.session_id, hide, Append(counted_messages), last_seq=last_seq)
+        append = Append(counted_messages, fence=self.shared.turn_fence)
+        write = self.store.revise(self.session_id, hide, append, last_seq=last_seq)
         return await self.run_to_completion(self._publish_revision(write))
 
     async def replace_covers(
@@ -204,9 +211,8 @@ class SessionCore:
     ) -> AppendResult:
         """Show the log under other covers, append messages, and publish the events. Completes even if cancelled."""
         counted_messages = [await self.with_token_counts(message) for message in self.redacted(messages)]
-        write = self.store.replace_covers(
-            self.session_id, covers, Append(counted_messages), read_covers=read_covers, last_seq=last_seq
-        )
+        append = Append(counted_messages, fence=self.shared.turn_fence)
+        write = self.store.replace_covers(self.session_id, covers, append, read_covers=read_covers, last_seq=last_seq)
         return await self.run_to_completion(self._publish_revision(write))
 
     def redacted(self, messages: Sequence[Message]) -> Sequence[Message]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from anyio import to_thread
 
@@ -184,7 +185,8 @@ async def _open_engine(request: OpenRequest) -> AsyncIterator[tuple[Engine, bool
             )
         yield await engine.open(), False
         return
-    engine = Engine(db_path, config=request.config)
+    # In a thread, because the client of a database server is imported when its first engine is created.
+    engine = await to_thread.run_sync(partial(Engine, db_path, config=request.config))
     try:
         yield await engine.open(), True
     except BaseException:

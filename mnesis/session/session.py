@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
@@ -23,8 +24,9 @@ from mnesis.errors import (
 from mnesis.session.opening import OpeningSession
 from mnesis.session.reader import SessionReader
 from mnesis.session.reentrancy import refuse_reentrant_call
+from mnesis.session.turn_lock import ExclusiveBlock, begin_exclusive, hold_turn, wait_for_turn, within
 from mnesis.telemetry.hooks import observe
-from mnesis.validation import check_integer
+from mnesis.validation import check_integer, check_seconds
 
 if TYPE_CHECKING:
     from mnesis.config import ConfigOrDict
@@ -313,6 +315,43 @@ class MnesisSession(SessionReader, Displayable):
         self._check_open()
         await prepare_client(self._core.llm)
 
+    @asynccontextmanager
+    async def exclusive(self, *, wait_seconds: float | None = None) -> AsyncIterator[Self]:
+        """Hold the session's turn for the calls in the block: nobody else runs a turn, in this process or in any other.
+
+        Other processes wait for their turn if they use `exclusive()` or `SessionConfig.exclusive_turns`. With the latter, each
+        turn holds it anyway; use a block for several calls, such as `context_for_next_turn()` and `record()`. Blocks may be
+        nested. A process that dies in a block does not keep others waiting.
+
+        `wait_seconds` is how long to wait; None means `SessionConfig.exclusive_wait_seconds`. Raises `SessionBusyError` if
+        that is not enough. Calls in the block raise `TurnLostError` if this process did not renew the lease in time and
+        another one has claimed it; nothing more is written then.
+
+        ```python
+        async with session.exclusive():
+            history = await session.context_for_next_turn()
+            answer = await ask_your_model(history, question)
+            await session.record(question, answer)
+        ```
+        """
+        block = await self._begin_exclusive(wait_seconds)
+        if block is None:
+            yield self
+            return
+        try:
+            with within(block):
+                yield self
+        finally:
+            await block.end()
+
+    async def _begin_exclusive(self, wait_seconds: float | None) -> ExclusiveBlock | None:
+        """Begin a block of `exclusive()`. Returns None if the caller is within one already."""
+        self._check_open()
+        refuse_reentrant_call(self.id)
+        if wait_seconds is not None:
+            check_seconds("wait_seconds", wait_seconds, minimum=0)
+        return await begin_exclusive(self._core, wait_seconds)
+
     async def record(
         self,
         user_message: Content,
@@ -372,7 +411,7 @@ class MnesisSession(SessionReader, Displayable):
             update = {"created_at": created_at}
             user_messages = [message.model_copy(update=update) for message in user_messages]
             reply = reply.model_copy(update=update)
-        async with self._core.shared.turn_lock:
+        async with hold_turn(self._core):
             self._check_open()
             messages = [await self._core.with_token_counts(message) for message in (*user_messages, reply)]
             report = _usage_report(messages, reply.tokens, reply.cost)
@@ -410,7 +449,7 @@ class MnesisSession(SessionReader, Displayable):
             raise InvalidMessageError("cannot append a summary: summaries are created by compaction only")
         for message in messages:
             _reject_unread_files(message)
-        async with self._core.shared.turn_lock:
+        async with hold_turn(self._core):
             self._check_open()
             report = None
             if tokens is not None:
@@ -552,7 +591,7 @@ class MnesisSession(SessionReader, Displayable):
         `StaleContextError`."""
         self._check_open()
         refuse_reentrant_call(self.id)
-        async with self._core.shared.turn_lock:
+        async with hold_turn(self._core):
             self._core.shared.advance(await self._core.store.hide(self.id, first_seq, last_seq))
             self._core.publish_updated()
 
@@ -566,7 +605,7 @@ class MnesisSession(SessionReader, Displayable):
         written."""
         self._check_open()
         refuse_reentrant_call(self.id)
-        async with self._core.shared.turn_lock:
+        async with hold_turn(self._core):
             self._check_open()
             stored = await self._core.revise(hide, messages, last_seq)
             await self._compactor.start_if_due()
@@ -584,7 +623,7 @@ class MnesisSession(SessionReader, Displayable):
         """
         self._check_open()
         refuse_reentrant_call(self.id)
-        async with self._core.shared.turn_lock:
+        async with hold_turn(self._core):
             self._check_open()
             stored = await self._core.replace_covers(covers, messages, read_covers, last_seq)
             await self._compactor.start_if_due()
@@ -732,8 +771,7 @@ class MnesisSession(SessionReader, Displayable):
         loop = asyncio.get_running_loop()
         tasks = [task for task in self._stream_tasks if task.get_loop() is loop]
         await asyncio.gather(*tasks, return_exceptions=True)
-        async with self._core.shared.turn_lock:
-            pass
+        await wait_for_turn(self._core)
         await wait_for_late_results(self._core.shared, TOOL_GRACE_SECONDS)
         await self._wait_for_background_compaction()
         self._core.bus.publish(MnesisEvent.SESSION_CLOSED, SessionClosedPayload(self.id))
@@ -823,7 +861,7 @@ class MnesisSession(SessionReader, Displayable):
         """Run a turn after the one that is running, if any. Without messages, resume the newest turn."""
         from mnesis.session.turn import Turn
 
-        async with self._core.shared.turn_lock:
+        async with hold_turn(self._core):
             turn = Turn(self._core, self._compactor, options)
             try:
                 with observe("turn", session_id=self.id, agent=self.agent, model=self.model) as observation:

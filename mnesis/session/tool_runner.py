@@ -38,11 +38,14 @@ class ToolRunner:
     ends_turn: bool
     on_event: Callable[[StreamEvent], None] | None = None
     _unstored_count: int = field(init=False)
+    _fence: int | None = field(init=False)
+    """The lease of the turn. A tool that outlives its turn may not write into the turn of another process."""
     _store_lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _store_error: MnesisError | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._unstored_count = len(self.calls)
+        self._fence = self.core.shared.turn_fence
 
     async def run(self) -> None:
         """Run the calls concurrently, at most `tool_concurrency` at once.
@@ -100,10 +103,10 @@ class ToolRunner:
         try:
             result = await tool_run.late_result()
             if result is not None:
-                await self.core.append([new_message("tool", await self._offload(result))])
+                await self.core.append([new_message("tool", await self._offload(result))], fence=self._fence)
         except MnesisError as error:
             logger.warning(
-                "tool %s, call %s, finished after the session was closed; its result is lost: %s",
+                "tool %s, call %s, finished too late to be stored; its result is lost: %s",
                 call.tool_name,
                 call.tool_call_id,
                 error,

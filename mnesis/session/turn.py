@@ -416,6 +416,8 @@ class Turn:
         return self.core.count_tokens(json.dumps(definitions, default=str)) if definitions else 0
 
     async def _record_interruption(self, error: BaseException) -> None:
+        if self.core.shared.is_turn_lost:
+            return
         is_failure = isinstance(error, LLMError)
         interruption = Interruption(
             after_seq=self.core.record.last_seq,

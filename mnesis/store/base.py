@@ -27,6 +27,7 @@ from mnesis.models.summary import Summary
 from mnesis.store.change_log import ChangeLog
 from mnesis.store.heads import Heads
 from mnesis.store.run_store import RunStore
+from mnesis.store.turn_leases import TurnLeaseStore
 
 OnIndexed = Callable[[int, int], None]
 """Called while a search index is built, with the number of indexed messages and of all that were missing."""
@@ -42,12 +43,14 @@ class Append:
 
     Each message has `id`, `role`, `parts`, `token_count`, `tool_tokens` and `created_at`; the store assigns `seq`.
     `report` updates the token accounts (`mnesis.models.session.after_append`). `ends_turn` counts a turn and stores its
-    snapshot, taken from the accounts after this append.
+    snapshot, taken from the accounts after this append. With `fence`, the append needs the lease on the turns of the session
+    that has this fence, and raises `TurnLostError` if another holder has claimed it; None needs no lease.
     """
 
     messages: Sequence[Message]
     report: UsageReport | None = None
     ends_turn: bool = False
+    fence: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class SessionPage:
     next_cursor: str | None = field(default=None)
 
 
-class Store(RunStore, ChangeLog, Protocol):
+class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
     """Storage for sessions. The module docstring lists the rules."""
 
     @property

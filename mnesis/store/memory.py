@@ -28,6 +28,7 @@ from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.search import Search, SearchHit, SearchPage
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
+from mnesis.models.turn_lease import TurnLease
 from mnesis.search.hits import build_hit, build_page, contains_text
 from mnesis.search.pagination import SearchPosition, check_search, search_position
 from mnesis.store.accounting import (
@@ -76,6 +77,7 @@ from mnesis.store.memory_runs import MemoryRunStore
 from mnesis.store.memory_verify import MemoryLog, verify_logs
 from mnesis.store.session_cursor import format_cursor, parse_cursor
 from mnesis.store.sqlite.fulltext import LogRange, SearchScope, seq_of
+from mnesis.store.turn_leases import decide_claim, refuse_stale_fence
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ class _Session:
     interruptions: list[Interruption] = field(default_factory=list)
     pins: set[int] = field(default_factory=set)
     file_references: list[FileReference] = field(default_factory=list)
+    turn_lease: TurnLease | None = None
 
 
 class MemoryStore(MemoryRunStore):
@@ -168,6 +171,7 @@ class MemoryStore(MemoryRunStore):
         with self._hold_session(session_id) as stored:
             if any(message.id in stored.seqs_by_id for message in encoded):
                 return self._repeat_append(stored, encoded)
+            _refuse_stale_fence(stored, append)
             after, snapshot = accounts_after_append(stored.record, append)
             first_seq = stored.record.last_seq + 1
             self._extend_log(stored, encoded)
@@ -256,6 +260,7 @@ class MemoryStore(MemoryRunStore):
         with self._hold_session(session_id) as stored:
             if any(message.id in stored.seqs_by_id for message in append.messages):
                 return await self.append(session_id, append)
+            _refuse_stale_fence(stored, append)
             diff = hide_spans(stored.covers, hidden_spans, stored.record.last_seq, last_seq)
             refuse_repeated_ids(append.messages)
             for message in append.messages:
@@ -281,6 +286,7 @@ class MemoryStore(MemoryRunStore):
         with self._hold_session(session_id) as stored:
             if any(message.id in stored.seqs_by_id for message in append.messages):
                 return await self.append(session_id, append)
+            _refuse_stale_fence(stored, append)
             diff = change_covers(
                 stored.covers,
                 covers,
@@ -374,6 +380,30 @@ class MemoryStore(MemoryRunStore):
             refuse_unpinnable(stored.covers, stored.record.last_seq, seq, session_id)
             (stored.pins.add if pinned else stored.pins.discard)(seq)
             self._note_update(stored.record)
+
+    async def claim_turn(
+        self, session_id: str, holder: str, *, now_ms: int, lease_ms: int, dead_fence: int | None = None
+    ) -> TurnLease:
+        """See `TurnLeaseStore.claim_turn`."""
+        with self._hold_session(session_id) as stored:
+            claimed = decide_claim(stored.turn_lease, holder, now_ms=now_ms, lease_ms=lease_ms, dead_fence=dead_fence)
+            stored.turn_lease = claimed or stored.turn_lease
+            assert stored.turn_lease is not None  # noqa: S101  # a session without a lease is free
+            return stored.turn_lease
+
+    async def renew_turn(self, session_id: str, lease: TurnLease, *, now_ms: int, lease_ms: int) -> bool:
+        """See `TurnLeaseStore.renew_turn`."""
+        with self._hold_session(session_id) as stored:
+            if not _is_held(stored, lease):
+                return False
+            stored.turn_lease = replace(lease, lease_until=now_ms + lease_ms)
+            return True
+
+    async def release_turn(self, session_id: str, lease: TurnLease) -> None:
+        """See `TurnLeaseStore.release_turn`."""
+        with self._hold_session(session_id) as stored:
+            if _is_held(stored, lease):
+                stored.turn_lease = TurnLease(None, lease.fence, 0)
 
     async def file_references(
         self, *, session_id: str | None = None, content_id: str | None = None
@@ -521,6 +551,16 @@ def _save_record(stored: _Session, record: SessionRecord) -> SessionRecord:
     stored.record = record
     stored.last_used = max(stored.last_used + 1, time.time_ns())
     return _copy_record(record)
+
+
+def _is_held(stored: _Session, lease: TurnLease) -> bool:
+    current = stored.turn_lease
+    return current is not None and (current.holder, current.fence) == (lease.holder, lease.fence)
+
+
+def _refuse_stale_fence(stored: _Session, append: Append) -> None:
+    lease = stored.turn_lease
+    refuse_stale_fence(stored.record.id, append.fence, lease.fence if lease is not None else None)
 
 
 def _copy_record(record: SessionRecord) -> SessionRecord:

@@ -12,9 +12,10 @@ from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
 from mnesis.testing.integrity_suite import IntegritySuite
 from mnesis.testing.store_suite import StoreSuite
+from mnesis.testing.turn_lease_suite import TurnLeaseSuite
 
 
-class TestMemoryStore(StoreSuite, IntegritySuite):
+class TestMemoryStore(StoreSuite, IntegritySuite, TurnLeaseSuite):
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:
         store = MemoryStore()
@@ -23,7 +24,7 @@ class TestMemoryStore(StoreSuite, IntegritySuite):
         await store.close()
 
 
-class TestSqliteStore(StoreSuite, IntegritySuite):
+class TestSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = SqliteStore(tmp_path / "sessions.db")
@@ -32,7 +33,7 @@ class TestSqliteStore(StoreSuite, IntegritySuite):
         await store.close()
 
 
-class TestSqliteStoreWithoutWriteAheadLog(StoreSuite, IntegritySuite):
+class TestSqliteStoreWithoutWriteAheadLog(StoreSuite, IntegritySuite, TurnLeaseSuite):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         from mnesis.config import StoreConfig

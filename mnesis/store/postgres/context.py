@@ -40,6 +40,7 @@ from mnesis.store.postgres.rows import (
     to_text,
 )
 from mnesis.store.postgres.transaction import Answer, Transaction, session_parameters, stored_session
+from mnesis.store.postgres.turn_leases import refuse_lost_turn, send_fence
 
 
 def active_context(transaction: Transaction, session_id: str) -> ActiveContext:
@@ -108,9 +109,11 @@ def revise(
     """Remove spans from the active context and append messages to the log."""
     lock, covers_answer = transaction.lock_session(session_id), _send_covers(transaction, session_id)
     present_answer = send_messages_by_id(transaction, session_id, [message.id for message in encoded])
+    fence = send_fence(transaction, session_id, append.fence)
     stored, current_covers, present = lock.read(), _covers(covers_answer.rows()), present_answer.rows()
     if present:
         return append_to(transaction, stored, append, encoded, present)
+    refuse_lost_turn(session_id, append.fence, fence)
     diff = hide_spans(current_covers, spans, stored.record.last_seq, last_seq)
     stored.record = _apply_hide(transaction, stored, current_covers, diff, spans)
     return append_to(transaction, stored, append, encoded, ()) if encoded else AppendResult(stored.record, ())
@@ -130,10 +133,12 @@ def replace_covers(
     ids = {cover.summary_id for cover in covers if cover.summary_id is not None}
     spans_answer = _send_summary_spans(transaction, session_id, ids)
     present_answer = send_messages_by_id(transaction, session_id, [message.id for message in encoded])
+    fence = send_fence(transaction, session_id, append.fence)
     stored, current_covers = lock.read(), _covers(covers_answer.rows())
     summaries, present = _summary_spans(spans_answer), present_answer.rows()
     if present:
         return append_to(transaction, stored, append, encoded, present)
+    refuse_lost_turn(session_id, append.fence, fence)
     diff = change_covers(
         current_covers,
         covers,

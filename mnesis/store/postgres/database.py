@@ -159,7 +159,7 @@ class PostgresDatabase:
         self._jobs = JobQueue(self._config.max_connections)
 
     def _new_listener(self) -> ChangeListener:
-        return ChangeListener(self.connect, self.channel)
+        return ChangeListener(self.connect, self.channel, self.origin)
 
     def _close(self, jobs: JobQueue, pool: ConnectionPool[Connection]) -> None:
         self.listener.stop()

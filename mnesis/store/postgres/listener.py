@@ -1,4 +1,8 @@
-"""A thread that listens for commits of other processes (LISTEN), so that followers need not ask."""
+"""A thread that listens for commits of other processes (LISTEN), so that followers need not ask.
+
+Its connection also holds an advisory lock on the number of the store. As long as it does, the process is alive: the server
+releases the lock as soon as the connection ends.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +29,13 @@ MAX_RECONNECT_SECONDS = 5.0
 class ChangeListener:
     """Counts notifications on a channel and wakes who waits for one.
 
-    `connect` returns a connection outside the pool. The thread starts at the first `version()`; a lost connection is
+    `connect` returns a connection outside the pool. `origin` is the number of the store. The thread starts at the first `version()`; a lost connection is
     replaced, and counts as a notification, because some may have been missed.
     """
 
-    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], channel: str) -> None:
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], channel: str, origin: int) -> None:
         self._connect = connect
+        self._origin = origin
         self._channel = channel
         self._lock = threading.Lock()
         self._count = 0
@@ -87,6 +92,7 @@ class ChangeListener:
             try:
                 with self._connect() as connection:
                     connection.execute(f'LISTEN "{self._channel}"'.encode())
+                    connection.execute("SELECT pg_advisory_lock(%s)", (self._origin,))
                     self._announce()
                     self._is_listening.set()
                     pause = 0.05

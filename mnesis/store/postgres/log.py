@@ -29,6 +29,7 @@ from mnesis.store.postgres.rows import (
 )
 from mnesis.store.postgres.sessions import load
 from mnesis.store.postgres.transaction import Answer, Transaction, session_parameters, stored_session
+from mnesis.store.postgres.turn_leases import refuse_lost_turn, send_fence
 
 END_OF_LOG = 2**63 - 1
 
@@ -39,7 +40,8 @@ def append(
     """Insert messages and a turn snapshot and update the accounts. Does nothing if all of it is stored already."""
     lock = transaction.lock_session(session_id)
     present = send_messages_by_id(transaction, session_id, [message.id for message in encoded])
-    return append_to(transaction, lock.read(), append, encoded, present.rows())
+    fence = send_fence(transaction, session_id, append.fence)
+    return append_to(transaction, lock.read(), append, encoded, present.rows(), fence)
 
 
 def append_to(
@@ -48,11 +50,16 @@ def append_to(
     append: Append,
     encoded: Sequence[EncodedMessage],
     present: Sequence[Row],
+    fence: Answer | None = None,
 ) -> AppendResult:
-    """Append to a session that is locked. `present` are the rows of those messages that are stored already."""
+    """Append to a session that is locked.
+
+    `present` are the rows of those messages that are stored already, and `fence` answers `send_fence()`.
+    """
     if present:
         return _repeat_append(transaction, stored, encoded, present)
     session_id = stored.record.id
+    refuse_lost_turn(session_id, append.fence, fence)
     after, snapshot = accounts_after_append(stored.record, append)
     first_seq = stored.record.last_seq + 1
     hashes = [hash_of(session_id, seq, message) for seq, message in enumerate(encoded, first_seq)]

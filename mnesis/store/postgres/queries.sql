@@ -64,6 +64,28 @@ SELECT pg_advisory_xact_lock(hashtextextended('{schema}.session ' || %(id)s::tex
 -- lock_session: lock a session until the end of the transaction
 SELECT session_pk FROM {schema}.accounts WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) FOR NO KEY UPDATE;
 
+-- turn_lease: the lease on the turns of a session, and whether the process of its holder is connected
+SELECT
+    l.holder, l.fence, l.lease_until,
+    -- Shared, so that several waiters who ask at once do not take each other for the holder.
+    CASE WHEN l.origin IS NULL THEN NULL ELSE NOT pg_try_advisory_xact_lock_shared(l.origin) END
+FROM {schema}.turn_leases AS l JOIN {schema}.sessions AS s ON s.pk = l.session_pk
+WHERE s.id = %(id)s;
+
+-- turn_fence: the fence of the newest holder of a session's turns
+SELECT l.fence FROM {schema}.turn_leases AS l JOIN {schema}.sessions AS s ON s.pk = l.session_pk WHERE s.id = %(id)s;
+
+-- set_turn_lease: store a claim
+INSERT INTO {schema}.turn_leases (session_pk, fence, holder, lease_until, origin)
+VALUES (%(session_pk)s, %(fence)s, %(holder)s, %(lease_until)s, %(origin)s)
+ON CONFLICT (session_pk) DO UPDATE SET
+    fence = excluded.fence, holder = excluded.holder, lease_until = excluded.lease_until, origin = excluded.origin;
+
+-- change_turn_lease: extend or release a lease that its holder still has
+UPDATE {schema}.turn_leases SET holder = %(new_holder)s, lease_until = %(lease_until)s
+WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) AND fence = %(fence)s AND holder = %(holder)s
+RETURNING 1;
+
 -- sessions_page: sessions by last use, newest first, after a position
 SELECT s.pk, s.id, s.parent_id, s.created_at, s.profile, a.updated_at, a.last_seq, a.turn_count, a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens,
     a.context_tokens, a.last_request_tokens, a.calibration, a.usage_input, a.usage_output, a.usage_cache_read,

@@ -16,13 +16,14 @@ from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.search import Search, SearchPage
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
+from mnesis.models.turn_lease import TurnLease
 from mnesis.store.accounting import refuse_repeated_ids
 from mnesis.store.base import Append, AppendResult, Compaction, OnDamage, OnIndexed, SessionPage
 from mnesis.store.change_log import StoredChange
 from mnesis.store.codec import encode_message
 from mnesis.store.heads import Heads, parse_heads
 from mnesis.store.postgres import changes as change_list
-from mnesis.store.postgres import check, context, log, sessions
+from mnesis.store.postgres import check, context, log, sessions, turn_leases
 from mnesis.store.postgres import search as search_index
 from mnesis.store.postgres.database import PostgresDatabase
 from mnesis.store.postgres.run_store import PostgresRunStore
@@ -184,6 +185,26 @@ class PostgresStore(PostgresRunStore):
     async def pin(self, session_id: str, seq: int, pinned: bool = True) -> None:
         """See `Store.pin`."""
         await self._database.write(context.pin, session_id, seq, pinned)
+
+    async def claim_turn(
+        self, session_id: str, holder: str, *, now_ms: int, lease_ms: int, dead_fence: int | None = None
+    ) -> TurnLease:
+        """See `TurnLeaseStore.claim_turn`. The connection that listens for changes shows that this process is alive."""
+        database = self._database
+        has_presence = not database.url.uses_pgbouncer
+        if has_presence and database.listener.count is None:
+            await asyncio.to_thread(database.listener.version)
+        times = (now_ms, lease_ms, dead_fence)
+        return await database.write_without_listing(turn_leases.claim, session_id, holder, *times, has_presence)
+
+    async def renew_turn(self, session_id: str, lease: TurnLease, *, now_ms: int, lease_ms: int) -> bool:
+        """See `TurnLeaseStore.renew_turn`."""
+        until_ms = now_ms + lease_ms
+        return await self._database.write_without_listing(turn_leases.change, session_id, lease, lease.holder, until_ms)
+
+    async def release_turn(self, session_id: str, lease: TurnLease) -> None:
+        """See `TurnLeaseStore.release_turn`."""
+        await self._database.write_without_listing(turn_leases.change, session_id, lease, None, 0)
 
     async def file_references(
         self, *, session_id: str | None = None, content_id: str | None = None

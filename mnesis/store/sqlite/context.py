@@ -45,6 +45,7 @@ from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import RecordHeads, load_record_heads, save_record_heads
 from mnesis.store.sqlite.refuse_damage import refuse_damaged_context, refuse_damaged_records
 from mnesis.store.sqlite.rows import load_covers, load_prunes, message_from_row, summary_from_row
+from mnesis.store.sqlite.turn_leases import refuse_lost_turn
 
 
 def active_context(connection: sqlite3.Connection, session_id: str) -> ActiveContext:
@@ -117,6 +118,7 @@ def revise(
 ) -> AppendResult:
     """Remove spans from the active context and append messages to the log."""
     stored = load_session_for_update(connection, session_id)
+    refuse_lost_turn(connection, stored.pk, session_id, append.fence)
     current_covers = load_covers(connection, stored.pk)
     diff = hide_spans(current_covers, spans, stored.record.last_seq, last_seq)
     after = _apply_hide(connection, stored, current_covers, diff, spans)
@@ -134,6 +136,7 @@ def replace_covers(
 ) -> AppendResult:
     """Show the log under other covers and append messages."""
     stored = load_session_for_update(connection, session_id)
+    refuse_lost_turn(connection, stored.pk, session_id, append.fence)
     current_covers = load_covers(connection, stored.pk)
     summaries = _summary_spans(connection, stored.pk, {c.summary_id for c in covers if c.summary_id is not None})
     diff = change_covers(

@@ -31,6 +31,7 @@ from mnesis.store.sqlite.rows import (
     turn_from_row,
     turn_row,
 )
+from mnesis.store.sqlite.turn_leases import refuse_lost_turn
 
 NO_LIMIT = -1
 
@@ -43,6 +44,7 @@ def append(
     present = _rows_by_id(connection, stored.pk, [message.id for message in encoded])
     if present:
         return _repeat_append(connection, stored, encoded, present)
+    refuse_lost_turn(connection, stored.pk, session_id, append.fence)
     after, snapshot = accounts_after_append(stored.record, append)
     first_seq = stored.record.last_seq + 1
     change, log_head = SessionChange(), stored.log_head

@@ -269,6 +269,22 @@ DELETE FROM accounts WHERE session_pk = :session_pk;
 -- purge_record_heads: erase the hashes of its other records
 DELETE FROM record_heads WHERE session_pk = :session_pk;
 
+-- turn_lease: the lease on the turns of a session
+SELECT holder, fence, lease_until FROM turn_leases WHERE session_pk = :session_pk;
+
+-- set_turn_lease: store a claim
+INSERT INTO turn_leases (session_pk, fence, holder, lease_until)
+VALUES (:session_pk, :fence, :holder, :lease_until)
+ON CONFLICT (session_pk) DO UPDATE SET
+    fence = excluded.fence, holder = excluded.holder, lease_until = excluded.lease_until;
+
+-- change_turn_lease: extend or release a lease that its holder still has
+UPDATE turn_leases SET holder = :new_holder, lease_until = :lease_until
+WHERE session_pk = :session_pk AND fence = :fence AND holder = :holder;
+
+-- purge_turn_leases: erase the lease on its turns
+DELETE FROM turn_leases WHERE session_pk = :session_pk;
+
 -- purge_session: erase its name
 DELETE FROM sessions WHERE pk = :session_pk;
 

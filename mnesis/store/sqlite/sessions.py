@@ -48,6 +48,7 @@ PURGE_STEPS = (
     "purge_summaries",
     "purge_messages",
     "purge_record_heads",
+    "purge_turn_leases",
     "purge_accounts",
     "purge_session",
     "purge_done",

@@ -16,13 +16,14 @@ from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.search import Search, SearchPage
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
+from mnesis.models.turn_lease import TurnLease
 from mnesis.store.accounting import refuse_repeated_ids
 from mnesis.store.base import Append, AppendResult, Compaction, OnDamage, OnIndexed, SessionPage
 from mnesis.store.change_log import StoredChange
 from mnesis.store.codec import encode_message
 from mnesis.store.heads import Heads, parse_heads
 from mnesis.store.sqlite import changes as change_list
-from mnesis.store.sqlite import context, log, sessions
+from mnesis.store.sqlite import context, log, sessions, turn_leases
 from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.run_store import SqliteRunStore
 from mnesis.store.sqlite.seal import seal_all
@@ -193,6 +194,20 @@ class SqliteStore(SqliteRunStore):
     async def pin(self, session_id: str, seq: int, pinned: bool = True) -> None:
         """See `Store.pin`."""
         await self._database.write(context.pin, session_id, seq, pinned)
+
+    async def claim_turn(
+        self, session_id: str, holder: str, *, now_ms: int, lease_ms: int, dead_fence: int | None = None
+    ) -> TurnLease:
+        """See `TurnLeaseStore.claim_turn`."""
+        return await self._database.write(turn_leases.claim, session_id, holder, now_ms, lease_ms, dead_fence)
+
+    async def renew_turn(self, session_id: str, lease: TurnLease, *, now_ms: int, lease_ms: int) -> bool:
+        """See `TurnLeaseStore.renew_turn`."""
+        return await self._database.write(turn_leases.renew, session_id, lease, now_ms, lease_ms)
+
+    async def release_turn(self, session_id: str, lease: TurnLease) -> None:
+        """See `TurnLeaseStore.release_turn`."""
+        await self._database.write(turn_leases.release, session_id, lease)
 
     async def file_references(
         self, *, session_id: str | None = None, content_id: str | None = None

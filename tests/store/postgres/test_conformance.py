@@ -5,6 +5,7 @@ from __future__ import annotations
 from mnesis.testing.integrity_suite import IntegritySuite
 from mnesis.testing.run_suite import RunSuite
 from mnesis.testing.store_suite import StoreSuite
+from mnesis.testing.turn_lease_suite import TurnLeaseSuite
 
 
 class TestPostgresStore(StoreSuite):
@@ -16,4 +17,8 @@ class TestPostgresRuns(RunSuite):
 
 
 class TestPostgresIntegrity(IntegritySuite):
+    pass
+
+
+class TestPostgresTurnLeases(TurnLeaseSuite):
     pass
