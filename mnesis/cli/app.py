@@ -35,6 +35,7 @@ COMMANDS = {
     "stats": "stats:command",
     "export": "export:command",
     "import": "import_session:command",
+    "worker": "worker:command",
     "compact": "compact:command",
     "purge": "purge:command",
     "doctor": "doctor:command",

@@ -164,7 +164,8 @@ async def _copy_run(source: Store, target: Store, run: MapRun) -> bool:
             return False
     except RunNotFoundError:
         pass
-    await target.begin_run(RunSpec(run.id, run.kind, run.fingerprint, run.model, run.created_at))
+    plan = await source.run_plan(run.id)
+    await target.begin_run(RunSpec(run.id, run.kind, run.fingerprint, run.model, run.created_at, plan))
     async for items in _item_pages(source, run.id):
         await target.add_items(run.id, items[0].index, [item.input for item in items])
     if run.total is not None:

@@ -129,6 +129,13 @@ OUTPUTS: dict[str, JsonOutput] = {
             "database": "string", "database_bytes": "integer", "wal_bytes": "integer",
         }
     ),
+    "worker": JsonOutput(
+        {
+            "id": "string", "kind": "string", "fingerprint": "string", "model": "string", "created_at": "integer",
+            "total": "integer?", "pending": "integer", "running": "integer", "done": "integer", "failed": "integer",
+            "attempts": "integer", "usage": "TokenUsage", "cost": "number",
+        }
+    ),
     "import": JsonOutput({"session_id": "string", "messages": "integer"}),
     "compact": JsonOutput(
         (

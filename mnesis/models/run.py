@@ -16,7 +16,8 @@ class RunSpec:
     """A run to begin or to continue.
 
     `fingerprint` identifies everything that determines the results besides the inputs: template, schema, model and options.
-    The same run id with another fingerprint is an error.
+    The same run id with another fingerprint is an error. `plan` is what a worker needs to process items on another machine: a
+    JSON text, stored with a new run; "" is nothing.
     """
 
     id: str
@@ -24,6 +25,7 @@ class RunSpec:
     fingerprint: str
     model: str = ""
     created_at: int = 0
+    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,17 @@
 
 from mnesis.operators.agentic_map import AgenticMap
 from mnesis.operators.delegation import Task, delegate, delegate_all
+from mnesis.operators.join import join_run
 from mnesis.operators.llm_map import LLMMap
-from mnesis.operators.options import AgenticMapOptions, AgentOptions, DelegateOptions, LLMMapOptions, MapOptions
+from mnesis.operators.options import (
+    AgenticMapOptions,
+    AgentOptions,
+    AgentWorkOptions,
+    DelegateOptions,
+    LLMMapOptions,
+    MapOptions,
+    WorkOptions,
+)
 from mnesis.operators.tools import (
     agentic_map_tool,
     delegate_all_tool,
@@ -14,6 +23,7 @@ from mnesis.operators.tools import (
 
 __all__ = [
     "AgentOptions",
+    "AgentWorkOptions",
     "AgenticMap",
     "AgenticMapOptions",
     "DelegateOptions",
@@ -21,11 +31,13 @@ __all__ = [
     "LLMMapOptions",
     "MapOptions",
     "Task",
+    "WorkOptions",
     "agentic_map_tool",
     "delegate",
     "delegate_all",
     "delegate_all_tool",
     "delegate_tool",
+    "join_run",
     "llm_map_tool",
     "map_results_tool",
 ]

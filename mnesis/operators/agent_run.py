@@ -196,7 +196,7 @@ def make_agent(options: AgentOptions) -> Agent:
         tools=allowed_tools(options.get("tools"), options.get("read_only", True)),
         max_turns=max_turns,
         continuation_message=continuation_message,
-        stop=_check_stop(options.get("stop")),
+        stop=check_stop(options.get("stop")),
         schema=OutputSchema(output_schema) if output_schema is not None else None,
         max_retries=max_retries,
         timeout_seconds=timeout_seconds,
@@ -241,7 +241,8 @@ def tool_names(tools: Iterable[Any]) -> list[str]:
     return [definition["function"]["name"] for definition in Toolset(tools).definitions]
 
 
-def _check_stop(stop: StopCondition | None) -> StopTest:
+def check_stop(stop: StopCondition | None) -> StopTest:
+    """Return a stop condition with its texts as a tuple. Raises `ConfigurationError` if it is none."""
     if stop is None or (callable(stop) and not isinstance(stop, str)):
         return stop
     texts = (stop,) if isinstance(stop, str) else tuple(stop)

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Unpack
 
 from mnesis.config import ConfigOrDict, OperatorConfig, parse_config
 from mnesis.engine.engine import Engine
-from mnesis.errors import SessionNotFoundError
 from mnesis.events.bus import EventBus
 from mnesis.ids import new_id
 from mnesis.models.agents import AgentMapBatch, AgentMapResult
-from mnesis.operators.agent_run import AgentOutcome, has_final_failure, make_agent, run_agent, tool_names
+from mnesis.models.run import MapRun
+from mnesis.operators.agent_items import (
+    MAX_CONCURRENCY,
+    AgentItemRunner,
+    AgentTask,
+    agent_fingerprint,
+    agent_plan_facts,
+    planned_agent,
+)
+from mnesis.operators.agent_run import make_agent
 from mnesis.operators.agent_steps import Agent
-from mnesis.operators.child_sessions import MAX_DEPTH, ChildSessionRequest, ChildSessions, open_child_sessions
-from mnesis.operators.inputs import Inputs, to_json
-from mnesis.operators.item_queue import FinishedItem, Outcome
+from mnesis.operators.child_sessions import MAX_DEPTH, ChildSessionRequest, open_child_sessions
+from mnesis.operators.inputs import Inputs
+from mnesis.operators.item_queue import FinishedItem
 from mnesis.operators.map_runner import MapRunner
 from mnesis.operators.map_settings import MapSettings, operator_config
-from mnesis.operators.model_calls import CONNECTION_OPTIONS
-from mnesis.operators.options import AgenticMapOptions, resolve_options
-from mnesis.operators.scheduler import Item, Slots
+from mnesis.operators.options import AgenticMapOptions, AgentWorkOptions, resolve_options
+from mnesis.operators.run_plan import decode_plan, decode_template, encode_plan, encode_template
 from mnesis.operators.schema import OutputSchema
-from mnesis.operators.template import PromptTemplate, TemplateError, as_template
+from mnesis.operators.template import PromptTemplate, as_template
+from mnesis.operators.worker import STALL_SECONDS, find_run, work_on_run, worker_settings
 from mnesis.validation import check_integer
 
-MAX_CONCURRENCY = 32
+KIND = "agentic"
 MAX_RETRIES = 100
 
 
@@ -74,6 +81,58 @@ class AgenticMap:
                 print(result.index, result.output)
         """
         options = resolve_options("AgenticMap.run", AgenticMapOptions, options)
+        return _stream_results(self._job(inputs, agent_prompt_template, options))
+
+    async def enqueue(
+        self, inputs: Inputs, agent_prompt_template: str | PromptTemplate, **options: Unpack[AgenticMapOptions]
+    ) -> MapRun:
+        """Store a run for workers, without processing any item, and return it. Repeating it is safe.
+
+        Workers join it with `work()` or `mnesis worker`; `run()` with the same arguments and its `run_id` yields the results.
+        The arguments are those of `run()`. Raises what `run()` raises before any model is called.
+        """
+        options = resolve_options("AgenticMap.enqueue", AgenticMapOptions, options)
+        async with _open_runner(self._job(inputs, agent_prompt_template, options)) as runner:
+            return await runner.enqueue()
+
+    async def work(self, run_id: str, **options: Unpack[AgentWorkOptions]) -> MapRun:
+        """Join a stored run: process its items, together with other workers on any machine, until every item is finished.
+
+        Prompt, schema, model and options come from the database. Code and secrets do not: pass the `tools` of the agents, which
+        are found by name. The session of an item whose worker died is continued, without repeating its turns. See
+        `AgentWorkOptions` for the options; `progress` shows the whole run.
+
+        Returns the run with its counts and sums. Raises what `LLMMap.work()` raises.
+        """
+        options = resolve_options("AgenticMap.work", AgentWorkOptions, options)
+        engine, run, text = await find_run(self._engine, run_id)
+        plan = decode_plan(run_id, KIND, text)
+        agent, template = planned_agent(run_id, plan, options), decode_template(plan["template"])
+        request = ChildSessionRequest(
+            parent=plan["parent_id"],
+            engine=engine,
+            config=parse_config(options.get("config")) or self._session_config,
+            model=plan["model"],
+            llm=self._llm,
+            max_depth=plan["max_depth"],
+        )
+        settings = worker_settings(plan, options, max_concurrency=MAX_CONCURRENCY, prefetch_items=0)
+        async with open_child_sessions(request) as child_sessions:
+            item_runner = AgentItemRunner(child_sessions, _Tasks(agent, template).task, run_id)
+            return await work_on_run(
+                engine,
+                run,
+                item_runner.run_item,
+                agent_fingerprint(agent, plan["model"], template.source),
+                settings,
+                stall_seconds=options.get("stall_seconds", STALL_SECONDS),
+                bus=self._bus,
+            )
+
+    def _job(
+        self, inputs: Inputs, agent_prompt_template: str | PromptTemplate, options: AgenticMapOptions
+    ) -> _AgentMapJob:
+        """Check all arguments of a run."""
         max_retries = options.get("max_retries")
         options["max_retries"] = self._operator_config.max_retries if max_retries is None else max_retries
         check_integer("max_retries", options["max_retries"], minimum=0, maximum=MAX_RETRIES)
@@ -85,7 +144,6 @@ class AgenticMap:
             max_concurrency=MAX_CONCURRENCY,
             prefetch_items=0,
         )
-        plan = _AgentPlan(make_agent(options), as_template(agent_prompt_template))
         request = ChildSessionRequest(
             parent=options.get("parent"),
             engine=self._engine,
@@ -95,7 +153,8 @@ class AgenticMap:
             llm=self._llm,
             max_depth=options.get("max_depth", MAX_DEPTH),
         )
-        return _stream_results(inputs, request, plan, settings, self._bus)
+        tasks = _Tasks(make_agent(options), as_template(agent_prompt_template))
+        return _AgentMapJob(inputs, request, tasks, settings, self._bus)
 
     async def run_all(
         self, inputs: Inputs, agent_prompt_template: str | PromptTemplate, **options: Unpack[AgenticMapOptions]
@@ -106,118 +165,52 @@ class AgenticMap:
 
 
 @dataclass(frozen=True, slots=True)
-class _AgentPlan:
+class _Tasks:
     """The agent and the prompt template that process every item."""
 
     agent: Agent
     template: PromptTemplate
 
-    def fingerprint(self, model: str | None) -> str:
-        """Hash everything, besides the inputs, that decides the results.
-
-        Limits (turns, retries, time) and connection options are not part of it: a run may continue with other values.
-        """
-        agent = self.agent
-        stop: Any = agent.stop
-        if callable(stop):
-            stop = f"{getattr(stop, '__module__', '')}.{getattr(stop, '__qualname__', type(stop).__qualname__)}"
-        options = {
-            name: _json_or_type_name(value)
-            for name, value in agent.llm_options.items()
-            if name not in CONNECTION_OPTIONS
-        }
-        facts = {
-            "template": self.template.source,
-            "model": model,
-            "schema": agent.schema.text if agent.schema is not None else None,
-            "system_prompt": agent.system_prompt,
-            "continuation_message": agent.continuation_message,
-            "stop": stop,
-            "tools": tool_names(agent.tools),
-            "llm_options": sorted(options.items()),
-        }
-        return hashlib.sha256(to_json(facts).encode()).hexdigest()
-
-
-async def _stream_results(
-    inputs: Inputs, request: ChildSessionRequest, plan: _AgentPlan, settings: MapSettings, bus: EventBus | None
-) -> AsyncGenerator[AgentMapResult, None]:
-    async with open_child_sessions(request) as child_sessions:
-        item_runner = _ItemRunner(child_sessions, plan, str(settings.run_id), settings.retry_failed)
-        runner = MapRunner(
-            inputs,
-            item_runner.run_item,
-            settings,
-            kind="agentic",
-            fingerprint=plan.fingerprint(child_sessions.model),
-            model=child_sessions.model or "",
-            engine=child_sessions.engine,
-            bus=bus,
-        )
-        async with aclosing(runner.results()) as results:
-            async for result in results:
-                yield _map_result(result, runner.run_id, plan.agent.schema)
+    def task(self, item_input: Any) -> AgentTask:
+        """Return the task of an item. Raises `TemplateError`."""
+        return AgentTask(self.agent, self.template.render(item_input))
 
 
 @dataclass(frozen=True, slots=True)
-class _ItemRunner:
-    """Processes the items of one run."""
+class _AgentMapJob:
+    """The checked arguments of one run."""
 
-    child_sessions: ChildSessions
-    plan: _AgentPlan
-    run_id: str
-    retry_failed: bool
-
-    async def run_item(self, item: Item, slots: Slots) -> Outcome:
-        """Process one item. Raises an error that every other item would meet too."""
-        try:
-            prompt = self.plan.template.render(item.input)
-        except TemplateError as error:
-            return _template_failure(str(error))
-        if not prompt.strip():
-            return _template_failure("the template renders an empty prompt for this item")
-        async with slots.acquire():
-            result = await self._run_latest_session(item.index, prompt)
-        if result.fatal_error is not None:
-            raise result.fatal_error
-        fields = result.result_fields()
-        record = {name: fields[name] for name in ("session_id", "error", "error_kind", "turns", "intermediate_outputs")}
-        record |= {"output_text": result.end.text, "output": result.end.json_output}
-        return Outcome(fields["success"], record, result.attempts, result.usage, result.cost, result.end.output)
-
-    async def _run_latest_session(self, index: int, prompt: str) -> AgentOutcome:
-        """Continue the item's latest session.
-
-        With `retry_failed`, replace one that cannot get further by a new one.
-        """
-        agent, number = self.plan.agent, await self._latest_session_number(index)
-        while True:
-            session_id = self._session_id(index, number)
-            async with self.child_sessions.open(agent, prompt, session_id=session_id) as session:
-                if not (self.retry_failed and await has_final_failure(session, agent, prompt)):
-                    return await run_agent(session, agent, prompt)
-            number += 1
-
-    async def _latest_session_number(self, index: int) -> int:
-        """Return the number of the item's latest session, or 1 if there is none."""
-        number = 1
-        while await self._session_exists(self._session_id(index, number + 1)):
-            number += 1
-        return number
-
-    async def _session_exists(self, session_id: str) -> bool:
-        try:
-            await self.child_sessions.engine.store.session(session_id)
-        except SessionNotFoundError:
-            return False
-        return True
-
-    def _session_id(self, index: int, number: int) -> str:
-        return f"{self.run_id}.item-{index}.{number}"
+    inputs: Inputs
+    request: ChildSessionRequest
+    tasks: _Tasks
+    settings: MapSettings
+    bus: EventBus | None
 
 
-def _template_failure(error: str) -> Outcome:
-    return Outcome(False, {"error": error, "error_kind": "template"}, attempts=0)
+@asynccontextmanager
+async def _open_runner(job: _AgentMapJob) -> AsyncIterator[MapRunner]:
+    """Open the sessions' database and yield what runs the map."""
+    agent, template, settings = job.tasks.agent, job.tasks.template, job.settings
+    async with open_child_sessions(job.request) as child_sessions:
+        item_runner = AgentItemRunner(child_sessions, job.tasks.task, str(settings.run_id), settings.retry_failed)
+        facts = agent_plan_facts(agent, child_sessions) | {"template": encode_template(template)}
+        yield MapRunner(
+            job.inputs,
+            item_runner.run_item,
+            settings,
+            kind=KIND,
+            fingerprint=agent_fingerprint(agent, child_sessions.model, template.source),
+            model=child_sessions.model or "",
+            plan=encode_plan(KIND, facts, settings),
+            engine=child_sessions.engine,
+            bus=job.bus,
+        )
+
+
+async def _stream_results(job: _AgentMapJob) -> AsyncGenerator[AgentMapResult, None]:
+    async with _open_runner(job) as runner, aclosing(runner.results()) as results:
+        async for result in results:
+            yield _map_result(result, runner.run_id, job.tasks.agent.schema)
 
 
 def _map_result(item: FinishedItem, run_id: str, schema: OutputSchema | None) -> AgentMapResult:
@@ -238,10 +231,3 @@ def _map_result(item: FinishedItem, run_id: str, schema: OutputSchema | None) ->
         run_id=run_id,
         resumed=item.resumed,
     )
-
-
-def _json_or_type_name(value: Any) -> Any:
-    try:
-        return to_json(value)
-    except (TypeError, ValueError):
-        return type(value).__qualname__

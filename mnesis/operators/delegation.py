@@ -27,6 +27,7 @@ from mnesis.operators.child_sessions import (
     current_agent,
     open_child_sessions,
 )
+from mnesis.operators.delegation_run import DelegatedTask, refuse_grant, run_stored_tasks
 from mnesis.operators.options import DelegateOptions, resolve_options
 from mnesis.recall.grants import Grant
 from mnesis.session.session import MnesisSession
@@ -95,6 +96,7 @@ async def delegate_all(
     *,
     session: MnesisSession | None = None,
     concurrency: int = CONCURRENCY,
+    run_id: str | None = None,
     **options: Unpack[DelegateOptions],
 ) -> list[DelegateResult]:
     """Run independent tasks in sub-agents, and return their results in the order of the tasks.
@@ -103,13 +105,22 @@ async def delegate_all(
     apply, the depth limit does. All tasks are checked before the first one starts. Cancellation stops all sub-agents
     and closes their sessions. See `DelegateOptions` for the options.
 
-    Raises what `delegate` raises.
+    With `run_id` the tasks are a stored run in the database of the sub-agents: the same call again continues it, and workers
+    on other machines share it (`mnesis worker`). Tools are then found by name.
+
+    Raises what `delegate` raises, and `RunMismatchError` if `run_id` belongs to other tasks.
     """
     options = resolve_options("delegate_all", DelegateOptions, options)
     check_integer("concurrency", concurrency, minimum=1)
     options["tools"] = tuple(options.get("tools") or ())
     plans = [(task, make_agent(_task_options(task, options))) for task in _parse_tasks(tasks)]
     limiter = asyncio.Semaphore(concurrency)
+
+    if run_id is not None:
+        refuse_grant(options.get("grant"))
+        base, delegated = make_agent(options), [DelegatedTask(task.prompt, agent, task.model) for task, agent in plans]
+        async with open_child_sessions(_child_session_request(session, options)) as child_sessions:
+            return await run_stored_tasks(child_sessions, base, delegated, run_id, concurrency)
 
     async def run_task(child_sessions: ChildSessions, task: Task, agent: Agent) -> DelegateResult:
         async with limiter:

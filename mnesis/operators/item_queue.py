@@ -238,6 +238,14 @@ class StoredItemQueue:
         self._total, self._all_read, self._inputs_verified = self._added_count, True, True
         wake()
 
+    async def store_inputs(self) -> None:
+        """Store all inputs and declare them complete, without waiting for the items ahead of them."""
+        async with aclosing(self._source.batches()) as batches:
+            async for batch in batches:
+                await self._store.add_items(self._run_id, self._added_count, batch)
+                self._added_count += len(batch)
+        await self._store.seal_run(self._run_id, self._added_count)
+
     async def claim(self, limit: int) -> list[RunItem]:
         if not self._inputs_verified:
             return []

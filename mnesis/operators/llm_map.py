@@ -21,16 +21,28 @@ from mnesis.llm.base import LLM, LLMReply, LLMRequest, prepare_client
 from mnesis.llm.resolve import is_mock_enabled, resolve
 from mnesis.llm.retry import retry_delay
 from mnesis.models.map import MapBatch, MapResult
+from mnesis.models.run import MapRun
 from mnesis.models.usage import TokenUsage
 from mnesis.operators.inputs import Inputs
 from mnesis.operators.item_queue import FinishedItem, Outcome
 from mnesis.operators.map_runner import MapRunner
 from mnesis.operators.map_settings import MapSettings, operator_config
-from mnesis.operators.model_calls import CONNECTION_OPTIONS, check_llm_options, fails_every_item
-from mnesis.operators.options import LLMMapOptions, resolve_options
+from mnesis.operators.model_calls import check_llm_options, fails_every_item, without_connection
+from mnesis.operators.options import LLMMapOptions, WorkOptions, resolve_options
+from mnesis.operators.run_plan import (
+    decode_plan,
+    decode_schema,
+    decode_template,
+    encode_plan,
+    encode_schema,
+    encode_template,
+    merge_options,
+    storable_options,
+)
 from mnesis.operators.scheduler import Item, Slots
 from mnesis.operators.schema import RETRY_GUIDANCE, InvalidOutputError, OutputSchema
 from mnesis.operators.template import PromptTemplate, TemplateError, as_template
+from mnesis.operators.worker import STALL_SECONDS, find_run, work_on_run, worker_settings
 from mnesis.tokens.model_info import context_limit_options
 from mnesis.validation import check_integer, check_seconds, check_string
 
@@ -38,6 +50,7 @@ T = TypeVar("T")
 Output = TypeVar("Output", default=Any)
 M = TypeVar("M", bound=BaseModel)
 
+KIND = "llm"
 TIMEOUT_SECONDS = 60.0
 MAX_RETRIES = 20
 TEMPERATURE = 0.0
@@ -118,6 +131,61 @@ class LLMMap(Generic[Output]):
                 print(result.index, result.output.is_positive)
         """
         options = resolve_options("LLMMap.run", LLMMapOptions, options)
+        runner, schema = self._runner(inputs, prompt_template, output_schema, options)
+        return _stream_results(runner, schema)
+
+    async def enqueue(
+        self,
+        inputs: Inputs,
+        prompt_template: str | PromptTemplate,
+        output_schema: type[BaseModel] | Mapping[str, Any] | None = None,
+        **options: Unpack[LLMMapOptions],
+    ) -> MapRun:
+        """Store a run for workers, without processing any item, and return it. Repeating it is safe.
+
+        Workers join it with `work()` or `mnesis worker`. `run()` with the same arguments and the `run_id` of the returned
+        run works too, and yields the results. The arguments are those of `run()`. Raises what `run()` raises before anything
+        runs, and `ConfigurationError` without an engine.
+        """
+        options = resolve_options("LLMMap.enqueue", LLMMapOptions, options)
+        runner, _ = self._runner(inputs, prompt_template, output_schema, options)
+        return await runner.enqueue()
+
+    async def work(self, run_id: str, **options: Unpack[WorkOptions]) -> MapRun:
+        """Join a stored run: process its items, together with other workers on any machine, until every item is finished.
+
+        The run was started with `run()` or `enqueue()` and an engine. Prompt, schema, model and options come from the
+        database; keys and headers do not. Items of a worker that dies are processed by the others. Results are stored once;
+        read them with `run()`. See `WorkOptions` for the options; `progress` shows the whole run.
+
+        Returns the run with its counts and sums. Cancelling returns the items that are not finished. Raises
+        `RunNotFoundError`, `ConfigurationError` if the run cannot be joined, `RunMismatchError` if this worker would give
+        other results, and the `LLMError`s that end a run.
+
+            run = await LLMMap(engine=Engine("postgresql://app@db.example/chat")).work("reviews-2026")
+        """
+        options = resolve_options("LLMMap.work", WorkOptions, options)
+        engine, run, text = await find_run(self._engine, run_id)
+        plan = decode_plan(run_id, KIND, text)
+        call = self._planned_call(run_id, plan, options)
+        return await work_on_run(
+            engine,
+            run,
+            call.answer_item,
+            call.fingerprint,
+            worker_settings(plan, options),
+            stall_seconds=options.get("stall_seconds", STALL_SECONDS),
+            bus=self._bus,
+        )
+
+    def _runner(
+        self,
+        inputs: Inputs,
+        prompt_template: str | PromptTemplate,
+        output_schema: type[BaseModel] | Mapping[str, Any] | None,
+        options: LLMMapOptions,
+    ) -> tuple[MapRunner, OutputSchema]:
+        """Check all arguments of a run. Returns what runs it, and the schema of its results."""
         model = options.get("model") or self.model
         if model is None and not self._has_llm and not is_mock_enabled():
             raise ConfigurationError("no model: pass model=, or a client with llm=")
@@ -137,13 +205,29 @@ class LLMMap(Generic[Output]):
             inputs,
             call.answer_item,
             settings,
-            kind="llm",
+            kind=KIND,
             fingerprint=call.fingerprint,
             model=call.model,
+            plan=encode_plan(KIND, call.plan_facts, settings) if self._engine is not None else "",
             engine=self._engine,
             bus=self._bus,
         )
-        return _stream_results(runner, call.schema)
+        return runner, call.schema
+
+    def _planned_call(self, run_id: str, plan: dict[str, Any], options: WorkOptions) -> _ModelCall:
+        schema = decode_schema(run_id, plan["schema"], options.get("output_schema"))
+        assert schema is not None  # noqa: S101  # a map always has one
+        return _ModelCall(
+            llm=self._llm,
+            model=plan["model"],
+            template=decode_template(plan["template"]),
+            schema=schema,
+            system_prompt=plan["system_prompt"],
+            retry_guidance=plan["retry_guidance"],
+            timeout_seconds=plan["timeout_seconds"],
+            retry=RetryConfig(**plan["retry"]),
+            options=merge_options(run_id, plan, check_llm_options(options.get("llm_options"))),
+        )
 
     @overload
     async def run_all(
@@ -242,9 +326,25 @@ class _ModelCall:
         check_string("retry_guidance", self.retry_guidance)
 
     @property
+    def plan_facts(self) -> dict[str, Any]:
+        """What a worker needs to make the same calls."""
+        options, omitted_options = storable_options(self.options)
+        return {
+            "template": encode_template(self.template),
+            "schema": encode_schema(self.schema),
+            "model": self.model,
+            "system_prompt": self.system_prompt,
+            "retry_guidance": self.retry_guidance,
+            "timeout_seconds": self.timeout_seconds,
+            "retry": self.retry.model_dump(mode="json"),
+            "llm_options": options,
+            "omitted_options": omitted_options,
+        }
+
+    @property
     def fingerprint(self) -> str:
         """A hash that is equal for calls whose answers are interchangeable."""
-        options = {name: repr(value) for name, value in sorted(self.options.items()) if name not in CONNECTION_OPTIONS}
+        options = {name: repr(value) for name, value in sorted(without_connection(self.options).items())}
         facts = [
             self.template.source, self.schema.text, self.model, self.system_prompt, self.retry_guidance, options,
         ]  # fmt: skip

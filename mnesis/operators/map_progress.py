@@ -19,9 +19,12 @@ def progress_reporter(progress: ProgressOption) -> Iterator[ProgressFunction]:
         yield progress
         return
     with progress_bar("items", enabled=progress) as bar:
+        shown = 0
 
         def report(completed: int, total: int | None) -> None:
+            nonlocal shown
             bar.set_total(total)
-            bar.advance()
+            bar.advance(completed - shown)
+            shown = completed
 
         yield report

@@ -15,7 +15,7 @@ from mnesis.errors import ConfigurationError
 from mnesis.events.bus import EventBus, MnesisEvent
 from mnesis.events.payloads import MapCompletedPayload, MapItemCompletedPayload, MapStartedPayload
 from mnesis.ids import new_id, now_ms
-from mnesis.models.run import RunSpec
+from mnesis.models.run import MapRun, RunSpec
 from mnesis.operators.inputs import Inputs, InputSource
 from mnesis.operators.item_queue import FinishedItem, InMemoryItemQueue, ItemQueue, Outcome, StoredItemQueue
 from mnesis.operators.map_progress import progress_reporter
@@ -28,7 +28,8 @@ from mnesis.telemetry.hooks import observe
 class MapRunner:
     """One run. With an engine its items are stored in that engine's database.
 
-    `kind` is "llm" or "agentic". `fingerprint` identifies everything, besides the inputs, that decides the results.
+    `kind` is "llm", "agentic" or "delegation". `fingerprint` identifies everything, besides the inputs, that decides the
+    results. `plan` is what workers on other machines need.
     Events go to `bus`, or else to the engine's bus. Raises `ConfigurationError` and `FileError` when created, before
     anything runs.
     """
@@ -42,6 +43,7 @@ class MapRunner:
         kind: str,
         fingerprint: str,
         model: str,
+        plan: str,
         engine: Engine | None = None,
         bus: EventBus | None = None,
     ) -> None:
@@ -52,7 +54,7 @@ class MapRunner:
         if not isinstance(bus, EventBus | None):
             raise ConfigurationError(f"event_bus must be an EventBus, not {bus!r:.100}")
         self.run_id = settings.run_id or new_id("run")
-        self._spec = RunSpec(self.run_id, kind, fingerprint, model, now_ms())
+        self._spec = RunSpec(self.run_id, kind, fingerprint, model, now_ms(), plan)
         self._settings, self._handle_item, self._engine = settings, handle_item, engine
         self._source = InputSource(inputs)
         self._file = OutputFile(settings.output_path, self._source.path) if settings.output_path is not None else None
@@ -84,6 +86,20 @@ class MapRunner:
         completed = MapCompletedPayload(item_queue.total, self._completed_count, self.run_id)
         self._bus.publish(MnesisEvent.MAP_COMPLETED, completed)
 
+    async def enqueue(self) -> MapRun:
+        """Store the run and its inputs for workers, process nothing, and return the run. Repeating it is safe.
+
+        Raises `ConfigurationError` without an engine, and `RunMismatchError` as `results()` does.
+        """
+        if self._engine is None:
+            raise ConfigurationError("workers need a database that stores the run; pass engine=Engine('work.db')")
+        item_queue = await self._open_stored_queue(self._engine, ordered=False)
+        try:
+            await item_queue.store_inputs()
+        finally:
+            item_queue.close()
+        return await self._engine.store.run(self.run_id)
+
     async def _observe_item(self, item: Item, slots: Slots) -> Outcome:
         with observe("map item", run_id=self.run_id, index=item.index, kind=self._spec.kind) as observation:
             outcome = await self._handle_item(item, slots)
@@ -91,12 +107,16 @@ class MapRunner:
             return outcome
 
     async def _open_queue(self) -> ItemQueue:
-        settings, ordered = self._settings, self._settings.order == "input"
+        ordered = self._settings.order == "input"
         if self._engine is None:
             return InMemoryItemQueue(self._source, ordered=ordered)
-        await self._engine.open()
+        return await self._open_stored_queue(self._engine, ordered=ordered)
+
+    async def _open_stored_queue(self, engine: Engine, *, ordered: bool) -> StoredItemQueue:
+        settings = self._settings
+        await engine.open()
         item_queue = StoredItemQueue(
-            self._engine.store,
+            engine.store,
             self.run_id,
             self._source,
             ordered=ordered,

@@ -7,9 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from mnesis.errors import ConfigurationError, LLMAuthenticationError, LLMError, NoModelError
-
-CONNECTION_OPTIONS = frozenset({"api_base", "api_key", "base_url", "extra_headers", "headers", "timeout"})
-"""Options that decide how the model is reached, not what it answers. A run may continue with other values."""
+from mnesis.llm.connection import connection_options
 
 
 def check_llm_options(llm_options: object) -> dict[str, Any]:
@@ -22,6 +20,13 @@ def check_llm_options(llm_options: object) -> dict[str, Any]:
             f"llm_options must be a dict of arguments for the model call, not {type(llm_options).__name__}"
         )
     return dict(llm_options or {})
+
+
+def without_connection(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that decide what the model answers, not how it is reached. A run may continue with other values
+    of those."""
+    connection = connection_options(options)
+    return {name: value for name, value in options.items() if name not in connection}
 
 
 def fails_every_item(error: LLMError) -> bool:

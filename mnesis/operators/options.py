@@ -50,6 +50,33 @@ class MapOptions(TypedDict, total=False):
     """How many workers may die while they process an item before the item fails. Default: 3."""
 
 
+class WorkOptions(TypedDict, total=False):
+    """Options of a worker that joins a run."""
+
+    concurrency: int | None
+    """Items processed at the same time by this worker. Default: that of the process that started the run."""
+    progress: ProgressOption
+    """True for a progress bar of the whole run, or a function called as `progress(completed, total)`. Default: False."""
+    output_schema: type[BaseModel] | Mapping[str, Any] | None
+    """The schema of the run. Necessary only if it is a pydantic class whose own code validates answers. Default: the stored
+    one."""
+    llm_options: Mapping[str, Any] | None
+    """Arguments passed on with each model call: keys and headers, which are never stored. Default: the stored ones."""
+    stall_seconds: float
+    """How long to wait for inputs if the process that started the run stopped before it added all. Default: 60."""
+
+
+class AgentWorkOptions(WorkOptions, total=False):
+    """Options of a worker that joins a run of agents."""
+
+    tools: Iterable[Any] | None
+    """The tools of the run's agents, which are found by name; others are ignored. Default: none."""
+    stop: StopCondition | None
+    """When an agent is finished. Necessary only if it is a function. Default: the stored texts."""
+    config: ConfigOrDict | None
+    """The settings of the agents' sessions. Default: those of the map or the engine."""
+
+
 class LLMMapOptions(MapOptions, total=False):
     """Options of `LLMMap.run`, `LLMMap.run_all` and `llm_map_tool`."""
 

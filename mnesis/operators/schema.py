@@ -60,6 +60,13 @@ class OutputSchema:
         self._validator = _build_validator(self.json_schema)
 
     @property
+    def validating_class(self) -> str | None:
+        """The name of the pydantic class if its own code takes part in the validation, which the JSON Schema does not show."""
+        if self._model is None or not _runs_code(self._model.__pydantic_core_schema__):
+            return None
+        return f"{self._model.__module__}.{self._model.__qualname__}"
+
+    @property
     def instructions(self) -> str:
         """The text about the schema in the system message."""
         schema_text = json.dumps(self.json_schema, ensure_ascii=False)
@@ -114,6 +121,14 @@ class OutputSchema:
 
 
 RETRY_GUIDANCE = "Correct this and answer again, with the whole JSON value and nothing else."
+
+
+def _runs_code(core_schema: Any) -> bool:
+    """Return whether a core schema of pydantic calls functions (docs.pydantic.dev, "pydantic_core.core_schema")."""
+    if isinstance(core_schema, Mapping):
+        kind = core_schema.get("type")
+        return (isinstance(kind, str) and kind.startswith("function-")) or any(map(_runs_code, core_schema.values()))
+    return isinstance(core_schema, list | tuple) and any(map(_runs_code, core_schema))
 
 
 def _pydantic_schema(model: type[BaseModel]) -> dict[str, Any]:

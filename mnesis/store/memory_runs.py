@@ -26,6 +26,7 @@ from mnesis.store.run_validation import (
 @dataclass(slots=True)
 class _Run:
     record: MapRun
+    plan: str = ""
     items: list[RunItem] = field(default_factory=list)
     pending_heap: list[int] = field(default_factory=list)  # a heap: the lowest index is claimed first
     running: set[int] = field(default_factory=set)
@@ -87,7 +88,8 @@ class MemoryRunStore:
         with self._hold_lock():
             is_new = spec.id not in self._runs
             if is_new:
-                self._runs[spec.id] = _Run(MapRun(spec.id, spec.kind, spec.fingerprint, spec.model, spec.created_at))
+                record = MapRun(spec.id, spec.kind, spec.fingerprint, spec.model, spec.created_at)
+                self._runs[spec.id] = _Run(record, spec.plan)
             record = self._runs[spec.id].record
             refuse_other_run(spec, record)
             if is_new:
@@ -199,6 +201,11 @@ class MemoryRunStore:
         """See `RunStore.run`."""
         with self._hold_lock():
             return self._run(run_id).record
+
+    async def run_plan(self, run_id: str) -> str:
+        """See `RunStore.run_plan`."""
+        with self._hold_lock():
+            return self._run(run_id).plan
 
     async def runs(self, *, limit: int = 100) -> list[MapRun]:
         """See `RunStore.runs`."""

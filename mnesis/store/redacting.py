@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from mnesis.models.context import Cover
 from mnesis.models.message import Message, MessagePart, ReasoningPart
-from mnesis.models.run import ItemOutcome
+from mnesis.models.run import ItemOutcome, MapRun, RunSpec
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.redaction import Redaction
 from mnesis.store.base import Append, AppendResult, Compaction, Store
@@ -87,6 +87,10 @@ class _RedactingStore:
             partial_text=self._redaction.text(interruption.partial_text),
         )
         await self._inner.record_interruption(session_id, redacted)
+
+    async def begin_run(self, spec: RunSpec) -> tuple[MapRun, bool]:
+        plan = self._redact_json(spec.plan) if spec.plan else ""
+        return await self._inner.begin_run(replace(spec, plan=plan))
 
     async def add_items(self, run_id: str, first_index: int, inputs: Sequence[str]) -> int:
         return await self._inner.add_items(run_id, first_index, [self._redact_json(text) for text in inputs])

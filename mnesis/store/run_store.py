@@ -78,6 +78,10 @@ class RunStore(Protocol):
         """Return the state of one run. The cost does not grow with the number of items."""
         ...
 
+    async def run_plan(self, run_id: str) -> str:
+        """Return the plan that was stored with a run, "" if none was."""
+        ...
+
     async def runs(self, *, limit: int = 100) -> list[MapRun]:
         """Return runs, newest first."""
         ...

@@ -88,7 +88,7 @@ def check_spec(spec: RunSpec) -> None:
     """Raise `InvalidMessageError` if a run cannot be stored."""
     if not spec.id:
         raise InvalidMessageError("the id of a run must not be empty")
-    for name in ("id", "kind", "fingerprint", "model"):
+    for name in ("id", "kind", "fingerprint", "model", "plan"):
         _check_text(getattr(spec, name), f"the {name} of a run")
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from mnesis.errors import InvalidMessageError, RunMismatchError, RunNotFoundError, SessionNotFoundError
@@ -48,6 +49,21 @@ class RunSuite:
         assert await store.begin_run(SPEC) == (expected, True)
         assert await store.begin_run(SPEC) == (expected, False)
         assert await store.run("r") == expected
+
+    async def test_a_run_keeps_the_plan_it_was_begun_with(self, store: Store) -> None:
+        plan = '{"template": "\\u0000 {{ item }} ä"}'
+        await store.begin_run(replace(SPEC, plan=plan))
+        await store.begin_run(replace(SPEC, plan='{"another": 1}'))
+        assert await store.run_plan("r") == plan
+        await store.begin_run(RunSpec("none", "k", "f"))
+        assert await store.run_plan("none") == ""
+        with expect_error(RunNotFoundError):
+            await store.run_plan("unknown")
+        with expect_error(InvalidMessageError):
+            await store.begin_run(RunSpec("x", "k", "f", plan="\ud800"))
+        await store.purge_run("r")
+        with expect_error(RunNotFoundError):
+            await store.run_plan("r")
 
     async def test_another_run_of_the_same_id_is_refused(self, store: Store) -> None:
         await store.begin_run(SPEC)

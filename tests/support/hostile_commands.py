@@ -16,6 +16,8 @@ from mnesis.ids import new_id
 from mnesis.llm.no_model import NoModel
 from mnesis.models.message import DataPart, FileRefPart, Message, ReasoningPart, TextPart, ToolPart, ToolStatus
 from mnesis.models.session import Interruption
+from mnesis.operators import LLMMap
+from mnesis.testing import ScriptedLLM
 
 Run = Callable[..., Result]
 
@@ -55,6 +57,7 @@ USES = {
     "stats": Use(("stats",), needs_id=False),
     "export": Use(("export", "{id}"), json=()),
     "import": Use(("import", "{export}", "--as", "{unique}"), reads=False, needs_id=False, makes_database=True),
+    "worker": Use(("worker", "{run}"), reads=False, needs_id=False),
     "compact": Use(("compact", "{id}", "--dry-run")),
     "purge": Use(("purge", "{id}")),
     "doctor": Use(("doctor", "--deep"), needs_id=False),
@@ -122,6 +125,8 @@ class Fill:
         arguments = [*USES[name].arguments, *more]
         if any("{summary}" in each for each in arguments):
             arguments = [each.replace("{summary}", self._summary(path, session_id)) for each in arguments]
+        if "{run}" in arguments:
+            arguments = [each.replace("{run}", self._run_id(path)) for each in arguments]
         if any("{export}" in each for each in arguments):
             arguments = [each.replace("{export}", str(self._export(path, session_id))) for each in arguments]
         new = str(self.directory / "new.db")
@@ -142,6 +147,18 @@ class Fill:
                 return (await engine.store.summaries(session_id))[0].id
 
         return asyncio.run(first())
+
+    def _run_id(self, path: Path) -> str:
+        """A finished map run, so that no model is needed."""
+        if not path.is_file() or path.suffix != ".db":
+            return "run_"
+
+        async def finish() -> str:
+            async with Engine(path) as engine:
+                mapper = LLMMap(engine=engine, llm=ScriptedLLM("{}"))
+                return (await mapper.run_all([HOSTILE], "{{ item }}", {}, run_id=f"run {HOSTILE}")).run_id
+
+        return asyncio.run(finish())
 
     def _copy(self, path: Path) -> Path:
         """A copy to seal: commands without the key could no longer write the database itself."""

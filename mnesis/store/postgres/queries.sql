@@ -319,6 +319,12 @@ VALUES (%(id)s, %(kind)s, %(fingerprint)s, %(model)s, %(created_at)s)
 ON CONFLICT (id) DO NOTHING
 RETURNING pk;
 
+-- insert_run_plan: what a worker needs to process a run
+INSERT INTO {schema}.run_plans (run_pk, plan) VALUES (%(run_pk)s, %(plan)s);
+
+-- run_plan: the plan of a run, NULL if none was stored
+SELECT p.plan FROM {schema}.runs AS r LEFT JOIN {schema}.run_plans AS p ON p.run_pk = r.pk WHERE r.id = %(id)s;
+
 -- lock_run: lock a run until the end of the transaction
 SELECT pk FROM {schema}.runs WHERE id = %(id)s FOR NO KEY UPDATE;
 

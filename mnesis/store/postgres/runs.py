@@ -36,6 +36,8 @@ def begin_run(transaction: Transaction, spec: RunSpec) -> tuple[MapRun, bool]:
     transaction.read_number()
     refuse_other_run(spec, run)
     if is_new:
+        if spec.plan:
+            transaction.send("insert_run_plan", {"run_pk": run_pk, "plan": spec.plan.encode()})
         note_run_started(transaction, run_pk, run)
     return run, is_new
 
@@ -157,6 +159,14 @@ def retry_failures(transaction: Transaction, run_id: str) -> int:
 def run(transaction: Transaction, run_id: str) -> MapRun:
     """Load one run."""
     return _read_run(run_id, transaction.send("run", _run_parameters(run_id)))[1]
+
+
+def run_plan(transaction: Transaction, run_id: str) -> str:
+    """Load the plan of a run, "" if none was stored."""
+    row = transaction.row("run_plan", _run_parameters(run_id))
+    if row is None:
+        raise RunNotFoundError(run_id)
+    return "" if row[0] is None else bytes(row[0]).decode()
 
 
 def runs(transaction: Transaction, limit: int) -> list[MapRun]:

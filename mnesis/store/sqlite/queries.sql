@@ -630,6 +630,15 @@ SELECT
     usage_output, usage_cache_read, usage_cache_write, usage_total, cost, change_pks, input_head, hash, seal
 FROM runs WHERE id = :id;
 
+-- insert_run_plan: what a worker needs to process a run
+INSERT INTO run_plans (run_pk, plan) VALUES (:run_pk, :plan);
+
+-- run_plan: the plan of a run
+SELECT plan FROM run_plans WHERE run_pk = :run_pk;
+
+-- purge_run_plan: erase the plan of a run
+DELETE FROM run_plans WHERE run_pk = :run_pk;
+
 -- save_run_hash: the hash of a run after a change
 UPDATE runs SET input_head = :input_head, hash = :hash, seal = :seal WHERE pk = :run_pk;
 

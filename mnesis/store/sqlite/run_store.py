@@ -66,6 +66,10 @@ class SqliteRunStore:
         """See `RunStore.run`."""
         return await self._database.read(runs.run, run_id)
 
+    async def run_plan(self, run_id: str) -> str:
+        """See `RunStore.run_plan`."""
+        return await self._database.read(runs.run_plan, run_id)
+
     async def runs(self, *, limit: int = 100) -> list[MapRun]:
         """See `RunStore.runs`."""
         return await self._database.read(runs.runs, limit)

@@ -31,7 +31,7 @@ from mnesis.store.sqlite.run_rows import (
 )
 
 PURGE_STEPS = (
-    *("purge_run_declare", "purge_run_changes", "purge_run_inputs", "purge_run_items"),
+    *("purge_run_declare", "purge_run_changes", "purge_run_plan", "purge_run_inputs", "purge_run_items"),
     *("purge_run", "purge_run_done"),
 )
 
@@ -43,6 +43,8 @@ def begin_run(connection: sqlite3.Connection, spec: RunSpec) -> tuple[MapRun, bo
     stored = load_run(connection, spec.id)
     refuse_other_run(spec, stored.run)
     if is_new:
+        if spec.plan:
+            connection.execute(sql("insert_run_plan"), {"run_pk": stored.pk, "plan": spec.plan})
         note_run_started(connection, stored.pk, stored.run)
         save_run_hash(connection, spec.id, EMPTY_HEAD)
     return stored.run, is_new
@@ -175,6 +177,12 @@ def retry_failures(connection: sqlite3.Connection, run_id: str) -> int:
 def run(connection: sqlite3.Connection, run_id: str) -> MapRun:
     """Load one run."""
     return load_run(connection, run_id).run
+
+
+def run_plan(connection: sqlite3.Connection, run_id: str) -> str:
+    """Load the plan of a run, "" if none was stored."""
+    row = connection.execute(sql("run_plan"), {"run_pk": load_run(connection, run_id).pk}).fetchone()
+    return row[0] if row is not None else ""
 
 
 def runs(connection: sqlite3.Connection, limit: int) -> list[MapRun]:
