@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -58,10 +59,10 @@ class MnesisAgentSession(SessionABC):
         reserved_tokens: int = 0,
         config: ConfigOrDict | None = None,
         llm: object | None = None,
-        session_settings: SessionSettings | None = None,
+        session_settings: SessionSettings | dict[str, Any] | None = None,
     ) -> None:
         self.session_id = validate_session_id(session_id)
-        self.session_settings = session_settings or SessionSettings()
+        self.session_settings = _parse_settings(session_settings)
         self._reserved_tokens = reserved_tokens
         budget = None if token_limit is None else Budget.for_tokens(token_limit, includes_system_prompt=False)
         settings = PoolSettings(default_model=model, config=parse_config(config), llm=llm, budget=budget)
@@ -98,7 +99,9 @@ class MnesisAgentSession(SessionABC):
         Raises `InvalidMessageError` if an item is not a dict of JSON values, and the store's errors.
         """
         records = to_records(items)
-        if records:
+        if not records:
+            await self._pool.get(self.session_id)  # raises if the session was closed
+        else:
             last = records[-1]
             ends_turn = last.role == "assistant" and not last.tool_calls
             await self._pool.run_or_create(
@@ -136,6 +139,15 @@ class MnesisAgentSession(SessionABC):
 
     async def _read_window(self, session: MnesisSession) -> Window:
         return await session.window(system_prompt="", reserved_tokens=self._reserved_tokens)
+
+
+def _parse_settings(settings: SessionSettings | dict[str, Any] | None) -> SessionSettings:
+    if not isinstance(settings, dict):
+        return settings or SessionSettings()
+    known = {field.name for field in dataclasses.fields(SessionSettings)}
+    if unknown := sorted(settings.keys() - known):
+        raise TypeError(f"Unknown session settings: {', '.join(unknown)}")  # the error of the SDK's own sessions
+    return SessionSettings(**settings)
 
 
 def _window_items(window: Window) -> list[Item]:

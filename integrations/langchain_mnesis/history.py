@@ -118,7 +118,9 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
 
         Raises `InvalidMessageError` if a value is not a message, and the store's errors.
         """
-        concurrency.run(self.aadd_messages(messages))
+        new_messages = list(messages)  # an iterator can be read only once
+        if new_messages:
+            concurrency.run(self.aadd_messages(new_messages))
 
     def add_user_message(self, message: HumanMessage | str) -> None:
         """Store a user message."""

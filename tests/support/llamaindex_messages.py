@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llama_index.core.base.llms import types
 from llama_index.core.base.llms.types import (
     AudioBlock,
     CacheControl,
@@ -13,13 +14,17 @@ from llama_index.core.base.llms.types import (
     DocumentBlock,
     ImageBlock,
     TextBlock,
-    ThinkingBlock,
-    ToolCallBlock,
-    VideoBlock,
 )
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(40)
+
+
+def newer_block(name: str, **fields: Any) -> list[Any]:
+    """Return a block; none if it is newer than the installed llama-index-core."""
+    kind = getattr(types, name, None)
+    return [kind(**fields)] if kind is not None else []
+
 
 BLOCKS: list[Any] = [
     TextBlock(text="plain"),
@@ -31,8 +36,8 @@ BLOCKS: list[Any] = [
     ImageBlock(url="data:image/png;base64,AAAA"),
     AudioBlock(audio=WAV, format="wav"),
     AudioBlock(url="https://example.com/a.mp3"),
-    VideoBlock(video=b"\x00\x00\x00\x18ftypmp42", fps=3),
-    VideoBlock(url="https://example.com/a.mp4"),
+    *newer_block("VideoBlock", video=b"\x00\x00\x00\x18ftypmp42", fps=3),
+    *newer_block("VideoBlock", url="https://example.com/a.mp4"),
     DocumentBlock(data=b"%PDF-1.4 ...", title="report"),
     DocumentBlock(url="https://example.com/a.pdf"),
     DocumentBlock(path="not/there.pdf"),
@@ -42,9 +47,9 @@ BLOCKS: list[Any] = [
         cited_content=TextBlock(text="c"), source="s", title="t", additional_location_info={"start": 1, "end": 2}
     ),
     CitationBlock(cited_content=ImageBlock(image=PNG), source="s", title="t", additional_location_info={}),
-    ThinkingBlock(content="hm", num_tokens=3, additional_information={"signature": "abc", "more": [1]}),
-    ThinkingBlock(content=None),
-    ToolCallBlock(tool_call_id="1", tool_name="look", tool_kwargs={"a": {"b": [1, None]}}),
-    ToolCallBlock(tool_call_id=None, tool_name="look", tool_kwargs='{"partial": '),
-    ToolCallBlock(tool_call_id="", tool_name="look", tool_kwargs='{"a": 1}'),
+    *newer_block("ThinkingBlock", content="hm", num_tokens=3, additional_information={"signature": "abc", "more": [1]}),
+    *newer_block("ThinkingBlock", content=None),
+    *newer_block("ToolCallBlock", tool_call_id="1", tool_name="look", tool_kwargs={"a": {"b": [1, None]}}),
+    *newer_block("ToolCallBlock", tool_call_id=None, tool_name="look", tool_kwargs='{"partial": '),
+    *newer_block("ToolCallBlock", tool_call_id="", tool_name="look", tool_kwargs='{"a": 1}'),
 ]
