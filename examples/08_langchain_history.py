@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
+from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from mock_models import langchain_model
 
@@ -32,7 +33,7 @@ def main() -> None:
             input_messages_key="question",
             history_messages_key="history",
         )
-        ada = {"configurable": {"session_id": "ada"}}
+        ada: RunnableConfig = {"configurable": {"session_id": "ada"}}
         for question in ("Hello, I am Ada, from London.", "Who am I, and where do I live?"):
             print(f"Human: {question}\nAI:    {chat.invoke({'question': question}, ada).content}\n")
 

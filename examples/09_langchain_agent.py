@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from mock_models import langchain_model
 
@@ -46,10 +47,10 @@ async def main() -> None:
         agent = create_agent(
             langchain_model(script()), tools=[count_shelf], middleware=[memory], checkpointer=InMemorySaver()
         )
-        thread = {"configurable": {"thread_id": "stock-taking"}}
+        thread: RunnableConfig = {"configurable": {"thread_id": "stock-taking"}}
         for number in range(1, SHELVES + 1):
             question = f"How many jars are on shelf {number}? Count them."
-            state = await agent.ainvoke({"messages": [("user", question)]}, thread)
+            state = await agent.ainvoke({"messages": [HumanMessage(question)]}, thread)
             print(f"{state['messages'][-1].text}  (messages in the agent's state: {len(state['messages'])})")
 
         session = await MnesisSession.load("stock-taking", engine=engine)

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from llama_index.core import Document, MockEmbedding, VectorStoreIndex
+from llama_index.core.chat_engine.types import ChatMode
 from llama_index.memory.mnesis import MnesisMemory
 from mock_models import llamaindex_model
 
@@ -24,14 +25,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         database = str(Path(directory) / "chats.db")
         memory = MnesisMemory.from_defaults(session_id="ada", db_path=database, token_limit=3_000)
-        chat = index.as_chat_engine(chat_mode="context", llm=model, memory=memory)
+        chat = index.as_chat_engine(chat_mode=ChatMode.CONTEXT, llm=model, memory=memory)
         for question in ("When does the night train leave?", "And may my dog come along?"):
             print(f"You:  {question}\nChat: {chat.chat(question)}\n")
         memory.close()
 
         # Another process would do the same: use the same session_id to continue.
         memory = MnesisMemory.from_defaults(session_id="ada", db_path=database, token_limit=3_000)
-        chat = index.as_chat_engine(chat_mode="context", llm=model, memory=memory)
+        chat = index.as_chat_engine(chat_mode=ChatMode.CONTEXT, llm=model, memory=memory)
         question = "What did I ask first?"
         print(f"You:  {question}\nChat: {chat.chat(question)}\n")
         print(f"{len(memory.get_all())} messages in the history")

@@ -1,6 +1,8 @@
-"""LangChain and LlamaIndex models for the examples: real ones, or mocks that need no key with MNESIS_MOCK_LLM=1."""
+"""Models of the frameworks for the examples: real ones, or mocks that need no key with MNESIS_MOCK_LLM=1."""
 
+import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -42,3 +44,52 @@ def llamaindex_model(script: Sequence[Any]) -> Any:
 
     lines = iter([ChatMessage(role="assistant", content=each) if isinstance(each, str) else each for each in script])
     return MockFunctionCallingLLM(is_chat_model=True, response_generator=lambda _messages, **_: next(lines))
+
+
+def agents_model(tool: str, argument: str) -> Any:
+    """Return a model for the OpenAI Agents SDK. The mock calls `tool` with the number in the question, then answers."""
+    if not MOCK:
+        return model_name("gpt-4o")
+    from agents import Model, ModelResponse, Usage
+    from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
+
+    class CallingModel(Model):
+        async def get_response(self, system_instructions: Any, input: Any, *rest: Any, **named: Any) -> ModelResponse:
+            last = {"role": "user", "content": input} if isinstance(input, str) else input[-1]
+            if last.get("role") == "user":
+                number = re.findall(r"\d+", last["content"])[-1]
+                arguments = json.dumps({argument: int(number)})
+                call = ResponseFunctionToolCall(
+                    type="function_call", call_id=f"call_{number}", name=tool, arguments=arguments
+                )
+                return ModelResponse(output=[call], usage=Usage(), response_id=None)
+            text = str(last["output"]).partition(". ")[0] + "."
+            content = ResponseOutputText(type="output_text", text=text, annotations=[])
+            reply = ResponseOutputMessage(
+                type="message", id="msg", role="assistant", status="completed", content=[content]
+            )
+            return ModelResponse(output=[reply], usage=Usage(), response_id=None)
+
+        def stream_response(self, *rest: Any, **named: Any) -> Any:
+            raise NotImplementedError
+
+    return CallingModel()
+
+
+def pydantic_ai_model() -> Any:
+    """Return a Pydantic AI model. The mock calls the first tool with the number in the question, then answers."""
+    if not MOCK:
+        return model_name("openai:gpt-4o")
+    from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
+    from pydantic_ai.models.function import AgentInfo, FunctionModel
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        last = messages[-1].parts[-1]
+        if isinstance(last, ToolReturnPart):
+            return ModelResponse(parts=[TextPart(str(last.content).partition(". ")[0] + ".")])
+        tool = info.function_tools[0]
+        number = int(re.findall(r"\d+", str(getattr(last, "content", "")))[-1])
+        (argument,) = tool.parameters_json_schema["properties"]
+        return ModelResponse(parts=[ToolCallPart(tool.name, {argument: number})])
+
+    return FunctionModel(answer)

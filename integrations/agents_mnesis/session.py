@@ -62,7 +62,7 @@ class MnesisAgentSession(SessionABC):
         session_settings: SessionSettings | dict[str, Any] | None = None,
     ) -> None:
         self.session_id = validate_session_id(session_id)
-        self.session_settings = _parse_settings(session_settings)
+        self.session_settings: SessionSettings | None = _parse_settings(session_settings)
         self._reserved_tokens = reserved_tokens
         budget = None if token_limit is None else Budget.for_tokens(token_limit, includes_system_prompt=False)
         settings = PoolSettings(default_model=model, config=parse_config(config), llm=llm, budget=budget)

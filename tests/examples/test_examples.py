@@ -19,6 +19,9 @@ NEEDS = {
     "10": ["llama_index.core"],
     "11": ["llama_index.core"],
     "12": ["langchain_core", "llama_index.core"],
+    "13": ["agents"],
+    "14": ["pydantic_ai"],
+    "15": ["agents", "langchain_core", "llama_index.core", "pydantic_ai"],
 }
 # What an example prints without a key: regular expressions, in this order.
 PRINTED = {
@@ -55,6 +58,15 @@ PRINTED = {
     "10": [r"Chat: It leaves at 21:10", r"Chat: You asked about the night train", r"6 messages in the history"],
     "11": [r"at 21:10", r"Saved: \d+ bytes", r"(calls a tool)", r"tool      21:10 to Lisbon"],
     "12": [r"'human', 'ai', 'human', 'ai', 'human'", r" 5 user .*From LlamaIndex", r"5 messages created"],
+    "13": [r"Gauge 8: 56 cm\.  \(items", r"restart: 32 items in the log, 1?\d in the history", r"verbatim: .Gauge 1"],
+    "14": [r"Day 8: 18 degrees\.  \(messages", r"restart: 32 messages in the log, 1?\d in the", r"again: .*Day 1"],
+    "15": [
+        r"LangChain:.*('human', 'ai'(, )?){5}",
+        r"LlamaIndex:.*('user', 'assistant'(, )?){5}",
+        r"Agents SDK:.*('user', 'assistant'(, )?){5}",
+        r"Pydantic AI:.*('request', 'response'(, )?){5}",
+        r"10 assistant 'Have a good trip",
+    ],
 }
 SCRIPTS = sorted(EXAMPLES.glob("[0-9]*.py"))
 # The example with a client of its own imports litellm itself, which would look for prices on the network.

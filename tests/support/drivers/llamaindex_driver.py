@@ -58,7 +58,8 @@ class LlamaIndexDriver(AdapterDriver):
         await self.adapter.aclose()
 
     def text_of(self, item: ChatMessage) -> str:
-        return f"{item.content} {json.dumps(item.additional_kwargs.get('tool_calls', ''))}"
+        arguments = [block.tool_kwargs for block in item.blocks if block.block_type == "tool_call"]
+        return f"{item.content} {json.dumps(item.additional_kwargs.get('tool_calls', ''))} {arguments or ''}"
 
     def check_request(self, items: Sequence[ChatMessage]) -> None:
         waiting: set[str] = set()
@@ -69,5 +70,6 @@ class LlamaIndexDriver(AdapterDriver):
             else:
                 assert not waiting
                 waiting = {call["id"] for call in message.additional_kwargs.get("tool_calls", ())}
+                waiting |= {block.tool_call_id for block in message.blocks if block.block_type == "tool_call"}
         assert not waiting
         assert next(message for message in items if message.role != "system").role == "user"

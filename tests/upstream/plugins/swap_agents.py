@@ -20,9 +20,9 @@ class SwappedSession(MnesisAgentSession):
         self,
         session_id: str,
         db_path: str | Path = ":memory:",
-        sessions_table: str = "",
-        messages_table: str = "",
+        *arguments: str,
         session_settings: Any = None,
+        **named: str,
     ) -> None:
         super().__init__(session_id, db_path=db_path, session_settings=session_settings, token_limit=100_000)
 
@@ -32,4 +32,4 @@ class SwappedSession(MnesisAgentSession):
 
 
 for module in (agents, agents.memory, agents.memory.sqlite_session):
-    module.SQLiteSession = SwappedSession  # type: ignore[attr-defined]  # the purpose
+    vars(module)["SQLiteSession"] = SwappedSession
