@@ -15,7 +15,7 @@ pytest.importorskip("agents")
 
 from agents import Agent, RunConfig, Runner, function_tool, set_tracing_disabled
 from agents.memory import Session, SessionSettings
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents_mnesis import MnesisAgentSession
@@ -66,6 +66,7 @@ ITEMS = st.lists(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(ITEMS)
 def test_records_contain_any_items_exactly(items: list[Any]) -> None:
     records = to_records(items)
