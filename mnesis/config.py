@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretBytes,
+    SecretStr,
     ValidationError,
     field_validator,
     model_validator,
@@ -26,6 +27,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mnesis.database_url import DatabaseURL, is_database_url
+from mnesis.encryption import EncryptionKey, KeySource, read_key
 from mnesis.errors import ConfigurationError
 from mnesis.redaction import Redaction, RedactSetting, marker, redact, redact_data
 
@@ -284,6 +286,9 @@ class FileConfig(_Config):
     )
 
 
+EncryptionSetting = SecretStr | SecretBytes | KeySource | None
+
+
 class StoreConfig(_Config):
     """The database: an SQLite file, or a PostgreSQL server."""
 
@@ -309,6 +314,11 @@ class StoreConfig(_Config):
         description="Secret key, at least 16 bytes, that seals what is stored: verify() then proves that nobody without the"
         " key changed anything. None = hashes without a key",
     )
+    encryption_key: EncryptionSetting = Field(
+        default=None,
+        description="Key of an encrypted SQLite database and of its stored files: 32 bytes or 64 hexadecimal digits, a passphrase,"
+        " or a callable that returns either. None = not encrypted",
+    )
 
     @field_validator("integrity_key", mode="before")
     @classmethod
@@ -320,6 +330,23 @@ class StoreConfig(_Config):
                 f"integrity_key has {length} bytes; pass at least {MIN_KEY_BYTES}, for example secrets.token_bytes(32)"
             )
         return key
+
+    @field_validator("encryption_key", mode="before")
+    @classmethod
+    def _hide_encryption_key(cls, value: Any) -> Any:
+        secret = value.get_secret_value() if isinstance(value, SecretStr | SecretBytes) else value
+        if secret is None or callable(secret):
+            return secret
+        EncryptionKey(secret)
+        return SecretBytes(secret) if isinstance(secret, bytes) else SecretStr(secret)
+
+    def read_encryption_key(self) -> EncryptionKey | None:
+        """Return the key of the database, or None if it is not encrypted. Calls the callable, if it is one.
+
+        Raises `EncryptionKeyError` if the callable returns no key.
+        """
+        setting = self.encryption_key
+        return read_key(setting.get_secret_value() if isinstance(setting, SecretStr | SecretBytes) else setting)
 
     def resolve_path(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the path of the database without `~`, or its URL as a `DatabaseURL`.

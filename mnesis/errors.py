@@ -32,6 +32,7 @@ MnesisError
 │   ├── ReadOnlyStoreError        the database is not writable
 │   ├── CorruptStoreError         the file is damaged, or is not a mnesis database
 │   ├── SchemaTooNewError         the database was written by a newer mnesis
+│   ├── EncryptionKeyError        the key of an encrypted database is missing or wrong
 │   ├── IntegrityKeyError         the database is sealed with a key that is missing or different
 │   ├── StoreReplacedError        the file was moved or replaced while open
 │   ├── StoreAccessDeniedError    the database server refuses the login, or the role lacks a right
@@ -299,6 +300,17 @@ class ReadOnlyStoreError(_DatabaseFileError):
 
 class CorruptStoreError(_DatabaseFileError):
     """The file is damaged, or is not a mnesis database. It was not changed."""
+
+
+class EncryptionKeyError(MnesisStoreError):
+    """The database is encrypted with a key that is missing or different, or is not encrypted. It was not changed.
+
+    `db_path` names it, or is None if no database was opened yet.
+    """
+
+    def __init__(self, message: str, *, db_path: str | Path | None = None) -> None:
+        super().__init__(message)
+        self.db_path = None if db_path is None else str(db_path)
 
 
 class IntegrityKeyError(MnesisStoreError):

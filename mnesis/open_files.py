@@ -36,8 +36,9 @@ _lock = threading.RLock()  # a finalizer of a weak key may run while it is held
 class _OpenDatabase:
     """The real path of an open database, and the identities that its files were seen to have while it was open."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, is_encrypted: bool) -> None:
         self.path = os.path.realpath(path)
+        self.is_encrypted = is_encrypted
         self._suffixes: dict[FileIdentity, str] = {}
 
     def note_identities(self) -> None:
@@ -63,10 +64,12 @@ _kept_descriptors: list[int] = []
 """Descriptors of files that became part of an open database while they were read. Closing them would drop its locks."""
 
 
-def refuse_second_name(path: str | os.PathLike[str]) -> None:
+def refuse_second_name(path: str | os.PathLike[str], *, is_encrypted: bool = False) -> None:
     """Raise `ConfigurationError` if a path must not be opened as a database, because another database has its file open.
 
     A hard link to an open database would get a second write-ahead log, and a `-wal` or `-shm` file is not a database.
+    Encrypted databases are opened by another copy of SQLite, and two copies drop each other's locks
+    (https://sqlite.org/howtocorrupt.html, section 2.2.1), so a file is open either with a key or without.
     """
     real_path, identity = os.path.realpath(path), find_identity(path)
     with _lock:
@@ -78,11 +81,16 @@ def refuse_second_name(path: str | os.PathLike[str]) -> None:
                 f"{os.fspath(path)!r} is {_NAMES_BY_SUFFIX[suffix].format(repr(database.path))}, which is open in this"
                 " process; open the database by that path"
             )
+        if suffix == "" and database.is_encrypted != is_encrypted:
+            raise ConfigurationError(
+                f"{os.fspath(path)!r} is open in this process {'with' if database.is_encrypted else 'without'} an encryption"
+                f" key, and another connection requests it {'with' if is_encrypted else 'without'} one; use the same settings"
+            )
 
 
-def register_database(owner: object, path: str | os.PathLike[str]) -> None:
+def register_database(owner: object, path: str | os.PathLike[str], *, is_encrypted: bool = False) -> None:
     """Protect the files of a database while `owner` exists, or until `unregister_database(owner)`."""
-    database = _OpenDatabase(os.fspath(path))
+    database = _OpenDatabase(os.fspath(path), is_encrypted)
     database.note_identities()
     with _lock:
         _databases[owner] = database

@@ -172,6 +172,7 @@ class SyncSession(Displayable):
     read_file = _blocking(MnesisSession.read_file)
     search_file = _blocking(MnesisSession.search_file)
     file_path = _blocking(MnesisSession.file_path)
+    file_content = _blocking(MnesisSession.file_content)
     recall_tools = _direct(MnesisSession.recall_tools)
     redact = _direct(MnesisSession.redact)
     file_tools = _direct(MnesisSession.file_tools)

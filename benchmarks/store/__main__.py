@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.store import process_rows, session_rows
@@ -64,6 +65,8 @@ async def _rows(size: Size, directory: Path) -> AsyncIterator[Row]:
     short = await create_long_session(directory / "short.db", size.short)
     yield process_rows.measure_file_size(long)
     yield await session_rows.record_against_floor(directory, size.rounds)
+    if find_spec("sqlcipher3") is not None:
+        yield await session_rows.record_encrypted(directory, size.rounds)
     indexed = await create_long_session(directory / "bare.db", size.indexed)
     yield await session_rows.doctor_with_index(indexed, max(size.heavy_rounds // 8, 1))
     yield await session_rows.context_when_long(long, middle, size.rounds)

@@ -14,7 +14,7 @@ from benchmarks.store.floor import open_floor
 from benchmarks.store.long_session import SESSION_ID, LongSession
 from benchmarks.store.sample_turns import CONFIG, MODEL, make_turns
 from benchmarks.store.timing import TimedWork, median_seconds, time_work
-from mnesis import Engine, MnesisSession
+from mnesis import Engine, MnesisConfig, MnesisSession, StoreConfig
 from mnesis.models.search import Search
 
 MS_PER_SECOND = 1_000
@@ -121,8 +121,8 @@ def _row_name(what: str, long: LongSession, short: LongSession) -> str:
     return f"{what} at {long.messages:,} / at {short.messages:,} messages"
 
 
-def _open_session(path: Path) -> Any:
-    return MnesisSession.open(model=MODEL, session_id=SESSION_ID, db_path=path, config=CONFIG, llm=_answer)
+def _open_session(path: Path, config: MnesisConfig = CONFIG) -> Any:
+    return MnesisSession.open(model=MODEL, session_id=SESSION_ID, db_path=path, config=config, llm=_answer)
 
 
 async def _answer(messages: list[dict[str, Any]]) -> str:
@@ -163,3 +163,14 @@ def _timed_fold(session: MnesisSession) -> TimedWork:
         return await time_work(session.compact())
 
     return once
+
+
+async def record_encrypted(directory: Path, rounds: int) -> Row:
+    """Compare `record()` in an encrypted database with one that is not."""
+    key = StoreConfig(encryption_key="ab" * 32)
+    async with (
+        _open_session(directory / "encrypted.db", CONFIG.model_copy(update={"store": key})) as session,
+        _open_session(directory / "plain.db") as plain,
+    ):
+        cost, base = await median_seconds([_timed_record(session), _timed_record(plain)], rounds)
+    return Row("record() encrypted / not", cost * MS_PER_SECOND, base * MS_PER_SECOND, "ms", 2.0)

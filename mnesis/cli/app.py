@@ -43,6 +43,7 @@ COMMANDS = {
     "seal": "verify:seal",
     "salvage": "salvage:command",
     "backup": "backup:command",
+    "rekey": "rekey:command",
     "reindex": "maintenance:reindex",
     "migrate": "maintenance:migrate",
     "schema": "schema:command",

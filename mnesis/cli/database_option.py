@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from mnesis.cli.key_files import encryption_key_setting
 from mnesis.database_url import DatabaseURL, is_database_url
 from mnesis.errors import MnesisStoreError, SessionNotFoundError
 
@@ -45,8 +46,13 @@ class DatabaseOption:
         """Return a configuration with this timeout. `groups` are the other groups of settings."""
         from mnesis.config import MnesisConfig, StoreConfig
 
-        key = self._integrity_key()
-        store = StoreConfig(connection_timeout=self.timeout_seconds, read_only=read_only, integrity_key=key)
+        is_file = self.path is None or not is_database_url(self.path)
+        store = StoreConfig(
+            connection_timeout=self.timeout_seconds,
+            read_only=read_only,
+            integrity_key=self._integrity_key(),
+            encryption_key=encryption_key_setting() if is_file else None,
+        )
         return MnesisConfig(store=store, **groups)
 
     def _integrity_key(self) -> SecretBytes | None:

@@ -27,6 +27,7 @@ from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.display.progress_bar import progress
 from mnesis.errors import (
     CorruptStoreError,
+    EncryptionKeyError,
     MnesisStoreError,
     NotFoundError,
     ReadOnlyStoreError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mnesis.models.finding import Finding
 
 _FIX_BY_ERROR = {
+    EncryptionKeyError: "set MNESIS_ENCRYPTION_KEY or MNESIS_ENCRYPTION_KEY_FILE to the key of this database",
     CorruptStoreError: "copy all that can be read: mnesis salvage DB --to NEW; if nothing can, continue with your last backup",
     SchemaTooNewError: "pip install --upgrade mnesis",
     StoreIOError: "check the disk and the system log (dmesg), then run this command again",
@@ -65,7 +67,7 @@ def command(
     """
     from mnesis.cli.doctor_environment import environment_findings
 
-    findings = list(environment_findings())
+    findings = list(environment_findings(_sqlite_release(db)))
     usable, database_findings = _database_findings(db, session_id)
     if deep and usable:
         database_findings += _stored_file_findings(db, session_id, storage)
@@ -78,6 +80,14 @@ def command(
         ctx.exit(STORE_UNUSABLE)
     if any(finding.severity == "error" for finding in findings):
         ctx.exit(PROBLEM_FOUND)
+
+
+def _sqlite_release(db: DatabaseOption) -> tuple[int, ...]:
+    """Return the release of SQLite that opens this database."""
+    from mnesis.store.sqlite.keyed_file import is_installed, sqlite_version
+
+    key = db.config().store.read_encryption_key() if is_installed() else None
+    return sqlite_version(key)
 
 
 def _database_findings(db: DatabaseOption, session_id: str | None) -> tuple[bool, list[Finding]]:
@@ -110,7 +120,7 @@ def _stored_file_findings(db: DatabaseOption, session_id: str | None, storage: s
         ids = asyncio.run(_referenced_content_ids(db, session_id))
     except NoDatabaseError:
         return []
-    store, findings = file_storage(storage), []
+    store, findings = file_storage(storage, db), []
     with progress("stored files", len(ids)) as bar:
         for content_id in ids:
             findings += store.check([content_id])

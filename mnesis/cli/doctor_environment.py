@@ -19,10 +19,10 @@ BROKEN_TOOLS_LITELLM = ("1.106.0", "1.106.1", "1.106.2")
 LARGE_WAL_BYTES = 64 * 1024 * 1024
 
 
-def environment_findings() -> Iterator[Finding]:
-    """Yield the findings that need no database."""
+def environment_findings(sqlite_release: tuple[int, ...] = sqlite3.sqlite_version_info) -> Iterator[Finding]:
+    """Yield the findings that need no database. `sqlite_release` is the SQLite that opens it."""
     yield python_finding(sys.version_info[:3])
-    yield sqlite_finding(sqlite3.sqlite_version_info)
+    yield sqlite_finding(sqlite_release)
     yield litellm_finding(_installed_version("litellm"))
     yield tokenizer_finding()
 

@@ -73,7 +73,7 @@ def command(
     """
     if with_files and (redact or form != "jsonl"):
         raise click.UsageError("--with-files requires --format jsonl without --redact: files are exported unchanged")
-    files = file_storage(storage) if with_files else None
+    files = file_storage(storage, db) if with_files else None
     written_bytes = asyncio.run(_export(session_id, form, redact, files, output, force, db))
     if output is not None:
         print_note(f"{written_bytes:,} bytes written to {output}")

@@ -21,7 +21,6 @@ CHUNK_BYTES = 3 << 18
 def file_lines(storage: FileStorage, content_ids: Iterable[str]) -> Iterator[dict[str, Any]]:
     """Yield the lines of these files. A file that is missing or damaged is skipped with a note."""
     from mnesis.errors import DamagedFileError, FileNotStoredError
-    from mnesis.open_files import open_file
 
     for content_id in content_ids:
         try:
@@ -29,7 +28,7 @@ def file_lines(storage: FileStorage, content_ids: Iterable[str]) -> Iterator[dic
         except (FileNotStoredError, DamagedFileError) as error:
             print_note(f"left out: {error}")
             continue
-        with open_file(stored.path) as file:
+        with stored.open() as file:
             while piece := file.read(CHUNK_BYTES):
                 yield {"kind": "file", "id": content_id, "data": base64.b64encode(piece).decode("ascii")}
 

@@ -61,7 +61,7 @@ def command(file: str, form: str, new_id: str | None, storage: str | None, as_js
         _print_outcome(session_id, messages, as_json)
         return
     with _open_input(file) as lines:
-        export = _read_export(lines, file_storage(storage))
+        export = _read_export(lines, file_storage(storage, db))
     session_id, messages = asyncio.run(_import(export, new_id, db))
     _print_outcome(session_id, messages, as_json)
 

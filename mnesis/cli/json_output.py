@@ -160,7 +160,13 @@ OUTPUTS: dict[str, JsonOutput] = {
     "verify": JsonOutput({"heads": ["LogHead"], "findings": ["Finding"]}),
     "seal": JsonOutput({"sealed": "integer"}),
     "salvage": JsonOutput({"path": "string", "sessions": [_SALVAGED], "lost_messages": "integer", "is_complete": "boolean"}),
-    "backup": JsonOutput({"database": "string", "file": "string", "bytes": "integer"}),
+    "backup": JsonOutput(
+        {
+            "database": "string", "file": "string", "bytes": "integer", "encrypted": "boolean", "files?": "integer",
+            "files_to?": "string",
+        }
+    ),
+    "rekey": JsonOutput({"database": "string", "files": "integer"}),
     "reindex": JsonOutput(_DATABASE),
     "migrate": JsonOutput(_DATABASE),
 }  # fmt: skip

@@ -107,7 +107,7 @@ def command(
     if applied and with_files:
         for content_id in plan.unshared_file_ids:
             with suppress(FileNotStoredError):  # an odd id in the log never named a stored file
-                file_storage(storage).remove(content_id)
+                file_storage(storage, db).remove(content_id)
     if as_json:
         print_json(plan.to_dict(applied) | {"files_erased": applied and with_files})
     else:
@@ -117,7 +117,7 @@ def command(
 async def _purge_by_rule(db: DatabaseOption, rule: RetentionConfig, storage: str | None, applied: bool) -> PurgePlan:
     from mnesis.config import FileConfig
 
-    files = FileConfig(storage_dir=file_storage(storage).directory)
+    files = FileConfig(storage_dir=file_storage(storage, db).directory)
     async with open_engine(db, file=files) as engine:
         plan = await engine.plan_purge(rule)
         return await engine.apply_purge(plan) if applied else plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -33,7 +33,8 @@ def command(ctx: click.Context, database: str | None, target: Path, as_json: boo
     """
     from mnesis.store.sqlite.salvage import salvage
 
-    path = existing_database_path(db if database is None else DatabaseOption(database))
+    source = db if database is None else replace(db, path=database)
+    path = existing_database_path(source)
     if not isinstance(path, Path):
         raise click.UsageError(
             "a database server is restored from its own backups; salvage reads the file of an SQLite database"
@@ -44,7 +45,7 @@ def command(ctx: click.Context, database: str | None, target: Path, as_json: boo
             bar.set_total(total)
             bar.advance()
 
-        result = asyncio.run(salvage(path, target, report, timeout_seconds=db.timeout_seconds))
+        result = asyncio.run(salvage(path, target, report, config=source.config().store))
     if as_json:
         print_json({**asdict(result), "is_complete": result.is_complete})
     else:

@@ -242,8 +242,10 @@ class Engine:
             if await has_same_state(self.store, session):
                 await self.purge(session.id)
                 purged.append(session)
-        storage = FileStorage(self.config.file.storage_dir)
-        return PurgePlan(tuple(purged), plan.kept, tuple(await purge_files(self.store, storage, plan.file_ids)))
+        store_config = self.config.store
+        storage = FileStorage(self.config.file.storage_dir, read_key=store_config.read_encryption_key)
+        erased_files = await purge_files(self.store, storage, plan.file_ids, store_config)
+        return PurgePlan(tuple(purged), plan.kept, tuple(erased_files))
 
     async def _apply_retention(self) -> None:
         """Erase what the configuration says. A failure is logged; the next start tries again."""

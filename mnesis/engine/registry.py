@@ -44,7 +44,7 @@ class SharedDatabase:
             return state
 
 
-_CONNECTION_SETTINGS = ("wal_mode", "connection_timeout", "durability", "max_connections")
+_CONNECTION_SETTINGS = ("wal_mode", "connection_timeout", "durability", "max_connections", "encryption_key")
 """The fields of `StoreConfig` that one connection can have only once. Read-only engines have a connection of their own."""
 
 _DatabaseKey = tuple[int, str, bool]

@@ -53,8 +53,10 @@ async def has_same_state(store: Store, session: SessionRecord) -> bool:
     return is_same and not children.sessions
 
 
-async def purge_files(store: Store, storage: FileStorage, content_ids: Iterable[str]) -> list[str]:
+async def purge_files(store: Store, storage: FileStorage, content_ids: Iterable[str], config: StoreConfig) -> list[str]:
     """Delete stored files that nothing refers to any more, in this database or in another that uses the storage.
+
+    `config` has the key of encrypted databases.
 
     Returns the ids of the deleted files. If another database cannot be read, the files stay.
     """
@@ -62,7 +64,7 @@ async def purge_files(store: Store, storage: FileStorage, content_ids: Iterable[
     for content_id in content_ids:
         if await store.file_references(content_id=content_id):
             continue
-        if await _is_used_elsewhere(store, storage, content_id):
+        if await _is_used_elsewhere(store, storage, content_id, config):
             continue
         try:
             if await to_thread.run_sync(partial(storage.remove, content_id)):
@@ -88,13 +90,13 @@ async def _is_used_only_by(store: Store, content_id: str, session_ids: set[str])
     return all(reference.session_id in session_ids for reference in references)
 
 
-async def _is_used_elsewhere(store: Store, storage: FileStorage, content_id: str) -> bool:
+async def _is_used_elsewhere(store: Store, storage: FileStorage, content_id: str, config: StoreConfig) -> bool:
     """Return whether another database refers to a file, or may do so: one that was moved or cannot be read."""
     for location in await to_thread.run_sync(storage.databases):
         if location == store.location:
             continue
         try:
-            if await _read_references(location, content_id):
+            if await _read_references(location, content_id, config):
                 return True
         except MnesisError as error:
             logger.warning(
@@ -109,8 +111,8 @@ async def _is_used_elsewhere(store: Store, storage: FileStorage, content_id: str
     return False
 
 
-async def _read_references(location: str, content_id: str) -> bool:
-    other = SqliteStore(StoreConfig(db_path=Path(location), read_only=True))
+async def _read_references(location: str, content_id: str, config: StoreConfig) -> bool:
+    other = SqliteStore(StoreConfig(db_path=Path(location), read_only=True, encryption_key=config.encryption_key))
     try:
         await other.open()
         return bool(await other.file_references(content_id=content_id))

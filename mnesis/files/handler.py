@@ -11,6 +11,7 @@ from anyio import to_thread
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from mnesis.config import FileConfig
+from mnesis.encryption import EncryptionKey
 from mnesis.errors import UnsuitableFileError
 from mnesis.files.explorers import Exploration
 from mnesis.files.llm_summary import FileSummarizer
@@ -62,7 +63,8 @@ class LargeFileHandler:
 
     `estimator` is a `TokenEstimator` or a function from text to tokens; it counts for `model` if one is given. `llm` is the
     client for `config.exploration_summary_model` (as in `Engine`), and `llm_options` are further arguments of its calls.
-    With `redaction`, secrets in files are replaced before they are stored.
+    With `redaction`, secrets in files are replaced before they are stored. With `read_key`, which returns the key of
+    encrypted files, they are stored encrypted.
     `store` is only kept as an attribute: references are stored in messages, so the handler does not need a database.
     """
 
@@ -76,6 +78,7 @@ class LargeFileHandler:
         model: str | None = None,
         llm_options: Mapping[str, Any] | None = None,
         redaction: Redaction | None = None,
+        read_key: Callable[[], EncryptionKey | None] | None = None,
     ) -> None:
         self.store = store
         self._has_noted_database = False
@@ -85,6 +88,7 @@ class LargeFileHandler:
             max_file_bytes=self.config.max_file_bytes,
             allowed_roots=self.config.allowed_roots,
             redaction=redaction,
+            read_key=read_key,
         )
         estimator = estimator or TokenEstimator()
         self.count: TokenCounter = (
@@ -138,7 +142,7 @@ class LargeFileHandler:
             content_id=stored.content_id,
             path=name,
             file_type=exploration.file_type,
-            token_count=await _run_in_thread(partial(estimate_file_tokens, stored.path, self.count)),
+            token_count=await _run_in_thread(partial(estimate_file_tokens, stored, self.count)),
             exploration_summary=exploration.text,
         )
 

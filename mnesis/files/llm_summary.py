@@ -80,7 +80,7 @@ class FileSummarizer:
 
 def _read_sample(stored: StoredFile, exploration: Exploration) -> str:
     """Read samples of the beginning, middle and end. If the file is not text (a PDF), use what the explorer extracted."""
-    source = Source(stored.path, TIMEOUT_SECONDS)
+    source = Source(stored, TIMEOUT_SECONDS)
     if source.encoding is None or exploration.file_type == "pdf":
         return replace_lone_surrogates(exploration.text)  # type: ignore[no-any-return]  # a string gives a string
     if stored.size_bytes <= 3 * SAMPLE_BYTES:

@@ -44,7 +44,7 @@ class FileContent:
     """A stored file, decoded so that the exact number of bytes of any part of its text is known."""
 
     def __init__(self, stored: StoredFile) -> None:
-        self._source = Source(stored.path, MAX_SEEK_SECONDS)
+        self._source = Source(stored, MAX_SEEK_SECONDS)
         self.size = stored.size_bytes
         self.start = len(self._source.byte_order_mark)
         self.is_binary = self._source.encoding is None

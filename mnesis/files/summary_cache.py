@@ -6,9 +6,9 @@ import hashlib
 import json
 from pathlib import Path, PurePath
 
+from mnesis.files.cipher import InvalidContentError
 from mnesis.files.explorers import VERSION, Exploration, explore
 from mnesis.files.storage import FileStorage, StoredFile
-from mnesis.open_files import open_file
 from mnesis.redaction import get_logger
 
 logger = get_logger(__name__)
@@ -21,7 +21,7 @@ def explore_cached(storage: FileStorage, stored: StoredFile, name: str) -> Explo
     """Explore a stored file, or load the cached exploration. Blocking. Raises `OSError` if the file cannot be read."""
     exploration = load_exploration(storage, stored, name)
     if exploration is None:
-        exploration = explore(stored.path, name, max_chars=MAX_EXPLORATION_CHARS, sha256=stored.content_id)
+        exploration = explore(stored, name, max_chars=MAX_EXPLORATION_CHARS, sha256=stored.content_id)
         save_exploration(storage, stored, name, exploration)
     return exploration
 
@@ -29,10 +29,9 @@ def explore_cached(storage: FileStorage, stored: StoredFile, name: str) -> Explo
 def load_exploration(storage: FileStorage, stored: StoredFile, name: str, model: str = "") -> Exploration | None:
     """Load a cached exploration, or return None if there is none or it is damaged."""
     try:
-        with open_file(_entry_path(storage, stored, name, model)) as file:
-            entry = json.load(file)
+        entry = json.loads(storage.read_private(_entry_path(storage, stored, name, model)))
         exploration = Exploration(str(entry["file_type"]), str(entry["text"]), bool(entry["is_prose"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, InvalidContentError):
         return None
     return exploration if entry.get("check") == _checksum(exploration) else None
 
@@ -57,8 +56,10 @@ def save_exploration(
 def _entry_path(storage: FileStorage, stored: StoredFile, name: str, model: str) -> Path:
     # Explorations depend on the content and the suffix of the name. The content id is part of the file name.
     key = "\0".join((PurePath(name.strip().lower()).suffix, VERSION, str(MAX_EXPLORATION_CHARS), model))
-    key_hash = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return storage.path_of(stored.content_id).with_name(f"{stored.content_id}.{key_hash}.json")
+    key_hash = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    key_name = (storage.cipher.name(key_hash) if storage.cipher is not None else key_hash)[:16]
+    path = storage.path_of(stored.content_id)
+    return path.with_name(f"{path.name}.{key_name}.json")
 
 
 def _checksum(exploration: Exploration) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mnesis.files.explorers.source import HEAD_BYTES, Source, detect_encoding
+from mnesis.files.explorers.source import HEAD_BYTES, Readable, Source, detect_encoding
 from mnesis.tokens.estimator import BASE64_CHARS_PER_TOKEN, TokenCounter, split_text
 
 MAX_BYTES_PER_TOKEN = 128
@@ -48,12 +48,12 @@ def decode_text(content: bytes) -> str | None:
         return None
 
 
-def estimate_file_tokens(path: Path, count: TokenCounter) -> int:
+def estimate_file_tokens(content: Path | Readable, count: TokenCounter) -> int:
     """Count the tokens of a small file; estimate those of a large one from samples spread over it. Blocking.
 
     Binary content counts as much as its base64 form.
     """
-    source = Source(path, 60.0)
+    source = Source(content, 60.0)
     if source.encoding is None:
         return source.size_bytes * 4 // 3 // BASE64_CHARS_PER_TOKEN
     if source.size_bytes <= MAX_EXACT_COUNT_BYTES:

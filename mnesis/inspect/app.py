@@ -264,7 +264,7 @@ async def _files(app: InspectorApp, request: Request) -> Response:
 async def _file(app: InspectorApp, request: Request) -> Response:
     view = await stored_files.read_file(
         app.engine.store,
-        FileStorage(app.config.file.storage_dir),
+        FileStorage(app.config.file.storage_dir, read_key=app.config.store.read_encryption_key),
         _id(request, "session"),
         _id(request, "file"),
         line=_integer(request, "line"),

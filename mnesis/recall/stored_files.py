@@ -89,10 +89,19 @@ async def read_file_page(stored: StoredFile, **bounds: Any) -> FilePage:
 async def verified_file_path(store: Store, storage: FileStorage, session_id: str, content_id: str) -> Path:
     """Verify the content of a stored file and return its path.
 
-    Raises `FileNotStoredError` or `DamagedFileError`.
+    Raises `FileNotStoredError` or `DamagedFileError`, and `ConfigurationError` if the file is encrypted.
     """
     file_id = await resolve_file_id(store, session_id, content_id)
-    return (await to_thread.run_sync(storage.find_verified, file_id, abandon_on_cancel=True)).path
+    stored = await to_thread.run_sync(storage.find_verified, file_id, abandon_on_cancel=True)
+    if stored.plain_path is None:
+        raise ConfigurationError(f"the stored file {file_id} is encrypted on disk; read it with file_content()")
+    return stored.plain_path
+
+
+async def read_file_content(store: Store, storage: FileStorage, session_id: str, content_id: str) -> bytes:
+    """Read all bytes of a stored file, checked against its hash. Raises `FileNotStoredError` or `DamagedFileError`."""
+    file_id = await resolve_file_id(store, session_id, content_id)
+    return await to_thread.run_sync(storage.read, file_id, abandon_on_cancel=True)
 
 
 async def search_stored_file(

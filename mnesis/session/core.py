@@ -94,6 +94,7 @@ class SessionCore:
             llm=None if isinstance(getattr(self.llm, "inner", None), NoModel) else self.llm,
             llm_options=connection_options(self.config.session.llm_options) if is_same_provider else None,
             redaction=self.redaction,
+            read_key=self.config.store.read_encryption_key,
         )
 
     def may_need_offload(self, parts: Sequence[MessagePart]) -> bool:

@@ -343,12 +343,19 @@ class SessionReader:
     async def file_path(self, content_id: str) -> Path:
         """Return the path of a stored file, after checking that its content is intact. Do not change the file.
 
-        Raises `FileNotStoredError` and `DamagedFileError`.
+        Raises `FileNotStoredError` and `DamagedFileError`, and `ConfigurationError` if stored files are encrypted.
         """
         from mnesis.recall import stored_files
 
         self._check_open()
         return await stored_files.verified_file_path(self._core.store, self._core.files.storage, self.id, content_id)
+
+    async def file_content(self, content_id: str) -> bytes:
+        """Return all bytes of a stored file, checked against its hash. Raises `FileNotStoredError` and `DamagedFileError`."""
+        from mnesis.recall import stored_files
+
+        self._check_open()
+        return await stored_files.read_file_content(self._core.store, self._core.files.storage, self.id, content_id)
 
     async def expand(
         self,

@@ -46,7 +46,7 @@ MORE = [
 
 def test_the_table_has_every_command() -> None:
     # The servers run until they are interrupted; tests/inspect and tests/mcp run them. The others use no database.
-    assert {*USES, "inspect", "mcp", "schema", "completion"} == set(COMMANDS)
+    assert {*USES, "inspect", "mcp", "rekey", "schema", "completion"} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", USES)

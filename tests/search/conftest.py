@@ -8,12 +8,15 @@ import pytest
 from mnesis.store.base import Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
+from tests.support.encrypted import encrypted
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(params=["sqlite", "encrypted", "memory"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     """An open, empty store of each kind."""
-    store: Store = SqliteStore(tmp_path / "sessions.db") if request.param == "sqlite" else MemoryStore()
+    store: Store = MemoryStore()
+    if request.param != "memory":
+        store = SqliteStore(tmp_path / "sessions.db", encrypted() if request.param == "encrypted" else None)
     await store.open()
     yield store
     await store.close()

@@ -1,4 +1,4 @@
-"""Both stores keep the laws of `mnesis.testing.store_suite`."""
+"""All stores keep the laws of `mnesis.testing.store_suite`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mnesis.store.sqlite import SqliteStore
 from mnesis.testing.integrity_suite import IntegritySuite
 from mnesis.testing.store_suite import StoreSuite
 from mnesis.testing.turn_lease_suite import TurnLeaseSuite
+from tests.support.encrypted import encrypted
 
 
 class TestMemoryStore(StoreSuite, IntegritySuite, TurnLeaseSuite):
@@ -28,6 +29,15 @@ class TestSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = SqliteStore(tmp_path / "sessions.db")
+        await store.open()
+        yield store
+        await store.close()
+
+
+class TestEncryptedSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite):
+    @pytest.fixture
+    async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
+        store = SqliteStore(tmp_path / "sessions.db", encrypted())
         await store.open()
         yield store
         await store.close()

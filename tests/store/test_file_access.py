@@ -57,7 +57,7 @@ async def test_a_database_that_may_not_be_written_refuses_writes(
     path = tmp_path / "s.db"
     await filled(path)
     original = connect._connect
-    monkeypatch.setattr(connect, "_connect", lambda path, query, config: original(path, "mode=ro", config))
+    monkeypatch.setattr(connect, "_connect", lambda path, query, config, key: original(path, "mode=ro", config, key))
     store = SqliteStore(path)
     await store.open()
     assert len(await store.messages("s")) == 6

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mnesis.files.explorers.detect import Kind, detect_kind
 from mnesis.files.explorers.report import Exploration, Report, clean_line
-from mnesis.files.explorers.source import Source
+from mnesis.files.explorers.source import Readable, Source
 
 __all__ = ["VERSION", "Exploration", "explore"]
 
@@ -20,9 +20,9 @@ VERSION = "3"
 
 
 def explore(
-    path: Path, name: str, *, max_chars: int = 4_000, deadline_seconds: float = 30.0, sha256: str = ""
+    content: Path | Readable, name: str, *, max_chars: int = 4_000, deadline_seconds: float = 30.0, sha256: str = ""
 ) -> Exploration:
-    """Summarize the content of a regular file. Blocking; call it off the event loop.
+    """Summarize content, or that of a regular file. Blocking; call it off the event loop.
 
     `name` is the user's name for the file: its suffix helps to detect the type, and it does not appear in the summary.
     `max_chars` limits the summary. After `deadline_seconds`, counting stops and the summary says how far it got; the call
@@ -31,7 +31,7 @@ def explore(
     Raises `OSError` if the file cannot be read. Content that its explorer cannot read is described as plain text or as
     bytes, with the reason.
     """
-    source = Source(path, deadline_seconds, sha256)
+    source = Source(content, deadline_seconds, sha256)
     kind = detect_kind(source, name)
     try:
         return _run_explorer(source, kind, max_chars)

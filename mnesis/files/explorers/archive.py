@@ -46,7 +46,7 @@ def _explore_zip(source: Source, report: Report) -> None:
         )
         report.add_line(f"Its directory of {format_size(directory_bytes)} is too large to list")
         return
-    with zipfile.ZipFile(source.path) as archive:
+    with source.open() as file, zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
     names = {info.filename for info in infos}
     label = next((label for name, label in _KNOWN_MEMBERS.items() if name in names), "Zip archive")

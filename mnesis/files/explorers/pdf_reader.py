@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from typing import BinaryIO
 
 MAX_PAGES = 10
 
 
-def answer(path: str, max_chars: str) -> dict[str, object]:
+def answer(file: BinaryIO, max_chars: str) -> dict[str, object]:
     import pypdf
 
     logging.disable(logging.CRITICAL)
-    reader = pypdf.PdfReader(path)
+    reader = pypdf.PdfReader(file)
     about: dict[str, object] = dict(reader.metadata or {})
     named = {
         name: str(about.get(key))[:300] for name, key in (("Title", "/Title"), ("Author", "/Author")) if about.get(key)

@@ -1,11 +1,12 @@
 """Script run by `run_in_sandbox`: sets its limits, calls a reader of this directory, and prints the answer as JSON.
 
 `sandbox_child.py <module paths as JSON> <bytes of memory> <reader> <argument>…`; the reader is a file with a function `answer`.
-It does not import mnesis.
+The content to read is the standard input. It does not import mnesis.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import runpy
 import sys
@@ -16,7 +17,9 @@ def main(paths: str, max_memory_bytes: str, reader: str, *arguments: str) -> Non
     _limit_memory(int(max_memory_bytes))
     # Hostile content can make a parser raise anything; the error is the answer.
     try:
-        answer = runpy.run_path(reader)["answer"](*arguments)
+        file = sys.stdin.buffer
+        content = file if file.seekable() else io.BytesIO(file.read())
+        answer = runpy.run_path(reader)["answer"](content, *arguments)
     except Exception as failure:
         answer = {"failure": f"{type(failure).__name__}: {failure}"[:300]}
     print(json.dumps(answer))

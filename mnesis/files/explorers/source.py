@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
-import os
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from mnesis.files.explorers.report import format_size
-from mnesis.open_files import open_descriptor, open_file
+from mnesis.open_files import open_file
 
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16
@@ -24,17 +25,46 @@ _BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16: its mark begins with the other's
 _CONTROLS = bytes(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 27})
 
 
+class Readable(Protocol):
+    """Content that can be opened, at any position, any number of times."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def plain_path(self) -> Path | None:
+        """The path of a file with exactly this content, or None if there is none."""
+        ...
+
+    def open(self) -> AbstractContextManager[BinaryIO]:
+        """Open the content for reading."""
+        ...
+
+
+class _PlainFile:
+    """A regular file on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.plain_path = path
+        self.size_bytes = path.stat().st_size
+
+    def open(self) -> AbstractContextManager[BinaryIO]:
+        return open_file(self.plain_path)
+
+
 class Source:
-    """A regular file and the deadline for reading it.
+    """Content and the deadline for reading it.
 
     `encoding` is the name of a codec, or None for content that is not text. `byte_order_mark` holds its bytes, if any.
     `sha256` is the hash in hex, or "" if it is not known.
     """
 
-    def __init__(self, path: Path, deadline_seconds: float, sha256: str = "") -> None:
-        self.path = path
+    def __init__(self, content: Path | Readable, deadline_seconds: float, sha256: str = "") -> None:
+        readable = _PlainFile(content) if isinstance(content, Path) else content
+        self.open = readable.open
+        self.path = readable.plain_path
         self.sha256 = sha256
-        self.size_bytes = path.stat().st_size
+        self.size_bytes = readable.size_bytes
         self._scanned_bytes = 0
         self._deadline = time.monotonic() + deadline_seconds
         self.head = self.read(0, HEAD_BYTES)
@@ -55,15 +85,15 @@ class Source:
         return f"{(self.encoding or '').upper()}{' with a byte order mark' if self.byte_order_mark else ''}"
 
     def read(self, offset: int, length: int) -> bytes:
-        with open_file(self.path) as file:
+        with self.open() as file:
             file.seek(offset)
             return file.read(length)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the file in chunks of a megabyte until the deadline. `progress_note` says how far the latest pass got."""
         self._scanned_bytes = 0
-        with open_descriptor(self.path) as descriptor:
-            while not self.is_expired and (chunk := os.read(descriptor, CHUNK_BYTES)):
+        with self.open() as file:
+            while not self.is_expired and (chunk := file.read(CHUNK_BYTES)):
                 self._scanned_bytes += len(chunk)
                 yield chunk
 

@@ -13,6 +13,8 @@ from mnesis.files.explorers.source import Source
 MAX_COUNT_SECONDS = 5.0
 """For the row counts of all tables together. Tables not counted by then are reported as having too many rows."""
 MAX_OBJECTS = 500
+MAX_COPY_BYTES = 64 << 20
+"""Decrypted content is read in memory only."""
 _STEPS_BETWEEN_CHECKS = 20_000
 
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ})
@@ -60,7 +62,16 @@ def explore(source: Source, report: Report, kind: Kind) -> Kind:
 
 def _connect(source: Source) -> sqlite3.Connection:
     """Open the database as immutable: no locks, and no other files are created or read."""
-    return sqlite3.connect(f"{source.path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+    if source.path is not None:
+        uri = f"{source.path.absolute().as_uri()}?mode=ro&immutable=1"
+        return sqlite3.connect(uri, uri=True, check_same_thread=False)
+    if source.size_bytes > MAX_COPY_BYTES:
+        raise ValueError("it is too large to be read while it is encrypted")
+    content = bytearray(source.read(0, source.size_bytes))
+    content[18:20] = b"\1\1"  # a database in memory has no write-ahead log (https://sqlite.org/fileformat.html, 1.3.3)
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    connection.deserialize(bytes(content))
+    return connection
 
 
 def _restrict(connection: sqlite3.Connection) -> None:

@@ -6,8 +6,7 @@ It runs in a child process, because hostile code can make a generated parser tak
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _MAX_DEPTH = 4
 MAX_IMPORTS = 1_000
@@ -47,12 +46,12 @@ _FUNCTIONS = frozenset({"arrow_function", "function_expression", "generator_func
 
 
 def answer(
-    path: str, codec: str, skip_bytes: str, module: str, function: str, max_declarations: str
+    file: BinaryIO, codec: str, skip_bytes: str, module: str, function: str, max_declarations: str
 ) -> dict[str, object]:
     """Parse a file, without its byte order mark, in the language that `module.function()` returns."""
     tree_sitter = import_module("tree_sitter")
     parser = tree_sitter.Parser(tree_sitter.Language(getattr(import_module(module), function)()))
-    code = Path(path).read_bytes()[int(skip_bytes) :].decode(codec, "replace").encode("utf-8", "replace")
+    code = file.read()[int(skip_bytes) :].decode(codec, "replace").encode("utf-8", "replace")
     root = parser.parse(code).root_node
     imports, declarations = _walk(root, code, int(max_declarations))
     return {"imports": imports[:MAX_IMPORTS], "declarations": declarations, "has_error": root.has_error}

@@ -44,6 +44,11 @@ class PostgresStore(PostgresRunStore):
             raise ConfigurationError(
                 f"{DatabaseURL(url)} keeps no seals, so StoreConfig.integrity_key has no use; omit it, or use an SQLite file"
             )
+        if config.encryption_key is not None:
+            raise ConfigurationError(
+                f"{DatabaseURL(url)} is encrypted by its server, not by StoreConfig.encryption_key; omit it, or use an SQLite"
+                " file"
+            )
         self._database = PostgresDatabase(DatabaseURL(url), config)
         self._session_names: change_list.SessionNames | None = None
         self._is_behind = False

@@ -13,7 +13,7 @@ from mnesis.models.session import SessionRecord
 from mnesis.models.usage import TokenUsage
 from mnesis.store.chain import EMPTY_HEAD, accounts_hash, first_log_head, is_seal, seal, session_hash
 from mnesis.store.codec import DamagedValueError, from_json, to_json
-from mnesis.store.sqlite.connection import StoreConnection
+from mnesis.store.sqlite.connection import ConnectionState
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import RecordHeads, insert_record_heads
 
@@ -89,7 +89,7 @@ def load_session(connection: sqlite3.Connection, session_id: str) -> StoredSessi
     Raises `SessionNotFoundError`, and `DamagedValueError` if its settings or accounts are damaged.
     """
     row = _fetch(connection, session_id)
-    if not isinstance(connection, StoreConnection):
+    if not isinstance(connection, ConnectionState):
         return intact_session_from_row(row)
     known = connection.known_profiles.get(row[0])
     if known is not None and known[0] == row[:6]:  # neither hash nor decode it again
@@ -112,7 +112,7 @@ def load_session_for_update(connection: sqlite3.Connection, session_id: str) -> 
     connection.
     """
     stored = load_session(connection, session_id)
-    if isinstance(connection, StoreConnection):
+    if isinstance(connection, ConnectionState):
         if connection.known_rows.get(stored.pk) == stored.accounts:
             return stored
         refuse_unsealed(connection.integrity_key, stored.hash or b"", stored.seal, f"session {session_id!r}")
@@ -250,7 +250,7 @@ def save_session(
         key_of(connection),
     )
     connection.execute(sql("update_accounts"), (*row, stored.pk))
-    if isinstance(connection, StoreConnection):
+    if isinstance(connection, ConnectionState):
         if len(connection.known_rows) >= MAX_KNOWN_ROWS:
             connection.known_rows.clear()
         connection.known_rows[stored.pk] = row
@@ -305,4 +305,4 @@ def _request_json(session: SessionRecord, request: SentRequest) -> bytes:
 
 def key_of(connection: sqlite3.Connection) -> bytes | None:
     """Return the key that seals what a connection writes."""
-    return connection.integrity_key if isinstance(connection, StoreConnection) else None
+    return connection.integrity_key if isinstance(connection, ConnectionState) else None

@@ -5,21 +5,43 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import quote_from_bytes
 from uuid import uuid4
 
 from mnesis.config import StoreConfig
+from mnesis.encryption import EncryptionKey
 from mnesis.errors import ConfigurationError, MnesisStoreError, StoreFullError
 from mnesis.open_files import refuse_output_path
 from mnesis.store.sqlite.connect import open_connection
+from mnesis.store.sqlite.keyed_file import sqlite_version
 from mnesis.store.sqlite.translate_errors import translate_error
 
 
 def back_up(path: Path, config: StoreConfig, destination: str | Path) -> None:
     """Copy the current state of the database at `path` to the new file `destination`, private to its user.
 
-    The copy reads through its own connection, so the store can write meanwhile.
+    The copy reads through its own connection, so the store can write meanwhile. It is encrypted with the same key as the
+    database, or not at all. Raises what `_write_copy` raises.
+    """
+    _write_copy(destination, lambda unfinished, target: _copy(path, config, unfinished, target))
+
+
+def convert(path: Path, config: StoreConfig, destination: str | Path, new_key: EncryptionKey | None) -> None:
+    """Copy a database like `back_up`, encrypted with `new_key` or, if that is None, not encrypted.
+
+    While a database that is not encrypted is converted, a second copy of it exists in its directory. Raises what
+    `_write_copy` raises, and `ConfigurationError` if the library for encryption is not installed.
+    """
+    sqlite_version(new_key)
+    _write_copy(destination, lambda unfinished, target: _convert(path, config, unfinished, target, new_key))
+
+
+def _write_copy(destination: str | Path, write: Callable[[Path, Path], None]) -> None:
+    """Create a private file with `write(unfinished, target)`, and give it its name once it is complete and on disk.
+
     Raises `ConfigurationError` if the file exists, cannot be created, or has the name of a file of an open database, and
     `StoreFullError`.
     """
@@ -33,7 +55,7 @@ def back_up(path: Path, config: StoreConfig, destination: str | Path) -> None:
     except OSError as error:
         raise _write_error(target, error) from error
     try:
-        _copy(path, config, unfinished, target)
+        write(unfinished, target)
         _sync(unfinished)
         _publish(unfinished, target)
     except OSError as error:
@@ -55,6 +77,42 @@ def _copy(path: Path, config: StoreConfig, unfinished: Path, target: Path) -> No
             ) from error
         except sqlite3.Error as error:
             raise translate_error(error, target) from error
+
+
+def _convert(path: Path, config: StoreConfig, unfinished: Path, target: Path, new_key: EncryptionKey | None) -> None:
+    if new_key is None and config.encryption_key is None:
+        _copy(path, config, unfinished, target)
+    elif config.encryption_key is None:
+        _encrypt(path, config, unfinished, target, new_key)
+    else:
+        with closing(_open_source(path, config)) as connection:
+            _export(connection, unfinished, target, new_key)
+
+
+def _encrypt(path: Path, config: StoreConfig, unfinished: Path, target: Path, new_key: EncryptionKey | None) -> None:
+    """Encrypt a copy of the database: two copies of SQLite in one process must not open the same file."""
+    from mnesis.store.sqlite.cipher import connect_encrypted
+
+    plain = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        os.close(os.open(plain, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        _copy(path, config, plain, plain)
+        name = f"file:{quote_from_bytes(os.fsencode(plain))}?mode=rw"
+        with closing(connect_encrypted(name, None, isolation_level=None)) as connection:
+            _export(connection, unfinished, target, new_key)
+    finally:
+        for suffix in ("", "-journal"):
+            with suppress(OSError):
+                plain.with_name(plain.name + suffix).unlink(missing_ok=True)
+
+
+def _export(connection: sqlite3.Connection, unfinished: Path, target: Path, new_key: EncryptionKey | None) -> None:
+    from mnesis.store.sqlite.cipher import export_database
+
+    try:
+        export_database(connection, unfinished, new_key)
+    except (sqlite3.Error, UnicodeEncodeError) as error:
+        raise translate_error(error, target) from error
 
 
 def _open_source(path: Path, config: StoreConfig) -> sqlite3.Connection:

@@ -29,7 +29,7 @@ from mnesis.store.change_log import (
 )
 from mnesis.store.codec import from_json
 from mnesis.store.covers import CoverDiff, folded_spans
-from mnesis.store.sqlite.connection import StoreConnection
+from mnesis.store.sqlite.connection import ConnectionState
 from mnesis.store.sqlite.queries import sql
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -116,7 +116,7 @@ def _insert(
 
     `body` is a value, or the JSON of one.
     """
-    origin = connection.origin if isinstance(connection, StoreConnection) else 0
+    origin = connection.origin if isinstance(connection, ConnectionState) else 0
     row = (origin, kind, session_pk, run_pk, body if isinstance(body, str) else _encode(body))
     change_pk = connection.execute(sql("insert_change"), (*row, change_crc(row))).lastrowid or 0
     if run_pk is not None:
@@ -147,7 +147,7 @@ def last(connection: sqlite3.Connection, names: SessionNames) -> int:
 
 def page(connection: sqlite3.Connection, names: SessionNames, after: int, limit: int) -> list[StoredChange]:
     """Load changes after a position, as events."""
-    origin = connection.origin if isinstance(connection, StoreConnection) else 0
+    origin = connection.origin if isinstance(connection, ConnectionState) else 0
     rows = connection.execute(sql("changes_page"), {"after": after, "limit": limit}).fetchall()
     return [
         StoredChange(position, row_origin == origin, tuple(_events(connection, names, *details)))

@@ -14,14 +14,15 @@ import stat
 import threading
 import time
 from pathlib import Path
-from urllib.parse import quote_from_bytes
 
 from mnesis.config import StoreConfig
+from mnesis.encryption import EncryptionKey
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError, StoreFullError
 from mnesis.open_files import refuse_second_name, register_database
 from mnesis.redaction import get_logger
-from mnesis.store.sqlite.connection import StoreConnection
+from mnesis.store.sqlite.connection import ConnectionState
 from mnesis.store.sqlite.environment import report_environment
+from mnesis.store.sqlite.keyed_file import connect_file, refuse_wrong_key, sqlite_version
 from mnesis.store.sqlite.migrate import migrate, migrations, refuse_foreign
 from mnesis.store.sqlite.seal import add_missing_hashes
 from mnesis.store.sqlite.translate_errors import has_code
@@ -43,39 +44,49 @@ def open_connection(path: Path, config: StoreConfig) -> sqlite3.Connection:
     The connection is read-only if the file or its directory cannot be written.
     Raises `sqlite3.Error` or one of the typed store errors.
     """
-    report_environment(path)
+    key = config.read_encryption_key()
+    report_environment(path, sqlite_version(key))
+    try:
+        return _open(path, config, key)
+    except sqlite3.DatabaseError as error:
+        if has_code(error, sqlite3.SQLITE_NOTADB):
+            refuse_wrong_key(path, key)
+        raise
+
+
+def _open(path: Path, config: StoreConfig, key: EncryptionKey | None) -> sqlite3.Connection:
     if config.read_only:
-        return _open_read_only(path, config)
+        return _open_read_only(path, config, key)
     with _creation_lock:
         _make_private_file(path)
-        connection = _connect(path, "mode=rw", config)
+        connection = _connect(path, "mode=rw", config, key)
     try:
         return _prepare(connection, path, config)
     except sqlite3.OperationalError as error:
         if not has_code(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or _is_writable(path):
             raise
-    return _open_unwritable(path, config)
+    return _open_unwritable(path, config, key)
 
 
-def _open_read_only(path: Path, config: StoreConfig) -> sqlite3.Connection:
+def _open_read_only(path: Path, config: StoreConfig, key: EncryptionKey | None) -> sqlite3.Connection:
     """Open a connection that writes nothing, even if the file permits it."""
-    connection = _connect(path, "mode=rw", config)
+    connection = _connect(path, "mode=rw", config, key)
     try:
-        _refuse_unreadable(connection, path)
+        refuse_unreadable(connection, path)
         _set_pragmas(connection, synchronous="FULL")
         connection.execute("PRAGMA query_only = ON")
     except sqlite3.OperationalError as error:
         connection.close()
         if not has_code(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or _is_writable(path):
             raise
-        return _open_unwritable(path, config)
+        return _open_unwritable(path, config, key)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _refuse_unreadable(connection: sqlite3.Connection, path: Path) -> None:
+def refuse_unreadable(connection: sqlite3.Connection, path: Path) -> None:
     """Raise a typed error if this is not a mnesis database, or if only a migration would make it readable."""
     version = refuse_foreign(connection, path)
     if version < migrations()[-1].version:
@@ -120,18 +131,14 @@ def _make_private_directory(directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
 
 
-def _connect(path: Path, query: str, config: StoreConfig) -> sqlite3.Connection:
-    refuse_second_name(path)
-    connection = sqlite3.connect(
-        f"file:{quote_from_bytes(os.fsencode(path))}?{query}",
-        uri=True,
-        timeout=busy_timeout_ms(config) / 1000,
-        isolation_level=None,
-        cached_statements=256,
-        factory=StoreConnection,
-    )
-    register_database(connection, path)
-    connection.integrity_key = config.integrity_key.get_secret_value() if config.integrity_key is not None else None
+def _connect(path: Path, query: str, config: StoreConfig, key: EncryptionKey | None) -> sqlite3.Connection:
+    refuse_second_name(path, is_encrypted=key is not None)
+    timeout_seconds = busy_timeout_ms(config) / 1000
+    connection = connect_file(path, query, key, timeout=timeout_seconds, isolation_level=None, cached_statements=256)
+    register_database(connection, path, is_encrypted=key is not None)
+    if isinstance(connection, ConnectionState):
+        integrity_key = config.integrity_key
+        connection.integrity_key = integrity_key.get_secret_value() if integrity_key is not None else None
     return connection
 
 
@@ -183,7 +190,7 @@ def _journal_mode(connection: sqlite3.Connection) -> str:
     return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
 
 
-def _open_unwritable(path: Path, config: StoreConfig) -> sqlite3.Connection:
+def _open_unwritable(path: Path, config: StoreConfig, key: EncryptionKey | None) -> sqlite3.Connection:
     """Open a database that cannot be written as an unchanging file, which is right only while no process writes it."""
     wal = path.with_name(f"{path.name}-wal")
     if wal.exists() and wal.stat().st_size > 0:
@@ -192,9 +199,9 @@ def _open_unwritable(path: Path, config: StoreConfig) -> sqlite3.Connection:
             " with write permission on the file and its directory",
             db_path=path,
         )
-    connection = _connect(path, "immutable=1", config)
+    connection = _connect(path, "immutable=1", config, key)
     try:
-        _refuse_unreadable(connection, path)
+        refuse_unreadable(connection, path)
         _set_pragmas(connection, synchronous="FULL")
     except BaseException:
         connection.close()

@@ -11,8 +11,8 @@ from mnesis.open_files import unregister_database
 MAX_ORIGIN = 2**62
 
 
-class StoreConnection(sqlite3.Connection):
-    """A connection with a random number that marks its changes, and the key that seals what it writes."""
+class ConnectionState:
+    """What a connection knows: a random number that marks its changes, and the key that seals what it writes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -25,5 +25,9 @@ class StoreConnection(sqlite3.Connection):
 
     def close(self) -> None:
         """Close the connection. Its files are no longer protected from being opened otherwise."""
-        super().close()
+        super().close()  # type: ignore[misc]  # the method of the connection class that comes next
         unregister_database(self)
+
+
+class StoreConnection(ConnectionState, sqlite3.Connection):
+    """A connection to a database that is not encrypted."""

@@ -123,17 +123,17 @@ def find_file_system(path: Path, mounts: str | None = None) -> str | None:
     return file_system
 
 
-def environment_findings(path: Path) -> list[Finding]:
+def environment_findings(path: Path, sqlite_release: tuple[int, ...] = sqlite3.sqlite_version_info) -> list[Finding]:
     """Return the findings about the surroundings of a database."""
-    return [sqlite_finding(sqlite3.sqlite_version_info), file_system_finding(path, find_file_system(path))]
+    return [sqlite_finding(sqlite_release), file_system_finding(path, find_file_system(path))]
 
 
-def report_environment(path: Path) -> None:
+def report_environment(path: Path, sqlite_release: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
     """Log unsuitable surroundings, each once per process and database. Call it when a database is opened.
 
     Raises `ConfigurationError` if SQLite is too old.
     """
-    _report(path, environment_findings(path))
+    _report(path, environment_findings(path, sqlite_release))
 
 
 def _report(path: Path, findings: Iterable[Finding]) -> None:

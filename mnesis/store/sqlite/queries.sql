@@ -785,6 +785,9 @@ SELECT count(*), coalesce(max(item_index) + 1, 0) FROM run_inputs WHERE run_pk =
 -- insert_file_ref: a message refers to a stored file
 INSERT INTO file_refs (session_pk, seq, content_id) VALUES (?, ?, ?);
 
+-- file_content_ids: the stored files that any message refers to
+SELECT DISTINCT content_id FROM file_refs ORDER BY content_id;
+
 -- file_refs: which messages refer to which stored files
 SELECT s.id, m.id, f.seq, f.content_id
 FROM file_refs AS f

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
+from mnesis.config import StoreConfig
 from mnesis.errors import ConfigurationError, CorruptStoreError
 from mnesis.models.message import Message
 from mnesis.models.session import NO_MODEL, SessionRecord
@@ -47,21 +48,26 @@ class Salvage:
 
 
 async def salvage(
-    source: Path, target: Path, report: Report | None = None, *, timeout_seconds: float = 30.0
+    source: Path, target: Path, report: Report | None = None, *, config: StoreConfig | None = None
 ) -> Salvage:
     """Copy every message whose hash is right to the new database `target`, in order, and list the gaps.
 
     Messages keep their ids and times and are numbered without gaps; each session notes in its metadata, under `salvage`,
     which of the old numbers are missing. Turns, interruptions, titles and settings are copied as far as they are readable;
     contexts begin without summaries, and usage and cost at zero. The source is not changed. If the process is killed, no
-    `target` exists. `report` is called with the number of sessions done and of all. `timeout_seconds` is how long to wait for a process that holds the source. Raises `ConfigurationError` if
-    `target` exists, and `CorruptStoreError` if the source has no session that can be read.
+    `target` exists. `report` is called with the number of sessions done and of all. `config` says how long to wait for a
+    process that holds the source, and has the key of an encrypted source, which the target is encrypted with too.
+
+    Raises `ConfigurationError` if `target` exists, `EncryptionKeyError` if the key is missing or wrong, and
+    `CorruptStoreError` if the source has no session that can be read.
     """
     _check_target(target)
+    config = config or StoreConfig()
     unfinished = target.with_name(f".{target.name}.{uuid4().hex}")
     try:
-        with read_damaged(source, timeout_seconds) as database:
-            result = await _copy(database, source, unfinished, target, report)
+        with read_damaged(source, config.connection_timeout, config.read_encryption_key()) as database:
+            store = SqliteStore(unfinished, StoreConfig(encryption_key=config.encryption_key))
+            result = await _copy(database, source, store, target, report)
         unfinished.rename(target)
     except sqlite3.Error as error:
         raise CorruptStoreError(
@@ -82,14 +88,13 @@ def _check_target(target: Path) -> None:
 
 
 async def _copy(
-    database: DamagedDatabase, source: Path, unfinished: Path, target: Path, report: Report | None
+    database: DamagedDatabase, source: Path, store: SqliteStore, target: Path, report: Report | None
 ) -> Salvage:
     sessions = database.sessions()
     if not sessions and not database.has_no_sessions():
         raise CorruptStoreError(
             f"{source} has no session that can be read; continue with your last backup", db_path=source
         )
-    store = SqliteStore(unfinished)
     await store.open()
     try:
         salvaged = []

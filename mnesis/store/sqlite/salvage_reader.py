@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_from_bytes
 
+from mnesis.encryption import EncryptionKey
 from mnesis.models.message import Message
 from mnesis.models.session import Interruption
+from mnesis.open_files import refuse_second_name
 from mnesis.store.chain import session_hash
 from mnesis.store.codec import DamagedValueError, decode_message, from_json, stored_message
+from mnesis.store.sqlite.keyed_file import connect_file, refuse_wrong_key
 from mnesis.store.sqlite.migrate import refuse_foreign
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.translate_errors import has_code, translate_error
@@ -52,11 +53,9 @@ class ReadableSession:
 class DamagedDatabase:
     """A database opened read-only, with every row that can be read."""
 
-    def __init__(self, path: Path, timeout_seconds: float) -> None:
-        name = quote_from_bytes(os.fsencode(path.absolute()))
-        self._connection = sqlite3.connect(
-            f"file:{name}?mode=ro", uri=True, isolation_level=None, timeout=timeout_seconds
-        )
+    def __init__(self, path: Path, timeout_seconds: float, key: EncryptionKey | None) -> None:
+        refuse_second_name(path, is_encrypted=key is not None)
+        self._connection = connect_file(path.absolute(), "mode=ro", key, isolation_level=None, timeout=timeout_seconds)
         # A definition that cannot be parsed does not hide the other tables (sqlite.org/pragma.html#pragma_writable_schema).
         self._connection.execute("PRAGMA writable_schema = ON")
         self._connection.execute("PRAGMA cell_size_check = ON")
@@ -64,6 +63,10 @@ class DamagedDatabase:
             refuse_foreign(self._connection, path)
         except sqlite3.Error as error:
             if has_code(error, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise translate_error(error, path) from error
+            if has_code(error, sqlite3.SQLITE_NOTADB):
+                self._connection.close()
+                refuse_wrong_key(path, key)
                 raise translate_error(error, path) from error
             # A damaged header is read around like everything else.
         self._connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
@@ -159,9 +162,9 @@ class DamagedDatabase:
         return row
 
 
-def read_damaged(path: Path, timeout_seconds: float) -> closing[DamagedDatabase]:
-    """Open a damaged database for reading, as a context."""
-    return closing(DamagedDatabase(path, timeout_seconds))
+def read_damaged(path: Path, timeout_seconds: float, key: EncryptionKey | None) -> closing[DamagedDatabase]:
+    """Open a damaged database for reading, as a context. Raises `EncryptionKeyError` if the key is not the right one."""
+    return closing(DamagedDatabase(path, timeout_seconds, key))
 
 
 def messages_of(database: DamagedDatabase, session: ReadableSession) -> Iterator[tuple[int, Message | None]]:

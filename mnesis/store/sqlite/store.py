@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnesis.config import StoreConfig
+from mnesis.encryption import EncryptionKey
 from mnesis.errors import ConfigurationError, CorruptStoreError
 from mnesis.models.context import ActiveContext, Cover
 from mnesis.models.finding import Finding, Verification
@@ -237,6 +238,13 @@ class SqliteStore(SqliteRunStore):
 
         await self._database.read(_require_open)
         await asyncio.to_thread(back_up, self._database.path, self._config, path)
+
+    async def convert(self, path: str | Path, new_key: EncryptionKey | None) -> None:
+        """Do what `backup` does, and encrypt the copy with `new_key` or, if that is None, do not encrypt it."""
+        from mnesis.store.sqlite.backup import convert
+
+        await self._database.read(_require_open)
+        await asyncio.to_thread(convert, self._database.path, self._config, path, new_key)
 
     async def check(self, *, session_id: str | None = None) -> list[Finding]:
         """See `Store.check`."""

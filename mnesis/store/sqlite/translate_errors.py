@@ -120,6 +120,7 @@ _BY_EXTENDED_CODE: dict[int, ErrorFactory] = {
     sqlite3.SQLITE_IOERR_TRUNCATE: _write_error,
     sqlite3.SQLITE_IOERR_SHMSIZE: _write_error,
     sqlite3.SQLITE_IOERR_SHORT_READ: _corrupt,
+    sqlite3.SQLITE_IOERR: _write_error,  # SQLCipher's module does not tell which operation failed
 }
 _BY_CODE: dict[int, ErrorFactory] = {
     sqlite3.SQLITE_BUSY: _busy,
