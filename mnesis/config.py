@@ -164,17 +164,23 @@ class CompactionConfig(_Config):
         default=True, description="Whether to attempt condensation of accumulated summary nodes"
     )
     low_water_fraction: float = Field(
-        default=0.1,
+        default=0.08,
         ge=0.02,
         le=0.9,
         description="Fraction of usable context to which a compaction reduces the context",
     )
     fresh_tail_fraction: float | None = Field(
-        default=None,
+        default=0.05,
         gt=0.0,
         le=0.9,
         description="Fraction of usable context that the two newest user turns may take before a compaction folds parts of them"
-        " too, between tool steps. None = both are kept whole as long as they fit. Set it for agents with very long turns",
+        " too, between tool steps. The newest user message and at least two steps always stay; turns without tool calls are never"
+        " cut. None = both turns are kept whole as long as they fit the window",
+    )
+    fresh_tail_min_tokens: int = Field(
+        default=4_000,
+        ge=0,
+        description="Tokens that the two newest user turns may always take, also where fresh_tail_fraction of a small window is less",
     )
     summary_fraction: float = Field(
         default=0.4,
@@ -203,7 +209,8 @@ class CompactionConfig(_Config):
         default=3,
         ge=1,
         le=1_000,
-        description="Failed summariser calls in a row after which the model is not called for a while (circuit breaker)",
+        description="Failed summariser calls in a row after which the model is not called for a while (circuit breaker). A"
+        " summary of which no answer was accepted counts as one",
     )
     summarizer_pause_seconds: float = Field(
         default=300.0,

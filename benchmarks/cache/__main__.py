@@ -17,10 +17,8 @@ from benchmarks.cache.workload import WORKLOADS, Workload
 from benchmarks.tables import format_table
 from mnesis import CompactionConfig
 
-USABLE_TOKENS = {"agent": 120_000, "chat": 36_000, "chat with pauses": 120_000}
+USABLE_TOKENS = {"agent": 132_000, "chat": 36_000, "chat with pauses": 120_000}
 """With the default soft threshold, the largest windows whose requests stay about within the peers' limit."""
-HIGH_SOFT_FRACTION = 0.8
-FRESH_TAIL_FRACTION = 0.1
 SWEEP_LOW = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40)
 SWEEP_EXPIRY = (0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
 QUICK_TURNS = {"agent": 24, "chat": 120, "chat with pauses": 320}
@@ -88,9 +86,8 @@ def _settings(workload: Workload, options: argparse.Namespace) -> Iterator[tuple
     yield "mnesis, defaults", Settings(usable, CompactionConfig())
     if "pauses" in workload.name:
         yield "mnesis, without the clock", Settings(usable, CompactionConfig(cache_expiry="ignore"))
-    else:
-        high = CompactionConfig(soft_threshold_fraction=HIGH_SOFT_FRACTION, fresh_tail_fraction=FRESH_TAIL_FRACTION)
-        yield "mnesis, soft 0.8, fresh tail 0.1", Settings(workload.request_tokens, high)
+    elif workload.name == "agent":
+        yield "mnesis, two whole turns", Settings(usable, CompactionConfig(fresh_tail_fraction=None))
 
 
 def _print(workload: Workload, results: list[Result]) -> None:

@@ -1,8 +1,8 @@
 """Which messages a sweep folds. Pure functions, no I/O.
 
 The two newest user turns stay unchanged. Older turns are folded unless they fit below the low-water mark; the cut is made
-between turns. If the newest turns alone do not fit the window, they are cut as well, between a call's results and the next
-call. The newest user message always stays.
+between turns. If the newest turns have tool steps and take more than their share, or do not fit the window, they are cut as
+well, between a call's results and the next call. The newest user message always stays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mnesis.models.summary import Summary
 FRESH_TURNS = 2
 """Newest user turns that are not folded as long as they fit."""
 
-FRESH_STEPS = 3
+FRESH_STEPS = 2
 """Newest steps of the fresh turns that stay when `max_fresh_tokens` cuts them."""
 
 
@@ -62,8 +62,8 @@ def plan_fold(
     """Choose the messages to fold.
 
     Turns older than the fresh ones stay while all that stays takes at most `keep_tokens`; with `fold_all` none of them
-    stay. With `may_cut_fresh_turns`, the fresh turns are cut if they alone do not fit. With `max_fresh_tokens`, they are
-    also cut if they take more than that.
+    stay. With `may_cut_fresh_turns`, the fresh turns are cut if they alone do not fit. With `max_fresh_tokens`, fresh turns
+    with tool steps are also cut if they take more than that.
     """
     messages = [item for item in context.items if isinstance(item, Message)]
     tokens = [visible_tokens(message, context.prunes) for message in messages]
@@ -72,8 +72,10 @@ def plan_fold(
     cut_index = fresh_start if fold_all else _find_cut_between_turns(starts, tokens, fresh_start, keep_tokens)
     foldable = set(range(cut_index))
     fixed_tokens = context.session.system_tokens + context.session.summary_tokens
-    if max_fresh_tokens is not None and not fold_all and sum(tokens[cut_index:]) > max(max_fresh_tokens, keep_tokens):
-        foldable = _foldable_inside_turns(messages, tokens, max(max_fresh_tokens, keep_tokens), FRESH_STEPS)
+    if max_fresh_tokens is not None and not fold_all and _has_tool_steps(messages[fresh_start:]):
+        max_kept_tokens = max(max_fresh_tokens, keep_tokens)
+        if sum(tokens[cut_index:]) > max_kept_tokens:
+            foldable = _foldable_inside_turns(messages, tokens, max_kept_tokens, FRESH_STEPS)
     if (
         may_cut_fresh_turns
         and fixed_tokens + sum(t for i, t in enumerate(tokens) if i not in foldable) >= budget.usable_tokens
@@ -98,6 +100,10 @@ def plan_fold_to_keep(context: ActiveContext, keep_tokens: int) -> FoldPlan:
         foldable = _foldable_inside_turns(messages, tokens, keep_tokens, 1)
     foldable -= _pinned_indices(messages, context.pins)
     return FoldPlan(tuple(_group_into_spans(context.items, messages, tokens, foldable)))
+
+
+def _has_tool_steps(messages: Sequence[Message]) -> bool:
+    return any(message.role == "tool" or message.tool_calls for message in messages)
 
 
 def _pinned_indices(messages: Sequence[Message], pins: frozenset[int]) -> set[int]:

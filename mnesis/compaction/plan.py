@@ -61,20 +61,25 @@ def plan_sweep(
     if trigger != "manual" and prunes and session.stored_tokens - pruned_tokens <= low_water_tokens:
         return SweepPlan(prunes)
     keep_tokens = max(low_water_tokens - session.system_tokens - int(budget.summary_tokens * counted_fraction), 0)
-    fresh_fraction = config.fresh_tail_fraction
     fold = plan_fold(
         context,
         budget,
         keep_tokens=keep_tokens,
         fold_all=trigger == "manual",
         may_cut_fresh_turns=trigger in ("hard", "overflow"),
-        max_fresh_tokens=None
-        if fresh_fraction is None
-        else int(budget.usable_tokens * fresh_fraction * counted_fraction),
+        max_fresh_tokens=_max_fresh_tokens(budget, config, counted_fraction),
     )
     plan = SweepPlan(prunes, fold)
     frees_little = pruned_tokens + fold.tokens < budget.usable_tokens * MIN_GAIN_FRACTION * counted_fraction
     return SweepPlan() if trigger in ("soft", "expiry") and frees_little else plan
+
+
+def _max_fresh_tokens(budget: Budget, config: CompactionConfig, counted_fraction: float) -> int | None:
+    """Return how many tokens the newest turns may take before their tool steps are folded too. None means without limit."""
+    if config.fresh_tail_fraction is None:
+        return None
+    fraction_tokens = int(budget.usable_tokens * config.fresh_tail_fraction)
+    return int(max(fraction_tokens, config.fresh_tail_min_tokens) * counted_fraction)
 
 
 def _plan_to_keep(context: ActiveContext, config: CompactionConfig, count: TokenCounter, keep_tokens: int) -> SweepPlan:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from anyio import to_thread
 
@@ -31,6 +32,14 @@ class SummaryDraft:
     model_id: str = ""
 
 
+class _Outcome(NamedTuple):
+    """The result of one level. `was_answered` says that the model answered, whether or not the answer was accepted."""
+
+    text: str
+    attempt: CompactionAttempt
+    was_answered: bool
+
+
 async def summarize(
     request: SummaryRequest, summarizer: Summarizer | None, count: TokenCounter, *, level2_enabled: bool = True
 ) -> SummaryDraft:
@@ -39,16 +48,20 @@ async def summarize(
     Level 3 is not checked: the caller decides whether it helps.
     """
     attempts: list[CompactionAttempt] = []
+    rejected_answers: list[str] = []
     for level, max_tokens in [(1, request.max_tokens), (2, request.max_tokens // 2)]:
         if summarizer is None or (level == 2 and not level2_enabled):
             continue
-        text, attempt = await _attempt(request, summarizer, level, max_tokens, count)
+        text, attempt, was_answered = await _attempt(request, summarizer, level, max_tokens, count)
         attempts.append(attempt)
         if attempt.rejection is None:
             return SummaryDraft(text=text, level=level, attempts=tuple(attempts), model_id=summarizer.model)
+        rejected_answers += [attempt.rejection] if was_answered else []
         logger.info("level %d summary rejected: %s", level, attempt.rejection.partition(": ")[0])
         if summarizer.suspension() is not None:
             break
+    if summarizer is not None and rejected_answers and len(rejected_answers) == len(attempts):
+        summarizer.note_rejections(rejected_answers[-1])
     started = time.monotonic()
     text = await to_thread.run_sync(
         lambda: extract(request.passages, max_tokens=request.target_tokens, count=count, focus=request.focus)
@@ -59,17 +72,19 @@ async def summarize(
 
 async def _attempt(
     request: SummaryRequest, summarizer: Summarizer, level: int, max_tokens: int, count: TokenCounter
-) -> tuple[str, CompactionAttempt]:
+) -> _Outcome:
     """Return the text of one level, and the attempt with its spending and the reason to reject it, if any."""
     started, spending = time.monotonic(), Spending()
-    text, rejection = "", None
+    text, rejection, was_answered = "", None, True
     try:
         text = await summarizer.summarize(request, level, max_tokens, count, spending)
-    except (SuspendedError, RejectedSummaryError, TimeoutError) as error:
+    except RejectedSummaryError as error:
         rejection = str(error)
+    except (SuspendedError, TimeoutError) as error:
+        rejection, was_answered = str(error), False
     except Exception as error:
         # No failure of a summarizer, which may be the user's own function, may stop a compaction.
-        rejection = f"{type(error).__name__}: {error}"
+        rejection, was_answered = f"{type(error).__name__}: {error}", False
     attempt = CompactionAttempt(
         level=level,
         rejection=rejection,
@@ -79,4 +94,4 @@ async def _attempt(
         cost=spending.cost,
         seconds=time.monotonic() - started,
     )
-    return text, attempt
+    return _Outcome(text, attempt, was_answered)

@@ -138,13 +138,21 @@ class Summarizer:
                 or await to_thread.run_sync(content_rejection, answer, text, max_tokens // len(texts))
             )
             if rejection:
+                if self.breaker.status().state == "half_open":
+                    # The call was to try whether the model works again.
+                    self.note_rejections(rejection)
                 raise RejectedSummaryError(rejection)
+            self._watch_breaker(self.breaker.note_success, "the model writes summaries")
             answers.append(answer)
             previous = cut_to_fit(answer, int(self.input_tokens * MAX_PREVIOUS_FRACTION), count)
         summary = "\n\n".join(answers)
         if rejection := size_rejection(count(summary), request.source_tokens, max_tokens):
             raise RejectedSummaryError(rejection)
         return summary
+
+    def note_rejections(self, reason: str) -> None:
+        """Report that all answers for one summary were rejected. For the breaker that is one failed call."""
+        self._note_failure(f"its summaries are rejected: {reason}")
 
     async def _call_model(self, prompt: list[dict[str, str]], max_tokens: int, spending: Spending) -> LLMReply:
         """Call the model once, with retries. Raises `LLMError`, `TimeoutError`, `SuspendedError` or what a client raises."""
@@ -170,7 +178,6 @@ class Summarizer:
         except Exception as error:
             self._note_failure(f"{type(error).__name__}: {error}", is_final=_is_missing_key(error))
             raise
-        self._watch_breaker(self.breaker.note_success, "the model answers")
         spending.add(reply)
         self.spending_limit.note_cost(reply.cost)
         return reply

@@ -168,11 +168,13 @@ class Sweep:
         chunks = [chunk for span in plan.fold.spans for chunk in split_span(span, context.prunes, self._chunk_tokens())]
         new_summaries: list[Summary] = []
         folded_seqs: set[int] = set()
+        copied_ids: set[str] = set()
         for chunk, summary in zip(chunks, await self._summarize_chunks(chunks, pending), strict=True):
             leaf = PendingSummary(summary, is_new=True) if summary else self._keep_verbatim(chunk, pending)
             if leaf is not None:
                 pending.append(leaf)
                 new_summaries.append(leaf.summary)
+                copied_ids |= {leaf.summary.id} if leaf.must_merge else set()
                 folded_seqs.update(message.seq for message in chunk.messages)
         pending.sort(key=lambda each: each.summary.first_seq)
         visible_seqs = [item.seq for item in context.items if isinstance(item, Message) and item.seq not in folded_seqs]
@@ -183,7 +185,9 @@ class Sweep:
         new_summaries = [summary for summary in new_summaries if summary.id not in dropped_ids]
         if not new_summaries and not plan.prunes:
             return None
-        return self._build_compaction(context, plan, pending, new_summaries, started)
+        # A leaf that contains its messages' text lost nothing, so it is not a sign that a level failed.
+        level_used = max((summary.level for summary in new_summaries if summary.id not in copied_ids), default=0)
+        return self._build_compaction(context, plan, pending, new_summaries, level_used, started)
 
     def _summary_cap(self, context: ActiveContext) -> int:
         """Return how many tokens all summaries together may take."""
@@ -361,6 +365,7 @@ class Sweep:
         plan: SweepPlan,
         pending: Sequence[PendingSummary],
         new_summaries: Sequence[Summary],
+        level_used: int,
         started: float,
     ) -> Compaction:
         covers = [Cover(s.summary.first_seq, s.summary.last_seq, s.summary.id) for s in pending]
@@ -371,7 +376,7 @@ class Sweep:
             session_id=self.session_id,
             summary_message_id=visible_summaries[-1].id if visible_summaries else "",
             summary_ids=tuple(summary.id for summary in visible_summaries),
-            level_used=max((summary.level for summary in new_summaries), default=0),
+            level_used=level_used,
             compacted_message_count=sum(leaf.message_count for leaf in leaves),
             summary_token_count=sum(summary.token_count for summary in visible_summaries),
             tokens_before=context.session.context_tokens,

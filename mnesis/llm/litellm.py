@@ -76,6 +76,7 @@ class LiteLLM:
         try:
             arguments = self._arguments(litellm, request) | {"stream": True, "stream_options": {"include_usage": True}}
             chunks = await _call(litellm, arguments | request.options, request.timeout_seconds)
+            _watch_raw_chunks(chunks, reply)
             async with aclosing(chunks):
                 while (chunk := await _await_within(request.timeout_seconds, anext(chunks, None))) is not None:
                     if delta := reply.add(chunk):
@@ -164,6 +165,36 @@ def _check_finished(chunks: Any, reply: StreamedReply, model: str) -> None:
     raise LLMConnectionError(
         f"{model}: the stream ended before the answer was finished", model=model, partial_text=reply.text
     )
+
+
+class _WatchedChunks:
+    """The provider's chunks on their way into litellm's stream. Each is shown to `reply` first."""
+
+    def __init__(self, chunks: Any, reply: StreamedReply) -> None:
+        self._chunks, self._reply = chunks, reply
+        self._iterator: Any = chunks
+
+    def __aiter__(self) -> _WatchedChunks:
+        self._iterator = aiter(self._chunks)
+        return self
+
+    async def __anext__(self) -> Any:
+        chunk = await anext(self._iterator)
+        self._reply.add_raw(chunk)
+        return chunk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._chunks, name)
+
+
+def _watch_raw_chunks(chunks: Any, reply: StreamedReply) -> None:
+    """Read what litellm's stream would drop: a chunk of OpenRouter with nothing but `reasoning_details`.
+
+    `CustomStreamWrapper.is_chunk_non_empty()` of litellm 1.83 to 1.110 does not know that field.
+    """
+    source = getattr(chunks, "completion_stream", None)
+    if hasattr(source, "__anext__"):
+        chunks.completion_stream = _WatchedChunks(source, reply)
 
 
 def _has_reported_usage(chunks: Any) -> bool:

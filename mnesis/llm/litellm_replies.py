@@ -121,6 +121,15 @@ class StreamedReply:
     _blocks: list[dict[str, Any]] = field(default_factory=list)
     _text_provider: dict[str, Any] | None = None
     _pending_thinking: str = ""
+    _has_raw_details: bool = False
+
+    def add_raw(self, chunk: Any) -> None:
+        """Add the reasoning details of a chunk before litellm's stream reads it, which drops chunks that have nothing else."""
+        for choice in getattr(chunk, "choices", None) or ():
+            for block in _reasoning_blocks(getattr(choice, "delta", None)):
+                if _is_detail(block):
+                    self._has_raw_details = True
+                    self._add_block(block)
 
     def add(self, chunk: Any) -> Delta | None:
         """Add a chunk. Returns its text or reasoning, or None if it has neither."""
@@ -132,7 +141,8 @@ class StreamedReply:
         for fragment in choice.delta.tool_calls or ():
             self._add_call(fragment)
         for block in _reasoning_blocks(choice.delta):
-            self._add_block(_returnable_block(block))
+            if not (self._has_raw_details and _is_detail(block)):
+                self._add_block(_returnable_block(block))
         self._text_provider = _text_signatures(choice.delta) or self._text_provider
         text, reasoning = choice.delta.content or "", getattr(choice.delta, "reasoning_content", None) or ""
         self.text += text

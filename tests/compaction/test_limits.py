@@ -122,6 +122,36 @@ async def test_one_403_of_a_moderation_does_not_suspend_the_model(engine: Engine
         assert (await compact(session)).level_used < 3
 
 
+async def test_a_model_whose_summaries_are_always_rejected_is_not_called_for_a_while(engine: Engine) -> None:
+    is_bad = True
+    llm = llm_from(lambda request: "OK." if is_bad else acceptable_summary(request))
+    clock = Clock()
+    find_breaker(engine, llm).clock = clock
+    async with opened(engine, llm) as session:
+        seen = EventRecorder(session.event_bus)
+        for _ in range(4):
+            assert (await compact(session)).level_used == 3
+        assert len(llm.requests) == 6, "two levels of three summaries"
+        (opening,) = seen.of(MnesisEvent.SUMMARIZER_BREAKER_CHANGED)
+        assert (opening.state, opening.failures) == ("open", 3)
+        assert "rejected" in opening.reason
+        clock.seconds += 300
+        assert (await compact(session)).level_used == 3
+        assert len(llm.requests) == 7, "one call tried again"
+        is_bad = False
+        clock.seconds += 300
+        assert (await compact(session)).level_used < 3
+        states = [payload.state for payload in seen.of(MnesisEvent.SUMMARIZER_BREAKER_CHANGED)]
+        assert states == ["open", "half_open", "open", "half_open", "closed"]
+
+
+async def test_answers_rejected_now_and_then_do_not_suspend_the_model(engine: Engine) -> None:
+    llm = llm_from(lambda request: "OK." if len(llm.requests) % 2 else acceptable_summary(request))
+    async with opened(engine, llm, max_summarizer_failures=1) as session:
+        for _ in range(5):
+            assert (await compact(session)).level_used == 2
+
+
 # Deadline
 
 

@@ -170,3 +170,37 @@ def test_pruned_outputs_count_as_what_is_shown() -> None:
     log = numbered([Message(id="d", role="tool", parts=(ToolResultPart(tool_call_id="a", output="x " * 500),))])
     assert visible_tokens(log[0], {}) == log[0].token_count
     assert visible_tokens(log[0], {(1, 0): Prune(1, 0, 400)}) == log[0].token_count - 400
+
+
+def agent_turns(number: int, steps: int = 6) -> list[Message]:
+    """Turns with tool steps of some 200 tokens each."""
+    messages = []
+    for turn in range(number):
+        messages.append(text_message("user", f"task {turn}"))
+        for step in range(steps):
+            call_id = f"c{turn}-{step}"
+            messages.append(Message(id="d", role="assistant", parts=(ToolPart(tool_name="f", tool_call_id=call_id),)))
+            result = ToolResultPart(tool_call_id=call_id, output="x " * 200)
+            messages.append(Message(id="d", role="tool", parts=(result,)))
+        messages.append(text_message("assistant", f"done {turn}"))
+    return numbered(messages)
+
+
+def test_long_turns_of_an_agent_keep_their_question_and_their_newest_steps() -> None:
+    messages = agent_turns(4)
+    plan = plan_fold(context_of(messages), budget(), keep_tokens=0, max_fresh_tokens=700)
+    kept = [m for m in messages if m.seq not in folded(plan)]
+    assert kept[0].text_content() == "task 3"
+    assert [m.role for m in kept[1:]] == ["assistant", "tool", "assistant", "tool", "assistant", "tool", "assistant"]
+    assert sum(m.token_count for m in kept[1:]) <= 700
+    least = plan_fold(context_of(messages), budget(), keep_tokens=0, max_fresh_tokens=1)
+    assert [m.role for m in messages if m.seq not in folded(least)] == ["user", "assistant", "tool", "assistant"]
+
+
+def test_turns_within_their_share_or_without_tools_stay_whole() -> None:
+    messages = agent_turns(4)
+    plan = plan_fold(context_of(messages), budget(), keep_tokens=0, max_fresh_tokens=100_000)
+    assert not newest_two_turns(context_of(messages)) & set(folded(plan))
+    talk = turns(6, words=200)
+    plan = plan_fold(context_of(talk), budget(), keep_tokens=0, max_fresh_tokens=1)
+    assert not newest_two_turns(context_of(talk)) & set(folded(plan))
