@@ -164,7 +164,7 @@ class CompactionConfig(_Config):
         default=True, description="Whether to attempt condensation of accumulated summary nodes"
     )
     low_water_fraction: float = Field(
-        default=0.08,
+        default=0.1,
         ge=0.02,
         le=0.9,
         description="Fraction of usable context to which a compaction reduces the context",

@@ -63,7 +63,7 @@ def plan_fold(
 
     Turns older than the fresh ones stay while all that stays takes at most `keep_tokens`; with `fold_all` none of them
     stay. With `may_cut_fresh_turns`, the fresh turns are cut if they alone do not fit. With `max_fresh_tokens`, fresh turns
-    with tool steps are also cut if they take more than that.
+    with tool steps are also cut to that size if they take more than it and `keep_tokens`.
     """
     messages = [item for item in context.items if isinstance(item, Message)]
     tokens = [visible_tokens(message, context.prunes) for message in messages]
@@ -73,9 +73,8 @@ def plan_fold(
     foldable = set(range(cut_index))
     fixed_tokens = context.session.system_tokens + context.session.summary_tokens
     if max_fresh_tokens is not None and not fold_all and _has_tool_steps(messages[fresh_start:]):
-        max_kept_tokens = max(max_fresh_tokens, keep_tokens)
-        if sum(tokens[cut_index:]) > max_kept_tokens:
-            foldable = _foldable_inside_turns(messages, tokens, max_kept_tokens, FRESH_STEPS)
+        if sum(tokens[cut_index:]) > max(max_fresh_tokens, keep_tokens):
+            foldable = _foldable_inside_turns(messages, tokens, max_fresh_tokens, FRESH_STEPS)
     if (
         may_cut_fresh_turns
         and fixed_tokens + sum(t for i, t in enumerate(tokens) if i not in foldable) >= budget.usable_tokens
