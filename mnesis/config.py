@@ -140,6 +140,12 @@ class CompactionConfig(_Config):
         description="Model for summarisation, or a callable that takes the prompt's messages and returns the summary."
         " None = use session model",
     )
+    reuse_cached_prefix: bool = Field(
+        default=False,
+        description="Let the session's own model summarise from the conversation as its provider has it in the prompt cache, if"
+        " that is cheaper than sending a transcript to the compaction model. Such a request has the conversation's tools and options,"
+        " and its one cache mark is where the cache ends already, so nothing is written",
+    )
     compaction_options: dict[str, Any] | None = Field(
         default=None,
         description="Additional arguments for each summariser call (api_base, temperature, …). None = how to reach the"

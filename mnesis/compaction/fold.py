@@ -72,9 +72,9 @@ def plan_fold(
     cut_index = fresh_start if fold_all else _find_cut_between_turns(starts, tokens, fresh_start, keep_tokens)
     foldable = set(range(cut_index))
     fixed_tokens = context.session.system_tokens + context.session.summary_tokens
-    if max_fresh_tokens is not None and not fold_all and _has_tool_steps(messages[fresh_start:]):
-        if sum(tokens[cut_index:]) > max(max_fresh_tokens, keep_tokens):
-            foldable = _foldable_inside_turns(messages, tokens, max_fresh_tokens, FRESH_STEPS)
+    is_too_long = max_fresh_tokens is not None and sum(tokens[cut_index:]) > max(max_fresh_tokens, keep_tokens)
+    if max_fresh_tokens is not None and is_too_long and not fold_all and _has_tool_steps(messages[fresh_start:]):
+        foldable = _foldable_inside_turns(messages, tokens, max_fresh_tokens, FRESH_STEPS)
     if (
         may_cut_fresh_turns
         and fixed_tokens + sum(t for i, t in enumerate(tokens) if i not in foldable) >= budget.usable_tokens

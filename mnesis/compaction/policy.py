@@ -27,6 +27,13 @@ SUMMARY_RATIO = 8
 OUTPUT_PRICE_FACTOR = 5
 """The price of an output token in input tokens: 5 at Anthropic, 8 at OpenAI and Google, 1.5 to 4 at DeepSeek and Kimi."""
 
+CERTAIN_SECONDS = 300.0
+"""An automatic cache certainly lives this long after its last use: OpenAI and Google keep entries for at least five minutes of
+inactivity (prompt caching guides), DeepSeek for hours."""
+
+MIN_LEFT_SECONDS = 10.0
+"""A request that reads the cache must arrive before it expires."""
+
 EXPECTED_REQUESTS = 10
 """Requests that a conversation makes after a pause, at the least, for a sweep to be worth its price."""
 
@@ -43,6 +50,34 @@ def pays_off_when_expired(
     if cache is None or context_tokens < max(threshold_tokens, budget.low_water_tokens):
         return False
     return requests_until_paid_off(cache, lifetime) <= EXPECTED_REQUESTS
+
+
+def is_certainly_cached(cache: PromptCache, idle_seconds: float, lifetime_seconds: float) -> bool:
+    """Return whether a cache that has been unused for `idle_seconds` will still be there when a request arrives.
+
+    An entry that a mark asked for lives for `lifetime_seconds`. Caches without marks promise less than their longest lifetime.
+    """
+    alive_seconds = lifetime_seconds if cache.max_marks else min(lifetime_seconds, CERTAIN_SECONDS)
+    return idle_seconds + MIN_LEFT_SECONDS <= alive_seconds
+
+
+def prefix_is_cheaper(
+    cache: PromptCache,
+    *,
+    cached_tokens: int,
+    uncached_tokens: int,
+    transcript_tokens: int,
+    summary_tokens: int,
+    price_ratio: float,
+) -> bool:
+    """Return whether a summary costs less if the session's model reads the conversation from its cache.
+
+    The other way is a transcript of `transcript_tokens` for a model whose tokens cost `price_ratio` times as much as the
+    session model's. Prices are multiples of the session model's input token.
+    """
+    output_price = summary_tokens * OUTPUT_PRICE_FACTOR
+    from_cache = cached_tokens * cache.read_factor + uncached_tokens + output_price
+    return from_cache < (transcript_tokens + output_price) * price_ratio
 
 
 def requests_until_paid_off(cache: PromptCache, lifetime: str) -> float:

@@ -49,16 +49,14 @@ async def summarize(
     """
     attempts: list[CompactionAttempt] = []
     rejected_answers: list[str] = []
-    for level, max_tokens in [(1, request.max_tokens), (2, request.max_tokens // 2)]:
-        if summarizer is None or (level == 2 and not level2_enabled):
-            continue
-        text, attempt, was_answered = await _attempt(request, summarizer, level, max_tokens, count)
+    for writer, level, max_tokens in _list_tries(request, summarizer, level2_enabled):
+        text, attempt, was_answered = await _attempt(request, writer, level, max_tokens, count)
         attempts.append(attempt)
         if attempt.rejection is None:
-            return SummaryDraft(text=text, level=level, attempts=tuple(attempts), model_id=summarizer.model)
+            return SummaryDraft(text=text, level=level, attempts=tuple(attempts), model_id=writer.model)
         rejected_answers += [attempt.rejection] if was_answered else []
         logger.info("level %d summary rejected: %s", level, attempt.rejection.partition(": ")[0])
-        if summarizer.suspension() is not None:
+        if summarizer is not None and summarizer.suspension() is not None:
             break
     if summarizer is not None and rejected_answers and len(rejected_answers) == len(attempts):
         summarizer.note_rejections(rejected_answers[-1])
@@ -68,6 +66,18 @@ async def summarize(
     )
     attempts.append(CompactionAttempt(level=3, seconds=time.monotonic() - started))
     return SummaryDraft(text=text, level=3, attempts=tuple(attempts))
+
+
+def _list_tries(
+    request: SummaryRequest, summarizer: Summarizer | None, level2_enabled: bool
+) -> list[tuple[Summarizer, int, int]]:
+    """Return who is asked, for which level and at most how many tokens, in order."""
+    if summarizer is None:
+        return []
+    cheaper = summarizer.find_cheaper_writer(request)
+    tries = [(cheaper, 1, request.max_tokens)] if cheaper is not None else []
+    tries.append((summarizer, 1, request.max_tokens))
+    return [*tries, (summarizer, 2, request.max_tokens // 2)] if level2_enabled else tries
 
 
 async def _attempt(

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TypeVar
 
 from anyio import to_thread
 
 from mnesis.compaction.acceptance import content_rejection, size_rejection
+from mnesis.compaction.cached_prefix import CachedPrefix
 from mnesis.compaction.extract import Passage
 from mnesis.compaction.limits import Deadline, SpendingLimit
 from mnesis.compaction.summary_prompt import build_prompt, cut_to_fit, split_passages
+from mnesis.compaction.transcript import transcript_text
 from mnesis.config import RetryConfig
 from mnesis.errors import LLMAuthenticationError, NoModelError
 from mnesis.llm.base import LLM, LLMReply, LLMRequest, prepare_client
 from mnesis.llm.breaker import BreakerStatus, CircuitBreaker
 from mnesis.llm.retry import Backoff, OnRetry, complete_with_retry
 from mnesis.llm.thinking import max_output_tokens, strip_thinking
+from mnesis.models.message import Message
 from mnesis.models.usage import TokenUsage
 from mnesis.tokens.estimator import TokenCounter
 
@@ -41,7 +44,8 @@ class SummaryRequest:
 
     `source_tokens` is the size of the summarized messages or summaries. The model is asked for `target_tokens`; up to
     `max_tokens` are accepted. `condenses_summaries` says that the passages are summaries. `previous` is the summary of what
-    came before, for reference, or "". `focus` says what the summary must keep above all, or "".
+    came before, for reference, or "". `focus` says what the summary must keep above all, or "". `messages` are the
+    summarized messages; empty for summaries.
     """
 
     passages: Sequence[Passage]
@@ -51,6 +55,7 @@ class SummaryRequest:
     condenses_summaries: bool = False
     previous: str = ""
     focus: str = ""
+    messages: Sequence[Message] = ()
 
 
 class RejectedSummaryError(Exception):
@@ -84,7 +89,8 @@ class Summarizer:
     its reasoning; None means unknown. `concurrency` is how many
     calls it answers at the same time. `instructions` replaces the built-in prompt. `backoff` can end the waits before retries.
     Calls end at the `deadline`, stop at the `spending_limit`, and are not made while the `breaker` is open; `on_breaker_change`
-    is called when its state changes, with the reason.
+    is called when its state changes, with the reason. `prefix_writer` is the session's model, which reads the conversation from
+    its provider's cache: its `prefix`.
     """
 
     llm: LLM
@@ -102,6 +108,22 @@ class Summarizer:
     spending_limit: SpendingLimit = field(default_factory=SpendingLimit)
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     on_breaker_change: Callable[[BreakerStatus, str], None] = lambda status, reason: None
+    prefix: CachedPrefix | None = None
+    prefix_writer: Summarizer | None = None
+
+    def set_deadline(self, deadline: Deadline) -> None:
+        """End all calls at a time, unless another was set."""
+        self.deadline = self.deadline or deadline
+        if self.prefix_writer is not None:
+            self.prefix_writer.set_deadline(deadline)
+
+    def find_cheaper_writer(self, request: SummaryRequest) -> Summarizer | None:
+        """Return the writer that reads the messages from the provider's cache, if it can and costs less. None otherwise."""
+        writer = self.prefix_writer
+        if writer is None or writer.prefix is None or writer.suspension() is not None:
+            return None
+        is_cheaper = writer.prefix.is_cheaper(request.source_tokens, request.target_tokens)
+        return writer if is_cheaper and writer.prefix.shows(request.messages) else None
 
     async def summarize(
         self, request: SummaryRequest, level: int, max_tokens: int, count: TokenCounter, spending: Spending
@@ -114,6 +136,8 @@ class Summarizer:
         Raises `RejectedSummaryError` if an answer, or all of them together, must not be used, and `SuspendedError` if the
         model must not be called.
         """
+        if self.prefix is not None:
+            return await self._summarize_from_prefix(self.prefix, request, max_tokens, count, spending)
         previous = cut_to_fit(request.previous, int(self.input_tokens * MAX_PREVIOUS_FRACTION), count)
         texts = list(split_passages(request.passages, self.input_tokens - count(previous), count))
         target_tokens = request.target_tokens * max_tokens // max(request.max_tokens, 1)
@@ -130,19 +154,8 @@ class Summarizer:
                 previous,
                 request.focus,
             )
-            reply = await self._call_model(prompt, max_tokens // len(texts), spending)
-            answer = strip_thinking(reply.text)
-            rejection = (
-                _finish_rejection(reply.finish_reason)
-                or size_rejection(count(answer), request.source_tokens, max_tokens)
-                or await to_thread.run_sync(content_rejection, answer, text, max_tokens // len(texts))
-            )
-            if rejection:
-                if self.breaker.status().state == "half_open":
-                    # The call was to try whether the model works again.
-                    self.note_rejections(rejection)
-                raise RejectedSummaryError(rejection)
-            self._watch_breaker(self.breaker.note_success, "the model writes summaries")
+            reply = await self._call_model(self._make_request(prompt, max_tokens // len(texts)), spending)
+            answer = await self._accept(reply, text, request.source_tokens, max_tokens, max_tokens // len(texts), count)
             answers.append(answer)
             previous = cut_to_fit(answer, int(self.input_tokens * MAX_PREVIOUS_FRACTION), count)
         summary = "\n\n".join(answers)
@@ -150,22 +163,67 @@ class Summarizer:
             raise RejectedSummaryError(rejection)
         return summary
 
+    async def _summarize_from_prefix(
+        self, prefix: CachedPrefix, request: SummaryRequest, max_tokens: int, count: TokenCounter, spending: Spending
+    ) -> str:
+        """Return the summary of the request's messages, which the model reads from the provider's cache."""
+        messages = await to_thread.run_sync(
+            prefix.request_messages, request.messages, request.target_tokens, request.focus
+        )
+        call = LLMRequest(
+            model=self.model,
+            messages=messages,
+            tools=prefix.tools,
+            max_output_tokens=prefix.max_output_tokens,
+            options=prefix.options,
+            purpose="summary",
+        )
+        reply = await self._call_model(call, spending)
+        source = transcript_text(request.passages)
+        return await self._accept(reply, source, request.source_tokens, max_tokens, max_tokens, count)
+
+    async def _accept(
+        self,
+        reply: LLMReply,
+        source: str,
+        source_tokens: int,
+        max_tokens: int,
+        max_answer_tokens: int,
+        count: TokenCounter,
+    ) -> str:
+        """Return the text of an answer, and tell the breaker. Raises `RejectedSummaryError` if it is no summary of `source`."""
+        answer = strip_thinking(reply.text)
+        rejection = (
+            _finish_rejection(reply.finish_reason)
+            or size_rejection(count(answer), source_tokens, max_tokens)
+            or await to_thread.run_sync(content_rejection, answer, source, max_answer_tokens)
+        )
+        if rejection:
+            if self.breaker.status().state == "half_open":
+                # The call was to try whether the model works again.
+                self.note_rejections(rejection)
+            raise RejectedSummaryError(rejection)
+        self._watch_breaker(self.breaker.note_success, "the model writes summaries")
+        return answer
+
     def note_rejections(self, reason: str) -> None:
         """Report that all answers for one summary were rejected. For the breaker that is one failed call."""
         self._note_failure(f"its summaries are rejected: {reason}")
 
-    async def _call_model(self, prompt: list[dict[str, str]], max_tokens: int, spending: Spending) -> LLMReply:
-        """Call the model once, with retries. Raises `LLMError`, `TimeoutError`, `SuspendedError` or what a client raises."""
-        await prepare_client(self.llm)
-        seconds = self._allowed_seconds()
-        request = LLMRequest(
+    def _make_request(self, prompt: list[dict[str, str]], max_tokens: int) -> LLMRequest:
+        return LLMRequest(
             model=self.model,
             messages=prompt,
             max_output_tokens=max_output_tokens(max_tokens, self.output_limit_tokens),
-            timeout_seconds=seconds,
             options=self.options,
             purpose="summary",
         )
+
+    async def _call_model(self, request: LLMRequest, spending: Spending) -> LLMReply:
+        """Call the model once, with retries. Raises `LLMError`, `TimeoutError`, `SuspendedError` or what a client raises."""
+        await prepare_client(self.llm)
+        seconds = self._allowed_seconds()
+        request = replace(request, timeout_seconds=seconds)
         spending.calls += 1
         self.spending_limit.note_call()
         try:

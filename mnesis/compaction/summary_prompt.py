@@ -40,7 +40,7 @@ def build_prompt(
     boundary = f"=== {hashlib.sha256(text.encode()).hexdigest()[:16]} ==="
     words = max(int(target_tokens * WORDS_PER_TOKEN), 20)
     if instructions is None:
-        instructions = _load_prompt("condense" if condenses_summaries else "level", level)
+        instructions = load_prompt("condense" if condenses_summaries else "level", level)
         instructions = instructions.replace("{boundary}", boundary).replace("{words}", str(words))
     reference = _reference(previous, text) if previous else ""
     if focus:
@@ -69,7 +69,8 @@ def cut_to_fit(text: str, max_tokens: int, count: TokenCounter) -> str:
 
 
 @functools.cache
-def _load_prompt(kind: str, level: int) -> str:
+def load_prompt(kind: str, level: int) -> str:
+    """Return a prompt of the package."""
     return resources.files("mnesis.compaction").joinpath("prompts", f"{kind}{level}.md").read_text("utf-8")
 
 

@@ -107,8 +107,8 @@ class Sweep:
         Raises `StaleContextError` if other writers changed the context `MAX_STALE_ATTEMPTS` times in a row.
         """
         started = time.monotonic()
-        if self.summarizer is not None and self.summarizer.deadline is None:
-            self.summarizer.deadline = Deadline.after(self.config.sweep_timeout_seconds, self.clock)
+        if self.summarizer is not None:
+            self.summarizer.set_deadline(Deadline.after(self.config.sweep_timeout_seconds, self.clock))
         for _ in range(MAX_STALE_ATTEMPTS):
             context = with_forms(await self.store.active_context(self.session_id), self.forms)
             plan = plan_sweep(context, self.budget, self.config, self.count, self.trigger, keep_tokens=self.keep_tokens)
@@ -238,7 +238,7 @@ class Sweep:
         request = self._make_request(transcript, source_tokens, chunk.tokens, SUMMARY_RATIO)
         if request is None:
             return None, ()
-        draft = await self._write(replace(request, previous=previous))
+        draft = await self._write(replace(request, previous=previous, messages=chunk.messages))
         leaf = self._build_summary(draft, chunk.messages, ())
         return (leaf if leaf.token_count < chunk.tokens else None), draft.attempts
 

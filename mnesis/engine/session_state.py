@@ -13,6 +13,7 @@ from mnesis.concurrency import FairLock
 from mnesis.llm.breaker import CircuitBreakers
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
+from mnesis.models.sent_request import RequestParts
 from mnesis.models.session import SessionRecord
 
 MAX_UNCOMMITTED = 1_000
@@ -46,6 +47,8 @@ class SessionState:
     """Whether the provider rejected a request because of recall tools: the same request without them succeeded."""
     used_cache_at: int = 0
     """When this process last called the session's model, in milliseconds since 1970. The call may have failed."""
+    sent_parts: RequestParts = field(default_factory=RequestParts)
+    """What the newest request of this process had beside the conversation."""
     expiry_swept: int | None = None
     """`answered_at` of the request whose expired cache was the reason of a sweep: one is enough."""
     has_warned_of_overhead: bool = False

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class RequestParts:
+    """What the newest request had beside the conversation: system prompt (None means the session's), tools, and arguments.
+
+    Only the process that sent it knows them.
+    """
+
+    system_prompt: str | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    options: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

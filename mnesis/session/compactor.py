@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mnesis.compaction.policy import pays_off_when_expired, urgency
@@ -23,7 +24,7 @@ from mnesis.events.payloads import (
 )
 from mnesis.ids import now_ms
 from mnesis.llm.base import LLM
-from mnesis.llm.breaker import BreakerStatus
+from mnesis.llm.breaker import BreakerStatus, CircuitBreaker
 from mnesis.llm.connection import connection_options
 from mnesis.llm.no_model import NoModel
 from mnesis.llm.resolve import SwitchedLLM, resolve
@@ -36,7 +37,7 @@ from mnesis.session.cache_report import CacheAge
 from mnesis.session.core import SessionCore
 from mnesis.store.base import Compaction
 from mnesis.telemetry.hooks import observe
-from mnesis.tokens.model_info import ModelInfo, context_limit_options
+from mnesis.tokens.model_info import ModelInfo, context_limit_options, price_ratio
 
 if TYPE_CHECKING:
     from mnesis.compaction.limits import SpendingLimit
@@ -278,10 +279,11 @@ class Compactor:
             model = ModelInfo.from_model_string(choice)
         elif choice is not None:
             llm = resolve(choice)
+        spending_limit = await self._spending_limit()
         available_tokens = min(model.context_limit - model.max_output_tokens, core.budget.context_limit * 4)
         name = choice if isinstance(choice, str) else core.model.model_id
         options = context_limit_options(model) | self._summary_options(model)
-        return Summarizer(
+        summarizer = Summarizer(
             llm=llm,
             model=name,
             input_tokens=max(int(available_tokens * MAX_INPUT_FRACTION), 512),
@@ -293,15 +295,46 @@ class Compactor:
             backoff=core.backoff,
             output_limit_tokens=model.max_output_tokens,
             concurrency=config.summary_concurrency or (1 if ONE_AT_A_TIME.match(name) else DEFAULT_CONCURRENCY),
-            spending_limit=await self._spending_limit(),
-            breaker=core.shared.breakers.find(
-                name,
-                llm,
-                str(options.get("api_base") or options.get("base_url") or ""),
-                max_failures=config.max_summarizer_failures,
-                open_seconds=config.summarizer_pause_seconds,
-            ),
+            spending_limit=spending_limit,
+            breaker=self._find_breaker(name, llm, options),
             on_breaker_change=functools.partial(self._publish_breaker_change, name, llm),
+        )
+        if config.reuse_cached_prefix and not callable(choice):
+            summarizer.prefix_writer = await self._make_prefix_writer(summarizer)
+        return summarizer
+
+    def _find_breaker(self, model: str, llm: LLM, options: Mapping[str, Any]) -> CircuitBreaker:
+        config = self.core.config.compaction
+        return self.core.shared.breakers.find(
+            model,
+            llm,
+            str(options.get("api_base") or options.get("base_url") or ""),
+            max_failures=config.max_summarizer_failures,
+            open_seconds=config.summarizer_pause_seconds,
+        )
+
+    async def _make_prefix_writer(self, summarizer: Summarizer) -> Summarizer | None:
+        """Return the session's model as a summarizer that reads the conversation from its provider's cache, if it is there.
+
+        A model whose price is not known is taken to be cheaper: somebody chose it.
+        """
+        await import_in_thread("mnesis.session.cached_prefix")
+        from mnesis.session.cached_prefix import find_cached_prefix
+
+        core = self.core
+        model = core.request_target().model
+        ratio = price_ratio(summarizer.model, model)
+        prefix = await find_cached_prefix(core, ratio) if ratio is not None else None
+        if prefix is None:
+            return None
+        return replace(
+            summarizer,
+            llm=core.llm,
+            model=model,
+            options=prefix.options,
+            prefix=prefix,
+            breaker=self._find_breaker(model, core.llm, prefix.options),
+            on_breaker_change=functools.partial(self._publish_breaker_change, model, core.llm),
         )
 
     async def _spending_limit(self) -> SpendingLimit:

@@ -25,6 +25,7 @@ from mnesis.llm.retry import complete_with_retry, stream_with_retry
 from mnesis.models.context import Window
 from mnesis.models.message import FinishReason, Message, MessagePart, ReasoningPart, TextPart, ToolPart
 from mnesis.models.results import CacheReport, CompactionResult, ReasoningDelta, StreamEvent, TextDelta, TurnResult
+from mnesis.models.sent_request import RequestParts
 from mnesis.models.session import Interruption
 from mnesis.models.tool import ToolSpec
 from mnesis.models.usage import TokenUsage
@@ -300,6 +301,7 @@ class Turn:
             options=rendered.options,
         )
         sent_at = core.now_ms()
+        core.shared.sent_parts = RequestParts(self.options.system_prompt, tuple(self._toolset.definitions), options)
         try:
             reply = await (self._stream(request) if self.options.is_streamed else self._call_once(request))
         finally:

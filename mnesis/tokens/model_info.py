@@ -100,6 +100,14 @@ def output_limit_tokens(model: str) -> int:
     return _output_reserve(limits, limits.context if limits else UNKNOWN_CONTEXT_LIMIT)
 
 
+def price_ratio(model: str, other: str) -> float | None:
+    """Return how many times as much an input token of `model` costs as one of `other`. None if a price is not known."""
+    if model == other:
+        return 1.0
+    prices = [limits.input_price if limits else None for limits in (_listed_limits(model), _listed_limits(other))]
+    return prices[0] / prices[1] if prices[0] is not None and prices[1] else None
+
+
 def context_limit_options(model: ModelInfo | str) -> dict[str, Any]:
     """Return the argument that says how long requests are, for servers that would otherwise cut them. Often empty.
 
@@ -134,6 +142,8 @@ class _Limits:
     context: int
     output: int
     provider: str
+    input_price: float | None = None
+    """US dollars per input token."""
 
 
 def _provider(model: str) -> str:
@@ -250,7 +260,9 @@ def _parse_limits(entry: Any) -> _Limits | None:
     if context is None:
         return None
     output = _positive(entry.get("max_output_tokens")) or UNKNOWN_MAX_OUTPUT_TOKENS
-    return _Limits(context, output, str(entry.get("litellm_provider") or ""))
+    price = entry.get("input_cost_per_token")
+    provider = str(entry.get("litellm_provider") or "")
+    return _Limits(context, output, provider, float(price) if isinstance(price, int | float) else None)
 
 
 def _positive(value: Any) -> int | None:
