@@ -84,4 +84,5 @@ def _quote(message: Message, *, at_end: bool) -> str:
     text = "\n".join(texts)
     if len(text) > QUOTE_CHARS:
         text = f"… {text[-QUOTE_CHARS:]}" if at_end else f"{text[:QUOTE_CHARS]} …"
-    return replace_lone_surrogates(f"[{message.role}] {text}")
+    quoted: str = replace_lone_surrogates(f"[{message.role}] {text}")
+    return quoted
