@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from mnesis.models.message import Message
-from mnesis.search.analysis import build_index_entry, query_terms
+from mnesis.search.analysis import REPEATED_MARK, build_index_entry, query_terms
 
 
 class Bm25:
@@ -18,8 +18,8 @@ class Bm25:
         self._connection.execute(
             "CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = 'porter unicode61 remove_diacritics 2')"
         )
-        rows = ((number, build_index_entry(message).text) for number, message in enumerate(messages))
-        self._connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", rows)
+        texts = (build_index_entry(message).text.partition(f" {REPEATED_MARK}")[0] for message in messages)
+        self._connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", enumerate(texts))
 
     def search(self, query: str, limit: int) -> list[str]:
         """Return the ids of the best messages."""

@@ -8,6 +8,7 @@ are searched together.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -18,11 +19,18 @@ from stop_words import get_stop_words
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message, ToolPart, ToolResultPart
 
-ANALYSIS_VERSION = 3
+ANALYSIS_VERSION = 4
 """Increment it when the same message would be indexed differently: indexes of an older version are rebuilt."""
 
+REPEATED_MARK = "\ue000"
+"""A word that a message repeats is indexed again after this private-use character, which belongs to words for the index
+(https://sqlite.org/fts5.html#unicode61_tokenizer): ranking knows of repetitions, and the index needs no positions."""
+REPETITIONS = (2, 4)
+"""From these numbers of occurrences on, the word is indexed with one mark, two marks and so on."""
+
 MAX_QUERY_CHARS = 10_000
-MAX_QUERY_TERMS = 32
+MAX_QUERY_TERMS = 128
+"""A question of some sentences in a script without spaces has this many pairs of characters."""
 
 _WORD = re.compile(r"[^\W_]+")
 _UNSPACED_SCRIPTS = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
@@ -81,7 +89,7 @@ def build_index_entry(message: Message) -> IndexEntry:
     names = {part.tool_name for part in tool_parts if part.tool_name}
     return IndexEntry(
         to_index_text(text),
-        len(_WORD.findall(normalize(text))),
+        count_words(text),
         speaker(message),
         _replace_surrogates("\n".join(sorted(names))),
     )
@@ -98,7 +106,22 @@ def to_index_text(text: str) -> str:
     pieces = [_CAMEL_BOUNDARY.sub(" ", match) for match in _CAMEL_WORD.findall(text)]
     numbers = [join_digits(match) for match in _NUMBER_WITH_SEPARATORS.findall(text)]
     emoji = [emoji_word(match) for match in _EMOJI.findall(text)]
-    return " ".join([_UNSPACED_RUN.sub(_space_out_bigrams, text), *pieces, *numbers, *emoji])
+    text = " ".join([_UNSPACED_RUN.sub(_space_out_bigrams, text), *pieces, *numbers, *emoji])
+    counts = Counter(_WORD.findall(text.lower()))
+    repeated = (
+        REPEATED_MARK * level + word
+        for word, count in counts.items()
+        for level, least in enumerate(REPETITIONS, 1)
+        if count >= least
+    )
+    return " ".join([text, *repeated])
+
+
+def count_words(text: str) -> int:
+    """Return the number of words of a text. In scripts without spaces, two characters count as a word."""
+    text = normalize(text)
+    chars = [len(run) for run in _UNSPACED_RUN.findall(text)]
+    return len(_WORD.findall(_UNSPACED_RUN.sub(" ", text))) + sum((count + 1) // 2 for count in chars)
 
 
 def normalize(text: str) -> str:
@@ -142,6 +165,18 @@ def stop_words(text: str) -> frozenset[str]:
     return STOP_WORDS
 
 
+def _is_unspaced_stop_word(word: str) -> bool:
+    """Return whether a word of a script without spaces, or each of its characters, is a stop word."""
+    stop_words = _unspaced_stop_words()
+    return word in stop_words or (len(word) > 1 and all(char in stop_words for char in word))
+
+
+@cache
+def _unspaced_stop_words() -> frozenset[str]:
+    # The Korean list has "child" and "time".
+    return _language_stop_words("chinese") | _language_stop_words("japanese")
+
+
 @cache
 def _language_stop_words(language: str) -> frozenset[str]:
     return frozenset(get_stop_words(language))
@@ -161,7 +196,11 @@ def query_terms(query: str) -> tuple[tuple[str, ...], ...]:
         for run in _UNSPACED_RUN.findall(word):
             terms.update(dict.fromkeys(bigrams(run)))
     ignored = stop_words(text)
-    significant_terms = [word for word in terms if word not in ignored and (len(word) > 1 or _UNSPACED_RUN.match(word))]
+    significant_terms = [
+        word
+        for word in terms
+        if word not in ignored and (len(word) > 1 or _UNSPACED_RUN.match(word)) and not _is_unspaced_stop_word(word)
+    ]
     groups = (
         (word, *(form for form in _irregular_forms().get(word, ()) if form != word))
         for word in significant_terms or list(terms)

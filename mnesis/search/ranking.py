@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -20,12 +21,14 @@ NEIGHBOUR_WEIGHTS = ((1, 0.4), (2, 0.2), (-1, 0.2))
 """(distance, weight): what an occurrence counts for the messages after and before it (Robertson's BM25F, weights by trial)."""
 K1, B = 1.2, 0.75
 """The usual parameters of BM25: saturation of term frequency, and length normalisation."""
-LENGTH_EXPONENT = 0.7
+REPEATED_FREQUENCIES = (2.5, 6.0)
+"""What a word counts in a message that has it at least as often as each of `REPETITIONS`; BM25 saturates, so this is near enough."""
+LENGTH_EXPONENT = 0.85
 """Damps length normalisation, because a long message is not less relevant in proportion. Chosen on the questions for fitting."""
 SHORT_QUERY_TERMS = 8
 """As above, for queries: with many words, some occur near any message."""
 SHORT_MESSAGE_WORDS = 40
-"""Neighbours and proximity count in full up to this mean length, and less in proportion above it: a long message stands alone."""
+"""Neighbours and proximity count in full up to this length, and less in proportion above it: a long message stands alone."""
 PROXIMITY_WINDOW = 8
 """Messages. Like the weights below, chosen by trial."""
 MAX_PAUSE_MS = 30 * 60_000
@@ -54,7 +57,8 @@ class QueryTerm:
     """A term of the query: its forms, the keys of matching messages, and the number of all messages that contain it.
 
     `expression` is what the index was asked for: the forms, or a variant if they match nothing.
-    `weight` is less than 1 for a variant, which may be another word.
+    `weight` is less than 1 for a variant, which may be another word. `repeated_keys` are messages that have it at least
+    as often as each of `REPETITIONS`.
     """
 
     forms: tuple[str, ...]
@@ -62,6 +66,7 @@ class QueryTerm:
     document_frequency: int
     expression: str = ""
     weight: float = 1.0
+    repeated_keys: tuple[frozenset[int], ...] = ()
 
 
 def rank(
@@ -84,10 +89,10 @@ def rank(
     postings = [sorted(slots[key] for key in term.keys if key in slots) for term in terms]
     width = slots[messages[-1].key] + PROXIMITY_WINDOW + 1
     max_postings = max(int(len(messages) * MAX_COMMON_FRACTION), PROXIMITY_WINDOW)
-    mean_words = sum(message.word_count for message in messages) / len(messages)
-    context_share = min(1.0, SHORT_MESSAGE_WORDS / max(mean_words, 1.0)) * min(1.0, SHORT_QUERY_TERMS / len(terms))
+    context_share = _context_share(messages, slots) * min(1.0, SHORT_QUERY_TERMS / len(terms))
     frequencies = _term_frequencies(messages, slots, width)
-    scores = _bm25(postings, weights, frequencies, context_share, max_postings)
+    repeats = [[[slots[key] for key in keys if key in slots] for keys in term.repeated_keys] for term in terms]
+    scores = _bm25(postings, repeats, weights, frequencies, context_share, max_postings)
     if not scores:
         return []
     if time.expressions:
@@ -111,6 +116,19 @@ def rank(
     # The sort is stable: equal scores stay in log order.
     ranked.sort(key=itemgetter(1), reverse=True)
     return ranked if has_time else _put_newest_value_first(ranked, terms)
+
+
+def _context_share(messages: Sequence[MessageStats], slots: Mapping[int, int]) -> float:
+    """Return what the context of a message counts in this log, from 0 to 1: nothing for notes that stand alone.
+
+    The length is that of the message in which a word of the log stands on average: tool outputs decide, not the short
+    messages between them.
+    """
+    words = sum(message.word_count for message in messages)
+    typical_words = sum(message.word_count**2 for message in messages) / max(words, 1)
+    places = [slots[message.key] for message in messages]
+    links = sum(place == previous + 1 for previous, place in pairwise(places))
+    return min(1.0, SHORT_MESSAGE_WORDS / max(typical_words, 1.0)) * links / max(len(places) - 1, 1)
 
 
 def _add_messages_of_the_time(
@@ -175,6 +193,7 @@ def _slots(messages: Sequence[MessageStats]) -> dict[int, int]:
 
 def _bm25(
     postings: Sequence[Sequence[int]],
+    repeats: Sequence[Sequence[Sequence[int]]],
     weights: Sequence[float],
     frequencies: Sequence[float],
     context_share: float,
@@ -186,8 +205,10 @@ def _bm25(
     """
     scores: dict[int, float] = {}
     steps = [(step, weight * context_share) for step, weight in NEIGHBOUR_WEIGHTS]
-    for term_slots, weight in zip(postings, weights, strict=True):
+    for term_slots, levels, weight in zip(postings, repeats, weights, strict=True):
         term_frequencies = {slot: frequencies[slot] for slot in term_slots}
+        for count, repeated in zip(REPEATED_FREQUENCIES, levels, strict=False):
+            term_frequencies.update((slot, count * frequencies[slot]) for slot in repeated)
         frequency_at = term_frequencies.get
         for step, neighbour_weight in steps if len(term_slots) <= max_postings else ():
             for slot in term_slots:

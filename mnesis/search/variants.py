@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
+from mnesis.search.analysis import REPEATED_MARK
+
 MIN_PREFIX_CHARS = 3
 MIN_STEM_CHARS = 4
 MAX_CUT_CHARS = 3
@@ -115,6 +117,8 @@ def similar_words(word: str, vocabulary: Iterable[str]) -> list[str]:
     stem, plain, tail = index_stem(word), _without_marks(word), compound_tail(word)
     containing, misspelt = [], []
     for term in vocabulary:
+        if term[0] == REPEATED_MARK:
+            continue
         if plain in term or stem in term or (len(term) > len(tail) + 2 and term.endswith(tail)):
             containing.append(term)
         elif len(word) >= MIN_TYPO_CHARS and is_one_typo_away(stem, term):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mnesis import MnesisSession
 from mnesis.store.base import Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
@@ -20,3 +21,10 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture
+async def session(tmp_path: Path) -> AsyncIterator[MnesisSession]:
+    """An open, empty session without a model."""
+    async with MnesisSession.open(model=None, db_path=tmp_path / "log.db", system_prompt="") as session:
+        yield session

@@ -7,6 +7,7 @@ best first and only those are ranked, so the cost of a search does not grow with
 from __future__ import annotations
 
 import heapq
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,15 @@ from zlib import crc32
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message
 from mnesis.models.search import Search
-from mnesis.search.analysis import ANALYSIS_VERSION, build_index_entry, identifier_pieces, joined_words, query_terms
+from mnesis.search.analysis import (
+    ANALYSIS_VERSION,
+    REPEATED_MARK,
+    REPETITIONS,
+    build_index_entry,
+    identifier_pieces,
+    joined_words,
+    query_terms,
+)
 from mnesis.search.query_time import QueryTime, read_query_time
 from mnesis.search.ranking import MessageStats, QueryTerm, inverse_document_frequency, rank
 from mnesis.search.variants import MAX_VARIANT_CHARS, index_stem, similar_words, variants
@@ -267,8 +276,29 @@ def _look_up(connection: sqlite3.Connection, scope: SearchScope, forms: tuple[st
     limit = MAX_MESSAGES_RANKED_WHOLE if scope.total <= MAX_MESSAGES_RANKED_WHOLE else MAX_KEYS_PER_WORD
     keys = _matching_keys(connection, expression, scope.span, limit)
     frequency = len(keys) if len(keys) < limit else max(limit, scope.total // 4)
-    in_scope = frozenset(filter(scope.contains, keys)) if len(scope.logs) > 1 else frozenset(keys)
-    return QueryTerm(forms, in_scope, frequency, expression)
+    term = QueryTerm(forms, _keys_in_scope(scope, keys), frequency, expression)
+    return replace(term, repeated_keys=_repeated_keys(connection, scope, term, [scope.span], limit)) if keys else term
+
+
+def _keys_in_scope(scope: SearchScope, keys: Iterable[int]) -> frozenset[int]:
+    return frozenset(filter(scope.contains, keys)) if len(scope.logs) > 1 else frozenset(keys)
+
+
+def _repeated_keys(
+    connection: sqlite3.Connection, scope: SearchScope, term: QueryTerm, spans: Sequence[Span], limit: int
+) -> tuple[frozenset[int], ...]:
+    """Return for each of `REPETITIONS` the keys of messages that have a term as often.
+
+    A term of several words, all of which must match, counts once.
+    """
+    levels: list[frozenset[int]] = []
+    for level in range(1, len(REPETITIONS) + 1 if " AND " not in term.expression else 1):
+        repeated = re.sub(r'"([^"]+)"', rf'"{REPEATED_MARK * level}\1"', term.expression)
+        keys = (key for span in spans for key in _matching_keys(connection, repeated, span, limit))
+        levels.append(_keys_in_scope(scope, keys))
+        if not levels[-1]:
+            break
+    return tuple(levels)
 
 
 def _matching_keys(connection: sqlite3.Connection, expression: str, span: Span, limit: int) -> list[int]:
@@ -283,7 +313,8 @@ def _with_all_keys(
     if word.document_frequency < MAX_KEYS_PER_WORD:
         return word
     keys = (key for span in spans for key in _matching_keys(connection, word.expression, span, MAX_KEYS_PER_WORD))
-    return replace(word, keys=frozenset(filter(scope.contains, keys)))
+    repeated = _repeated_keys(connection, scope, word, spans, MAX_KEYS_PER_WORD)
+    return replace(word, keys=_keys_in_scope(scope, keys), repeated_keys=repeated)
 
 
 def _best_blocks(
