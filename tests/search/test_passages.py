@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mnesis.search.snippets import find_passages, passages_excerpt
@@ -43,6 +43,7 @@ def test_a_text_without_the_words_has_no_passages() -> None:
     assert passages_excerpt("nothing here " * 500, [("absent",)], 100, count, "m") is None
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=600), st.lists(st.tuples(st.text(min_size=1, max_size=8)), max_size=4), st.integers(1, 300))
 def test_spans_are_in_order_and_inside_the_text(text: str, terms: list[tuple[str]], max_chars: int) -> None:
     spans = find_passages(text, terms, max_chars)
