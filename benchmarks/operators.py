@@ -38,15 +38,15 @@ RESPONSE = (
 )
 
 
-async def serve() -> None:
-    """Answer every request after RESPONSE_SECONDS. Prints the port on stdout."""
+async def serve(response_seconds: float) -> None:
+    """Answer every request after this many seconds. Prints the port on stdout."""
 
     async def handle_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
                 await reader.readexactly(int(length.partition(b":")[2]))
-                await asyncio.sleep(RESPONSE_SECONDS)
+                await asyncio.sleep(response_seconds)
                 writer.write(RESPONSE)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -215,11 +215,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="500 items: a smoke run")
     parser.add_argument("--json", action="store_true", help="the rows as JSON")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--response-seconds", type=float, default=RESPONSE_SECONDS, help=argparse.SUPPRESS)
     parser.add_argument("--remember", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(serve())
+        asyncio.run(serve(options.response_seconds))
     elif options.remember:
         asyncio.run(print_peak_memory(options.remember, options.folder))
     else:

@@ -22,6 +22,7 @@ NEEDS = {
     "13": ["agents"],
     "14": ["pydantic_ai"],
     "15": ["agents", "langchain_core", "llama_index.core", "pydantic_ai"],
+    "16": ["starlette", "uvicorn", "httpx"],
 }
 # What an example prints without a key: regular expressions, in this order.
 PRINTED = {
@@ -67,6 +68,12 @@ PRINTED = {
         r"Pydantic AI:.*('request', 'response'(, )?){5}",
         r"10 assistant 'Have a good trip",
     ],
+    "16": [
+        r"6 answers from 2 workers",
+        r"never interleave: True",
+        r"every message: \[1, 2, .*, 12\]",
+        r'"done": 20, "failed": 0, "total": 20',
+    ],
 }
 SCRIPTS = sorted(EXAMPLES.glob("[0-9]*.py"))
 # The example with a client of its own imports litellm itself, which would look for prices on the network.
@@ -75,6 +82,7 @@ OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 NATIVE = {
     **{number: ["A real ", "answer."] for number in ("01", "02", "03", "04", "06", "07", "12")},
     "05": ['{"satisfied": true, "reason": "as expected"}'],
+    "16": ['{"urgent": true}'],
 }
 
 

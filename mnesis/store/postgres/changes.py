@@ -27,7 +27,7 @@ from mnesis.store.change_log import (
 )
 from mnesis.store.codec import from_json
 from mnesis.store.covers import CoverDiff, folded_spans
-from mnesis.store.postgres.rows import Row, from_text
+from mnesis.store.postgres.rows import Parameters, Row, from_text
 from mnesis.store.postgres.transaction import Answer, Transaction
 
 SessionNames = dict[int, str]
@@ -39,10 +39,11 @@ def note_created(transaction: Transaction, session_pk: int, session: SessionReco
     _insert(transaction, "created", [session.model, session.parent_id], session_pk=session_pk)
 
 
-def note_append(transaction: Transaction, session_pk: int, first_seq: int, after: SessionRecord) -> None:
-    """Note that messages were appended, from `first_seq` to the end of the log."""
+def append_change(transaction: Transaction, first_seq: int, after: SessionRecord) -> Parameters:
+    """Return the parameters of a statement that notes appended messages, from `first_seq` to the end of the log."""
+    transaction.has_change = True
     body = [first_seq, after.last_seq, after.context_tokens, after.turn_count]
-    _insert(transaction, "append", body, session_pk=session_pk)
+    return {"origin": transaction.origin, "body": _encode_body(body)}
 
 
 def note_update(transaction: Transaction, session_pk: int, after: SessionRecord) -> None:
@@ -104,10 +105,14 @@ def _insert(
             "kind": kind,
             "session_pk": session_pk,
             "run_pk": run_pk,
-            # Escaped, because a text column holds neither NUL nor lone surrogates; JSON escapes both.
-            "body": json.dumps(body, separators=(",", ":")),
+            "body": _encode_body(body),
         },
     )
+
+
+def _encode_body(body: object) -> str:
+    # Escaped, because a text column holds neither NUL nor lone surrogates; JSON escapes both.
+    return json.dumps(body, separators=(",", ":"))
 
 
 def snapshot(transaction: Transaction) -> str:

@@ -91,8 +91,8 @@ class ChangeListener:
         while not _is_readable(wake, 0):
             try:
                 with self._connect() as connection:
-                    connection.execute(f'LISTEN "{self._channel}"'.encode())
                     connection.execute("SELECT pg_advisory_lock(%s)", (self._origin,))
+                    connection.execute(f'LISTEN "{self._channel}"'.encode())
                     self._announce()
                     self._is_listening.set()
                     pause = 0.05

@@ -13,19 +13,18 @@ from mnesis.store.base import Append, AppendResult, OnDamage
 from mnesis.store.chain import extend_chain
 from mnesis.store.codec import EncodedMessage, from_json, hash_of
 from mnesis.store.damaged import mark_damage, refuse_gaps
-from mnesis.store.postgres.changes import note_append
+from mnesis.store.postgres.changes import append_change
 from mnesis.store.postgres.rows import (
     Row,
     StoredSession,
     account_parameters,
+    append_parameters,
     encoded_from_row,
     from_text,
     is_storable_id,
     message_from_row,
-    message_parameters,
     to_text,
     turn_from_row,
-    turn_parameters,
 )
 from mnesis.store.postgres.sessions import load
 from mnesis.store.postgres.transaction import Answer, Transaction, session_parameters, stored_session
@@ -64,13 +63,8 @@ def append_to(
     first_seq = stored.record.last_seq + 1
     hashes = [hash_of(session_id, seq, message) for seq, message in enumerate(encoded, first_seq)]
     log_head = reduce(extend_chain, hashes, stored.log_head)
-    transaction.send_many(
-        "insert_message",
-        [
-            message_parameters(stored.pk, seq, message, stored_hash)
-            for seq, (message, stored_hash) in enumerate(zip(encoded, hashes, strict=True), first_seq)
-        ],
-    )
+    parameters = append_parameters(stored.pk, first_seq, encoded, hashes, snapshot)
+    transaction.send("append_messages", parameters | append_change(transaction, first_seq, after))
     transaction.send_many(
         "insert_file_ref",
         [
@@ -79,10 +73,7 @@ def append_to(
             for content_id in file_ids(message)
         ],
     )
-    if snapshot is not None:
-        transaction.send("insert_turn", turn_parameters(stored.pk, snapshot))
     transaction.send("update_accounts", account_parameters(stored.pk, after, log_head))
-    note_append(transaction, stored.pk, first_seq, after)
     messages = tuple(
         message.model_copy(update={"session_id": session_id, "seq": seq})
         for seq, message in enumerate(append.messages, first_seq)

@@ -58,11 +58,8 @@ SELECT s.pk, s.id, s.parent_id, s.created_at, s.profile, a.updated_at, a.last_se
 FROM {schema}.sessions AS s JOIN {schema}.accounts AS a ON a.session_pk = s.pk
 WHERE s.id = %(id)s;
 
--- lock_order: put the writers of a session in order; a row lock may give a transaction its number before it is granted
-SELECT pg_advisory_xact_lock(hashtextextended('{schema}.session ' || %(id)s::text, 0));
-
--- lock_session: lock a session until the end of the transaction
-SELECT session_pk FROM {schema}.accounts WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) FOR NO KEY UPDATE;
+-- lock_session: put the writers of a session in order and lock it; returns the number of the transaction
+SELECT {schema}.lock_session(%(id)s);
 
 -- turn_lease: the lease on the turns of a session, and whether the process of its holder is connected
 SELECT
@@ -104,12 +101,30 @@ WHERE s.parent_id = %(parent_id)s AND (a.last_used, a.session_pk) < (%(last_used
 ORDER BY a.last_used DESC, a.session_pk DESC
 LIMIT %(limit)s;
 
--- insert_message: one message at the end of a log
-INSERT INTO {schema}.messages (session_pk, seq, id, role, parts, meta, hash, token_count, tool_tokens, created_at)
-VALUES (
-    %(session_pk)s, %(seq)s, %(id)s, %(role)s, %(parts)s, %(meta)s, %(hash)s, %(token_count)s, %(tool_tokens)s,
-    %(created_at)s
-);
+-- append_messages: messages at the end of a log, the snapshot of the turn that they end, and the change that says so
+WITH appended AS (
+    INSERT INTO {schema}.messages (
+        session_pk, seq, id, role, parts, meta, hash, token_count, tool_tokens, created_at
+    )
+    SELECT %(session_pk)s, m.* FROM unnest(
+        %(seqs)s::bigint[], %(ids)s::text[], %(roles)s::text[], %(parts)s::bytea[], %(metas)s::bytea[],
+        %(hashes)s::bytea[], %(token_counts)s::bigint[], %(tool_tokens)s::bigint[], %(created_at)s::bigint[]
+    ) AS m
+),
+ended AS (
+    INSERT INTO {schema}.turns (
+        session_pk, turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens,
+        created_at
+    )
+    SELECT
+        %(session_pk)s, %(turn_index)s::bigint, %(turn_seq)s::bigint, %(turn_role)s, %(turn_system_tokens)s::bigint,
+        %(turn_summary_tokens)s::bigint, %(turn_message_tokens)s::bigint, %(turn_tool_tokens)s::bigint,
+        %(turn_context_tokens)s::bigint, %(turn_created_at)s::bigint
+    WHERE %(turn_index)s::bigint IS NOT NULL
+)
+INSERT INTO {schema}.changes (position, origin, kind, session_pk, run_pk, body)
+SELECT pg_current_xact_id()::text::bigint + s.position_offset, %(origin)s, 'append', %(session_pk)s, NULL, %(body)s
+FROM {schema}.mnesis_schema AS s;
 
 -- messages_by_id: some messages of a session, in order
 SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at
@@ -178,15 +193,6 @@ INSERT INTO {schema}.prunes (session_pk, seq, part_index, tokens_saved)
 VALUES (%(session_pk)s, %(seq)s, %(part_index)s, %(tokens_saved)s)
 ON CONFLICT DO NOTHING
 RETURNING 1;
-
--- insert_turn: the snapshot of a turn
-INSERT INTO {schema}.turns (
-    session_pk, turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens,
-    created_at
-) VALUES (
-    %(session_pk)s, %(turn_index)s, %(seq)s, %(role)s, %(system_tokens)s, %(summary_tokens)s, %(message_tokens)s,
-    %(tool_tokens)s, %(context_tokens)s, %(created_at)s
-);
 
 -- turns: all turns, oldest first
 SELECT turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens, created_at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -111,19 +112,26 @@ def account_parameters(session_pk: int, session: SessionRecord, log_head: bytes)
     }
 
 
-def message_parameters(session_pk: int, seq: int, message: EncodedMessage, stored_hash: bytes) -> Parameters:
-    """Return the parameters of `insert_message`."""
+def append_parameters(
+    session_pk: int,
+    first_seq: int,
+    messages: Sequence[EncodedMessage],
+    hashes: Sequence[bytes],
+    turn: TurnSnapshot | None,
+) -> Parameters:
+    """Return the parameters of `append_messages`, apart from those of the change."""
     return {
         "session_pk": session_pk,
-        "seq": seq,
-        "id": to_text(message.id),
-        "role": message.role,
-        "parts": message.parts,
-        "meta": message.meta,
-        "hash": stored_hash,
-        "token_count": message.token_count,
-        "tool_tokens": message.tool_tokens,
-        "created_at": message.created_at,
+        "seqs": list(range(first_seq, first_seq + len(messages))),
+        "ids": [to_text(message.id) for message in messages],
+        "roles": [message.role for message in messages],
+        "parts": [message.parts for message in messages],
+        "metas": [message.meta for message in messages],
+        "hashes": list(hashes),
+        "token_counts": [message.token_count for message in messages],
+        "tool_tokens": [message.tool_tokens for message in messages],
+        "created_at": [message.created_at for message in messages],
+        **_turn_parameters(turn),
     }
 
 
@@ -153,20 +161,19 @@ def summary_from_row(session_id: str, row: Row) -> Summary:
     )
 
 
-def turn_parameters(session_pk: int, turn: TurnSnapshot) -> Parameters:
-    """Return the parameters of `insert_turn`."""
-    tokens = turn.context_tokens
+def _turn_parameters(turn: TurnSnapshot | None) -> Parameters:
+    """Return the parameters of the snapshot of a turn; all are None if no turn ends."""
+    tokens = turn.context_tokens if turn is not None else None
     return {
-        "session_pk": session_pk,
-        "turn_index": turn.turn_index,
-        "seq": turn.seq,
-        "role": turn.role,
-        "system_tokens": tokens.system_prompt,
-        "summary_tokens": tokens.summary,
-        "message_tokens": tokens.messages,
-        "tool_tokens": tokens.tool_outputs,
-        "context_tokens": turn.measured_tokens,
-        "created_at": turn.created_at,
+        "turn_index": turn.turn_index if turn is not None else None,
+        "turn_seq": turn.seq if turn is not None else None,
+        "turn_role": turn.role if turn is not None else None,
+        "turn_system_tokens": tokens.system_prompt if tokens is not None else None,
+        "turn_summary_tokens": tokens.summary if tokens is not None else None,
+        "turn_message_tokens": tokens.messages if tokens is not None else None,
+        "turn_tool_tokens": tokens.tool_outputs if tokens is not None else None,
+        "turn_context_tokens": turn.measured_tokens if turn is not None else None,
+        "turn_created_at": turn.created_at if turn is not None else None,
     }
 
 

@@ -85,9 +85,7 @@ class Transaction:
     def lock_session(self, session_id: str) -> SessionLock:
         """Lock a session and send the statement that loads it. Other statements may follow before it is read."""
         parameters = session_parameters(session_id)
-        self.send("lock_order", parameters)
-        self.send("lock_session", parameters)
-        self.ask_number()
+        self._number = self.send("lock_session", parameters)
         return SessionLock(self, session_id, self.send("session", parameters))
 
     def lock_run(self, run_id: str) -> None:
