@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import Literal, Never, get_args
 
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.tools import BaseTool
 
+from langchain_mnesis.keywords import HISTORY_REPLACEMENTS, refuse_unknown
 from langchain_mnesis.session_tools import session_tools
 from langchain_mnesis.sessions import Sessions
 from mnesis import concurrency
@@ -55,7 +56,9 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
         llm: object | None = None,
         types: Iterable[type] = (),
         keep_chunks: bool = False,
+        **unknown: Never,
     ) -> None:
+        refuse_unknown(type(self).__name__, unknown, HISTORY_REPLACEMENTS)
         super().__init__()
         sessions = Sessions(
             engine=engine, db_path=db_path, model=model, config=config, llm=llm, types=types, keep_chunks=keep_chunks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Never, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
@@ -15,6 +15,7 @@ from langchain_core.runnables.base import RunnableLike, RunnableSerializable, co
 from pydantic import BaseModel, ConfigDict, PrivateAttr, create_model
 
 from langchain_mnesis.history_factory import config_specs, join_session_id
+from langchain_mnesis.keywords import MEMORY_REPLACEMENTS, refuse_unknown
 from langchain_mnesis.runnable_io import StreamAccumulator
 from langchain_mnesis.runnable_turn import MemoryTurn, RunnableKeys
 from langchain_mnesis.sessions import Sessions
@@ -69,7 +70,8 @@ class MnesisMemory(RunnableSerializable[Any, Any]):
 
     def __init__(
         self,
-        runnable: RunnableLike[Any, Any],
+        # The default exists so that the keywords of other memories, which wrap nothing, are explained.
+        runnable: RunnableLike[Any, Any] = None,  # type: ignore[assignment]
         *,
         session_id: SessionId | None = None,
         session_key: str | Sequence[str] | None = None,
@@ -83,7 +85,11 @@ class MnesisMemory(RunnableSerializable[Any, Any]):
         llm: object | None = None,
         types: Iterable[type] = (),
         name: str | None = None,
+        **unknown: Never,
     ) -> None:
+        refuse_unknown(type(self).__name__, unknown, MEMORY_REPLACEMENTS)
+        if runnable is None:
+            raise TypeError("MnesisMemory needs a runnable: pass a chat model or a chain as the first argument")
         fields: dict[str, Any] = {
             "runnable": coerce_to_runnable(runnable),
             "session_id": join_session_id([session_id]) if session_id is not None else None,
