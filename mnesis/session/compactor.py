@@ -102,19 +102,40 @@ class Compactor:
         return last
 
     async def compact_after_expiry(self, reserved_tokens: int = 0) -> CompactionResult | None:
-        """Compact if the provider's cache has certainly expired and a sweep pays off. Called before each request.
+        """Compact if the provider's cache has certainly expired and a sweep pays off.
 
         The prefix must be written again anyway, so a smaller one costs less. Returns the result of a sweep that changed the
-        context, or None. One request is the reason of one sweep at most."""
+        context, or None."""
         age = self.core.cache_age()
         if age is None or age.left_seconds >= 0:
             return None
         return await self._compact_for_expiry(age, reserved_tokens)
 
+    async def compact_before_request(self, reserved_tokens: int = 0) -> CompactionResult | None:
+        """Compact if the provider's cache has expired, or the next request would be over the hard threshold.
+
+        Returns the result of the last sweep that changed the context, or None."""
+        expired = await self.compact_after_expiry(reserved_tokens)
+        return await self.compact_until_fits(reserved_tokens) or expired
+
+    def is_due_before_request(self, reserved_tokens: int = 0) -> bool:
+        """Return whether `compact_before_request()` would try to compact now."""
+        core, age = self.core, self.core.cache_age()
+        is_over = urgency(core.record.context_tokens, self._budget_beside(reserved_tokens)) == "hard"
+        has_expired = age is not None and age.left_seconds < 0 and self._pays_off(age, reserved_tokens)
+        return core.config.compaction.auto and (is_over or has_expired)
+
     async def _compact_for_expiry(self, age: CacheAge, reserved_tokens: int) -> CompactionResult | None:
+        if not self._pays_off(age, reserved_tokens):
+            return None
+        self.core.shared.expiry_swept = age.answered_at
+        result = await self.sweep("expiry", reserved_tokens=reserved_tokens)
+        return result if result is not None and (result.level_used or result.pruned_tool_outputs) else None
+
+    def _pays_off(self, age: CacheAge, reserved_tokens: int) -> bool:
+        """Return whether a sweep pays off once this cache has expired. One request is the reason of one sweep at most."""
         core, config = self.core, self.core.config.compaction
-        target = core.request_target()
-        is_due = (
+        return (
             config.auto
             and config.cache_expiry != "ignore"
             and core.shared.expiry_swept != age.answered_at
@@ -122,15 +143,10 @@ class Compactor:
                 core.record.context_tokens,
                 self._budget_beside(reserved_tokens),
                 config.expiry_threshold_fraction,
-                target.dialect.cache,
-                target.cache_lifetime,
+                core.newest_cache(),
+                core.request_target().cache_lifetime,
             )
         )
-        if not is_due:
-            return None
-        core.shared.expiry_swept = age.answered_at
-        result = await self.sweep("expiry", reserved_tokens=reserved_tokens)
-        return result if result is not None and (result.level_used or result.pruned_tool_outputs) else None
 
     def _watch_expiry(self, reserved_tokens: int) -> None:
         """Compact shortly before the provider's cache expires, if that is configured and no request is made until then."""

@@ -38,7 +38,7 @@ from mnesis.llm.no_model import NoModel
 from mnesis.llm.resolve import SwitchedLLM
 from mnesis.llm.retry import Backoff
 from mnesis.models.context import ActiveContext, Budget, Cover, Window
-from mnesis.models.dialects import find_dialect, for_own_client
+from mnesis.models.dialects import PLAIN, PromptCache, find_dialect, for_own_client, match_dialect
 from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.results import CacheReport
 from mnesis.models.sent_request import SentRequest
@@ -143,6 +143,13 @@ class SessionCore:
             lifetime_seconds=target.cache_lifetime_seconds,
         )
 
+    def newest_cache(self) -> PromptCache | None:
+        """Return the cache of the provider that answered the newest request. None if it has none."""
+        target, newest = self.request_target(), self.record.last_request
+        if newest is None or newest.model in (target.model, self.record.model):
+            return target.dialect.cache
+        return (match_dialect(newest.model) or PLAIN).cache
+
     def cache_age(self) -> CacheAge | None:
         """Return how old the provider's cache of the newest request is. None if there is no request, or no cache is known."""
         request = self.record.last_request
@@ -151,11 +158,19 @@ class SessionCore:
         used_at = max(request.answered_at, self.shared.used_cache_at)
         return CacheAge(request.answered_at, (self.now_ms() - used_at) / 1_000, request.lifetime_seconds)
 
-    def note_own_request(self, usage: TokenUsage) -> SentRequest:
-        """Return what to remember of a request that the caller of mnesis sent, about now. Its content is not known."""
+    def note_own_request(self, usage: TokenUsage, model: str | None = None) -> SentRequest:
+        """Return what to remember of a request that the caller of mnesis sent, about now. Its content is not known.
+
+        `model` is the model string of the caller's client. None means the session's model."""
         target = replace(self.request_target(), is_own_client=True)
+        if model is not None:
+            target = Target(model, match_dialect(model) or PLAIN, is_own_client=True)
         return SentRequest(
-            self.record.model, self.now_ms(), target.cache_lifetime_seconds, usage.request_tokens, usage.cached_tokens
+            model or self.record.model,
+            self.now_ms(),
+            target.cache_lifetime_seconds,
+            usage.request_tokens,
+            usage.cached_tokens,
         )
 
     @cached_property

@@ -428,17 +428,24 @@ class MnesisSession(SessionReader, Displayable):
         )
 
     async def append(
-        self, messages: Sequence[Message], *, tokens: TokenUsage | None = None, ends_turn: bool = False
+        self,
+        messages: Sequence[Message],
+        *,
+        tokens: TokenUsage | None = None,
+        ends_turn: bool = False,
+        model: str | None = None,
     ) -> list[Message]:
         """Store messages unchanged, in one transaction, and return them with their `seq`. For adapters and importers.
 
         Idempotent: a message whose id is stored already is not stored again. `tokens` is the usage that a provider reported
-        with the messages. `ends_turn` says whether the last message completes a turn.
+        with the messages. `ends_turn` says whether the last message completes a turn. `model` is the model string of the client that
+        answered, if it is not the session's model: the prompt cache of its provider decides when `window()` compacts.
 
         Raises `InvalidMessageError` for summaries and for files without their content, `DuplicateIDError` if an id is used
         for other content.
         """
         from mnesis.models.session import UsageReport
+        from mnesis.models.usage import TokenUsage
         from mnesis.session.doom_loop import detect_doom_loop
 
         self._check_open()
@@ -453,7 +460,11 @@ class MnesisSession(SessionReader, Displayable):
             self._check_open()
             report = None
             if tokens is not None:
-                report = UsageReport(tokens, "inferred", request=self._core.note_own_request(tokens))
+                report = UsageReport(tokens, "inferred", request=self._core.note_own_request(tokens, model))
+            elif any(message.role == "assistant" for message in messages):
+                # Nothing is known of the request but that it was answered about now.
+                unknown = TokenUsage()
+                report = UsageReport(unknown, "estimate", request=self._core.note_own_request(unknown, model))
             stored = await self._core.append(messages, report=report, ends_turn=ends_turn)
             if stored.is_new:
                 for message in messages:
@@ -471,7 +482,8 @@ class MnesisSession(SessionReader, Displayable):
         now: datetime | int | None = None,
         forms: Mapping[int, Message] | None = None,
     ) -> Window:
-        """Return the window that the model would receive now. Compacts first if the context is over the hard threshold.
+        """Return the window that the model would receive now. Compacts first if the context is over the hard threshold, or if the
+        provider's cache has expired and that pays off.
 
         `reserved_tokens` is the size of what the request contains besides prompt and messages, such as tool definitions.
         `budget_tokens` limits the whole request; None means the session's budget. `message` is the next user message, for
@@ -487,7 +499,7 @@ class MnesisSession(SessionReader, Displayable):
             from mnesis.search.time_parameters import resolve_times
 
             asked_at = resolve_times(now=now).now
-        await self._compactor.compact_until_fits(reserved_tokens)
+        await self._compactor.compact_before_request(reserved_tokens)
         return await self._core.window(
             system_prompt=system_prompt,
             reserved_tokens=reserved_tokens,
@@ -496,6 +508,10 @@ class MnesisSession(SessionReader, Displayable):
             now=asked_at,
             forms=await self._count_forms(forms or {}),
         )
+
+    def is_compaction_due(self, *, reserved_tokens: int = 0) -> bool:
+        """Return whether `window()` would compact first. For adapters that build their own view of the context."""
+        return self._compactor.is_due_before_request(reserved_tokens)
 
     def redact(self, messages: Sequence[Message]) -> list[Message]:
         """Return the messages as this session would store them: with `MnesisConfig.redact`, without secrets.
@@ -543,8 +559,6 @@ class MnesisSession(SessionReader, Displayable):
         if provider not in ("openai", "anthropic", "litellm"):
             raise ConfigurationError(f"provider must be 'openai', 'anthropic' or 'litellm', not {provider!r}")
         target = self._core.client_target(provider)
-        self._check_open()
-        await self._compactor.compact_after_expiry()
         window = await self.window(system_prompt=system_prompt, message=message, now=now)
         if provider == "anthropic":
             return render_for_anthropic(window, target)

@@ -235,8 +235,7 @@ class Turn:
         """Compact if the provider's cache has expired, or the next request would be over the hard threshold.
 
         Returns whether the context changed."""
-        compaction = await self.compactor.compact_after_expiry(reserved)
-        compaction = await self.compactor.compact_until_fits(reserved) or compaction
+        compaction = await self.compactor.compact_before_request(reserved)
         self._progress.compaction = compaction or self._progress.compaction
         return compaction is not None
 

@@ -11,7 +11,9 @@ from mnesis import MnesisEvent, MnesisSession, TokenUsage
 from mnesis.compaction.policy import EXPECTED_REQUESTS, pays_off_when_expired, requests_until_paid_off
 from mnesis.config import CompactionConfig
 from mnesis.context.budget import make_budget
+from mnesis.formats.parse import new_message
 from mnesis.models.dialects import DIALECTS, find_dialect
+from mnesis.models.message import TextPart
 from mnesis.tokens.model_info import ModelInfo
 from tests.session.support import until
 from tests.support.providers.strict_anthropic import StrictAnthropic
@@ -138,3 +140,37 @@ def test_a_model_that_costs_nothing_is_never_compacted_by_the_clock() -> None:
     claude = find_dialect("anthropic/claude-sonnet-4-5").cache
     assert pays_off_when_expired(budget.soft_tokens, budget, 0.5, claude, "5m")
     assert not pays_off_when_expired(budget.soft_tokens // 2 - 1, budget, 0.5, claude, "5m")
+
+
+async def test_the_window_of_an_adapter_is_compacted_by_the_clock(tmp_path: Path) -> None:
+    with StrictAnthropic() as server:
+        async with opened(server, tmp_path / "db") as session:
+            triggers = watch(session)
+            for turn in range(6):
+                await session.append([new_message("user", (TextPart(text=f"question {turn} " * 300),))])
+                await session.append([new_message("assistant", (TextPart(text="OK."),))], ends_turn=True)
+            server.clock.advance(3_599)
+            assert not session.is_compaction_due()
+            await session.window()
+            assert triggers == []
+            server.clock.advance(2)
+            assert session.is_compaction_due()
+            await session.window()
+            assert triggers == ["expiry"]
+            assert not session.is_compaction_due()
+
+
+async def test_the_model_that_answered_decides_when_its_cache_expires(tmp_path: Path) -> None:
+    """An adapter's client may be of another provider than the session's model, or of none that is known."""
+    due = {}
+    for model in ("claude-sonnet-4-5", "deepseek-chat", "my-model"):
+        with StrictAnthropic() as server:
+            async with opened(server, tmp_path / f"{model}.db") as session:
+                for turn in range(6):
+                    await session.append([new_message("user", (TextPart(text=f"question {turn} " * 300),))])
+                    await session.append([new_message("assistant", (TextPart(text="OK."),))], model=model)
+                server.clock.advance(3_601)
+                due[model] = [session.is_compaction_due()]
+                server.clock.advance(86_400)
+                due[model].append(session.is_compaction_due())
+    assert due == {"claude-sonnet-4-5": [True, True], "deepseek-chat": [False, True], "my-model": [False, False]}

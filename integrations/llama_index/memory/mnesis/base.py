@@ -19,7 +19,7 @@ from llama_index.memory.mnesis.events import forward_events
 from llama_index.memory.mnesis.history import History, token_counter
 from llama_index.memory.mnesis.import_simple_store import read_buffer_dump
 from llama_index.memory.mnesis.keywords import refuse_unknown
-from llama_index.memory.mnesis.llm import client_for, context_window
+from llama_index.memory.mnesis.llm import client_for, context_window, model_name
 from llama_index.memory.mnesis.messages import from_record
 from llama_index.memory.mnesis.tools import function_tools
 from llama_index.memory.mnesis.view import SummaryPlacement
@@ -219,7 +219,7 @@ class MnesisMemory(BaseMemory):
 
     async def aput_messages(self, messages: list[ChatMessage]) -> None:
         """Store messages in one transaction."""
-        await (await self._open_history()).add(messages)
+        await (await self._open_history()).add(messages, model_name(self.llm))
 
     def set(self, messages: list[ChatMessage]) -> None:
         """Replace the history. Messages that are already stored are not stored again; the log keeps all others."""

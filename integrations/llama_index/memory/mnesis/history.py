@@ -70,16 +70,18 @@ class History:
         self._message_digests: dict[int, tuple[bytes, ...]] = {}
         self._system_messages: dict[int, Message] = {}
 
-    async def add(self, messages: Sequence[ChatMessage]) -> list[Message]:
-        """Store messages in one transaction and return them as they are in the log."""
+    async def add(self, messages: Sequence[ChatMessage], model: str | None = None) -> list[Message]:
+        """Store messages in one transaction and return them as they are in the log. `model` answered, if known."""
         records = await self._prepare(messages)
         if not records:
             return []
         last = records[-1]
-        return await _run_on_background_loop(self._append(records, last.role == "assistant" and not last.tool_calls))
+        return await _run_on_background_loop(
+            self._append(records, last.role == "assistant" and not last.tool_calls, model)
+        )
 
-    async def _append(self, records: list[Message], ends_turn: bool) -> list[Message]:
-        stored = await self.session.append(records, ends_turn=ends_turn)
+    async def _append(self, records: list[Message], ends_turn: bool, model: str | None) -> list[Message]:
+        stored = await self.session.append(records, ends_turn=ends_turn, model=model)
         await self._update_pins((), stored)
         return stored
 
@@ -100,12 +102,13 @@ class History:
     ) -> View:
         """Return the view for a request that contains `reserved_tokens` of other content.
 
-        The session is compacted first if the context exceeds its budget. With automatic recall, part of the limit is
+        The session is compacted first if the context exceeds its budget, or the provider's cache has expired. With automatic recall, part of the limit is
         reserved for the originals that match the newest user message, or `question` if that message is not stored yet.
         They are placed directly before the user message.
         """
         context = await self._read_context()
-        if context.session.context_tokens + reserved_tokens >= self.session.budget.usable_tokens:
+        is_over = context.session.context_tokens + reserved_tokens >= self.session.budget.usable_tokens
+        if is_over or self.session.is_compaction_due(reserved_tokens=reserved_tokens):
             context = await self._compact(context, reserved_tokens)
         folded_system = await self._read_folded_system_messages(context)
         available_tokens, recall = token_limit - reserved_tokens, self.session.config.recall

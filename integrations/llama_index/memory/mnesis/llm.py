@@ -56,6 +56,12 @@ def client_for(llm: object | None) -> object | None:
     return ChatModelClient(llm) if isinstance(llm, LLM) else llm
 
 
+def model_name(llm: object | None) -> str | None:
+    """Return the name of a model; None if it does not report one."""
+    name = getattr(getattr(llm, "metadata", None), "model_name", None)
+    return name if isinstance(name, str) and name else None
+
+
 def context_window(llm: object | None) -> int | None:
     """Return the tokens of a model's window; None if the model does not report them."""
     window = getattr(getattr(llm, "metadata", None), "context_window", None)
