@@ -5,12 +5,9 @@ Liveness is known at once only for workers on this machine. The claims of other 
 
 from __future__ import annotations
 
-import hashlib
-import os
-import platform
 import secrets
-from functools import cache
-from pathlib import Path
+
+from mnesis.process_ids import is_process_dead, process_id
 
 _live_workers: set[str] = set()
 """Workers of this process that are still running."""
@@ -19,10 +16,9 @@ _live_workers: set[str] = set()
 def register_worker() -> str:
     """Create an id for a worker of this process. Call `unregister_worker` when it stops.
 
-    The id holds the host, the process id, the start of the process and a random part.
+    The id holds the id of the process and a random part.
     """
-    pid = os.getpid()
-    worker = f"{_host_id()}-{pid}-{_start_ticks(pid) or 0}-{secrets.token_hex(4)}"
+    worker = f"{process_id()}-{secrets.token_hex(4)}"
     _live_workers.add(worker)
     return worker
 
@@ -37,65 +33,7 @@ def is_dead(worker: str | None) -> bool:
 
     Its process has ended, or it was unregistered in this process.
     """
-    try:
-        host, pid_text, start_text, _ = (worker or "").split("-")
-        pid, start_ticks = int(pid_text), int(start_text)
-    except ValueError:
-        return False
-    if host != _host_id():
-        return False
-    if pid == os.getpid() and start_ticks == (_start_ticks(pid) or 0):
+    process = (worker or "").rpartition("-")[0]
+    if process == process_id():
         return worker not in _live_workers
-    return not _is_alive(pid) or (start_ticks > 0 and _start_ticks(pid) != start_ticks)
-
-
-@cache
-def _host_id() -> str:
-    """Identify this boot of this machine, and the namespace of its process ids."""
-    facts = [platform.node()]
-    for read in (_boot_id, lambda: os.readlink("/proc/self/ns/pid")):
-        try:
-            facts.append(read())
-        except OSError:  # not Linux
-            facts.append("")
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text()
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name != "posix":
-        return True  # on Windows, a signal of 0 would end the process
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return _process_state(pid) not in ("Z", "X")
-
-
-def _stat_fields(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat (see proc(5)), starting with the state.
-
-    Returns an empty list if there is no such file.
-    """
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _process_state(pid: int) -> str:
-    return next(iter(_stat_fields(pid)), "")
-
-
-def _start_ticks(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot.
-
-    Distinguishes it from a later process with the same id.
-    """
-    fields = _stat_fields(pid)
-    return int(fields[19]) if len(fields) > 19 else None
+    return is_process_dead(process)

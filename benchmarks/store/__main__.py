@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.store import process_rows, session_rows
 from benchmarks.store.benchmark_row import HEAD, Row
+from benchmarks.store.chain_row import chain_cost
 from benchmarks.store.long_session import create_long_session
 from benchmarks.tables import format_table
 
@@ -67,6 +68,7 @@ async def _rows(size: Size, directory: Path) -> AsyncIterator[Row]:
     yield await session_rows.record_against_floor(directory, size.rounds)
     if find_spec("sqlcipher3") is not None:
         yield await session_rows.record_encrypted(directory, size.rounds)
+    yield await chain_cost(directory, size.rounds)
     indexed = await create_long_session(directory / "bare.db", size.indexed)
     yield await session_rows.doctor_with_index(indexed, max(size.heavy_rounds // 8, 1))
     yield await session_rows.context_when_long(long, middle, size.rounds)

@@ -106,7 +106,8 @@ def _check_free_space(source: Path, target: Path) -> None:
 
 async def _copy(db: DatabaseOption, target: Path) -> None:
     async with open_store(db) as store:
-        await store.backup(target)
+        with progress("copying"):
+            await store.backup(target)
 
 
 async def _convert(db: DatabaseOption, target: Path, new_key: EncryptionSetting) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mnesis.models.finding import Finding
 from mnesis.store.sqlite.environment import file_system_finding, find_file_system, sqlite_finding
+from mnesis.unfinished_files import find_leftovers
 
 OLDEST_PYTHON = (3, 11)
 MALICIOUS_LITELLM = ("1.82.7", "1.82.8")
@@ -65,7 +66,7 @@ def tokenizer_finding() -> Finding:
 
 
 def file_findings(database: Path) -> Iterator[Finding]:
-    """Check permissions and sizes of the database files. Only calls `stat`."""
+    """Check permissions and sizes of the database files, and look for unfinished copies. Only calls `stat`."""
     for path in (database, Path(f"{database}-wal")):
         try:
             status = os.stat(path)
@@ -76,6 +77,13 @@ def file_findings(database: Path) -> Iterator[Finding]:
             detail = f"other users can access {path} (mode {stat.S_IMODE(status.st_mode):04o})"
             yield Finding("warning", "permissions", detail, f"chmod 600 '{path}'")
     yield _wal_finding(Path(f"{database}-wal"))
+    leftovers = list(find_leftovers(database.parent))
+    if leftovers:
+        size = sum(path.stat().st_size for path in leftovers if path.exists())
+        detail = (
+            f"{len(leftovers)} unfinished copies of killed processes take {size / 1e6:,.1f} MB in {database.parent}"
+        )
+        yield Finding("warning", "leftovers", detail, "remove them: mnesis migrate")
     file_system = file_system_finding(database, find_file_system(database))
     if file_system.severity != "ok":
         yield file_system

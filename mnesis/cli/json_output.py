@@ -64,6 +64,10 @@ _DATABASE: Notation = {"database": "string"}
 
 _SALVAGED: Notation = {
     "session_id": "string", "message_count": "integer", "gaps": [["integer"]], "settings_are_intact": "boolean",
+    "summary_count": "integer", "lost_summaries": ["string"], "damaged_records": ["string"],
+}  # fmt: skip
+_SALVAGED_RUN: Notation = {
+    "run_id": "string", "is_copied": "boolean", "item_count": "integer", "pending_items": ["integer"],
 }  # fmt: skip
 
 OUTPUTS: dict[str, JsonOutput] = {
@@ -159,7 +163,7 @@ OUTPUTS: dict[str, JsonOutput] = {
     "doctor": JsonOutput(["Finding"]),
     "verify": JsonOutput({"heads": ["LogHead"], "findings": ["Finding"]}),
     "seal": JsonOutput({"sealed": "integer"}),
-    "salvage": JsonOutput({"path": "string", "sessions": [_SALVAGED], "lost_messages": "integer", "is_complete": "boolean"}),
+    "salvage": JsonOutput({"path": "string", "sessions": [_SALVAGED], "runs": [_SALVAGED_RUN], "lost_messages": "integer", "is_complete": "boolean"}),
     "backup": JsonOutput(
         {
             "database": "string", "file": "string", "bytes": "integer", "encrypted": "boolean", "files?": "integer",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +22,7 @@ from mnesis.cli.indexing import follow_indexing
 from mnesis.cli.output import print_json, print_note
 from mnesis.database_url import is_same_database
 from mnesis.display.progress_bar import progress
+from mnesis.unfinished_files import remove_leftovers
 
 if TYPE_CHECKING:
     from mnesis.cli.copy_database import CopyReport
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 def migrate(target: str | None, as_json: bool, db: DatabaseOption) -> None:
     """Update the database schema to this release. A copy of the old database is kept next to it.
 
-    Opening a session does the same. Commands that only read never do.
+    Opening a session does the same. Commands that only read never do. Unfinished copies that killed processes left next to the
+    database are removed.
 
     With --to, everything is copied to another database, of either kind, and compared. The source is not changed. Repeat the
     command after an interruption, or to copy what was added since: what was copied already is only compared. Stored files
@@ -72,8 +75,12 @@ async def _copy(db: DatabaseOption, destination: DatabaseOption) -> CopyReport:
 
 
 async def _migrate(db: DatabaseOption) -> None:
-    async with open_engine(db):
-        pass
+    path = existing_database_path(db)
+    with progress("updating"):
+        async with open_engine(db):
+            pass
+    if isinstance(path, Path):
+        remove_leftovers(path.parent)
 
 
 @click.command("reindex", short_help="Rebuild the search index.", epilog="Example: mnesis reindex --db memory.db")

@@ -15,6 +15,7 @@ from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import clean_line, pluralize, print_json, print_note
 from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.cli.time_option import TIME_PARAM
+from mnesis.display.progress_bar import progress
 from mnesis.errors import FileNotStoredError
 from mnesis.ids import now_ms
 from mnesis.models.retention import DAY_MS, PurgePlan
@@ -120,7 +121,10 @@ async def _purge_by_rule(db: DatabaseOption, rule: RetentionConfig, storage: str
     files = FileConfig(storage_dir=file_storage(storage, db).directory)
     async with open_engine(db, file=files) as engine:
         plan = await engine.plan_purge(rule)
-        return await engine.apply_purge(plan) if applied else plan
+        if not applied:
+            return plan
+        with progress("erasing"):
+            return await engine.apply_purge(plan)
 
 
 def _rule_document(plan: PurgePlan, applied: bool) -> dict[str, Any]:
@@ -172,7 +176,8 @@ async def _load_plan(db: DatabaseOption, session_id: str) -> _PurgePlan:
 async def _purge(db: DatabaseOption, session_id: str) -> _PurgePlan:
     async with open_engine(db) as engine:
         plan = await _make_plan(engine.store, await find_session(engine.store, session_id))
-        await engine.purge(plan.session.id)
+        with progress("erasing"):
+            await engine.purge(plan.session.id)
         return plan
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +14,9 @@ from mnesis.cli.app import PROBLEM_FOUND
 from mnesis.cli.database_option import DatabaseOption, db_option, existing_database_path, json_option
 from mnesis.cli.output import clean_line, pluralize, print_json, print_note
 from mnesis.display.progress_bar import progress
+
+if TYPE_CHECKING:
+    from mnesis.store.sqlite.salvage import SalvagedSession
 
 
 @click.command(
@@ -28,8 +33,8 @@ def command(ctx: click.Context, database: str | None, target: Path, as_json: boo
     """Read around the damage in DB (or --db), copy every message whose hash is right to the database NEW, and list the gaps.
 
     DB is not changed and NEW must not exist. Messages keep their ids and times; each session notes its gaps in its metadata.
-    Contexts begin without summaries, and usage and cost at zero. Map runs are not copied. The exit code is 1 if something
-    could not be copied.
+    Summaries, covers, pins, usage, cost and map runs are copied as far as their hashes are right; all summaries come from one
+    compaction. The exit code is 1 if something could not be copied.
     """
     from mnesis.store.sqlite.salvage import salvage
 
@@ -50,16 +55,34 @@ def command(ctx: click.Context, database: str | None, target: Path, as_json: boo
         print_json({**asdict(result), "is_complete": result.is_complete})
     else:
         for session in result.sessions:
-            for first, last in session.gaps:
-                span = f"message {first} is" if first == last else f"messages {first} to {last} are"
-                print(clean_line(f"{session.session_id}: {span} missing or damaged"))
-            if not session.settings_are_intact:
+            for line in _losses(session):
+                print(clean_line(f"{session.session_id}: {line}"))
+        for run in result.runs:
+            if not run.is_copied:
                 print(
-                    clean_line(f"{session.session_id}: its settings are damaged; check model, title and system prompt")
+                    clean_line(
+                        f"map run {run.run_id}: its settings or inputs are damaged; run it again under another id"
+                    )
                 )
+            elif run.pending_items:
+                outcomes = pluralize(len(run.pending_items), "damaged outcome")
+                print(clean_line(f"map run {run.run_id}: {outcomes}; these items are pending again"))
         if result.lost_messages:
             print(f"{pluralize(result.lost_messages, 'message')} of sessions whose name cannot be read")
         count = sum(session.message_count for session in result.sessions)
         print_note(f"{pluralize(count, 'message')} of {pluralize(len(result.sessions), 'session')} copied to {target}")
     if not result.is_complete:
         ctx.exit(PROBLEM_FOUND)
+
+
+def _losses(session: SalvagedSession) -> Iterator[str]:
+    """Yield what was not copied of a session."""
+    for first, last in session.gaps:
+        span = f"message {first} is" if first == last else f"messages {first} to {last} are"
+        yield f"{span} missing or damaged"
+    if not session.settings_are_intact:
+        yield "its settings are damaged; check model, title and system prompt"
+    if session.lost_summaries:
+        yield f"not copied: {', '.join(session.lost_summaries)}; their messages are shown instead"
+    if session.damaged_records:
+        yield f"damaged and not copied: {', '.join(session.damaged_records)}"

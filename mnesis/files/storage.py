@@ -18,8 +18,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,11 +34,10 @@ from mnesis.files.source_file import CHUNK_BYTES, read_chunks, retry_while_chang
 from mnesis.models.finding import Finding
 from mnesis.open_files import open_file, register_file_directory
 from mnesis.redaction import Redaction
+from mnesis.unfinished_files import remove_leftovers, unfinished_path
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _ZEROS = bytes(CHUNK_BYTES)
-LEFTOVER_SECONDS = 24 * 3600.0
-"""Unfinished files of this age are deleted: their process has died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +272,9 @@ class FileStorage:
         """Open a new private file and yield it with its temporary path. It is deleted afterwards unless it was renamed."""
         incoming = self.directory / "incoming"
         _make_private_directory(incoming)
-        _remove_leftovers(incoming)
-        descriptor, name = tempfile.mkstemp(dir=incoming)
+        remove_leftovers(incoming)
+        name = os.fspath(unfinished_path(incoming / "file"))
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with open(descriptor, "wb") as file:
                 yield file, Path(name)
@@ -347,14 +345,6 @@ def _sync_directory(directory: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _remove_leftovers(incoming: Path) -> None:
-    with os.scandir(incoming) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):
-                if entry.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
-                    os.unlink(entry.path)
 
 
 def _damaged_error(content_id: str, path: Path, what: str) -> DamagedFileError:

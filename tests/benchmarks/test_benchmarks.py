@@ -32,8 +32,8 @@ def run(*arguments: str) -> object:
 def test_the_store_benchmark_prints_every_row() -> None:
     rows = run("benchmarks.store")
     names = [row["name"].split(" ")[0] for row in rows]
-    assert names[:4] == ["database", "record()", "doctor", "context_for_next_turn()"]
-    assert names[4:8] == ["load()", "compact()", "record()", "50"]
+    assert names[:5] == ["database", "record()", "append", "doctor", "context_for_next_turn()"]
+    assert names[5:9] == ["load()", "compact()", "record()", "50"]
     assert names[-1] == "import"
     assert all(row["measured"] > 0 and row["base"] > 0 for row in rows)
 

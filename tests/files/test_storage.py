@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mnesis.errors import DamagedFileError, FileError, FileNotStoredError
 from mnesis.files import FileStorage
 from mnesis.files.paging import read_page
-from mnesis.files.storage import LEFTOVER_SECONDS
+from mnesis.unfinished_files import LEFTOVER_SECONDS, unfinished_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -232,7 +232,7 @@ def test_a_process_killed_while_storing_leaves_no_half_file_under_an_id(tmp_path
 
 def test_only_unfinished_files_of_dead_processes_are_removed(storage: FileStorage) -> None:
     storage.add(b"first")
-    old, new = storage.directory / "incoming" / "old", storage.directory / "incoming" / "new"
+    old, new = (unfinished_path(storage.directory / "incoming" / name) for name in ("old", "new"))
     old.write_bytes(b"half")
     new.write_bytes(b"half")
     long_ago = time.time() - LEFTOVER_SECONDS - 60

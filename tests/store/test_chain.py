@@ -20,11 +20,11 @@ from mnesis.testing.store_suite import make_turn, store_conversation
 from tests.support.damage import flips, store_every_kind, tables
 from tests.support.old_database import write_old_database
 
-EMPTY_TABLES = {"purging", "purging_runs", "unhashed"}
+EMPTY_TABLES = {"purging", "purging_runs", "unhashed", "turn_leases"}
 TABLES = (
     *("sessions", "accounts", "messages", "summaries", "summary_messages", "summary_children", "context_covers"),
     *("hidden_spans", "prunes", "turns", "compactions", "interruptions", "pins", "file_refs", "record_heads"),
-    *("changes", "deletions", "runs", "run_inputs", "run_items"),
+    *("changes", "deletions", "runs", "run_inputs", "run_items", "run_plans"),
 )
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from mnesis import Engine, MnesisSession
 from mnesis.errors import ConfigurationError, CorruptStoreError, MnesisStoreError
+from mnesis.models.context import Cover
+from mnesis.models.run import MapRun
 from mnesis.models.search import Search
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.salvage import salvage
@@ -70,6 +72,20 @@ async def test_an_intact_database_is_copied_whole(copy: Path, tmp_path: Path) ->
     assert (await new.verify()).heads == (await old.verify()).heads
     assert [turn.seq for turn in new.turns("s")] == [turn.seq for turn in old.turns("s")]
     assert await new.interruptions("s") == await old.interruptions("s")
+    for name in ("s", "t"):
+        ours, theirs = await new.active_context(name), await old.active_context(name)
+        assert (ours.covers, ours.pins, ours.prunes) == (theirs.covers, theirs.pins, theirs.prunes)
+        assert ours.session.usage == theirs.session.usage
+        assert (ours.session.cost, ours.session.turn_count) == (theirs.session.cost, theirs.session.turn_count)
+        assert await new.summaries(name) == await old.summaries(name)
+        assert await new.file_references(session_id=name) == await old.file_references(session_id=name)
+        assert await new.covered_messages(name, "top") == await old.covered_messages(name, "top")
+    assert [_outcomes(run) for run in await new.runs()] == [_outcomes(run) for run in await old.runs()]
+    for run in ("r", "q"):
+        assert await new.run_plan(run) == await old.run_plan(run) == '{"template": "t"}'
+        items = [(item.index, item.input, item.outcome) for item in await new.run_items(run)]
+        assert items == [(item.index, item.input, item.outcome) for item in await old.run_items(run)]
+    assert await new.check() == []
     settings = [(r.title, r.system_prompt, r.metadata, r.parent_id) for r in (await old.sessions()).sessions]
     assert sorted(settings, key=str) == sorted(
         ((r.title, r.system_prompt, r.metadata, r.parent_id) for r in (await new.sessions()).sessions), key=str
@@ -78,6 +94,45 @@ async def test_an_intact_database_is_copied_whole(copy: Path, tmp_path: Path) ->
     await new.close()
     with pytest.raises(ConfigurationError, match="never replaces"):
         await salvage(copy, tmp_path / "new.db")
+
+
+def _outcomes(run: MapRun) -> tuple[object, ...]:
+    return run.id, run.total, run.item_count, run.done, run.failed, run.usage, run.cost, run.model, run.fingerprint
+
+
+async def test_what_depends_on_damage_is_left_out_and_named(copy: Path, tmp_path: Path) -> None:
+    change(
+        copy,
+        "DELETE FROM messages WHERE session_pk = 1 AND seq IN (3, 6)",
+        "UPDATE accounts SET cost = 99 WHERE session_pk = 1",
+        "DELETE FROM pins WHERE session_pk = 2 AND seq = 6",
+        "UPDATE summaries SET body = '{}' WHERE session_pk = 2 AND id = 'one'",
+        "UPDATE run_items SET outcome = '\"forged\"' WHERE run_pk = 1 AND item_index = 0",
+        "UPDATE run_inputs SET input = '\"forged\"' WHERE run_pk = 2 AND item_index = 3",
+    )
+    result = await salvage(copy, tmp_path / "new.db")
+    by_id = {each.session_id: each for each in result.sessions}
+    assert (by_id["s"].summary_count, by_id["s"].lost_summaries) == (1, ("two", "top"))
+    assert by_id["s"].damaged_records == ("usage",)
+    assert (by_id["t"].summary_count, by_id["t"].lost_summaries) == (1, ("one", "top"))
+    assert by_id["t"].damaged_records == ("pins",)
+    assert not result.is_complete
+    assert [(run.run_id, run.is_copied, run.pending_items) for run in result.runs] == [
+        ("r", True, (0,)),
+        ("q", False, ()),
+    ]
+    store = SqliteStore(tmp_path / "new.db")
+    await store.open()
+    assert await store.check() == []
+    context = await store.active_context("s")
+    assert context.covers == (Cover(1, 2, "one"), Cover(4, 4, None))
+    assert (context.session.cost, context.pins) == (0.0, frozenset({5}))
+    assert [summary.id for summary in await store.summaries("t")] == ["two"]
+    assert (await store.active_context("t")).covers == (Cover(3, 4, "two"), Cover(5, 5, None))
+    assert (await store.session("s")).metadata["salvage"]["lost_summaries"] == ["two", "top"]
+    run = await store.run("r")
+    assert (run.done, run.failed, run.pending) == (0, 1, 3)
+    await store.close()
 
 
 async def test_gaps_are_listed_and_everything_else_is_copied(copy: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ async def store_every_kind(path: Path) -> None:
     await store_conversation(store, 1, "purged")
     await store.purge("purged")
     for run_id in ("r", "q"):
-        await store.begin_run(RunSpec(run_id, "llm_map", "print", "m", 5))
+        await store.begin_run(RunSpec(run_id, "llm_map", "print", "m", 5, '{"template": "t"}'))
         await store.add_items(run_id, 0, ['"a"', '"b"', '"c"', '"d"'])
         await store.seal_run(run_id, 4)
         await store.claim_items(run_id, "w", limit=3, now_ms=1, lease_ms=10**6, max_claims=3)

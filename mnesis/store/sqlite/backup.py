@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote_from_bytes
-from uuid import uuid4
 
 from mnesis.config import StoreConfig
 from mnesis.encryption import EncryptionKey
@@ -18,6 +17,7 @@ from mnesis.open_files import refuse_output_path
 from mnesis.store.sqlite.connect import open_connection
 from mnesis.store.sqlite.keyed_file import sqlite_version
 from mnesis.store.sqlite.translate_errors import translate_error
+from mnesis.unfinished_files import remove_leftovers, unfinished_path
 
 
 def back_up(path: Path, config: StoreConfig, destination: str | Path) -> None:
@@ -49,7 +49,8 @@ def _write_copy(destination: str | Path, write: Callable[[Path, Path], None]) ->
     refuse_output_path(target)
     if os.path.lexists(target):
         raise _exists_error(target)
-    unfinished = target.with_name(f".{target.name}.{uuid4().hex}")
+    remove_leftovers(target.parent)
+    unfinished = unfinished_path(target)
     try:
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:
@@ -93,7 +94,8 @@ def _encrypt(path: Path, config: StoreConfig, unfinished: Path, target: Path, ne
     """Encrypt a copy of the database: two copies of SQLite in one process must not open the same file."""
     from mnesis.store.sqlite.cipher import connect_encrypted
 
-    plain = path.with_name(f".{path.name}.{uuid4().hex}")
+    remove_leftovers(path.parent)
+    plain = unfinished_path(path)
     try:
         os.close(os.open(plain, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         _copy(path, config, plain, plain)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 
 from mnesis.models.finding import Finding
-from mnesis.store.chain import EMPTY_HEAD, extend_chain, is_seal
+from mnesis.store.chain import extend_chain, is_seal
 from mnesis.store.sqlite.accounts import key_of
 from mnesis.store.sqlite.fixes import MIGRATE, SALVAGE, SALVAGE_RUN, SEAL
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.run_rows import Row, hash_input, hash_item, hash_run, stored_run
+from mnesis.store.sqlite.run_rows import Row, hash_input, hash_item, hash_run, plan_head, stored_run
 from mnesis.store.sqlite.runs import count_mismatch
 
 
@@ -27,7 +27,8 @@ def _check_run(connection: sqlite3.Connection, row: Row) -> list[Finding]:
         return [Finding("warning", "runs", f"run {name!r} has no hashes yet", MIGRATE, (name,))]
     details = [] if row[20] == hash_run(row) else ["it is not what was stored"]
     unsealed = int(not details and key is not None and not is_seal(key, row[20], row[21]))
-    head = EMPTY_HEAD
+    plan = connection.execute(sql("run_plan"), {"run_pk": row[0]}).fetchone()
+    head = plan_head("" if plan is None else str(plan[0]))
     for item in connection.execute(sql("check_run_rows"), {"run_pk": row[0]}):
         index, text, *_, item_hash, item_seal, input_hash = item
         if text is None or input_hash != hash_input(name, index, text):
@@ -37,7 +38,7 @@ def _check_run(connection: sqlite3.Connection, row: Row) -> list[Finding]:
         unsealed += key is not None and not is_seal(key, item_hash or b"", item_seal)
         head = extend_chain(head, input_hash or b"")
     if not details and head != row[19]:
-        details.append("its inputs are not those that were stored")
+        details.append("its plan or its inputs are not those that were stored")
     counts = count_mismatch(connection, stored_run((*row[:20], None, None)))
     details += [counts] if counts is not None else []
     findings = [Finding("error", "runs", f"run {name!r}: {detail}", SALVAGE_RUN, (name,)) for detail in details]

@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from mnesis.errors import CorruptStoreError, SchemaTooNewError
+from mnesis.unfinished_files import remove_leftovers, unfinished_path
 
 APPLICATION_ID = 1_835_951_475
 """Identifies mnesis databases in the file header; the ASCII codes of "mnes"."""
@@ -120,10 +121,10 @@ def _split_statements(script: str) -> Iterator[str]:
 
 
 def _back_up(connection: sqlite3.Connection, target: Path) -> None:
+    remove_leftovers(target.parent)
     if target.exists():
         return
-    unfinished = target.with_name(f"{target.name}.{os.getpid()}")
-    unfinished.unlink(missing_ok=True)
+    unfinished = unfinished_path(target)
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection.execute("VACUUM INTO ?", (str(unfinished),))
     unfinished.replace(target)

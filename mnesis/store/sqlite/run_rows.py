@@ -94,6 +94,11 @@ def save_run_hash(connection: sqlite3.Connection, run_id: str, input_head: bytes
     return stored_run((*row[:19], input_head, row_hash, sealed)).run
 
 
+def plan_head(plan: str) -> bytes:
+    """Return the head of the chain of inputs before the first one. It covers the plan of the run; "" is no plan."""
+    return extend_chain(EMPTY_HEAD, encode_record("plan", plan)) if plan else EMPTY_HEAD
+
+
 def hash_input(run_id: str, index: int, text: str) -> bytes:
     """Return the hash of an input."""
     return hash_bytes(encode_record("input", run_id, index, text))

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from mnesis.models.run import ItemOutcome, ItemState, MapRun, RunItem, RunSpec
-from mnesis.store.chain import EMPTY_HEAD
 from mnesis.store.run_validation import (
     RunDelta,
     completion_delta,
@@ -26,6 +25,7 @@ from mnesis.store.sqlite.run_rows import (
     item_from_row,
     load_run,
     load_run_for_update,
+    plan_head,
     save_run_hash,
     stored_run,
 )
@@ -46,7 +46,7 @@ def begin_run(connection: sqlite3.Connection, spec: RunSpec) -> tuple[MapRun, bo
         if spec.plan:
             connection.execute(sql("insert_run_plan"), {"run_pk": stored.pk, "plan": spec.plan})
         note_run_started(connection, stored.pk, stored.run)
-        save_run_hash(connection, spec.id, EMPTY_HEAD)
+        save_run_hash(connection, spec.id, plan_head(spec.plan))
     return stored.run, is_new
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from uuid import uuid4
 
 from mnesis.config import StoreConfig
-from mnesis.errors import ConfigurationError, CorruptStoreError
+from mnesis.errors import ConfigurationError, CorruptStoreError, MnesisStoreError, StaleContextError
+from mnesis.models.context import Cover
 from mnesis.models.message import Message
-from mnesis.models.session import NO_MODEL, SessionRecord
-from mnesis.store.base import Append
+from mnesis.models.results import CompactionResult
+from mnesis.models.session import NO_MODEL, SessionRecord, UsageReport
+from mnesis.store.base import Append, Compaction
 from mnesis.store.sqlite.salvage_reader import DamagedDatabase, ReadableSession, messages_of, read_damaged
+from mnesis.store.sqlite.salvage_records import RestoredContext, SalvagedRecords, read_records, restore_context
+from mnesis.store.sqlite.salvage_runs import SalvagedRun, copy_runs
 from mnesis.store.sqlite.store import SqliteStore
+from mnesis.unfinished_files import remove_leftovers, unfinished_path
 
 BATCH_MESSAGES = 500
 """Messages that one transaction stores, unless a turn is longer."""
@@ -25,12 +29,24 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class SalvagedSession:
-    """What was copied of a session. `gaps` are first and last seq, in the old log, of messages that were not."""
+    """What was copied of a session. `gaps` are first and last seq, in the old log, of messages that were not.
+
+    `lost_summaries` are the ids of summaries that are damaged or cover a message that was not copied. `damaged_records` are
+    the kinds of records that were left out: usage, covers, prunes, pins.
+    """
 
     session_id: str
     message_count: int
     gaps: tuple[tuple[int, int], ...]
     settings_are_intact: bool = True
+    summary_count: int = 0
+    lost_summaries: tuple[str, ...] = ()
+    damaged_records: tuple[str, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything was copied."""
+        return self.settings_are_intact and not (self.gaps or self.lost_summaries or self.damaged_records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +55,14 @@ class Salvage:
 
     path: str
     sessions: tuple[SalvagedSession, ...]
+    runs: tuple[SalvagedRun, ...] = ()
     lost_messages: int = 0
 
     @property
     def is_complete(self) -> bool:
-        """Whether every message was copied, with the settings of its session."""
-        return not self.lost_messages and all(not each.gaps and each.settings_are_intact for each in self.sessions)
+        """Whether every message was copied, and everything else that is known about sessions and runs."""
+        runs_are_complete = all(run.is_copied and not run.pending_items for run in self.runs)
+        return not self.lost_messages and runs_are_complete and all(each.is_complete for each in self.sessions)
 
 
 async def salvage(
@@ -53,8 +71,9 @@ async def salvage(
     """Copy every message whose hash is right to the new database `target`, in order, and list the gaps.
 
     Messages keep their ids and times and are numbered without gaps; each session notes in its metadata, under `salvage`,
-    which of the old numbers are missing. Turns, interruptions, titles and settings are copied as far as they are readable;
-    contexts begin without summaries, and usage and cost at zero. The source is not changed. If the process is killed, no
+    which of the old numbers are missing. Turns, interruptions, titles and settings are copied as far as they are readable.
+    Summaries, covers, prunes, pins, usage, cost and map runs are copied as far as their hashes are right; all summaries come
+    from one compaction in the copy. References to stored files come with the messages. The source is not changed. If the process is killed, no
     `target` exists. `report` is called with the number of sessions done and of all. `config` says how long to wait for a
     process that holds the source, and has the key of an encrypted source, which the target is encrypted with too.
 
@@ -63,7 +82,8 @@ async def salvage(
     """
     _check_target(target)
     config = config or StoreConfig()
-    unfinished = target.with_name(f".{target.name}.{uuid4().hex}")
+    remove_leftovers(target.parent)
+    unfinished = unfinished_path(target)
     try:
         with read_damaged(source, config.connection_timeout, config.read_encryption_key()) as database:
             store = SqliteStore(unfinished, StoreConfig(encryption_key=config.encryption_key))
@@ -102,30 +122,82 @@ async def _copy(
             salvaged.append(await _copy_session(database, session, store))
             if report is not None:
                 report(number, len(sessions))
+        runs = await copy_runs(database, store)
     finally:
         await store.close()
-    return Salvage(str(target), tuple(salvaged), database.count_lost_messages(sessions))
+    return Salvage(str(target), tuple(salvaged), runs, database.count_lost_messages(sessions))
 
 
 async def _copy_session(database: DamagedDatabase, session: ReadableSession, store: SqliteStore) -> SalvagedSession:
     gaps: list[tuple[int, int]] = []
-    count, new_seqs = 0, {0: 0}
+    new_seqs: dict[int, int] = {}
+    records = read_records(database, session)
+    report = None if records.usage is None else UsageReport(records.usage, "estimate", records.cost)
     await store.create_session(_record(session))
     for batch in _batches(database, session, gaps):
         messages = [message for _, message in batch]
         ends_turn = batch[-1][0] in session.turn_ends
-        await store.append(session.id, Append(messages, ends_turn=ends_turn))
-        count += len(messages)
-        new_seqs.update({seq: count - len(messages) + place for place, (seq, _) in enumerate(batch, 1)})
+        await store.append(session.id, Append(messages, report, ends_turn=ends_turn))
+        report = None  # the first append carries the usage of the whole session
+        new_seqs.update({seq: len(new_seqs) + place for place, (seq, _) in enumerate(batch, 1)})
+    context = await _copy_context(store, session.id, records, new_seqs)
     for interruption in session.interruptions:
-        after_seq = new_seqs[max(seq for seq in new_seqs if seq <= interruption.after_seq)]
+        after_seq = new_seqs.get(max((seq for seq in new_seqs if seq <= interruption.after_seq), default=0), 0)
         await store.record_interruption(session.id, replace(interruption, after_seq=after_seq))
-    if gaps or not session.settings_are_intact:
-        metadata = session.settings.get("metadata")
-        note = {"gaps": [list(gap) for gap in gaps], "settings_are_intact": session.settings_are_intact}
-        known = metadata if isinstance(metadata, dict) else {}
-        await store.update_session(session.id, metadata={**known, "salvage": note})
-    return SalvagedSession(session.id, count, tuple(gaps), session.settings_are_intact)
+    result = SalvagedSession(
+        session.id,
+        len(new_seqs),
+        tuple(gaps),
+        session.settings_are_intact,
+        len(context.summaries),
+        context.lost_summaries,
+        tuple(records.damaged),
+    )
+    if not result.is_complete:
+        await _note_gaps(store, session, result)
+    return result
+
+
+async def _copy_context(
+    store: SqliteStore, session_id: str, records: SalvagedRecords, new_seqs: Mapping[int, int]
+) -> RestoredContext:
+    """Restore summaries, covers, prunes and pins. Returns what was restored."""
+    context = restore_context(records, new_seqs)
+    for first_seq, last_seq in context.hidden:
+        await store.hide(session_id, first_seq, last_seq)
+    prunes = tuple(replace(prune, seq=new_seqs[prune.seq]) for prune in records.prunes if prune.seq in new_seqs)
+    if context.summaries or prunes:
+        read_covers = (await store.active_context(session_id)).covers
+        roots = [Cover(summary.first_seq, summary.last_seq, summary.id) for summary in context.roots]
+        outside = [c for c in read_covers if not any(r.first_seq <= c.first_seq <= r.last_seq for r in roots)]
+        covers = tuple(sorted([*outside, *roots], key=lambda cover: cover.first_seq))
+        result = CompactionResult(session_id=session_id, summary_ids=tuple(root.id for root in context.roots))
+        sweep = Compaction(read_covers, covers, context.summaries, prunes, result, counts_spending=False)
+        try:
+            await store.compact(session_id, sweep)
+        except MnesisStoreError:  # summaries that do not fit together
+            lost = (*context.lost_summaries, *(summary.id for summary in context.summaries))
+            context = replace(context, summaries=(), roots=(), lost_summaries=lost)
+    for seq in records.pins:
+        if seq in new_seqs:
+            try:
+                await store.pin(session_id, new_seqs[seq])
+            except StaleContextError:
+                records.damaged.append("pins")
+    return context
+
+
+async def _note_gaps(store: SqliteStore, session: ReadableSession, result: SalvagedSession) -> None:
+    """Write into the metadata of the copy what is missing."""
+    metadata = session.settings.get("metadata")
+    note = {
+        "gaps": [list(gap) for gap in result.gaps],
+        "settings_are_intact": result.settings_are_intact,
+        "lost_summaries": list(result.lost_summaries),
+        "damaged_records": list(result.damaged_records),
+    }
+    known = metadata if isinstance(metadata, dict) else {}
+    await store.update_session(session.id, metadata={**known, "salvage": note})
 
 
 def _batches(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +98,13 @@ class DamagedDatabase:
             return None if row is None else decode_message(session.id, seq, stored_message(row))
         except (DamagedValueError, UnicodeEncodeError, TypeError, AttributeError):
             return None
+
+    def rows(self, statement: str, parameters: Mapping[str, object] | tuple[object, ...] = ()) -> list[Row]:
+        """Return the rows of a statement, until the first that cannot be read."""
+        found: list[Row] = []
+        with suppress(sqlite3.Error):
+            found.extend(self._connection.execute(sql(statement), parameters))
+        return found
 
     def has_no_sessions(self) -> bool:
         """Return whether the database is readable and empty."""
