@@ -3,7 +3,9 @@
     uv run python -m benchmarks.search
 
 Messages are 30 words each, drawn by Zipf's law from a vocabulary of 20,000. A question is six words of one message, without the
-hundred most frequent words, because stop words are ignored. Times depend on the machine; their growth is of interest.
+hundred most frequent words, because stop words are ignored; a common question has six of the next hundred words. "Bare" is what
+FTS5 alone takes for the same words, any of which may match, ranked by `bm25()`, the best ten: without messages, excerpts or
+neighbours. Times depend on the machine; the ratios and the growth are of interest.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ import asyncio
 import itertools
 import json
 import random
+import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmarks.tables import format_table
@@ -58,6 +61,30 @@ def _message(number: int, ranks: list[int]) -> Message:
     return text_message(role, spell(ranks), id=f"m{number}", token_count=2 * WORDS_PER_MESSAGE)
 
 
+def make_common_questions(seed: int = 3) -> Iterator[str]:
+    """Yield questions of words that occur in a large part of the messages."""
+    rng = random.Random(seed)
+    while True:
+        yield spell(rng.sample(range(STOP_WORDS, 2 * STOP_WORDS), WORDS_PER_QUESTION))
+
+
+def time_bare_queries(messages: list[list[int]], questions: Iterable[str]) -> list[float]:
+    """Return the seconds that FTS5 alone takes for each question."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute(
+        "CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = 'porter unicode61 remove_diacritics 2')"
+    )
+    connection.executemany("INSERT INTO words (text) VALUES (?)", ((spell(ranks),) for ranks in messages))
+    statement = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words) LIMIT 10"
+    seconds = []
+    for question in questions:
+        started = time.perf_counter()
+        connection.execute(statement, (" OR ".join(question.split()),)).fetchall()
+        seconds.append(time.perf_counter() - started)
+    connection.close()
+    return seconds
+
+
 async def create_log(path: Path, messages: list[list[int]]) -> None:
     """Create a database with one session of these messages."""
     async with Engine(path) as engine, MnesisSession.open(model=None, session_id="log", engine=engine) as session:
@@ -66,11 +93,11 @@ async def create_log(path: Path, messages: list[list[int]]) -> None:
             await session.append([_message(number, ranks) for number, ranks in batch])
 
 
-async def time_searches(path: Path, messages: list[list[int]]) -> list[float]:
-    """Return the seconds of each search. The first one builds the index."""
+async def time_searches(path: Path, questions: Iterable[str]) -> list[float]:
+    """Return the seconds of each search. The first one builds the index if there is none."""
     seconds = []
     async with Engine(path) as engine, MnesisSession.open(model=None, session_id="log", engine=engine) as session:
-        for question in itertools.islice(make_questions(messages), QUESTIONS + 1):
+        for question in questions:
             started = time.perf_counter()
             await session.search(question)
             seconds.append(time.perf_counter() - started)
@@ -82,12 +109,20 @@ def measure(path: Path, count: int) -> dict[str, float]:
     messages = make_messages(count)
     asyncio.run(create_log(path, messages))
     log_bytes = path.stat().st_size
-    indexing, *searches = asyncio.run(time_searches(path, messages))
+    questions = list(itertools.islice(make_questions(messages), QUESTIONS + 1))
+    common_questions = list(itertools.islice(make_common_questions(), QUESTIONS))
+    indexing, *searches = asyncio.run(time_searches(path, questions))
+    common_searches = asyncio.run(time_searches(path, common_questions))
+    bare_ms = 1_000 * statistics.median(time_bare_queries(messages, questions[1:]))
+    common_bare_ms = 1_000 * statistics.median(time_bare_queries(messages, common_questions))
     return {
         "messages": count,
         "indexing_seconds": indexing,
         "index_share": path.stat().st_size / log_bytes - 1,
         "search_ms_median": 1_000 * statistics.median(searches),
+        "times_bare": 1_000 * statistics.median(searches) / bare_ms,
+        "common_ms_median": 1_000 * statistics.median(common_searches),
+        "common_times_bare": 1_000 * statistics.median(common_searches) / common_bare_ms,
         "search_ms_95": 1_000 * statistics.quantiles(searches, n=20)[-1],
     }
 
@@ -107,7 +142,16 @@ def main() -> None:
     if options.json:
         print(json.dumps(rows))
         return
-    head = ("messages", "indexing once, s", "index / database", "search, ms (median)", "ms (95 of 100)")
+    head = (
+        "messages",
+        "indexing once, s",
+        "index / database",
+        "search, ms (median)",
+        "ms (95 of 100)",
+        "/ bare",
+        "common words, ms",
+        "/ bare",
+    )
     print(
         format_table(
             head,
@@ -118,6 +162,9 @@ def main() -> None:
                     f"{row['index_share']:.2f}",
                     f"{row['search_ms_median']:.1f}",
                     f"{row['search_ms_95']:.1f}",
+                    f"{row['times_bare']:.1f}",
+                    f"{row['common_ms_median']:.1f}",
+                    f"{row['common_times_bare']:.1f}",
                 )
                 for row in rows
             ],

@@ -25,7 +25,7 @@ MIN_ENTRY_TOKENS = 40
 MIN_SCORE_FRACTION = 0.2
 """Hits with a smaller fraction of the best score are left out: they would only use up tokens. Chosen by trial."""
 MAX_MESSAGE_FRACTION = 0.4
-MIN_MESSAGE_FRACTION = 0.125
+MIN_MESSAGE_FRACTION = 0.2
 """One message takes between these fractions of the budget, the fewer the more candidates there are. Of a longer message,
 the passages that answer the query are shown."""
 FOCUS_FACTOR = 2.0

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mnesis.search.analysis import query_terms, stop_words
 from mnesis.search.dates import DateMention, find_dates, match_score, utc_day, without_dates
+from mnesis.search.event_times import EventMention, find_event
 from mnesis.search.time_words import CHINESE_QUESTION_WORDS, QUESTION_VERBS, plain_text
-from mnesis.search.times import TimeExpression, find_time_expressions, without_expressions
+from mnesis.search.times import TimeExpression, TimeSpan, find_time_expressions, without_expressions
 
 DATE_WEIGHT = 0.4
 """Of the best score: the bonus of a message from a date that the query names. Chosen by trial."""
 EXPRESSION_WEIGHT = 1.0
 """The same for an expression such as "last week", which is certainly about the time of the messages."""
+MAX_TIME_MS = 2**53
+"""After every message."""
 LATER_SCORE = 0.3
 MAX_LATER_MS = 14 * 86_400_000
 """People also report what happened soon after: for as long again as the span, at most two weeks, with this score."""
@@ -25,13 +28,25 @@ MAX_LATER_MS = 14 * 86_400_000
 class QueryTime:
     """The times that a query names.
 
-    `text` is the query without relative expressions. `is_only_time` says that nothing else is asked for.
+    `text` is the query without relative expressions. `is_only_time` says that nothing else is asked for. `event` is an event that
+    the query uses as a time; the store finds it and adds its time with `at_event`.
     """
 
     text: str
     expressions: tuple[TimeExpression, ...] = ()
     dates: tuple[DateMention, ...] = ()
     is_only_time: bool = False
+    event: EventMention | None = None
+
+    def at_event(self, moment: int) -> QueryTime:
+        """Return these times with the time before or after the event, which was at a moment in milliseconds since 1970."""
+        event = self.event
+        if event is None:
+            return self
+        span = TimeSpan(0, moment) if event.is_before else TimeSpan(moment + 1, MAX_TIME_MS)
+        expression = TimeExpression(span, event.start, event.end, is_relative=False, is_certain=False)
+        rest = self.text[: event.start] + " " * (event.end - event.start) + self.text[event.end :]
+        return replace(self, expressions=(expression,), is_only_time=not _asks_for_more(rest, ()))
 
     def contains(self, created_at: int) -> bool:
         """Return whether a time lies in one of the spans, or exactly matches a date."""
@@ -50,7 +65,7 @@ def read_query_time(query: str, now: datetime | None) -> QueryTime:
     expressions = tuple(find_time_expressions(query, now)) if now is not None else ()
     dates = tuple(find_dates(query))
     if not expressions and not dates:
-        return QueryTime(query)
+        return QueryTime(query, event=find_event(query))
     return QueryTime(
         without_expressions(query, expressions), expressions, dates, not _asks_for_more(query, expressions)
     )

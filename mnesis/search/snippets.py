@@ -88,6 +88,21 @@ def passages_excerpt(
     return None
 
 
+def passages_around(text: str, matches: Iterable[Span], max_chars: int) -> str:
+    """Return the passages of a text around matches, about `max_chars` for each, with whole lines if they are short.
+
+    "…" marks what is left out. Passages that touch are joined; a match that is longer than a passage is cut.
+    """
+    spans: list[Span] = []
+    for start, end in matches:
+        end = min(end, start + max_chars)
+        margin = (max_chars - (end - start)) // 2
+        spans = _merge([*spans, _extend(text, max(0, start - margin), min(len(text), end + margin))])
+    body = "\n…\n".join(text[start:end].strip() for start, end in spans)
+    is_cut_before, is_cut_after = bool(text[: spans[0][0]].strip()), bool(text[spans[-1][1] :].strip())
+    return f"{'… ' if is_cut_before else ''}{body}{' …' if is_cut_after else ''}"
+
+
 def _find_matches(text: str, groups: Sequence[Sequence[str]]) -> list[_Match]:
     """Return the matches of all terms in order. Rare terms of the text weigh more."""
     text = text[:MAX_SCANNED_CHARS]

@@ -10,7 +10,7 @@ from typing import Any
 from mnesis.errors import ConfigurationError, NotFoundError, SummaryNotFoundError
 from mnesis.models.cursor import parse_cursor
 from mnesis.models.message import FileRefPart, Message, ToolPart, ToolResultPart
-from mnesis.models.search import GrepPage, Search, SearchHit
+from mnesis.models.search import Search, SearchHit
 from mnesis.models.summary import Summary
 from mnesis.models.tool import ToolSpec
 from mnesis.recall.expand import covered_messages
@@ -21,6 +21,7 @@ from mnesis.recall.stored_files import find_file_reference
 from mnesis.search.time_parameters import TimeLimits, resolve_times
 from mnesis.store.base import Store
 from mnesis.tokens.estimator import TokenCounter
+from mnesis.tools.match_lines import match_lines
 
 PAGE_SIZES = (30, 10, 3, 1)
 """Numbers of matches to try per page; the first that fits is used."""
@@ -142,7 +143,7 @@ class RecallToolHandlers:
             if not found.matches and not found.timed_out and not page.cursor:
                 note = "Nothing matches the pattern as it stands; by its words (for more, mode='words'):"
                 return await self._rank_messages(page, note)
-            lines = self._grep_lines(found)
+            lines = await match_lines(self.store, self.session_id, found, page.available_tokens)
             if self._tokens(lines) <= page.available_tokens:
                 break
         return lines
@@ -244,19 +245,6 @@ class RecallToolHandlers:
         if len(allowed) == 1 and not summary_id:
             return next(iter(allowed))
         raise self.grant.deny(tool, str(summary_id), f"name one of {', '.join(sorted(allowed))} as summary_id")
-
-    def _grep_lines(self, page: GrepPage) -> list[str]:
-        lines: list[str] = []
-        for group in page.groups:
-            lines.append(f"Under {group.summary_id}:" if group.summary_id else "In the context itself, or hidden:")
-            lines.extend(f"  [{m.message_id} · message {m.seq} · {m.role}] {m.line.strip()}" for m in group.matches)
-        if page.timed_out:
-            lines.append(
-                "The time limit ended the search; use a simpler pattern, or the cursor to pass over the message."
-            )
-        if page.next_cursor:
-            lines.append(f"More: cursor={page.next_cursor}")
-        return lines or ["No match."]
 
     async def _message_details(self, id: str) -> list[str]:
         """Return details of a message, a stored file, or the first mention of any other id."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mnesis.search.snippets import find_passages, passages_excerpt
+from mnesis.search.snippets import find_passages, passages_around, passages_excerpt
 
 
 def count(text: str) -> int:
@@ -50,3 +50,18 @@ def test_spans_are_in_order_and_inside_the_text(text: str, terms: list[tuple[str
     edges = [edge for span in spans for edge in span]
     assert edges == sorted(edges)
     assert all(0 <= edge <= len(text) for edge in edges)
+
+
+def test_passages_around_matches_have_whole_lines_and_are_joined() -> None:
+    text = "\n".join(f"line {number}" for number in range(200))
+    first, second, far = (text.index(f"line {number}\n") for number in (50, 51, 150))
+    shown = passages_around(text, [(first, first + 7), (second, second + 7), (far, far + 8)], 30)
+    lines = [f"line {number}" for number in (*range(48, 54), *range(148, 153))]
+    assert shown == "… " + "\n".join([*lines[:6], "…", *lines[6:]]) + " …"
+
+
+@given(st.text(min_size=1, max_size=600), st.data(), st.integers(1, 300))
+def test_passages_contain_the_beginning_of_each_match(text: str, data: st.DataObject, max_chars: int) -> None:
+    start = data.draw(st.integers(0, len(text) - 1))
+    end = data.draw(st.integers(start + 1, len(text)))
+    assert text[start : min(end, start + max_chars)].strip() in passages_around(text, [(start, end)], max_chars)

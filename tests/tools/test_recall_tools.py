@@ -54,6 +54,23 @@ async def test_grep_says_which_summary_covers_a_match(session: MnesisSession) ->
     assert "drawer 2 is K15838" in shown
 
 
+async def test_a_match_in_a_long_output_is_shown_with_its_passage_and_a_pointer(session: MnesisSession) -> None:
+    rows = [f"row {number} is fine" for number in range(3_000)]
+    rows[1_500:1_501] = ["the backup began", "fault E77 in the pump", "the backup stopped"]
+    await session.append([text_message("user", "\n".join(rows), id="msg_long")])
+    shown = await by_name(session)["lcm_grep"](pattern="E77")
+    assert "the backup began\nfault E77 in the pump\nthe backup stopped" in shown
+    assert "row 10 is fine" not in shown
+    assert 'lcm_expand("msg_long")' in shown
+
+
+async def test_many_matches_have_short_passages_so_that_more_fit(session: MnesisSession) -> None:
+    rows = [f"code {number} " + "x" * 300 for number in range(40)]
+    await session.append([text_message("user", row) for row in rows])
+    shown = await by_name(session)["lcm_grep"](pattern=r"code \d+ x")
+    assert shown.count(" · user] ") >= 20
+
+
 async def test_no_result_is_larger_than_the_grant_allows(session: MnesisSession) -> None:
     tools = by_name(session, Grant(tokens=None, result_tokens=300))
     for arguments in ({"pattern": r"\w+"}, {"pattern": "drawer code note mind", "mode": "words"}):

@@ -191,13 +191,27 @@ def rank_messages(
     `covered_seqs` are the seqs covered by `search.summary_id`, or None if it is not set.
     """
     allowed = _filtered_keys(connection, scope, search, covered_seqs)
-    time = read_query_time(search.query, search.now)
+    time = _with_event(connection, scope, read_query_time(search.query, search.now))
     of_the_time = _keys_of_the_time(connection, scope, time)
     if time.is_only_time and of_the_time:
-        hits = [(key, 1.0) for key in sorted(of_the_time)]
+        # What was before an event is returned from there on backwards.
+        hits = [(key, 1.0) for key in sorted(of_the_time, reverse=time.event is not None and time.event.is_before)]
     else:
         hits = _rank_by_words(connection, scope, search.query, time, allowed, of_the_time)
     return [hit for hit in hits if allowed is None or hit[0] in allowed]
+
+
+def _with_event(connection: sqlite3.Connection, scope: SearchScope, time: QueryTime) -> QueryTime:
+    """Add the time of the event that a query mentions: that of the message which is most about it, if any is."""
+    if time.event is None:
+        return time
+    event = time.event.text
+    ranked = _rank_by_words(connection, scope, event, QueryTime(event), None, frozenset())
+    terms = _look_up_words(connection, scope, event)
+    if not ranked or 2 * sum(ranked[0][0] in term.keys for term in terms) < len(query_terms(event)):
+        return time
+    (row,) = _ranking_rows(connection, scope, (ranked[0][0], ranked[0][0]))
+    return time.at_event(row.created_at)
 
 
 def _keys_of_the_time(connection: sqlite3.Connection, scope: SearchScope, time: QueryTime) -> frozenset[int]:
