@@ -19,7 +19,7 @@ from itertools import groupby
 from mnesis.context import markers
 from mnesis.context.repair import Entry, window_entries
 from mnesis.errors import ContextIrreducibleError
-from mnesis.formats.text import compact_arguments, parts_text
+from mnesis.formats.text import compact_arguments, is_plain_text, parts_text
 from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import (
     DataPart,
@@ -104,9 +104,10 @@ def _file_ids(context: ActiveContext) -> tuple[str, ...]:
     """Return the ids of the stored files that the context refers to, each once, in order."""
     ids: dict[str, None] = {}
     for item in context.items:
-        ids.update(
-            dict.fromkeys(item.file_ids if isinstance(item, Summary) else (part.content_id for part in item.file_refs))
-        )
+        if isinstance(item, Summary):
+            ids.update(dict.fromkeys(item.file_ids))
+        elif not is_plain_text(item):
+            ids.update(dict.fromkeys(part.content_id for part in item.file_refs))
     return tuple(ids)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mnesis.context import markers
-from mnesis.formats.text import compact_arguments
+from mnesis.formats.text import compact_arguments, is_plain_text
 from mnesis.models.context import ActiveContext, Prune
 from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.summary import Summary
@@ -80,6 +80,9 @@ def _repair(messages: Sequence[Message], count: TokenCounter) -> Iterable[tuple[
         message = messages[index]
         index += 1
         group += 1
+        if message.role != "tool" and is_plain_text(message):
+            yield message, group
+            continue
         if message.role != "assistant" or not message.tool_calls:
             yield _orphans_as_text(message, count), group
             continue

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mnesis.formats.text import compact_arguments, part_text, parts_text, result_text
+from mnesis.formats.text import compact_arguments, is_plain_text, part_text, parts_text, result_text
 from mnesis.models.dialects import PLAIN, Dialect, for_own_client
 from mnesis.models.message import (
     FilePart,
@@ -75,6 +75,11 @@ def chat_message(message: Message, dialect: Dialect = PLAIN, model: str = "") ->
 
     Reasoning and signatures in the message must be the model's own; see `mnesis.formats.origin`.
     """
+    if is_plain_text(message) and message.role != "tool":
+        step = {"role": message.role, "content": replace_lone_surrogates(parts_text(message.parts) or EMPTY_MESSAGE)}
+        if message.role == "assistant" and dialect.reasoning is not None:
+            step |= _reasoning_field((), False, dialect, model.lower())
+        return [step]
     if message.role == "tool":
         steps = [_tool_result(part, dialect) for part in message.tool_results]
     elif message.role == "assistant":

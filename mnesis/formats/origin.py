@@ -12,6 +12,7 @@ import re
 import string
 from collections.abc import Iterable, Sequence
 
+from mnesis.formats.text import is_plain_text
 from mnesis.models.dialects import CallIds, Dialect, shares_reasoning
 from mnesis.models.message import (
     Message,
@@ -43,9 +44,7 @@ def adapt_messages(messages: Iterable[Message], dialect: Dialect, model: str) ->
 
 def _adapt_origin(message: Message, dialect: Dialect, model: str) -> Message:
     """Remove reasoning, signatures and signed ids that another model produced."""
-    if message.role == "tool":
-        return message
-    if message.role != "assistant" or shares_reasoning(dialect, model, message.model_id):
+    if message.role != "assistant" or is_plain_text(message) or shares_reasoning(dialect, model, message.model_id):
         return message
     parts = [_without_provider(part) for part in message.parts if not isinstance(part, ReasoningPart)]
     return message.model_copy(update={"parts": tuple(parts)})
@@ -93,6 +92,9 @@ def rewrite_calls(messages: Sequence[Message], dialect: Dialect) -> list[Message
     rewritten: list[Message] = []
     new_ids: dict[str, str] = {}
     for message in messages:
+        if is_plain_text(message):
+            rewritten.append(message)
+            continue
         parts = message.parts
         if message.role == "assistant" and message.tool_calls:
             new_ids = {}

@@ -16,6 +16,7 @@ from mnesis.formats.openai import EMPTY_MESSAGE, chat_message, replace_lone_surr
 from mnesis.formats.origin import adapt_messages
 from mnesis.formats.roles import arrange_roles
 from mnesis.formats.step import Step, content_blocks
+from mnesis.formats.text import is_plain_text
 from mnesis.models.context import Window
 from mnesis.models.dialects import ADAPTIVE_CLAUDE, Dialect, PromptCache, find_dialect
 from mnesis.models.message import Message
@@ -78,7 +79,8 @@ def render_request(
     """Render a window for one call. `tools` are chat-completions tools, `options` the caller's further arguments."""
     dialect = target.dialect
     messages = adapt_messages(window.messages, dialect, target.model)
-    steps = [Step({"role": "system", "content": window.system_prompt})] if window.system_prompt else []
+    prompt = replace_lone_surrogates(window.system_prompt)
+    steps = [Step({"role": "system", "content": prompt})] if prompt else []
     steps = arrange_roles([*steps, *_conversation_steps(messages, target)], dialect)
     if dialect.content_blocks:
         steps = [_with_blocks(step) for step in steps]
@@ -86,7 +88,7 @@ def render_request(
     settings = _mark_settings(window, target)
     if settings is not None:
         steps, rendered_tools = _mark(steps, rendered_tools, settings)
-    sent = [replace_lone_surrogates(step.message) for step in steps]
+    sent = [step.message for step in steps]
     return Rendered(sent, rendered_tools, request_options(target, options or {}, sent))
 
 
@@ -150,8 +152,8 @@ def _conversation_steps(messages: Iterable[Message], target: Target) -> Iterator
             yield Step({"role": "user", "content": media})
             media = []
         yield from _steps(message, target)
-        if target.dialect.media_in_results == "user message":
-            media = media + result_media(message)
+        if target.dialect.media_in_results == "user message" and not is_plain_text(message):
+            media = media + replace_lone_surrogates(result_media(message))
     if media:
         yield Step({"role": "user", "content": media})
 
@@ -160,8 +162,8 @@ def _steps(message: Message, target: Target) -> list[Step]:
     rendered = chat_message(message, target.dialect, target.model)
     if target.dialect.name == "anthropic":
         rendered = [_without_blank_text(step) for step in rendered]
-    tokens = [message.token_count, *(0 for _ in rendered[1:])]
-    return [Step(step, count, message.is_summary) for step, count in zip(rendered, tokens, strict=True)]
+    first, *others = rendered
+    return [Step(first, message.token_count, message.is_summary), *(Step(o, 0, message.is_summary) for o in others)]
 
 
 def _without_blank_text(message: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,15 @@ MARK_CHARS = 16
 """Hash characters in the mark that closes a file: too many for content to be crafted that contains its own hash."""
 
 
+def is_plain_text(message: Message) -> bool:
+    """Return whether a message is one text without provider data, as most messages of a conversation are.
+
+    Rendering leaves out for them what cannot apply, because every request renders every message of the window.
+    """
+    parts = message.parts
+    return len(parts) == 1 and type(parts[0]) is TextPart and parts[0].provider is None
+
+
 def message_text(message: Message) -> str:
     """Return everything a message says: text, calls, outputs and files, without base64 data."""
     return "\n".join(text for part in message.parts if (text := _full_part_text(part)))
@@ -70,6 +79,8 @@ def parts_text(parts: Sequence[MessagePart]) -> str:
 
     Neighboring text parts are joined as they are, others are set apart by blank lines.
     """
+    if len(parts) == 1:
+        return part_text(parts[0])
     pieces: list[str] = []
     previous_is_text = True
     for part in parts:
@@ -87,6 +98,8 @@ def part_text(part: MessagePart) -> str:
 
     Calls and reasoning give an empty string.
     """
+    if type(part) is TextPart:
+        return part.text
     match part:
         case TextPart() | DataPart():
             return part.text

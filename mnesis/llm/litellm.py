@@ -10,7 +10,7 @@ import importlib
 import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing, closing
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from mnesis.errors import LLMConnectionError, LLMError, LLMResponseError
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
 from mnesis.llm.litellm_errors import to_llm_error
 from mnesis.llm.litellm_replies import StreamedReply, parse_reply, parse_usage
+from mnesis.llm.piece_timer import PieceTimer
 from mnesis.llm.refusals import Refusals, find_refusal, without
 
 LOCAL_COST_MAP_VARIABLE = "LITELLM_LOCAL_MODEL_COST_MAP"
@@ -57,7 +58,7 @@ class LiteLLM:
                     model=model,
                 )
             usage = parse_usage(getattr(response, "usage", None))
-            cost = _cost(litellm, model, response.usage) if usage else 0.0
+            cost = _cost(litellm, model, response.usage, response) if usage else 0.0
             return parse_reply(response.choices[0], usage, cost, model)
         except LLMError:
             raise
@@ -77,8 +78,10 @@ class LiteLLM:
             arguments = self._arguments(litellm, request) | {"stream": True, "stream_options": {"include_usage": True}}
             chunks = await _call(litellm, arguments | request.options, request.timeout_seconds)
             _watch_raw_chunks(chunks, reply)
-            async with aclosing(chunks):
-                while (chunk := await _await_within(request.timeout_seconds, anext(chunks, None))) is not None:
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(aclosing(chunks))
+                timer = stack.enter_context(closing(PieceTimer(request.timeout_seconds)))
+                while (chunk := await timer.wait(anext(chunks, None))) is not None:
                     if delta := reply.add(chunk):
                         yield delta
             _check_finished(chunks, reply, model)
@@ -206,10 +209,17 @@ def _has_reported_usage(chunks: Any) -> bool:
     return received is None or any(parse_usage(getattr(chunk, "usage", None)) for chunk in received)
 
 
-def _cost(litellm: Any, model: str, report: Any) -> float:
+def _cost(litellm: Any, model: str, report: Any, response: Any = None) -> float:
+    """Return the cost of a call: what the provider reported, or what litellm computed, or computes now.
+
+    litellm has computed it for each whole response (docs.litellm.ai/docs/completion/token_usage, `response_cost`), which takes
+    as long as the rest of its work on a short reply. Its pieces of a stream have none.
+    """
     reported = getattr(report, "cost", None)
-    if isinstance(reported, int | float):
-        return max(float(reported), 0.0)
+    computed = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
+    for cost in (reported, computed):
+        if isinstance(cost, int | float):
+            return max(float(cost), 0.0)
     try:
         return float(sum(litellm.cost_per_token(model=model, usage_object=report)))
     except Exception:  # litellm raises a bare Exception for models whose price is unknown

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -183,6 +184,20 @@ async def test_the_cost_of_a_known_model_is_reckoned_from_its_usage(
     openai_server.answer(Reply(usage=CACHED))
     reply = await answered(request_to(model="openai/gpt-4o"), how)
     assert reply.cost == pytest.approx((40 * 2.5 + 60 * 1.25 + 20 * 10) / 1_000_000)
+
+
+async def test_the_cost_that_litellm_computed_is_not_computed_again(
+    openai_server: OpenAIServer, request_to: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """litellm computes the cost of every whole reply (docs.litellm.ai/docs/completion/token_usage, `response_cost`)."""
+    import litellm
+
+    computed: list[dict[str, Any]] = []
+    monkeypatch.setattr(litellm, "cost_per_token", lambda **arguments: computed.append(arguments) or (0.0, 0.0))
+    openai_server.answer(Reply(usage=CACHED))
+    reply = await answered(request_to(model="openai/gpt-4o"), "complete")
+    assert reply.cost == pytest.approx((40 * 2.5 + 60 * 1.25 + 20 * 10) / 1_000_000)
+    assert computed == []
 
 
 async def test_a_model_given_to_the_client_replaces_the_requests(

@@ -20,7 +20,7 @@ from mnesis.testing.store_suite import make_compaction, make_condensed, make_lea
 from tests.store.children import Report, start
 
 GUARDED = ("messages", "summaries", "summary_messages", "summary_children", "turns", "compactions")
-MAY_SCAN = {"sessions_page", "check_sessions", "check_schema", "search_behind", "search_trigrams_behind", "search_logs"}
+MAY_SCAN = {"check_sessions", "check_schema", "search_behind", "search_trigrams_behind", "search_logs"}
 MAY_SCAN |= {"search_outdated", "empty_search_rows", "empty_search_speakers", "empty_search_state"}
 MAY_SCAN |= {"runs", "check_runs", "file_refs", "change_sessions", "purge_changes", "purge_run_changes"}
 MAY_SCAN |= {
@@ -40,7 +40,6 @@ MAY_SCAN |= {"seal_accounts", "seal_runs", "seal_items", "unhashed"}
 SORTS = {
     "check_search_speakers",
     "check_search_strays",
-    "sessions_page",
     "children_page",
     "covered_messages",
     "summaries",

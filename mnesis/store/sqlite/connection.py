@@ -7,6 +7,7 @@ import sqlite3
 from typing import Any
 
 from mnesis.open_files import unregister_database
+from mnesis.store.sqlite.context_cache import ContextCache
 
 MAX_ORIGIN = 2**62
 
@@ -22,6 +23,8 @@ class ConnectionState:
         """Accounts that this connection wrote, by session. A row that is still the same was not damaged since."""
         self.known_profiles: dict[int, tuple[tuple[Any, ...], bytes, dict[str, Any]]] = {}
         """Rows of sessions without metadata that were read, with their hash and settings, by session."""
+
+        self.contexts = ContextCache()
 
     def close(self) -> None:
         """Close the connection. Its files are no longer protected from being opened otherwise."""

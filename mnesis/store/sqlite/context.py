@@ -40,36 +40,87 @@ from mnesis.store.sqlite.accounts import (
     save_session,
 )
 from mnesis.store.sqlite.changes import note_compaction, note_update
+from mnesis.store.sqlite.connection import StoreConnection
+from mnesis.store.sqlite.context_cache import CachedContext, ContextCache, is_continuation, seqs_with_containers
 from mnesis.store.sqlite.log import NO_LIMIT
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import RecordHeads, load_record_heads, save_record_heads
 from mnesis.store.sqlite.refuse_damage import refuse_damaged_context, refuse_damaged_records
-from mnesis.store.sqlite.rows import load_covers, load_prunes, message_from_row, summary_from_row
+from mnesis.store.sqlite.rows import Row, load_covers, load_prunes, message_from_row, summary_from_row
 from mnesis.store.sqlite.turn_leases import refuse_lost_turn
 
 
 def active_context(connection: sqlite3.Connection, session_id: str) -> ActiveContext:
-    """Load the items that currently represent the log."""
+    """Load the items that currently represent the log. Decodes only what this connection has not decoded yet."""
     stored = load_session(connection, session_id)
+    if not isinstance(connection, StoreConnection) or stored.hash is None:
+        return _show(stored, _load_context(connection, stored))
+    cache = connection.contexts
+    cached = cache.find(stored.pk, stored.record_head)
+    context = (cached and _extend_context(connection, stored, cached)) or _load_context(connection, stored)
+    if context is not cached:
+        cache.put(stored.pk, context)
+    return _show(stored, context)
+
+
+def _show(stored: StoredSession, context: CachedContext) -> ActiveContext:
+    return ActiveContext(stored.record, context.covers, context.copy_items(), dict(context.prunes), context.pins)
+
+
+def _extend_context(
+    connection: sqlite3.Connection, stored: StoredSession, cached: CachedContext
+) -> CachedContext | None:
+    """Return a cached context with the messages appended since. None if the log is not the one it was read from."""
+    if stored.log_head == cached.log_head:
+        return cached
+    rows = _rows_in_spans(connection, stored, [(cached.last_seq + 1, stored.record.last_seq)])
+    messages = [message_from_row(stored.record.id, row) for row in rows]
+    if not is_continuation(cached.log_head, (row[5] for row in rows), stored.log_head):
+        return None
+    return replace(
+        cached,
+        log_head=stored.log_head,
+        last_seq=stored.record.last_seq,
+        items=(*cached.items, *messages),
+        size_bytes=cached.size_bytes + _stored_bytes(rows),
+        with_containers=cached.with_containers | seqs_with_containers(messages),
+    )
+
+
+def _load_context(connection: sqlite3.Connection, stored: StoredSession) -> CachedContext:
     covers = load_covers(connection, stored.pk)
-    spans = json.dumps(visible_spans(covers, stored.record.last_seq))
-    rows = connection.execute(sql("messages_in_spans"), {"session_pk": stored.pk, "spans": spans})
-    messages = [message_from_row(session_id, row) for row in rows]
-    shown_spans = visible_spans(covers, stored.record.last_seq)
-    if len(messages) != sum(last - first + 1 for first, last in shown_spans):
-        refuse_gaps(session_id, messages, (seq for first, last in shown_spans for seq in range(first, last + 1)))
+    spans = visible_spans(covers, stored.record.last_seq)
+    rows = _rows_in_spans(connection, stored, spans)
+    messages = [message_from_row(stored.record.id, row) for row in rows]
+    if len(messages) != sum(last - first + 1 for first, last in spans):
+        refuse_gaps(stored.record.id, messages, (seq for first, last in spans for seq in range(first, last + 1)))
     shown_ids = [cover.summary_id for cover in covers if cover.summary_id is not None]
     summaries = _load_summaries(connection, stored, shown_ids)
-    prunes = load_prunes(connection, stored.pk, spans)
+    prunes = load_prunes(connection, stored.pk, json.dumps(spans))
     pins = load_pins(connection, stored.pk)
     refuse_damaged_context(connection, stored, covers, pins)
-    return ActiveContext(
-        session=stored.record,
+    # Without a hash, an older release wrote the session, and the heads are not computed yet.
+    log_head, record_head = (stored.log_head, stored.record_head) if stored.hash is not None else (b"", b"")
+    return CachedContext(
+        log_head=log_head,
+        record_head=record_head,
+        last_seq=stored.record.last_seq,
         covers=covers,
         items=order_items(covers, summaries, messages),
         prunes={(prune.seq, prune.part_index): prune for prune in prunes},
         pins=pins,
+        size_bytes=_stored_bytes(rows),
+        with_containers=seqs_with_containers(messages),
     )
+
+
+def _rows_in_spans(connection: sqlite3.Connection, stored: StoredSession, spans: Sequence[Span]) -> list[Row]:
+    parameters = {"session_pk": stored.pk, "spans": json.dumps(spans)}
+    return connection.execute(sql("messages_in_spans"), parameters).fetchall()
+
+
+def _stored_bytes(rows: Iterable[Row]) -> int:
+    return sum(len(row[3]) + len(row[4] or b"") for row in rows)
 
 
 def compact(connection: sqlite3.Connection, session_id: str, sweep: Compaction) -> SessionRecord:

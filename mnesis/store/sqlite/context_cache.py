@@ -1,0 +1,124 @@
+"""Active contexts that a connection has decoded, so that reading a window decodes only what is new.
+
+An entry counts only if hashes prove that the database still holds it: the head of the records (covers, summaries, prunes, pins)
+is the same, and the head of the log is the cached one extended by the hashes of the messages after it (`mnesis.store.chain`).
+Every write moves one of the two, in any process, so nothing has to be invalidated.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mnesis.models.context import Cover, Prune
+from mnesis.models.message import DataPart, Message, MessagePart, ToolPart, ToolResultPart
+from mnesis.models.summary import Summary
+from mnesis.store.chain import extend_chain
+
+MAX_CACHED_BYTES = 16_000_000
+"""Of the stored forms of all cached messages of a connection. The decoded values take up to four times as much memory."""
+MAX_CACHED_CONTEXTS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class CachedContext:
+    """The decoded context of a session, with the hashes that it was read under."""
+
+    log_head: bytes
+    record_head: bytes
+    last_seq: int
+    covers: tuple[Cover, ...]
+    items: tuple[Summary | Message, ...]
+    prunes: dict[tuple[int, int], Prune]
+    pins: frozenset[int]
+    size_bytes: int
+    with_containers: frozenset[int]
+    """The seqs of messages with dicts or lists in them. Readers get copies of these; all other items are shared."""
+
+    def copy_items(self) -> tuple[Summary | Message, ...]:
+        """Return the items, with copies of all containers, so that no reader can change what another one receives."""
+        return tuple([self._copy_item(item) for item in self.items])
+
+    def _copy_item(self, item: Summary | Message) -> Summary | Message:
+        if isinstance(item, Summary):
+            return item
+        if item.seq in self.with_containers:
+            return _copy_containers(item)
+        # A reader may have added something to the empty dict of a shared message.
+        return item.model_copy(update={"extra": {}}) if item.extra else item
+
+
+class ContextCache:
+    """The decoded contexts of a connection by row of their session, the least recently used ones first. For one thread."""
+
+    def __init__(self) -> None:
+        self._contexts: OrderedDict[int, CachedContext] = OrderedDict()
+        self._size_bytes = 0
+
+    def find(self, session_pk: int, record_head: bytes) -> CachedContext | None:
+        """Return the context of a session if its covers, summaries, prunes and pins are unchanged."""
+        context = self._contexts.get(session_pk)
+        if context is None or context.record_head != record_head:
+            return None
+        self._contexts.move_to_end(session_pk)
+        return context
+
+    def put(self, session_pk: int, context: CachedContext) -> None:
+        """Keep a context, and drop the least recently used ones if it is too much. Larger contexts are not kept at all."""
+        self.remove(session_pk)
+        if context.size_bytes > MAX_CACHED_BYTES:
+            return
+        self._contexts[session_pk] = context
+        self._size_bytes += context.size_bytes
+        while self._size_bytes > MAX_CACHED_BYTES or len(self._contexts) > MAX_CACHED_CONTEXTS:
+            self.remove(next(iter(self._contexts)))
+
+    def remove(self, session_pk: int) -> None:
+        """Drop the context of a session, if there is one."""
+        context = self._contexts.pop(session_pk, None)
+        self._size_bytes -= 0 if context is None else context.size_bytes
+
+
+def is_continuation(log_head: bytes, message_hashes: Iterable[bytes], new_log_head: bytes) -> bool:
+    """Return whether a log is an earlier one, extended by messages with these hashes."""
+    for message_hash in message_hashes:
+        log_head = extend_chain(log_head, message_hash)
+    return log_head == new_log_head
+
+
+def seqs_with_containers(messages: Iterable[Message]) -> frozenset[int]:
+    """Return the seqs of the messages that hold dicts or lists, which frozen values cannot protect from changes."""
+    return frozenset(message.seq for message in messages if _holds_containers(message))
+
+
+def _holds_containers(message: Message) -> bool:
+    return bool(message.extra) or any(_part_holds_containers(part) for part in message.parts)
+
+
+def _part_holds_containers(part: MessagePart) -> bool:
+    return (
+        isinstance(part, ToolPart | DataPart)
+        or getattr(part, "provider", None) is not None
+        or (isinstance(part, ToolResultPart) and bool(part.output_parts))
+    )
+
+
+def _copy_containers(message: Message) -> Message:
+    parts = tuple(_copy_part(part) if _part_holds_containers(part) else part for part in message.parts)
+    return message.model_copy(update={"parts": parts, "extra": _copy_json(message.extra)})
+
+
+def _copy_part(part: Any) -> Any:
+    names = [name for name in ("provider", "input", "data") if isinstance(getattr(part, name, None), dict)]
+    update = {name: _copy_json(getattr(part, name)) for name in names}
+    if isinstance(part, ToolPart | ToolResultPart):
+        update["output_parts"] = tuple(_copy_part(output) for output in part.output_parts)
+    return part.model_copy(update=update) if update else part
+
+
+def _copy_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy_json(inner) for key, inner in value.items()}
+    return [_copy_json(inner) for inner in value] if isinstance(value, list) else value
