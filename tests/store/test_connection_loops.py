@@ -130,6 +130,22 @@ async def test_writes_that_wait_together_share_a_transaction(store: SqliteStore)
     ]
 
 
+async def test_writes_of_one_transaction_wake_their_loop_once(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store_conversation(store, 1)
+    release = await hold(store)
+    tasks = [asyncio.ensure_future(store.append("s", make_turn(number))) for number in range(MAX_BATCH_WRITES)]
+    await asyncio.sleep(0)
+    loop, calls = asyncio.get_running_loop(), []
+    wake = loop.call_soon_threadsafe
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *args: calls.append(args) or wake(*args))
+    release()
+    await asyncio.gather(*tasks)
+    held_and_batch = 2
+    assert len(calls) <= held_and_batch
+
+
 async def test_a_write_that_fails_does_not_touch_those_it_waited_with(store: SqliteStore) -> None:
     log = await store_conversation(store, 1)
     release = await hold(store)

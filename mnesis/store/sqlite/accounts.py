@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mnesis.errors import IntegrityKeyError, SessionNotFoundError
@@ -21,6 +21,7 @@ Row = tuple[Any, ...]
 
 PROFILE_FIELDS = ("model", "system_prompt", "agent", "title", "metadata")
 _USAGE_FIELDS = ("input", "output", "cache_read", "cache_write", "total", "reasoning")
+_REQUEST_FIELDS = tuple(field.name for field in fields(SentRequest))
 MAX_KNOWN_ROWS = 1_024
 """Rows that a connection remembers as its own, about half a kilobyte each."""
 
@@ -300,7 +301,9 @@ def hash_accounts(profile_hash: bytes, row: Row) -> bytes:
 
 
 def _request_json(session: SessionRecord, request: SentRequest) -> bytes:
-    return to_json(asdict(request), f"session {session.id!r}, last request")
+    # Not asdict(), which copies every value: each append writes this.
+    values = {name: getattr(request, name) for name in _REQUEST_FIELDS}
+    return to_json(values, f"session {session.id!r}, last request")
 
 
 def key_of(connection: sqlite3.Connection) -> bytes | None:

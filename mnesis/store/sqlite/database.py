@@ -102,7 +102,7 @@ class Database:
         future: asyncio.Future[T] = loop.create_future()
         transaction = partial(_call_with_connection, function, args, kwargs)
         with observe("store", system="sqlite", operation=_name_of(function)):
-            self._enqueue_write(transaction, partial(_settle_in_loop, loop, future))
+            self._enqueue_write(transaction, _LoopCallback(loop, future))
             return await future
 
     async def read(
@@ -202,8 +202,7 @@ class Database:
             return True
         except BaseException:  # each write runs again alone, and its own error reaches its caller
             return False
-        for (_, callback), result in zip(batch, results, strict=True):
-            callback(result, None)
+        _report_batch([callback for _, callback in batch], results)
         return True
 
     def _refuse_fork(self) -> None:
@@ -402,6 +401,36 @@ async def _submit_and_wait(submit: Callable[[_Job], None], function: Callable[[]
     future: asyncio.Future[T] = loop.create_future()
     submit(_Job(function, partial(_settle_in_loop, loop, future)))
     return await future
+
+
+class _LoopCallback:
+    """Answers a future of an event loop."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+        self.loop, self.future = loop, future
+
+    def __call__(self, result: Any, error: BaseException | None) -> None:
+        _settle_in_loop(self.loop, self.future, result, error)
+
+
+def _report_batch(callbacks: Sequence[Callback], results: Sequence[Any]) -> None:
+    """Report the results of writes that were committed together. Each event loop is woken once, which costs a system call."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for callback, result in zip(callbacks, results, strict=True):
+        if isinstance(callback, _LoopCallback):
+            by_loop.setdefault(callback.loop, []).append((callback.future, result))
+        else:
+            callback(result, None)
+    for loop, answers in by_loop.items():
+        with suppress(RuntimeError):  # as in _settle_in_loop
+            loop.call_soon_threadsafe(_settle_all, answers)
+
+
+def _settle_all(answers: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in answers:
+        _settle(future, result, None)
 
 
 def _settle_in_loop(
