@@ -148,3 +148,14 @@ def test_the_soak_loses_nothing_and_measures_everything() -> None:
     assert result["turns"] > 0
     assert {row["measure"] for row in result["growth"]} >= {"resident MB", "handles", "threads", "database MB"}
     assert next(stage for stage, _ in result["stages"]) == "Python and mnesis"
+
+
+def test_the_peers_benchmark_measures_each_store_it_is_asked_for() -> None:
+    arguments = ["--sizes", "10", "--rounds", "2", "--only", "one hop,mnesis,Agents"]
+    command = [sys.executable, "-m", "benchmarks.peers", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    head, _, *rows = done.stdout.splitlines()
+    assert head.split("  ")[0] == "ms, processor / wall"
+    assert [row.split("  ")[0] for row in rows] == ["aiosqlite, one hop", "mnesis", "OpenAI Agents SQLiteSession"]
+    assert all(row.count(" / ") == 3 for row in rows)

@@ -1,0 +1,1 @@
+"""mnesis and other stores of conversations, compared in one run."""
