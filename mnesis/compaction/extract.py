@@ -6,6 +6,8 @@ The text is split into sentences, lines, or clauses of long sentences. The extra
 new information per token: rare words, names, numbers, dates, paths and identifiers, decisions, errors and answers.
 Repetition adds nothing. Each part of the conversation gets a share, and a long output contributes only its salient lines.
 
+Of very long texts, only the blocks with the rarest words and some at even distances are scored (`preselect`).
+
 Nothing is invented. Filler words are removed from sentences, and `…` marks skipped sentences of a message. The same input
 gives the same output, in linear time.
 """
@@ -21,6 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mnesis.compaction.identifiers import ALSO_MENTIONED, list_missing_identifiers
+from mnesis.compaction.preselect import Segment, preselect
 from mnesis.compaction.sentences import NOISE_WEIGHT, features, is_code, shorten, split_units
 from mnesis.search.analysis import STOP_WORDS
 from mnesis.search.variants import index_stem
@@ -119,9 +122,12 @@ def extract(passages: Sequence[Passage], *, max_tokens: int, count: TokenCounter
         return full_text
     # A line of identifiers of an earlier extract is a source of identifiers, not of sentences.
     sources = [passage for passage in passages if passage.speaker != ALSO_MENTIONED] or passages
-    texts = [passage.text for passage in passages]
+    segments = preselect([passage.text for passage in sources])
+    scored = zip(sources, segments, strict=True)
+    texts = ["\n".join(segment.text for segment in each) for each in segments]
+    texts += [passage.text for passage in passages if passage not in sources]
     reserved_tokens = count(list_missing_identifiers(texts, "", int(max_tokens * MAX_IDENTIFIERS_FRACTION), count))
-    units = _prefer(_units(sources, count), focus)
+    units = _prefer(_units(scored, count), focus)
     available_tokens = max_tokens - reserved_tokens
     body = _fit(sources, _select(units, available_tokens), available_tokens, count)
     if not body:
@@ -158,32 +164,37 @@ def _format_line(passage: Passage, text: str) -> str:
     return f"{speaker}: {text}" if speaker else text
 
 
-def _units(passages: Sequence[Passage], count: TokenCounter) -> list[_Unit]:
+def _units(passages: Iterable[tuple[Passage, Sequence[Segment]]], count: TokenCounter) -> list[_Unit]:
     units: list[_Unit] = []
     question: _Unit | None = None
-    for passage_index, passage in enumerate(passages):
-        passage_units = list(_passage_units(passage_index, passage, question, count))
+    for passage_index, (passage, segments) in enumerate(passages):
+        passage_units = list(_passage_units(passage_index, passage, segments, question, count))
         question = next((unit for unit in reversed(passage_units) if unit.text.endswith(_QUESTION_MARKS)), None)
         units.extend(passage_units)
     return units
 
 
 def _passage_units(
-    passage_index: int, passage: Passage, question: _Unit | None, count: TokenCounter
+    passage_index: int, passage: Passage, segments: Sequence[Segment], question: _Unit | None, count: TokenCounter
 ) -> Iterator[_Unit]:
     """Yield the units of one passage.
 
     `question` is asked by the previous passage; the first units answer it.
     """
-    text = passage.text
-    parts = [(part, short) for part in split_units(text) if (short := shorten(part))]
-    damping = min(1.0, math.sqrt(LONG_PASSAGE_CHARS / max(1, len(text))))
+    text = "\n".join(segment.text for segment in segments)
+    parts: list[tuple[int, str, str]] = []
+    for segment in segments:
+        # Indices skip one where text was left out, so that `…` marks it.
+        index = parts[-1][0] + 1 + segment.follows_gap if parts else 0
+        shortened = ((part, short) for part in split_units(segment.text) if (short := shorten(part)))
+        parts += [(index + i, part, short) for i, (part, short) in enumerate(shortened)]
+    damping = min(1.0, math.sqrt(LONG_PASSAGE_CHARS / max(1, len(passage.text))))
     share = (1 + math.log(len(parts))) / len(parts) if parts else 0.0
     is_numeric, is_fenced = _is_numeric(text), False
     is_reply = passage.speaker.lower() == "assistant"
     if is_reply and _MODEL_PHRASE.search(text):
         damping *= BABBLE_FACTOR
-    for index, (part, short) in enumerate(parts):
+    for index, part, short in parts:
         is_fenced ^= part.startswith("```")
         unit_features = _discount_numbers(features(part)) if is_numeric else features(part)
         is_answer = question is not None and index < ANSWER_UNITS

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mnesis.models.dialects import Reasoning
@@ -43,6 +45,14 @@ The usage that providers report corrects it."""
 MAX_CHUNK_CHARS = 4_096
 """Longer texts are counted in chunks of at most this size, split at white space where possible: tiktoken takes quadratic
 time on long runs of similar characters. A split adds at most one or two tokens."""
+
+MAX_COUNTED_CHARS = 1_000_000
+SAMPLED_CHUNKS = 256
+SAMPLED_CHUNK_CHARS = 2_048
+SAMPLE_DEVIATIONS = 3.0
+"""Longer texts are counted from a sample of 524,288 characters. The estimate has three standard errors added, so that it is too small
+for about one text in a thousand. It is up to 3 % above the count for prose, source code and logs, and up to 20 % for texts that are a mixture of
+very different content. No window holds such a text: what is sent of it is counted exactly."""
 
 TokenCounter = Callable[[str], int]
 """Returns the tokens of a text."""
@@ -184,7 +194,23 @@ def _file_content_tokens(part: FilePart, count: TokenCounter) -> int:
 def _encoded_tokens(text: str, encoding: tiktoken.Encoding) -> int:
     if len(text) <= MAX_CHUNK_CHARS:
         return len(encoding.encode_ordinary(text))
-    return sum(len(encoding.encode_ordinary(chunk)) for chunk in split_text(text))
+    if len(text) <= MAX_COUNTED_CHARS:
+        return sum(len(encoding.encode_ordinary(chunk)) for chunk in split_text(text))
+    return _estimate_from_sample(text, encoding)
+
+
+def _estimate_from_sample(text: str, encoding: tiktoken.Encoding) -> int:
+    """Estimate the tokens of a very long text from chunks of it, one at a chosen place in each of as many equal stretches."""
+    stretch_chars = len(text) / SAMPLED_CHUNKS
+    places = random.Random(len(text))  # noqa: S311  # the same text always gives the same estimate
+    counts = []
+    for number in range(SAMPLED_CHUNKS):
+        start = int(number * stretch_chars + places.random() * (stretch_chars - SAMPLED_CHUNK_CHARS))
+        counts.append(len(encoding.encode_ordinary(text[start : start + SAMPLED_CHUNK_CHARS])))
+    # Neighbouring stretches differ less than distant ones, so their differences give the error of a stratified sample.
+    variance = sum((after - before) ** 2 for before, after in pairwise(counts)) / (2 * (SAMPLED_CHUNKS - 1))
+    error = SAMPLE_DEVIATIONS * math.sqrt(variance / SAMPLED_CHUNKS)
+    return math.ceil((sum(counts) / SAMPLED_CHUNKS + error) * len(text) / SAMPLED_CHUNK_CHARS)
 
 
 def split_text(text: str, max_chars: int = MAX_CHUNK_CHARS) -> Iterator[str]:
