@@ -41,7 +41,7 @@ from mnesis.store.sqlite.accounts import (
 )
 from mnesis.store.sqlite.changes import note_compaction, note_update
 from mnesis.store.sqlite.connection import StoreConnection
-from mnesis.store.sqlite.context_cache import CachedContext, ContextCache, is_continuation, seqs_with_containers
+from mnesis.store.sqlite.context_cache import CachedContext, is_continuation, seqs_with_containers
 from mnesis.store.sqlite.log import NO_LIMIT
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import RecordHeads, load_record_heads, save_record_heads
