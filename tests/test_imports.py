@@ -84,6 +84,21 @@ async def main():
 asyncio.run(main())
 print(*sys.modules)
 """
+WITHOUT_TABLE = """
+from mnesis import MnesisConfig, ModelOverrides
+config = MnesisConfig(model_overrides=ModelOverrides(encoding="heuristic"))
+"""
+
+
+def test_a_session_that_estimates_tokens_loads_no_tokenizer(tmp_path: Path) -> None:
+    """The table takes more memory than everything else in a small program."""
+    code = WITHOUT_TABLE + FIRST_SESSION.replace("model=None,", 'model="openai/gpt-4o", config=config,')
+    command = [sys.executable, "-c", code, str(tmp_path / "chat.db")]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "mnesis.tokens.estimator" in loaded
+    assert "tiktoken" not in loaded
+
+
 LATE_PARTS = (
     "compaction.sweep", "compaction.summarizer", "compaction.extract", "files.explorers.columns", "operators", "recall",
     "session.turn", "store.memory", "store.postgres", "store.sqlite.backup", "store.sqlite.check", "store.sqlite.search",

@@ -197,8 +197,8 @@ async def _open_engine(request: OpenRequest) -> AsyncIterator[tuple[Engine, bool
 async def _token_counter(info: ModelInfo) -> TokenCounter:
     """Return the function that counts tokens for a model. Loads its tables in a thread."""
     await preload_encoding(info.encoding)
-    # Tools and files are counted without a model.
-    await preload_encoding("unknown")
+    if info.encoding != "heuristic":
+        await preload_encoding("unknown")  # results of agents' tools are counted without a model
     reasoning = find_dialect(info.model_id, info.dialect).reasoning
     return ModelTokenCounter(TokenEstimator(encoding=info.encoding), info.model_id, reasoning)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 
-EncodingName = Literal["cl100k_base", "o200k_base", "claude_heuristic", "unknown"]
+EncodingName = Literal["cl100k_base", "o200k_base", "claude_heuristic", "heuristic", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,8 @@ _loaded_encodings: set[str] = set()
 
 async def preload_encoding(encoding: EncodingName) -> None:
     """Load the table of an encoding in a thread, so that counting does not block the event loop the first time."""
+    if encoding == "heuristic":
+        return
     name = table_name(encoding)
     if name not in _loaded_encodings:
         await to_thread.run_sync(load_encoding, name)

@@ -105,7 +105,8 @@ class TokenEstimator:
         if not text:
             return 0
         encoding = self._encoding_for(model)
-        table = None if self._heuristic_only else load_encoding(table_name(encoding))
+        has_table = not self._heuristic_only and encoding != "heuristic"
+        table = load_encoding(table_name(encoding)) if has_table else None
         tokens = heuristic_tokens(text) if table is None else _encoded_tokens(text, table)
         return max(1, math.ceil(tokens * CLAUDE_MARGIN) if encoding == "claude_heuristic" else tokens)
 
