@@ -299,7 +299,8 @@ class FileConfig(_Config):
     )
 
 
-EncryptionSetting = SecretStr | SecretBytes | KeySource | None
+EncryptionSetting = str | bytes | SecretStr | SecretBytes | KeySource | None
+"""A key as it may be passed. A text or bytes is kept as a secret, which `repr` does not show."""
 
 
 class StoreConfig(_Config):

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from mnesis.config import CompactionConfig, FileConfig, MnesisConfig, RetentionConfig
 from mnesis.engine.engine import Engine
-from mnesis.errors import MnesisError, SessionNotFoundError
+from mnesis.errors import MnesisError
 from mnesis.files.storage import FileStorage
 from mnesis.llm.base import LLMReply
 from mnesis.models.message import FilePart, TextPart, ToolPart, text_message
 from mnesis.models.search import Search
+from mnesis.models.session import SessionRecord
 from mnesis.operators.llm_map import LLMMap
 from mnesis.session.session import MnesisSession
+from mnesis.store.base import Append
+from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
+from mnesis.store.sqlite.salvage import salvage
 from mnesis.sync import SyncSession
-from mnesis.testing.faults import Operation, Scene
+from mnesis.testing.faults import FILE_STORES, Operation, Scene
 from mnesis.testing.llm import ScriptedLLM
 
 MODEL = "openai/gpt-4o"
@@ -28,25 +31,26 @@ FILLER = "word " * 150
 LARGE = "a line of a log\n" * 300
 
 
-def config_for(directory: Path) -> MnesisConfig:
+def config_for(scene: Scene) -> MnesisConfig:
     """Return a configuration with a small window, and with files in the directory of the scene."""
     return MnesisConfig(
+        store=scene.target.store_config,
         model_overrides=WINDOW,
         compaction=CompactionConfig(compaction_output_budget=1_000),
-        file=FileConfig(storage_dir=directory / "files", inline_threshold=200),
+        file=FileConfig(storage_dir=scene.directory / "files", inline_threshold=200),
     )
 
 
 def _engine(scene: Scene, llm: object | None = None) -> Engine:
-    return Engine(scene.path, config=config_for(scene.directory), llm=llm)
+    return Engine(scene.database, config=config_for(scene), llm=llm)
 
 
 def _open(scene: Scene, llm: object | None = None, session_id: str = "s") -> Any:
     return MnesisSession.open(
         model=MODEL if llm is not None else None,
         session_id=session_id,
-        db_path=scene.path,
-        config=config_for(scene.directory),
+        db_path=scene.database,
+        config=config_for(scene),
         llm=llm,
     )
 
@@ -164,15 +168,12 @@ async def _store_file(scene: Scene) -> None:
         scene.acknowledge()
 
 
-async def _files_are_complete(directory: Path) -> list[str]:
+async def _files_are_complete(scene: Scene) -> list[str]:
     """Every file that a message refers to is stored and intact."""
-    store = SqliteStore(directory / "s.db")
-    await store.open()
-    try:
+    async with scene.open_store() as store:
         ids = dict.fromkeys(each.content_id for each in await store.file_references())
-    finally:
-        await store.close()
-    findings = await asyncio.to_thread(FileStorage(directory / "files").check, ids)
+    storage = FileStorage(scene.directory / "files", read_key=scene.target.store_config.read_encryption_key)
+    findings = await asyncio.to_thread(storage.check, ids)
     return [finding.detail for finding in findings]
 
 
@@ -194,10 +195,10 @@ async def _backup(scene: Scene) -> None:
         await engine.store.backup(scene.directory / f"{scene.run}.backup")
 
 
-async def _backups_are_complete(directory: Path) -> list[str]:
+async def _backups_are_complete(scene: Scene) -> list[str]:
     violations = []
-    for path in await asyncio.to_thread(lambda: list(directory.glob("*.backup"))):
-        store = SqliteStore(path)
+    for path in await asyncio.to_thread(lambda: list(scene.directory.glob("*.backup"))):
+        store = SqliteStore(path, scene.target.store_config)
         try:
             await store.open()
             violations += [finding.detail for finding in await store.check() if finding.severity == "error"]
@@ -211,6 +212,41 @@ async def _backups_are_complete(directory: Path) -> list[str]:
     return violations
 
 
+async def _import(scene: Scene) -> None:
+    """Import a session of three turns."""
+    parse = import_module("mnesis.cli.import_replay")
+    session = SessionRecord(id=f"imported-{scene.run}", model="m")
+    source = MemoryStore()
+    await source.open()
+    await source.create_session(session)
+    for number in range(3):
+        await source.append(session.id, Append([text_message("user", f"text {number}", token_count=1)], ends_turn=True))
+    messages = await source.messages(session.id)
+    export = parse.Export(
+        session=await source.session(session.id), messages=messages, summaries=[], hidden={}, covers=[], prunes=[],
+        turn_ends=[message.seq for message in messages], compactions=[], interruptions=[],
+    )  # fmt: skip
+    async with _engine(scene) as engine:
+        await engine.open()
+        scene.arm()
+        await parse.Replay(engine.store, export).run()
+
+
+async def _find_half_imports(scene: Scene) -> list[str]:
+    violations = []
+    async with scene.open_store() as store:
+        for session in (await store.sessions(limit=1_000)).sessions:
+            is_marked = session.unfinished == "import" or not session.id.startswith("imported-")
+            if not is_marked and len(await store.messages(session.id)) != 3:
+                violations.append(f"session {session.id} is half imported and not marked")
+    return violations
+
+
+async def _salvage(scene: Scene) -> None:
+    scene.arm()
+    await salvage(scene.path, scene.directory / f"{scene.run}.backup", config=scene.target.store_config)
+
+
 async def _map(scene: Scene) -> None:
     async with _engine(scene, llm=lambda messages: '"yes"') as engine:
         await engine.open()
@@ -218,9 +254,9 @@ async def _map(scene: Scene) -> None:
         await LLMMap(engine=engine).run_all(["a", "b", "c"], "{{ item }}", {"type": "string"}, run_id=scene.run)
 
 
-async def _runs_go_on(directory: Path) -> list[str]:
+async def _runs_go_on(scene: Scene) -> list[str]:
     """Every run can be continued, and each item has one result."""
-    async with Engine(directory / "s.db", llm=lambda messages: '"yes"') as engine:
+    async with _engine(scene, llm=lambda messages: '"yes"') as engine:
         violations = []
         for run in await engine.store.runs():
             if run.done:
@@ -233,7 +269,7 @@ async def _runs_go_on(directory: Path) -> list[str]:
 
 async def _record_sync(scene: Scene) -> None:
     def work() -> None:
-        with SyncSession.open(model=None, session_id="s", db_path=scene.path) as session:
+        with SyncSession.open(model=None, session_id="s", db_path=scene.database, config=config_for(scene)) as session:
             scene.arm()
             session.record(*scene.attempt("s", "question", "answer"))
             scene.acknowledge()
@@ -265,19 +301,13 @@ async def _put_llamaindex_messages(scene: Scene) -> None:
         scene.acknowledge()
 
 
-async def _find_half_purged_sessions(directory: Path) -> list[str]:
-    violations = await _files_are_complete(directory)
-    store = SqliteStore(directory / "s.db")
-    await store.open()
-    try:
+async def _find_half_purged_sessions(scene: Scene) -> list[str]:
+    violations = await _files_are_complete(scene)
+    async with scene.open_store() as store:
         for session in (await store.sessions(limit=1_000)).sessions:
             if session.id.startswith("purged-") and len(await store.messages(session.id)) not in (0, 2, 4):
                 violations.append(f"session {session.id} is half purged")
-        return violations
-    except SessionNotFoundError as error:
-        return [*violations, str(error)]
-    finally:
-        await store.close()
+    return violations
 
 
 def all_operations() -> list[Operation]:
@@ -297,7 +327,9 @@ def all_operations() -> list[Operation]:
         Operation("sync", "record", _record_sync),
         Operation("engine", "reindex", _reindex, prepare=_fill),
         Operation("engine", "purge", _purge, verify=_find_half_purged_sessions),
-        Operation("engine", "backup", _backup, prepare=_fill, verify=_backups_are_complete),
+        Operation("engine", "backup", _backup, prepare=_fill, verify=_backups_are_complete, stores=FILE_STORES),
+        Operation("engine", "salvage", _salvage, prepare=_fill, verify=_backups_are_complete, stores=FILE_STORES),
+        Operation("engine", "import", _import, verify=_find_half_imports),
         Operation("map", "run", _map, verify=_runs_go_on),
     ]
     if find_spec("langchain_core") is not None:

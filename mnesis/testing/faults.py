@@ -1,7 +1,8 @@
 """Faults for tests: kill or fail an operation at its k-th step, for every k, and check what is stored afterwards.
 
-A step is an SQL statement, or a change of a file's name. `python -m mnesis.testing.fault_report` kills every operation of every API
-at every step. `sweep_kills` and `sweep_failures` do it for one `Operation`, which may be your own.
+A step is an SQL statement (of the in-memory store: a verb), or a change of a file's name. `python -m mnesis.testing.fault_report` kills every operation of every API
+at every step. `sweep_kills` and `sweep_failures` do it for one `Operation`, which may be your own, on one of the stores of
+`mnesis.testing.fault_targets`.
 
 Kills need `os.fork`: the process that is killed is a child, and its parent checks the database.
 """
@@ -13,28 +14,30 @@ import errno
 import gc
 import os
 import signal
-import sqlite3
 import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from mnesis.errors import MnesisError
-from mnesis.store.sqlite.connection import StoreConnection
-from mnesis.testing.history import History, check_database
+from mnesis.store.base import Store
+from mnesis.testing.fault_targets import MEMORY_LOCATION, SQLITE, StepInfo, Target, count_steps
+from mnesis.testing.history import History, check_store, find_violations
 
 FaultKind = Literal["kill", "kill inside", "fail"]
 """`kill` dies before the step, `kill inside` in the middle of a statement, `fail` raises an I/O error instead of the step."""
 
 MAX_STEPS = 10_000
 """No operation has as many steps."""
-INSTRUCTIONS_BEFORE_KILL = 20
+ALL_STORES = frozenset({"sqlite", "encrypted", "memory", "postgres"})
+FILE_STORES = frozenset({"sqlite", "encrypted"})
 _FILE_EVENTS = frozenset({"os.rename", "os.link", "os.remove", "os.mkdir"})
 
 
@@ -43,18 +46,34 @@ class Scene:
     """Where an operation runs, and what it reports. `directory` is its own; the database is `path`.
 
     An operation opens what it needs, calls `arm()`, does its work, and reports messages with `attempt()` and `acknowledge()`.
-    Steps before `arm()` do not count.
+    Steps before `arm()` do not count. `target` is the store it works on.
     """
 
     directory: Path
     arm: Callable[[], None]
     report: Callable[[str], None]
     run: str
+    target: Target = SQLITE
 
     @property
     def path(self) -> Path:
-        """The database."""
+        """The database, if it is a file."""
         return self.directory / "s.db"
+
+    @property
+    def database(self) -> str:
+        """The path or URL of the database."""
+        return self.target.locate(self.directory)
+
+    @asynccontextmanager
+    async def open_store(self) -> AsyncIterator[Store]:
+        """Open the database without an engine, to check it."""
+        store = self.target.new_store(self.directory)
+        await store.open()
+        try:
+            yield store
+        finally:
+            await store.close()
 
     def attempt(self, session_id: str, *names: str, atomic: bool = True) -> list[str]:
         """Report that messages with these texts are about to be stored, in this order, and return the texts.
@@ -74,14 +93,16 @@ class Scene:
 class Operation:
     """Something that can be interrupted: an API, a name, and the work.
 
-    `prepare` fills a new database once. `verify` looks for violations that the general checks do not see.
+    `prepare` fills a new database once. `verify` looks for violations that the general checks do not see. `stores` are the
+    names of the targets that it works on.
     """
 
     api: str
     name: str
     work: Callable[[Scene], Awaitable[None]]
     prepare: Callable[[Scene], Awaitable[None]] | None = None
-    verify: Callable[[Path], Awaitable[list[str]]] | None = None
+    verify: Callable[[Scene], Awaitable[list[str]]] | None = None
+    stores: frozenset[str] = ALL_STORES
 
 
 @dataclass
@@ -92,6 +113,7 @@ class SweepResult:
     steps: int = 0
     faults: int = 0
     violations: list[str] = field(default_factory=list)
+    store: str = SQLITE.name
 
 
 class FaultPoint:
@@ -109,16 +131,14 @@ class FaultPoint:
         """Start counting."""
         self._is_armed = True
 
-    def enter_statement(self, connection: sqlite3.Connection) -> bool:
-        """Count a statement. Returns whether the process must be killed once it has run."""
+    def enter_step(self, step: StepInfo) -> bool:
+        """Count a step of the store. Returns whether the process must be killed once it was taken."""
         if not self._count():
             return False
         if self.kind == "kill inside":
-            connection.set_progress_handler(kill, INSTRUCTIONS_BEFORE_KILL)
+            step.interrupt(kill)
             return True
-        error = sqlite3.OperationalError("disk I/O error (injected)")
-        error.sqlite_errorcode = sqlite3.SQLITE_IOERR
-        self._fire(error)
+        self._fire(step.make_error())
         return False
 
     def enter_file_event(self, arguments: tuple[Any, ...]) -> None:
@@ -156,18 +176,17 @@ _is_hook_installed = False
 
 
 @contextmanager
-def inject(point: FaultPoint) -> Iterator[FaultPoint]:
-    """Send the steps of all SQLite stores of this process, and of its files, to a fault point."""
+def inject(point: FaultPoint, target: Target = SQLITE) -> Iterator[FaultPoint]:
+    """Send the steps of the stores of this process, and of its files, to a fault point."""
     global _active, _is_hook_installed
     if not _is_hook_installed:
         sys.addaudithook(_on_event)  # it cannot be removed, so it looks at `_active`
         _is_hook_installed = True
     _active = point
-    setattr(StoreConnection, "execute", _execute)  # noqa: B010  # the inherited method has an overloaded type
     try:
-        yield point
+        with count_steps(target, point.enter_step):
+            yield point
     finally:
-        del StoreConnection.execute
         _active = None
 
 
@@ -176,44 +195,57 @@ def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
         _active.enter_file_event(arguments)
 
 
-def _execute(self: StoreConnection, *arguments: Any) -> sqlite3.Cursor:
-    dies_after = _active.enter_statement(self) if _active is not None else False
-    try:
-        return sqlite3.Connection.execute(self, *arguments)
-    finally:
-        if dies_after:  # the statement was too short to die in
-            kill()
-
-
 def sweep_kills(
-    operation: Operation, directory: Path, *, inside: bool = False, steps: Iterable[int] = range(1, MAX_STEPS)
+    operation: Operation,
+    directory: Path,
+    *,
+    inside: bool = False,
+    steps: Iterable[int] = range(1, MAX_STEPS),
+    target: Target = SQLITE,
 ) -> SweepResult:
     """Kill a child at each of the steps of an operation until one survives, and check the database after each kill.
 
     All children use the same database one after another, so each of them also recovers from the kill before it.
     """
     warm_up()
-    result, history = SweepResult(operation), History()
-    _run_child(operation, directory, history, FaultPoint(0, "kill", directory), "prepare")
+    result, history = SweepResult(operation, store=target.name), History()
+    prepared = Scene(directory, _ignore, history.reader(), "prepare", target)
+    _run_child(operation, prepared, history, FaultPoint(0, "kill", directory))
     for step in steps:
         point = FaultPoint(step, "kill inside" if inside else "kill", directory)
-        code = _run_child(operation, directory, history, point, f"run{step}")
+        scene = Scene(directory, point.arm, history.reader(), f"run{step}", target)
+        code = _run_child(operation, scene, history, point)
         result.violations += [
-            f"{operation.api} {operation.name}, step {step}: {each}"
-            for each in asyncio.run(_check(operation, directory, history))
+            f"{target.name}: {operation.api} {operation.name}, step {step}: {each}"
+            for each in asyncio.run(_check(operation, scene, history))
         ]
         if code == 0:
             return result
         if code != -signal.SIGKILL:
-            result.violations.append(f"{operation.api} {operation.name}, step {step}: the child ended with {code}")
+            result.violations.append(
+                f"{target.name}: {operation.api} {operation.name}, step {step}: the child ended with {code}"
+            )
             return result
         result.steps, result.faults = step, result.faults + 1
     return result
 
 
+@cache
 def warm_up() -> None:
-    """Load what every child would load again: token tables and lazily imported modules."""
+    """Load what every child would load again: token tables, lazily imported modules, and what a first session loads.
+
+    What is loaded by then is exempt from garbage collection, which would otherwise take most of the time of a sweep.
+    """
+    from mnesis.session.session import MnesisSession
+    from mnesis.testing.llm import ScriptedLLM
     from mnesis.tokens.estimator import TokenEstimator
+
+    async def rehearse() -> None:
+        async with MnesisSession.open(
+            model="openai/gpt-4o", session_id="s", db_path=MEMORY_LOCATION, llm=ScriptedLLM("answer")
+        ) as session:
+            await session.send("question")
+            await session.search("question")
 
     TokenEstimator().estimate("warm", model="openai/gpt-4o")
     for module in (
@@ -226,32 +258,42 @@ def warm_up() -> None:
     ):
         with suppress(ImportError):
             import_module(module)
+    worker = threading.Thread(target=lambda: asyncio.run(rehearse()))  # the caller may run in an event loop
+    worker.start()
+    worker.join()
+    gc.collect()
+    gc.freeze()
 
 
 async def sweep_failures(
-    operation: Operation, directory: Path, *, steps: Iterable[int] = range(1, MAX_STEPS)
+    operation: Operation, directory: Path, *, steps: Iterable[int] = range(1, MAX_STEPS), target: Target = SQLITE
 ) -> SweepResult:
-    """Let each of the steps of an operation fail with an I/O error until no step is left, and check the database each time.
+    """Let each of the steps of an operation fail until no step is left, and check the database each time.
+
+    The failure is an I/O error, and with PostgreSQL a lost connection.
 
     The operation must succeed or raise a `MnesisError`. It runs in this process, so other tests must not run beside it.
     """
-    result, history = SweepResult(operation), History()
+    warm_up()
+    result, history = SweepResult(operation, store=target.name), History()
     reader = history.reader()
     if operation.prepare is not None:
-        await operation.prepare(Scene(directory, _ignore, reader, "prepare"))
+        with inject(FaultPoint(0, "fail", directory), target):
+            await operation.prepare(Scene(directory, _ignore, reader, "prepare", target))
     for step in steps:
         point = FaultPoint(step, "fail", directory)
+        scene = Scene(directory, point.arm, reader, f"run{step}", target)
         try:
-            with inject(point):
-                await operation.work(Scene(directory, point.arm, reader, f"run{step}"))
+            with inject(point, target):
+                await operation.work(scene)
         except MnesisError:
             pass
         except Exception as error:
-            result.violations.append(f"{operation.api} {operation.name}, step {step}: untyped {error!r}")
+            result.violations.append(f"{target.name}: {operation.api} {operation.name}, step {step}: untyped {error!r}")
         gc.collect()
         result.violations += [
-            f"{operation.api} {operation.name}, step {step}: {each}"
-            for each in await _check(operation, directory, history)
+            f"{target.name}: {operation.api} {operation.name}, step {step}: {each}"
+            for each in await _check(operation, scene, history)
         ]
         if not point.has_fired:
             return result
@@ -259,12 +301,17 @@ async def sweep_failures(
     return result
 
 
-async def _check(operation: Operation, directory: Path, history: History) -> list[str]:
-    violations = await check_database(directory / "s.db", history)
-    return violations + (await operation.verify(directory) if operation.verify is not None else [])
+async def _check(operation: Operation, scene: Scene, history: History) -> list[str]:
+    if not scene.target.exists(scene.directory):
+        return find_violations(history, {})
+    violations = await check_store(scene.target.new_store(scene.directory), history)
+    if operation.verify is None:
+        return violations
+    with inject(FaultPoint(0, "fail", scene.directory), scene.target):
+        return violations + await operation.verify(scene)
 
 
-def _run_child(operation: Operation, directory: Path, history: History, point: FaultPoint, run: str) -> int:
+def _run_child(operation: Operation, scene: Scene, history: History, point: FaultPoint) -> int:
     """Run an operation in a child, record what it reports, and return its exit code (negative for a signal)."""
     lines, ours = os.pipe()
     with warnings.catch_warnings():
@@ -272,7 +319,7 @@ def _run_child(operation: Operation, directory: Path, history: History, point: F
         pid = os.fork()
     if not pid:
         os.close(lines)
-        _be_child(operation, directory, point, run, ours)
+        _be_child(operation, scene, point, ours)
     os.close(ours)
     with os.fdopen(lines, encoding="utf-8") as reports:
         read = history.reader()
@@ -281,12 +328,12 @@ def _run_child(operation: Operation, directory: Path, history: History, point: F
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _be_child(operation: Operation, directory: Path, point: FaultPoint, run: str, pipe: int) -> None:
+def _be_child(operation: Operation, scene: Scene, point: FaultPoint, pipe: int) -> None:
     code = 1
     try:
-        scene = Scene(directory, point.arm, lambda line: _write(pipe, line), run)
-        with inject(point):
-            work = operation.prepare if run == "prepare" else operation.work
+        scene = replace(scene, report=lambda line: _write(pipe, line))
+        with inject(point, scene.target):
+            work = operation.prepare if scene.run == "prepare" else operation.work
             if work is not None:
                 asyncio.run(_await(work(scene)))
         code = 0

@@ -94,7 +94,11 @@ async def check_database(path: Path, history: History) -> list[str]:
     """Open a database after a fault and return every violation: of the history, and of the store's own invariants."""
     if not os.path.exists(path):  # noqa: ASYNC240  # one stat call in a test
         return find_violations(history, {})
-    store = SqliteStore(path)
+    return await check_store(SqliteStore(path), history)
+
+
+async def check_store(store: Store, history: History) -> list[str]:
+    """Do the same with a store of any kind, which is opened and closed."""
     try:
         await store.open()
         violations = find_violations(history, await read_logs(store, history))

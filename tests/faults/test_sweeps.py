@@ -1,4 +1,4 @@
-"""A sample of the fault suite: every operation of every API, killed and failed at some of its steps.
+"""A sample of the fault suite: every operation of every API, on every store, killed and failed at some of its steps.
 
 `python -m mnesis.testing.fault_report` kills at every step. MNESIS_FAULT_SAMPLE is the number of faults per operation here.
 """
@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,13 +17,30 @@ from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
 from mnesis.testing.fault_operations import all_operations
-from mnesis.testing.fault_report import format_report, run_kills
+from mnesis.testing.fault_report import format_report, main, read_counts, run_kills
+from mnesis.testing.fault_targets import SQLITE, Target, encrypted_target, memory_target, postgres_target
 from mnesis.testing.faults import Operation, Scene, sweep_failures, sweep_kills
 from mnesis.testing.history import History, check_database
+from tests.support.postgres import temporary_schema
 
 SAMPLE = int(os.environ.get("MNESIS_FAULT_SAMPLE", "4"))
 MAX_STRIDE = 7
 OPERATIONS = {f"{operation.api} {operation.name}": operation for operation in all_operations()}
+ON_OTHER_STORES = [
+    (store, name)
+    for store in ("encrypted", "memory", "postgres")
+    for name, operation in OPERATIONS.items()
+    if store in operation.stores
+]
+
+
+@contextmanager
+def target_of(store: str) -> Iterator[Target]:
+    if store == "postgres":
+        with temporary_schema() as url:
+            yield postgres_target(url)
+    else:
+        yield memory_target() if store == "memory" else encrypted_target()
 
 
 def _sample(count: int) -> list[int]:
@@ -41,6 +60,22 @@ def test_killed_at_any_step_it_loses_nothing_and_tears_nothing(name: str, tmp_pa
     assert result.violations == []
     assert result.faults > 0
     assert sweep_kills(OPERATIONS[name], inside, inside=True, steps=_sample(SAMPLE // 2)).violations == []
+
+
+@pytest.mark.parametrize(("store", "name"), ON_OTHER_STORES)
+async def test_failing_on_other_stores_it_tears_nothing_either(store: str, name: str, tmp_path: Path) -> None:
+    with target_of(store) as target:
+        result = await sweep_failures(OPERATIONS[name], tmp_path, steps=_sample(max(SAMPLE // 2, 1)), target=target)
+    assert result.violations == []
+    assert (result.faults > 0, result.store) == (True, store)
+
+
+@pytest.mark.parametrize(("store", "name"), [pair for pair in ON_OTHER_STORES if pair[0] != "memory"])
+def test_killed_on_other_stores_it_tears_nothing_either(store: str, name: str, tmp_path: Path) -> None:
+    with target_of(store) as target:
+        result = sweep_kills(OPERATIONS[name], tmp_path, steps=_sample(max(SAMPLE // 2, 1)), target=target)
+    assert result.violations == []
+    assert (result.faults > 0, result.store) == (True, store)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -76,8 +111,18 @@ async def test_a_database_that_cannot_be_read_is_a_violation(tmp_path: Path) -> 
 
 
 def test_the_command_counts_kills_per_operation() -> None:
-    report = format_report(run_kills(3, only="session record"))
-    assert "session      record" in report
+    report = format_report(list(run_kills(3, only="session record", store="sqlite")))
+    assert "sqlite     session      record" in report
     assert report.splitlines()[-1].split() == ["all", "3", "0"]
     with pytest.raises(SystemExit):
-        run_kills(1, only="no such operation")
+        list(run_kills(1, only="no such operation"))
+
+
+def test_the_command_continues_where_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "kills.json"
+    arguments = ["--only", "session record", "--store", SQLITE.name, "--resume", str(file)]
+    for kills in (2, 4):
+        with pytest.raises(SystemExit, match="0"):
+            main(["--kills", str(kills), *arguments])
+        assert sum(count.kills for count in read_counts(file)) == kills
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["all", "4", "0"]

@@ -1,0 +1,174 @@
+"""The stores that `mnesis.testing.faults` interrupts, and where the steps of each are counted.
+
+A step of SQLite, plain or encrypted, is a statement; of PostgreSQL a statement that is sent; of the in-memory store a verb.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from mnesis.config import StoreConfig
+from mnesis.errors import StoreIOError
+from mnesis.store import memory
+from mnesis.store.base import Store
+from mnesis.store.sqlite import SqliteStore
+from mnesis.store.sqlite.connection import ConnectionState, StoreConnection
+
+Count = Callable[["StepInfo"], bool]
+"""Counts a step, and carries out its fault. Returns whether the process must be killed once the step was taken."""
+
+MEMORY_LOCATION = ":memory:"
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What a fault point may do at a step: raise this error, or have the statement interrupted."""
+
+    make_error: Callable[[], Exception]
+    interrupt: Callable[[Callable[[], int]], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A store to interrupt. `database` is a path in the directory of a scene, or a URL.
+
+    `held` is the store itself, if it is kept in memory, where nothing is left to check after a kill.
+    """
+
+    name: str
+    database: str = "s.db"
+    store_config: StoreConfig = field(default_factory=StoreConfig)
+    held: Store | None = None
+
+    def locate(self, directory: Path) -> str:
+        """Return the path or URL of the database."""
+        return str(directory / self.database) if self.database == "s.db" else self.database
+
+    def exists(self, directory: Path) -> bool:
+        """Return whether there may be a database to check."""
+        return self.database != "s.db" or os.path.exists(self.locate(directory))
+
+    def new_store(self, directory: Path) -> Store:
+        """Return a store on the database, which is not open yet."""
+        if self.held is not None:
+            return self.held
+        if self.database == "s.db":
+            return SqliteStore(directory / "s.db", self.store_config)
+        from mnesis.store.postgres import PostgresStore
+
+        return PostgresStore(self.database, self.store_config)
+
+
+SQLITE = Target("sqlite")
+
+
+def encrypted_target() -> Target:
+    """Return an encrypted SQLite database. Needs the extra `encryption`."""
+    return Target("encrypted", store_config=StoreConfig(encryption_key="5a" * 32))
+
+
+def memory_target() -> Target:
+    """Return a store in memory, which all engines of a sweep share."""
+    return Target("memory", MEMORY_LOCATION, held=memory.MemoryStore())
+
+
+def postgres_target(url: str) -> Target:
+    """Return a schema of a PostgreSQL database. Needs the extra `postgres`."""
+    return Target("postgres", url)
+
+
+def file_targets() -> list[Target]:
+    """Return the targets that need no server and survive a kill."""
+    return [SQLITE, encrypted_target()] if find_spec("sqlcipher3") is not None else [SQLITE]
+
+
+@contextmanager
+def count_steps(target: Target, count: Count) -> Iterator[None]:
+    """Call `count` at each step of the stores of this process that the target is one of."""
+    with ExitStack() as patches:
+        if target.held is not None:
+            _count_verbs(target, count, patches)
+        elif target.name == "postgres":
+            _count_sent_statements(count, patches)
+        else:
+            _count_statements(StoreConnection, sqlite3.Connection, count, patches)
+            if target.name == "encrypted":
+                import sqlcipher3
+
+                from mnesis.store.sqlite.cipher import CipherConnection
+
+                _count_statements(CipherConnection, sqlcipher3.Connection, count, patches)
+        yield
+
+
+def _count_statements(connection_class: type[ConnectionState], base: Any, count: Count, patches: ExitStack) -> None:
+    inherited: Any = connection_class.__dict__.get("execute") or base.execute
+
+    def execute(self: Any, *arguments: Any) -> Any:
+        def interrupt(kill: Callable[[], int]) -> None:
+            self.set_progress_handler(kill, INSTRUCTIONS_BEFORE_KILL)
+
+        dies_after = count(StepInfo(_sqlite_error, interrupt))
+        try:
+            return inherited(self, *arguments)
+        finally:
+            if dies_after:  # the statement was too short to die in
+                os.kill(os.getpid(), 9)
+
+    patches.enter_context(mock.patch.object(connection_class, "execute", execute, create=True))
+
+
+INSTRUCTIONS_BEFORE_KILL = 20
+
+
+def _sqlite_error() -> Exception:
+    error = sqlite3.OperationalError("disk I/O error (injected)")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    return error
+
+
+def _count_sent_statements(count: Count, patches: ExitStack) -> None:
+    """Count statements sent to PostgreSQL. Their fault is a lost connection, which the store may survive by itself."""
+    from mnesis.store.postgres.transaction import Transaction
+
+    send = Transaction.send
+
+    def counted(self: Transaction, name: str, parameters: Any = None) -> Any:
+        if count(StepInfo(_NoError, lambda kill: None)):
+            os.kill(os.getpid(), 9)
+        return send(self, name, parameters)
+
+    def lose(self: Transaction, name: str, parameters: Any = None) -> Any:
+        try:
+            return counted(self, name, parameters)
+        except _NoError:
+            handle = socket.socket(fileno=os.dup(self._connection.pgconn.socket))
+            handle.shutdown(socket.SHUT_RDWR)
+            handle.close()
+            return send(self, name, parameters)
+
+    patches.enter_context(mock.patch.object(Transaction, "send", lose))
+
+
+class _NoError(Exception):
+    """Stands for the loss of a connection, which is not raised but carried out."""
+
+
+def _count_verbs(target: Target, count: Count, patches: ExitStack) -> None:
+    hold_lock = memory.MemoryStore._hold_lock
+
+    def counted(self: memory.MemoryStore) -> Any:
+        count(StepInfo(lambda: StoreIOError("an injected failure", db_path=MEMORY_LOCATION), lambda kill: None))
+        return hold_lock(self)
+
+    patches.enter_context(mock.patch.object(memory.MemoryStore, "_hold_lock", counted))
+    patches.enter_context(mock.patch.object(memory, "MemoryStore", return_value=target.held))
