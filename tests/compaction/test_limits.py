@@ -122,7 +122,7 @@ async def test_one_403_of_a_moderation_does_not_suspend_the_model(engine: Engine
         assert (await compact(session)).level_used < 3
 
 
-async def test_a_model_whose_summaries_are_always_rejected_is_not_called_for_a_while(engine: Engine) -> None:
+async def test_a_model_whose_summaries_are_always_rejected_is_suspended(engine: Engine) -> None:
     is_bad = True
     llm = llm_from(lambda request: "OK." if is_bad else acceptable_summary(request))
     clock = Clock()
