@@ -36,10 +36,12 @@ EXTRA_MODULES = (
 # Types of arguments and results that the modules above do not export.
 EXTRA_NAMES = (
     "mnesis.session.opening.OpeningSession",
+    "mnesis.session.forked_turn.ForkedTurn",
     "mnesis.engine.follow.ChangeStream",
     "mnesis.formats.request.RequestMessages",
     "mnesis.events.change.Change",
     "mnesis.models.retention.PurgePlan",
+    "mnesis.models.session.ForkPoint",
     "mnesis.models.session.Interruption",
     "mnesis.models.finding.Verification",
     "mnesis.models.finding.LogHead",

@@ -23,6 +23,7 @@ MnesisError
 │   ├── DamagedFileError          the content of a stored file no longer matches its id
 │   ├── SessionClosedError        the session (or its engine) was closed
 │   ├── DuplicateIDError          the id is already used for other content
+│   ├── SessionForkedError        forks continue the log of the session that was to be purged
 │   ├── StaleContextError         another writer changed the context; nothing was written
 │   ├── SessionBusyError          another turn of the session ran for longer than the caller wanted to wait
 │   ├── TurnLostError             the lease on the turn ended, and another process took the session over
@@ -58,6 +59,7 @@ providers repeat in their messages are redacted.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 
 from mnesis.redaction import redact
@@ -224,6 +226,19 @@ class DuplicateIDError(MnesisStoreError):
     def __init__(self, id: str, message: str | None = None) -> None:
         super().__init__(message or f"id {id!r} is already used for other content; use a new id")
         self.id = id
+
+
+class SessionForkedError(MnesisStoreError):
+    """A session cannot be purged because forks continue its log. `fork_ids` names them."""
+
+    def __init__(self, session_id: str, fork_ids: Sequence[str]) -> None:
+        names = ", ".join(map(repr, fork_ids))
+        super().__init__(
+            f"session {session_id!r} is the beginning of {names}, which would be lost with it; purge these first, or all"
+            " at once with with_forks=True (mnesis purge --with-forks)"
+        )
+        self.session_id = session_id
+        self.fork_ids = tuple(fork_ids)
 
 
 class StaleContextError(MnesisStoreError):

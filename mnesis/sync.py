@@ -22,7 +22,9 @@ from mnesis.engine.engine import Engine
 from mnesis.events.bus import EventBus
 from mnesis.files.handler import LargeFileHandler
 from mnesis.models.context import Budget
+from mnesis.models.session import ForkPoint
 from mnesis.models.usage import TokenUsage
+from mnesis.session.forked_turn import ForkedTurn
 from mnesis.session.session import MnesisSession
 from mnesis.session.turn_lock import within
 
@@ -88,6 +90,33 @@ def _constructor(
     return call
 
 
+def _forking(
+    method: Callable[Concatenate[MnesisSession, P], Coroutine[Any, Any, MnesisSession]],
+) -> Callable[Concatenate[SyncSession, P], SyncSession]:
+    """Return a method with the same signature that wraps the fork that a method returns."""
+    name = method.__name__
+
+    @wraps(method)
+    def call(self: SyncSession, /, *args: P.args, **kwargs: P.kwargs) -> SyncSession:
+        return SyncSession(run(getattr(self._session, name)(*args, **kwargs)))
+
+    return call
+
+
+def _forked_turn(
+    method: Callable[Concatenate[MnesisSession, P], Coroutine[Any, Any, ForkedTurn[MnesisSession]]],
+) -> Callable[Concatenate[SyncSession, P], ForkedTurn[SyncSession]]:
+    """Return a method with the same signature that wraps the fork of a turn."""
+    name = method.__name__
+
+    @wraps(method)
+    def call(self: SyncSession, /, *args: P.args, **kwargs: P.kwargs) -> ForkedTurn[SyncSession]:
+        turn: ForkedTurn[MnesisSession] = run(getattr(self._session, name)(*args, **kwargs))
+        return ForkedTurn(SyncSession(turn.session), turn.result)
+
+    return call
+
+
 def _function_of(method: Any) -> Any:
     """Return the function of a bound class method; its signature includes `cls`."""
     return method.__func__
@@ -122,6 +151,9 @@ class SyncSession(Displayable):
     retry = _blocking(MnesisSession.retry)
     stream_retry = _blocking_iterator(MnesisSession.stream_retry)
     prepare = _blocking(MnesisSession.prepare)
+    fork = _forking(MnesisSession.fork)
+    edit = _forked_turn(MnesisSession.edit)
+    regenerate = _forked_turn(MnesisSession.regenerate)
 
     @contextmanager
     def exclusive(self, *, wait_seconds: float | None = None) -> Iterator[Self]:
@@ -203,6 +235,10 @@ class SyncSession(Displayable):
     @property
     def parent_id(self) -> str | None:
         return self._session.parent_id
+
+    @property
+    def forked_from(self) -> ForkPoint | None:
+        return self._session.forked_from
 
     @property
     def config(self) -> MnesisConfig:

@@ -16,7 +16,7 @@ import click
 from mnesis.cli.completion import SESSION_ID
 from mnesis.cli.damage import was_damage_noted
 from mnesis.cli.output import clean, print_note
-from mnesis.errors import MnesisError, MnesisStoreError, NotFoundError, StoreBusyError
+from mnesis.errors import MnesisError, MnesisStoreError, NotFoundError, SessionForkedError, StoreBusyError
 
 # Command name -> "module:name", a click command in a module of this package.
 COMMANDS = {
@@ -36,6 +36,7 @@ COMMANDS = {
     "export": "export:command",
     "import": "import_session:command",
     "worker": "worker:command",
+    "fork": "fork:command",
     "compact": "compact:command",
     "purge": "purge:command",
     "doctor": "doctor:command",
@@ -128,6 +129,8 @@ def exit_code(error: MnesisError) -> int:
     """Return the exit code for an error."""
     if isinstance(error, NotFoundError | ValueError):
         return WRONG_USAGE
+    if isinstance(error, SessionForkedError):
+        return PROBLEM_FOUND
     return STORE_UNUSABLE if isinstance(error, MnesisStoreError) else PROBLEM_FOUND
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +63,7 @@ async def copy_database(
             await _copy_session(source, target, session, digest)
             report.sessions += 1
             report.messages += digest.last_seq
-        report.heads[session.id] = digest.head
+        report.heads[session.id] = digest.head if session.forked_from is None else await _head(target, session.id)
         on_session(1)
     for run in reversed(await source.runs(limit=2**31 - 1)):
         if await _copy_run(source, target, run):
@@ -72,12 +73,21 @@ async def copy_database(
     return report
 
 
+async def _head(store: Store, session_id: str) -> str:
+    """Return the head of a fork, which begins with that of another log."""
+    return (await store.verify(session_id=session_id)).heads[0].hash
+
+
 def _parents_first(sessions: Iterable[SessionRecord]) -> list[SessionRecord]:
-    """Order sessions from the least recently used on, and each after its parent."""
+    """Order sessions from the least recently used on, and each after its parent and after the one that it continues."""
     waiting = {session.id: session for session in reversed(list(sessions))}
     ordered: list[SessionRecord] = []
     while waiting:
-        ready = [session for session in waiting.values() if session.parent_id not in waiting]
+        ready = [
+            session
+            for session in waiting.values()
+            if session.parent_id not in waiting and session.origin_id not in waiting
+        ]
         ready = ready or list(waiting.values())[:1]  # a cycle of parents has no first one
         ordered.extend(waiting.pop(session.id) for session in ready)
     return ordered
@@ -94,12 +104,20 @@ async def _is_present(source: Store, target: Store, session: SessionRecord, dige
     is_same_session = (await target.session(session.id)).created_at == session.created_at
     is_shorter = found.last_seq <= digest.last_seq
     if is_same_session and is_shorter and await _is_beginning(source, target, session.id, found.last_seq):
-        await target.purge(session.id)
+        await _purge_with_forks(target, session.id)
         return False
     raise MnesisStoreError(
         f"{target.location} has another session {session.id!r}; it was left as it is. Purge it there, or export this one and"
         " import it under another id"
     )
+
+
+async def _purge_with_forks(store: Store, session_id: str) -> None:
+    """Erase an incomplete copy, and its forks, which are copied after it."""
+    for fork_id in await store.forks(session_id):
+        with suppress(SessionNotFoundError):
+            await _purge_with_forks(store, fork_id)
+    await store.purge(session_id)
 
 
 async def _is_beginning(source: Store, target: Store, session_id: str, last_seq: int) -> bool:

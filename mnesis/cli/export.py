@@ -69,7 +69,7 @@ def command(
     jsonl holds everything: settings, every message with all fields, summaries and what they cover, pruned outputs, turns,
     compactions, interruptions. `mnesis import` restores it. The other formats hold only the messages: openai is a JSON list
     for chat completions, md and html are for reading. Stored large files are not included; --with-files adds them to
-    jsonl, and `mnesis import` stores them again.
+    jsonl, and `mnesis import` stores them again. A fork is exported with the messages that it shares.
     """
     if with_files and (redact or form != "jsonl"):
         raise click.UsageError("--with-files requires --format jsonl without --redact: files are exported unchanged")
@@ -163,7 +163,7 @@ async def export_lines(store: Store, session: SessionRecord) -> AsyncIterator[di
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "written_by": __version__,
-        "value": asdict(session) | {"usage": session.usage.model_dump()},
+        "value": _session_value(session),
     }
     after = 0
     while page := await store.messages(session.id, after_seq=after, until_seq=session.last_seq, limit=_PAGE_SIZE):
@@ -184,6 +184,14 @@ async def export_lines(store: Store, session: SessionRecord) -> AsyncIterator[di
         yield {"kind": "compaction", "value": compaction.model_dump(exclude={"session_id"})}
     for interruption in await store.interruptions(session.id):
         yield {"kind": "interruption", "value": asdict(interruption)}
+
+
+def _session_value(session: SessionRecord) -> dict[str, Any]:
+    """Return the fields of a session. Releases without forks do not know `forked_from`, so only forks have it."""
+    value = asdict(session) | {"usage": session.usage.model_dump()}
+    if session.forked_from is None:
+        del value["forked_from"]
+    return value
 
 
 async def _hidden_spans(store: Store, summary: Summary) -> list[list[int]]:

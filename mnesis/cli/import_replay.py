@@ -8,14 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mnesis.cli.export_format import parse_message
-from mnesis.errors import MnesisStoreError, SessionNotFoundError
+from mnesis.errors import DuplicateIDError, MnesisStoreError, SessionNotFoundError
 from mnesis.models.context import Cover, Prune
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
-from mnesis.models.session import UNFINISHED, Interruption, SessionRecord, UsageReport
+from mnesis.models.session import UNFINISHED, ForkPoint, Interruption, SessionRecord, UsageReport
 from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
 from mnesis.store.base import Append, Compaction, Store
+from mnesis.store.settings import parse_fork_point
 
 _SETTINGS = ("id", "model", "system_prompt", "agent", "title", "metadata", "created_at", "updated_at", "system_tokens")
 
@@ -38,6 +39,7 @@ class Export:
 def parse_export(lines: dict[str, list[dict[str, Any]]], new_id: str | None) -> Export:
     """Parse the lines of an export. Raises ValueError, TypeError or KeyError if they are not a valid export."""
     session_fields = dict(lines["session"][0]["value"])
+    session_fields["forked_from"] = parse_fork_point(session_fields.get("forked_from"))
     usage = TokenUsage.model_validate(session_fields.pop("usage"))
     session = SessionRecord(**session_fields, usage=usage)
     session = replace(session, id=new_id or session.id)
@@ -46,7 +48,7 @@ def parse_export(lines: dict[str, list[dict[str, Any]]], new_id: str | None) -> 
         raise ValueError(
             f"{session.last_seq} messages in order were expected, but {len(messages)} follow, or not in order"
         )
-    if lines["prune"] and not lines["compaction"]:
+    if lines["prune"] and not lines["compaction"] and session.forked_from is None:
         raise ValueError("there are pruned outputs, but no compaction")
     return Export(
         session=session,
@@ -65,12 +67,14 @@ def parse_export(lines: dict[str, list[dict[str, Any]]], new_id: str | None) -> 
 class Replay:
     """One import in progress: the number of messages appended so far, and the current covers.
 
-    `on_append` is called with the number of messages after each append.
+    A fork shares the messages up to `shared_seq` with a session of the store, and has the summaries `_shared_ids`. `on_append` is called with the number of messages after each append.
     """
 
     store: Store
     export: Export
     on_append: Callable[[int], None] = lambda count: None
+    shared_seq: int = field(default=0, init=False)
+    _shared_ids: frozenset[str] = field(default=frozenset(), init=False)
     _appended: int = field(default=0, init=False)
     _covers: tuple[Cover, ...] = field(default=(), init=False)
     _usage_stored: bool = field(default=False, init=False)
@@ -90,10 +94,10 @@ class Replay:
         new_session = SessionRecord(
             **settings, parent_id=await self._find_parent(), context_tokens=session.system_tokens
         )
-        existing, created = await self.store.create_session(new_session)
-        if existing.unfinished == "import" and not created:
+        created = await self._create(new_session)
+        if not created and (await self.store.session(session.id)).unfinished == "import":
             await self.store.purge(session.id)
-            _, created = await self.store.create_session(new_session)
+            created = await self._create(new_session)
         if not created:
             raise MnesisStoreError(
                 f"session {session.id!r} was created by another process meanwhile; import it under another id"
@@ -105,11 +109,46 @@ class Replay:
                 await self.store.purge(session.id)
             raise
 
+    async def _create(self, new_session: SessionRecord) -> bool:
+        """Create the session, as a fork if the messages that it shares are in the store. Returns whether it was created."""
+        point = self.export.session.forked_from
+        if point is None or not await self._has_shared_messages(point):
+            _, created = await self.store.create_session(new_session)
+            return created
+        stored_ids = {summary.id for summary in await self.store.summaries(point.session_id)}
+        shared_ids = frozenset(summary.id for summary in self.export.summaries if summary.id in stored_ids)
+        try:
+            _, created = await self.store.fork_session(
+                point.session_id, new_session, last_seq=point.seq, summary_ids=shared_ids
+            )
+        except DuplicateIDError:
+            return False
+        if created:
+            self.shared_seq = self._appended = point.seq
+            self._shared_ids = shared_ids
+        return created
+
+    async def _has_shared_messages(self, point: ForkPoint) -> bool:
+        """Return whether the session that a fork continues has the same messages."""
+        after, page_size = 0, 500
+        try:
+            while after < point.seq:
+                until = min(after + page_size, point.seq)
+                page = await self.store.messages(point.session_id, after_seq=after, until_seq=until)
+                own = [message.model_copy(update={"session_id": self.export.session.id}) for message in page]
+                if not page or own != self.export.messages[after : after + len(page)]:
+                    return False
+                after = page[-1].seq
+        except SessionNotFoundError:
+            return False
+        return (await self.store.session(point.session_id)).unfinished is None
+
     async def _replay(self) -> None:
         export, session = self.export, self.export.session
-        for result, summaries in _compactions_with_summaries(export):
+        steps = list(_compactions_with_summaries(export))
+        for number, (result, summaries) in enumerate(steps, 1):
             await self._append_until(self._last_seq_seen(result, summaries))
-            await self._compact(summaries, result, export.prunes if result is export.compactions[-1] else ())
+            await self._compact(summaries, result, export.prunes if number == len(steps) else ())
         await self._append_until(session.last_seq)
         await self._restore_final_covers()
         for interruption in export.interruptions:
@@ -156,7 +195,10 @@ class Replay:
         covers = self._covers
         for summary in summaries:
             covers = _add_cover(covers, summary)
-        compaction = Compaction(self._covers, covers, summaries, tuple(prunes), result, counts_spending=False)
+        new = tuple(summary for summary in summaries if summary.id not in self._shared_ids)
+        # The first append has the whole usage, unless a fork has no messages of its own.
+        counts_spending = self.shared_seq == self.export.session.last_seq
+        compaction = Compaction(self._covers, covers, new, tuple(prunes), result, counts_spending=counts_spending)
         await self.store.compact(self.export.session.id, compaction)
         self._covers = covers
 
@@ -197,8 +239,11 @@ def _compactions_with_summaries(export: Export) -> Iterator[tuple[CompactionResu
         end = max([consumed, *(positions[name] + 1 for name in result.summary_ids)])
         yield result, tuple(export.summaries[consumed:end])
         consumed = end
-    if consumed < len(export.summaries):
+    is_incomplete = consumed < len(export.summaries) or (export.prunes and not export.compactions)
+    if is_incomplete and export.session.forked_from is None:
         raise ValueError("there are summaries that no compaction created")
+    if is_incomplete:  # those that a fork has of the session that it continues
+        yield CompactionResult(session_id=export.session.id), tuple(export.summaries[consumed:])
 
 
 def _add_cover(covers: tuple[Cover, ...], summary: Summary) -> tuple[Cover, ...]:

@@ -51,7 +51,8 @@ def command(file: str, form: str, new_id: str | None, storage: str | None, as_js
     settings, summaries with their originals and children, the current context, lifetime usage and cost, interruptions,
     and stored files that the export includes. Set again: the times of compactions and of last use, and the token counts of
     past turns, which are the stored counts without what providers reported. Pruned outputs inside folded spans are
-    restored unpruned. The link to a parent session is kept if the parent is in this database.
+    restored unpruned. The link to a parent session is kept if the parent is in this database. A fork shares messages again if
+    the session that stores them is in this database; otherwise it becomes a session with all of its messages.
 
     The database must not contain a session with the same id, except that of a transcript.
     """
@@ -173,5 +174,11 @@ async def _import(export: dict[str, list[dict[str, Any]]], new_id: str | None, d
                 f"session {clean(session_id)!r} already exists in {store.location}; choose another id with --as NEW_ID"
             )
         with progress("messages", len(parsed.messages)) as bar:
-            await Replay(store, parsed, bar.advance).run()
+            replay = Replay(store, parsed, bar.advance)
+            await replay.run()
+        if parsed.session.forked_from is not None and not replay.shared_seq:
+            origin = clean_line(parsed.session.forked_from.session_id)
+            print_note(
+                f"note: the messages that it shares with {origin} were stored again: they are not in this database"
+            )
     return session_id, len(parsed.messages)

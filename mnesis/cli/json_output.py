@@ -41,7 +41,8 @@ class JsonOutput:
 _SESSION: Notation = {
     "id": "string", "title": "string", "model": "string", "agent": "string", "parent_id": "string?", "depth": "integer",
     "messages": "integer", "turns": "integer", "context_tokens": "integer", "compactions": "integer",
-    "created_at": "integer", "updated_at": "integer", "damage": "string?",
+    "created_at": "integer", "updated_at": "integer", "damage": "string?", "forked_from": "string?",
+    "shared_messages": "integer",
 }  # fmt: skip
 _SHOWN_MESSAGE: Notation = {
     "...": "Message", "in_context": "boolean", "summary_id": "string?", "pruned_parts": ["integer"],
@@ -153,10 +154,15 @@ OUTPUTS: dict[str, JsonOutput] = {
             },
         )
     ),
+    "fork": JsonOutput(
+        {
+            "session_id": "string", "forked_from": "string?", "shared_messages": "integer", "message_id": "string?",
+        }
+    ),
     "purge": JsonOutput(
         {
             "session_id": "string", "applied": "boolean", "messages": "integer", "turns": "integer",
-            "summaries": "integer", "child_session_ids": ["string"], "unreferenced_file_ids": ["string"],
+            "summaries": "integer", "child_session_ids": ["string"], "fork_ids": ["string"], "unreferenced_file_ids": ["string"],
             "files_erased": "boolean",
         }
     ),

@@ -49,7 +49,7 @@ def command(
     """List sessions, most recently used first.
 
     The ids are shortened to what is unique now; --json has them whole. With --tree, --limit, --agent and --since apply only to top-level sessions; the sessions of their sub-agents follow
-    them.
+    them. ⑂ marks a fork, a session that shares its first messages with another one.
     """
     rows, more, short_ids = asyncio.run(_rows(db, agent, since, tree, limit))
     if as_json:
@@ -74,6 +74,8 @@ def _print(rows: list[dict[str, Any]], short_ids: Mapping[str, str]) -> None:
     rows_table = make_table("title", "id", *numbers, "last used", right=numbers, shrinking="title")
     for row in rows:
         branch = "  " * row["depth"] + ("└ " if row["depth"] else "")
+        if row["forked_from"] is not None:
+            branch += "⑂ "
         title = line_cell(row["title"] or "(empty)", _TITLE_WIDTH_CHARS - len(branch))
         title = Text.assemble(branch, title, no_wrap=True, overflow="ellipsis")
         figures = (f"{row[number]:,}" for number in _NUMBER_KEYS)
@@ -155,6 +157,8 @@ async def _describe(store: Store, session: SessionRecord, depth: int) -> dict[st
         "created_at": session.created_at,
         "updated_at": session.updated_at,
         "damage": session.damage,
+        "forked_from": session.origin_id,
+        "shared_messages": session.inherited_seq,
     }
 
 

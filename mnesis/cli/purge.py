@@ -33,6 +33,7 @@ class _PurgePlan:
     session: SessionRecord
     summaries: int
     child_ids: list[str]
+    fork_ids: list[str]
     unshared_file_ids: list[str]
 
     def to_dict(self, applied: bool) -> dict[str, Any]:
@@ -44,6 +45,7 @@ class _PurgePlan:
             "turns": self.session.turn_count,
             "summaries": self.summaries,
             "child_session_ids": self.child_ids,
+            "fork_ids": self.fork_ids,
             "unreferenced_file_ids": self.unshared_file_ids,
         }
 
@@ -64,6 +66,7 @@ class _PurgePlan:
     default=None,
     help="Erase or keep stored files that no remaining session uses; with ID they are kept by default, with a rule erased.",
 )
+@click.option("--with-forks", is_flag=True, help="With ID: erase its forks too, which need its messages.")
 @storage_option
 @json_option
 @db_option
@@ -74,6 +77,7 @@ def command(
     match: str | None,
     applied: bool,
     with_files: bool | None,
+    with_forks: bool,
     storage: str | None,
     as_json: bool,
     db: DatabaseOption,
@@ -82,14 +86,17 @@ def command(
     would be erased.
 
     With ID, sessions of its sub-agents are kept and listed. Stored files are also kept, because other databases may use the
-    same storage. If none does, --files erases those that no other session in this database uses.
+    same storage. If none does, --files erases those that no other session in this database uses. A session with forks, which
+    share its messages, is erased only with --with-forks, and its forks with it.
 
-    With a rule, all given conditions must hold. A session stays if a session that is kept is one of its sub-agents. Files are
+    With a rule, all given conditions must hold. A session stays if a session that is kept is one of its sub-agents or forks. Files are
     erased if no session of any database that uses the storage refers to them.
     """
     has_rule = (older_than, keep_last, match) != (None, None, None)
     if has_rule == (session_id is not None):
         raise click.UsageError("pass the ID of a session, or a rule: --older-than, --keep-last, --match")
+    if with_forks and session_id is None:
+        raise click.UsageError("--with-forks needs the ID of a session; a rule erases forks that it selects")
     if session_id is None:
         # Loaded here, because pydantic takes a while and help needs none of it.
         from mnesis.config import RetentionConfig
@@ -103,7 +110,7 @@ def command(
         result = asyncio.run(_purge_by_rule(db, rule, storage, applied))
         print_json(_rule_document(result, applied)) if as_json else _print_rule_result(result, applied)
         return
-    plan = asyncio.run(_purge(db, session_id) if applied else _load_plan(db, session_id))
+    plan = asyncio.run(_purge(db, session_id, with_forks) if applied else _load_plan(db, session_id))
     with_files = bool(with_files)
     if applied and with_files:
         for content_id in plan.unshared_file_ids:
@@ -112,7 +119,7 @@ def command(
     if as_json:
         print_json(plan.to_dict(applied) | {"files_erased": applied and with_files})
     else:
-        _print_plan(plan, applied, with_files)
+        _print_plan(plan, applied, with_files, with_forks)
 
 
 async def _purge_by_rule(db: DatabaseOption, rule: RetentionConfig, storage: str | None, applied: bool) -> PurgePlan:
@@ -143,7 +150,7 @@ def _print_rule_result(plan: PurgePlan, applied: bool) -> None:
         print(f"  {outcome}: session {clean_line(session.id)}, {pluralize(session.last_seq, 'message')}")
     for parent, child in plan.kept.items():
         print(
-            f"  kept: session {clean_line(parent)}, because session {clean_line(child)} is one of its sub-agents and is kept"
+            f"  kept: session {clean_line(parent)}, because session {clean_line(child)} is one of its sub-agents or forks and is kept"
         )
     for content_id in plan.file_ids:
         print(f"  {outcome}: file {clean_line(content_id)}, used by no other session")
@@ -153,19 +160,22 @@ def _print_rule_result(plan: PurgePlan, applied: bool) -> None:
         print_note("nothing was changed; to erase, repeat the command with --apply")
 
 
-def _print_plan(plan: _PurgePlan, applied: bool, with_files: bool) -> None:
+def _print_plan(plan: _PurgePlan, applied: bool, with_files: bool, with_forks: bool) -> None:
     outcome = "erased" if applied else "would be erased"
     session = plan.session
     figures = f"{pluralize(session.last_seq, 'message')}, {pluralize(session.turn_count, 'turn')}"
     print(f"session {clean_line(session.id)}: {figures}, {plan.summaries:,} summaries {outcome}")
     for child in plan.child_ids:
         print(f"  kept: session {clean_line(child)}, one of its sub-agents")
+    for fork in plan.fork_ids:
+        print(f"  {outcome if with_forks else 'needs it'}: session {clean_line(fork)}, one of its forks")
     for content_id in plan.unshared_file_ids:
         print(
             f"  {outcome if with_files else 'kept'}: file {clean_line(content_id)}, used by no other session in this database"
         )
     if not applied:
-        print_note(f"nothing was changed; to erase: mnesis purge {clean_line(shlex.quote(session.id))} --apply")
+        options = "--with-forks --apply" if plan.fork_ids else "--apply"
+        print_note(f"nothing was changed; to erase: mnesis purge {clean_line(shlex.quote(session.id))} {options}")
 
 
 async def _load_plan(db: DatabaseOption, session_id: str) -> _PurgePlan:
@@ -173,11 +183,11 @@ async def _load_plan(db: DatabaseOption, session_id: str) -> _PurgePlan:
         return await _make_plan(store, await find_session(store, session_id))
 
 
-async def _purge(db: DatabaseOption, session_id: str) -> _PurgePlan:
+async def _purge(db: DatabaseOption, session_id: str, with_forks: bool) -> _PurgePlan:
     async with open_engine(db) as engine:
         plan = await _make_plan(engine.store, await find_session(engine.store, session_id))
         with progress("erasing"):
-            await engine.purge(plan.session.id)
+            await engine.purge(plan.session.id, with_forks=with_forks)
         return plan
 
 
@@ -191,7 +201,8 @@ async def _make_plan(store: Store, session: SessionRecord) -> _PurgePlan:
         if cursor is None:
             break
     summaries = await store.summaries(session.id)
-    return _PurgePlan(session, len(summaries), child_ids, await _unshared_file_ids(store, session.id))
+    fork_ids = await store.forks(session.id)
+    return _PurgePlan(session, len(summaries), child_ids, fork_ids, await _unshared_file_ids(store, session.id))
 
 
 async def _unshared_file_ids(store: Store, session_id: str) -> list[str]:

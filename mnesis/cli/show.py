@@ -141,7 +141,11 @@ async def _print_json(log_slice: _LogSlice) -> None:
 
 
 async def _print(log_slice: _LogSlice, *, raw: bool) -> None:
-    console = make_console()
+    console, session = make_console(), log_slice.session
+    if session.forked_from is not None and log_slice.after < session.inherited_seq:
+        print_note(
+            f"messages up to #{session.inherited_seq} are shared with {clean_line(session.forked_from.session_id)}"
+        )
     async for text in _text_lines(log_slice, raw):
         console.print(text)
     if log_slice.after >= log_slice.until:

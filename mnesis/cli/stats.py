@@ -63,10 +63,13 @@ class _Totals:
     cancelled: int = 0
     file_ids: set[str] = field(default_factory=set)
 
-    async def add(self, store: Store, session: SessionRecord) -> None:
-        """Add one session to the totals."""
+    async def add(self, store: Store, session: SessionRecord, *, counts_shared: bool) -> None:
+        """Add one session to the totals. What a fork shares is counted with the session that stores it, unless it is alone."""
         self.sessions += 1
-        self.messages += session.last_seq
+        self.messages += session.last_seq - (0 if counts_shared else session.inherited_seq)
+        shared_ids = (
+            set() if counts_shared or session.origin_id is None else await _summary_ids(store, session.origin_id)
+        )
         self.turns += session.turn_count
         self.context_tokens += session.context_tokens
         self.cost += session.cost
@@ -75,7 +78,7 @@ class _Totals:
             self.compactions += 1
             self.pruned_outputs += result.pruned_tool_outputs
             self.compaction_cost += result.cost
-        self._add_summaries(await store.summaries(session.id))
+        self._add_summaries([each for each in await store.summaries(session.id) if each.id not in shared_ids])
         for call in await store.interruptions(session.id):
             if call.kind == "failed":
                 self.failures[call.error_type] += 1
@@ -143,10 +146,10 @@ async def _collect(db: DatabaseOption, session_id: str | None) -> dict[str, Any]
     async with open_store(db) as store:
         for session in await select_sessions(store, session_id):
             if session_id is not None:
-                await totals.add(store, session)
+                await totals.add(store, session, counts_shared=True)
             else:
                 with note_damage(session.id, "its compactions, summaries, failures and files are not counted"):
-                    await totals.add(store, session)
+                    await totals.add(store, session, counts_shared=False)
         facts = totals.to_dict()
         if session_id is None:
             facts["map_runs"] = _run_totals(await store.runs(limit=_MAX_RUNS))
@@ -155,6 +158,10 @@ async def _collect(db: DatabaseOption, session_id: str | None) -> dict[str, Any]
     if isinstance(path, Path):
         sizes = {"database_bytes": _size_bytes(path), "wal_bytes": _size_bytes(Path(f"{path}-wal"))}
     return facts | {"database": str(path), **sizes}
+
+
+async def _summary_ids(store: Store, session_id: str) -> set[str]:
+    return {summary.id for summary in await store.summaries(session_id)}
 
 
 def _run_totals(runs: Sequence[MapRun]) -> dict[str, Any]:

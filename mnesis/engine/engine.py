@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,9 +21,10 @@ from anyio import to_thread
 from mnesis.concurrency import RunOnce
 from mnesis.config import ConfigOrDict, MnesisConfig, RetentionConfig, parse_config
 from mnesis.engine.follow import POLL_SECONDS, ChangeStream, parse_cursor, stop_task
+from mnesis.engine.fork_session import fork_session
 from mnesis.engine.registry import IN_MEMORY, acquire_shared, identify_shared, release_shared
 from mnesis.engine.session_state import SessionState
-from mnesis.errors import ConfigurationError, MnesisError, MnesisStoreError
+from mnesis.errors import ConfigurationError, MnesisError, MnesisStoreError, SessionNotFoundError
 from mnesis.events.bus import EventBus, MnesisEvent
 from mnesis.events.payloads import SessionDeletedPayload
 from mnesis.llm.base import LLM
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from mnesis.models.finding import Verification
     from mnesis.models.retention import PurgePlan
     from mnesis.models.search import SearchMode, SearchPage
+    from mnesis.models.session import SessionRecord
     from mnesis.search.time_parameters import TimeInput
 
 logger = get_logger(__name__)
@@ -206,9 +209,31 @@ class Engine:
         await self.open()
         return await self.store.sessions(limit=limit, cursor=cursor, parent_id=parent_id)
 
-    async def purge(self, session_id: str) -> None:
-        """Delete a session and everything that belongs to it, for good. Raises `SessionNotFoundError` if it is unknown."""
+    async def fork(
+        self, session_id: str, *, at: str | None = None, before: str | None = None, new_id: str | None = None
+    ) -> SessionRecord:
+        """Create a session that continues another one from a message, over a shared log, and return its record.
+
+        `at` is the id of the last message that the fork has, `before` that of the first message that it does not have; without
+        both it has all messages. `new_id` is the id of the fork; None chooses one. See `MnesisSession.fork`.
+
+        Raises `SessionNotFoundError`, `MessageNotFoundError`, `DuplicateIDError` if `new_id` belongs to another session, and
+        `ConfigurationError` for both `at` and `before`, or while the session is being imported.
+        """
         await self.open()
+        return await fork_session(self.store, self.events, session_id, at=at, before=before, new_id=new_id)
+
+    async def purge(self, session_id: str, *, with_forks: bool = False) -> None:
+        """Delete a session and everything that belongs to it, for good.
+
+        Forks need the messages that they share. `with_forks` deletes them too, and their forks; without it,
+        `SessionForkedError` names them and nothing is deleted. Raises `SessionNotFoundError` if the session is unknown.
+        """
+        await self.open()
+        if with_forks:
+            for fork_id in await self.store.forks(session_id):
+                with suppress(SessionNotFoundError):  # it was a fork of the one before
+                    await self.purge(fork_id, with_forks=True)
         await self.store.purge(session_id)
         self.events.for_session(session_id).publish(MnesisEvent.SESSION_DELETED, SessionDeletedPayload(session_id))
 
@@ -216,7 +241,7 @@ class Engine:
         """Return which sessions and files `apply_purge` would erase. Changes nothing.
 
         `rule` defaults to the retention of the configuration. The plan contains nothing that anything kept refers to: neither
-        parents of kept sessions, nor files that a kept session refers to.
+        parents of kept sessions, nor sessions that a kept fork continues, nor files that a kept session refers to.
         """
         from mnesis.engine.retention import plan_purge
 
@@ -229,7 +254,7 @@ class Engine:
     async def apply_purge(self, plan: PurgePlan) -> PurgePlan:
         """Erase what a plan contains, and return what was erased.
 
-        A session that was used, or got a sub-agent, after the plan was made stays. A file is erased only if no database that stores files in the same directory refers to it. The purge can be
+        A session that was used, or got a sub-agent or a fork, after the plan was made stays. A file is erased only if no database that stores files in the same directory refers to it. The purge can be
         interrupted and repeated: sub-agents go before their parents, and files last.
         """
         from mnesis.engine.retention import has_same_state, purge_files

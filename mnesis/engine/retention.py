@@ -39,18 +39,19 @@ async def plan_purge(store: Store, rule: RetentionConfig) -> PurgePlan:
 
 
 async def has_same_state(store: Store, session: SessionRecord) -> bool:
-    """Return whether a session still exists as it was planned, and no session has become its child."""
+    """Return whether a session still exists as it was planned, and no session has become its child or its fork."""
     try:
         current = await store.session(session.id)
     except MnesisError:
         return False
     children = await store.sessions(parent_id=session.id, limit=1)
+    forks = await store.forks(session.id)
     is_same = (current.created_at, current.updated_at, current.last_seq) == (
         session.created_at,
         session.updated_at,
         session.last_seq,
     )
-    return is_same and not children.sessions
+    return is_same and not children.sessions and not forks
 
 
 async def purge_files(store: Store, storage: FileStorage, content_ids: Iterable[str], config: StoreConfig) -> list[str]:

@@ -32,11 +32,12 @@ class Payload(Mapping[str, Any]):
 
 @dataclass(frozen=True, eq=False)
 class SessionCreatedPayload(Payload):
-    """A session was created. `parent_id` is the session whose sub-agent it is, or None."""
+    """A session was created. `parent_id` is the session whose sub-agent it is, `forked_from` the one that it continues."""
 
     session_id: str
     model: str
     parent_id: str | None = None
+    forked_from: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ DAY_MS = 24 * 3600 * 1000
 class PurgePlan:
     """What a purge erases, and what it keeps although the rule selects it.
 
-    `sessions` are ordered so that no session precedes its sub-agents' sessions. `kept` maps each selected session that stays
+    `sessions` are ordered so that no session precedes its sub-agents' sessions or its forks. `kept` maps each selected session that stays
     to the kept session that refers to it. `file_ids` are the stored files that only these sessions refer to.
     """
 
@@ -36,7 +36,7 @@ def select_sessions(sessions: Sequence[SessionRecord], rule: RetentionConfig, no
     """Select the sessions that a rule erases. `sessions` are all sessions, the most recently used first.
 
     All conditions of the rule must hold. `keep_last` counts among the sessions that match the pattern. A session that a kept
-    session refers to as its parent stays, and so do its own ancestors.
+    session refers to as its parent, or as the session that it continues, stays, and so do those that it refers to.
     """
     matching = [session for session in sessions if _matches(session, rule.match)]
     chosen = {
@@ -48,10 +48,11 @@ def select_sessions(sessions: Sequence[SessionRecord], rule: RetentionConfig, no
     remaining = [session for session in sessions if session.id not in chosen]
     while remaining:
         session = remaining.pop()
-        parent = chosen.pop(session.parent_id, None) if session.parent_id is not None else None
-        if parent is not None:
-            kept[parent.id] = session.id
-            remaining.append(parent)
+        for referred_id in _referred_ids(session):
+            referred = chosen.pop(referred_id, None)
+            if referred is not None:
+                kept[referred.id] = session.id
+                remaining.append(referred)
     return PurgePlan(tuple(_children_first(chosen)), kept)
 
 
@@ -59,14 +60,23 @@ def _matches(session: SessionRecord, pattern: str | None) -> bool:
     return pattern is None or any(fnmatchcase(name, pattern) for name in (session.id, session.title, session.agent))
 
 
+def _referred_ids(session: SessionRecord) -> list[str]:
+    """Return the sessions that a session needs: its parent, and the one whose log it continues."""
+    return [each for each in (session.parent_id, session.origin_id) if each is not None]
+
+
 def _children_first(sessions: dict[str, SessionRecord]) -> Iterable[SessionRecord]:
-    """Yield sessions after their children, so that a purge that is interrupted leaves no reference to a missing session."""
-
-    def depth(session: SessionRecord) -> int:
-        steps, seen = 0, {session.id}
-        while session.parent_id in sessions and session.parent_id not in seen:
-            seen.add(session.parent_id)
-            session, steps = sessions[session.parent_id], steps + 1
-        return steps
-
-    return sorted(sessions.values(), key=depth, reverse=True)
+    """Yield sessions after their children and forks, so that an interrupted purge leaves no reference to a missing one."""
+    depths: dict[str, int] = {}
+    for start in sessions.values():
+        path = [start]
+        while path:
+            session = path[-1]
+            referred = [sessions[each] for each in _referred_ids(session) if each in sessions]
+            unknown = [each for each in referred if each.id not in depths and each not in path]  # a cycle ends here
+            if unknown:
+                path.append(unknown[0])
+            else:
+                depths[session.id] = 1 + max((depths.get(each.id, 0) for each in referred), default=0)
+                path.pop()
+    return sorted(sessions.values(), key=lambda session: depths[session.id], reverse=True)

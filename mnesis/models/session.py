@@ -37,6 +37,15 @@ class UsageReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ForkPoint:
+    """Where a fork continues from: the message `message_id`, at `seq` of its log, which `session_id` stores."""
+
+    session_id: str
+    seq: int
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRecord:
     """One stored session. Token counts are for the session's model; times are milliseconds since 1970.
 
@@ -46,6 +55,8 @@ class SessionRecord:
     `calibration` is the ratio of the provider's count to ours, at least 1. `usage` and `cost` (US dollars) are lifetime sums.
     `damage` says what of it cannot be read, in lists of sessions; it is None if the session is intact.
     `fold_count` counts the changes of the context other than appends: sweeps and edits. `last_request` is the newest request.
+    `forked_from` is where a fork continues from, or None; its messages up to there are those of another log, and
+    `turn_count`, `usage` and `cost` are its own.
     """
 
     id: str
@@ -70,7 +81,18 @@ class SessionRecord:
     cost: float = 0.0
     fold_count: int = 0
     last_request: SentRequest | None = None
+    forked_from: ForkPoint | None = None
     damage: str | None = None
+
+    @property
+    def origin_id(self) -> str | None:
+        """The session that stores the message from which a fork continues, or None."""
+        return self.forked_from.session_id if self.forked_from is not None else None
+
+    @property
+    def inherited_seq(self) -> int:
+        """The last seq of the messages that a fork shares with the session it continues; 0 for other sessions."""
+        return self.forked_from.seq if self.forked_from is not None else 0
 
     @property
     def unfinished(self) -> str | None:

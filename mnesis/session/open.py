@@ -126,6 +126,27 @@ async def load_existing(request: OpenRequest, session_id: str, model: str | None
         return OpenedSession(_make_core(engine, record, settings), owns_engine, False)
 
 
+def open_fork(core: SessionCore, record: SessionRecord) -> OpenedSession:
+    """Open a fork of a session with the settings of the object that forked it. It does not close the engine."""
+    shared = core.engine.session_state(record.id)
+    shared.advance(record)
+    shown = {seq: form for seq, form in core.shared.shown_forms.items() if seq <= record.inherited_seq}
+    shared.shown_forms = shown | shared.shown_forms
+    fork = SessionCore(
+        engine=core.engine,
+        session_id=record.id,
+        config=core.config,
+        model=core.model,
+        system_prompt=core.system_prompt,
+        budget=core.budget,
+        count_tokens=core.count_tokens,
+        llm=core.llm,
+        shared=shared,
+        bus=core.engine.events.for_session(record.id),
+    )
+    return OpenedSession(fork, owns_engine=False, is_new=False)
+
+
 async def _find_session(engine: Engine, session_id: str | None) -> SessionRecord | None:
     if session_id is None:
         return None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mnesis.models.message import Message, Role
     from mnesis.models.results import CompactionResult, Description, Expansion, TurnSnapshot
     from mnesis.models.search import GrepPage, SearchMode, SearchPage
-    from mnesis.models.session import Interruption
+    from mnesis.models.session import ForkPoint, Interruption
     from mnesis.models.summary import Summary
     from mnesis.models.timeline import Timeline
     from mnesis.models.tool import ToolSpec
@@ -66,6 +66,11 @@ class SessionReader:
     def parent_id(self) -> str | None:
         """The session whose sub-agent this session is, or None."""
         return self._core.record.parent_id
+
+    @property
+    def forked_from(self) -> ForkPoint | None:
+        """Where the session continues another one, or None if it is not a fork."""
+        return self._core.record.forked_from
 
     @property
     def config(self) -> MnesisConfig:

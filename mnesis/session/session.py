@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mnesis.models.results import CompactionResult, RecordResult, StreamEvent, TurnResult
     from mnesis.models.session import UsageReport
     from mnesis.models.usage import TokenUsage
+    from mnesis.session.forked_turn import ForkedTurn
     from mnesis.session.open import OpenedSession
     from mnesis.session.turn import OnDoomLoop, OnPart, TurnOptions
 
@@ -351,6 +352,129 @@ class MnesisSession(SessionReader, Displayable):
         if wait_seconds is not None:
             check_seconds("wait_seconds", wait_seconds, minimum=0)
         return await begin_exclusive(self._core, wait_seconds)
+
+    def fork(
+        self, at: str | None = None, *, before: str | None = None, session_id: str | None = None
+    ) -> OpeningSession[MnesisSession]:
+        """Continue this session from a message in a session of its own, over a shared log. Use it like `create()`.
+
+        `at` is the id of the last message that the fork has, `before` that of the first message that it does not have; without
+        both it has all messages. `session_id` is the id of the fork; None chooses one. Forking again with the same id and the
+        same message opens the existing fork.
+
+        No message is copied, and this session does not change: both continue independently. The fork has the settings,
+        pins, pruned outputs and summaries that lie before the message. Its turns, usage and cost begin at zero. If the
+        message calls tools whose results come later, the fork is like a session whose turn was interrupted: `retry()` runs
+        the calls, and `send()` continues without them. The fork uses the engine of this session, so close it first.
+
+        Raises `MessageNotFoundError`, `DuplicateIDError` if the id belongs to another session, and `ConfigurationError` for
+        both `at` and `before`.
+
+        ```python
+        async with session.fork(at=message_id) as fork:
+            await fork.send("Let us try something else.")
+        ```
+        """
+        return self._opening("fork", self._fork(at, before, session_id))
+
+    async def _fork(self, at: str | None, before: str | None, session_id: str | None) -> MnesisSession:
+        from mnesis.session.open import open_fork
+
+        self._check_open()
+        record = await self.engine.fork(self.id, at=at, before=before, new_id=session_id)
+        return type(self)(open_fork(self._core, record))
+
+    async def edit(
+        self,
+        message_id: str,
+        message: Content,
+        *,
+        session_id: str | None = None,
+        tools: Iterable[Any] | None = None,
+        on_part: OnPart | None = None,
+        system_prompt: str | None = None,
+        llm_options: Mapping[str, Any] | None = None,
+        on_doom_loop: OnDoomLoop | None = None,
+    ) -> ForkedTurn[MnesisSession]:
+        """Replace a user message in a fork and send it: the fork has everything before it, the new message and its reply.
+
+        This session keeps the message as it was. Returns the fork, which you close, and the result of the turn.
+        `session_id` is the id of the fork, and the other arguments are those of `send()`. To stream the reply, use
+        `fork(before=message_id)` and `stream()`.
+
+        Raises `InvalidMessageError` if `message_id` is not a user message, and the errors of `fork()` and `send()`. If the
+        model does not reply, the fork stays, and `retry()` in it continues the turn.
+
+        ```python
+        fork, result = await session.edit(message_id, "What is the weather in Bergen?")
+        ```
+        """
+        await self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_part=on_part)
+        _parse_message(message)
+        from mnesis.session.forked_turn import ForkedTurn
+
+        original = await self._core.store.message(self.id, message_id)
+        if original.role != "user":
+            raise InvalidMessageError(
+                f"message {message_id!r} is a {original.role} message, and edit() replaces user messages; to get another"
+                " reply, use regenerate()"
+            )
+        async with self._closing_on_error(self.fork(before=message_id, session_id=session_id)) as fork:
+            result = await fork.send(
+                message,
+                tools=tools,
+                on_part=on_part,
+                system_prompt=system_prompt,
+                llm_options=llm_options,
+                on_doom_loop=on_doom_loop,
+            )
+        return ForkedTurn(fork, result)
+
+    async def regenerate(
+        self,
+        message_id: str | None = None,
+        *,
+        session_id: str | None = None,
+        tools: Iterable[Any] | None = None,
+        on_part: OnPart | None = None,
+        system_prompt: str | None = None,
+        llm_options: Mapping[str, Any] | None = None,
+        on_doom_loop: OnDoomLoop | None = None,
+    ) -> ForkedTurn[MnesisSession]:
+        """Answer a user message again in a fork, which has everything up to that message and the new reply.
+
+        `message_id` is the user message, or any message of the reply to it; None is the newest message. This session keeps
+        the reply that it has. Returns the fork, which you close, and the result of the turn. The other arguments are those
+        of `edit()`.
+
+        Raises `NothingToRetryError` if there is no user message at or before it, and the errors of `fork()` and `retry()`.
+
+        ```python
+        fork, result = await session.regenerate(llm_options={"temperature": 1.0})
+        ```
+        """
+        await self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_part=on_part)
+        from mnesis.session.forked_turn import ForkedTurn, find_question
+
+        question = await find_question(self._core.store, self.id, message_id)
+        async with self._closing_on_error(self.fork(question, session_id=session_id)) as fork:
+            result = await fork.retry(
+                tools=tools,
+                on_part=on_part,
+                system_prompt=system_prompt,
+                llm_options=llm_options,
+                on_doom_loop=on_doom_loop,
+            )
+        return ForkedTurn(fork, result)
+
+    @asynccontextmanager
+    async def _closing_on_error(self, opening: OpeningSession[MnesisSession]) -> AsyncIterator[MnesisSession]:
+        fork = await opening
+        try:
+            yield fork
+        except BaseException:
+            await fork.close()
+            raise
 
     async def record(
         self,

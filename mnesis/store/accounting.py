@@ -29,6 +29,7 @@ def new_record(session: SessionRecord) -> SessionRecord:
         summary_tokens=0,
         fold_count=0,
         last_request=None,
+        forked_from=None,
     )
     return replace(empty, context_tokens=max(session.context_tokens, empty.stored_tokens))
 

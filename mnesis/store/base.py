@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -111,6 +111,29 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
 
     async def create_session(self, session: SessionRecord) -> tuple[SessionRecord, bool]:
         """Store a new session, or return the existing one with this id. Returns whether it was created."""
+        ...
+
+    async def fork_session(
+        self, session_id: str, fork: SessionRecord, *, last_seq: int, summary_ids: Collection[str] | None = None
+    ) -> tuple[SessionRecord, bool]:
+        """Create a session whose log begins with the first `last_seq` messages of `session_id`, which it shares.
+
+        `fork` holds the id and the settings of the new session. Its `forked_from` names the session that stores the message
+        at `last_seq`; with `last_seq` 0 it shares nothing and is a session like any other. No message is copied, and the original session does not
+        change. The fork has the pins, the pruned outputs and the covers before `last_seq`. A summary of later messages, or
+        of the message at `last_seq`, does not apply to it: the summary's children, or its messages, take its place.
+
+        With `summary_ids`, the fork begins with its messages as they are, and has only these summaries: for imports, which
+        restore the context themselves.
+
+        Returns the fork, and whether it was created: the same fork may exist. Raises `DuplicateIDError` for the id of another
+        session, `MessageNotFoundError` if the log does not reach `last_seq`, and `CorruptStoreError` if the hashes of
+        the messages do not lead to the head of the log.
+        """
+        ...
+
+    async def forks(self, session_id: str) -> list[str]:
+        """Return the ids of all sessions that share messages or summaries which this session stores, oldest first."""
         ...
 
     async def update_session(self, session_id: str, **changes: object) -> SessionRecord:
@@ -226,7 +249,10 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
         ...
 
     async def purge(self, session_id: str) -> None:
-        """Erase a session and everything that belongs to it. No other verb deletes messages."""
+        """Erase a session and everything that belongs to it. No other verb deletes messages.
+
+        Raises `SessionForkedError` if other sessions share its messages; see `forks`.
+        """
         ...
 
     async def search(self, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:

@@ -82,9 +82,12 @@ def encode_message(message: Message) -> EncodedMessage:
     )
 
 
-def decode_message(session_id: str, seq: int, stored: EncodedMessage) -> Message:
-    """Decode a message. Raises `DamagedValueError` if its content is not what was stored."""
-    if not is_message_intact(session_id, seq, stored):
+def decode_message(session_id: str, seq: int, stored: EncodedMessage, owner_id: str | None = None) -> Message:
+    """Decode a message. Raises `DamagedValueError` if its content is not what was stored.
+
+    `owner_id` is the session that stores the message, if a fork shares it.
+    """
+    if not is_message_intact(owner_id or session_id, seq, stored):
         raise DamagedValueError(f"message {stored.id!r} (seq {seq}) of session {session_id!r}")
     try:
         return Message(

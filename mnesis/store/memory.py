@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mnesis.errors import (
     MessageNotFoundError,
     MnesisStoreError,
     NotFoundError,
+    SessionForkedError,
     SessionNotFoundError,
     SummaryNotFoundError,
 )
@@ -51,9 +52,7 @@ from mnesis.store.codec import (
     EncodedMessage,
     decode_message,
     encode_message,
-    from_json,
     hash_of,
-    to_json,
 )
 from mnesis.store.covers import (
     CoverDiff,
@@ -70,34 +69,25 @@ from mnesis.store.covers import (
     validate_compaction,
     visible_spans,
 )
+from mnesis.store.forks import refuse_missing_fork_point, refuse_other_fork
 from mnesis.store.heads import Heads, parse_heads
 from mnesis.store.memory_changes import headers
 from mnesis.store.memory_index import InMemoryIndex
 from mnesis.store.memory_runs import MemoryRunStore
+from mnesis.store.memory_session import (
+    MemorySession,
+    copy_record,
+    covered_by,
+    find_summary,
+    fork_memory_session,
+    fork_point,
+    save_record,
+    span_tokens,
+)
 from mnesis.store.memory_verify import MemoryLog, verify_logs
 from mnesis.store.session_cursor import format_cursor, parse_cursor
-from mnesis.store.sqlite.fulltext import LogRange, SearchScope, seq_of
+from mnesis.store.sqlite.fulltext import LogRange, SearchScope, fork_scope, seq_of
 from mnesis.store.turn_leases import decide_claim, refuse_stale_fence
-
-
-@dataclass(slots=True)
-class _Session:
-    key: int
-    record: SessionRecord
-    last_used: int
-    log_head: bytes
-    log: list[EncodedMessage] = field(default_factory=list)
-    seqs_by_id: dict[str, int] = field(default_factory=dict)
-    summaries: dict[str, Summary] = field(default_factory=dict)
-    leaves: dict[str, list[Span]] = field(default_factory=dict)
-    covers: tuple[Cover, ...] = ()
-    prunes: dict[tuple[int, int], Prune] = field(default_factory=dict)
-    turns: list[TurnSnapshot] = field(default_factory=list)
-    compactions: list[CompactionResult] = field(default_factory=list)
-    interruptions: list[Interruption] = field(default_factory=list)
-    pins: set[int] = field(default_factory=set)
-    file_references: list[FileReference] = field(default_factory=list)
-    turn_lease: TurnLease | None = None
 
 
 class MemoryStore(MemoryRunStore):
@@ -105,7 +95,7 @@ class MemoryStore(MemoryRunStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, MemorySession] = {}
         self._lock = threading.RLock()
         self._last_key = 0
         self._index = InMemoryIndex()
@@ -127,26 +117,58 @@ class MemoryStore(MemoryRunStore):
     async def create_session(self, session: SessionRecord) -> tuple[SessionRecord, bool]:
         """See `Store.create_session`."""
         with self._hold_lock():
-            record = _copy_record(new_record(session))
+            record = copy_record(new_record(session))
             if session.id in self._sessions:
-                return _copy_record(self._sessions[session.id].record), False
+                return copy_record(self._sessions[session.id].record), False
             self._last_key += 1
-            self._sessions[session.id] = _Session(self._last_key, record, time.time_ns(), first_log_head(record.id))
+            self._sessions[session.id] = MemorySession(
+                self._last_key, record, time.time_ns(), first_log_head(record.id)
+            )
             created = SessionCreatedPayload(record.id, record.model, record.parent_id)
             self._changes.add((MnesisEvent.SESSION_CREATED, created))
-            return _copy_record(record), True
+            return copy_record(record), True
+
+    async def fork_session(
+        self, session_id: str, fork: SessionRecord, *, last_seq: int, summary_ids: Collection[str] | None = None
+    ) -> tuple[SessionRecord, bool]:
+        """See `Store.fork_session`."""
+        with self._hold_session(session_id) as origin:
+            refuse_missing_fork_point(origin.record, last_seq)
+            if fork.id in self._sessions:
+                existing = self._sessions[fork.id].record
+                refuse_other_fork(existing, fork_point(origin, last_seq))
+                return copy_record(existing), False
+            self._last_key += 1
+            forked = fork_memory_session(self._last_key, origin, fork, last_seq, summary_ids)
+            self._sessions[fork.id] = forked
+            record = forked.record
+            created = SessionCreatedPayload(record.id, record.model, record.parent_id, record.origin_id)
+            self._changes.add((MnesisEvent.SESSION_CREATED, created))
+            return copy_record(record), True
+
+    async def forks(self, session_id: str) -> list[str]:
+        """See `Store.forks`."""
+        with self._hold_session(session_id):
+            return self._forks(session_id)
+
+    def _forks(self, session_id: str) -> list[str]:
+        return [
+            each.record.id
+            for each in self._sessions.values()
+            if session_id in (*(owner_id for _, owner_id in each.segments), *each.summary_owners.values())
+        ]
 
     async def update_session(self, session_id: str, **changes: object) -> SessionRecord:
         """See `Store.update_session`. Raises TypeError for anything that cannot diff."""
         with self._hold_session(session_id) as stored:
-            record = _save_record(stored, _copy_record(with_settings(stored.record, changes)))
+            record = save_record(stored, copy_record(with_settings(stored.record, changes)))
             self._note_update(record)
             return record
 
     async def session(self, session_id: str) -> SessionRecord:
         """See `Store.session`."""
         with self._hold_session(session_id) as stored:
-            return _copy_record(stored.record)
+            return copy_record(stored.record)
 
     async def sessions(
         self, *, limit: int = 100, cursor: str | None = None, parent_id: str | None = None
@@ -160,7 +182,7 @@ class MemoryStore(MemoryRunStore):
             page = candidates[:limit]
             has_more = page and len(candidates) > limit
             return SessionPage(
-                tuple(_copy_record(s.record) for s in page),
+                tuple(copy_record(s.record) for s in page),
                 format_cursor(page[-1].last_used, page[-1].key) if has_more else None,
             )
 
@@ -185,7 +207,7 @@ class MemoryStore(MemoryRunStore):
             messages = self._messages(stored, [(first_seq, after.last_seq)])
             events = append_events(session_id, headers(messages), after.context_tokens, after.turn_count)
             self._changes.add(*events)
-            return AppendResult(_save_record(stored, after), tuple(messages), snapshot)
+            return AppendResult(save_record(stored, after), tuple(messages), snapshot)
 
     async def messages(
         self,
@@ -216,7 +238,7 @@ class MemoryStore(MemoryRunStore):
         with self._hold_session(session_id) as stored:
             spans = visible_spans(stored.covers, stored.record.last_seq)
             return ActiveContext(
-                session=_copy_record(stored.record),
+                session=copy_record(stored.record),
                 covers=stored.covers,
                 items=order_items(stored.covers, stored.summaries, self._messages(stored, spans)),
                 prunes={key: prune for key, prune in sorted(stored.prunes.items()) if contains(spans, prune.seq)},
@@ -248,7 +270,7 @@ class MemoryStore(MemoryRunStore):
         with self._hold_session(session_id) as stored:
             diff = hide_span(stored.covers, (first_seq, last_seq), stored.record.last_seq)
             if diff.covers == stored.covers:
-                return _copy_record(stored.record)
+                return copy_record(stored.record)
             after = self._apply_diff(stored, diff, ())
             self._note_update(after)
             return after
@@ -270,7 +292,7 @@ class MemoryStore(MemoryRunStore):
             return (
                 await self.append(session_id, append)
                 if append.messages
-                else AppendResult(_copy_record(stored.record), ())
+                else AppendResult(copy_record(stored.record), ())
             )
 
     async def replace_covers(
@@ -304,13 +326,13 @@ class MemoryStore(MemoryRunStore):
             return (
                 await self.append(session_id, append)
                 if append.messages
-                else AppendResult(_copy_record(stored.record), ())
+                else AppendResult(copy_record(stored.record), ())
             )
 
     async def summary(self, session_id: str, summary_id: str) -> Summary:
         """See `Store.summary`."""
         with self._hold_session(session_id) as stored:
-            return _find_summary(stored, summary_id)
+            return find_summary(stored, summary_id)
 
     async def summaries(self, session_id: str) -> list[Summary]:
         """See `Store.summaries`."""
@@ -322,7 +344,7 @@ class MemoryStore(MemoryRunStore):
     ) -> list[Message]:
         """See `Store.covered_messages`."""
         with self._hold_session(session_id) as stored:
-            seqs = sorted({seq for seq in _covered_by(stored, _find_summary(stored, summary_id)) if seq > after_seq})
+            seqs = sorted({seq for seq in covered_by(stored, find_summary(stored, summary_id)) if seq > after_seq})
             return self._messages(stored, [(seq, seq) for seq in seqs[:limit]])
 
     def turns(self, session_id: str) -> list[TurnSnapshot]:
@@ -348,8 +370,9 @@ class MemoryStore(MemoryRunStore):
 
     async def purge(self, session_id: str) -> None:
         """See `Store.purge`."""
-        with self._hold_session(session_id):
-            stored = self._sessions[session_id]
+        with self._hold_session(session_id) as stored:
+            if fork_ids := self._forks(session_id):
+                raise SessionForkedError(session_id, fork_ids)
             log = LogRange(stored.key, session_id, stored.record.last_seq)
             self._index.remove(stored.key, self._messages_after(log, 0))
             del self._sessions[session_id]
@@ -366,7 +389,7 @@ class MemoryStore(MemoryRunStore):
                 return SearchPage()
             matches = self._index.find(scope, search, covered_seqs, self._messages_after, on_progress)
             hits = (hit for key, score in matches if (hit := self._hit(scope, key, score, search)) is not None)
-            last_seq = scope.logs[0].last_seq if search.session_id is not None else 0
+            last_seq = scope.logs[-1].last_seq if search.session_id is not None else 0
             return build_page(islice(hits, place.offset, None), search, place, last_seq)
 
     async def reindex(self, on_progress: OnIndexed | None = None) -> None:
@@ -411,7 +434,11 @@ class MemoryStore(MemoryRunStore):
         """See `Store.file_references`."""
         with self._hold_lock():
             sessions = self._sessions.values() if session_id is None else [self._session(session_id)]
-            references = (reference for session in sessions for reference in session.file_references)
+            references = (
+                reference
+                for session in sessions
+                for reference in (session.file_references if session_id is None else self._references(session))
+            )
             return [reference for reference in references if content_id in (None, reference.content_id)]
 
     async def change_version(self) -> object:
@@ -444,20 +471,24 @@ class MemoryStore(MemoryRunStore):
         earlier_heads = parse_heads(heads or {})
         with self._hold_lock():
             sessions = [*self._sessions.values()] if session_id is None else [self._session(session_id)]
-            return verify_logs({each.record.id: MemoryLog(each.log, each.log_head) for each in sessions}, earlier_heads)
+            return verify_logs(
+                {each.record.id: MemoryLog(each.log, each.log_head, each.owner_id) for each in sessions}, earlier_heads
+            )
 
     async def seal(self) -> int:
         """Raise `ConfigurationError`: an in-memory store has no key."""
         raise ConfigurationError("an in-memory store has no key; pass a db_path and StoreConfig(integrity_key=…)")
 
     def _search_scope(self, session_id: str | None, place: SearchPosition) -> SearchScope:
-        sessions = (
-            sorted(self._sessions.values(), key=lambda s: s.key) if session_id is None else [self._session(session_id)]
-        )
-        logs = [
-            LogRange(s.key, s.record.id, min(place.last_seq or s.record.last_seq, s.record.last_seq)) for s in sessions
-        ]
-        return SearchScope(tuple(log for log in logs if log.last_seq))
+        if session_id is None:
+            sessions = sorted(self._sessions.values(), key=lambda each: each.key)
+            logs = [LogRange(s.key, s.record.id, s.record.last_seq, s.record.inherited_seq + 1) for s in sessions]
+            return SearchScope(tuple(log for log in logs if log.count))
+        stored = self._session(session_id)
+        last_seq = min(place.last_seq or stored.record.last_seq, stored.record.last_seq)
+        if stored.segments:
+            return fork_scope(stored.key, session_id, stored.segments, last_seq)
+        return SearchScope((LogRange(stored.key, session_id, last_seq),) if last_seq else ())
 
     def _covered_seqs(self, search: Search) -> frozenset[int] | None:
         if search.summary_id is None:
@@ -465,11 +496,11 @@ class MemoryStore(MemoryRunStore):
         if search.session_id is None:
             raise SummaryNotFoundError(search.summary_id, location="a search of every session")
         stored = self._session(search.session_id)
-        return frozenset(_covered_by(stored, _find_summary(stored, search.summary_id)))
+        return frozenset(covered_by(stored, find_summary(stored, search.summary_id)))
 
     def _messages_after(self, log: LogRange, seq: int) -> list[Message]:
-        stored = self._sessions[log.session_id]
-        return self._messages(stored, [(seq + 1, stored.record.last_seq)])
+        stored = self._sessions[log.owner_id or log.session_id]
+        return self._messages(stored, [(max(seq, stored.record.inherited_seq) + 1, stored.record.last_seq)])
 
     def _hit(self, scope: SearchScope, key: int, score: float, search: Search) -> SearchHit | None:
         """Return the hit for a key, or None if the message does not contain the substring."""
@@ -493,44 +524,53 @@ class MemoryStore(MemoryRunStore):
             except DamagedValueError as error:
                 raise error.at(self.location) from error
 
+    def _references(self, stored: MemorySession) -> list[FileReference]:
+        shared = [
+            replace(reference, session_id=stored.record.id)
+            for segment, owner_id in stored.segments
+            for reference in self._sessions[owner_id].file_references
+            if segment.first_seq <= reference.seq <= segment.last_seq
+        ]
+        return [*shared, *stored.file_references]
+
     def _note_update(self, record: SessionRecord) -> None:
         self._changes.add(updated_event(record.id, record.context_tokens, record.turn_count))
 
     @contextmanager
-    def _hold_session(self, session_id: str) -> Iterator[_Session]:
+    def _hold_session(self, session_id: str) -> Iterator[MemorySession]:
         with self._hold_lock():
             yield self._session(session_id)
 
-    def _session(self, session_id: str) -> _Session:
+    def _session(self, session_id: str) -> MemorySession:
         if session_id not in self._sessions:
             raise SessionNotFoundError(session_id)
         return self._sessions[session_id]
 
-    def _messages(self, stored: _Session, spans: Iterable[Span]) -> list[Message]:
+    def _messages(self, stored: MemorySession, spans: Iterable[Span]) -> list[Message]:
         return [
-            decode_message(stored.record.id, seq, stored.log[seq - 1])
+            decode_message(stored.record.id, seq, stored.log[seq - 1], stored.owner_id(seq))
             for first, last in spans
             for seq in range(first, last + 1)
         ]
 
-    def _extend_log(self, stored: _Session, encoded: Iterable[EncodedMessage]) -> None:
+    def _extend_log(self, stored: MemorySession, encoded: Iterable[EncodedMessage]) -> None:
         for seq, message in enumerate(encoded, len(stored.log) + 1):
             stored_hash = hash_of(stored.record.id, seq, message)
             stored.log.append(message._replace(stored_hash=stored_hash))
             stored.log_head = extend_chain(stored.log_head, stored_hash)
 
-    def _repeat_append(self, stored: _Session, encoded: Sequence[EncodedMessage]) -> AppendResult:
+    def _repeat_append(self, stored: MemorySession, encoded: Sequence[EncodedMessage]) -> AppendResult:
         seqs = sorted(stored.seqs_by_id[message.id] for message in encoded if message.id in stored.seqs_by_id)
         refuse_other_content(encoded, [stored.log[seq - 1] for seq in seqs])
         snapshots = [turn for turn in stored.turns if turn.seq == seqs[-1]]
         messages = self._messages(stored, [(seq, seq) for seq in seqs])
         return AppendResult(
-            _copy_record(stored.record), tuple(messages), snapshots[-1] if snapshots else None, is_new=False
+            copy_record(stored.record), tuple(messages), snapshots[-1] if snapshots else None, is_new=False
         )
 
-    def _apply_diff(self, stored: _Session, diff: CoverDiff, prunes: Iterable[Prune]) -> SessionRecord:
-        hidden_tokens, hidden_tool_tokens = _span_tokens(stored, diff.hidden)
-        shown_tokens, shown_tool_tokens = _span_tokens(stored, diff.shown)
+    def _apply_diff(self, stored: MemorySession, diff: CoverDiff, prunes: Iterable[Prune]) -> SessionRecord:
+        hidden_tokens, hidden_tool_tokens = span_tokens(stored, diff.hidden)
+        shown_tokens, shown_tool_tokens = span_tokens(stored, diff.shown)
         new = {(prune.seq, prune.part_index): prune for prune in reversed(list(prunes))}
         new = {key: prune for key, prune in new.items() if key not in stored.prunes}
         spans = visible_spans(diff.covers, stored.record.last_seq)
@@ -544,47 +584,14 @@ class MemoryStore(MemoryRunStore):
             tool_tokens=shown_tool_tokens - hidden_tool_tokens - saved_tokens,
             summary_tokens=sum(stored.summaries[key].token_count for key in ids),
         )
-        return _save_record(stored, after)
+        return save_record(stored, after)
 
 
-def _save_record(stored: _Session, record: SessionRecord) -> SessionRecord:
-    stored.record = record
-    stored.last_used = max(stored.last_used + 1, time.time_ns())
-    return _copy_record(record)
-
-
-def _is_held(stored: _Session, lease: TurnLease) -> bool:
+def _is_held(stored: MemorySession, lease: TurnLease) -> bool:
     current = stored.turn_lease
     return current is not None and (current.holder, current.fence) == (lease.holder, lease.fence)
 
 
-def _refuse_stale_fence(stored: _Session, append: Append) -> None:
+def _refuse_stale_fence(stored: MemorySession, append: Append) -> None:
     lease = stored.turn_lease
     refuse_stale_fence(stored.record.id, append.fence, lease.fence if lease is not None else None)
-
-
-def _copy_record(record: SessionRecord) -> SessionRecord:
-    """Copy a record, including its metadata, so that callers cannot diff the stored one."""
-    return replace(record, metadata=from_json(to_json(record.metadata, f"session {record.id!r}, metadata")))
-
-
-def _find_summary(stored: _Session, summary_id: str) -> Summary:
-    if summary_id not in stored.summaries:
-        raise SummaryNotFoundError(summary_id, location=f"session {stored.record.id!r}")
-    return stored.summaries[summary_id]
-
-
-def _covered_by(stored: _Session, summary: Summary) -> Iterator[int]:
-    for first, last in stored.leaves.get(summary.id, ()):
-        yield from range(first, last + 1)
-    for child in summary.child_ids:
-        yield from _covered_by(stored, stored.summaries[child])
-
-
-def _span_tokens(stored: _Session, spans: Sequence[Span]) -> tuple[int, int]:
-    messages = [stored.log[seq - 1] for first, last in spans for seq in range(first, last + 1)]
-    saved = sum(prune.tokens_saved for prune in stored.prunes.values() if contains(spans, prune.seq))
-    return (
-        sum(message.token_count for message in messages) - saved,
-        sum(message.tool_tokens for message in messages) - saved,
-    )

@@ -10,13 +10,14 @@ import pytest
 from mnesis.store.base import Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
+from mnesis.testing.fork_suite import ForkSuite
 from mnesis.testing.integrity_suite import IntegritySuite
 from mnesis.testing.store_suite import StoreSuite
 from mnesis.testing.turn_lease_suite import TurnLeaseSuite
 from tests.support.encrypted import encrypted
 
 
-class TestMemoryStore(StoreSuite, IntegritySuite, TurnLeaseSuite):
+class TestMemoryStore(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite):
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:
         store = MemoryStore()
@@ -25,7 +26,7 @@ class TestMemoryStore(StoreSuite, IntegritySuite, TurnLeaseSuite):
         await store.close()
 
 
-class TestSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite):
+class TestSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = SqliteStore(tmp_path / "sessions.db")
@@ -34,7 +35,7 @@ class TestSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite):
         await store.close()
 
 
-class TestEncryptedSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite):
+class TestEncryptedSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = SqliteStore(tmp_path / "sessions.db", encrypted())
@@ -43,7 +44,7 @@ class TestEncryptedSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite):
         await store.close()
 
 
-class TestSqliteStoreWithoutWriteAheadLog(StoreSuite, IntegritySuite, TurnLeaseSuite):
+class TestSqliteStoreWithoutWriteAheadLog(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         from mnesis.config import StoreConfig

@@ -58,6 +58,7 @@ USES = {
     "export": Use(("export", "{id}"), json=()),
     "import": Use(("import", "{export}", "--as", "{unique}"), reads=False, needs_id=False, makes_database=True),
     "worker": Use(("worker", "{run}"), reads=False, needs_id=False),
+    "fork": Use(("fork", "{id}", "--at", "2", "--as", "{unique}"), reads=False),
     "compact": Use(("compact", "{id}", "--dry-run")),
     "purge": Use(("purge", "{id}")),
     "doctor": Use(("doctor", "--deep"), needs_id=False),

@@ -36,7 +36,8 @@ SessionNames = dict[int, str]
 
 def note_created(transaction: Transaction, session_pk: int, session: SessionRecord) -> None:
     """Note that a session was created."""
-    _insert(transaction, "created", [session.model, session.parent_id], session_pk=session_pk)
+    origin = () if session.forked_from is None else (session.forked_from.session_id,)
+    _insert(transaction, "created", [session.model, session.parent_id, *origin], session_pk=session_pk)
 
 
 def append_change(transaction: Transaction, first_seq: int, after: SessionRecord) -> Parameters:

@@ -11,6 +11,7 @@ from mnesis.store.accounting import file_ids
 from mnesis.store.chain import extend_chain, first_log_head
 from mnesis.store.codec import is_message_intact, summary_digest
 from mnesis.store.postgres.rows import Row, encoded_from_row, from_text, message_from_row
+from mnesis.store.postgres.segments import load_segments
 from mnesis.store.postgres.transaction import Transaction, session_parameters, stored_session
 from mnesis.store.sqlite.check_reachability import SummaryGraph, reachability_findings
 
@@ -114,7 +115,8 @@ def _check_summaries(transaction: Transaction, session_pk: int, name: str) -> li
 class _LogState:
     """What a pass over the messages of a session has seen so far."""
 
-    session_id: str
+    owner_id: str
+    """The session that stores the next messages: this one, or another whose messages a fork shares."""
     heads: list[bytes]
     """The head after the last page, preceded by the earlier heads that were found on the way."""
     earlier_heads: Collection[bytes]
@@ -125,7 +127,7 @@ class _LogState:
     def add(self, row: Row) -> None:
         """Add the next message."""
         message = encoded_from_row(row)
-        is_intact = is_message_intact(self.session_id, row[0], message)
+        is_intact = is_message_intact(self.owner_id, row[0], message)
         head = extend_chain(self.heads[-1], message.stored_hash)
         if self.heads[-1] not in self.earlier_heads:
             self.heads.pop()
@@ -134,7 +136,7 @@ class _LogState:
         if not is_intact:
             self.damaged.append((row[0], message.id))
         elif b'"content_id"' in message.parts:
-            decoded = message_from_row(self.session_id, row)
+            decoded = message_from_row(self.owner_id, row)
             self.references.update((row[0], content_id) for content_id in file_ids(decoded))
 
 
@@ -143,10 +145,15 @@ async def _check_messages(
 ) -> tuple[LogHead, list[Finding]]:
     """Check each message and all in order, and that the references to files are those in the messages."""
     recorded = await database.read(_file_references, session_pk)
-    state = _LogState(name, [first_log_head(name)], earlier_heads)
-    while rows := await database.read(_message_page, session_pk, state.last_seq):
-        for row in rows:
-            state.add(row)
+    segments = await database.read(load_segments, session_pk)
+    parts = [*((each.source_pk, each.last_seq, owner_id) for each, owner_id in segments), (session_pk, None, name)]
+    state = _LogState(name, [first_log_head(parts[0][2])], earlier_heads)
+    for source_pk, until_seq, owner_id in parts:
+        state.owner_id = owner_id
+        state.references.clear()  # those of other sessions are checked with them
+        while rows := await database.read(_message_page, source_pk, state.last_seq, until_seq):
+            for row in rows:
+                state.add(row)
     findings = [
         Finding(
             "error",
@@ -185,9 +192,10 @@ def _file_references(transaction: Transaction, session_pk: int) -> set[tuple[int
     return {(seq, from_text(content_id)) for seq, content_id in rows}
 
 
-def _message_page(transaction: Transaction, session_pk: int, after_seq: int) -> list[Row]:
-    parameters = {"session_pk": session_pk, "after_seq": after_seq, "limit": PAGE_MESSAGES}
-    return transaction.rows("check_messages", parameters)
+def _message_page(transaction: Transaction, session_pk: int, after_seq: int, until_seq: int | None) -> list[Row]:
+    limit = PAGE_MESSAGES if until_seq is None else min(PAGE_MESSAGES, until_seq - after_seq)
+    rows = transaction.rows("check_messages", {"session_pk": session_pk, "after_seq": after_seq, "limit": limit})
+    return [row for row in rows if until_seq is None or row[0] <= until_seq]
 
 
 def _check_runs(transaction: Transaction) -> list[Finding]:

@@ -27,8 +27,9 @@ from mnesis.store.covers import (
     validate_compaction,
     visible_spans,
 )
+from mnesis.store.forks import seqs_to_spans
 from mnesis.store.postgres.changes import note_compaction, note_update
-from mnesis.store.postgres.log import append_to, send_messages_by_id
+from mnesis.store.postgres.log import append_to, load_rows, rows_by_id, send_messages_by_id, span_parameters
 from mnesis.store.postgres.rows import (
     Parameters,
     StoredSession,
@@ -48,13 +49,18 @@ def active_context(transaction: Transaction, session_id: str) -> ActiveContext:
     parameters = session_parameters(session_id)
     names = ("session", "covers", "visible_messages", "visible_summaries", "visible_prunes", "pins")
     found, *answers = [transaction.send(name, parameters) for name in names]
-    session = stored_session(session_id, found).record
+    stored = stored_session(session_id, found)
     cover_rows, message_rows, summary_rows, prune_rows, pin_rows = [answer.rows() for answer in answers]
-    covers = _covers(cover_rows)
+    covers = covers_from_rows(cover_rows)
     summaries = [summary_from_row(session_id, row) for row in summary_rows]
+    if stored.record.inherited_seq:
+        shared_spans = visible_spans(covers, stored.record.inherited_seq)
+        message_rows += transaction.rows(
+            "inherited_in_spans", {"session_pk": stored.pk, **span_parameters(shared_spans)}
+        )
     messages = [message_from_row(session_id, row) for row in message_rows]
     return ActiveContext(
-        session=session,
+        session=stored.record,
         covers=covers,
         items=order_items(covers, {summary.id: summary for summary in summaries}, messages),
         prunes={(seq, index): Prune(seq, index, saved) for seq, index, saved in prune_rows},
@@ -66,18 +72,18 @@ def compact(transaction: Transaction, session_id: str, sweep: Compaction) -> Ses
     """Commit a sweep: its summaries, covers, prunes and result."""
     encoded = [encode_summary(summary) for summary in sweep.summaries]
     lock = transaction.lock_session(session_id)
-    covers_answer = _send_covers(transaction, session_id)
+    covers_answer = send_covers(transaction, session_id)
     ids = referenced_summary_ids(sweep).union(summary.id for summary in sweep.summaries)
-    spans_answer = _send_summary_spans(transaction, session_id, ids)
+    spans_answer = send_summary_spans(transaction, session_id, ids)
     pins_answer = transaction.send("pins", session_parameters(session_id))
     stored = lock.read()
-    current_covers = _covers(covers_answer.rows())
-    older_summaries = _summary_spans(spans_answer)
+    current_covers = covers_from_rows(covers_answer.rows())
+    older_summaries = read_summary_spans(spans_answer)
     older_spans = {key: span for key, (span, _) in older_summaries.items()}
     diff = validate_compaction(sweep, current_covers, stored.record.last_seq, older_spans, session_id)
     refuse_pinned([seq for (seq,) in pins_answer.rows()], diff.hidden, session_id)
     for summary, (body, digest) in zip(sweep.summaries, encoded, strict=True):
-        _insert_summary(transaction, stored.pk, summary, body, digest, leaf_spans(summary, sweep.read_covers))
+        _insert_summary(transaction, stored, summary, body, digest, leaf_spans(summary, sweep.read_covers))
     tokens_by_summary = {key: tokens for key, (_, tokens) in older_summaries.items()}
     tokens_by_summary.update((summary.id, summary.token_count) for summary in sweep.summaries)
     stored.record = add_spending(stored.record, sweep)
@@ -92,8 +98,8 @@ def compact(transaction: Transaction, session_id: str, sweep: Compaction) -> Ses
 
 def hide(transaction: Transaction, session_id: str, first_seq: int, last_seq: int) -> SessionRecord:
     """Remove a span from the active context."""
-    lock, covers_answer = transaction.lock_session(session_id), _send_covers(transaction, session_id)
-    stored, current_covers = lock.read(), _covers(covers_answer.rows())
+    lock, covers_answer = transaction.lock_session(session_id), send_covers(transaction, session_id)
+    stored, current_covers = lock.read(), covers_from_rows(covers_answer.rows())
     diff = hide_span(current_covers, (first_seq, last_seq), stored.record.last_seq)
     return _apply_hide(transaction, stored, current_covers, diff, [(first_seq, last_seq)])
 
@@ -107,10 +113,12 @@ def revise(
     last_seq: int,
 ) -> AppendResult:
     """Remove spans from the active context and append messages to the log."""
-    lock, covers_answer = transaction.lock_session(session_id), _send_covers(transaction, session_id)
-    present_answer = send_messages_by_id(transaction, session_id, [message.id for message in encoded])
+    lock, covers_answer = transaction.lock_session(session_id), send_covers(transaction, session_id)
+    message_ids = [message.id for message in encoded]
+    present_answer = send_messages_by_id(transaction, session_id, message_ids)
     fence = send_fence(transaction, session_id, append.fence)
-    stored, current_covers, present = lock.read(), _covers(covers_answer.rows()), present_answer.rows()
+    stored, current_covers = lock.read(), covers_from_rows(covers_answer.rows())
+    present = rows_by_id(transaction, stored, present_answer, message_ids)
     if present:
         return append_to(transaction, stored, append, encoded, present)
     refuse_lost_turn(session_id, append.fence, fence)
@@ -129,13 +137,14 @@ def replace_covers(
     last_seq: int,
 ) -> AppendResult:
     """Show the log under other covers and append messages."""
-    lock, covers_answer = transaction.lock_session(session_id), _send_covers(transaction, session_id)
+    lock, covers_answer = transaction.lock_session(session_id), send_covers(transaction, session_id)
     ids = {cover.summary_id for cover in covers if cover.summary_id is not None}
-    spans_answer = _send_summary_spans(transaction, session_id, ids)
-    present_answer = send_messages_by_id(transaction, session_id, [message.id for message in encoded])
+    spans_answer = send_summary_spans(transaction, session_id, ids)
+    message_ids = [message.id for message in encoded]
+    present_answer = send_messages_by_id(transaction, session_id, message_ids)
     fence = send_fence(transaction, session_id, append.fence)
-    stored, current_covers = lock.read(), _covers(covers_answer.rows())
-    summaries, present = _summary_spans(spans_answer), present_answer.rows()
+    stored, current_covers = lock.read(), covers_from_rows(covers_answer.rows())
+    summaries, present = read_summary_spans(spans_answer), rows_by_id(transaction, stored, present_answer, message_ids)
     if present:
         return append_to(transaction, stored, append, encoded, present)
     refuse_lost_turn(session_id, append.fence, fence)
@@ -160,9 +169,9 @@ def replace_covers(
 
 def pin(transaction: Transaction, session_id: str, seq: int, pinned: bool) -> None:
     """Pin a message in the active context, or unpin it."""
-    lock, covers_answer = transaction.lock_session(session_id), _send_covers(transaction, session_id)
+    lock, covers_answer = transaction.lock_session(session_id), send_covers(transaction, session_id)
     stored = lock.read()
-    refuse_unpinnable(_covers(covers_answer.rows()), stored.record.last_seq, seq, session_id)
+    refuse_unpinnable(covers_from_rows(covers_answer.rows()), stored.record.last_seq, seq, session_id)
     transaction.send("insert_pin" if pinned else "delete_pin", {"session_pk": stored.pk, "seq": seq})
     note_update(transaction, stored.pk, stored.record)
 
@@ -192,7 +201,7 @@ def covered_messages(
 ) -> list[Message]:
     """Load the original messages that a summary covers, however deep."""
     found = transaction.send("session", session_parameters(session_id))
-    spans = _send_summary_spans(transaction, session_id, [summary_id] if is_storable_id(summary_id) else [])
+    spans = send_summary_spans(transaction, session_id, [summary_id] if is_storable_id(summary_id) else [])
     stored = stored_session(session_id, found)
     if not spans.rows():
         raise SummaryNotFoundError(summary_id, location=f"session {session_id!r}")
@@ -202,7 +211,12 @@ def covered_messages(
         "after_seq": after_seq,
         "limit": limit if limit is None else max(limit, 0),
     }
-    return [message_from_row(session_id, row) for row in transaction.rows("covered_messages", parameters)]
+    if stored.record.forked_from is None:
+        rows = transaction.rows("covered_messages", parameters)
+    else:
+        seqs = [seq for (seq,) in transaction.rows("covered_seqs", parameters)]
+        rows = load_rows(transaction, stored, seqs_to_spans(seqs))
+    return [message_from_row(session_id, row) for row in rows]
 
 
 def _apply_hide(
@@ -216,7 +230,7 @@ def _apply_hide(
         return stored.record
     _insert_hidden_spans(transaction, stored.pk, spans)
     kept_ids = {cover.summary_id for cover in diff.covers if cover.summary_id is not None}
-    summaries = _summary_spans(_send_summary_spans(transaction, stored.record.id, kept_ids))
+    summaries = read_summary_spans(send_summary_spans(transaction, stored.record.id, kept_ids))
     tokens_by_summary = {key: tokens for key, (_, tokens) in summaries.items()}
     after = _apply_diff(transaction, stored, current_covers, diff, tokens_by_summary, ())
     note_update(transaction, stored.pk, after)
@@ -239,12 +253,12 @@ def _apply_diff(
     prunes: Iterable[Prune],
 ) -> SessionRecord:
     """Replace covers, insert prunes and update the accounts. The cost depends on the changed spans, not on the log."""
-    spans = [_send_span_tokens(transaction, stored.pk, each) for each in (diff.hidden, diff.shown)]
+    spans = [send_span_tokens(transaction, stored, each) for each in (diff.hidden, diff.shown)]
     new_prunes = [
         (prune, transaction.send("insert_prune", {"session_pk": stored.pk, **_prune_parameters(prune)}))
         for prune in prunes
     ]
-    hidden, shown = [_read_span_tokens(*answers) for answers in spans]
+    hidden, shown = [read_span_tokens(answers) for answers in spans]
     visible = visible_spans(diff.covers, stored.record.last_seq)
     saved_tokens = sum(
         prune.tokens_saved for prune, answer in new_prunes if answer.row() and contains(visible, prune.seq)
@@ -266,15 +280,19 @@ def _prune_parameters(prune: Prune) -> Parameters:
     return {"seq": prune.seq, "part_index": prune.part_index, "tokens_saved": prune.tokens_saved}
 
 
-def _send_span_tokens(transaction: Transaction, session_pk: int, spans: Sequence[Span]) -> tuple[Answer, Answer]:
-    parameters = {"session_pk": session_pk, **span_parameters(spans)}
-    return transaction.send("tokens_in_spans", parameters), transaction.send("prunes_in_spans", parameters)
+def send_span_tokens(transaction: Transaction, stored: StoredSession, spans: Sequence[Span]) -> list[Answer]:
+    """Ask for the tokens of the messages in some spans. `read_span_tokens` reads the answers."""
+    names = ["prunes_in_spans", "tokens_in_spans"]
+    if stored.record.forked_from is not None:
+        names.append("inherited_tokens_in_spans")
+    return [transaction.send(name, {"session_pk": stored.pk, **span_parameters(spans)}) for name in names]
 
 
-def _read_span_tokens(tokens: Answer, saved: Answer) -> tuple[int, int]:
-    """Return the tokens and tool tokens of the messages in some spans, with their prunes applied."""
-    (all_tokens, tool_tokens), (saved_tokens,) = tokens.rows()[0], saved.rows()[0]
-    return all_tokens - saved_tokens, tool_tokens - saved_tokens
+def read_span_tokens(answers: Sequence[Answer], *, with_prunes: bool = True) -> tuple[int, int]:
+    """Return the tokens and tool tokens of the messages in some spans, with their prunes applied unless told otherwise."""
+    (pruned_tokens,), *counts = [answer.rows()[0] for answer in answers]
+    saved = pruned_tokens if with_prunes else 0
+    return sum(tokens for tokens, _ in counts) - saved, sum(tool_tokens for _, tool_tokens in counts) - saved
 
 
 def _replace_covers(transaction: Transaction, session_pk: int, before: Iterable[Cover], after: Iterable[Cover]) -> None:
@@ -297,9 +315,9 @@ def _replace_covers(transaction: Transaction, session_pk: int, before: Iterable[
 
 
 def _insert_summary(
-    transaction: Transaction, session_pk: int, summary: Summary, body: bytes, digest: bytes, spans: Sequence[Span]
+    transaction: Transaction, stored: StoredSession, summary: Summary, body: bytes, digest: bytes, spans: Sequence[Span]
 ) -> None:
-    parameters: Parameters = {"session_pk": session_pk, "id": to_text(summary.id)}
+    parameters: Parameters = {"session_pk": stored.pk, "id": to_text(summary.id)}
     transaction.send(
         "insert_summary",
         parameters
@@ -314,32 +332,32 @@ def _insert_summary(
     )
     if summary.kind == "leaf":
         transaction.send("insert_leaf_edges", parameters | span_parameters(spans))
+        if stored.record.forked_from is not None:
+            transaction.send("insert_inherited_leaf_edges", parameters | span_parameters(spans))
     else:
         children = [to_text(child) for child in summary.child_ids]
         transaction.send("insert_child_edges", parameters | {"children": children})
 
 
-def span_parameters(spans: Iterable[Span]) -> Parameters:
-    """Return the parameters of a statement that reads several spans."""
-    pairs = list(spans)
-    return {"first": [first for first, _ in pairs], "last": [last for _, last in pairs]}
-
-
-def _send_covers(transaction: Transaction, session_id: str) -> Answer:
+def send_covers(transaction: Transaction, session_id: str) -> Answer:
+    """Ask for the covers of a session."""
     return transaction.send("covers", session_parameters(session_id))
 
 
-def _covers(rows: Iterable[Sequence[object]]) -> tuple[Cover, ...]:
+def covers_from_rows(rows: Iterable[Sequence[object]]) -> tuple[Cover, ...]:
+    """Return the covers in rows."""
     return tuple(
         Cover(first, last, None if summary_id is None else from_text(summary_id))  # type: ignore[arg-type]  # rows are untyped
         for first, last, summary_id in rows
     )
 
 
-def _send_summary_spans(transaction: Transaction, session_id: str, ids: Iterable[str]) -> Answer:
+def send_summary_spans(transaction: Transaction, session_id: str, ids: Iterable[str]) -> Answer:
+    """Ask for the spans and tokens of those summaries that exist."""
     known_ids = [to_text(each) for each in sorted(ids) if is_storable_id(each)]
     return transaction.send("summary_spans", session_parameters(session_id) | {"ids": known_ids})
 
 
-def _summary_spans(answer: Answer) -> dict[str, tuple[Span, int]]:
+def read_summary_spans(answer: Answer) -> dict[str, tuple[Span, int]]:
+    """Return the answer of `send_summary_spans` by id."""
     return {from_text(key): ((first, last), tokens) for key, first, last, tokens in answer.rows()}

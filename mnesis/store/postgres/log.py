@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
 from mnesis.errors import MessageNotFoundError
@@ -12,9 +12,11 @@ from mnesis.store.accounting import accounts_after_append, attach_compactions, f
 from mnesis.store.base import Append, AppendResult, OnDamage
 from mnesis.store.chain import extend_chain
 from mnesis.store.codec import EncodedMessage, from_json, hash_of
+from mnesis.store.covers import Span
 from mnesis.store.damaged import mark_damage, refuse_gaps
 from mnesis.store.postgres.changes import append_change
 from mnesis.store.postgres.rows import (
+    Parameters,
     Row,
     StoredSession,
     account_parameters,
@@ -38,9 +40,11 @@ def append(
 ) -> AppendResult:
     """Insert messages and a turn snapshot and update the accounts. Does nothing if all of it is stored already."""
     lock = transaction.lock_session(session_id)
-    present = send_messages_by_id(transaction, session_id, [message.id for message in encoded])
+    ids = [message.id for message in encoded]
+    present = send_messages_by_id(transaction, session_id, ids)
     fence = send_fence(transaction, session_id, append.fence)
-    return append_to(transaction, lock.read(), append, encoded, present.rows(), fence)
+    stored = lock.read()
+    return append_to(transaction, stored, append, encoded, rows_by_id(transaction, stored, present, ids), fence)
 
 
 def append_to(
@@ -87,6 +91,32 @@ def send_messages_by_id(transaction: Transaction, session_id: str, ids: Sequence
     return transaction.send("messages_by_id", parameters)
 
 
+def rows_by_id(transaction: Transaction, stored: StoredSession, own: Answer, ids: Sequence[str]) -> list[Row]:
+    """Return the answer of `send_messages_by_id`, preceded by the messages that a fork shares."""
+    if stored.record.forked_from is None:
+        return own.rows()
+    parameters = {"session_pk": stored.pk, "message_ids": [to_text(message_id) for message_id in ids]}
+    return [*transaction.rows("inherited_by_id", parameters), *own.rows()]
+
+
+def load_rows(transaction: Transaction, stored: StoredSession, spans: Sequence[Span]) -> list[Row]:
+    """Load the messages of a fork in several spans, in order. Each row ends with the session that stores it."""
+    parameters = {"session_pk": stored.pk, **span_parameters(spans)}
+    answers = [transaction.send(name, parameters) for name in ("inherited_in_spans", "messages_in_spans")]
+    return sorted((row for answer in answers for row in answer.rows()), key=_seq_of_row)
+
+
+def _seq_of_row(row: Row) -> int:
+    seq: int = row[0]
+    return seq
+
+
+def span_parameters(spans: Iterable[Span]) -> Parameters:
+    """Return the parameters of a statement that reads several spans."""
+    pairs = list(spans)
+    return {"first": [first for first, _ in pairs], "last": [last for _, last in pairs]}
+
+
 def _repeat_append(
     transaction: Transaction, stored: StoredSession, encoded: Sequence[EncodedMessage], present: Sequence[Row]
 ) -> AppendResult:
@@ -116,12 +146,15 @@ def page(
             "limit": limit if limit is None else max(limit, 0),
         },
     )
-    end = stored_session(session_id, found).record.last_seq
+    stored = stored_session(session_id, found)
+    end = stored.record.last_seq
     first_seq = max(after_seq, 0) + 1
     last_seq = end if until_seq is None else min(until_seq, end)
     if limit is not None:
         last_seq = min(last_seq, first_seq + max(limit, 0) - 1)
     by_seq = {row[0]: row for row in rows.rows()}
+    if first_seq <= stored.record.inherited_seq:
+        by_seq = {row[0]: row for row in load_rows(transaction, stored, [(first_seq, last_seq)])}
     if on_damage == "mark":
         return list(
             mark_damage(
@@ -136,8 +169,9 @@ def page(
 def message(transaction: Transaction, session_id: str, message_id: str) -> Message:
     """Load one message. Raises `MessageNotFoundError`."""
     found = transaction.send("session", session_parameters(session_id))
-    rows = send_messages_by_id(transaction, session_id, [message_id] if is_storable_id(message_id) else []).rows()
-    stored_session(session_id, found)
+    ids = [message_id] if is_storable_id(message_id) else []
+    own = send_messages_by_id(transaction, session_id, ids)
+    rows = rows_by_id(transaction, stored_session(session_id, found), own, ids)
     if not rows:
         raise MessageNotFoundError(message_id, location=f"session {session_id!r}")
     return message_from_row(session_id, rows[0])
@@ -166,12 +200,17 @@ def _compactions(answer: Answer) -> list[CompactionResult]:
 
 def file_references(transaction: Transaction, session_id: str | None, content_id: str | None) -> list[FileReference]:
     """Load the references of messages to stored files, of one session or to one file if given."""
-    session_pk = None if session_id is None else load(transaction, session_id).pk
+    stored = None if session_id is None else load(transaction, session_id)
     if content_id is not None and not is_storable_id(content_id):
         return []
-    rows = transaction.rows(
-        "file_refs", {"session_pk": session_pk, "content_id": None if content_id is None else to_text(content_id)}
-    )
+    parameters: Parameters = {
+        "session_pk": None if stored is None else stored.pk,
+        "content_id": None if content_id is None else to_text(content_id),
+    }
+    rows = transaction.rows("file_refs", parameters)
+    if stored is not None and stored.record.forked_from is not None:
+        name = to_text(stored.record.id)
+        rows = [*((name, *row) for row in transaction.rows("inherited_file_refs", parameters)), *rows]
     return [
         FileReference(from_text(name), from_text(message_id), seq, from_text(content))
         for name, message_id, seq, content in rows

@@ -214,7 +214,7 @@ DELETE FROM {schema}.context_covers WHERE session_pk = %(session_pk)s AND first_
 INSERT INTO {schema}.context_covers (session_pk, first_seq, last_seq, summary_pk)
 VALUES (
     %(session_pk)s, %(first_seq)s, %(last_seq)s,
-    (SELECT pk FROM {schema}.summaries WHERE session_pk = %(session_pk)s AND id = %(summary_id)s)
+    (SELECT pk FROM {schema}.all_summaries WHERE session_pk = %(session_pk)s AND id = %(summary_id)s)
 );
 
 -- insert_hidden_span: record that a span was hidden on purpose
@@ -239,11 +239,11 @@ SELECT
     (SELECT pk FROM {schema}.summaries WHERE session_pk = %(session_pk)s AND id = %(id)s),
     child.position - 1, s.pk, %(session_pk)s
 FROM unnest(%(children)s::text[]) WITH ORDINALITY AS child (id, position)
-JOIN {schema}.summaries AS s ON s.session_pk = %(session_pk)s AND s.id = child.id;
+JOIN {schema}.all_summaries AS s ON s.session_pk = %(session_pk)s AND s.id = child.id;
 
 -- summary_spans: the spans and tokens of some summaries
 SELECT id, first_seq, last_seq, token_count
-FROM {schema}.summaries
+FROM {schema}.all_summaries
 WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) AND id = ANY (%(ids)s::text[]);
 
 -- summary: one summary, with its children
@@ -253,7 +253,7 @@ SELECT
         SELECT c.id FROM {schema}.summary_children AS e JOIN {schema}.summaries AS c ON c.pk = e.child_pk
         WHERE e.parent_pk = s.pk ORDER BY e.position
     )
-FROM {schema}.summaries AS s
+FROM {schema}.all_summaries AS s
 WHERE s.session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) AND s.id = %(summary_id)s;
 
 -- summaries: all summaries of a session in order of creation, with their children
@@ -263,13 +263,13 @@ SELECT
         SELECT c.id FROM {schema}.summary_children AS e JOIN {schema}.summaries AS c ON c.pk = e.child_pk
         WHERE e.parent_pk = s.pk ORDER BY e.position
     )
-FROM {schema}.summaries AS s
+FROM {schema}.all_summaries AS s
 WHERE s.session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s)
 ORDER BY s.pk;
 
 -- covered_messages: the messages that a summary covers, however deep
 WITH RECURSIVE behind (pk) AS (
-    SELECT pk FROM {schema}.summaries WHERE session_pk = %(session_pk)s AND id = %(id)s
+    SELECT pk FROM {schema}.all_summaries WHERE session_pk = %(session_pk)s AND id = %(id)s
     UNION
     SELECT e.child_pk FROM behind JOIN {schema}.summary_children AS e ON e.parent_pk = behind.pk
 ),
@@ -282,6 +282,17 @@ page (seq) AS (
 SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at
 FROM page JOIN {schema}.messages AS m ON m.session_pk = %(session_pk)s AND m.seq = page.seq
 ORDER BY m.seq;
+
+-- covered_seqs: the seqs of the messages that a summary covers, however deep
+WITH RECURSIVE behind (pk) AS (
+    SELECT pk FROM {schema}.all_summaries WHERE session_pk = %(session_pk)s AND id = %(id)s
+    UNION
+    SELECT e.child_pk FROM behind JOIN {schema}.summary_children AS e ON e.parent_pk = behind.pk
+)
+SELECT DISTINCT e.seq FROM behind JOIN {schema}.summary_messages AS e ON e.summary_pk = behind.pk
+WHERE e.seq > %(after_seq)s
+ORDER BY e.seq
+LIMIT %(limit)s;
 
 -- insert_compaction: the result of a sweep
 INSERT INTO {schema}.compactions (session_pk, result) VALUES (%(session_pk)s, %(result)s) RETURNING pk;
@@ -499,7 +510,14 @@ WHERE session_pk = %(session_pk)s AND seq BETWEEN %(first_seq)s AND %(last_seq)s
 -- change_message_ids: the ids of messages in several spans
 SELECT m.seq, m.id
 FROM unnest(%(first)s::bigint[], %(last)s::bigint[]) AS span (first_seq, last_seq) JOIN {schema}.messages AS m
-ON m.session_pk = %(session_pk)s AND m.seq BETWEEN span.first_seq AND span.last_seq;
+ON m.session_pk = %(session_pk)s AND m.seq BETWEEN span.first_seq AND span.last_seq
+UNION ALL
+SELECT m.seq, m.id
+FROM {schema}.segments AS g
+CROSS JOIN unnest(%(first)s::bigint[], %(last)s::bigint[]) AS span (first_seq, last_seq)
+JOIN {schema}.messages AS m ON m.session_pk = g.source_pk
+    AND m.seq BETWEEN greatest(g.first_seq, span.first_seq) AND least(g.last_seq, span.last_seq)
+WHERE g.session_pk = %(session_pk)s;
 
 -- change_compaction: the result of one sweep
 SELECT result FROM {schema}.compactions WHERE pk = %(pk)s;
@@ -540,8 +558,8 @@ SELECT coalesce(sum(greatest(
 FROM {schema}.accounts AS a
 LEFT JOIN {schema}.search_state AS i ON i.session_pk = a.session_pk AND i.rules = %(rules)s;
 
--- search_logs: every session and the length of its log
-SELECT s.pk, s.id, a.last_seq
+-- search_logs: every session, the end of its log and of the messages that it shares
+SELECT s.pk, s.id, a.last_seq, coalesce((SELECT max(g.last_seq) FROM {schema}.segments AS g WHERE g.session_pk = s.pk), 0)
 FROM {schema}.accounts AS a JOIN {schema}.sessions AS s ON s.pk = a.session_pk
 ORDER BY s.pk;
 
@@ -631,7 +649,7 @@ WHERE key BETWEEN %(first_key)s AND %(last_key)s
 
 -- search_behind_summary: seqs of the messages that a summary covers, however deep
 WITH RECURSIVE behind (pk) AS (
-    SELECT pk FROM {schema}.summaries WHERE session_pk = %(session_pk)s AND id = %(id)s
+    SELECT pk FROM {schema}.all_summaries WHERE session_pk = %(session_pk)s AND id = %(id)s
     UNION
     SELECT e.child_pk FROM behind JOIN {schema}.summary_children AS e ON e.parent_pk = behind.pk
 )
@@ -644,7 +662,7 @@ WHERE session_pk BETWEEN %(first_pk)s AND %(last_pk)s;
 -- search_messages: the messages of a page of hits, with the summary that covers each
 SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at, hit.key, (
     SELECT s.id FROM {schema}.context_covers AS c LEFT JOIN {schema}.summaries AS s ON s.pk = c.summary_pk
-    WHERE c.session_pk = m.session_pk AND c.first_seq <= m.seq AND c.last_seq >= m.seq
+    WHERE c.session_pk = coalesce(%(fork_pk)s::bigint, m.session_pk) AND c.first_seq <= m.seq AND c.last_seq >= m.seq
 )
 FROM unnest(%(keys)s::bigint[]) AS hit (key)
 JOIN {schema}.messages AS m ON m.session_pk = hit.key >> 32 AND m.seq = (hit.key & 4294967295);
@@ -677,28 +695,35 @@ ORDER BY m.seq
 LIMIT %(limit)s;
 
 -- check_log: the number of messages, the first and the last seq
-SELECT count(*), coalesce(min(seq), 1), coalesce(max(seq), 0) FROM {schema}.messages WHERE session_pk = %(session_pk)s;
+SELECT count(*), coalesce(min(l.seq), 1), coalesce(max(l.seq), 0) FROM (
+    SELECT seq FROM {schema}.messages WHERE session_pk = %(session_pk)s
+    UNION ALL
+    SELECT m.seq FROM {schema}.segments AS g
+    JOIN {schema}.messages AS m ON m.session_pk = g.source_pk AND m.seq BETWEEN g.first_seq AND g.last_seq
+    WHERE g.session_pk = %(session_pk)s
+) AS l;
 
 -- check_accounts: the accounts that follow from the log
 SELECT last_seq, turn_count, system_tokens, message_tokens, tool_tokens, summary_tokens, context_tokens, log_head
 FROM {schema}.accounts WHERE session_pk = %(session_pk)s;
 
 -- check_visible_tokens: the tokens of the messages that no cover hides, of their pruned outputs, and of shown summaries
+WITH log AS (
+    SELECT seq, token_count, tool_tokens FROM {schema}.messages WHERE session_pk = %(session_pk)s
+    UNION ALL
+    SELECT m.seq, m.token_count, m.tool_tokens FROM {schema}.segments AS g
+    JOIN {schema}.messages AS m ON m.session_pk = g.source_pk AND m.seq BETWEEN g.first_seq AND g.last_seq
+    WHERE g.session_pk = %(session_pk)s
+),
+visible AS (
+    SELECT l.token_count, l.tool_tokens FROM log AS l WHERE NOT EXISTS (
+        SELECT 1 FROM {schema}.context_covers AS c
+        WHERE c.session_pk = %(session_pk)s AND l.seq BETWEEN c.first_seq AND c.last_seq
+    )
+)
 SELECT
-    (
-        SELECT coalesce(sum(m.token_count), 0)::bigint FROM {schema}.messages AS m
-        WHERE m.session_pk = %(session_pk)s AND NOT EXISTS (
-            SELECT 1 FROM {schema}.context_covers AS c
-            WHERE c.session_pk = m.session_pk AND m.seq BETWEEN c.first_seq AND c.last_seq
-        )
-    ),
-    (
-        SELECT coalesce(sum(m.tool_tokens), 0)::bigint FROM {schema}.messages AS m
-        WHERE m.session_pk = %(session_pk)s AND NOT EXISTS (
-            SELECT 1 FROM {schema}.context_covers AS c
-            WHERE c.session_pk = m.session_pk AND m.seq BETWEEN c.first_seq AND c.last_seq
-        )
-    ),
+    (SELECT coalesce(sum(token_count), 0)::bigint FROM visible),
+    (SELECT coalesce(sum(tool_tokens), 0)::bigint FROM visible),
     (
         SELECT coalesce(sum(p.tokens_saved), 0)::bigint FROM {schema}.prunes AS p
         WHERE p.session_pk = %(session_pk)s AND NOT EXISTS (
@@ -716,14 +741,21 @@ SELECT
 SELECT count(*), coalesce(max(turn_index), -1) FROM {schema}.turns WHERE session_pk = %(session_pk)s;
 
 -- check_summaries: summaries with their spans, counts and content
-SELECT pk, id, first_seq, last_seq, message_count, token_count, body, hash FROM {schema}.summaries
+SELECT pk, id, first_seq, last_seq, message_count, token_count, body, hash FROM {schema}.all_summaries
 WHERE session_pk = %(session_pk)s ORDER BY pk;
 
--- check_edges: which messages leaves cover
-SELECT summary_pk, seq FROM {schema}.summary_messages WHERE session_pk = %(session_pk)s;
+-- check_edges: which messages leaves cover; those that are not part of the log are negative
+SELECT e.summary_pk, CASE WHEN e.session_pk = %(session_pk)s OR EXISTS (
+    SELECT 1 FROM {schema}.segments AS g
+    WHERE g.session_pk = %(session_pk)s AND g.source_pk = e.session_pk AND e.seq BETWEEN g.first_seq AND g.last_seq
+) THEN e.seq ELSE -e.seq END
+FROM {schema}.summary_messages AS e JOIN {schema}.all_summaries AS s ON s.pk = e.summary_pk
+WHERE s.session_pk = %(session_pk)s;
 
 -- check_children: which summaries condensed summaries cover
-SELECT parent_pk, child_pk FROM {schema}.summary_children WHERE session_pk = %(session_pk)s;
+SELECT e.parent_pk, e.child_pk
+FROM {schema}.summary_children AS e JOIN {schema}.all_summaries AS s ON s.pk = e.parent_pk
+WHERE s.session_pk = %(session_pk)s;
 
 -- check_covers: what the active context shows instead of messages, by key
 SELECT first_seq, last_seq, summary_pk FROM {schema}.context_covers
@@ -748,3 +780,101 @@ SELECT
     ]
 FROM {schema}.runs AS r LEFT JOIN {schema}.run_items AS i ON i.run_pk = r.pk
 GROUP BY r.pk ORDER BY r.pk;
+
+-- insert_segment: the log of a fork has a span of another log
+INSERT INTO {schema}.segments (session_pk, first_seq, last_seq, source_pk)
+VALUES (%(session_pk)s, %(first_seq)s, %(last_seq)s, %(source_pk)s);
+
+-- segments: the spans of other logs with which the log of a fork begins, with the sessions that store them
+SELECT g.first_seq, g.last_seq, g.source_pk, s.id
+FROM {schema}.segments AS g JOIN {schema}.sessions AS s ON s.pk = g.source_pk
+WHERE g.session_pk = %(session_pk)s ORDER BY g.first_seq;
+
+-- forks: sessions that share messages or summaries which a session stores
+SELECT s.id FROM {schema}.sessions AS s WHERE s.pk IN (
+    SELECT g.session_pk FROM {schema}.segments AS g WHERE g.source_pk = %(session_pk)s
+    UNION
+    SELECT i.session_pk FROM {schema}.summaries AS y JOIN {schema}.inherited_summaries AS i ON i.summary_pk = y.pk
+    WHERE y.session_pk = %(session_pk)s
+) ORDER BY s.pk;
+
+-- inherit_summaries: a fork has the summaries before it of the session that it continues
+INSERT INTO {schema}.inherited_summaries (session_pk, summary_pk)
+SELECT %(session_pk)s, s.pk FROM {schema}.all_summaries AS s
+WHERE s.session_pk = %(origin_pk)s AND s.last_seq <= %(last_seq)s
+    AND (%(ids)s::text[] IS NULL OR s.id = ANY (%(ids)s::text[]));
+
+-- inherit_prunes: a fork has the pruned outputs before it
+INSERT INTO {schema}.prunes (session_pk, seq, part_index, tokens_saved)
+SELECT %(session_pk)s, p.seq, p.part_index, p.tokens_saved FROM {schema}.prunes AS p
+WHERE p.session_pk = %(origin_pk)s AND p.seq <= %(last_seq)s;
+
+-- inherit_pins: a fork has the pins before it
+INSERT INTO {schema}.pins (session_pk, seq)
+SELECT %(session_pk)s, p.seq FROM {schema}.pins AS p
+WHERE p.session_pk = %(origin_pk)s AND p.seq <= %(last_seq)s;
+
+-- inherit_hidden_spans: a fork has the hidden spans before it
+INSERT INTO {schema}.hidden_spans (session_pk, first_seq, last_seq)
+SELECT %(session_pk)s, h.first_seq, least(h.last_seq, %(last_seq)s::bigint) FROM {schema}.hidden_spans AS h
+WHERE h.session_pk = %(origin_pk)s AND h.first_seq <= %(last_seq)s ORDER BY h.pk;
+
+-- summary_children: the children of a summary, in order
+SELECT c.first_seq, c.last_seq, c.id
+FROM {schema}.summary_children AS e JOIN {schema}.summaries AS c ON c.pk = e.child_pk
+WHERE e.parent_pk = (SELECT pk FROM {schema}.all_summaries WHERE session_pk = %(session_pk)s AND id = %(id)s)
+ORDER BY e.position;
+
+-- messages_in_spans: the messages in several spans that a session stores itself, with its id
+SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at, s.id
+FROM unnest(%(first)s::bigint[], %(last)s::bigint[]) AS span (first_seq, last_seq)
+JOIN {schema}.messages AS m ON m.session_pk = %(session_pk)s AND m.seq BETWEEN span.first_seq AND span.last_seq
+JOIN {schema}.sessions AS s ON s.pk = m.session_pk;
+
+-- inherited_in_spans: the shared messages of a fork in several spans, each with the session that stores it
+SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at, s.id
+FROM {schema}.segments AS g
+JOIN {schema}.sessions AS s ON s.pk = g.source_pk
+CROSS JOIN unnest(%(first)s::bigint[], %(last)s::bigint[]) AS span (first_seq, last_seq)
+JOIN {schema}.messages AS m ON m.session_pk = g.source_pk
+    AND m.seq BETWEEN greatest(g.first_seq, span.first_seq) AND least(g.last_seq, span.last_seq)
+WHERE g.session_pk = %(session_pk)s
+ORDER BY m.seq;
+
+-- inherited_tokens_in_spans: the tokens of the shared messages of a fork in several spans
+SELECT coalesce(sum(m.token_count), 0)::bigint, coalesce(sum(m.tool_tokens), 0)::bigint
+FROM {schema}.segments AS g
+CROSS JOIN unnest(%(first)s::bigint[], %(last)s::bigint[]) AS span (first_seq, last_seq)
+JOIN {schema}.messages AS m ON m.session_pk = g.source_pk
+    AND m.seq BETWEEN greatest(g.first_seq, span.first_seq) AND least(g.last_seq, span.last_seq)
+WHERE g.session_pk = %(session_pk)s;
+
+-- inherited_by_id: some shared messages of a fork, in order
+SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at, s.id
+FROM {schema}.segments AS g
+JOIN {schema}.sessions AS s ON s.pk = g.source_pk
+JOIN {schema}.messages AS m ON m.session_pk = g.source_pk AND m.id = ANY (%(message_ids)s::text[])
+    AND m.seq BETWEEN g.first_seq AND g.last_seq
+WHERE g.session_pk = %(session_pk)s
+ORDER BY m.seq;
+
+-- insert_inherited_leaf_edges: link a leaf to the shared messages of its spans
+INSERT INTO {schema}.summary_messages (summary_pk, session_pk, seq)
+SELECT (SELECT pk FROM {schema}.summaries WHERE session_pk = %(session_pk)s AND id = %(id)s), m.session_pk, m.seq
+FROM {schema}.segments AS g
+CROSS JOIN unnest(%(first)s::bigint[], %(last)s::bigint[]) AS span (first_seq, last_seq)
+JOIN {schema}.messages AS m ON m.session_pk = g.source_pk
+    AND m.seq BETWEEN greatest(g.first_seq, span.first_seq) AND least(g.last_seq, span.last_seq)
+WHERE g.session_pk = %(session_pk)s;
+
+-- inherited_file_refs: which shared messages of a fork refer to which stored files
+SELECT m.id, f.seq, f.content_id
+FROM {schema}.segments AS g
+JOIN {schema}.file_refs AS f ON f.session_pk = g.source_pk AND f.seq BETWEEN g.first_seq AND g.last_seq
+JOIN {schema}.messages AS m ON m.session_pk = f.session_pk AND m.seq = f.seq
+WHERE g.session_pk = %(session_pk)s AND (%(content_id)s::text IS NULL OR f.content_id = %(content_id)s)
+ORDER BY f.seq, f.content_id;
+
+-- log_hashes: the stored hashes of a span of a log
+SELECT hash FROM {schema}.messages
+WHERE session_pk = %(session_pk)s AND seq BETWEEN %(first_seq)s AND %(last_seq)s ORDER BY seq;

@@ -15,6 +15,7 @@ from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
 from mnesis.store.codec import EncodedMessage, decode_message, decode_summary, from_json, stored_message, to_json
+from mnesis.store.settings import decode_settings
 
 Row = tuple[Any, ...]
 Parameters = dict[str, Any]
@@ -83,7 +84,7 @@ class StoredSession:
             cost=cost,
             fold_count=folds,
             last_request=None if request is None else SentRequest(**from_json(request)),
-            **from_json(settings),
+            **decode_settings(from_json(settings)),
         )
 
 
@@ -137,12 +138,15 @@ def append_parameters(
 
 def encoded_from_row(row: Row) -> EncodedMessage:
     """Convert a row of a statement that reads messages, without decoding it."""
-    return stored_message((from_text(row[1]), *row[2:]))
+    return stored_message((from_text(row[1]), *row[2:9]))
 
 
 def message_from_row(session_id: str, row: Row) -> Message:
-    """Convert a row of a statement that reads messages. Raises `DamagedValueError`."""
-    return decode_message(session_id, row[0], encoded_from_row(row))
+    """Convert a row of a statement that reads messages. Raises `DamagedValueError`.
+
+    The row of a message that a fork shares ends with the session that stores it.
+    """
+    return decode_message(session_id, row[0], encoded_from_row(row), from_text(row[9]) if len(row) > 9 else None)
 
 
 def summary_from_row(session_id: str, row: Row) -> Summary:

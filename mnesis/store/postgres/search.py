@@ -18,12 +18,14 @@ from mnesis.search.hits import build_hit, build_page, contains_text
 from mnesis.search.pagination import SearchPosition, check_search, page_limit, search_position
 from mnesis.store.base import OnIndexed
 from mnesis.store.codec import DamagedValueError
+from mnesis.store.forks import Segment
 from mnesis.store.postgres.rows import StoredSession, from_text, is_storable_id, message_from_row, to_text
 from mnesis.store.postgres.search_index import SearchIndex
 from mnesis.store.postgres.search_terms import trigram_hashes, trigrams_of, words_by_key
+from mnesis.store.postgres.segments import load_segments
 from mnesis.store.postgres.transaction import Transaction, session_parameters, stored_session
 from mnesis.store.sqlite import fulltext
-from mnesis.store.sqlite.fulltext import LogRange, SearchScope, key_of
+from mnesis.store.sqlite.fulltext import LogRange, SearchScope, fork_scope, key_of
 
 if TYPE_CHECKING:
     from mnesis.store.postgres.database import PostgresDatabase
@@ -46,8 +48,21 @@ async def find_page(database: PostgresDatabase, search: Search, on_progress: OnI
     place = search_position(search)
     if search.query.strip():
         for substrings in _required_indexes(search):
-            await catch_up(database, search.session_id, substrings, on_progress)
+            for session_id in await database.read(_sessions_to_search, search.session_id):
+                await catch_up(database, session_id, substrings, on_progress)
     return await database.read(_page, search, place)
+
+
+def _sessions_to_search(transaction: Transaction, session_id: str | None) -> list[str | None]:
+    """Return the sessions whose index a search needs: those that a fork shares messages of come first."""
+    if session_id is None:
+        return [None]
+    stored = _load(transaction, session_id)
+    return [*(owner_id for _, owner_id in _segments(transaction, stored)), session_id]
+
+
+def _segments(transaction: Transaction, stored: StoredSession) -> list[tuple[Segment, str]]:
+    return load_segments(transaction, stored.pk) if stored.record.forked_from is not None else []
 
 
 def _required_indexes(search: Search) -> list[bool]:
@@ -236,15 +251,18 @@ def _page(transaction: Transaction, search: Search, place: SearchPosition) -> Se
             build_hit(message, scores[key], search, summary_id)
             for key, message, summary_id in _load_messages(transaction, scope, list(scores))
         )
-    return build_page(hits, search, place, scope.logs[0].last_seq if search.session_id is not None else 0)
+    return build_page(hits, search, place, scope.logs[-1].last_seq if search.session_id is not None else 0)
 
 
 def _search_scope(transaction: Transaction, session_id: str | None, place: SearchPosition) -> SearchScope:
     if session_id is None:
         rows = transaction.rows("search_logs")
-        return SearchScope(tuple(LogRange(pk, from_text(name), last_seq) for pk, name, last_seq in rows if last_seq))
+        logs = (LogRange(pk, from_text(name), last_seq, shared_seq + 1) for pk, name, last_seq, shared_seq in rows)
+        return SearchScope(tuple(log for log in logs if log.count))
     stored = _load(transaction, session_id)
     last_seq = min(place.last_seq or stored.record.last_seq, stored.record.last_seq)
+    if stored.record.forked_from is not None:
+        return fork_scope(stored.pk, session_id, _segments(transaction, stored), last_seq)
     return SearchScope((LogRange(stored.pk, session_id, last_seq),) if last_seq else ())
 
 
@@ -255,7 +273,7 @@ def _covered_seqs(transaction: Transaction, scope: SearchScope, search: Search) 
     known_id = to_text(summary_id) if is_storable_id(summary_id) else None
     if transaction.row("summary", session_parameters(search.session_id) | {"summary_id": known_id}) is None:
         raise SummaryNotFoundError(summary_id, location=f"session {search.session_id!r}")
-    parameters = {"session_pk": scope.logs[0].pk if scope.logs else 0, "id": known_id}
+    parameters = {"session_pk": _load(transaction, search.session_id).pk, "id": known_id}
     return frozenset(seq for (seq,) in transaction.rows("search_behind_summary", parameters))
 
 
@@ -272,8 +290,10 @@ def _load_messages(
     transaction: Transaction, scope: SearchScope, keys: Sequence[int]
 ) -> Iterator[tuple[int, Message, str | None]]:
     """Yield messages in the order of `keys`, each with the summary that covers it."""
-    rows = {row[9]: row for row in transaction.rows("search_messages", {"keys": list(keys)})}
+    rows = {row[9]: row for row in transaction.rows("search_messages", {"keys": list(keys), "fork_pk": scope.fork_pk})}
     for key in keys:
         row = rows[key]
         summary_id = None if row[10] is None else from_text(row[10])
-        yield key, message_from_row(scope.log(key).session_id, row[:9]), summary_id
+        log = scope.log(key)
+        owner = to_text(log.owner_id or log.session_id)
+        yield key, message_from_row(log.session_id, (*row[:9], owner)), summary_id

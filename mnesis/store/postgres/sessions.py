@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from mnesis.errors import SessionForkedError
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.store.accounting import new_record, with_settings
 from mnesis.store.base import SessionPage
 from mnesis.store.chain import first_log_head
 from mnesis.store.codec import from_json, to_json
 from mnesis.store.postgres.changes import note_created, note_deleted, note_update
-from mnesis.store.postgres.rows import Parameters, StoredSession, account_parameters, to_text
+from mnesis.store.postgres.rows import Parameters, StoredSession, account_parameters, from_text, to_text
 from mnesis.store.postgres.search import lock_index
 from mnesis.store.postgres.transaction import Transaction, session_parameters, stored_session
 from mnesis.store.session_cursor import format_cursor, parse_cursor
+from mnesis.store.settings import settings_json
 
 
 def create(transaction: Transaction, session: SessionRecord) -> tuple[SessionRecord, bool]:
@@ -88,19 +90,25 @@ def interruptions(transaction: Transaction, session_id: str) -> list[Interruptio
     return [Interruption(**from_json(body)) for (body,) in rows.rows()]
 
 
+def forks(transaction: Transaction, session_id: str) -> list[str]:
+    """Load the ids of the sessions that share messages or summaries of a session."""
+    return load_forks(transaction, load(transaction, session_id).pk)
+
+
+def load_forks(transaction: Transaction, session_pk: int) -> list[str]:
+    """Load the ids of the sessions that share messages or summaries of a session."""
+    return [from_text(fork_id) for (fork_id,) in transaction.rows("forks", {"session_pk": session_pk})]
+
+
 def purge(transaction: Transaction, session_id: str) -> tuple[int, int]:
     """Delete every row of a session.
 
     Returns the row number and the creation time of the session, by which its deletion is listed.
     """
     stored = transaction.lock_session(session_id).read()
+    if fork_ids := load_forks(transaction, stored.pk):
+        raise SessionForkedError(session_id, fork_ids)
     lock_index(transaction)
     note_deleted(transaction, stored.pk, stored.record)
     transaction.send("purge_session", {"session_pk": stored.pk})
     return stored.pk, stored.record.created_at
-
-
-def settings_json(session: SessionRecord) -> bytes:
-    """Encode the settings of a session as JSON."""
-    names = ("model", "system_prompt", "agent", "title", "metadata")
-    return to_json({name: getattr(session, name) for name in names}, f"session {session.id!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mnesis.config import StoreConfig
@@ -23,7 +23,7 @@ from mnesis.store.change_log import StoredChange
 from mnesis.store.codec import encode_message
 from mnesis.store.heads import Heads, parse_heads
 from mnesis.store.postgres import changes as change_list
-from mnesis.store.postgres import check, context, log, sessions, turn_leases
+from mnesis.store.postgres import check, context, forks, log, sessions, turn_leases
 from mnesis.store.postgres import search as search_index
 from mnesis.store.postgres.database import PostgresDatabase
 from mnesis.store.postgres.run_store import PostgresRunStore
@@ -70,6 +70,17 @@ class PostgresStore(PostgresRunStore):
     async def create_session(self, session: SessionRecord) -> tuple[SessionRecord, bool]:
         """See `Store.create_session`."""
         return await self._database.write(sessions.create, session)
+
+    async def fork_session(
+        self, session_id: str, fork: SessionRecord, *, last_seq: int, summary_ids: Collection[str] | None = None
+    ) -> tuple[SessionRecord, bool]:
+        """See `Store.fork_session`."""
+        shared = await self._database.read(forks.read_shared_log, session_id, last_seq)
+        return await self._database.write(forks.create_fork, session_id, fork, last_seq, shared, summary_ids)
+
+    async def forks(self, session_id: str) -> list[str]:
+        """See `Store.forks`."""
+        return await self._database.read(sessions.forks, session_id)
 
     async def update_session(self, session_id: str, **changes: object) -> SessionRecord:
         """See `Store.update_session`. Raises TypeError for anything that cannot change."""

@@ -13,13 +13,13 @@ from mnesis.models.session import SessionRecord
 from mnesis.models.usage import TokenUsage
 from mnesis.store.chain import EMPTY_HEAD, accounts_hash, first_log_head, is_seal, seal, session_hash
 from mnesis.store.codec import DamagedValueError, from_json, to_json
+from mnesis.store.settings import decode_settings, settings_of
 from mnesis.store.sqlite.connection import ConnectionState
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import RecordHeads, insert_record_heads
 
 Row = tuple[Any, ...]
 
-PROFILE_FIELDS = ("model", "system_prompt", "agent", "title", "metadata")
 _USAGE_FIELDS = ("input", "output", "cache_read", "cache_write", "total", "reasoning")
 _REQUEST_FIELDS = tuple(field.name for field in fields(SentRequest))
 MAX_KNOWN_ROWS = 1_024
@@ -102,7 +102,7 @@ def load_session(connection: sqlite3.Connection, session_id: str) -> StoredSessi
     if not stored.record.metadata:
         if len(connection.known_profiles) >= MAX_KNOWN_ROWS:
             connection.known_profiles.clear()
-        connection.known_profiles[stored.pk] = (row[:6], stored.profile_hash, _settings(stored.record))
+        connection.known_profiles[stored.pk] = (row[:6], stored.profile_hash, settings_of(stored.record))
     return stored
 
 
@@ -204,17 +204,8 @@ def _record(row: Row, settings: dict[str, Any]) -> SessionRecord:
         cost=cost,
         fold_count=fold_count,
         last_request=None if last_request is None else SentRequest(**from_json(last_request)),
-        **settings,
+        **decode_settings(settings),
     )
-
-
-def _settings(session: SessionRecord) -> dict[str, Any]:
-    return {name: getattr(session, name) for name in PROFILE_FIELDS}
-
-
-def profile_json(session: SessionRecord) -> bytes:
-    """Encode the settings of a session as JSON."""
-    return to_json(_settings(session), f"session {session.id!r}")
 
 
 def profile_hash(session: SessionRecord, profile: bytes) -> bytes:
@@ -223,11 +214,17 @@ def profile_hash(session: SessionRecord, profile: bytes) -> bytes:
 
 
 def insert_session_accounts(
-    connection: sqlite3.Connection, session_pk: int, session: SessionRecord, change_pk: int, profile_hash: bytes
+    connection: sqlite3.Connection,
+    session_pk: int,
+    session: SessionRecord,
+    change_pk: int,
+    profile_hash: bytes,
+    log_head: bytes | None = None,
+    records: RecordHeads | None = None,
 ) -> None:
-    """Insert the accounts of a new session, and its record heads."""
-    records = RecordHeads()
-    heads = (first_log_head(session.id), EMPTY_HEAD, records.combined())
+    """Insert the accounts of a new session, and its record heads. A fork begins with those of its origin."""
+    records = records or RecordHeads()
+    heads = (log_head or first_log_head(session.id), EMPTY_HEAD, records.combined())
     row = _accounts_row(session, time.time_ns(), (0, change_pk), heads, profile_hash, key_of(connection))
     connection.execute(sql("insert_accounts"), (*row, session_pk))
     insert_record_heads(connection, session_pk, records)

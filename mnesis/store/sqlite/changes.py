@@ -48,7 +48,8 @@ class SessionNames:
 
 def note_created(connection: sqlite3.Connection, session_pk: int, session: SessionRecord) -> int:
     """Note that a session was created. Returns the row, like all notes on sessions."""
-    return _insert(connection, "created", [session.model, session.parent_id], session_pk=session_pk)
+    origin = [session.forked_from.session_id] if session.forked_from is not None else []
+    return _insert(connection, "created", [session.model, session.parent_id, *origin], session_pk=session_pk)
 
 
 def note_append(connection: sqlite3.Connection, session_pk: int, first_seq: int, after: SessionRecord) -> int:

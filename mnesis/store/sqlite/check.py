@@ -150,9 +150,10 @@ def _check_accounts(connection: sqlite3.Connection, session_pk: int, name: str) 
     last_seq, turn_count, system, *stored, context = row
     covers = connection.execute(sql("check_covers"), {"session_pk": session_pk}).fetchall()
     shown_spans = json.dumps(subtract([(1, last_seq)], [(first, last) for first, last, _ in covers]))
-    shown_tokens = connection.execute(
-        sql("tokens_in_spans"), {"session_pk": session_pk, "spans": shown_spans}
-    ).fetchone()
+    parameters = {"session_pk": session_pk, "spans": shown_spans}
+    statements = ("tokens_in_spans", "inherited_tokens_in_spans")
+    counts = [connection.execute(sql(statement), parameters).fetchone() for statement in statements]
+    shown_tokens = [sum(tokens) for tokens in zip(*counts, strict=True)]
     saved = sum(prune.tokens_saved for prune in load_prunes(connection, session_pk, shown_spans))
     summary_tokens = {row[0]: row[5] for row in connection.execute(sql("check_summaries"), {"session_pk": session_pk})}
     summaries = sum(summary_tokens.get(summary_pk, 0) for _, _, summary_pk in covers)

@@ -13,6 +13,7 @@ from mnesis.store.codec import EncodedMessage, hash_of, is_message_intact, store
 from mnesis.store.covers import contains
 from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.fixes import SALVAGE
+from mnesis.store.sqlite.forks import load_segments
 from mnesis.store.sqlite.lenient import read_leniently
 from mnesis.store.sqlite.queries import sql
 
@@ -24,11 +25,17 @@ MAX_LISTED_MESSAGES = 20
 
 @dataclass(slots=True)
 class LogState:
-    """What a pass over the messages of a session has seen so far."""
+    """What a pass over the messages of a session has seen so far.
+
+    `owner_id` is the session that stores the next messages: this one, or another whose messages a fork shares, up to
+    `shared_seq`.
+    """
 
     session_id: str
+    owner_id: str
     head: bytes
     earlier_heads: Collection[bytes]
+    shared_seq: int = 0
     last_seq: int = 0
     message_count: int = 0
     message_pks: int = 0
@@ -43,17 +50,25 @@ class LogState:
 
 async def read_log(database: Database, session_pk: int, session_id: str, earlier_heads: Collection[bytes]) -> LogState:
     """Read the whole log of a session in short reads, so that writers do not wait."""
-    head = first_log_head(session_id)
-    state = LogState(session_id, head, earlier_heads, known_heads={head} & set(earlier_heads))
+    segments = await read_leniently(database, load_segments, session_pk)
+    head = first_log_head(segments[0][1] if segments else session_id)
+    state = LogState(session_id, session_id, head, earlier_heads, known_heads={head} & set(earlier_heads))
+    for segment, owner_id in segments:
+        state.owner_id, state.shared_seq = owner_id, segment.last_seq
+        while await read_leniently(database, _read_page, segment.source_pk, state, segment.last_seq):
+            pass
+    state.owner_id, state.message_pks = session_id, 0
     while await read_leniently(database, _read_page, session_pk, state):
         pass
     return state
 
 
-def _read_page(connection: sqlite3.Connection, session_pk: int, state: LogState) -> bool:
-    """Check the next messages. Returns whether there were any."""
-    parameters = {"session_pk": session_pk, "after_seq": state.last_seq, "limit": PAGE_MESSAGES}
+def _read_page(connection: sqlite3.Connection, session_pk: int, state: LogState, until_seq: int | None = None) -> bool:
+    """Check the next messages that one session stores, up to `until_seq`. Returns whether there were any."""
+    limit = PAGE_MESSAGES if until_seq is None else min(PAGE_MESSAGES, until_seq - state.last_seq)
+    parameters = {"session_pk": session_pk, "after_seq": state.last_seq, "limit": limit}
     rows = connection.execute(sql("check_hashes"), parameters).fetchall()
+    rows = [row for row in rows if until_seq is None or row[1] <= until_seq]
     for pk, seq, *row in rows:
         _check_message(state, pk, seq, row)
     return bool(rows)
@@ -65,9 +80,9 @@ def _check_message(state: LogState, pk: int, seq: int, row: list[Any]) -> None:
     state.last_seq, state.message_count, state.message_pks = seq, state.message_count + 1, state.message_pks + pk
     try:
         message = stored_message(row)
-        is_intact = is_message_intact(state.session_id, seq, message)
+        is_intact = is_message_intact(state.owner_id, seq, message)
         # A message without a damaged hash of an older release is chained by the hash it would have today.
-        link = hash_of(state.session_id, seq, message) if is_intact else message.stored_hash
+        link = hash_of(state.owner_id, seq, message) if is_intact else message.stored_hash
     except (UnicodeEncodeError, TypeError, AttributeError):
         message, is_intact, link = None, False, b""
     if not is_intact:

@@ -50,10 +50,11 @@ def _mismatched_seqs(connection: sqlite3.Connection, session_pk: int, words_seq:
     for *row, crc in connection.execute(sql("check_search_rows"), span):
         seq = seq_of(row[0])
         seqs.add(seq)
-        if checksum(tuple(row)) != crc or not 1 <= seq <= words_seq:
+        if checksum(tuple(row)) != crc or not log.shared_seq < seq <= words_seq:
             mismatched.add(seq)
-    if len(seqs) != words_seq:
-        mismatched |= {seq for seq in range(1, words_seq + 1) if seq not in seqs and log.is_readable(seq)}
+    if len(seqs) != max(words_seq - log.shared_seq, 0):
+        own_seqs = range(log.shared_seq + 1, words_seq + 1)
+        mismatched |= {seq for seq in own_seqs if seq not in seqs and log.is_readable(seq)}
     others = connection.execute(sql("check_search_messages"), {"session_pk": session_pk})
     return mismatched | {seq_of(key) for (key,) in others}
 

@@ -31,6 +31,7 @@ from mnesis.store.covers import (
     visible_spans,
 )
 from mnesis.store.damaged import refuse_gaps
+from mnesis.store.forks import seqs_to_spans
 from mnesis.store.sqlite import log
 from mnesis.store.sqlite.accounts import (
     SessionChange,
@@ -73,7 +74,7 @@ def _extend_context(
     """Return a cached context with the messages appended since. None if the log is not the one it was read from."""
     if stored.log_head == cached.log_head:
         return cached
-    rows = _rows_in_spans(connection, stored, [(cached.last_seq + 1, stored.record.last_seq)])
+    rows = log.load_rows(connection, stored, [(cached.last_seq + 1, stored.record.last_seq)])
     messages = [message_from_row(stored.record.id, row) for row in rows]
     if not is_continuation(cached.log_head, (row[5] for row in rows), stored.log_head):
         return None
@@ -90,7 +91,7 @@ def _extend_context(
 def _load_context(connection: sqlite3.Connection, stored: StoredSession) -> CachedContext:
     covers = load_covers(connection, stored.pk)
     spans = visible_spans(covers, stored.record.last_seq)
-    rows = _rows_in_spans(connection, stored, spans)
+    rows = log.load_rows(connection, stored, spans)
     messages = [message_from_row(stored.record.id, row) for row in rows]
     if len(messages) != sum(last - first + 1 for first, last in spans):
         refuse_gaps(stored.record.id, messages, (seq for first, last in spans for seq in range(first, last + 1)))
@@ -114,11 +115,6 @@ def _load_context(connection: sqlite3.Connection, stored: StoredSession) -> Cach
     )
 
 
-def _rows_in_spans(connection: sqlite3.Connection, stored: StoredSession, spans: Sequence[Span]) -> list[Row]:
-    parameters = {"session_pk": stored.pk, "spans": json.dumps(spans)}
-    return connection.execute(sql("messages_in_spans"), parameters).fetchall()
-
-
 def _stored_bytes(rows: Iterable[Row]) -> int:
     return sum(len(row[3]) + len(row[4] or b"") for row in rows)
 
@@ -128,13 +124,13 @@ def compact(connection: sqlite3.Connection, session_id: str, sweep: Compaction) 
     stored = load_session_for_update(connection, session_id)
     current_covers = load_covers(connection, stored.pk)
     ids = referenced_summary_ids(sweep).union(summary.id for summary in sweep.summaries)
-    older_summaries = _summary_spans(connection, stored.pk, ids)
+    older_summaries = summary_spans(connection, stored.pk, ids)
     older_spans = {key: span for key, (span, _) in older_summaries.items()}
     diff = validate_compaction(sweep, current_covers, stored.record.last_seq, older_spans, session_id)
     refuse_pinned(load_pins(connection, stored.pk), diff.hidden, session_id)
     heads = load_record_heads(connection, stored.pk, session_id)
     for summary in sweep.summaries:
-        _insert_summary(connection, stored.pk, summary, leaf_spans(summary, sweep.read_covers), heads)
+        _insert_summary(connection, stored, summary, leaf_spans(summary, sweep.read_covers), heads)
     tokens_by_summary = {key: tokens for key, (_, tokens) in older_summaries.items()}
     tokens_by_summary.update((summary.id, summary.token_count) for summary in sweep.summaries)
     stored = replace(stored, record=add_spending(stored.record, sweep))
@@ -189,7 +185,7 @@ def replace_covers(
     stored = load_session_for_update(connection, session_id)
     refuse_lost_turn(connection, stored.pk, session_id, append.fence)
     current_covers = load_covers(connection, stored.pk)
-    summaries = _summary_spans(connection, stored.pk, {c.summary_id for c in covers if c.summary_id is not None})
+    summaries = summary_spans(connection, stored.pk, {c.summary_id for c in covers if c.summary_id is not None})
     diff = change_covers(
         current_covers,
         covers,
@@ -204,16 +200,17 @@ def replace_covers(
         heads = load_record_heads(connection, stored.pk, session_id)
         new_covers = sorted(set(diff.covers) - set(current_covers), key=lambda cover: cover.first_seq)
         hidden = [(cover.first_seq, cover.last_seq) for cover in new_covers if cover.summary_id is None]
-        _insert_hidden_spans(connection, stored.pk, hidden, heads)
+        insert_hidden_spans(connection, stored.pk, hidden, heads)
         tokens_by_summary = {key: tokens for key, (_, tokens) in summaries.items()}
         after = _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, (), heads)
         _save(connection, stored, after, note_update(connection, stored.pk, after), heads)
     return log.append(connection, session_id, append, encoded) if encoded else AppendResult(after, ())
 
 
-def _insert_hidden_spans(
+def insert_hidden_spans(
     connection: sqlite3.Connection, session_pk: int, spans: Iterable[Span], heads: RecordHeads
 ) -> None:
+    """Record that spans were hidden on purpose."""
     for first_seq, last_seq in spans:
         parameters = {"session_pk": session_pk, "first_seq": first_seq, "last_seq": last_seq}
         inserted = connection.execute(sql("insert_hidden_span"), parameters)
@@ -237,9 +234,9 @@ def _apply_hide(
     if diff.covers == current_covers:
         return stored.record
     heads = load_record_heads(connection, stored.pk, stored.record.id)
-    _insert_hidden_spans(connection, stored.pk, spans, heads)
+    insert_hidden_spans(connection, stored.pk, spans, heads)
     kept_ids = {cover.summary_id for cover in diff.covers if cover.summary_id is not None}
-    tokens_by_summary = {key: tokens for key, (_, tokens) in _summary_spans(connection, stored.pk, kept_ids).items()}
+    tokens_by_summary = {key: tokens for key, (_, tokens) in summary_spans(connection, stored.pk, kept_ids).items()}
     after = _apply_diff(connection, stored, current_covers, diff, tokens_by_summary, (), heads)
     _save(connection, stored, after, note_update(connection, stored.pk, after), heads)
     return after
@@ -295,11 +292,24 @@ def covered_messages(
         "after_seq": after_seq,
         "limit": NO_LIMIT if limit is None else limit,
     }
+    if stored.record.forked_from is not None:
+        return _covered_by_fork(connection, stored, parameters)
     rows = connection.execute(sql("covered_messages"), parameters).fetchall()
     missing = next((row[0] for row in rows if row[1] is None), None)
     if missing is not None:
         raise DamagedValueError(f"message {missing} of session {session_id!r}, which is missing,")
     return sorted((message_from_row(session_id, row) for row in rows), key=lambda message: message.seq)
+
+
+def _covered_by_fork(
+    connection: sqlite3.Connection, stored: StoredSession, parameters: dict[str, object]
+) -> list[Message]:
+    seqs = [seq for (seq,) in connection.execute(sql("covered_seqs"), parameters)]
+    rows = log.load_rows(connection, stored, seqs_to_spans(seqs))
+    messages = [message_from_row(stored.record.id, row) for row in rows]
+    if len(messages) != len(seqs):
+        refuse_gaps(stored.record.id, messages, seqs)
+    return messages
 
 
 def _apply_diff(
@@ -312,8 +322,8 @@ def _apply_diff(
     heads: RecordHeads,
 ) -> SessionRecord:
     """Replace covers, insert prunes and return the accounts. The cost depends on the changed spans, not on the log."""
-    hidden_tokens, hidden_tool_tokens = _span_tokens(connection, stored.pk, diff.hidden)
-    shown_tokens, shown_tool_tokens = _span_tokens(connection, stored.pk, diff.shown)
+    hidden_tokens, hidden_tool_tokens = span_tokens(connection, stored, diff.hidden)
+    shown_tokens, shown_tool_tokens = span_tokens(connection, stored, diff.shown)
     saved_tokens = _insert_prunes(connection, stored.pk, prunes, visible_spans(diff.covers, stored.record.last_seq))
     after = accounts_after_fold(
         stored.record,
@@ -330,14 +340,19 @@ def _apply_diff(
     return after
 
 
-def _span_tokens(connection: sqlite3.Connection, session_pk: int, spans: Sequence[Span]) -> tuple[int, int]:
-    """Return the tokens and tool tokens of the messages in `spans`, with their prunes applied."""
+def span_tokens(
+    connection: sqlite3.Connection, stored: StoredSession, spans: Sequence[Span], *, with_prunes: bool = True
+) -> tuple[int, int]:
+    """Return the tokens and tool tokens of the messages in `spans`, with their prunes applied unless told otherwise."""
     if not spans:
         return 0, 0
     encoded = json.dumps(spans)
-    parameters = {"session_pk": session_pk, "spans": encoded}
-    tokens, tool_tokens = connection.execute(sql("tokens_in_spans"), parameters).fetchone()
-    saved = sum(prune.tokens_saved for prune in load_prunes(connection, session_pk, encoded))
+    tokens = tool_tokens = 0
+    is_fork = stored.record.forked_from is not None
+    for statement in ("tokens_in_spans", "inherited_tokens_in_spans") if is_fork else ("tokens_in_spans",):
+        counted = connection.execute(sql(statement), {"session_pk": stored.pk, "spans": encoded}).fetchone()
+        tokens, tool_tokens = tokens + counted[0], tool_tokens + counted[1]
+    saved = sum(prune.tokens_saved for prune in load_prunes(connection, stored.pk, encoded)) if with_prunes else 0
     return tokens - saved, tool_tokens - saved
 
 
@@ -362,14 +377,16 @@ def _replace_covers(
 
 
 def _insert_summary(
-    connection: sqlite3.Connection, session_pk: int, summary: Summary, spans: Sequence[Span], heads: RecordHeads
+    connection: sqlite3.Connection, stored: StoredSession, summary: Summary, spans: Sequence[Span], heads: RecordHeads
 ) -> None:
     body, digest = encode_summary(summary)
-    row = (session_pk, summary.id, summary.first_seq, summary.last_seq, summary.token_count, summary.message_count)
+    row = (stored.pk, summary.id, summary.first_seq, summary.last_seq, summary.token_count, summary.message_count)
     summary_pk = connection.execute(sql("insert_summary"), (*row, digest, body)).lastrowid or 0
-    parameters: dict[str, object] = {"summary_pk": summary_pk, "session_pk": session_pk}
+    parameters: dict[str, object] = {"summary_pk": summary_pk, "session_pk": stored.pk}
     if summary.kind == "leaf":
         connection.execute(sql("insert_leaf_edges"), {**parameters, "spans": json.dumps(spans)})
+        if stored.record.forked_from is not None:
+            connection.execute(sql("insert_inherited_leaf_edges"), {**parameters, "spans": json.dumps(spans)})
     else:
         connection.execute(sql("insert_child_edges"), {**parameters, "children": json.dumps(summary.child_ids)})
     seqs = (seq for first, last in spans for seq in range(first, last + 1)) if summary.kind == "leaf" else ()
@@ -379,11 +396,14 @@ def _insert_summary(
 def _load_summaries(connection: sqlite3.Connection, stored: StoredSession, ids: Sequence[str]) -> dict[str, Summary]:
     if not ids:
         return {}
-    rows = connection.execute(sql("summaries_by_id"), {"session_pk": stored.pk, "ids": json.dumps(ids)})
+    parameters = {"session_pk": stored.pk, "ids": json.dumps(ids)}
+    rows = connection.execute(sql("summaries_by_id"), parameters).fetchall()
+    if stored.record.forked_from is not None:
+        rows += connection.execute(sql("inherited_summaries_by_id"), parameters)
     return {row[0]: summary_from_row(stored.record.id, row) for row in rows}
 
 
-def _summary_spans(connection: sqlite3.Connection, session_pk: int, ids: Iterable[str]) -> dict[str, tuple[Span, int]]:
+def summary_spans(connection: sqlite3.Connection, session_pk: int, ids: Iterable[str]) -> dict[str, tuple[Span, int]]:
     """Load the span and token count of each of these summaries that exists."""
     parameters = {"session_pk": session_pk, "ids": json.dumps(sorted(ids))}
     rows = connection.execute(sql("summary_spans"), parameters)

@@ -31,6 +31,7 @@ from mnesis.search.analysis import (
 from mnesis.search.query_time import QueryTime, read_query_time
 from mnesis.search.ranking import MessageStats, QueryTerm, inverse_document_frequency, rank
 from mnesis.search.variants import MAX_VARIANT_CHARS, index_stem, similar_words, variants
+from mnesis.store.forks import Segment
 from mnesis.store.sqlite.queries import sql
 
 SEQ_BITS = 32
@@ -71,43 +72,63 @@ def seq_of(key: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class LogRange:
-    """A log to search, up to `last_seq`."""
+    """The messages from `first_seq` to `last_seq` that one session stores, to search.
+
+    `session_id` is the session whose log they are part of, and `owner_id` the one that stores them; a fork shares
+    messages of others.
+    """
 
     pk: int
     session_id: str
     last_seq: int
+    first_seq: int = 1
+    owner_id: str = ""
 
     @property
     def span(self) -> Span:
-        return key_of(self.pk, 1), key_of(self.pk, self.last_seq)
+        return key_of(self.pk, self.first_seq), key_of(self.pk, self.last_seq)
+
+    @property
+    def count(self) -> int:
+        """The number of its messages."""
+        return self.last_seq - self.first_seq + 1
 
 
 @dataclass(frozen=True)
 class SearchScope:
-    """The logs of one search, which it orders by key."""
+    """The logs of one search, which it orders by key.
+
+    `fork_pk` is the key of a fork, if the logs are the parts of its log: other sessions may have keys between them.
+    """
 
     logs: tuple[LogRange, ...]
+    fork_pk: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "logs", tuple(sorted(self.logs, key=lambda log: log.pk)))
 
     @cached_property
     def total(self) -> int:
-        return sum(log.last_seq for log in self.logs)
+        return sum(log.count for log in self.logs)
 
     @property
     def span(self) -> Span:
         """The keys from the first message to the last; an empty span if there are no logs."""
         return (self.logs[0].span[0], self.logs[-1].span[1]) if self.logs else (1, 0)
 
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The spans of keys to read: one for each part of a fork's log, else one for all logs."""
+        return (self.span,) if self.fork_pk is None else tuple(log.span for log in self.logs)
+
     def log(self, key: int) -> LogRange:
         """Return the log that a key belongs to."""
         return self._by_pk[key >> SEQ_BITS]
 
-    def last_seq(self, session_pk: int) -> float:
-        """Return the end of a log; infinity for one that is not searched."""
+    def message_count(self, session_pk: int) -> float:
+        """Return the number of messages of a log; infinity for one that is not searched."""
         log = self._by_pk.get(session_pk)
-        return log.last_seq if log is not None else float("inf")
+        return log.count if log is not None else float("inf")
 
     @cached_property
     def _by_pk(self) -> dict[int, LogRange]:
@@ -115,7 +136,18 @@ class SearchScope:
 
     def contains(self, key: int) -> bool:
         log = self._by_pk.get(key >> SEQ_BITS)
-        return log is not None and seq_of(key) <= log.last_seq
+        return log is not None and log.first_seq <= seq_of(key) <= log.last_seq
+
+
+def fork_scope(pk: int, session_id: str, segments: Sequence[tuple[Segment, str]], last_seq: int) -> SearchScope:
+    """Return the scope of a search of a fork up to `last_seq`. `segments` come with the sessions that store them."""
+    parts = [
+        LogRange(each.source_pk, session_id, min(each.last_seq, last_seq), each.first_seq, owner_id)
+        for each, owner_id in segments
+    ]
+    own_first = segments[-1][0].last_seq + 1 if segments else 1
+    parts.append(LogRange(pk, session_id, last_seq, own_first, session_id))
+    return SearchScope(tuple(part for part in parts if part.count > 0), pk)
 
 
 def indexed_up_to(connection: sqlite3.Connection, session_pk: int) -> tuple[int, int]:
@@ -220,7 +252,7 @@ def _keys_of_the_time(connection: sqlite3.Connection, scope: SearchScope, time: 
     for each in time.expressions:
         keys.update(_keys_that_pass(connection, scope, Search("", after=each.span.start, before=each.span.end)))
     if time.is_only_time and time.dates:
-        rows = _ranking_rows(connection, scope, scope.span)
+        rows = (row for span in scope.spans for row in _ranking_rows(connection, scope, span))
         keys.update(row.key for row in rows if time.contains(row.created_at))
     return frozenset(filter(scope.contains, keys))
 
@@ -236,7 +268,7 @@ def _rank_by_words(
     words = _look_up_words(connection, scope, time.text) or _look_up_words(connection, scope, query)
     if not words:
         return []
-    spans = [scope.span]
+    spans = list(scope.spans)
     if scope.total > MAX_MESSAGES_RANKED_WHOLE:
         spans = _best_blocks(words, scope, allowed, of_the_time)
         words = [_with_all_keys(connection, scope, word, spans) for word in words]
@@ -288,7 +320,9 @@ def _similar_words(connection: sqlite3.Connection, scope: SearchScope, word: str
 
 def _look_up(connection: sqlite3.Connection, scope: SearchScope, forms: tuple[str, ...], expression: str) -> QueryTerm:
     limit = MAX_MESSAGES_RANKED_WHOLE if scope.total <= MAX_MESSAGES_RANKED_WHOLE else MAX_KEYS_PER_WORD
-    keys = _matching_keys(connection, expression, scope.span, limit)
+    keys = [key for span in reversed(scope.spans) for key in _matching_keys(connection, expression, span, limit)][
+        :limit
+    ]
     frequency = len(keys) if len(keys) < limit else max(limit, scope.total // 4)
     term = QueryTerm(forms, _keys_in_scope(scope, keys), frequency, expression)
     return replace(term, repeated_keys=_repeated_keys(connection, scope, term, [scope.span], limit)) if keys else term
@@ -371,7 +405,7 @@ def _speakers(connection: sqlite3.Connection, scope: SearchScope) -> set[str]:
     return {
         speaker
         for session_pk, speaker, messages in connection.execute(sql("search_speakers"), parameters)
-        if messages >= MIN_SPEAKER_FRACTION * scope.last_seq(session_pk)
+        if messages >= MIN_SPEAKER_FRACTION * scope.message_count(session_pk)
     }
 
 
@@ -386,15 +420,14 @@ def _filtered_keys(
 
 
 def _keys_that_pass(connection: sqlite3.Connection, scope: SearchScope, search: Search) -> Iterator[int]:
-    parameters = {
-        "first_key": scope.span[0],
-        "last_key": scope.span[1],
-        "role": search.role,
-        "tool": search.tool,
-        "after": search.after,
-        "before": search.before,
-    }
-    return (key for (key,) in connection.execute(sql("search_filtered"), parameters))
+    filters = {"role": search.role, "tool": search.tool, "after": search.after, "before": search.before}
+    return (
+        key
+        for first_key, last_key in scope.spans
+        for (key,) in connection.execute(
+            sql("search_filtered"), {"first_key": first_key, "last_key": last_key, **filters}
+        )
+    )
 
 
 def substring_candidates(
@@ -404,15 +437,18 @@ def substring_candidates(
     allowed = _filtered_keys(connection, scope, search, covered_seqs)
     query_trigrams = trigrams(search.query)
     if query_trigrams:
-        parameters = {
-            "match": " AND ".join(query_trigrams),
-            "first_key": scope.span[0],
-            "last_key": scope.span[1],
-            "limit": -1,
-        }
-        keys: Iterable[int] = (key for (key,) in connection.execute(sql("search_trigrams"), parameters))
+        match = " AND ".join(query_trigrams)
+        keys: Iterable[int] = (
+            key
+            for first_key, last_key in reversed(scope.spans)
+            for (key,) in connection.execute(
+                sql("search_trigrams"), {"match": match, "first_key": first_key, "last_key": last_key, "limit": -1}
+            )
+        )
     else:
-        keys = (key_of(log.pk, seq) for log in reversed(scope.logs) for seq in range(log.last_seq, 0, -1))
+        keys = (
+            key_of(log.pk, seq) for log in reversed(scope.logs) for seq in range(log.last_seq, log.first_seq - 1, -1)
+        )
     return (key for key in keys if scope.contains(key) and (allowed is None or key in allowed))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +12,8 @@ from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.store.accounting import accounts_after_append, attach_compactions, file_ids, refuse_other_content
 from mnesis.store.base import Append, AppendResult, OnDamage
 from mnesis.store.chain import encode_turn, extend_chain
-from mnesis.store.codec import DamagedValueError, EncodedMessage, hash_of, stored_message
+from mnesis.store.codec import DamagedValueError, EncodedMessage, hash_of
+from mnesis.store.covers import Span
 from mnesis.store.damaged import mark_damage, refuse_gaps
 from mnesis.store.sqlite.accounts import (
     SessionChange,
@@ -25,6 +27,7 @@ from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.refuse_damage import refuse_damaged_records, refuse_damaged_turns
 from mnesis.store.sqlite.rows import (
     Row,
+    encoded_from_row,
     load_compactions,
     message_from_row,
     message_row,
@@ -41,7 +44,8 @@ def append(
 ) -> AppendResult:
     """Insert messages and a turn snapshot and update the accounts. Does nothing if all of it is stored already."""
     stored = load_session_for_update(connection, session_id)
-    present = _rows_by_id(connection, stored.pk, [message.id for message in encoded])
+    ids = [message.id for message in encoded]
+    present = _rows_by_id(connection, stored.pk, ids, stored.record.forked_from is not None)
     if present:
         return _repeat_append(connection, stored, encoded, present)
     refuse_lost_turn(connection, stored.pk, session_id, append.fence)
@@ -74,10 +78,30 @@ def append(
     return AppendResult(after, messages, snapshot)
 
 
-def _rows_by_id(connection: sqlite3.Connection, session_pk: int, ids: Iterable[str]) -> list[Row]:
+def _rows_by_id(connection: sqlite3.Connection, session_pk: int, ids: Iterable[str], is_fork: bool) -> list[Row]:
     """Load the rows of those messages that are stored, in log order."""
-    rows = (connection.execute(sql("message_by_id"), (session_pk, message_id)).fetchone() for message_id in ids)
-    return sorted(row for row in rows if row is not None)
+    statements = ("message_by_id", "inherited_by_id") if is_fork else ("message_by_id",)
+    rows = [
+        row
+        for message_id in ids
+        for statement in statements
+        if (row := connection.execute(sql(statement), (session_pk, message_id)).fetchone()) is not None
+    ]
+    return sorted(rows, key=_seq_of_row)
+
+
+def _seq_of_row(row: Row) -> int:
+    seq: int = row[0]
+    return seq
+
+
+def load_rows(connection: sqlite3.Connection, stored: StoredSession, spans: Sequence[Span]) -> list[Row]:
+    """Load the messages of several spans, in order as far as `spans` are. Those that a fork shares name their session."""
+    parameters = {"session_pk": stored.pk, "spans": json.dumps(spans)}
+    rows = connection.execute(sql("messages_in_spans"), parameters).fetchall()
+    if stored.record.forked_from is None:
+        return rows
+    return sorted([*connection.execute(sql("inherited_in_spans"), parameters), *rows], key=_seq_of_row)
 
 
 def _repeat_append(
@@ -86,7 +110,7 @@ def _repeat_append(
     encoded: Sequence[EncodedMessage],
     present: Sequence[Row],
 ) -> AppendResult:
-    refuse_other_content(encoded, [stored_message(row[1:]) for row in present])
+    refuse_other_content(encoded, [encoded_from_row(row) for row in present])
     messages = tuple(message_from_row(stored.record.id, row) for row in present)
     row = connection.execute(sql("turn_at"), {"session_pk": stored.pk, "seq": messages[-1].seq}).fetchone()
     return AppendResult(stored.record, messages, turn_from_row(row) if row else None, is_new=False)
@@ -101,25 +125,30 @@ def page(
     on_damage: OnDamage = "raise",
 ) -> list[Message]:
     """Load a range of the log. A message that is missing or damaged raises `DamagedValueError`, or is marked."""
-    session_pk, end = locate_session(connection, session_id)
+    session_pk, end, is_fork = locate_session(connection, session_id)
     first_seq = max(after_seq, 0) + 1
     last_seq = end if until_seq is None else min(until_seq, end)
     if limit is not None and limit >= 0:
         last_seq = min(last_seq, first_seq + limit - 1)
     if on_damage == "mark":
-        rows = (_row_at(connection, session_pk, seq) for seq in range(first_seq, last_seq + 1))
+        rows = (_row_at(connection, session_pk, seq, is_fork) for seq in range(first_seq, last_seq + 1))
         return list(mark_damage(session_id, rows, first_seq, message_from_row))
     parameters = {"session_pk": session_pk, "after_seq": first_seq - 1, "until_seq": last_seq}
-    messages = [message_from_row(session_id, row) for row in connection.execute(sql("messages_page"), parameters)]
+    found = connection.execute(sql("messages_page"), parameters).fetchall()
+    if is_fork:
+        spans = {"session_pk": session_pk, "spans": json.dumps([(first_seq, last_seq)])}
+        found = sorted([*connection.execute(sql("inherited_in_spans"), spans), *found], key=_seq_of_row)
+    messages = [message_from_row(session_id, row) for row in found]
     if len(messages) != max(last_seq - first_seq + 1, 0):
         refuse_gaps(session_id, messages, range(first_seq, last_seq + 1))
     return messages
 
 
-def locate_session(connection: sqlite3.Connection, session_id: str) -> tuple[int, int]:
-    """Return the key of a session and the end of its log, also if its settings or accounts are damaged.
+def locate_session(connection: sqlite3.Connection, session_id: str) -> tuple[int, int, bool]:
+    """Return the key of a session, the end of its log, and whether it is a fork.
 
-    The end is that of intact accounts, so that messages missing after the last one are noticed; otherwise the last message.
+    Works also if its settings or accounts are damaged. The end is that of intact accounts, so that messages missing after
+    the last one are noticed; otherwise the last message.
     """
     try:
         row = connection.execute(sql("locate_session"), {"id": session_id}).fetchone()
@@ -127,22 +156,25 @@ def locate_session(connection: sqlite3.Connection, session_id: str) -> tuple[int
         row = None
     if row is None:
         raise SessionNotFoundError(session_id)
-    session_pk, end = row
+    session_pk, end, is_fork = row
     try:
         last_seq = connection.execute(sql("last_message_seq"), {"session_pk": session_pk}).fetchone()[0] or 0
     except sqlite3.DatabaseError:  # the index is unreadable: the accounts are all there is
-        return session_pk, end or 0
+        return session_pk, end or 0, bool(is_fork)
     if end != last_seq:
         try:
-            return session_pk, load_session(connection, session_id).record.last_seq
+            return session_pk, load_session(connection, session_id).record.last_seq, bool(is_fork)
         except (DamagedValueError, SessionNotFoundError):
-            return session_pk, last_seq
-    return session_pk, end
+            return session_pk, last_seq, bool(is_fork)
+    return session_pk, end, bool(is_fork)
 
 
-def _row_at(connection: sqlite3.Connection, session_pk: int, seq: int) -> Row | None:
+def _row_at(connection: sqlite3.Connection, session_pk: int, seq: int, is_fork: bool) -> Row | None:
     try:
         row: Row | None = connection.execute(sql("message_at"), {"session_pk": session_pk, "seq": seq}).fetchone()
+        if row is None and is_fork:
+            spans = {"session_pk": session_pk, "spans": json.dumps([(seq, seq)])}
+            row = connection.execute(sql("inherited_in_spans"), spans).fetchone()
     except sqlite3.DatabaseError:
         return None
     return row
@@ -150,9 +182,9 @@ def _row_at(connection: sqlite3.Connection, session_pk: int, seq: int) -> Row | 
 
 def message(connection: sqlite3.Connection, session_id: str, message_id: str) -> Message:
     """Load one message. Raises `MessageNotFoundError`."""
-    session_pk, _ = locate_session(connection, session_id)
+    session_pk, _, is_fork = locate_session(connection, session_id)
     try:
-        rows = _rows_by_id(connection, session_pk, [message_id])
+        rows = _rows_by_id(connection, session_pk, [message_id], is_fork)
     except UnicodeEncodeError:
         rows = []
     if not rows:
@@ -180,15 +212,19 @@ def file_references(
     connection: sqlite3.Connection, session_id: str | None, content_id: str | None
 ) -> list[FileReference]:
     """Load the references of messages to stored files, of one session or to one file if given."""
-    session_pk = None if session_id is None else load_session(connection, session_id).pk
+    stored = None if session_id is None else load_session(connection, session_id)
     statement = {
         (False, False): "file_refs",
         (True, False): "file_refs_of_session",
         (False, True): "file_refs_to_file",
         (True, True): "file_refs_of_session_to_file",
     }[session_id is not None, content_id is not None]
+    parameters = {"session_pk": stored.pk if stored is not None else None, "content_id": content_id}
     try:
-        rows = connection.execute(sql(statement), {"session_pk": session_pk, "content_id": content_id}).fetchall()
+        rows = connection.execute(sql(statement), parameters).fetchall()
+        if stored is not None and stored.record.forked_from is not None:
+            shared = connection.execute(sql("inherited_file_refs"), parameters)
+            rows = [*((session_id, *row) for row in shared), *rows]
     except UnicodeEncodeError:
         return []
     return [FileReference(*row) for row in rows]

@@ -81,11 +81,17 @@ SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count
 FROM messages
 WHERE session_pk = ? AND id = ?;
 
--- locate_session: the key of a session and the end of its log as its accounts say
-SELECT s.pk, (SELECT a.last_seq FROM accounts AS a WHERE a.session_pk = s.pk) FROM sessions AS s WHERE s.id = :id;
+-- locate_session: the key of a session, the end of its log as its accounts say, and whether it is a fork
+SELECT
+    s.pk, (SELECT a.last_seq FROM accounts AS a WHERE a.session_pk = s.pk),
+    EXISTS (SELECT 1 FROM segments AS g WHERE g.session_pk = s.pk)
+FROM sessions AS s WHERE s.id = :id;
 
 -- last_message_seq: the last message of a session
-SELECT max(seq) FROM messages WHERE session_pk = :session_pk;
+SELECT coalesce(
+    (SELECT max(seq) FROM messages WHERE session_pk = :session_pk),
+    (SELECT max(last_seq) FROM segments WHERE session_pk = :session_pk)
+);
 
 -- messages_page: a range of the log
 SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
@@ -138,7 +144,12 @@ DELETE FROM context_covers WHERE session_pk = ? AND first_seq = ?;
 -- insert_cover: cover a span with a summary, or hide it
 INSERT INTO context_covers (session_pk, first_seq, last_seq, summary_pk)
 VALUES (
-    :session_pk, :first_seq, :last_seq, (SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :summary_id)
+    :session_pk, :first_seq, :last_seq, (
+        SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :summary_id
+        UNION ALL
+        SELECT i.summary_pk FROM inherited_summaries AS i CROSS JOIN summaries AS s ON s.pk = i.summary_pk
+        WHERE i.session_pk = :session_pk AND s.id = :summary_id
+    )
 );
 
 -- insert_hidden_span: record that a span was hidden on purpose
@@ -158,12 +169,21 @@ WHERE m.session_pk = :session_pk AND m.seq BETWEEN json_extract(span.value, '$[0
 INSERT INTO summary_children (parent_pk, position, child_pk)
 SELECT :summary_pk, child.key, s.pk
 FROM json_each(:children) AS child CROSS JOIN summaries AS s
-WHERE s.session_pk = :session_pk AND s.id = child.value;
+WHERE s.session_pk = :session_pk AND s.id = child.value
+UNION ALL
+SELECT :summary_pk, child.key, s.pk
+FROM inherited_summaries AS i CROSS JOIN summaries AS s ON s.pk = i.summary_pk
+JOIN json_each(:children) AS child ON child.value = s.id
+WHERE i.session_pk = :session_pk;
 
 -- summary_spans: the spans of some summaries
 SELECT id, first_seq, last_seq, token_count
 FROM summaries
-WHERE session_pk = :session_pk AND id IN (SELECT value FROM json_each(:ids));
+WHERE session_pk = :session_pk AND id IN (SELECT value FROM json_each(:ids))
+UNION ALL
+SELECT s.id, s.first_seq, s.last_seq, s.token_count
+FROM inherited_summaries AS i CROSS JOIN summaries AS s ON s.pk = i.summary_pk
+WHERE i.session_pk = :session_pk AND s.id IN (SELECT value FROM json_each(:ids));
 
 -- summaries_by_id: some summaries, with their children
 SELECT
@@ -188,11 +208,15 @@ SELECT
     )
 FROM summaries AS s
 WHERE s.session_pk = :session_pk
+    OR s.pk IN (SELECT i.summary_pk FROM inherited_summaries AS i WHERE i.session_pk = :session_pk)
 ORDER BY s.pk;
 
 -- covered_extent: what a summary says it covers, and what can be reached from it
 WITH RECURSIVE behind (pk) AS (
     SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :id
+    UNION ALL
+    SELECT i.summary_pk FROM inherited_summaries AS i CROSS JOIN summaries AS s ON s.pk = i.summary_pk
+    WHERE i.session_pk = :session_pk AND s.id = :id
     UNION
     SELECT e.child_pk FROM behind CROSS JOIN summary_children AS e ON e.parent_pk = behind.pk
 ),
@@ -201,11 +225,19 @@ edges (seq) AS (
 )
 SELECT s.first_seq, s.last_seq, s.message_count, (SELECT count(*) FROM edges), (SELECT min(seq) FROM edges),
     (SELECT max(seq) FROM edges)
-FROM summaries AS s WHERE s.session_pk = :session_pk AND s.id = :id;
+FROM summaries AS s WHERE s.pk = (
+    SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :id
+    UNION ALL
+    SELECT i.summary_pk FROM inherited_summaries AS i CROSS JOIN summaries AS s ON s.pk = i.summary_pk
+    WHERE i.session_pk = :session_pk AND s.id = :id
+);
 
 -- covered_messages: the messages that a summary covers, however deep
 WITH RECURSIVE behind (pk) AS (
     SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :id
+    UNION ALL
+    SELECT i.summary_pk FROM inherited_summaries AS i CROSS JOIN summaries AS s ON s.pk = i.summary_pk
+    WHERE i.session_pk = :session_pk AND s.id = :id
     UNION
     SELECT e.child_pk FROM behind CROSS JOIN summary_children AS e ON e.parent_pk = behind.pk
 ),
@@ -217,6 +249,20 @@ page (seq) AS (
 )
 SELECT page.seq, m.id, m.role, CAST(m.parts AS BLOB), CAST(m.meta AS BLOB), m.hash, m.token_count, m.tool_tokens, m.created_at
 FROM page LEFT JOIN messages AS m ON m.session_pk = :session_pk AND m.seq = page.seq;
+
+-- covered_seqs: the seqs of the messages that a summary covers, however deep
+WITH RECURSIVE behind (pk) AS (
+    SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :id
+    UNION ALL
+    SELECT i.summary_pk FROM inherited_summaries AS i CROSS JOIN summaries AS s ON s.pk = i.summary_pk
+    WHERE i.session_pk = :session_pk AND s.id = :id
+    UNION
+    SELECT e.child_pk FROM behind CROSS JOIN summary_children AS e ON e.parent_pk = behind.pk
+)
+SELECT DISTINCT e.seq FROM behind CROSS JOIN summary_messages AS e ON e.summary_pk = behind.pk
+WHERE e.seq > :after_seq
+ORDER BY e.seq
+LIMIT :limit;
 
 -- insert_compaction: the result of a sweep
 INSERT INTO compactions (session_pk, result) VALUES (:session_pk, CAST(:result AS TEXT));
@@ -236,8 +282,14 @@ INSERT INTO purging (session_pk) VALUES (:session_pk);
 -- purge_children: erase the edges between its summaries
 DELETE FROM summary_children WHERE parent_pk IN (SELECT pk FROM summaries WHERE session_pk = :session_pk);
 
--- purge_edges: erase the edges to its messages
-DELETE FROM summary_messages WHERE session_pk = :session_pk;
+-- purge_edges: erase the edges of its summaries to messages
+DELETE FROM summary_messages WHERE summary_pk IN (SELECT pk FROM summaries WHERE session_pk = :session_pk);
+
+-- purge_inherited_summaries: erase that it has summaries of other sessions
+DELETE FROM inherited_summaries WHERE session_pk = :session_pk;
+
+-- purge_segments: erase that it shares messages of other sessions
+DELETE FROM segments WHERE session_pk = :session_pk;
 
 -- purge_covers: erase its active context
 DELETE FROM context_covers WHERE session_pk = :session_pk;
@@ -353,15 +405,31 @@ UNION ALL SELECT 'deletions', pk, change_pks FROM deletions;
 
 -- check_summaries: the spans and recorded counts of summaries
 SELECT pk, id, first_seq, last_seq, message_count, token_count FROM summaries
-WHERE session_pk = :session_pk ORDER BY pk;
+WHERE session_pk = :session_pk
+    OR pk IN (SELECT i.summary_pk FROM inherited_summaries AS i WHERE i.session_pk = :session_pk)
+ORDER BY pk;
 
--- check_edges: which messages leaves cover; those of another session are negative
-SELECT summary_pk, CASE session_pk WHEN :session_pk THEN seq ELSE -seq END FROM summary_messages
-WHERE summary_pk IN (SELECT pk FROM summaries WHERE session_pk = :session_pk);
+-- check_edges: which messages leaves cover; those that are not part of the log are negative
+SELECT e.summary_pk, CASE WHEN e.session_pk = :session_pk OR EXISTS (
+    SELECT 1 FROM segments AS g
+    WHERE g.session_pk = :session_pk AND g.source_pk = e.session_pk AND e.seq BETWEEN g.first_seq AND g.last_seq
+) THEN e.seq ELSE -e.seq END
+FROM summary_messages AS e
+WHERE e.summary_pk IN (
+    SELECT pk FROM summaries WHERE session_pk = :session_pk
+    UNION ALL SELECT i.summary_pk FROM inherited_summaries AS i WHERE i.session_pk = :session_pk
+);
 
 -- check_children: which summaries condensed summaries cover
 SELECT parent_pk, child_pk FROM summary_children
-WHERE parent_pk IN (SELECT pk FROM summaries WHERE session_pk = :session_pk);
+WHERE parent_pk IN (
+    SELECT pk FROM summaries WHERE session_pk = :session_pk
+    UNION ALL SELECT i.summary_pk FROM inherited_summaries AS i WHERE i.session_pk = :session_pk
+);
+
+-- check_inherited: the summaries of other sessions that a fork has too, as their chain covers them
+SELECT s.pk, s.id, s.hash FROM inherited_summaries AS i CROSS JOIN summaries AS s ON s.pk = i.summary_pk
+WHERE i.session_pk = :session_pk ORDER BY i.summary_pk;
 
 -- check_covers: what the active context shows instead of messages, by key
 SELECT first_seq, last_seq, summary_pk FROM context_covers WHERE session_pk = :session_pk ORDER BY first_seq;
@@ -377,6 +445,7 @@ FROM accounts WHERE session_pk = :session_pk;
 SELECT coalesce(
     (SELECT last_seq FROM accounts WHERE session_pk = :session_pk),
     (SELECT max(seq) FROM messages WHERE session_pk = :session_pk),
+    (SELECT max(last_seq) FROM segments WHERE session_pk = :session_pk),
     0
 );
 
@@ -410,8 +479,10 @@ FROM accounts AS a LEFT JOIN search_state AS i ON i.session_pk = a.session_pk AN
 SELECT coalesce(sum(max(0, a.last_seq - coalesce(i.trigrams_seq, 0))), 0)
 FROM accounts AS a LEFT JOIN search_state AS i ON i.session_pk = a.session_pk AND i.rules = :rules;
 
--- search_logs: every session and its last message
-SELECT s.pk, s.id, (SELECT max(m.seq) FROM messages AS m WHERE m.session_pk = s.pk) AS last_seq
+-- search_logs: every session, the last message that it stores, and the end of what it shares
+SELECT
+    s.pk, s.id, (SELECT max(m.seq) FROM messages AS m WHERE m.session_pk = s.pk) AS last_seq,
+    coalesce((SELECT max(g.last_seq) FROM segments AS g WHERE g.session_pk = s.pk), 0)
 FROM sessions AS s WHERE last_seq IS NOT NULL;
 
 -- search_to_index: messages that are not indexed yet
@@ -471,6 +542,9 @@ WHERE key BETWEEN :first_key AND :last_key
 -- search_behind_summary: seqs of the messages that a summary covers, however deep
 WITH RECURSIVE behind (pk) AS (
     SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :id
+    UNION ALL
+    SELECT i.summary_pk FROM inherited_summaries AS i CROSS JOIN summaries AS s ON s.pk = i.summary_pk
+    WHERE i.session_pk = :session_pk AND s.id = :id
     UNION
     SELECT e.child_pk FROM behind CROSS JOIN summary_children AS e ON e.parent_pk = behind.pk
 )
@@ -858,7 +932,11 @@ SELECT seq, id, role, token_count, CAST(parts AS BLOB) FROM messages
 WHERE session_pk = :session_pk AND seq BETWEEN :first_seq AND :last_seq ORDER BY seq;
 
 -- change_message_ids: the ids of messages in a span
-SELECT seq, id FROM messages WHERE session_pk = :session_pk AND seq BETWEEN :first_seq AND :last_seq ORDER BY seq;
+SELECT seq, id FROM messages WHERE session_pk = :session_pk AND seq BETWEEN :first_seq AND :last_seq
+UNION ALL
+SELECT m.seq, m.id FROM segments AS g CROSS JOIN messages AS m
+WHERE g.session_pk = :session_pk AND m.session_pk = g.source_pk
+    AND m.seq BETWEEN max(g.first_seq, :first_seq) AND min(g.last_seq, :last_seq);
 
 -- change_compaction: the result of one sweep
 SELECT result FROM compactions WHERE pk = :pk;
@@ -966,3 +1044,103 @@ SELECT pk FROM messages NOT INDEXED ORDER BY pk;
 
 -- salvage_messages_backwards: the same from the end
 SELECT pk FROM messages NOT INDEXED ORDER BY pk DESC;
+
+-- insert_segment: the log of a fork has a span of another log
+INSERT INTO segments (session_pk, first_seq, last_seq, source_pk) VALUES (?, ?, ?, ?);
+
+-- segments: the spans of other logs with which the log of a fork begins, with the sessions that store them
+SELECT g.first_seq, g.last_seq, g.source_pk, s.id FROM segments AS g CROSS JOIN sessions AS s ON s.pk = g.source_pk
+WHERE g.session_pk = :session_pk ORDER BY g.first_seq;
+
+-- forks: sessions that share messages or summaries which a session stores
+SELECT s.id FROM sessions AS s WHERE s.pk IN (
+    SELECT g.session_pk FROM segments AS g WHERE g.source_pk = :session_pk
+    UNION ALL
+    SELECT i.session_pk FROM summaries AS y CROSS JOIN inherited_summaries AS i ON i.summary_pk = y.pk
+    WHERE y.session_pk = :session_pk
+) ORDER BY s.pk;
+
+-- inherit_summaries: a fork has the summaries before it of the session that it continues
+INSERT INTO inherited_summaries (session_pk, summary_pk)
+SELECT :session_pk, s.pk FROM summaries AS s WHERE s.session_pk = :origin_pk AND s.last_seq <= :last_seq
+    AND (:ids IS NULL OR s.id IN (SELECT value FROM json_each(:ids)))
+UNION ALL
+SELECT :session_pk, s.pk FROM inherited_summaries AS i CROSS JOIN summaries AS s ON s.pk = i.summary_pk
+WHERE i.session_pk = :origin_pk AND s.last_seq <= :last_seq
+    AND (:ids IS NULL OR s.id IN (SELECT value FROM json_each(:ids)));
+
+-- inherit_prunes: a fork has the pruned outputs before it
+INSERT INTO prunes (session_pk, seq, part_index, tokens_saved)
+SELECT :session_pk, p.seq, p.part_index, p.tokens_saved FROM prunes AS p
+WHERE p.session_pk = :origin_pk AND p.seq <= :last_seq;
+
+-- inherit_pins: a fork has the pins before it
+INSERT INTO pins (session_pk, seq)
+SELECT :session_pk, p.seq FROM pins AS p WHERE p.session_pk = :origin_pk AND p.seq <= :last_seq;
+
+-- hidden_spans: the spans that were ever hidden, in order
+SELECT h.first_seq, h.last_seq FROM hidden_spans AS h WHERE h.session_pk = :session_pk ORDER BY h.pk;
+
+-- summary_children: the children of a summary, in order
+SELECT c.first_seq, c.last_seq, c.id FROM summary_children AS e CROSS JOIN summaries AS c ON c.pk = e.child_pk
+WHERE e.parent_pk = (
+    SELECT pk FROM summaries WHERE session_pk = :session_pk AND id = :id
+    UNION ALL
+    SELECT i.summary_pk FROM inherited_summaries AS i CROSS JOIN summaries AS s ON s.pk = i.summary_pk
+    WHERE i.session_pk = :session_pk AND s.id = :id
+) ORDER BY e.position;
+
+-- inherited_in_spans: the shared messages of a fork in several spans, each with the session that stores it
+SELECT
+    m.seq, m.id, m.role, CAST(m.parts AS BLOB), CAST(m.meta AS BLOB), m.hash, m.token_count, m.tool_tokens, m.created_at,
+    s.id
+FROM segments AS g CROSS JOIN sessions AS s ON s.pk = g.source_pk CROSS JOIN json_each(:spans) AS span
+CROSS JOIN messages AS m
+WHERE g.session_pk = :session_pk AND m.session_pk = g.source_pk
+    AND m.seq BETWEEN max(g.first_seq, json_extract(span.value, '$[0]'))
+    AND min(g.last_seq, json_extract(span.value, '$[1]'));
+
+-- inherited_tokens_in_spans: the tokens of the shared messages of a fork in several spans
+SELECT coalesce(sum(m.token_count), 0), coalesce(sum(m.tool_tokens), 0)
+FROM segments AS g CROSS JOIN json_each(:spans) AS span CROSS JOIN messages AS m
+WHERE g.session_pk = :session_pk AND m.session_pk = g.source_pk
+    AND m.seq BETWEEN max(g.first_seq, json_extract(span.value, '$[0]'))
+    AND min(g.last_seq, json_extract(span.value, '$[1]'));
+
+-- inherited_by_id: a shared message of a fork
+SELECT
+    m.seq, m.id, m.role, CAST(m.parts AS BLOB), CAST(m.meta AS BLOB), m.hash, m.token_count, m.tool_tokens, m.created_at,
+    s.id
+FROM segments AS g CROSS JOIN messages AS m ON m.session_pk = g.source_pk CROSS JOIN sessions AS s ON s.pk = g.source_pk
+WHERE g.session_pk = ? AND m.id = ? AND m.seq BETWEEN g.first_seq AND g.last_seq;
+
+-- inherited_summaries_by_id: some summaries that a fork has of other sessions, with their children
+SELECT
+    s.id, s.first_seq, s.last_seq, s.token_count, s.message_count, s.hash, CAST(s.body AS BLOB),
+    (
+        SELECT json_group_array(id) FROM (
+            SELECT c.id FROM summary_children AS e CROSS JOIN summaries AS c ON c.pk = e.child_pk
+            WHERE e.parent_pk = s.pk ORDER BY e.position
+        )
+    )
+FROM inherited_summaries AS i CROSS JOIN summaries AS s ON s.pk = i.summary_pk
+WHERE i.session_pk = :session_pk AND s.id IN (SELECT value FROM json_each(:ids));
+
+-- insert_inherited_leaf_edges: link a leaf to the shared messages of its spans
+INSERT INTO summary_messages (summary_pk, session_pk, seq)
+SELECT :summary_pk, m.session_pk, m.seq
+FROM segments AS g CROSS JOIN json_each(:spans) AS span CROSS JOIN messages AS m
+WHERE g.session_pk = :session_pk AND m.session_pk = g.source_pk
+    AND m.seq BETWEEN max(g.first_seq, json_extract(span.value, '$[0]'))
+    AND min(g.last_seq, json_extract(span.value, '$[1]'));
+
+-- inherited_file_refs: which shared messages of a fork refer to which stored files
+SELECT m.id, f.seq, f.content_id
+FROM segments AS g
+CROSS JOIN file_refs AS f ON f.session_pk = g.source_pk AND f.seq BETWEEN g.first_seq AND g.last_seq
+CROSS JOIN messages AS m ON m.session_pk = f.session_pk AND m.seq = f.seq
+WHERE g.session_pk = :session_pk AND (:content_id IS NULL OR f.content_id = :content_id)
+ORDER BY g.first_seq, f.seq, f.content_id;
+
+-- log_hashes: the stored hashes of a span of a log
+SELECT hash FROM messages WHERE session_pk = :session_pk AND seq BETWEEN :first_seq AND :last_seq ORDER BY seq;

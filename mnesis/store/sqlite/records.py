@@ -37,6 +37,10 @@ class RecordHeads:
         edges: tuple[str | int, ...] = (len(child_ids), *child_ids, *compress_seqs(seqs))
         self.summaries = extend_chain(self.summaries, encode_record("summary", pk, *summary, *edges))
 
+    def add_inherited(self, pk: int, summary_id: str, digest: bytes) -> None:
+        """Extend the chain of summaries by one that a fork has of another session, which proves its edges."""
+        self.summaries = extend_chain(self.summaries, encode_record("inherited", pk, summary_id, digest))
+
     def add_compaction(self, pk: int, result: bytes) -> None:
         """Extend the chain of sweeps."""
         self.compactions = extend_chain(self.compactions, encode_record("compaction", pk, result))
@@ -123,5 +127,7 @@ def _add_summaries(heads: RecordHeads, rows: Callable[[str], list[tuple[Any, ...
     for summary_pk, position, child_id in rows("check_child_ids"):
         # A position that was changed must not go unnoticed because the order is the same.
         children[summary_pk].append(child_id if position == len(children[summary_pk]) else f"{position}:{child_id}")
+    for pk, summary_id, digest in rows("check_inherited"):
+        heads.add_inherited(pk, summary_id, digest)
     for pk, *summary in rows("check_summary_rows"):
         heads.add_summary(pk, tuple(summary), seqs[pk], children[pk])

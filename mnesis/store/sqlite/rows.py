@@ -41,8 +41,16 @@ def message_row(session_pk: int, seq: int, message: EncodedMessage, message_hash
 
 
 def message_from_row(session_id: str, row: Row) -> Message:
-    """Convert a row of a statement that reads messages. Raises `DamagedValueError`."""
-    return decode_message(session_id, row[0], stored_message(row[1:]))
+    """Convert a row of a statement that reads messages. Raises `DamagedValueError`.
+
+    The row of a message that a fork shares ends with the session that stores it.
+    """
+    return decode_message(session_id, row[0], encoded_from_row(row), row[9] if len(row) > 9 else None)
+
+
+def encoded_from_row(row: Row) -> EncodedMessage:
+    """Convert a row of a statement that reads messages, without decoding it."""
+    return stored_message(row[1:9])
 
 
 def summary_from_row(session_id: str, row: Row) -> Summary:

@@ -16,6 +16,7 @@ from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
 from mnesis.models.session import NO_MODEL, SessionRecord, UsageReport
 from mnesis.store.base import Append, Compaction
+from mnesis.store.forks import clip_spans
 from mnesis.store.sqlite.salvage_reader import DamagedDatabase, ReadableSession, messages_of, read_damaged
 from mnesis.store.sqlite.salvage_records import RestoredContext, SalvagedRecords, read_records, restore_context
 from mnesis.store.sqlite.salvage_runs import SalvagedRun, copy_runs
@@ -118,8 +119,9 @@ async def _copy(
     await store.open()
     try:
         salvaged = []
-        for number, session in enumerate(sessions, 1):
-            salvaged.append(await _copy_session(database, session, store))
+        copies: dict[str, _CopiedLog] = {}
+        for number, session in enumerate(sessions, 1):  # a fork comes after the session that it continues
+            salvaged.append(await _copy_session(database, session, store, copies))
             if report is not None:
                 report(number, len(sessions))
         runs = await copy_runs(database, store)
@@ -128,12 +130,27 @@ async def _copy(
     return Salvage(str(target), tuple(salvaged), runs, database.count_lost_messages(sessions))
 
 
-async def _copy_session(database: DamagedDatabase, session: ReadableSession, store: SqliteStore) -> SalvagedSession:
-    gaps: list[tuple[int, int]] = []
-    new_seqs: dict[int, int] = {}
+@dataclass(frozen=True, slots=True)
+class _CopiedLog:
+    """The new seqs of the messages of a log, by their old ones, and the gaps in the old log."""
+
+    new_seqs: dict[int, int]
+    gaps: list[tuple[int, int]]
+
+    def until(self, seq: int) -> _CopiedLog:
+        """Return what a fork at an old seq shares."""
+        new_seqs = {old: new for old, new in self.new_seqs.items() if old <= seq}
+        return _CopiedLog(new_seqs, clip_spans(self.gaps, seq))
+
+
+async def _copy_session(
+    database: DamagedDatabase, session: ReadableSession, store: SqliteStore, copies: dict[str, _CopiedLog]
+) -> SalvagedSession:
+    log = await _begin_log(session, store, copies)
+    copies[session.id] = log
+    gaps, new_seqs, shared_count = log.gaps, log.new_seqs, len(log.new_seqs)
     records = read_records(database, session)
     report = None if records.usage is None else UsageReport(records.usage, "estimate", records.cost)
-    await store.create_session(_record(session))
     for batch in _batches(database, session, gaps):
         messages = [message for _, message in batch]
         ends_turn = batch[-1][0] in session.turn_ends
@@ -146,7 +163,7 @@ async def _copy_session(database: DamagedDatabase, session: ReadableSession, sto
         await store.record_interruption(session.id, replace(interruption, after_seq=after_seq))
     result = SalvagedSession(
         session.id,
-        len(new_seqs),
+        len(new_seqs) - shared_count,
         tuple(gaps),
         session.settings_are_intact,
         len(context.summaries),
@@ -198,6 +215,17 @@ async def _note_gaps(store: SqliteStore, session: ReadableSession, result: Salva
     }
     known = metadata if isinstance(metadata, dict) else {}
     await store.update_session(session.id, metadata={**known, "salvage": note})
+
+
+async def _begin_log(session: ReadableSession, store: SqliteStore, copies: dict[str, _CopiedLog]) -> _CopiedLog:
+    """Create a session, or a fork if the session that it continues was copied. Returns what it shares."""
+    point = session.forked_from
+    if point is None or point.session_id not in copies:
+        await store.create_session(_record(session))
+        return _CopiedLog({}, [(1, point.seq)] if point is not None and point.seq else [])
+    shared = copies[point.session_id].until(point.seq)
+    await store.fork_session(point.session_id, _record(session), last_seq=len(shared.new_seqs), summary_ids=())
+    return shared
 
 
 def _batches(

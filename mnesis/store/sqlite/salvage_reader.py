@@ -11,10 +11,11 @@ from typing import Any
 
 from mnesis.encryption import EncryptionKey
 from mnesis.models.message import Message
-from mnesis.models.session import Interruption
+from mnesis.models.session import ForkPoint, Interruption
 from mnesis.open_files import refuse_second_name
 from mnesis.store.chain import session_hash
 from mnesis.store.codec import DamagedValueError, decode_message, from_json, stored_message
+from mnesis.store.settings import parse_fork_point
 from mnesis.store.sqlite.keyed_file import connect_file, refuse_wrong_key
 from mnesis.store.sqlite.migrate import refuse_foreign
 from mnesis.store.sqlite.queries import sql
@@ -33,7 +34,8 @@ _MESSAGE_ROWS = ("salvage_messages", "salvage_messages_forwards", "salvage_messa
 class ReadableSession:
     """A session of a damaged database and what is known about it.
 
-    `last_seq` is the end of its log as its accounts say, or 0. `turn_ends` are the seqs at which its turns end.
+    `last_seq` is the end of its log as its accounts say, or 0. `turn_ends` are the seqs at which its turns end. The
+    messages up to `forked_from` are those of another session.
     """
 
     pk: int
@@ -42,6 +44,7 @@ class ReadableSession:
     created_at: int
     settings: dict[str, Any]
     settings_are_intact: bool
+    forked_from: ForkPoint | None = None
     last_seq: int = 0
     system_tokens: int = 0
     turn_ends: set[int] = field(default_factory=set)
@@ -130,7 +133,8 @@ class DamagedDatabase:
             is_intact, settings = False, {}
         if not _is_utf8(session_id):
             raise DamagedValueError(f"session {pk}")
-        return ReadableSession(pk, session_id, parent_id, created_at, settings, is_intact)
+        point = _fork_point(settings)
+        return ReadableSession(pk, session_id, parent_id, created_at, settings, is_intact, point)
 
     def _add_accounts(self, session: ReadableSession) -> None:
         row = self._fetch("salvage_accounts", session.pk)
@@ -175,9 +179,17 @@ def read_damaged(path: Path, timeout_seconds: float, key: EncryptionKey | None) 
 
 
 def messages_of(database: DamagedDatabase, session: ReadableSession) -> Iterator[tuple[int, Message | None]]:
-    """Yield every seq of a log with its message, or None if the message is missing or damaged."""
-    for seq in range(1, session.last_seq + 1):
+    """Yield every seq of a log that is not shared with its message, or None if the message is missing or damaged."""
+    for seq in range((session.forked_from.seq if session.forked_from else 0) + 1, session.last_seq + 1):
         yield seq, database.message(session, seq)
+
+
+def _fork_point(settings: dict[str, Any]) -> ForkPoint | None:
+    try:
+        point = parse_fork_point(settings.get("forked_from"))
+    except TypeError:
+        return None
+    return point if point is not None and isinstance(point.seq, int) else None
 
 
 def _is_utf8(text: object) -> bool:

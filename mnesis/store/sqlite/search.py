@@ -18,7 +18,8 @@ from mnesis.store.sqlite import fulltext
 from mnesis.store.sqlite.accounts import load_session
 from mnesis.store.sqlite.context import summary
 from mnesis.store.sqlite.database import Database
-from mnesis.store.sqlite.fulltext import LogRange, SearchScope, seq_of
+from mnesis.store.sqlite.forks import load_segments
+from mnesis.store.sqlite.fulltext import LogRange, SearchScope, fork_scope, seq_of
 from mnesis.store.sqlite.log import locate_session
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.recreate_index import has_expected_tables, is_index_damage, recreate_index
@@ -55,7 +56,8 @@ async def find_page(database: Database, search: Search, on_progress: OnIndexed |
 
 async def _find_indexed_page(database: Database, search: Search, on_progress: OnIndexed | None) -> SearchPage:
     for substrings in _required_indexes(search):
-        await catch_up(database, search.session_id, substrings, on_progress)
+        for session_id in await database.read(_sessions_to_search, search.session_id):
+            await catch_up(database, session_id, substrings, on_progress)
     return await database.read(_page, search, search_position(search))
 
 
@@ -83,6 +85,14 @@ async def _recreate_index(database: Database) -> None:
             " affected, so run mnesis reindex where it can be written",
             db_path=database.path,
         ) from error
+
+
+def _sessions_to_search(connection: sqlite3.Connection, session_id: str | None) -> list[str | None]:
+    """Return the sessions whose index a search needs: those that a fork shares messages of come first."""
+    if session_id is None:
+        return [None]
+    stored = load_session(connection, session_id)
+    return [*(owner_id for _, owner_id in load_segments(connection, stored.pk)), session_id]
 
 
 def _required_indexes(search: Search) -> list[bool]:
@@ -196,7 +206,7 @@ def _index_session(
     connection: sqlite3.Connection, session_id: str, substrings: bool, max_messages: int
 ) -> tuple[int, int]:
     """Index the next messages of a session, also if its accounts are damaged. Returns their number and stored characters."""
-    session_pk, _ = locate_session(connection, session_id)
+    session_pk, _, _ = locate_session(connection, session_id)
     after_seq = fulltext.indexed_up_to(connection, session_pk)[substrings]
     parameters = {"session_pk": session_pk, "after_seq": after_seq, "limit": max_messages}
     batch: list[Message] = []
@@ -229,14 +239,20 @@ def _page(connection: sqlite3.Connection, search: Search, place: SearchPosition)
             for key, score in fulltext.rank_messages(connection, scope, search, covered_seqs)[place.offset :]
             if (hit := _hit(connection, scope, key, score, search)) is not None
         )
-    return build_page(hits, search, place, scope.logs[0].last_seq if search.session_id is not None else 0)
+    return build_page(hits, search, place, scope.logs[-1].last_seq if search.session_id is not None else 0)
 
 
 def _search_scope(connection: sqlite3.Connection, session_id: str | None, place: SearchPosition) -> SearchScope:
     if session_id is None:
-        return SearchScope(tuple(LogRange(*row) for row in connection.execute(sql("search_logs"))))
+        logs = (
+            LogRange(pk, name, last_seq, shared_seq + 1)
+            for pk, name, last_seq, shared_seq in connection.execute(sql("search_logs"))
+        )
+        return SearchScope(tuple(log for log in logs if log.count))
     stored = load_session(connection, session_id)
     last_seq = min(place.last_seq or stored.record.last_seq, stored.record.last_seq)
+    if stored.record.forked_from is not None:
+        return fork_scope(stored.pk, session_id, load_segments(connection, stored.pk), last_seq)
     return SearchScope((LogRange(stored.pk, session_id, last_seq),) if last_seq else ())
 
 
@@ -244,7 +260,7 @@ def _covered_seqs(connection: sqlite3.Connection, scope: SearchScope, search: Se
     if search.session_id is None or search.summary_id is None:
         raise SummaryNotFoundError(str(search.summary_id), location="a search of every session")
     summary(connection, search.session_id, search.summary_id)
-    parameters = {"session_pk": scope.logs[0].pk if scope.logs else 0, "id": search.summary_id}
+    parameters = {"session_pk": load_session(connection, search.session_id).pk, "id": search.summary_id}
     return frozenset(seq for (seq,) in connection.execute(sql("search_behind_summary"), parameters))
 
 
@@ -258,14 +274,14 @@ def _substring_hits(
             continue
         match_count += 1
         if match_count > offset:
-            yield build_hit(message, 1.0, search, _covering_summary_id(connection, key))
+            yield build_hit(message, 1.0, search, _covering_summary_id(connection, scope, key))
 
 
 def _hit(
     connection: sqlite3.Connection, scope: SearchScope, key: int, score: float, search: Search
 ) -> SearchHit | None:
     message = _readable_message(connection, scope, key, search)
-    return None if message is None else build_hit(message, score, search, _covering_summary_id(connection, key))
+    return None if message is None else build_hit(message, score, search, _covering_summary_id(connection, scope, key))
 
 
 def _readable_message(connection: sqlite3.Connection, scope: SearchScope, key: int, search: Search) -> Message | None:
@@ -284,11 +300,12 @@ def _load_message(connection: sqlite3.Connection, scope: SearchScope, key: int) 
     row = connection.execute(sql("search_message"), {"session_pk": log.pk, "seq": seq_of(key)}).fetchone()
     if row is None:
         raise DamagedValueError(f"message {seq_of(key)} of session {log.session_id!r}, which is missing,")
-    return message_from_row(log.session_id, row)
+    return message_from_row(log.session_id, (*row, log.owner_id or log.session_id))
 
 
-def _covering_summary_id(connection: sqlite3.Connection, key: int) -> str | None:
+def _covering_summary_id(connection: sqlite3.Connection, scope: SearchScope, key: int) -> str | None:
     """Return the id of the summary that currently covers a message."""
-    parameters = {"session_pk": key >> fulltext.SEQ_BITS, "seq": seq_of(key)}
+    session_pk = key >> fulltext.SEQ_BITS if scope.fork_pk is None else scope.fork_pk
+    parameters = {"session_pk": session_pk, "seq": seq_of(key)}
     row = connection.execute(sql("search_covering"), parameters).fetchone()
     return row[1] if row and row[0] >= seq_of(key) else None

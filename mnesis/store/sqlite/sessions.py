@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import asdict
 
+from mnesis.errors import SessionForkedError
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.redaction import get_logger
 from mnesis.store.accounting import new_record, with_settings
@@ -12,6 +13,7 @@ from mnesis.store.base import SessionPage
 from mnesis.store.codec import DamagedValueError, to_json
 from mnesis.store.damaged import damaged_session
 from mnesis.store.session_cursor import format_cursor, parse_cursor
+from mnesis.store.settings import settings_json
 from mnesis.store.sqlite.accounts import (
     SessionChange,
     insert_session_accounts,
@@ -19,7 +21,6 @@ from mnesis.store.sqlite.accounts import (
     load_session,
     load_session_for_update,
     profile_hash,
-    profile_json,
     save_session,
 )
 from mnesis.store.sqlite.changes import note_created, note_deleted, note_update
@@ -37,6 +38,8 @@ PURGE_STEPS = (
     "purge_changes",
     "purge_children",
     "purge_edges",
+    "purge_inherited_summaries",
+    "purge_segments",
     "purge_covers",
     "purge_hidden_spans",
     "purge_prunes",
@@ -58,7 +61,7 @@ PURGE_STEPS = (
 def create(connection: sqlite3.Connection, session: SessionRecord) -> tuple[SessionRecord, bool]:
     """Insert a session, or load the existing one with its id. Returns whether it was inserted."""
     session = new_record(session)
-    profile = profile_json(session)
+    profile = settings_json(session)
     names = {"id": session.id, "parent_id": session.parent_id, "created_at": session.created_at}
     hash_of_profile = profile_hash(session, profile)
     inserted = connection.execute(sql("insert_session"), {**names, "profile": profile, "hash": hash_of_profile})
@@ -79,7 +82,7 @@ def update(connection: sqlite3.Connection, session_id: str, changes: dict[str, o
     """Change the settings of a session."""
     stored = load_session_for_update(connection, session_id)
     after = with_settings(stored.record, changes)
-    profile = profile_json(after)
+    profile = settings_json(after)
     change = SessionChange(profile_hash=profile_hash(after, profile))
     parameters = {"session_pk": stored.pk, "profile": profile, "hash": change.profile_hash}
     connection.execute(sql("update_profile"), parameters)
@@ -141,12 +144,24 @@ def interruptions(connection: sqlite3.Connection, session_id: str) -> list[Inter
     return [interruption_from_row(body) for (body,) in rows]
 
 
+def forks(connection: sqlite3.Connection, session_id: str) -> list[str]:
+    """Load the ids of the sessions that share messages or summaries of a session."""
+    return load_forks(connection, load_session(connection, session_id).pk)
+
+
+def load_forks(connection: sqlite3.Connection, session_pk: int) -> list[str]:
+    """Load the ids of the sessions that share messages or summaries of a session."""
+    return [fork_id for (fork_id,) in connection.execute(sql("forks"), {"session_pk": session_pk})]
+
+
 def purge(connection: sqlite3.Connection, session_id: str) -> tuple[int, int]:
     """Delete every row of a session, after declaring the purge to the triggers.
 
     Returns the row number and the creation time of the session, by which its deletion is listed.
     """
     stored = load_session(connection, session_id)
+    if fork_ids := load_forks(connection, stored.pk):
+        raise SessionForkedError(session_id, fork_ids)
     if connection.execute(sql("search_indexed"), {"session_pk": stored.pk}).fetchone():
         remove_newest(connection, stored.pk, session_id)
     note_deleted(connection, stored.pk, stored.record)

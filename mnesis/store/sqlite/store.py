@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mnesis.config import StoreConfig
 from mnesis.encryption import EncryptionKey
-from mnesis.errors import ConfigurationError, CorruptStoreError
+from mnesis.errors import ConfigurationError, CorruptStoreError, SessionForkedError
 from mnesis.models.context import ActiveContext, Cover
 from mnesis.models.finding import Finding, Verification
 from mnesis.models.message import FileReference, Message
@@ -24,7 +24,7 @@ from mnesis.store.change_log import StoredChange
 from mnesis.store.codec import encode_message
 from mnesis.store.heads import Heads, parse_heads
 from mnesis.store.sqlite import changes as change_list
-from mnesis.store.sqlite import context, log, sessions, turn_leases
+from mnesis.store.sqlite import context, forks, log, sessions, turn_leases
 from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.run_store import SqliteRunStore
 from mnesis.store.sqlite.seal import seal_all
@@ -58,6 +58,17 @@ class SqliteStore(SqliteRunStore):
     async def create_session(self, session: SessionRecord) -> tuple[SessionRecord, bool]:
         """See `Store.create_session`."""
         return await self._database.write(sessions.create, session)
+
+    async def fork_session(
+        self, session_id: str, fork: SessionRecord, *, last_seq: int, summary_ids: Collection[str] | None = None
+    ) -> tuple[SessionRecord, bool]:
+        """See `Store.fork_session`."""
+        shared = await self._database.read(forks.read_shared_log, session_id, last_seq)
+        return await self._database.write(forks.create_fork, session_id, fork, last_seq, shared, summary_ids)
+
+    async def forks(self, session_id: str) -> list[str]:
+        """See `Store.forks`."""
+        return await self._database.read(sessions.forks, session_id)
 
     async def update_session(self, session_id: str, **changes: object) -> SessionRecord:
         """See `Store.update_session`. Raises TypeError for anything that cannot change."""
@@ -172,6 +183,8 @@ class SqliteStore(SqliteRunStore):
         """
         from mnesis.store.sqlite import search as search_index
 
+        if fork_ids := await self.forks(session_id):
+            raise SessionForkedError(session_id, fork_ids)
         was_indexed = await search_index.unindex(self._database, session_id)
         row = await self._database.write(sessions.purge, session_id)
         self._session_names.ids[row] = session_id

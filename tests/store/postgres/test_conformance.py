@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mnesis.testing.fork_suite import ForkSuite
 from mnesis.testing.integrity_suite import IntegritySuite
 from mnesis.testing.run_suite import RunSuite
 from mnesis.testing.store_suite import StoreSuite
@@ -21,4 +22,8 @@ class TestPostgresIntegrity(IntegritySuite):
 
 
 class TestPostgresTurnLeases(TurnLeaseSuite):
+    pass
+
+
+class TestPostgresForks(ForkSuite):
     pass
