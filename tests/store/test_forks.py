@@ -54,7 +54,8 @@ async def test_a_session_without_forks_runs_no_statement_of_forks(store: SqliteS
     assert len(await traced(store, log.append, "s", Append(make_turn(8).messages, ends_turn=True), again)) == len(
         appended
     )
-    assert len(await traced(store, context.active_context, "s")) == len(read)
+    # The second read finds what the first one decoded.
+    assert len(await traced(store, context.active_context, "s")) <= len(read)
     await store.close()
 
 
