@@ -25,6 +25,7 @@ from starlette.routing import Route
 
 from mnesis import Engine, LLMMap, MnesisConfig, MnesisEvent, SessionConfig
 from mnesis.errors import SessionBusyError
+from mnesis.llm.resolve import resolve
 from mnesis.session.pool import SessionPool, SessionSettings
 
 LABEL = {"type": "object", "properties": {"urgent": {"type": "boolean"}}, "required": ["urgent"]}
@@ -39,7 +40,7 @@ def create_app(database: str, model: str) -> Starlette:
         # follow=True also publishes what the other worker commits.
         async with Engine(database, config=config, follow=True) as engine:
             app.state.engine = engine
-            app.state.pool = SessionPool(engine=engine, settings=SessionSettings(model=model))
+            app.state.pool = SessionPool(engine=engine, settings=SessionSettings(model=model, llm=resolve()))
             app.state.tasks = set()
             yield
             for task in app.state.tasks:
