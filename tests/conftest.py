@@ -17,6 +17,15 @@ _allowed = False
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the processes that tests start share compiled modules where the environment forbids writing them beside the source.
+
+    Otherwise each of them compiles every module again, which takes most of the suite's time.
+    """
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".pytest_cache" / "pycache")
+
+
 WATCHED_FOLDERS = {"session", "compaction", "langchain", "llamaindex", "agents_sdk", "pydantic_ai"}
 """The tests that fail when an event loop is blocked: those of the core and of the adapters."""
 

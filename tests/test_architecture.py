@@ -21,7 +21,7 @@ SOLE_USERS = {
     # Search in PostgreSQL splits texts into words with SQLite's tokenizer, and ranks with the same functions.
     "sqlite3": (
         *("store/sqlite/", "store/memory_index.py", "cli/doctor_environment.py", "files/explorers/sqlite.py"),
-        *("store/postgres/search.py", "store/postgres/search_terms.py", "testing/faults.py"),
+        *("store/postgres/search.py", "store/postgres/search_terms.py", "testing/fault"),
     ),
     "psycopg": ("store/postgres/",),
     "psycopg_pool": ("store/postgres/database.py",),

@@ -22,7 +22,15 @@ from tests.store.children import Report, start
 GUARDED = ("messages", "summaries", "summary_messages", "summary_children", "turns", "compactions")
 MAY_SCAN = {"check_sessions", "check_schema", "search_behind", "search_trigrams_behind", "search_logs"}
 MAY_SCAN |= {"search_outdated", "empty_search_rows", "empty_search_speakers", "empty_search_state"}
-MAY_SCAN |= {"runs", "check_runs", "file_refs", "change_sessions", "purge_changes", "purge_run_changes"}
+MAY_SCAN |= {
+    "runs",
+    "check_runs",
+    "file_refs",
+    "file_content_ids",
+    "change_sessions",
+    "purge_changes",
+    "purge_run_changes",
+}
 MAY_SCAN |= {
     "count_search_behind",
     "count_trigrams_behind",
