@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from mnesis.cli.app import COMMANDS, cli
 from mnesis.store.sqlite import fixes
 from tests.support.damage import store_every_kind
-from tests.support.damage_sweep import all_damage
+from tests.support.damage_sweep import all_damage, statements
 
 COMMAND = re.compile(r"mnesis ([a-z]+)((?: (?:[A-Z]+|--[a-z-]+))*)")
 SKIPPED_CHECKS = {"python", "sqlite", "litellm", "tokenizer", "wal size", "file system", "permissions"}
@@ -106,3 +106,14 @@ async def _mark_unfinished(path: Path) -> None:
     await store.open()
     await store.update_session("s", metadata={UNFINISHED: "import"})
     await store.close()
+
+
+@pytest.mark.parametrize("version", [0, 1, 5])
+def test_a_wrong_schema_version_is_damage_and_not_an_old_database(source: Path, tmp_path: Path, version: int) -> None:
+    path = Path(shutil.copy(source, tmp_path / "copy.db"))
+    assert statements(f"PRAGMA user_version = {version}")(path)
+    (finding,) = findings_of(path)
+    assert "header is damaged" in finding["detail"]
+    assert CliRunner().invoke(cli, ["migrate", "--db", str(path)]).exit_code == 3
+    assert not list(tmp_path.glob("*.backup"))
+    assert CliRunner().invoke(cli, ["salvage", str(path), "--to", str(tmp_path / "new.db")]).exit_code == 0

@@ -122,7 +122,9 @@ def _check_file(connection: sqlite3.Connection) -> list[Finding]:
 def _check_schema(connection: sqlite3.Connection) -> list[Finding]:
     actual, expected = schema_objects(connection), expected_objects()
     findings = [
-        Finding("error", "schema", f"{kind} {name} is missing or was changed", _schema_fix(name))
+        Finding(
+            "error", "schema", f"{kind} {name} is missing or was changed", _schema_fix(name, (name, kind) in actual)
+        )
         for (name, kind), definition in expected.items()
         if actual.get((name, kind)) != definition
     ]
@@ -139,8 +141,9 @@ def _check_schema(connection: sqlite3.Connection) -> list[Finding]:
     return findings
 
 
-def _schema_fix(name: str) -> str:
-    return REINDEX if name.startswith("search_") else SALVAGE
+def _schema_fix(name: str, is_present: bool) -> str:
+    """Return what to do about an object. A definition that SQLite cannot read cannot be dropped either."""
+    return REINDEX if name.startswith("search_") and not is_present else SALVAGE
 
 
 def _check_accounts(connection: sqlite3.Connection, session_pk: int, name: str) -> list[Finding]:

@@ -23,7 +23,7 @@ from mnesis.redaction import get_logger
 from mnesis.store.sqlite.connection import ConnectionState
 from mnesis.store.sqlite.environment import report_environment
 from mnesis.store.sqlite.keyed_file import connect_file, refuse_wrong_key, sqlite_version
-from mnesis.store.sqlite.migrate import migrate, migrations, refuse_foreign
+from mnesis.store.sqlite.migrate import migrate, migrations, refuse_foreign, refuse_wrong_version
 from mnesis.store.sqlite.seal import add_missing_hashes
 from mnesis.store.sqlite.translate_errors import has_code
 
@@ -90,6 +90,7 @@ def refuse_unreadable(connection: sqlite3.Connection, path: Path) -> None:
     """Raise a typed error if this is not a mnesis database, or if only a migration would make it readable."""
     version = refuse_foreign(connection, path)
     if version < migrations()[-1].version:
+        refuse_wrong_version(connection, path)
         raise ReadOnlyStoreError(
             f"{path} needs an update (schema version {version}, this release uses {migrations()[-1].version}) but is"
             " opened read-only; run `mnesis migrate`, or open it once with write permission on the file and its directory",

@@ -19,6 +19,9 @@ APPLICATION_ID = 1_835_951_475
 """Identifies mnesis databases in the file header; the ASCII codes of "mnes"."""
 
 
+_CREATED_TABLE = re.compile(r"^CREATE (?:VIRTUAL )?TABLE (\w+)", re.MULTILINE)
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
     """One migration script. `version` is the schema version after it; versions count from 1 without gaps."""
@@ -83,12 +86,28 @@ def migrate(connection: sqlite3.Connection, path: Path, scripts: Sequence[Migrat
     A database of an older version is first copied to `<name>.v<version>.backup` in the same directory.
     """
     scripts = migrations() if scripts is None else scripts
+    refuse_wrong_version(connection, path, scripts)
     version = schema_version(connection)
     if 0 < version < scripts[-1].version:
         _back_up(connection, path.with_name(f"{path.name}.v{version}.backup"))
     for migration in scripts:
         if migration.version > version:
             _apply(connection, migration)
+
+
+def refuse_wrong_version(
+    connection: sqlite3.Connection, path: Path, scripts: Sequence[Migration] | None = None
+) -> None:
+    """Raise `CorruptStoreError` if a database has tables of a later version than its header says."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    version = schema_version(connection)  # read last: another process may be updating the database
+    for migration in migrations() if scripts is None else scripts:
+        if migration.version > version and tables.intersection(_CREATED_TABLE.findall(migration.sql)):
+            raise CorruptStoreError(
+                f"{path} says that its schema version is {version}, but it has tables of version {migration.version}: its"
+                " header is damaged. It was not changed; run `mnesis salvage`",
+                db_path=path,
+            )
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
