@@ -55,6 +55,8 @@ def test_the_command_of_a_finding_removes_it(source: Path, tmp_path: Path, offse
         findings = findings_of(path)
         for fix in {each["fix"] for each in findings}:
             before = {each["detail"] for each in findings if each["fix"] == fix}
+            if fix.startswith("pip install"):  # a newer release may have written the database
+                continue
             found = COMMAND.search(fix)
             if found is None:
                 unhelpful.append((damage.name, fix, "names no command"))

@@ -173,3 +173,17 @@ async def test_checksums_follow_indexing_purging_and_merging(tmp_path: Path) -> 
     assert await store.check() == []
     assert "search_words_data" not in tables(tmp_path / "s.db")
     await store.close()
+
+
+async def test_an_index_ends_where_a_session_has_lost_its_name(indexed: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(indexed, tmp_path))
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TRIGGER sessions_refuse_delete")
+    connection.execute("DELETE FROM sessions WHERE id = 's'")
+    connection.commit()
+    connection.close()
+    store = await open_store(path)
+    await store.reindex()
+    await search_both(store)
+    assert {hit.session_id for hit in (await store.search(Search("word3"))).hits} == {"t"}
+    await store.close()

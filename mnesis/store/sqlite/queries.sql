@@ -473,11 +473,13 @@ LIMIT :limit;
 
 -- count_search_behind: messages that are not in the index of words
 SELECT coalesce(sum(max(0, a.last_seq - coalesce(i.words_seq, 0))), 0)
-FROM accounts AS a LEFT JOIN search_state AS i ON i.session_pk = a.session_pk AND i.rules = :rules;
+FROM accounts AS a JOIN sessions AS s ON s.pk = a.session_pk
+LEFT JOIN search_state AS i ON i.session_pk = a.session_pk AND i.rules = :rules;
 
 -- count_trigrams_behind: messages that are not in the index of substrings
 SELECT coalesce(sum(max(0, a.last_seq - coalesce(i.trigrams_seq, 0))), 0)
-FROM accounts AS a LEFT JOIN search_state AS i ON i.session_pk = a.session_pk AND i.rules = :rules;
+FROM accounts AS a JOIN sessions AS s ON s.pk = a.session_pk
+LEFT JOIN search_state AS i ON i.session_pk = a.session_pk AND i.rules = :rules;
 
 -- search_logs: every session, the last message that it stores, and the end of what it shares
 SELECT

@@ -118,8 +118,11 @@ async def catch_up(
                 on_progress(total - max(missing, 0), total)
             if not indexed or missing <= 0:
                 # Another search may have indexed the rest meanwhile, and another writer may have appended more.
-                missing = await database.read(_count_missing, session_id, substrings)
+                before, missing = missing, await database.read(_count_missing, session_id, substrings)
                 total = max(total, missing)
+                if not indexed and missing >= before:  # damage: what is counted cannot be found
+                    logger.warning("%d messages of %s cannot be indexed; run mnesis doctor", missing, database.path)
+                    return
     except ReadOnlyStoreError:
         logger.warning("%s cannot be written; only messages that are already indexed are searched", database.path)
 
