@@ -65,7 +65,8 @@ async def _import(scene: Scene) -> None:
     await _run_cli("import", scene.directory / "s.jsonl", "--db", scene.path)
 
 
-async def _imports_are_whole_or_marked(directory: Path) -> list[str]:
+async def _imports_are_whole_or_marked(scene: Scene) -> list[str]:
+    directory = scene.directory
     store = SqliteStore(directory / "s.db")
     await store.open()
     try:
@@ -95,7 +96,8 @@ async def _migrate(scene: Scene) -> None:
     await store.close()
 
 
-async def _nothing_is_lost(directory: Path) -> list[str]:
+async def _nothing_is_lost(scene: Scene) -> list[str]:
+    directory = scene.directory
     store = SqliteStore(directory / "s.db")
     await store.open()
     try:
@@ -105,8 +107,9 @@ async def _nothing_is_lost(directory: Path) -> list[str]:
         await store.close()
 
 
-async def _copies_are_whole(directory: Path) -> list[str]:
+async def _copies_are_whole(scene: Scene) -> list[str]:
     """Check every finished copy. A copy that a killed process left has another name."""
+    directory = scene.directory
     found = []
     for path in _files(directory, "copy-*.db"):
         store = SqliteStore(path)
@@ -149,7 +152,8 @@ async def _copy_to(scene: Scene) -> None:
     await _run_cli("migrate", "--to", target, "--db", scene.path)
 
 
-async def _target_is_sound(directory: Path) -> list[str]:
+async def _target_is_sound(scene: Scene) -> list[str]:
+    directory = scene.directory
     if not (directory / "target.db").exists():
         return []
     store = SqliteStore(directory / "target.db")
@@ -174,7 +178,8 @@ async def _search_damaged_index(scene: Scene) -> None:
     await store.close()
 
 
-async def _index_is_sound(directory: Path) -> list[str]:
+async def _index_is_sound(scene: Scene) -> list[str]:
+    directory = scene.directory
     store = SqliteStore(directory / "s.db")
     await store.open()
     try:
