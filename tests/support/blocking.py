@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +53,7 @@ def refuse_blocking_calls() -> Iterator[BlockBuster]:
 
 def _is_installed(name: str) -> bool:
     try:
-        return importlib.util.find_spec(name) is not None
+        importlib.import_module(name)  # an adapter without its framework is found, but cannot be imported
     except ImportError:
         return False
+    return True
