@@ -2,8 +2,8 @@
 
 The tests come from the framework's source distribution of the installed version, which uv fetches. A pytest plugin puts a class
 of mnesis where the framework's own class was. A test may fail only if `ALLOWED` has a reason; a test that is listed must
-fail, so that the list stays true. llama-index-core's source distribution contains no tests; `test_llamaindex_promises.py`
-and the suite of adapters check the same promises.
+fail, so that the list stays true. llama-index-core's source distribution contains no tests; `tests/llamaindex` and the suite of
+adapters check what its documentation promises.
 """
 
 from __future__ import annotations
