@@ -12,6 +12,7 @@ import pytest
 
 from mnesis import Engine, MnesisConfig, MnesisSession, StoreConfig
 from mnesis.errors import ConfigurationError, CorruptStoreError, IntegrityKeyError
+from mnesis.models.session import ForkPoint, SessionRecord
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.migrate import migrate
 from mnesis.store.sqlite.seal import add_missing_hashes
@@ -26,6 +27,7 @@ TABLES = (
     *("hidden_spans", "prunes", "turns", "compactions", "interruptions", "pins", "file_refs", "record_heads"),
     *("changes", "deletions", "runs", "run_inputs", "run_items", "run_plans"),
 )
+FORK_TABLES = ("segments", "inherited_summaries")
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +55,34 @@ async def test_an_untouched_database_has_no_findings(complete: Path) -> None:
 
 
 def test_every_table_is_tested_for_flipped_bits(complete: Path) -> None:
-    assert set(tables(complete)) == set(TABLES) | EMPTY_TABLES
+    assert set(tables(complete)) == {*TABLES, *FORK_TABLES} | EMPTY_TABLES
 
 
-@pytest.mark.parametrize("table", TABLES)
-async def test_a_flipped_bit_in_any_column_is_found(complete: Path, tmp_path: Path, table: str) -> None:
+@pytest.fixture(scope="module")
+def forked(complete: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of `complete` with a fork and a fork of that fork."""
+    path = tmp_path_factory.mktemp("forked") / "s.db"
+    shutil.copyfile(complete, path)
+
+    async def fork() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        for origin_id, fork_id, last_seq in (("s", "fork", 9), ("fork", "fork-of-fork", 10)):
+            stored_in = "s" if last_seq == 9 else origin_id
+            point = ForkPoint(stored_in, last_seq, (await store.messages(origin_id))[last_seq - 1].id)
+            await store.fork_session(
+                origin_id, SessionRecord(id=fork_id, model="m", forked_from=point), last_seq=last_seq
+            )
+            await store.append(fork_id, make_turn(20 + last_seq))
+        await store.close()
+
+    asyncio.run(fork())
+    return path
+
+
+@pytest.mark.parametrize("table", [*TABLES, *FORK_TABLES])
+async def test_a_flipped_bit_in_any_column_is_found(complete: Path, forked: Path, tmp_path: Path, table: str) -> None:
+    complete = forked if table in FORK_TABLES else complete
     copy, unseen, count = tmp_path / "copy.db", [], 0
     for flip in flips(complete, table):
         for suffix in ("", "-wal", "-shm"):
