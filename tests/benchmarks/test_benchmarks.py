@@ -32,8 +32,8 @@ def run(*arguments: str) -> object:
 def test_the_store_benchmark_prints_every_row() -> None:
     rows = run("benchmarks.store")
     names = [row["name"].split(" ")[0] for row in rows]
-    assert names[:5] == ["database", "record()", "append", "doctor", "context_for_next_turn()"]
-    assert names[5:9] == ["load()", "compact()", "record()", "50"]
+    assert names[:5] == ["database", "record()", "record()", "append", "doctor"]
+    assert names[5:10] == ["context_for_next_turn()", "load()", "compact()", "record()", "50"]
     assert names[-1] == "import"
     assert all(row["measured"] > 0 and row["base"] > 0 for row in rows)
 
@@ -44,7 +44,7 @@ def test_the_cache_benchmark_prints_peers_and_engine_for_each_workload() -> None
     for name, workload in WORKLOADS.items():
         rows = {row["strategy"]: row for row in report[name]}
         engines = [row for strategy, row in rows.items() if strategy.startswith("mnesis")]
-        assert len(engines) == 2
+        assert len(engines) == (1 if name == "chat" else 2)
         assert len({row["requests"] for row in rows.values()}) == 1
         assert rows["trimmed each turn"]["peak_tokens"] <= workload.request_tokens
         assert engines[0]["level3_folds"] == 0
