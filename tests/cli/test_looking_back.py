@@ -14,6 +14,7 @@ import pytest
 from mnesis import Engine, MnesisSession
 from mnesis.cli import expand, search
 from mnesis.llm.no_model import NoModel
+from mnesis.models import page_sizes
 from mnesis.models.context import Prune
 from mnesis.models.message import Message, Role, TextPart
 from mnesis.models.results import CompactionResult
@@ -217,7 +218,7 @@ def test_expand_reads_a_long_stretch_a_page_at_a_time(
 
     monkeypatch.setattr(recall_expand, "expand_whole", recall_expand.expand, raising=False)
     monkeypatch.setattr(recall_expand, "expand", counted)
-    monkeypatch.setattr(recall_expand, "LOG_PAGE_MESSAGES", 5)
+    monkeypatch.setattr(page_sizes, "LOG_PAGE_MESSAGES", 5)
     assert run("expand", top["id"], "-n", 0, "--jsonl", "--db", database).stdout == whole
     assert max(pages) == 5
     assert sum(pages) == top["message_count"]
