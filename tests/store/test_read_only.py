@@ -14,6 +14,7 @@ from mnesis.config import StoreConfig
 from mnesis.errors import MnesisStoreError, ReadOnlyStoreError
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.migrate import migrations
+from tests.support.old_database import write_old_database
 
 READING = StoreConfig(read_only=True)
 
@@ -69,13 +70,12 @@ async def test_a_journal_mode_and_an_older_schema_stay_as_they_are(tmp_path: Pat
     async with Engine(path, config=MnesisConfig(store=READING)) as engine:
         assert (await engine.store.session("s")).last_seq == 2
     assert state(path) == before
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"PRAGMA user_version = {migrations()[-1].version - 1}")
-    connection.close()
-    before = state(path)
+    old = tmp_path / "old.db"
+    write_old_database(path, old, version=migrations()[-1].version - 1)
+    before = state(old)
     with pytest.raises(ReadOnlyStoreError, match="needs an update"):
-        await Engine(path, config=MnesisConfig(store=READING)).open()
-    assert state(path) == before
+        await Engine(old, config=MnesisConfig(store=READING)).open()
+    assert state(old) == before
 
 
 async def test_readers_see_what_a_writer_of_the_same_process_commits(tmp_path: Path) -> None:
