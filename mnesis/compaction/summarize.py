@@ -21,10 +21,6 @@ from mnesis.tokens.estimator import TokenCounter
 
 logger = get_logger(__name__)
 
-MIN_MODEL_SUMMARY_TOKENS = 64
-"""The smallest summary that a model is asked for, about 45 words. Models exceed smaller limits, so that their answers would be
-rejected, and the request costs several times as much."""
-
 
 @dataclass(frozen=True, slots=True)
 class SummaryDraft:
@@ -49,10 +45,8 @@ async def summarize(
 ) -> SummaryDraft:
     """Return the summary of the first level that succeeds.
 
-    Level 3 is not checked: the caller decides whether it helps. No model is asked for less than `MIN_MODEL_SUMMARY_TOKENS`.
+    Level 3 is not checked: the caller decides whether it helps.
     """
-    if request.max_tokens < MIN_MODEL_SUMMARY_TOKENS:
-        summarizer = None
     attempts: list[CompactionAttempt] = []
     rejected_answers: list[str] = []
     for writer, level, max_tokens in _list_tries(request, summarizer, level2_enabled):

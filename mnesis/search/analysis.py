@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import islice, pairwise
 
+from stop_words import get_stop_words
+
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message, ToolPart, ToolResultPart
 
@@ -177,8 +179,6 @@ def _unspaced_stop_words() -> frozenset[str]:
 
 @cache
 def _language_stop_words(language: str) -> frozenset[str]:
-    from stop_words import get_stop_words  # reads a file when it is imported, which must not happen in an event loop
-
     return frozenset(get_stop_words(language))
 
 

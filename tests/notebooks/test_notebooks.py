@@ -16,8 +16,9 @@ pytest.importorskip("ipykernel")
 pytest.importorskip("matplotlib")
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
-SUBJECTS = ["first", "client", "compaction", "recall", "langchain", "llamaindex", "three", "operators"]
+SUBJECTS = ["first", "client", "compaction", "recall", "langchain", "llamaindex", "three", "operators", "five"]
 NEEDS = {"05": ["langchain.agents"], "06": ["llama_index.core"], "07": ["langchain_core", "llama_index.core"]}
+NEEDS["09"] = [*NEEDS["07"], "agents", "pydantic_ai"]
 
 
 def load_runner() -> ModuleType:

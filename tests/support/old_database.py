@@ -26,6 +26,7 @@ def write_old_database(source: Path | str, target: Path, version: int) -> None:
                 else c
                 for c in columns
             ]
+            old.execute(f"DELETE FROM {table}")  # rows that the migrations made
             old.execute(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values)} FROM new.{table}")
     old.execute("DETACH new")
     old.close()
