@@ -89,7 +89,7 @@ def command(
     """Process items of a map or delegation until every item is finished. Start it on as many machines as you like.
 
     Prompt, schema, model and options come from the database. Keys come from the environment, as for every model call; code
-    such as tools is imported from the modules that you name. Results are stored once, whoever dies. The exit code is 1 if
+    such as tools is imported from the modules that you name. Each result is stored once, even if a worker dies. The exit code is 1 if
     items failed, or if inputs are missing because the process that started the run stopped.
     """
     named = [tool for each in tools for tool in (each if isinstance(each, list | tuple) else [each])]

@@ -191,7 +191,7 @@ class Summarizer:
         max_answer_tokens: int,
         count: TokenCounter,
     ) -> str:
-        """Return the text of an answer, and tell the breaker. Raises `RejectedSummaryError` if it is no summary of `source`."""
+        """Return the text of an answer, and tell the breaker. Raises `RejectedSummaryError` if it is not a summary of `source`."""
         answer = strip_thinking(reply.text)
         rejection = (
             _finish_rejection(reply.finish_reason)

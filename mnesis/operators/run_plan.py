@@ -138,7 +138,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _is_plain_address(value: Any) -> bool:
-    """Return whether a text is no URL with a user, a password or parameters."""
+    """Return False for a URL with a user, a password or parameters."""
     if not isinstance(value, str):
         return False
     parts = urlsplit(value)

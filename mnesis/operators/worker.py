@@ -1,6 +1,6 @@
 """Workers: processes that join a stored run, on any machine.
 
-A worker claims items like the process that started the run, and stores their outcomes; whoever started the run reads them.
+A worker claims items in the same way as the process that started the run, and stores their outcomes for it to read.
 """
 
 from __future__ import annotations
