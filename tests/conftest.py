@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.blocking import blocking_calls, refuse_blocking_calls
+from tests.support.litellm_clients import close_clients_of_ended_loops
 
 _attempts: list[str] = []
 _allowed = False
@@ -105,6 +106,7 @@ def _own_surroundings(
     monkeypatch.setenv("USERPROFILE", home)
     _attempts.clear()
     blocking_calls.clear()
+    close_clients_of_ended_loops()
     yield
     assert not _attempts, f"the network was used: {_attempts}"
     assert not blocking_calls, f"an event loop was blocked:\n{blocking_calls[0]}"
