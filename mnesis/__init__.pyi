@@ -33,6 +33,7 @@ from mnesis.models.agents import AgentMapResult as AgentMapResult
 from mnesis.models.agents import DelegateResult as DelegateResult
 from mnesis.models.context import Budget as Budget
 from mnesis.models.context import Window as Window
+from mnesis.models.context import WindowOptions as WindowOptions
 from mnesis.models.map import MapBatch as MapBatch
 from mnesis.models.map import MapResult as MapResult
 from mnesis.models.message import DataPart as DataPart

@@ -172,6 +172,7 @@ class SyncSession(Displayable):
     append = _blocking(MnesisSession.append)
     window = _blocking(MnesisSession.window)
     is_compaction_due = _direct(MnesisSession.is_compaction_due)
+    compact_if_due = _blocking(MnesisSession.compact_if_due)
     set_shown_forms = _blocking(MnesisSession.set_shown_forms)
     context_for_next_turn = _blocking(MnesisSession.context_for_next_turn)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from mnesis.context.turns import turn_starts
 from mnesis.models.context import ActiveContext, Budget, Prune
 from mnesis.models.message import Message, ReasoningPart
 from mnesis.models.summary import Summary
@@ -112,16 +113,6 @@ def _pinned_indices(messages: Sequence[Message], pins: frozenset[int]) -> set[in
     group_starts = [i for i, message in enumerate(messages) if i == 0 or message.role != "tool"]
     groups = [range(start, end) for start, end in pairwise([*group_starts, len(messages)])]
     return {i for group in groups if any(messages[i].seq in pins for i in group) for i in group}
-
-
-def turn_starts(messages: Sequence[Message]) -> list[int]:
-    """Return the indices where user turns begin.
-
-    A turn begins at each user message that does not directly follow another one.
-    """
-    return [
-        i for i, message in enumerate(messages) if message.role == "user" and (i == 0 or messages[i - 1].role != "user")
-    ]
 
 
 def _find_cut_between_turns(starts: Sequence[int], tokens: Sequence[int], fresh_start: int, keep_tokens: int) -> int:

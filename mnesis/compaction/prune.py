@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mnesis.compaction.fold import FRESH_TURNS, turn_starts, visible_tokens
+from mnesis.compaction.fold import FRESH_TURNS, visible_tokens
 from mnesis.config import CompactionConfig
 from mnesis.context.markers import pruned_output_marker
+from mnesis.context.turns import turn_starts
 from mnesis.models.context import ActiveContext, Prune
 from mnesis.models.message import FileRefPart, Message, MessagePart, ToolPart, ToolResultPart
 from mnesis.tokens.estimator import result_tokens

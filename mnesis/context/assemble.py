@@ -13,28 +13,19 @@ Step 2 drops messages in strides, so that the beginning of the window stays the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from mnesis.context import markers
+from mnesis.context.excerpts import MIN_EXCERPT_TOKENS, truncate
+from mnesis.context.layout import fit_layout, lay_out
 from mnesis.context.repair import Entry, window_entries
 from mnesis.errors import ContextIrreducibleError
-from mnesis.formats.text import compact_arguments, is_plain_text, parts_text
-from mnesis.models.context import ActiveContext, Window
-from mnesis.models.message import (
-    DataPart,
-    FilePart,
-    FileRefPart,
-    ImagePart,
-    Message,
-    MessagePart,
-    ReasoningPart,
-    TextPart,
-    ToolPart,
-    ToolResultPart,
-)
+from mnesis.formats.text import is_plain_text
+from mnesis.models.context import ActiveContext, Window, WindowOptions
+from mnesis.models.message import Message, TextPart
 from mnesis.models.summary import Summary
-from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, message_tokens, result_tokens
+from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, message_tokens
 
 LARGE_FRACTION = 0.5
 """Of the available tokens: messages that take more are truncated first."""
@@ -44,9 +35,6 @@ EXCERPT_FRACTION = 0.25
 
 STRIDE_FRACTION = 0.25
 """Of the available tokens: messages are dropped in multiples of this."""
-
-MIN_EXCERPT_TOKENS = 72
-"""A message that is only a pointer, counted with the tokenizer that needs the most tokens for it."""
 
 MARKER_TOKENS = 60
 """A message that is a marker, counted in the same way."""
@@ -62,42 +50,91 @@ def assemble(
     count: TokenCounter,
     system_prompt: str | None = None,
     reserved_tokens: int = 0,
+    options: WindowOptions | None = None,
 ) -> Window:
     """Assemble the window for one request in at most `budget_tokens`.
 
     The budget includes the system prompt and `reserved_tokens`. `reserved_tokens` is the size of what the request
-    carries in addition to messages (tool definitions). `system_prompt` None uses the session's. The same context and
-    budget give the same window.
+    carries in addition to messages (tool definitions). `system_prompt` None uses the session's. `options` change the layout.
+    The same arguments give the same window.
 
     Raises `ContextIrreducibleError` if the system prompt and the reserve leave too few tokens for a conversation.
     """
     session = context.session
     prompt = session.system_prompt if system_prompt is None else system_prompt
-    system_tokens = (
-        session.system_tokens if prompt == session.system_prompt else count(prompt) + MESSAGE_OVERHEAD_TOKENS
-    )
+    system_tokens = session.system_tokens if prompt == session.system_prompt else _prompt_tokens(prompt, count)
     entries = window_entries(context, count)
-    latest_user_seq = max(
-        (item.seq for item in context.items if isinstance(item, Message) and item.role == "user"), default=0
-    )
     available_tokens = budget_tokens - system_tokens - reserved_tokens
+    if options is None or options == WindowOptions():
+        content = _reduce(entries, available_tokens, count, _latest_user_seq(context))
+    else:
+        content = _lay_out(entries, available_tokens, count, options)
+    if content is None:
+        raise _irreducible_error(system_tokens, reserved_tokens, budget_tokens)
+    return Window(
+        messages=content.messages,
+        system_prompt=prompt,
+        system_tokens=system_tokens,
+        tokens=system_tokens + reserved_tokens + content.tokens,
+        budget_tokens=budget_tokens,
+        omitted=content.omitted,
+        hides_content=bool(context.covers or context.prunes or content.omitted),
+        file_ids=_file_ids(context),
+        reserved_tokens=reserved_tokens,
+        system_messages=content.system_messages,
+        preface=content.preface,
+        session=session,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a window contains besides the system prompt, and how many messages of the context it leaves out."""
+
+    messages: tuple[Message, ...]
+    omitted: int = 0
+    system_messages: tuple[Message, ...] = ()
+    preface: tuple[Message, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        return sum(message.token_count for message in (*self.system_messages, *self.preface, *self.messages))
+
+
+def _reduce(entries: list[Entry], available_tokens: int, count: TokenCounter, latest_user_seq: int) -> _Content | None:
+    """Return the entries as they are if they fit, or else what fits of them. None if too few tokens are available."""
     omitted_count = 0
     if _total_tokens(entries) > available_tokens:
         if available_tokens < MIN_AVAILABLE_TOKENS:
-            raise _irreducible_error(system_tokens, reserved_tokens, budget_tokens)
+            return None
         entries, omitted_count = _fit(entries, available_tokens, count, latest_user_seq)
-    return Window(
-        messages=tuple(entry.message for entry in entries),
-        system_prompt=prompt,
-        system_tokens=system_tokens,
-        tokens=system_tokens + reserved_tokens + _total_tokens(entries),
-        budget_tokens=budget_tokens,
-        omitted=omitted_count,
-        hides_content=bool(context.covers or context.prunes or omitted_count),
-        file_ids=_file_ids(context),
-        reserved_tokens=reserved_tokens,
-        session=session,
+    return _Content(tuple(entry.message for entry in entries), omitted_count)
+
+
+def _lay_out(
+    entries: Sequence[Entry], available_tokens: int, count: TokenCounter, options: WindowOptions
+) -> _Content | None:
+    """Return the content in the layout of the options. None if it cannot fit, unless the newest message may exceed the budget."""
+    layout = lay_out([entry.message for entry in entries], options, count)
+    layout = fit_layout(layout, available_tokens, count, keeps_newest_message=options.keeps_newest_message)
+    preface = layout.preface(count)
+    turns = tuple(message for turn in layout.turns for message in turn)
+    is_inline = options.summaries == "inline"
+    content = _Content(
+        messages=(*preface, *turns) if is_inline else turns,
+        omitted=len(layout.omitted),
+        system_messages=tuple(layout.system_messages),
+        preface=() if is_inline else preface,
     )
+    return content if content.tokens <= available_tokens or options.keeps_newest_message else None
+
+
+def _prompt_tokens(prompt: str, count: TokenCounter) -> int:
+    return count(prompt) + MESSAGE_OVERHEAD_TOKENS if prompt else 0
+
+
+def _latest_user_seq(context: ActiveContext) -> int:
+    return max((item.seq for item in context.items if isinstance(item, Message) and item.role == "user"), default=0)
 
 
 def _file_ids(context: ActiveContext) -> tuple[str, ...]:
@@ -233,97 +270,3 @@ def _keep_latest_user_message(
         else e
         for e in remaining
     ]
-
-
-def truncate(message: Message, max_tokens: int, count: TokenCounter) -> Message:
-    """Truncate a message to about `max_tokens`.
-
-    Texts, inputs and outputs become head, tail and pointer; media, pointers.
-
-    Call ids and names stay, so that calls and results stay paired. A message with many small calls can therefore stay
-    above `max_tokens`.
-    """
-    if message.token_count <= max_tokens:
-        return message
-    min_part_tokens = MIN_EXCERPT_TOKENS // 2
-    part_tokens = max(max_tokens // max(len(message.parts), 1) - 12, min_part_tokens)
-    while True:
-        truncated = _replace_parts(
-            message, [_truncate_part(part, part_tokens, count, message.id) for part in message.parts], count
-        )
-        if truncated.token_count <= max_tokens:
-            return truncated
-        if part_tokens <= min_part_tokens:
-            return _merge_into_excerpt(truncated, message, max_tokens, count)
-        part_tokens //= 2
-
-
-def _merge_into_excerpt(truncated: Message, message: Message, max_tokens: int, count: TokenCounter) -> Message:
-    """Merge all parts except calls and results into one excerpt.
-
-    Many small parts cannot be truncated one by one.
-    """
-    calls = [part for part in truncated.parts if isinstance(part, ToolPart | ToolResultPart)]
-    text = parts_text([part for part in message.parts if not isinstance(part, ToolPart | ToolResultPart)])
-    if not text:
-        return truncated
-    available_tokens = max_tokens - message_tokens(message.model_copy(update={"parts": tuple(calls)}), count)[0]
-    return _replace_parts(
-        message, [TextPart(text=markers.excerpt(text, available_tokens, count, message.id)), *calls], count
-    )
-
-
-def _replace_parts(message: Message, parts: Sequence[MessagePart], count: TokenCounter) -> Message:
-    changed = message.model_copy(update={"parts": tuple(parts)})
-    tokens, tool_tokens = message_tokens(changed, count)
-    return changed.model_copy(update={"token_count": tokens, "tool_tokens": tool_tokens})
-
-
-def _truncate_part(part: MessagePart, max_tokens: int, count: TokenCounter, message_id: str) -> MessagePart:
-    if isinstance(part, TextPart | DataPart):
-        return part.model_copy(update={"text": markers.excerpt(part.text, max_tokens, count, message_id)})
-    if isinstance(part, ToolResultPart):
-        if result_tokens(part, count) <= max_tokens:
-            return part
-        output = markers.excerpt(_output_without_media(part, message_id), max_tokens, count, message_id)
-        return part.model_copy(update={"output": output, "output_parts": ()})
-    if isinstance(part, ToolPart):
-        return _truncate_call(part, max_tokens, count, message_id)
-    if isinstance(part, FilePart) and part.text is not None:
-        return part.model_copy(update={"text": markers.excerpt(part.text, max_tokens, count, message_id)})
-    if isinstance(part, ImagePart | FilePart):
-        return TextPart(text=markers.omitted_part_marker(part.type, message_id))
-    if isinstance(part, FileRefPart):
-        summary = markers.excerpt(part.exploration_summary, max_tokens, count, message_id)
-        return part.model_copy(update={"exploration_summary": summary})
-    if isinstance(part, ReasoningPart) and part.provider is not None and count(part.text) > max_tokens:
-        # Providers accept signed reasoning only unchanged.
-        return TextPart(text=markers.omitted_part_marker(part.type, message_id))
-    return part
-
-
-def _output_without_media(part: ToolResultPart, message_id: str) -> str:
-    """Return the text of an output, with pointers in place of its images and files."""
-    if not part.output_parts:
-        return part.output
-    return parts_text(
-        [
-            TextPart(text=markers.omitted_part_marker(output.type, message_id))
-            if isinstance(output, ImagePart) or (isinstance(output, FilePart) and output.text is None)
-            else output
-            for output in part.output_parts
-        ]
-    )
-
-
-def _truncate_call(part: ToolPart, max_tokens: int, count: TokenCounter, message_id: str) -> ToolPart:
-    changes: dict[str, object] = {}
-    if part.has_result and result_tokens(part.result(), count) > max_tokens:
-        output = markers.excerpt(_output_without_media(part.result(), message_id), max_tokens, count, message_id)
-        changes["output" if part.error_message is None else "error_message"] = output
-        changes["output_parts"] = ()
-    arguments = compact_arguments(part)
-    if count(arguments) > max_tokens:
-        changes["input"] = {"shortened": markers.excerpt(arguments, max_tokens, count, message_id)}
-        changes["raw_input"] = None
-    return part.model_copy(update=changes)

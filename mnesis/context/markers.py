@@ -22,6 +22,11 @@ MAX_FULL_FILE_IDS = 32
 SHORT_ID_CHARS = 12
 MAX_SHORT_FILE_IDS = 128
 
+ELLIPSIS = "[…]"
+"""What is left of a message when even a pointer is too long."""
+
+OPENING_HEADER = "[Messages before the first user message]"
+OMITTED_SUMMARIES = "[Summaries of earlier messages are left out to save space; kept: lcm_grep, lcm_expand.]"
 MISSING_RESULT = "[No result was recorded for this tool call. This note stands in for it.]"
 LEVEL_NOTE = {
     1: "",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mnesis.config import CompactionConfig
 from mnesis.display import plots
 from mnesis.display.displayable import Displayable
 from mnesis.display.panel import Bar, Panel, context_bar
+from mnesis.errors import ConfigurationError
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
@@ -171,6 +172,33 @@ def min_summary_tokens(usable_tokens: int, available_tokens: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowOptions:
+    """The layout of a window for receivers with rules of their own, such as frameworks that cut or template messages.
+
+    With `starts_with_user`, the first message of the window is the user's: messages before the first user message become
+    one text of the preface, and what does not fit is left out in whole turns, oldest first. `summaries` "preface" puts the
+    preface (summaries, that text, and a note on what is left out) into `Window.preface` instead of in front of the messages.
+    `pinned_system_messages` are system messages of the log that the window contains although they are folded. With
+    `keeps_newest_message`, the newest message stays unchanged, and the window exceeds its budget if that message alone does.
+    `count_tokens` counts what the engine writes; None is the session's counter.
+
+    ```python
+    window = await session.window(options=WindowOptions(starts_with_user=True, summaries="preface"))
+    ```
+    """
+
+    starts_with_user: bool = False
+    summaries: Literal["inline", "preface"] = "inline"
+    pinned_system_messages: tuple[Message, ...] = ()
+    keeps_newest_message: bool = False
+    count_tokens: Callable[[str], int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.summaries not in ("inline", "preface"):
+            raise ConfigurationError(f"summaries must be 'inline' or 'preface', not {self.summaries!r}")
+
+
+@dataclass(frozen=True, slots=True)
 class Window(Displayable):
     """The content of one request: messages in order, each with its token count.
 
@@ -179,7 +207,8 @@ class Window(Displayable):
     to save space; it is 0 unless the context exceeds its budget. `hides_content` says whether the window leaves out any
     message or output of the log, and `file_ids` which stored files its messages and summaries refer to. `reserved_tokens`
     of `tokens` are what the request carries beside the context, such as tool definitions. `session` is the record that the
-    window was built from, and `budget` holds the session's limits, if known.
+    window was built from, and `budget` holds the session's limits, if known. `system_messages` and `preface` stand before
+    `messages`; both are empty unless `WindowOptions` ask for them.
     """
 
     messages: tuple[Message, ...]
@@ -191,17 +220,20 @@ class Window(Displayable):
     hides_content: bool = False
     file_ids: tuple[str, ...] = ()
     reserved_tokens: int = 0
+    system_messages: tuple[Message, ...] = ()
+    preface: tuple[Message, ...] = ()
     session: SessionRecord | None = field(default=None, compare=False, repr=False)
     budget: Budget | None = field(default=None, compare=False, repr=False)
 
     @property
     def shares(self) -> dict[str, int]:
         """Tokens by purpose. "other" are those of the request that are neither prompt nor messages."""
-        log_messages = [message for message in self.messages if not message.is_summary]
+        messages = (*self.system_messages, *self.preface, *self.messages)
+        log_messages = [message for message in messages if not message.is_summary]
         outputs = sum(message.tool_tokens for message in log_messages)
         shares = {
             "system prompt": self.system_tokens,
-            "summaries": sum(message.token_count for message in self.messages if message.is_summary),
+            "summaries": sum(message.token_count for message in messages if message.is_summary),
             "messages": sum(message.token_count for message in log_messages) - outputs,
             "tool outputs": outputs,
         }

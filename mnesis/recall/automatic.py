@@ -37,9 +37,9 @@ STRETCH_MESSAGES = 3
 BLOCK_TITLE = "Recalled from earlier in this conversation"
 
 
-def pending_user_message(window: Window) -> Message | None:
+def pending_user_message(messages: Sequence[Message]) -> Message | None:
     """Return the user message that the next request answers, or None if it has been answered."""
-    for message in reversed(window.messages):
+    for message in reversed(messages):
         if message.role == "user" and not message.is_summary:
             return message if any(isinstance(part, TextPart) for part in message.parts) else None
         if message.role == "assistant" and not message.tool_calls:

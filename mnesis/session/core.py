@@ -37,7 +37,7 @@ from mnesis.llm.connection import connection_options
 from mnesis.llm.no_model import NoModel
 from mnesis.llm.resolve import SwitchedLLM
 from mnesis.llm.retry import Backoff
-from mnesis.models.context import ActiveContext, Budget, Cover, Window
+from mnesis.models.context import ActiveContext, Budget, Cover, Window, WindowOptions
 from mnesis.models.dialects import PLAIN, PromptCache, find_dialect, for_own_client, match_dialect
 from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.results import CacheReport
@@ -298,27 +298,36 @@ class SessionCore:
         message: str | None = None,
         now: datetime | None = None,
         forms: Mapping[int, Message] | None = None,
+        options: WindowOptions | None = None,
+        context: ActiveContext | None = None,
     ) -> Window:
         """Assemble the window for the next request.
 
         The budget is divided by the calibration: how much more the provider counts than the estimator. `message` is the
         next user message, if it is not stored yet; automatic recall searches for it. `forms` are shown instead of
-        messages of the log, by `seq`. `now` is the time of the next message; None is the clock's."""
-        context = await self.store.active_context(self.session_id)
+        messages of the log, by `seq`. `now` is the time of the next message; None is the clock's. `context` None is read."""
+        if context is None:
+            context = await self.store.active_context(self.session_id)
         self.shared.advance(context.session)
         context = with_forms(context, forms or {})
         available_tokens = int((budget_tokens or self.budget.usable_tokens) / context.session.calibration)
+        is_recalling = self.config.recall.enabled and message != ""
+        # A layout keeps whole turns, so it makes room for what is recalled.
+        recall_tokens = 0
+        if is_recalling and options is not None:
+            recall_tokens = max(min(self.config.recall.max_tokens, (available_tokens - reserved_tokens) // 3), 0)
         window = assemble(
             context,
-            budget_tokens=available_tokens,
-            count=self.count_tokens,
+            budget_tokens=available_tokens - recall_tokens,
+            count=(options and options.count_tokens) or self.count_tokens,
             system_prompt=self.system_prompt if system_prompt is None else system_prompt,
             reserved_tokens=reserved_tokens,
+            options=options,
         )
-        window = replace(window, budget=self.budget)
+        window = replace(window, budget=self.budget, budget_tokens=available_tokens)
         if budget_tokens is None:
             self._warn_of_overhead(window)
-        return await self._with_recall(context, window, message, now) if self.config.recall.enabled else window
+        return await self._with_recall(context, window, message, now) if is_recalling else window
 
     def _warn_of_overhead(self, window: Window) -> None:
         """Warn once if system prompt and tools leave so little that the context is compacted again and again."""
@@ -356,7 +365,7 @@ class SessionCore:
         await import_in_thread("mnesis.recall.automatic")
         from mnesis.recall.automatic import asked_at, build_recall_block, insert_before, pending_user_message
 
-        newest = pending_user_message(window) if query is None else None
+        newest = pending_user_message(window.messages) if query is None else None
         if query is None:
             if newest is None:
                 return window

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mnesis.events.payloads import SessionCreatedPayload
     from mnesis.formats.parse import Content
     from mnesis.formats.request import RequestMessages
-    from mnesis.models.context import Budget, Cover, Window
+    from mnesis.models.context import ActiveContext, Budget, Cover, Window, WindowOptions
     from mnesis.models.message import Message
     from mnesis.models.results import CompactionResult, RecordResult, StreamEvent, TurnResult
     from mnesis.models.session import UsageReport
@@ -605,6 +605,8 @@ class MnesisSession(SessionReader, Displayable):
         message: str | None = None,
         now: datetime | int | None = None,
         forms: Mapping[int, Message] | None = None,
+        options: WindowOptions | None = None,
+        context: ActiveContext | None = None,
     ) -> Window:
         """Return the window that the model would receive now. Compacts first if the context is over the hard threshold, or if the
         provider's cache has expired and that pays off.
@@ -613,7 +615,8 @@ class MnesisSession(SessionReader, Displayable):
         `budget_tokens` limits the whole request; None means the session's budget. `message` is the next user message, for
         automatic recall; None means the newest message, if it has no reply yet. `now` is the time of that message, to which "last
         week" in it is relative: a datetime or milliseconds since 1970; None is the current time. `forms` are shown instead of messages of the
-        log, by `seq`; see `set_shown_forms()`.
+        log, by `seq`; see `set_shown_forms()`. `options` change the layout. `context` is the active context, for a caller that has just
+        read it from the store; then nothing is compacted.
         """
         self._check_open()
         if message is not None and not isinstance(message, str):
@@ -623,7 +626,8 @@ class MnesisSession(SessionReader, Displayable):
             from mnesis.search.time_parameters import resolve_times
 
             asked_at = resolve_times(now=now).now
-        await self._compactor.compact_before_request(reserved_tokens)
+        if context is None:
+            await self._compactor.compact_before_request(reserved_tokens)
         return await self._core.window(
             system_prompt=system_prompt,
             reserved_tokens=reserved_tokens,
@@ -631,11 +635,18 @@ class MnesisSession(SessionReader, Displayable):
             message=message,
             now=asked_at,
             forms=await self._count_forms(forms or {}),
+            options=options,
+            context=context,
         )
 
     def is_compaction_due(self, *, reserved_tokens: int = 0) -> bool:
-        """Return whether `window()` would compact first. For adapters that build their own view of the context."""
+        """Return whether `window()` would compact first."""
         return self._compactor.is_due_before_request(reserved_tokens)
+
+    async def compact_if_due(self, *, reserved_tokens: int = 0) -> CompactionResult | None:
+        """Compact as `window()` does before a request. Returns the last result that changed the context, or None."""
+        self._check_open()
+        return await self._compactor.compact_before_request(reserved_tokens)
 
     def redact(self, messages: Sequence[Message]) -> list[Message]:
         """Return the messages as this session would store them: with `MnesisConfig.redact`, without secrets.

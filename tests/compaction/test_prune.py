@@ -6,10 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mnesis.compaction.fold import turn_starts, visible_tokens
+from mnesis.compaction.fold import visible_tokens
 from mnesis.compaction.prune import plan_prune
 from mnesis.config import CompactionConfig
 from mnesis.context.assemble import assemble
+from mnesis.context.turns import turn_starts
 from mnesis.models.context import ActiveContext, Prune
 from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
 from tests.support.histories import context_of, contexts, count, numbered, text_message

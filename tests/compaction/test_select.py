@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mnesis.compaction.fold import FoldPlan, MessageSpan, plan_fold, split_span, turn_starts, visible_tokens
+from mnesis.compaction.fold import FoldPlan, MessageSpan, plan_fold, split_span, visible_tokens
+from mnesis.context.turns import turn_starts
 from mnesis.models.context import ActiveContext, Budget, Prune
 from mnesis.models.message import Message, ToolPart, ToolResultPart
 from tests.support.histories import context_of, contexts, histories, numbered, summary_of, text_message, turns

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mnesis.context.assemble import MARKER_TOKENS, MIN_AVAILABLE_TOKENS, MIN_EXCERPT_TOKENS, assemble
+from mnesis.context.assemble import MARKER_TOKENS, MIN_AVAILABLE_TOKENS, assemble
+from mnesis.context.excerpts import MIN_EXCERPT_TOKENS
 from mnesis.context.markers import excerpt, omitted_part_marker, omitted_span_marker
 from mnesis.errors import ContextIrreducibleError
 from mnesis.formats.anthropic import anthropic_messages

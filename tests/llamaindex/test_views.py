@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.memory.mnesis import MnesisMemory
 from llama_index.memory.mnesis.messages import to_record
-from llama_index.memory.mnesis.view import PREAMBLE_HEADER
 
 from mnesis import Engine, concurrency
+from mnesis.context.markers import OPENING_HEADER
 from mnesis.models.message import ToolPart
 from tests.support.llamaindex_fakes import MakeMemory, assistant, calls, old_calls, result, system, text_of, turns, user
 
@@ -147,7 +147,7 @@ def test_what_was_said_before_the_first_user_message_is_told_in_front(memory: Mn
     memory.put_messages([assistant("Welcome to {query_str}!"), user("hi")])
     told, asked = memory.get()
     assert told.role == MessageRole.SYSTEM
-    assert PREAMBLE_HEADER in str(told.content)
+    assert OPENING_HEADER in str(told.content)
     assert "Welcome" in str(told.content)
     assert "{query_str}" not in str(told.content)
     assert asked == user("hi")

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from mnesis import FileConfig, FilePart, FileRefPart, ImagePart, MnesisConfig, MnesisSession, TextPart, ToolResultPart
 from mnesis.compaction.prune import plan_prune
 from mnesis.config import CompactionConfig
-from mnesis.context.assemble import truncate
+from mnesis.context.excerpts import truncate
 from mnesis.context.repair import window_entries
 from mnesis.formats.anthropic import anthropic_messages
 from mnesis.formats.tool_output import parse_tool_output

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from anyio import to_thread
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, TextBlock
 from llama_index.memory.mnesis.events import publish_replaced
 from llama_index.memory.mnesis.messages import EXTRA_KEY, digest, digests, from_record, to_record, with_token_counts
 from llama_index.memory.mnesis.revision import Case, ContextItem, RevisionPlan, SeenView, Span, plan_revision
-from llama_index.memory.mnesis.view import Element, SummaryPlacement, View, make_view
+from llama_index.memory.mnesis.view import VIEW_OPTIONS, SummaryPlacement, View, render_view
 
 from mnesis import concurrency
 from mnesis.errors import ContextIrreducibleError, StaleContextError
@@ -20,7 +21,7 @@ from mnesis.models.context import ActiveContext, Window, find_cover
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
-from mnesis.recall.automatic import asked_at, build_recall_block, pending_user_message
+from mnesis.recall.automatic import pending_user_message
 from mnesis.session.session import MnesisSession
 from mnesis.tokens.encodings import preload_encoding
 from mnesis.tokens.estimator import TokenCounter, TokenEstimator, split_text
@@ -43,13 +44,11 @@ async def token_counter(tokenizer: Tokenizer | None) -> TokenCounter:
     return lambda text: sum(len(tokenizer(piece)) for piece in split_text(text)) if text else 0
 
 
-class _ViewSource(NamedTuple):
-    """The input of a view: the same source always gives the same view."""
+class _Shown(NamedTuple):
+    """A window, and the context that it was made from."""
 
     context: ActiveContext
-    folded_system: list[Message]
-    available_tokens: int
-    placement: SummaryPlacement
+    window: Window
 
 
 class History:
@@ -62,8 +61,7 @@ class History:
         self.session = session
         self._count = count
         self._context: ActiveContext | None = None
-        self._last_source: _ViewSource | None = None
-        self._last_recall: tuple[int, Element] | None = None
+        self._last_shown: _Shown | None = None
         self._compacted_at: SessionRecord | None = None
         self._compactions_on_caller_loops = 0
         self._summary_digests: dict[str, tuple[bytes, ...]] = {}
@@ -110,42 +108,26 @@ class History:
         is_over = context.session.context_tokens + reserved_tokens >= self.session.budget.usable_tokens
         if is_over or self.session.is_compaction_due(reserved_tokens=reserved_tokens):
             context = await self._compact(context, reserved_tokens)
-        folded_system = await self._read_folded_system_messages(context)
-        available_tokens, recall = token_limit - reserved_tokens, self.session.config.recall
-        recall_tokens = min(recall.max_tokens, available_tokens // 3) if recall.enabled else 0
-        self._last_source = _ViewSource(context, folded_system, available_tokens - recall_tokens, placement)
-        view = self._make_view(self._last_source)
-        self._last_recall = await self._recall(context, view, recall_tokens, question) if recall_tokens > 0 else None
-        return self._with_recall(view)
+        # An unanswered question of the log is what the next request asks.
+        message = None if _has_open_question(context) else question
+        self._last_shown = await self._show(context, token_limit, reserved_tokens, message)
+        return _render(self._last_shown, placement)
 
-    async def _recall(
-        self, context: ActiveContext, view: View, available_tokens: int, question: str | None
-    ) -> tuple[int, Element] | None:
-        """Return a message with matching originals that the view omits, and its index; None if there are none."""
-        seqs = {element.seq for element in view.elements}
-        messages = [item for item in context.items if isinstance(item, Message)]
-        visible_messages = tuple(message for message in messages if message.seq in seqs)
-        window = Window(visible_messages, "", 0, 0, available_tokens, omitted=len(messages) - len(visible_messages))
-        user_message = pending_user_message(window)
-        query = user_message.text_content() if user_message is not None else question
-        if not query:
-            return None
-        store, config = self.session.engine.store, self.session.config.recall
-        block = await build_recall_block(store, context, window, query, config, self._count, asked_at(user_message))
-        if block is None:
-            return None
-        indexes = [
-            i for i, element in enumerate(view.elements) if user_message is not None and element.seq == user_message.seq
-        ]
-        element = Element(ChatMessage(role=MessageRole.USER, content=block.text_content()), None)
-        return (indexes[0] if indexes else len(view.elements)), element
-
-    def _with_recall(self, view: View) -> View:
-        if self._last_recall is None:
-            return view
-        index, element = self._last_recall
-        tokens = view.tokens + self._count(element.message.content or "")
-        return View((*view.elements[:index], element, *view.elements[index:]), tokens)
+    async def _show(
+        self, context: ActiveContext, token_limit: int, reserved_tokens: int = 0, message: str | None = ""
+    ) -> _Shown:
+        """Return the window of a context. `message` is the question to recall originals for; "" recalls nothing."""
+        pinned = tuple(await self._read_folded_system_messages(context))
+        options = replace(VIEW_OPTIONS, pinned_system_messages=pinned, count_tokens=self._count)
+        window = await self.session.window(
+            context=context,
+            system_prompt="",
+            reserved_tokens=reserved_tokens,
+            budget_tokens=token_limit,
+            message=message,
+            options=options,
+        )
+        return _Shown(context, window)
 
     async def replace(self, messages: Sequence[ChatMessage], *, token_limit: int, placement: SummaryPlacement) -> Case:
         """Replace the history in one transaction; see `plan_revision`. The log keeps the replaced messages."""
@@ -153,7 +135,7 @@ class History:
         target = [value for record in records for value in digests(record)]
         for _ in range(MAX_REVISION_ATTEMPTS):
             context = await self._read_context()
-            plan = await self._plan_replacement(context, target, token_limit, placement)
+            plan = await self._plan_replacement(context, target, await self._show(context, token_limit), placement)
             if plan.case == "unchanged" or (not plan.hide and plan.new_from == len(records)):
                 return "unchanged"
             try:
@@ -196,42 +178,25 @@ class History:
         # The view fits even if the session cannot be compacted.
         try:
             with suppress(ContextIrreducibleError, StaleContextError):
-                await self.session.window(reserved_tokens=reserved_tokens)
+                await self.session.compact_if_due(reserved_tokens=reserved_tokens)
         finally:
             self._compactions_on_caller_loops -= not is_background
         context = await self._read_context()
         self._compacted_at = context.session
         return context
 
-    def _make_view(self, source: _ViewSource) -> View:
-        return make_view(
-            source.context,
-            source.folded_system,
-            available_tokens=source.available_tokens,
-            placement=source.placement,
-            count=self._count,
-        )
-
     async def _plan_replacement(
-        self, context: ActiveContext, target: Sequence[bytes], token_limit: int, placement: SummaryPlacement
+        self, context: ActiveContext, target: Sequence[bytes], current: _Shown, placement: SummaryPlacement
     ) -> RevisionPlan:
         items = [await self._context_item(item) for item in context.items]
-        current = _ViewSource(context, await self._read_folded_system_messages(context), token_limit, placement)
-        last = self._last_source
+        last = self._last_shown
         # A view is no longer valid if messages were hidden after it was returned.
-        is_valid = last is not None and last != current and _hidden_spans(last.context) == _hidden_spans(context)
-        sources = [last, current] if last is not None and is_valid else [current]
+        is_valid = last is not None and _hidden_spans(last.context) == _hidden_spans(context)
         views = [
-            SeenView((*self._view_digests(source), *_digests_since(source.context, context, items)))
-            for source in sources
+            SeenView((*_view_digests(shown, placement), *_digests_since(shown.context, context, items)))
+            for shown in ([last, current] if last is not None and is_valid else [current])
         ]
         return plan_revision(items, views, target, context.session.last_seq)
-
-    def _view_digests(self, source: _ViewSource) -> Iterable[tuple[bytes, int | None]]:
-        view = self._make_view(source)
-        if source is self._last_source:
-            view = self._with_recall(view)
-        return [(digest(element.message), element.seq) for element in view.elements]
 
     async def _context_item(self, item: Summary | Message) -> ContextItem:
         if isinstance(item, Message):
@@ -269,6 +234,21 @@ class History:
         new_pins = sorted({*kept_seqs, *new_seqs})
         if new_pins != current_pins:
             await store.update_session(self.session.id, metadata={**record.metadata, EXTRA_KEY: {"system": new_pins}})
+
+
+def _render(shown: _Shown, placement: SummaryPlacement) -> View:
+    stored = {item.id: item for item in shown.context.items if isinstance(item, Message)}
+    return render_view(shown.window, stored, placement)
+
+
+def _view_digests(shown: _Shown, placement: SummaryPlacement) -> Iterable[tuple[bytes, int | None]]:
+    return [(digest(element.message), element.seq) for element in _render(shown, placement).elements]
+
+
+def _has_open_question(context: ActiveContext) -> bool:
+    """Return whether the newest user message of a context has no answer yet."""
+    messages = tuple(item for item in context.items if isinstance(item, Message))
+    return pending_user_message(messages) is not None
 
 
 def _hidden_spans(context: ActiveContext) -> list[Span]:
