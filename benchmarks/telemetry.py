@@ -22,7 +22,7 @@ def unused_nanoseconds() -> float:
     """Return the time of one observation that nobody makes, without the time of an empty loop."""
 
     def observe() -> None:
-        with hooks.observe("store", system="sqlite", operation="append"):
+        with hooks.observe_store("sqlite", nothing):
             pass
 
     def nothing() -> None:

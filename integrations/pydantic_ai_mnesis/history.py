@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pydantic_ai import RunContext
-from pydantic_ai.capabilities import AbstractCapability, WrapRunHandler
+from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.run import AgentRunResult
@@ -144,7 +144,13 @@ class MnesisHistory(AbstractCapability[Any]):
         """Wait for background work, and close the database if this object opened it. Does nothing if already closed."""
         await self._pool.close()
 
-    async def wrap_run(self, ctx: RunContext[Any], *, handler: WrapRunHandler) -> AgentRunResult[Any]:
+    async def wrap_run(
+        self,
+        ctx: RunContext[Any],
+        *,
+        # Pydantic AI's alias `WrapRunHandler` is a string, whose names only its own module knows.
+        handler: Callable[[], Awaitable[AgentRunResult[Any]]],
+    ) -> AgentRunResult[Any]:
         """Run the agent, and store what the run added when it ends in any way."""
         outer = _current_run.get()
         run = _Run(self._session_id_of(ctx), outer.session_id if outer is not None else None, ctx.messages)

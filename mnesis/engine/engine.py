@@ -27,6 +27,7 @@ from mnesis.engine.session_state import SessionState
 from mnesis.errors import ConfigurationError, MnesisError, MnesisStoreError, SessionNotFoundError
 from mnesis.events.bus import EventBus, MnesisEvent
 from mnesis.events.payloads import SessionDeletedPayload
+from mnesis.late_types import declare_late_types
 from mnesis.llm.base import LLM
 from mnesis.llm.resolve import resolve
 from mnesis.models.message import Role
@@ -42,6 +43,17 @@ if TYPE_CHECKING:
     from mnesis.models.search import SearchMode, SearchPage
     from mnesis.models.session import SessionRecord
     from mnesis.search.time_parameters import TimeInput
+else:
+    declare_late_types(
+        globals(),
+        {
+            "mnesis.models.finding": "Verification",
+            "mnesis.models.retention": "PurgePlan",
+            "mnesis.models.search": "SearchMode SearchPage",
+            "mnesis.models.session": "SessionRecord",
+            "mnesis.search.time_parameters": "TimeInput",
+        },
+    )
 
 logger = get_logger(__name__)
 

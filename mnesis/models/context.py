@@ -11,6 +11,7 @@ from mnesis.display import plots
 from mnesis.display.displayable import Displayable
 from mnesis.display.panel import Bar, Panel, context_bar
 from mnesis.errors import ConfigurationError
+from mnesis.late_types import declare_late_types
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
@@ -19,6 +20,8 @@ from mnesis.validation import check_integer
 
 if TYPE_CHECKING:
     from mnesis.display.plots import Axes
+else:
+    declare_late_types(globals(), {"matplotlib.axes": "Axes"})
 
 
 @dataclass(frozen=True, slots=True)

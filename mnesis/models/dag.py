@@ -10,11 +10,14 @@ from mnesis.display import plots
 from mnesis.display.displayable import Displayable
 from mnesis.display.panel import Node, Panel, Tree, format_span
 from mnesis.display.text import one_line
+from mnesis.late_types import declare_late_types
 from mnesis.models.summary import Summary
 from mnesis.models.tables import PREVIEW_CHARS
 
 if TYPE_CHECKING:
     from mnesis.display.plots import Axes
+else:
+    declare_late_types(globals(), {"matplotlib.axes": "Axes"})
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from mnesis.late_types import declare_late_types
+
 if TYPE_CHECKING:
     from mnesis.config import RetentionConfig
     from mnesis.models.session import SessionRecord
+else:
+    declare_late_types(globals(), {"mnesis.config": "RetentionConfig", "mnesis.models.session": "SessionRecord"})
 
 DAY_MS = 24 * 3600 * 1000
 

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, overload
 from mnesis.display import plots
 from mnesis.display.displayable import Displayable
 from mnesis.display.panel import Chart, Panel, Table
+from mnesis.late_types import declare_late_types
 from mnesis.models.context import Budget
 from mnesis.models.results import CompactionResult, TurnSnapshot
 
 if TYPE_CHECKING:
     from mnesis.display.plots import Axes
+else:
+    declare_late_types(globals(), {"matplotlib.axes": "Axes"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from mnesis.errors import NothingToRetryError
+from mnesis.late_types import declare_late_types
 
 if TYPE_CHECKING:
     from mnesis.models.results import TurnResult
     from mnesis.store.base import Store
+else:
+    declare_late_types(globals(), {"mnesis.models.results": "TurnResult", "mnesis.store.base": "Store"})
 
 S = TypeVar("S")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mnesis.concurrency import import_in_thread
 from mnesis.errors import SessionClosedError
+from mnesis.late_types import declare_late_types
 from mnesis.models.page_sizes import GREP_TIMEOUT_SECONDS, LOG_PAGE_MESSAGES, MAX_PAGE_CHARS, MAX_PAGE_LINES
 from mnesis.telemetry.hooks import observe
 
@@ -34,6 +35,33 @@ if TYPE_CHECKING:
     from mnesis.search.time_parameters import TimeInput
     from mnesis.session.core import SessionCore
     from mnesis.store.base import OnDamage
+else:
+    declare_late_types(
+        globals(),
+        {
+            "mnesis.config": "MnesisConfig",
+            "mnesis.engine.engine": "Engine",
+            "mnesis.events.bus": "EventBus",
+            "mnesis.files.grep": "FileMatches",
+            "mnesis.files.handler": "LargeFileHandler",
+            "mnesis.files.paging": "FilePage",
+            "mnesis.models.context": "Budget",
+            "mnesis.models.dag": "SummaryDag",
+            "mnesis.models.finding": "Verification",
+            "mnesis.models.message": "Message Role",
+            "mnesis.models.results": "CompactionResult Description Expansion TurnSnapshot",
+            "mnesis.models.search": "GrepPage SearchMode SearchPage",
+            "mnesis.models.session": "ForkPoint Interruption",
+            "mnesis.models.summary": "Summary",
+            "mnesis.models.timeline": "Timeline",
+            "mnesis.models.tool": "ToolSpec",
+            "mnesis.models.usage": "TokenUsage",
+            "mnesis.recall.grants": "Grant",
+            "mnesis.search.time_parameters": "TimeInput",
+            "mnesis.session.core": "SessionCore",
+            "mnesis.store.base": "OnDamage",
+        },
+    )
 
 
 class SessionReader:

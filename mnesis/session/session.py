@@ -21,6 +21,8 @@ from mnesis.errors import (
     NoModelError,
     StaleContextError,
 )
+from mnesis.late_types import declare_late_types
+from mnesis.session.forked_turn import ForkedTurn, find_question
 from mnesis.session.opening import OpeningSession
 from mnesis.session.reader import SessionReader
 from mnesis.session.reentrancy import refuse_reentrant_call
@@ -41,13 +43,32 @@ if TYPE_CHECKING:
     from mnesis.models.results import CompactionResult, RecordResult, StreamEvent, TurnResult
     from mnesis.models.session import UsageReport
     from mnesis.models.usage import TokenUsage
-    from mnesis.session.forked_turn import ForkedTurn
     from mnesis.session.open import OpenedSession
     from mnesis.session.turn import OnDoomLoop, OnPart, TurnOptions
 
     _Place = tuple[
         ConfigOrDict | None, str | os.PathLike[str] | None, Engine | None, object | None, Budget | int | None
     ]
+else:
+    declare_late_types(
+        globals(),
+        {
+            "mnesis.config": "ConfigOrDict",
+            "mnesis.display.panel": "Panel",
+            "mnesis.engine.engine": "Engine",
+            "mnesis.events.bus": "Handler MnesisEvent Unsubscribe",
+            "mnesis.events.payloads": "SessionCreatedPayload",
+            "mnesis.formats.parse": "Content",
+            "mnesis.formats.request": "RequestMessages",
+            "mnesis.models.context": "ActiveContext Budget Cover Window WindowOptions",
+            "mnesis.models.message": "Message",
+            "mnesis.models.results": "CompactionResult RecordResult StreamEvent TurnResult",
+            "mnesis.models.session": "UsageReport",
+            "mnesis.models.usage": "TokenUsage",
+            "mnesis.session.open": "OpenedSession",
+            "mnesis.session.turn": "OnDoomLoop OnPart TurnOptions",
+        },
+    )
 
 _FIRST_SESSION_MODULES = (
     "mnesis.session.open",
@@ -411,7 +432,6 @@ class MnesisSession(SessionReader, Displayable):
         """
         await self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_part=on_part)
         _parse_message(message)
-        from mnesis.session.forked_turn import ForkedTurn
 
         original = await self._core.store.message(self.id, message_id)
         if original.role != "user":
@@ -454,7 +474,6 @@ class MnesisSession(SessionReader, Displayable):
         ```
         """
         await self._turn_options(tools, system_prompt, llm_options, on_doom_loop, on_part=on_part)
-        from mnesis.session.forked_turn import ForkedTurn, find_question
 
         question = await find_question(self._core.store, self.id, message_id)
         async with self._closing_on_error(self.fork(question, session_id=session_id)) as fork:

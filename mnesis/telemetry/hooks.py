@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
@@ -59,3 +61,13 @@ def set_observer(observer: Observer | None) -> None:
 def observe(operation: Operation, /, **facts: Any) -> Observation:
     """Return the observation of an operation: `with observe("tool", name=…) as observation: …`."""
     return NOT_OBSERVED if _observer is None else _observer.start(operation, facts)
+
+
+def observe_store(system: str, transaction: Callable[..., Any]) -> Observation:
+    """Return the observation of a transaction of a store, called by the name of its function."""
+    if _observer is None:
+        return NOT_OBSERVED
+    while isinstance(transaction, partial):
+        transaction = transaction.func
+    name = getattr(transaction, "__name__", type(transaction).__name__).strip("_<>")
+    return _observer.start("store", {"system": system, "operation": name})

@@ -17,12 +17,15 @@ from types import TracebackType
 from typing import Any
 
 from opentelemetry import context, metrics, trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from mnesis.redaction import redact
 from mnesis.telemetry.hooks import Observation, Operation
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
+SESSION_ID_KEY = context.create_key("mnesis-session-id")
+"""Of the session that encloses an operation, so that calls of models and tools name the conversation too."""
 MAX_CONTENT_CHARS = 100_000
 """Longer content is cut: exporters refuse large attributes."""
 
@@ -134,7 +137,7 @@ class _Span(Observation):
 
     def __enter__(self) -> Observation:
         self.begin()
-        self._token = context.attach(trace.set_span_in_context(self._span))
+        self._token = context.attach(self._context())
         return self
 
     def __exit__(
@@ -145,13 +148,18 @@ class _Span(Observation):
 
     def begin(self) -> Observation:
         self._started = time.perf_counter()
+        self._facts.setdefault("session_id", context.get_value(SESSION_ID_KEY))
         kind = _KINDS.get(self._operation, SpanKind.INTERNAL)
         self._span = self._observer.tracer.start_span(_span_name(self._operation, self._facts), kind=kind)
         return self
 
+    def _context(self) -> Context:
+        current = trace.set_span_in_context(self._span)
+        return context.set_value(SESSION_ID_KEY, self._facts["session_id"], current)
+
     @contextmanager
     def _activate(self) -> Any:
-        token = context.attach(trace.set_span_in_context(self._span))
+        token = context.attach(self._context())
         try:
             yield self
         finally:

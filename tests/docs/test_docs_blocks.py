@@ -19,6 +19,7 @@ RUN_ELSEWHERE = {
     "langchain.md": "tests/langchain/test_docs.py",
     "llamaindex.md": "tests/llamaindex/test_docs.py",
     "postgres.md": "tests/store/postgres/test_docs.py",
+    "tracing.md": "tests/telemetry/test_docs.py",
 }
 # Files that pages take for granted.
 TICKETS = '{"text": "The lift is stuck again."}\n{"text": "Thank you!"}\n'

@@ -86,8 +86,8 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 def named_class(module: ModuleType, name: str) -> Any:
     """What a name means in a module, also if the module imports it for types only."""
-    if hasattr(module, name):
-        return getattr(module, name)
+    if inspect.isclass(value := getattr(module, name, None)):
+        return value
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}:
             return getattr(importlib.import_module(node.module or ""), name)

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from opentelemetry.semconv.attributes import db_attributes, error_attributes
@@ -32,6 +24,7 @@ from mnesis.sync import SyncSession
 from mnesis.telemetry import instrument, uninstrument
 from mnesis.telemetry.otel import ATTRIBUTES, CONTENT_ATTRIBUTES, PROVIDERS
 from mnesis.testing import ScriptedLLM
+from tests.support.telemetry import Recorded, attributes, parent_of
 
 MODEL = "anthropic/claude-opus-4-6"
 WRITTEN = "the wombat sleeps at noon"
@@ -41,45 +34,6 @@ USAGE = TokenUsage(input=100, output=20, cache_read=300, cache_write=50, reasoni
 
 class Number(BaseModel):
     n: int
-
-
-@dataclass
-class Recorded:
-    """What was exported."""
-
-    exporter: InMemorySpanExporter
-    reader: InMemoryMetricReader
-    provider: TracerProvider
-
-    def spans(self, name: str = "") -> list[ReadableSpan]:
-        return [span for span in self.exporter.get_finished_spans() if span.name.startswith(name)]
-
-    def one(self, name: str) -> ReadableSpan:
-        (span,) = self.spans(name)
-        return span
-
-    def metrics(self) -> dict[str, list[Any]]:
-        data = self.reader.get_metrics_data()
-        assert data is not None
-        scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics]
-        return {metric.name: list(metric.data.data_points) for scope in scopes for metric in scope.metrics}
-
-
-@pytest.fixture
-def recorded() -> Iterator[Recorded]:
-    exporter, reader, provider = InMemorySpanExporter(), InMemoryMetricReader(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    instrument(tracer_provider=provider, meter_provider=MeterProvider([reader]))
-    yield Recorded(exporter, reader, provider)
-    uninstrument()
-
-
-def attributes(span: ReadableSpan) -> dict[str, Any]:
-    return dict(span.attributes or {})
-
-
-def parent_of(span: ReadableSpan) -> int | None:
-    return span.parent.span_id if span.parent is not None else None
 
 
 def tool_reply() -> LLMReply:
@@ -113,10 +67,11 @@ async def test_a_turn_has_spans_of_its_calls_and_tools(recorded: Recorded, tmp_p
         "gen_ai.usage.cache_read.input_tokens": 300,
         "gen_ai.usage.cache_creation.input_tokens": 50,
         "gen_ai.usage.reasoning.output_tokens": 5,
+        "gen_ai.conversation.id": "ada",
         "mnesis.cost": 0.5,
         "mnesis.purpose": "turn",
     }
-    assert attributes(turn)["gen_ai.conversation.id"] == "ada"
+    assert {attributes(span)["gen_ai.conversation.id"] for span in (turn, tool)} == {"ada"}
     assert attributes(turn)["gen_ai.usage.output_tokens"] == 40
     assert attributes(tool)["gen_ai.tool.call.id"] == "call_1"
 
@@ -154,6 +109,7 @@ async def test_background_compactions_belong_to_their_turn(recorded: Recorded, t
     assert {parent_of(span) for span in compactions} <= turns
     summaries = [span for span in recorded.spans("chat") if attributes(span)["mnesis.purpose"] == "summary"]
     assert {parent_of(span) for span in summaries} <= {span.context.span_id for span in compactions}
+    assert {attributes(span)["gen_ai.conversation.id"] for span in recorded.spans()} == {session.id}
     assert attributes(compactions[0])["mnesis.compaction.trigger"] == "soft"
     points = recorded.metrics()["mnesis.compaction.duration"]
     assert sum(point.count for point in points) == len(compactions)

@@ -35,7 +35,7 @@ def test_without_the_extra_the_error_names_it() -> None:
 
 def test_an_observation_that_nobody_makes_is_one_shared_object() -> None:
     observation = hooks.observe("turn", session_id="ada")
-    assert observation is hooks.observe("store", operation="append") is hooks.NOT_OBSERVED
+    assert observation is hooks.observe_store("sqlite", run) is hooks.NOT_OBSERVED
     with observation as entered:
         entered.set(level=1)
     with observation.begin().current():

@@ -42,6 +42,7 @@ from mnesis.store.postgres.translate_errors import (
     translate_error,
     unavailable_error,
 )
+from mnesis.telemetry.hooks import observe_store
 
 logging.getLogger("psycopg").addHandler(logging.NullHandler())  # the store reports what callers need to know
 
@@ -113,21 +114,24 @@ class PostgresDatabase:
             raise ReadOnlyStoreError(
                 f"{self.location} is opened read-only; open it with read_only=False", db_path=self.url
             )
-        return await self._wait(
-            partial(self._run, begin, partial(_call, function, args, kwargs)), _key(args), is_write=True
-        )
+        with observe_store("postgresql", function):
+            return await self._wait(
+                partial(self._run, begin, partial(_call, function, args, kwargs)), _key(args), is_write=True
+            )
 
     async def read(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` on one consistent state of the database. Raises typed errors."""
-        return await self._wait(partial(self._run, READ, partial(_call, function, args, kwargs)), _key(args))
+        with observe_store("postgresql", function):
+            return await self._wait(partial(self._run, READ, partial(_call, function, args, kwargs)), _key(args))
 
     def read_blocking(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do the same as `read`, but block the calling thread."""
         self._refuse_fork()
         future: Future[T] = Future()
         job = partial(_settle_with, partial(self._run, READ, partial(_call, function, args, kwargs)), future)
-        self._queue().submit(job, _key(args))
-        return future.result()
+        with observe_store("postgresql", function):
+            self._queue().submit(job, _key(args))
+            return future.result()
 
     def connect(self, **options: Any) -> Connection:
         """Return a new connection outside the pool, in autocommit mode. Raises `psycopg.Error`."""

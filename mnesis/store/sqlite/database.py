@@ -39,7 +39,7 @@ from mnesis.open_files import FileIdentity, find_identity
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite.connect import busy_timeout_ms, open_connection
 from mnesis.store.sqlite.translate_errors import translate_error
-from mnesis.telemetry.hooks import observe
+from mnesis.telemetry.hooks import observe_store
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -101,7 +101,7 @@ class Database:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         transaction = partial(_call_with_connection, function, args, kwargs)
-        with observe("store", system="sqlite", operation=_name_of(function)):
+        with observe_store("sqlite", function):
             self._enqueue_write(transaction, _LoopCallback(loop, future))
             return await future
 
@@ -109,12 +109,12 @@ class Database:
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `function` on one consistent state of the database. Raises typed errors."""
-        with observe("store", system="sqlite", operation=_name_of(function)):
+        with observe_store("sqlite", function):
             return await self._run(partial(self._read, partial(_call_with_connection, function, args, kwargs)))
 
     async def query(self, function: Transaction[T]) -> T:
         """Run one statement outside a transaction, where a transaction would cost more than the statement."""
-        with observe("store", system="sqlite", operation=_name_of(function)):
+        with observe_store("sqlite", function):
             return await self._run(partial(self._query, function))
 
     def read_blocking(
@@ -123,8 +123,9 @@ class Database:
         """Do the same as `read`, but block the calling thread, whether or not an event loop runs in it."""
         future: Future[T] = Future()
         transaction = partial(_call_with_connection, function, args, kwargs)
-        self._enqueue(partial(self._read, transaction), partial(_settle, future))
-        return future.result()
+        with observe_store("sqlite", function):
+            self._enqueue(partial(self._read, transaction), partial(_settle, future))
+            return future.result()
 
     async def release_space(self) -> None:
         """Return free pages to the file system, in steps between which others can write.
@@ -387,13 +388,6 @@ class _Job:
         callback, self._callback = self._callback, None
         if callback is not None:
             callback(result, error)
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    """Return the name of a transaction, for measurements."""
-    while isinstance(function, partial):
-        function = function.func
-    return getattr(function, "__name__", type(function).__name__).strip("_<>")
 
 
 async def _submit_and_wait(submit: Callable[[_Job], None], function: Callable[[], T]) -> T:
