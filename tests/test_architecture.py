@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -49,13 +49,16 @@ SOLE_USERS = {
 }
 
 
-def imports_of(source: Path) -> Iterator[str]:
+@cache
+def imports_of(source: Path) -> frozenset[str]:
     """Top-level names of everything a file imports, inside functions too."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(source.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            names.update(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
+            names.add(node.module.partition(".")[0])
+    return frozenset(names)
 
 
 @pytest.mark.parametrize("library", SOLE_USERS)

@@ -7,7 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from filelock import FileLock
+
 from tests.docs.pages import ROOT
+
+
+def shared_site(factory: pytest.TempPathFactory) -> Path:
+    """Return the built site, which all processes of a test run share: the first one builds it."""
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    site, complete = folder / "site", folder / "site.complete"
+    with FileLock(folder / "site.lock"):
+        if not complete.exists():
+            build_site(site)
+            complete.touch()
+    return site
 
 
 def build_site(target: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.docs.site import build_site
+from tests.docs.site import shared_site
 from tests.support.browser import accessibility_violations, missing_browser, set_viewport, start_browser
 
 pytestmark = pytest.mark.skipif(missing_browser() is not None, reason=str(missing_browser()))
@@ -21,7 +21,7 @@ WITHOUT_TEXT = "return [...document.querySelectorAll('.md-content img')].filter(
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_site(tmp_path_factory.mktemp("site"))
+    return shared_site(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

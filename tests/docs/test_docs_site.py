@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import DOCS, PAGES, ROOT
-from tests.docs.site import build_site
+from tests.docs.site import shared_site
 
 pytest.importorskip("mkdocs")
 pytest.importorskip("material")
@@ -18,7 +18,7 @@ pytest.importorskip("mkdocstrings")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_site(tmp_path_factory.mktemp("site"))
+    return shared_site(tmp_path_factory)
 
 
 class Assets(HTMLParser):

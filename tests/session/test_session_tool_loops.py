@@ -19,6 +19,7 @@ from mnesis import (
     ToolResultPart,
 )
 from mnesis.llm.base import LLMReply
+from mnesis.session import session as session_module
 from mnesis.testing import EventRecorder
 from tests.session.support import calls, roles
 from tests.support.tool_sessions import LOOK, opened, requests, results
@@ -206,7 +207,8 @@ async def test_outputs_that_are_no_text_are_given_as_json(db: Path) -> None:
     assert all(isinstance(output, str) for output in outputs)
 
 
-def test_the_session_cannot_be_left_hanging_by_a_tool_in_a_thread(db: Path) -> None:
+def test_the_session_cannot_be_left_hanging_by_a_tool_in_a_thread(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "TOOL_GRACE_SECONDS", 0.1)
     release = threading.Event()
 
     def hang() -> None:
