@@ -20,6 +20,7 @@ from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import StreamWrapper, clean, clean_line, gauge_cells, make_console, one_line, print_note, to_json
 from mnesis.cli.search import hit_line
 from mnesis.errors import MnesisError, NothingToRetryError, SessionNotFoundError
+from mnesis.models.session import MOCK_MODEL, NO_MODEL
 
 if TYPE_CHECKING:
     from mnesis.events.bus import MnesisEvent
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from mnesis.models.session import SessionRecord
     from mnesis.sync import SyncSession
 
-MOCK_MODEL = "mock"
 MOCK_CONTEXT_LIMIT_TOKENS = 32_768
 _GAUGE_WIDTH_CHARS, _MAX_HITS = 30, 5
 COMMAND_HELP = {
@@ -109,8 +109,6 @@ async def _find_session(db: DatabaseOption, session_id: str | None) -> SessionRe
 
 
 def _default_model(existing: SessionRecord | None, mock: bool) -> str:
-    from mnesis.models.session import NO_MODEL
-
     if existing is not None and existing.model != NO_MODEL:
         return existing.model
     if mock:
@@ -182,9 +180,7 @@ class _Chat:
                 case "/retry":
                     self._run_turn(None)
                 case _:
-                    close = get_close_matches(name, [command.split()[0] for command in COMMAND_HELP], n=1)
-                    hint = f"did you mean {close[0]}? " if close and close[0] != name else ""
-                    print_note(f"{hint}{_COMMAND_HELP}")
+                    print_note(_explain_mistake(name))
         except MnesisError as error:
             print_note(f"mnesis: {error}")
 
@@ -268,6 +264,15 @@ class _Chat:
             console.print(hit_line(hit))
         if not hits:
             print_note("nothing found")
+
+
+def _explain_mistake(name: str) -> str:
+    """Return what to say about a command that does not exist, or that lacks its words."""
+    names = [command.split()[0] for command in COMMAND_HELP]
+    if name in names:
+        return _COMMAND_HELP
+    close = get_close_matches(name, names, n=1)
+    return f"there is no command {name}; {f'did you mean {close[0]}?' if close else _COMMAND_HELP}"
 
 
 def _print_line(text: str) -> None:

@@ -140,5 +140,10 @@ def line_cell(text: str, width: int) -> Text:
 
 
 def print_note(text: str) -> None:
-    """Print a message for people on standard error."""
-    print(clean(text), file=sys.stderr)
+    """Print a message for people on standard error, broken between words on a terminal."""
+    if sys.stderr.isatty():
+        from rich.text import Text
+
+        make_console(sys.stderr).print(Text(clean(text)))
+    else:
+        print(clean(text), file=sys.stderr)

@@ -289,7 +289,7 @@ DIALECTS: tuple[Dialect, ...] = (
         "chat",
         r"^(groq|together_ai|fireworks_ai|cerebras|perplexity|nvidia_nim|sambanova|deepinfra|novita|hyperbolic|nebius|cohere"
         r"|cohere_chat|databricks|dashscope|minimax|volcengine|github|github_copilot|litellm_proxy|friendliai|replicate)/"
-        r"|^none$",
+        r"|^(none|mock)$",
     ),
 )
 """The dialects, most specific first."""

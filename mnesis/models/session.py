@@ -10,6 +10,8 @@ from mnesis.models.usage import TokenUsage
 
 NO_MODEL = "none"
 """The model of a session that only records and has no model."""
+MOCK_MODEL = "mock"
+"""The model of a session that talks to the mock of `mnesis chat --mock`."""
 UNFINISHED = "mnesis_unfinished"
 """The key in a session's metadata that names the operation that is writing it, until that operation is complete."""
 

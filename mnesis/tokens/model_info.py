@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from mnesis.config import ModelOverrides
 from mnesis.errors import ConfigurationError
 from mnesis.models.dialects import check_name, find_dialect, match_dialect
-from mnesis.models.session import NO_MODEL
+from mnesis.models.session import MOCK_MODEL, NO_MODEL
 from mnesis.redaction import get_logger
 from mnesis.tokens.encodings import EncodingName, encoding_for_model, package_directories
 
@@ -78,7 +78,7 @@ class ModelInfo(BaseModel):
             raise ConfigurationError("the model string is empty; pass one such as 'openai/gpt-4o' or 'ollama/llama3'")
         overrides = overrides or ModelOverrides()
         limits = _find_limits(model)
-        if limits is None and overrides.context_limit is None and model != NO_MODEL:
+        if limits is None and overrides.context_limit is None and model not in (NO_MODEL, MOCK_MODEL):
             _warn_unknown(model)
         context_limit = overrides.context_limit or (limits.context if limits else UNKNOWN_CONTEXT_LIMIT)
         info = cls(

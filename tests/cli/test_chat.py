@@ -157,9 +157,10 @@ def until(requests: list[Any], child: subprocess.Popen[str]) -> None:
 
 
 TERMINAL = """
-import os, pty, sys
+import fcntl, os, pty, struct, sys, termios
 pid, fd = pty.fork()
 if pid == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 50, 0, 0))
     os.execv(sys.executable, [sys.executable, "-m", "mnesis.cli", *sys.argv[1:]])
 shown = b""
 def wait_for_prompt(number):
@@ -190,4 +191,11 @@ def test_on_a_terminal_answers_stream_and_the_end_of_input_ends_it(tmp_path: Pat
     assert done.returncode == 0, done.stdout
     assert "[Mock LLM response to: hello there]" in done.stdout
     assert "Traceback" not in done.stdout
+    assert "note: " not in done.stdout, "the mock is known"
+    lines = [line.rstrip() for line in done.stdout.replace("\r", "").splitlines()]
+    assert all(len(line) <= 50 for line in lines)
+    start = lines.index("session talk, model mock; /context: show what the")
+    assert " ".join(lines[start : start + 3]).startswith(
+        "session talk, model mock; /context: show what the model is sent; /compact: fold the context now;"
+    )
     assert [m.role for m in log(tmp_path / "a.db", "talk")] == ["user", "assistant"]

@@ -167,12 +167,13 @@ def test_retry_continues_the_turn_that_failed(run: Run, tmp_path: Path) -> None:
 
 def test_undo_takes_the_newest_turn_out_of_the_context(run: Run, tmp_path: Path) -> None:
     shown = run(
-        "chat", "talk", "--mock", "--db", tmp_path / "a.db", input="/undo\nfirst\nsecond\n/undo\n/undo\n/udno\n"
+        "chat", "talk", "--mock", "--db", tmp_path / "a.db", input="/undo\nfirst\nsecond\n/undo\n/undo\n/udno\n/foo\n"
     )
     assert "there is no turn to take out" in shown.stderr
     assert "taken out of the context: second; the log keeps it" in shown.stderr
     assert "taken out of the context: first; the log keeps it" in shown.stderr
-    assert "did you mean /undo?" in shown.stderr
+    assert "there is no command /udno; did you mean /undo?" in shown.stderr
+    assert "there is no command /foo; /context: " in shown.stderr
     page = run("show", "talk", "--db", tmp_path / "a.db").stdout
     assert page.count("(out of the context)") == 4
 
