@@ -185,9 +185,9 @@ sys.exit(os.waitstatus_to_exitcode(status))
 @pytest.mark.skipif(os.name != "posix", reason="a terminal as POSIX has it")
 def test_on_a_terminal_answers_stream_and_the_end_of_input_ends_it(tmp_path: Path) -> None:
     arguments = ["chat", "talk", "--mock", "--db", str(tmp_path / "a.db")]
-    done = subprocess.run(
-        [sys.executable, "-c", TERMINAL, *arguments], capture_output=True, text=True, check=False, timeout=100
-    )
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    command = [sys.executable, "-c", TERMINAL, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stdout
     assert "[Mock LLM response to: hello there]" in done.stdout
     assert "Traceback" not in done.stdout
