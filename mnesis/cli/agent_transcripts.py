@@ -13,9 +13,20 @@ from datetime import datetime
 from typing import Any
 
 from mnesis.errors import InvalidMessageError
+from mnesis.formats.blocks import parse_image_url
 from mnesis.formats.parse import new_message, parse_content
 from mnesis.formats.tool_output import parse_tool_output
-from mnesis.models.message import Message, MessagePart, ReasoningPart, Role, TextPart, ToolPart, ToolResultPart
+from mnesis.models.message import (
+    FilePart,
+    ImagePart,
+    Message,
+    MessagePart,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolPart,
+    ToolResultPart,
+)
 
 TITLE_CHARS = 80
 
@@ -27,6 +38,10 @@ class Transcript:
     session_id: str = ""
     folder: str = ""
     messages: list[Message] = field(default_factory=list)
+    unreadable_lines: int = 0
+    """Lines that are not JSON objects. The last line of a session that is running may be cut off."""
+    _tool_names: dict[str, str] = field(default_factory=dict)
+    """By the ids of calls: the results of most agents name the call, not the tool."""
 
     @property
     def title(self) -> str:
@@ -35,14 +50,30 @@ class Transcript:
         # Agents wrap what they add themselves, such as the environment, in tags.
         return next((text for text in texts if text and not text.startswith("<")), "")[:TITLE_CHARS]
 
+    def records(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Yield a record for each line, an empty one for a line that cannot be read."""
+        for line in lines:
+            try:
+                record = json.loads(line) if line.strip() else {}
+            except (ValueError, RecursionError):
+                record = None
+            if not isinstance(record, dict):
+                self.unreadable_lines += 1
+            yield record if isinstance(record, dict) else {}
+
     def add(self, id: str, role: Role, parts: Sequence[MessagePart], timestamp: object) -> None:
         """Add a message, results of tools as a message of their own. Does nothing without parts."""
-        results = [part for part in parts if isinstance(part, ToolResultPart)]
+        self._tool_names |= {part.tool_call_id: part.tool_name for part in parts if isinstance(part, ToolPart)}
+        results = [self._with_tool_name(part) for part in parts if isinstance(part, ToolResultPart)]
         others = [part for part in parts if not isinstance(part, ToolResultPart)]
         for suffix, own_role, own_parts in (("-results", "tool", results), ("", role, others)):
             if own_parts:
                 message = new_message(own_role, own_parts, id=f"{id}{suffix}")  # type: ignore[arg-type]  # a role
                 self.messages.append(message.model_copy(update={"created_at": _milliseconds(timestamp)}))
+
+    def _with_tool_name(self, result: ToolResultPart) -> ToolResultPart:
+        name = result.tool_name or self._tool_names.get(result.tool_call_id, "")
+        return result.model_copy(update={"tool_name": name})
 
 
 def parse_claude_code(lines: Iterable[str]) -> Transcript:
@@ -52,7 +83,7 @@ def parse_claude_code(lines: Iterable[str]) -> Transcript:
     notes of the program, those with `isSidechain` belong to sub-agents.
     """
     transcript = Transcript()
-    for record in _records(lines):
+    for record in transcript.records(lines):
         transcript.session_id = transcript.session_id or _text(record.get("sessionId"))
         transcript.folder = transcript.folder or _text(record.get("cwd"))
         message = record.get("message")
@@ -68,18 +99,20 @@ def parse_claude_code(lines: Iterable[str]) -> Transcript:
 def parse_codex(lines: Iterable[str]) -> Transcript:
     """Parse a rollout of Codex CLI: ~/.codex/sessions/YYYY/MM/DD/rollout-….jsonl.
 
-    Lines of type `response_item` hold items of OpenAI's Responses API: messages, calls and their outputs, reasoning. The
-    others repeat them for the screen. Items have no ids, so a message's id contains the number of its line.
+    Lines of type `response_item` hold items of OpenAI's Responses API: messages, calls and their outputs, reasoning
+    (`ResponseItem` in codex-rs/protocol/src/models.rs of openai/codex). The others repeat them for the screen. Before
+    version 0.33 each line was such an item, below a first line with the id. Items have no ids, so a message's id contains the
+    number of its line.
     """
     transcript = Transcript()
-    for number, record in enumerate(_records(lines), start=1):
-        payload = record.get("payload")
+    for number, record in enumerate(transcript.records(lines), start=1):
+        payload = record.get("payload", record)
         if not isinstance(payload, dict):
             continue
-        if record.get("type") == "session_meta":
+        if record.get("type") == "session_meta" or (number == 1 and payload is record):
             transcript.session_id = transcript.session_id or _text(payload.get("id"))
             transcript.folder = transcript.folder or _text(payload.get("cwd"))
-        elif record.get("type") == "response_item":
+        if record.get("type") == "response_item" or payload is record:
             role, parts = _codex_parts(payload)
             transcript.add(f"cx_{transcript.session_id}_{number}", role, parts, record.get("timestamp"))
     return transcript
@@ -92,11 +125,11 @@ def parse_gemini(lines: Iterable[str]) -> Transcript:
     it: a later record of a message replaces the earlier one, `$rewindTo` removes a message and all after it, `$set` changes
     metadata. The older form is one object with a list of messages.
     """
-    text = "".join(lines)
+    transcript, lines = Transcript(), list(lines)
     try:
-        records: list[Any] = [json.loads(text)]
-    except ValueError:
-        records = list(_records(text.splitlines()))
+        records: list[Any] = [json.loads("".join(lines))]
+    except (ValueError, RecursionError):
+        records = list(transcript.records(lines))
     metadata: dict[str, Any] = {}
     messages: dict[str, dict[str, Any]] = {}
     for record in (each for each in records if isinstance(each, dict)):
@@ -112,7 +145,7 @@ def parse_gemini(lines: Iterable[str]) -> Transcript:
         if isinstance(message, dict) and isinstance(message.get("id"), str):
             messages.setdefault(message["id"], message)
     folders = [*_list(metadata.get("directories")), ""]
-    transcript = Transcript(_text(metadata.get("sessionId")), _text(folders[0]))
+    transcript.session_id, transcript.folder = _text(metadata.get("sessionId")), _text(folders[0])
     for message_id, message in messages.items():
         _add_gemini_message(transcript, f"gm_{message_id}", message)
     return transcript
@@ -123,16 +156,6 @@ FORMATS: dict[str, Callable[[Iterable[str]], Transcript]] = {
     "codex": parse_codex,
     "gemini": parse_gemini,
 }
-
-
-def _records(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Yield the objects of JSON lines. The last line of a session that is running may be cut off, so bad lines are empty."""
-    for line in lines:
-        try:
-            record = json.loads(line) if line.strip() else {}
-        except (ValueError, RecursionError):
-            record = {}
-        yield record if isinstance(record, dict) else {}
 
 
 def _blocks(content: object) -> list[Any]:
@@ -156,29 +179,45 @@ def _anthropic_parts(block: object) -> list[MessagePart]:
 
 
 def _codex_parts(item: dict[str, Any]) -> tuple[Role, list[MessagePart]]:
-    kind, call_id = item.get("type"), _text(item.get("call_id"))
+    kind = item.get("type")
+    call_id = _text(item.get("call_id")) or _text(item.get("id"))
     if kind == "message":
-        texts = [
-            TextPart(text=_text(block.get("text"))) for block in _blocks(item.get("content")) if isinstance(block, dict)
-        ]
         role = item.get("role")
         known: Role = "assistant" if role == "assistant" else "user" if role == "user" else "system"
-        return known, [part for part in texts if part.text]
+        return known, _codex_content(item.get("content"))
     if kind in ("function_call", "custom_tool_call"):
         arguments = item.get("arguments", item.get("input"))
         return "assistant", [_tool_call(_text(item.get("name")), call_id, arguments)]
+    if kind in ("local_shell_call", "web_search_call"):
+        return "assistant", [_tool_call(str(kind).removesuffix("_call"), call_id, item.get("action"))]
     if kind in ("function_call_output", "custom_tool_call_output"):
-        return "tool", [parse_tool_output(item.get("output")).as_result(call_id, "")]
+        output = item.get("output")
+        content = _codex_content(output) if isinstance(output, list) else []
+        return "tool", [parse_tool_output(content or output).as_result(call_id, "")]
     if kind == "reasoning":
-        summary = [_text(each.get("text")) for each in _list(item.get("summary")) if isinstance(each, dict)]
-        return "assistant", [ReasoningPart(text="\n".join(summary))] if any(summary) else []
+        blocks = [*_list(item.get("summary")), *_list(item.get("content"))]
+        texts = [_text(each.get("text")) for each in blocks if isinstance(each, dict)]
+        return "assistant", [ReasoningPart(text="\n".join(texts))] if any(texts) else []
     return "assistant", []
+
+
+def _codex_content(content: object) -> list[MessagePart]:
+    """Return the texts and images of a message, or of a tool's output."""
+    parts: list[MessagePart] = []
+    for block in _blocks(content):
+        if isinstance(block, dict) and _text(block.get("text")):
+            parts.append(TextPart(text=block["text"]))
+        elif isinstance(block, dict) and block.get("type") == "input_image" and _text(block.get("image_url")):
+            parts.append(parse_image_url(block["image_url"]))
+    return parts
 
 
 def _add_gemini_message(transcript: Transcript, id: str, message: dict[str, Any]) -> None:
     kind, timestamp = message.get("type"), message.get("timestamp")
-    text = "".join(_text(block.get("text")) for block in _blocks(message.get("content")) if isinstance(block, dict))
+    blocks = [block for block in _blocks(message.get("content")) if isinstance(block, dict)]
+    text = "".join(_text(block.get("text")) for block in blocks)
     parts: list[MessagePart] = [TextPart(text=text)] if text else []
+    parts += [part for block in blocks if (part := _gemini_media(block.get("inlineData"))) is not None]
     if kind == "user":
         transcript.add(id, "user", parts, timestamp)
     if kind != "gemini":
@@ -201,6 +240,16 @@ def _add_gemini_message(transcript: Transcript, id: str, message: dict[str, Any]
         if call.get("result")
     ]
     transcript.add(id, "tool", results, timestamp)
+
+
+def _gemini_media(data: object) -> MessagePart | None:
+    """Return the image or file of a part with `inlineData`: a MIME type and base64."""
+    if not isinstance(data, dict) or not _text(data.get("data")):
+        return None
+    media_type = _text(data.get("mimeType")) or "application/octet-stream"
+    if media_type.startswith("image/"):
+        return ImagePart(data=data["data"], media_type=media_type)
+    return FilePart(data=data["data"], media_type=media_type)
 
 
 def _gemini_output(result: object) -> str:

@@ -57,8 +57,9 @@ def command(file: str, form: str, new_id: str | None, storage: str | None, as_js
     The database must not contain a session with the same id, except that of a transcript.
     """
     if form != "mnesis":
-        with _open_input(file) as lines:
-            session_id, messages = asyncio.run(_import_transcript(lines.read(), form, new_id, db))
+        # A damaged byte costs one character, not the file.
+        with _open_input(file, errors="replace") as lines:
+            session_id, messages = asyncio.run(_import_transcript(list(lines), form, new_id, db))
         _print_outcome(session_id, messages, as_json)
         return
     with _open_input(file) as lines:
@@ -74,17 +75,19 @@ def _print_outcome(session_id: str, messages: int, as_json: bool) -> None:
         print_note(f"session {clean_line(session_id)}: {pluralize(messages, 'message')} imported")
 
 
-async def _import_transcript(text: str, form: str, new_id: str | None, db: DatabaseOption) -> tuple[str, int]:
+async def _import_transcript(lines: list[str], form: str, new_id: str | None, db: DatabaseOption) -> tuple[str, int]:
     """Append the messages of a transcript that are not stored yet. Returns the session and how many were appended."""
     from mnesis.cli.agent_transcripts import FORMATS
     from mnesis.config import CompactionConfig
     from mnesis.session.session import MnesisSession
 
-    transcript = FORMATS[form](text.splitlines(keepends=True))
+    transcript = FORMATS[form](lines)
     if not transcript.messages:
         raise click.UsageError(f"there are no messages in it; is it a transcript of {form}?")
     if not (new_id or transcript.session_id):
         raise click.UsageError("the transcript has no session id; choose one with --as NEW_ID")
+    if count := transcript.unreadable_lines:
+        print_note(f"note: {pluralize(count, 'line')} could not be read and {'was' if count == 1 else 'were'} left out")
     session_id = new_id or f"{form}/{transcript.session_id}"
     # An imported log is to be searched, so nothing is summarized.
     config = db.config(compaction=CompactionConfig(auto=False))
@@ -102,9 +105,9 @@ async def _import_transcript(text: str, form: str, new_id: str | None, db: Datab
 
 
 @contextmanager
-def _open_input(file: str) -> Iterator[IO[str]]:
+def _open_input(file: str, errors: str = "strict") -> Iterator[IO[str]]:
     try:
-        with click.open_file(file, encoding="utf-8") as lines:
+        with click.open_file(file, encoding="utf-8", errors=errors) as lines:
             yield lines
     except OSError as error:
         raise click.UsageError(f"{file} cannot be read: {error.strerror}") from error

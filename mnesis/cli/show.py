@@ -225,15 +225,11 @@ def _part_text(part: MessagePart, raw: bool) -> Text:
         case "reasoning":
             return Text(f"(thinking) {truncate_unless_raw(part.text, _MAX_OUTPUT_CHARS)}", style="dim italic")
         case "tool":
-            outcome = (
-                truncate_unless_raw(part.result().output, _MAX_OUTPUT_CHARS)
-                if part.has_result
-                else "(no result recorded here)"
-            )
-            failed = part.has_result and part.result().is_error
-            return Text.assemble(
-                (_tool_call_line(part, raw), "yellow"), "\n", (_indent(outcome), "red" if failed else "dim")
-            )
+            call = (_tool_call_line(part, raw), "yellow")
+            if not part.has_result:  # it may be in a message of its own
+                return Text.assemble(call)
+            outcome = _indent(truncate_unless_raw(part.result().output, _MAX_OUTPUT_CHARS))
+            return Text.assemble(call, "\n", (outcome, "red" if part.result().is_error else "dim"))
         case "tool_result":
             head = (
                 f"← {clean_line(part.tool_name)} {clean_line(part.tool_call_id)}{'  failed' if part.is_error else ''}"

@@ -148,6 +148,64 @@ def test_the_older_form_of_gemini_is_one_object(tmp_path: Path) -> None:
     assert [message.role for message in transcript.messages] == ["user", "assistant", "tool"]
 
 
+@pytest.mark.parametrize(("form", "lines"), TRANSCRIPTS.items(), ids=TRANSCRIPTS)
+def test_results_name_their_tools(form: str, lines: Any) -> None:
+    transcript = FORMATS[form]([json.dumps(line) for line in lines()])
+    parts = [part for message in transcript.messages for part in message.parts]
+    names = [part.tool_name for part in parts if part.type == "tool"]
+    assert [part.tool_name for part in parts if part.type == "tool_result"] == names
+
+
+def test_shells_searches_and_pictures_of_codex_are_kept() -> None:
+    """The items are those of `ResponseItem` in codex-rs/protocol/src/models.rs of openai/codex."""
+    picture = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
+    action = {"type": "exec", "command": ["ls", "-la"], "timeout_ms": None}
+    items = [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "see"}, picture]},
+        {"type": "local_shell_call", "id": "ls_1", "call_id": None, "status": "completed", "action": action},
+        {"type": "function_call_output", "call_id": "ls_1", "output": [{"type": "input_text", "text": "total 0"}]},
+        {"type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "valves"}},
+        {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]},
+    ]
+    lines = [json.dumps({"timestamp": AT, "type": "response_item", "payload": item}) for item in items]
+    user, shell, result, search, thought = FORMATS["codex"](lines).messages
+    assert [part.type for part in user.parts] == ["text", "image"]
+    assert (shell.parts[0].tool_name, shell.parts[0].input) == ("local_shell", action)
+    assert (result.parts[0].tool_name, result.parts[0].output) == ("local_shell", "total 0")
+    assert search.parts[0].input == {"type": "search", "query": "valves"}
+    assert thought.parts[0].text == "hm"
+
+
+def test_the_older_form_of_codex_has_items_as_lines() -> None:
+    head = {"id": "cx-0", "timestamp": AT, "instructions": None}
+    items = [line["payload"] for line in codex() if line["type"] == "response_item"]
+    transcript = FORMATS["codex"]([json.dumps(line) for line in [head, {"record_type": "state"}, *items]])
+    assert transcript.session_id == "cx-0"
+    assert [message.role for message in transcript.messages] == [
+        message.role for message in FORMATS["codex"]([json.dumps(line) for line in codex()]).messages
+    ]
+
+
+def test_pictures_of_gemini_are_kept() -> None:
+    content = [{"text": "see"}, {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}]
+    (message,) = FORMATS["gemini"]([json.dumps({"id": "m1", "type": "user", "content": content})]).messages
+    assert [part.type for part in message.parts] == ["text", "image"]
+
+
+def test_a_damaged_transcript_gives_what_can_be_read_and_says_so(run: Run, tmp_path: Path) -> None:
+    first, *rest = claude_code()
+    said = {**rest[0], "uuid": "odd", "message": {"role": "user", "content": "one\u2028two\x85three"}}
+    good = [json.dumps(line, ensure_ascii=False).encode() for line in (first, said, *rest)]
+    good[-3] = good[-3].replace(b"three places", b"three \xff places")
+    (tmp_path / "t.jsonl").write_bytes(b"\n".join([*good[:3], b"\x00\x00", *good[3:], good[1][:40]]))
+    shown = run("import", tmp_path / "t.jsonl", "--format", "claude-code", "--db", tmp_path / "a.db")
+    assert shown.exit_code == 0, shown.output
+    assert "2 lines could not be read and were left out" in shown.stderr
+    texts = [message.text_content() for message in log(tmp_path / "a.db", "claude-code/cc-1")]
+    assert "one\u2028two\x85three" in texts
+    assert "It leaks in three \ufffd places." in texts
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_is_no_transcript_is_refused(run: Run, tmp_path: Path, form: str) -> None:
     (tmp_path / "t.txt").write_text("hello\n{}\n[1]\n")
