@@ -1,6 +1,6 @@
 """Generator of the documentation's parts that come from the code: `python docs/generate.py`.
 
-A part is between `<!-- generated: name -->` and `<!-- end of generated -->` in a page. docs/cli.md is generated as a whole.
+A part is between `<!-- generated: name -->` and `<!-- end of generated -->` in a page. docs/cli.md and docs/reference/commands-*.md are generated as a whole.
 The output is deterministic; the tests compare the pages with it.
 """
 
@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from mnesis.cli.reference import command_reference
+from mnesis.cli.reference import command_pages
 
 DOCS = Path(__file__).parent
 PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end of generated -->)", re.DOTALL)
@@ -289,9 +289,10 @@ def render_parts(text: str) -> str:
 
 def stale_pages() -> Iterator[tuple[Path, str]]:
     """Yield the pages that differ from the code, each with its new text."""
-    for page in sorted(DOCS.rglob("*.md")):
-        text = page.read_text("utf-8")
-        new = command_reference() if page == DOCS / "cli.md" else render_parts(text)
+    whole_pages = {DOCS / name: text for name, text in command_pages().items()}
+    for page in sorted({*DOCS.rglob("*.md"), *whole_pages}):
+        text = page.read_text("utf-8") if page.exists() else ""
+        new = whole_pages.get(page) or render_parts(text)
         if new != text:
             yield page, new
 

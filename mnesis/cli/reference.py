@@ -1,13 +1,17 @@
-"""The help of every command as a Markdown page, docs/cli.md; `python docs/generate.py` writes it."""
+"""The help of every command as Markdown pages, docs/cli.md and docs/reference/commands-*.md.
+
+`python docs/generate.py` writes them.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import click
 
-from mnesis.cli.app import COMMANDS, cli
+from mnesis.cli.app import cli
 from mnesis.cli.json_output import OUTPUTS, JsonOutput, describe
 
 INTRODUCTION = """\
@@ -29,7 +33,7 @@ $ mnesis chat --mock
   candidates.
 - Data goes to standard output, messages to standard error. Output is coloured only on a terminal, and not if `NO_COLOR` is
   set. A reader that closes the pipe early is not an error.
-- `--json` prints one JSON document in ASCII, `--jsonl` one object per line. Each command's section below lists the fields;
+- `--json` prints one JSON document in ASCII, `--jsonl` one object per line. The pages of the commands list the fields;
   `mnesis schema COMMAND` prints them as JSON Schema. `?` after a name means that the field may be missing. Names with a capital
   letter are classes, described in the reference. Times are in milliseconds since 1970, costs in US dollars.
 - Session content cannot control the terminal: control characters and marks that reorder text appear as `\N{REPLACEMENT CHARACTER}`.
@@ -40,15 +44,58 @@ $ mnesis chat --mock
 """
 
 
-def command_reference() -> str:
-    """Return the page. It does not depend on the terminal, the environment or the time."""
-    return "\n".join([INTRODUCTION, *(_section(name) for name in COMMANDS)])
+@dataclass(frozen=True)
+class Group:
+    """Commands that serve one purpose, and the name and title of their page."""
+
+    page: str
+    title: str
+    commands: tuple[str, ...]
 
 
-def _section(name: str) -> str:
+GROUPS = (
+    Group("start", "Try and serve", ("demo", "chat", "inspect", "mcp")),
+    Group("look", "Look at sessions", ("ls", "show", "context", "dag", "timeline", "stats")),
+    Group("find", "Find what was said", ("search", "grep", "expand")),
+    Group("change", "Move, continue and shrink sessions", ("export", "import", "fork", "compact", "purge", "worker")),
+    Group("check", "Check, seal and rescue", ("doctor", "verify", "seal", "salvage")),
+    Group("maintain", "Maintain a database", ("backup", "rekey", "reindex", "migrate")),
+    Group("shell", "Schemas and completion", ("schema", "completion")),
+)
+
+
+def command_pages() -> dict[str, str]:
+    """Return the pages by their paths in docs/. They do not depend on the terminal, the environment or the time."""
+    return {"cli.md": _overview(), **{_path(group): _page(group) for group in GROUPS}}
+
+
+def _path(group: Group) -> str:
+    return f"reference/commands-{group.page}.md"
+
+
+def _overview() -> str:
+    rows = (
+        f"| {group.title} | [`{name}`]({_path(group)}#mnesis-{name}) | {_command(name).get_short_help_str(limit=100)} |"
+        for group in GROUPS
+        for name in group.commands
+    )
+    return "\n".join([INTRODUCTION, "| purpose | command | what it does |\n|---|---|---|", *rows, ""])
+
+
+def _page(group: Group) -> str:
+    head = f"# Commands: {group.title.lower()}\n\nWhat holds for all commands is in [Command line](../cli.md).\n"
+    return "\n".join([head, *map(_section, group.commands)])
+
+
+def _command(name: str) -> click.Command:
     command = cli.get_command(click.Context(cli), name)
     if command is None:
         raise click.UsageError(f"{name!r} is not a command")
+    return command
+
+
+def _section(name: str) -> str:
+    command = _command(name)
     example = (command.epilog or "").removeprefix("Example: ")
     return "\n".join(
         [
@@ -97,7 +144,3 @@ def _default(option: click.Option) -> str:
 
 def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
-
-
-if __name__ == "__main__":
-    print(command_reference(), end="")
