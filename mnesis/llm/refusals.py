@@ -6,7 +6,7 @@ Cache marks save money, and returned reasoning makes answers better, but a call 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,13 +27,18 @@ _REASONING_REJECTED = re.compile(
     r"|reasoning_details"
 )
 _BAD_REQUEST = (400, 422)
+# Bedrock answers 400 (cline/cline#2064) or 403 (strands-agents/harness-sdk#1807) where a model has no prompt cache.
+_CACHING_FORBIDDEN, _FORBIDDEN = re.compile(r"(?i)did not allow prompt caching"), (401, 403)
+_ADDRESS_ARGUMENTS = ("api_base", "base_url", "aws_bedrock_runtime_endpoint", "aws_region_name", "vertex_location")
 
 
 def find_refusal(arguments: Mapping[str, Any], error: BaseException) -> str | None:
     """Return which dispensable part of a request the provider's error is about. None if it is about none."""
-    if getattr(error, "status_code", None) not in _BAD_REQUEST:
+    text, status = str(error), getattr(error, "status_code", None)
+    if status in _FORBIDDEN and _has_marks(arguments) and _CACHING_FORBIDDEN.search(text):
+        return CACHE_MARKS
+    if status not in _BAD_REQUEST:
         return None
-    text = str(error)
     if _has_marks(arguments) and _MARKS_REJECTED.search(text):
         return CACHE_MARKS
     if _has_reasoning(arguments) and _REASONING_REJECTED.search(text):
@@ -42,11 +47,17 @@ def find_refusal(arguments: Mapping[str, Any], error: BaseException) -> str | No
 
 
 def without(part: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call without cache marks or without returned reasoning."""
+    """Return the arguments of a call without cache marks or without returned reasoning.
+
+    A tool loop that has lost its opening thinking also goes on without new thinking, as Claude demands (platform.claude.com,
+    extended-thinking).
+    """
     messages = arguments["messages"]
     if part == REASONING:
         kept = [{k: v for k, v in message.items() if k not in _REASONING_FIELDS} for message in messages]
-        return {**arguments, "messages": kept}
+        is_thinking_lost = _is_in_tool_loop(messages) and any("thinking_blocks" in message for message in messages)
+        dropped = ("thinking", "reasoning_effort") if is_thinking_lost else ()
+        return {**{name: value for name, value in arguments.items() if name not in dropped}, "messages": kept}
     changed = {**arguments, "messages": [_without_marks(message) for message in messages]}
     return changed | ({"tools": _strip_marks(arguments["tools"])} if arguments.get("tools") else {})
 
@@ -63,6 +74,14 @@ def _contains_mark(value: Any) -> bool:
 
 def _has_reasoning(arguments: Mapping[str, Any]) -> bool:
     return any(name in message for message in arguments["messages"] for name in _REASONING_FIELDS)
+
+
+def _is_in_tool_loop(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether tool results follow the last reply."""
+    for message in reversed(messages):
+        if message["role"] in ("tool", "assistant"):
+            return bool(message["role"] == "tool")
+    return False
 
 
 def _without_marks(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,4 +127,5 @@ class Refusals:
 
 
 def _endpoint(arguments: Mapping[str, Any]) -> tuple[str, str]:
-    return str(arguments.get("model")), str(arguments.get("api_base") or arguments.get("base_url") or "")
+    addresses = (arguments.get(name) for name in _ADDRESS_ARGUMENTS)
+    return str(arguments.get("model")), str(next((address for address in addresses if address), ""))

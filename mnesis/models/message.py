@@ -124,7 +124,9 @@ class ToolPart(_Value):
     @property
     def has_result(self) -> bool:
         """Whether this part contains the result."""
-        return self.output is not None or self.error_message is not None or self.status.state in ("completed", "error")
+        if self.output is not None or self.output_parts or self.error_message is not None:
+            return True
+        return self.status.state in ("completed", "error")
 
     def result(self) -> ToolResultPart:
         """Return the result as a separate part."""

@@ -108,6 +108,29 @@ RESPONSE = {"functionResponse": {"name": "weather", "response": {"sky": "blue"}}
 OLD = "gemini-2.5-flash"
 
 
+POINT = {"cachePoint": {"type": "default"}}
+
+
+def says(role: str, *blocks: Json) -> Json:
+    """Return a message of the Converse API."""
+    return {"role": role, "content": list(blocks)}
+
+
+def converse_calls() -> list[Json]:
+    """Return a question and a reply with a tool call in the form of the Converse API."""
+    call = {"toolUse": {"toolUseId": "tooluse_1", "name": "weather", "input": {}}}
+    return [says("user", {"text": "Weather?"}), says("assistant", call)]
+
+
+def converse_result(**fields: Any) -> Json:
+    return {"toolResult": {"toolUseId": "tooluse_1", "content": [{"text": "Sunny"}], **fields}}
+
+
+def converse(*messages: Json, **fields: Any) -> Callable[[Any], Json]:
+    tools = {"toolConfig": {"tools": [{"toolSpec": {"name": "weather", "inputSchema": {"json": WEATHER}}}]}}
+    return lambda server: {"messages": list(messages), **tools, **fields}
+
+
 async def complete(litellm: Any, server: Any, model: str, messages: list[Json], **options: Any) -> Any:
     arguments = {"model": server.model(model), "messages": messages, "tools": [TOOL], **server.options, **options}
     return await litellm.acompletion(**arguments)

@@ -10,9 +10,11 @@ from typing import Any
 from mnesis import Engine, MnesisConfig, MnesisSession, SessionConfig
 from mnesis.config import CompactionConfig, RecallConfig
 from tests.support.providers.strict_anthropic import StrictAnthropic
+from tests.support.providers.strict_bedrock import StrictBedrock
 from tests.support.providers.strict_chat_completions import StrictChatCompletions
 from tests.support.providers.strict_gemini import StrictGemini
 from tests.support.providers.strict_server import StrictServer
+from tests.support.providers.strict_vertex import StrictVertexAnthropic, StrictVertexGemini
 
 MODELS = {
     "anthropic": "claude-sonnet-4-5",
@@ -29,6 +31,16 @@ MODELS = {
 }
 """A model of each strict server."""
 
+CLOUD_MODELS = {
+    "bedrock": "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+    "nova": "amazon.nova-pro-v1:0",
+    "vertex-anthropic": "claude-sonnet-4-5",
+    "vertex-gemini": "gemini-3-pro-preview",
+}
+"""A model of each strict server of a cloud that hosts models of several makers. litellm needs botocore or google-auth for them."""
+
+CLAUDES = ("anthropic", "bedrock", "vertex-anthropic")
+
 EPOCH_SECONDS = 1_750_000_000
 """What the engine's clock shows when the server's shows 0."""
 
@@ -36,17 +48,25 @@ THINKING = {"type": "enabled", "budget_tokens": 1_024}
 
 
 def strict_server(provider: str, *script: Any, **options: Any) -> StrictServer:
-    """Start the strict server of a provider."""
+    """Start the strict server of a provider. Signatures of Claude hold on all its platforms (Claude docs, extended thinking)."""
+    if provider in CLAUDES:
+        options.setdefault("secret", "claude")
     if provider == "anthropic":
         return StrictAnthropic(*script, **options)
     if provider == "gemini":
         return StrictGemini(*script, **options)
+    if provider in ("bedrock", "nova"):
+        return StrictBedrock(*script, flavour=provider, **options)
+    if provider == "vertex-anthropic":
+        return StrictVertexAnthropic(*script, **options)
+    if provider == "vertex-gemini":
+        return StrictVertexGemini(*script, **options)
     return StrictChatCompletions(provider, *script, **options)
 
 
 def model_of(server: Any) -> str:
     """Return the model string with which litellm reaches a server."""
-    return str(server.model(MODELS[server.flavour]))
+    return str(server.model((MODELS | CLOUD_MODELS)[server.flavour]))
 
 
 @asynccontextmanager

@@ -720,7 +720,7 @@ class StrictAnthropic(StrictServer):
     def whole(self, request: ProviderRequest, reply: Reply, usage: Json) -> Json:
         return self._message(request, self._content(request, reply), self._stop(reply), usage)
 
-    def stream(self, request: ProviderRequest, reply: Reply, usage: Json) -> Iterator[str]:
+    def stream(self, request: ProviderRequest, reply: Reply, usage: Json) -> Iterator[str | bytes]:
         start = self._message(request, [], None, {**usage, "output_tokens": 1})
         yield _event("message_start", message=start)
         for index, block in enumerate(self._content(request, reply)):

@@ -610,7 +610,7 @@ class StrictChatCompletions(StrictServer):
     def _finish(self, reply: Reply) -> str:
         return reply.finish_reason or ("tool_calls" if reply.calls else "stop")
 
-    def stream(self, request: ProviderRequest, reply: Reply, usage: Json) -> Iterator[str]:
+    def stream(self, request: ProviderRequest, reply: Reply, usage: Json) -> Iterator[str | bytes]:
         if self.flavour == "ollama":
             yield from self._ollama_stream(request, reply, usage)
             return

@@ -323,7 +323,7 @@ class StrictGemini(StrictServer):
     def whole(self, request: ProviderRequest, reply: Reply, usage: Json) -> Json:
         return self._chunk(request, self._parts(request, reply), reply.finish_reason or "STOP", usage)
 
-    def stream(self, request: ProviderRequest, reply: Reply, usage: Json) -> Iterator[str]:
+    def stream(self, request: ProviderRequest, reply: Reply, usage: Json) -> Iterator[str | bytes]:
         for part in self._parts(request, reply):
             pieces = fragments(part["text"]) if "text" in part else []
             for piece in pieces[:-1]:

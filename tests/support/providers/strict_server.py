@@ -71,6 +71,7 @@ class ProviderRequest:
     path: str
     headers: dict[str, str]
     body: Json
+    raw: bytes = b""
 
     @property
     def model(self) -> str:
@@ -95,7 +96,7 @@ class Response:
     """What the server sends: a JSON body, or the events of a stream."""
 
     status: int
-    content: Json | list[str]
+    content: Json | list[str | bytes]
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -284,7 +285,7 @@ class StrictServer:
     def whole(self, request: ProviderRequest, reply: Reply, usage: Json) -> Json:
         raise NotImplementedError
 
-    def stream(self, request: ProviderRequest, reply: Reply, usage: Json) -> Iterator[str]:
+    def stream(self, request: ProviderRequest, reply: Reply, usage: Json) -> Iterator[str | bytes]:
         """Yield the stream in the provider's form, ready to be sent."""
         raise NotImplementedError
 
@@ -312,7 +313,8 @@ class _Exchange(BaseHTTPRequestHandler):
         self.close_connection = True
         headers = {name.lower(): value for name, value in self.headers.items()}
         owner = self.server.owner
-        response = owner.respond(ProviderRequest(self.path, headers, json.loads(raw)))
+        body = json.loads(raw) if raw.startswith(b"{") else {}
+        response = owner.respond(ProviderRequest(self.path, headers, body, raw))
         if isinstance(response.content, list):
             self._send_stream(response.content, owner.content_type)
         else:
@@ -330,14 +332,14 @@ class _Exchange(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def _send_stream(self, events: Iterable[str], content_type: str) -> None:
+    def _send_stream(self, events: Iterable[str | bytes], content_type: str) -> None:
         self.send_response(200)
         fields = {"Content-Type": content_type, "Transfer-Encoding": "chunked", "Connection": "close"}
         for name, value in fields.items():
             self.send_header(name, value)
         self.end_headers()
         for event in events:
-            data = event.encode()
+            data = event if isinstance(event, bytes) else event.encode()
             self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         self.wfile.write(b"0\r\n\r\n")
 
