@@ -90,6 +90,7 @@ async def _serve(
     engine = search_engine if allow_record else Engine(path, config=db.config(read_only=True))
     memory = Memory(engine, scope, grant, search_engine, allow_record)
     try:
+        await engine.open()  # a client cannot show why each of its calls fails
         if transport == "stdio":
             await serve_stdio(memory)
         else:
