@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -184,14 +184,19 @@ async def _load_plan(db: DatabaseOption, session_id: str) -> _PurgePlan:
 
 
 async def _purge(db: DatabaseOption, session_id: str, with_forks: bool) -> _PurgePlan:
+    from mnesis.engine.retention import find_unused_files
+
     async with open_engine(db) as engine:
         plan = await _make_plan(engine.store, await find_session(engine.store, session_id))
         with progress("erasing"):
             await engine.purge(plan.session.id, with_forks=with_forks)
-        return plan
+        # Meanwhile another process may have begun to use one of them.
+        return replace(plan, unshared_file_ids=await find_unused_files(engine.store, plan.unshared_file_ids))
 
 
 async def _make_plan(store: Store, session: SessionRecord) -> _PurgePlan:
+    from mnesis.engine.retention import find_unused_files
+
     child_ids: list[str] = []
     cursor: str | None = None
     while True:
@@ -202,14 +207,6 @@ async def _make_plan(store: Store, session: SessionRecord) -> _PurgePlan:
             break
     summaries = await store.summaries(session.id)
     fork_ids = await store.forks(session.id)
-    return _PurgePlan(session, len(summaries), child_ids, fork_ids, await _unshared_file_ids(store, session.id))
-
-
-async def _unshared_file_ids(store: Store, session_id: str) -> list[str]:
-    """Return the files that no other session of this database refers to."""
-    content_ids = dict.fromkeys(each.content_id for each in await store.file_references(session_id=session_id))
-    return [
-        content_id
-        for content_id in content_ids
-        if all(each.session_id == session_id for each in await store.file_references(content_id=content_id))
-    ]
+    content_ids = dict.fromkeys(each.content_id for each in await store.file_references(session_id=session.id))
+    unshared_file_ids = await find_unused_files(store, content_ids, {session.id})
+    return _PurgePlan(session, len(summaries), child_ids, fork_ids, unshared_file_ids)

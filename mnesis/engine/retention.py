@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,23 @@ async def plan_purge(store: Store, rule: RetentionConfig) -> PurgePlan:
     for session in plan.sessions:
         for reference in await store.file_references(session_id=session.id):
             file_ids[reference.content_id] = None
-    return replace(plan, file_ids=tuple([each for each in file_ids if await _is_used_only_by(store, each, chosen_ids)]))
+    return replace(plan, file_ids=tuple(await find_unused_files(store, file_ids, chosen_ids)))
+
+
+async def find_unused_files(
+    store: Store, content_ids: Iterable[str], without_sessions: Collection[str] = ()
+) -> list[str]:
+    """Return which of these files nothing in the database uses, outside `without_sessions`.
+
+    Both the list of references and the messages must say so: either may be damaged.
+    """
+    unused = [
+        each
+        for each in content_ids
+        if all(reference.session_id in without_sessions for reference in await store.file_references(content_id=each))
+    ]
+    mentioned = await store.mentioned_files(unused, without_sessions=without_sessions) if unused else set()
+    return [each for each in unused if each not in mentioned]
 
 
 async def has_same_state(store: Store, session: SessionRecord) -> bool:
@@ -62,9 +78,7 @@ async def purge_files(store: Store, storage: FileStorage, content_ids: Iterable[
     Returns the ids of the deleted files. If another database cannot be read, the files stay.
     """
     purged: list[str] = []
-    for content_id in content_ids:
-        if await store.file_references(content_id=content_id):
-            continue
+    for content_id in await find_unused_files(store, content_ids):
         if await _is_used_elsewhere(store, storage, content_id, config):
             continue
         try:
@@ -84,11 +98,6 @@ async def _all_sessions(store: Store) -> AsyncIterator[SessionRecord]:
         cursor = page.next_cursor
         if cursor is None:
             return
-
-
-async def _is_used_only_by(store: Store, content_id: str, session_ids: set[str]) -> bool:
-    references = await store.file_references(content_id=content_id)
-    return all(reference.session_id in session_ids for reference in references)
 
 
 async def _is_used_elsewhere(store: Store, storage: FileStorage, content_id: str, config: StoreConfig) -> bool:
@@ -116,6 +125,6 @@ async def _read_references(location: str, content_id: str, config: StoreConfig) 
     other = SqliteStore(StoreConfig(db_path=Path(location), read_only=True, encryption_key=config.encryption_key))
     try:
         await other.open()
-        return bool(await other.file_references(content_id=content_id))
+        return not await find_unused_files(other, [content_id])
     finally:
         await other.close()

@@ -284,6 +284,16 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
         """
         ...
 
+    async def mentioned_files(
+        self, content_ids: Collection[str], *, without_sessions: Collection[str] = ()
+    ) -> set[str]:
+        """Return which of these stored files any message names, outside `without_sessions`.
+
+        Read from the messages, not from the list of references, so that damage to the list deletes no file that is in use. Its cost
+        grows with the log.
+        """
+        ...
+
     async def backup(self, path: str | Path) -> None:
         """Write a complete, consistent copy to a new file, private to its user. Other writers can continue meanwhile.
 

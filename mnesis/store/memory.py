@@ -441,6 +441,13 @@ class MemoryStore(MemoryRunStore):
             )
             return [reference for reference in references if content_id in (None, reference.content_id)]
 
+    async def mentioned_files(
+        self, content_ids: Collection[str], *, without_sessions: Collection[str] = ()
+    ) -> set[str]:
+        """See `Store.mentioned_files`."""
+        named = {each.content_id for each in await self.file_references() if each.session_id not in without_sessions}
+        return named.intersection(content_ids)
+
     async def change_version(self) -> object:
         """See `ChangeLog.change_version`."""
         return self._changes.last

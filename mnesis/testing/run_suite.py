@@ -232,6 +232,10 @@ class RunSuite:
         assert [each.seq for each in await store.file_references(session_id="t", content_id="f1")] == [2, 4]
         assert len(await store.file_references()) == 8
         assert await store.file_references(content_id="\ud800") == []
+        files = ["f1", "f2", "f3", "\ud800"]
+        assert await store.mentioned_files(files) == {"f1", "f2"}
+        assert await store.mentioned_files(files, without_sessions=["s", "nobody"]) == {"f1", "f2"}
+        assert await store.mentioned_files(files, without_sessions=["s", "t"]) == set()
         assert await store.check() == []
         await store.purge("s")
         assert {each.session_id for each in await store.file_references()} == {"t"}

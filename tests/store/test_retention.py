@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +131,67 @@ async def test_files_of_other_databases_stay(tmp_path: Path, caplog: pytest.LogC
     assert purged.file_ids == ()
     assert "two.db may refer to it and cannot be read" in caplog.text
     assert not (tmp_path / "two.db").exists()
+
+
+DAMAGE_TO_THE_LIST = [
+    "DELETE FROM file_refs WHERE session_pk = (SELECT pk FROM sessions WHERE id = 'kept')",
+    "UPDATE file_refs SET content_id = 'x' || substr(content_id, 2) WHERE session_pk = (SELECT pk FROM sessions WHERE id = 'kept')",
+    "UPDATE file_refs SET session_pk = session_pk + 1000 WHERE session_pk = (SELECT pk FROM sessions WHERE id = 'kept')",
+    "UPDATE OR REPLACE file_refs SET seq = 1, session_pk = (SELECT coalesce(max(pk), 99) FROM sessions WHERE id = 'gone')",
+    "UPDATE file_refs SET seq = seq + 1000 WHERE session_pk = (SELECT pk FROM sessions WHERE id = 'kept')",
+]
+
+
+@pytest.mark.parametrize("statement", DAMAGE_TO_THE_LIST)
+@pytest.mark.parametrize("in_other_database", [False, True])
+async def test_a_damaged_list_deletes_no_file_that_a_message_names(
+    tmp_path: Path, statement: str, in_other_database: bool
+) -> None:
+    paths = {"gone": tmp_path / "s.db", "kept": tmp_path / ("other.db" if in_other_database else "s.db")}
+    for session_id, path in paths.items():
+        async with Engine(path, config=configured(tmp_path)) as engine:
+            await fill(engine, session_id, "shared")
+    damage_list(paths["kept"], statement)
+    async with Engine(paths["gone"], config=configured(tmp_path)) as engine:
+        plan = await engine.apply_purge(await engine.plan_purge(RetentionConfig(match="gone")))
+        assert [session.id for session in plan.sessions] == ["gone"]
+    assert len(stored_files(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("statement", DAMAGE_TO_THE_LIST)
+async def test_the_purge_of_one_session_trusts_no_damaged_list(tmp_path: Path, statement: str) -> None:
+    async with Engine(tmp_path / "s.db", config=configured(tmp_path)) as engine:
+        await fill(engine, "gone", "shared", "own")
+        await fill(engine, "kept", "shared")
+    damage_list(tmp_path / "s.db", statement)
+    arguments = [
+        "purge",
+        "gone",
+        "--files",
+        "--apply",
+        "--storage",
+        str(tmp_path / "kept"),
+        "--db",
+        str(tmp_path / "s.db"),
+    ]
+    shown = await asyncio.to_thread(CliRunner().invoke, cli, arguments)
+    assert shown.exit_code == 0, shown.output
+    async with Engine(tmp_path / "s.db", config=configured(tmp_path)) as engine:
+        (message,) = [each for each in await engine.store.messages("kept") if each.file_refs]
+    assert {part.content_id for part in message.file_refs} <= stored_files(tmp_path)
+
+
+def damage_list(path: Path, statement: str) -> None:
+    """Damage the list of references as no program does: foreign keys and triggers off."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        triggers = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            connection.execute(f'DROP TRIGGER "{name}"')
+        connection.execute(statement)
+        for _, text in triggers:
+            connection.execute(text)
+        connection.commit()
 
 
 async def test_the_policy_of_the_configuration_applies_when_the_engine_opens(

@@ -330,6 +330,21 @@ WHERE (%(session_pk)s::bigint IS NULL OR f.session_pk = %(session_pk)s)
     AND (%(content_id)s::text IS NULL OR f.content_id = %(content_id)s)
 ORDER BY f.session_pk, f.seq, f.content_id;
 
+-- messages_with_files: a page of the log of all sessions but some, with the parts of messages that may name a file
+SELECT
+    m.session_pk,
+    m.seq,
+    CASE
+        WHEN
+            position('content_id'::bytea IN m.parts) > 0
+            AND m.session_pk NOT IN (SELECT s.pk FROM {schema}.sessions AS s WHERE s.id = ANY(%(session_ids)s::text []))
+            THEN m.parts
+    END
+FROM {schema}.messages AS m
+WHERE (m.session_pk, m.seq) > (%(session_pk)s, %(seq)s)
+ORDER BY m.session_pk, m.seq
+LIMIT %(limit)s;
+
 -- insert_run: a new run; does nothing if the id is taken
 INSERT INTO {schema}.runs (id, kind, fingerprint, model, created_at)
 VALUES (%(id)s, %(kind)s, %(fingerprint)s, %(model)s, %(created_at)s)

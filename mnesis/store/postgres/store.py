@@ -26,6 +26,7 @@ from mnesis.store.postgres import changes as change_list
 from mnesis.store.postgres import check, context, forks, log, sessions, turn_leases
 from mnesis.store.postgres import search as search_index
 from mnesis.store.postgres.database import PostgresDatabase
+from mnesis.store.postgres.file_mentions import find_mentioned_files
 from mnesis.store.postgres.run_store import PostgresRunStore
 
 BEHIND_SECONDS = 0.02
@@ -227,6 +228,12 @@ class PostgresStore(PostgresRunStore):
     ) -> list[FileReference]:
         """See `Store.file_references`."""
         return await self._database.read(log.file_references, session_id, content_id)
+
+    async def mentioned_files(
+        self, content_ids: Collection[str], *, without_sessions: Collection[str] = ()
+    ) -> set[str]:
+        """See `Store.mentioned_files`."""
+        return await find_mentioned_files(self._database, content_ids, without_sessions)
 
     async def change_version(self) -> object:
         """See `ChangeLog.change_version`. Asks the database only where nothing can listen, behind a pooler."""

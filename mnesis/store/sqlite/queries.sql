@@ -895,6 +895,22 @@ CROSS JOIN messages AS m ON m.session_pk = f.session_pk AND m.seq = f.seq
 WHERE f.content_id = :content_id AND f.session_pk = :session_pk
 ORDER BY f.seq;
 
+-- messages_with_files: a page of the log of all sessions but some, with the parts of messages that may name a file
+SELECT
+    m.pk,
+    CASE
+        WHEN
+            instr(m.parts, 'content_id') > 0
+            AND m.session_pk NOT IN (
+                SELECT s.pk FROM json_each(:session_ids) AS without CROSS JOIN sessions AS s ON s.id = without.value
+            )
+            THEN CAST(m.parts AS BLOB)
+    END
+FROM messages AS m
+WHERE m.pk > :after_pk
+ORDER BY m.pk
+LIMIT :limit;
+
 -- purge_file_refs: erase its references to files
 DELETE FROM file_refs WHERE session_pk = :session_pk;
 

@@ -26,6 +26,7 @@ from mnesis.store.heads import Heads, parse_heads
 from mnesis.store.sqlite import changes as change_list
 from mnesis.store.sqlite import context, forks, log, sessions, turn_leases
 from mnesis.store.sqlite.database import Database
+from mnesis.store.sqlite.file_mentions import find_mentioned_files
 from mnesis.store.sqlite.run_store import SqliteRunStore
 from mnesis.store.sqlite.seal import seal_all
 
@@ -228,6 +229,12 @@ class SqliteStore(SqliteRunStore):
     ) -> list[FileReference]:
         """See `Store.file_references`."""
         return await self._database.read(log.file_references, session_id, content_id)
+
+    async def mentioned_files(
+        self, content_ids: Collection[str], *, without_sessions: Collection[str] = ()
+    ) -> set[str]:
+        """See `Store.mentioned_files`."""
+        return await find_mentioned_files(self._database, content_ids, without_sessions)
 
     async def change_version(self) -> object:
         """See `ChangeLog.change_version`."""
