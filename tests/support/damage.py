@@ -15,7 +15,7 @@ from mnesis.models.run import ItemOutcome, RunSpec
 from mnesis.models.search import Search
 from mnesis.models.session import Interruption, SessionRecord, UsageReport
 from mnesis.models.usage import TokenUsage
-from mnesis.store.base import Append
+from mnesis.store.base import Append, Store
 from mnesis.store.sqlite import SqliteStore
 from mnesis.testing.store_suite import (
     make_compaction,
@@ -28,9 +28,15 @@ from mnesis.testing.store_suite import (
 
 
 async def store_every_kind(path: Path) -> None:
-    """Store rows of every kind: two sessions with all records, a purged one, and two runs."""
+    """Store rows of every kind in a new database."""
     store = SqliteStore(path)
     await store.open()
+    await fill_with_every_kind(store)
+    await store.close()
+
+
+async def fill_with_every_kind(store: Store) -> None:
+    """Store rows of every kind: two sessions with all records, a purged one, and two runs."""
     for name in ("s", "t"):
         await store_conversation(store, 4, name)
         await store.update_session(name, title=f"title of {name}", metadata={"k": [1]}, system_prompt="Be kind.")
@@ -62,7 +68,6 @@ async def store_every_kind(path: Path) -> None:
         await store.finish_items(run_id, "w", outcomes)
     await store.search(Search("question"))
     await store.search(Search("question", mode="substring"))
-    await store.close()
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,18 @@ def with_schema(url: str, schema: str) -> str:
     return f"{base}{'&' if '?' in base else '?'}schema={schema}"
 
 
+def url_of(url: str, user: str, dbname: str | None = None, schema: str | None = None, password: str = "") -> str:
+    """Return a URL of the same server for another role, and another database or schema if given."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    from mnesis.database_url import DatabaseURL
+
+    info = conninfo_to_dict(DatabaseURL(url).conninfo)
+    login = f"{user}:{password}" if password else user
+    place = f"host={info['host']}&port={info.get('port', '5432')}"
+    return f"postgresql://{login}@/{dbname or info['dbname']}?{place}" + (f"&schema={schema}" if schema else "")
+
+
 @contextmanager
 def temporary_schema() -> Iterator[str]:
     """Yield the URL of a schema that does not exist yet. It is dropped at the end."""

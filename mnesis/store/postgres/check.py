@@ -6,13 +6,16 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mnesis.errors import SessionNotFoundError
 from mnesis.models.finding import Finding, LogHead, Verification
 from mnesis.store.accounting import file_ids
 from mnesis.store.chain import extend_chain, first_log_head
 from mnesis.store.codec import is_message_intact, summary_digest
+from mnesis.store.postgres.check_records import record_findings, run_findings, settings_findings
+from mnesis.store.postgres.fixes import REBUILD, RESTORE, RESTORE_RUN
 from mnesis.store.postgres.rows import Row, encoded_from_row, from_text, message_from_row
 from mnesis.store.postgres.segments import load_segments
-from mnesis.store.postgres.transaction import Transaction, session_parameters, stored_session
+from mnesis.store.postgres.transaction import Transaction
 from mnesis.store.sqlite.check_reachability import SummaryGraph, reachability_findings
 
 if TYPE_CHECKING:
@@ -20,9 +23,6 @@ if TYPE_CHECKING:
 
 PAGE_MESSAGES = 1_000
 """Messages whose hashes one read checks."""
-RESTORE = "restore the database from a backup; messages not listed here are intact"
-REBUILD = "export the session, purge it and import it again: the accounts are then recounted from the log"
-RESTORE_RUN = "restore the database from a backup, or purge the run and run it again"
 Check = Callable[[Transaction, int, str], list[Finding]]
 
 
@@ -32,9 +32,10 @@ async def verify(
     """Check the schema and each session, or only one session, and compute the head of each log."""
     sessions = await database.read(_sessions, session_id)
     findings = await database.read(_check_schema)
+    findings += await database.read(_check_references)
     heads: list[LogHead] = []
     for session_pk, name in sessions:
-        for part in (_check_log, _check_accounts, _check_summaries):
+        for part in (settings_findings, _check_log, _check_accounts, _check_summaries, record_findings):
             findings += await database.read(part, session_pk, name)
         head, log_findings = await _check_messages(database, session_pk, name, earlier_heads.get(name, ()))
         heads.append(head)
@@ -46,14 +47,18 @@ async def verify(
     ]
     if session_id is None:
         findings += await database.read(_check_runs)
+        findings += await database.read(run_findings)
     return Verification(tuple(heads), tuple(findings))
 
 
 def _sessions(transaction: Transaction, session_id: str | None) -> list[tuple[int, str]]:
-    if session_id is not None:
-        found = transaction.send("session", session_parameters(session_id))
-        return [(stored_session(session_id, found).pk, session_id)]
-    return [(pk, from_text(name)) for pk, name in transaction.rows("check_sessions")]
+    sessions = [(pk, from_text(name)) for pk, name in transaction.rows("check_sessions")]
+    if session_id is None:
+        return sessions
+    found = [(pk, name) for pk, name in sessions if name == session_id]
+    if not found:
+        raise SessionNotFoundError(session_id, location=transaction.location)
+    return found
 
 
 def _check_schema(transaction: Transaction) -> list[Finding]:
@@ -61,6 +66,15 @@ def _check_schema(transaction: Transaction) -> list[Finding]:
     return [
         Finding("error", "schema", f"trigger {trigger} of table {table} is disabled", fix)
         for table, trigger in transaction.rows("check_triggers")
+    ]
+
+
+def _check_references(transaction: Transaction) -> list[Finding]:
+    """Find rows whose session or run is missing. Foreign keys keep such rows out, unless they were disabled."""
+    return [
+        Finding("error", "references", f"{count} rows of {table} belong to a missing {kind}", RESTORE)
+        for table, kind, count in transaction.rows("check_orphans")
+        if count
     ]
 
 

@@ -28,20 +28,21 @@ from mnesis.store.covers import (
     visible_spans,
 )
 from mnesis.store.forks import seqs_to_spans
+from mnesis.store.postgres.accounts import read_record_heads, save_accounts
 from mnesis.store.postgres.changes import note_compaction, note_update
 from mnesis.store.postgres.log import append_to, load_rows, rows_by_id, send_messages_by_id, span_parameters
 from mnesis.store.postgres.rows import (
     Parameters,
-    StoredSession,
-    account_parameters,
     from_text,
     is_storable_id,
     message_from_row,
     summary_from_row,
     to_text,
 )
+from mnesis.store.postgres.stored_session import StoredSession
 from mnesis.store.postgres.transaction import Answer, Transaction, session_parameters, stored_session
 from mnesis.store.postgres.turn_leases import refuse_lost_turn, send_fence
+from mnesis.store.record_heads import RecordHeads
 
 
 def active_context(transaction: Transaction, session_id: str) -> ActiveContext:
@@ -76,21 +77,24 @@ def compact(transaction: Transaction, session_id: str, sweep: Compaction) -> Ses
     ids = referenced_summary_ids(sweep).union(summary.id for summary in sweep.summaries)
     spans_answer = send_summary_spans(transaction, session_id, ids)
     pins_answer = transaction.send("pins", session_parameters(session_id))
-    stored = lock.read()
+    heads_answer = send_record_heads(transaction, session_id)
+    stored, heads = lock.read(), read_record_heads(heads_answer, session_id)
     current_covers = covers_from_rows(covers_answer.rows())
     older_summaries = read_summary_spans(spans_answer)
     older_spans = {key: span for key, (span, _) in older_summaries.items()}
     diff = validate_compaction(sweep, current_covers, stored.record.last_seq, older_spans, session_id)
     refuse_pinned([seq for (seq,) in pins_answer.rows()], diff.hidden, session_id)
     for summary, (body, digest) in zip(sweep.summaries, encoded, strict=True):
-        _insert_summary(transaction, stored, summary, body, digest, leaf_spans(summary, sweep.read_covers))
+        _insert_summary(transaction, stored, summary, body, digest, leaf_spans(summary, sweep.read_covers), heads)
     tokens_by_summary = {key: tokens for key, (_, tokens) in older_summaries.items()}
     tokens_by_summary.update((summary.id, summary.token_count) for summary in sweep.summaries)
-    stored.record = add_spending(stored.record, sweep)
-    after = _apply_diff(transaction, stored, current_covers, diff, tokens_by_summary, sweep.prunes)
+    before = add_spending(stored.record, sweep)
+    after = _apply_diff(transaction, stored, before, current_covers, diff, tokens_by_summary, sweep.prunes, heads)
     result = finalize_result(sweep.result, after)
     body = to_json(result.model_dump(mode="json"), f"the compaction of session {session_id!r}")
     compaction_pk = transaction.value("insert_compaction", {"session_pk": stored.pk, "result": body})
+    heads.add_compaction(compaction_pk, body)
+    save_accounts(transaction, stored, after, records=heads)
     prunes = [(prune.seq, prune.part_index, prune.tokens_saved) for prune in sweep.prunes]
     note_compaction(transaction, stored.pk, compaction_pk, diff, prunes, after)
     return after
@@ -99,9 +103,12 @@ def compact(transaction: Transaction, session_id: str, sweep: Compaction) -> Ses
 def hide(transaction: Transaction, session_id: str, first_seq: int, last_seq: int) -> SessionRecord:
     """Remove a span from the active context."""
     lock, covers_answer = transaction.lock_session(session_id), send_covers(transaction, session_id)
+    heads_answer = send_record_heads(transaction, session_id)
     stored, current_covers = lock.read(), covers_from_rows(covers_answer.rows())
     diff = hide_span(current_covers, (first_seq, last_seq), stored.record.last_seq)
-    return _apply_hide(transaction, stored, current_covers, diff, [(first_seq, last_seq)])
+    heads = read_record_heads(heads_answer, session_id)
+    _apply_hide(transaction, stored, current_covers, diff, [(first_seq, last_seq)], heads)
+    return stored.record
 
 
 def revise(
@@ -117,13 +124,16 @@ def revise(
     message_ids = [message.id for message in encoded]
     present_answer = send_messages_by_id(transaction, session_id, message_ids)
     fence = send_fence(transaction, session_id, append.fence)
+    heads_answer = send_record_heads(transaction, session_id)
     stored, current_covers = lock.read(), covers_from_rows(covers_answer.rows())
-    present = rows_by_id(transaction, stored, present_answer, message_ids)
+    present = rows_by_id(
+        transaction, stored.pk, present_answer, message_ids, is_fork=stored.record.forked_from is not None
+    )
     if present:
         return append_to(transaction, stored, append, encoded, present)
     refuse_lost_turn(session_id, append.fence, fence)
     diff = hide_spans(current_covers, spans, stored.record.last_seq, last_seq)
-    stored.record = _apply_hide(transaction, stored, current_covers, diff, spans)
+    _apply_hide(transaction, stored, current_covers, diff, spans, read_record_heads(heads_answer, session_id))
     return append_to(transaction, stored, append, encoded, ()) if encoded else AppendResult(stored.record, ())
 
 
@@ -143,8 +153,12 @@ def replace_covers(
     message_ids = [message.id for message in encoded]
     present_answer = send_messages_by_id(transaction, session_id, message_ids)
     fence = send_fence(transaction, session_id, append.fence)
+    heads_answer = send_record_heads(transaction, session_id)
     stored, current_covers = lock.read(), covers_from_rows(covers_answer.rows())
-    summaries, present = read_summary_spans(spans_answer), rows_by_id(transaction, stored, present_answer, message_ids)
+    summaries, present = (
+        read_summary_spans(spans_answer),
+        rows_by_id(transaction, stored.pk, present_answer, message_ids, is_fork=stored.record.forked_from is not None),
+    )
     if present:
         return append_to(transaction, stored, append, encoded, present)
     refuse_lost_turn(session_id, append.fence, fence)
@@ -158,21 +172,26 @@ def replace_covers(
         session_id=session_id,
     )
     if diff.covers != current_covers:
-        new_covers = set(diff.covers) - set(current_covers)
+        heads = read_record_heads(heads_answer, session_id)
+        new_covers = sorted(set(diff.covers) - set(current_covers), key=lambda cover: cover.first_seq)
         hidden = [(cover.first_seq, cover.last_seq) for cover in new_covers if cover.summary_id is None]
-        _insert_hidden_spans(transaction, stored.pk, hidden)
+        _insert_hidden_spans(transaction, stored.pk, hidden, heads)
         tokens_by_summary = {key: tokens for key, (_, tokens) in summaries.items()}
-        stored.record = _apply_diff(transaction, stored, current_covers, diff, tokens_by_summary, ())
-        note_update(transaction, stored.pk, stored.record)
+        after = _apply_diff(transaction, stored, stored.record, current_covers, diff, tokens_by_summary, (), heads)
+        save_accounts(transaction, stored, after, records=heads)
+        note_update(transaction, stored.pk, after)
     return append_to(transaction, stored, append, encoded, ()) if encoded else AppendResult(stored.record, ())
 
 
 def pin(transaction: Transaction, session_id: str, seq: int, pinned: bool) -> None:
     """Pin a message in the active context, or unpin it."""
     lock, covers_answer = transaction.lock_session(session_id), send_covers(transaction, session_id)
-    stored = lock.read()
+    heads_answer = send_record_heads(transaction, session_id)
+    stored, heads = lock.read(), read_record_heads(heads_answer, session_id)
     refuse_unpinnable(covers_from_rows(covers_answer.rows()), stored.record.last_seq, seq, session_id)
     transaction.send("insert_pin" if pinned else "delete_pin", {"session_pk": stored.pk, "seq": seq})
+    heads.set_pins(pinned_seq for (pinned_seq,) in transaction.rows("pins", session_parameters(session_id)))
+    save_accounts(transaction, stored, stored.record, records=heads)
     note_update(transaction, stored.pk, stored.record)
 
 
@@ -215,7 +234,7 @@ def covered_messages(
         rows = transaction.rows("covered_messages", parameters)
     else:
         seqs = [seq for (seq,) in transaction.rows("covered_seqs", parameters)]
-        rows = load_rows(transaction, stored, seqs_to_spans(seqs))
+        rows = load_rows(transaction, stored.pk, seqs_to_spans(seqs))
     return [message_from_row(session_id, row) for row in rows]
 
 
@@ -225,34 +244,36 @@ def _apply_hide(
     current_covers: Sequence[Cover],
     diff: CoverDiff,
     spans: Sequence[Span],
-) -> SessionRecord:
+    heads: RecordHeads,
+) -> None:
     if diff.covers == current_covers:
-        return stored.record
-    _insert_hidden_spans(transaction, stored.pk, spans)
+        return
+    _insert_hidden_spans(transaction, stored.pk, spans, heads)
     kept_ids = {cover.summary_id for cover in diff.covers if cover.summary_id is not None}
     summaries = read_summary_spans(send_summary_spans(transaction, stored.record.id, kept_ids))
     tokens_by_summary = {key: tokens for key, (_, tokens) in summaries.items()}
-    after = _apply_diff(transaction, stored, current_covers, diff, tokens_by_summary, ())
+    after = _apply_diff(transaction, stored, stored.record, current_covers, diff, tokens_by_summary, (), heads)
+    save_accounts(transaction, stored, after, records=heads)
     note_update(transaction, stored.pk, after)
-    return after
 
 
-def _insert_hidden_spans(transaction: Transaction, session_pk: int, spans: Iterable[Span]) -> None:
-    transaction.send_many(
-        "insert_hidden_span",
-        [{"session_pk": session_pk, "first_seq": first, "last_seq": last} for first, last in spans],
-    )
+def _insert_hidden_spans(transaction: Transaction, session_pk: int, spans: Iterable[Span], heads: RecordHeads) -> None:
+    for first, last in spans:
+        parameters = {"session_pk": session_pk, "first_seq": first, "last_seq": last}
+        heads.add_hidden_span(transaction.value("insert_hidden_span", parameters), first, last)
 
 
 def _apply_diff(
     transaction: Transaction,
     stored: StoredSession,
+    before: SessionRecord,
     current_covers: Sequence[Cover],
     diff: CoverDiff,
     tokens_by_summary: Mapping[str, int],
     prunes: Iterable[Prune],
+    heads: RecordHeads,
 ) -> SessionRecord:
-    """Replace covers, insert prunes and update the accounts. The cost depends on the changed spans, not on the log."""
+    """Replace covers, insert prunes and return the accounts. The cost depends on the changed spans, not on the log."""
     spans = [send_span_tokens(transaction, stored, each) for each in (diff.hidden, diff.shown)]
     new_prunes = [
         (prune, transaction.send("insert_prune", {"session_pk": stored.pk, **_prune_parameters(prune)}))
@@ -263,8 +284,11 @@ def _apply_diff(
     saved_tokens = sum(
         prune.tokens_saved for prune, answer in new_prunes if answer.row() and contains(visible, prune.seq)
     )
+    if new_prunes:
+        heads.set_prunes(transaction.rows("check_prunes", {"session_pk": stored.pk}))
+    heads.set_covers(diff.covers)
     after = accounts_after_fold(
-        stored.record,
+        before,
         message_tokens=shown[0] - hidden[0] - saved_tokens,
         tool_tokens=shown[1] - hidden[1] - saved_tokens,
         summary_tokens=sum(
@@ -272,7 +296,6 @@ def _apply_diff(
         ),
     )
     _replace_covers(transaction, stored.pk, current_covers, diff.covers)
-    transaction.send("update_accounts", account_parameters(stored.pk, after, stored.log_head))
     return after
 
 
@@ -315,10 +338,16 @@ def _replace_covers(transaction: Transaction, session_pk: int, before: Iterable[
 
 
 def _insert_summary(
-    transaction: Transaction, stored: StoredSession, summary: Summary, body: bytes, digest: bytes, spans: Sequence[Span]
+    transaction: Transaction,
+    stored: StoredSession,
+    summary: Summary,
+    body: bytes,
+    digest: bytes,
+    spans: Sequence[Span],
+    heads: RecordHeads,
 ) -> None:
     parameters: Parameters = {"session_pk": stored.pk, "id": to_text(summary.id)}
-    transaction.send(
+    summary_pk = transaction.value(
         "insert_summary",
         parameters
         | {
@@ -337,6 +366,14 @@ def _insert_summary(
     else:
         children = [to_text(child) for child in summary.child_ids]
         transaction.send("insert_child_edges", parameters | {"children": children})
+    values = (summary.id, summary.first_seq, summary.last_seq, summary.token_count, summary.message_count, digest)
+    seqs = (seq for first, last in spans for seq in range(first, last + 1)) if summary.kind == "leaf" else ()
+    heads.add_summary(summary_pk, values, seqs, summary.child_ids)
+
+
+def send_record_heads(transaction: Transaction, session_id: str) -> Answer:
+    """Ask for the hashes of the records of a session, which `read_record_heads` reads."""
+    return transaction.send("record_heads", session_parameters(session_id))
 
 
 def send_covers(transaction: Transaction, session_id: str) -> Answer:

@@ -75,11 +75,18 @@ class PostgresDatabase:
         self.origin = random.randrange(1, MAX_ORIGIN)  # noqa: S311  # tells stores apart, protects nothing
         self.channel = f"mnesis_{url.schema}"[:63]
         self._config = config
+        key = config.integrity_key
+        self._key = None if key is None else key.get_secret_value()
         self._pid = os.getpid()
         self._statements = statements(url.schema)
         self.listener = self._new_listener()
         self._jobs: JobQueue | None = None
         self._pool: ConnectionPool[Connection] | None = None
+
+    @property
+    def has_key(self) -> bool:
+        """Whether what is written is sealed with a key."""
+        return self._key is not None
 
     async def open(self) -> None:
         """Connect, and create or migrate the schema. Does nothing if already open. Raises one of the typed store errors."""
@@ -145,7 +152,7 @@ class PostgresDatabase:
     def _open(self) -> None:
         try:
             with self.connect() as connection:
-                prepare_schema(connection, self.url, read_only=self._config.read_only)
+                prepare_schema(connection, self.url, read_only=self._config.read_only, key=self._key)
         except psycopg.Error as error:
             raise translate_error(error, self.location) from error
         pool: ConnectionPool[Connection] = ConnectionPool(
@@ -227,7 +234,7 @@ class PostgresDatabase:
     def _attempt(self, attempt: _Attempt[T], begin: bytes, deadline: float) -> None:
         connection = self._take_connection(deadline)
         try:
-            transaction = Transaction(connection, self._statements, self.origin, self.location)
+            transaction = Transaction(connection, self._statements, self.origin, self.location, self._key)
             attempt.run(connection, begin, transaction, self.channel)
         finally:
             self._open_pool().putconn(connection)

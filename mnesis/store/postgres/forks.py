@@ -20,6 +20,7 @@ from mnesis.store.forks import (
     refuse_other_fork,
     seqs_to_spans,
 )
+from mnesis.store.postgres.accounts import insert_accounts, insert_session, rows_of_session
 from mnesis.store.postgres.changes import note_created
 from mnesis.store.postgres.context import (
     covers_from_rows,
@@ -30,11 +31,12 @@ from mnesis.store.postgres.context import (
     send_summary_spans,
 )
 from mnesis.store.postgres.log import load_rows
-from mnesis.store.postgres.rows import Parameters, Row, StoredSession, account_parameters, from_text, to_text
+from mnesis.store.postgres.rows import Parameters, Row, from_text, to_text
 from mnesis.store.postgres.segments import load_segments
 from mnesis.store.postgres.sessions import load
+from mnesis.store.postgres.stored_session import StoredSession
 from mnesis.store.postgres.transaction import Transaction
-from mnesis.store.settings import settings_json
+from mnesis.store.record_heads import compute_record_heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def read_shared_log(transaction: Transaction, session_id: str, last_seq: int) ->
     refuse_missing_fork_point(stored.record, last_seq)
     if last_seq == 0:
         return SharedLog(b"", None)
-    row = load_rows(transaction, stored, [(last_seq, last_seq)])[0]
+    row = load_rows(transaction, stored.pk, [(last_seq, last_seq)])[0]
     if last_seq == stored.record.last_seq:
         return SharedLog(stored.log_head, row)
     segments = load_segments(transaction, stored.pk)
@@ -82,7 +84,7 @@ def create_fork(
     lock, covers_answer = transaction.lock_session(session_id), send_covers(transaction, session_id)
     origin, origin_covers = lock.read(), covers_from_rows(covers_answer.rows())
     refuse_missing_fork_point(origin.record, last_seq)
-    last_rows = load_rows(transaction, origin, [(last_seq, last_seq)]) if last_seq else []
+    last_rows = load_rows(transaction, origin.pk, [(last_seq, last_seq)]) if last_seq else []
     if last_rows != ([] if shared.last_message is None else [shared.last_message]):
         raise SessionNotFoundError(session_id)  # another session has its id meanwhile
     row = shared.last_message
@@ -108,32 +110,25 @@ def create_fork(
         tool_tokens=tool_tokens,
         summary_tokens=sum(summaries[summary_id][1] for summary_id in shown_ids),
     )
-    inserted = transaction.row(
-        "insert_session",
-        {
-            "id": to_text(record.id),
-            "parent_id": None if record.parent_id is None else to_text(record.parent_id),
-            "created_at": record.created_at,
-            "profile": settings_json(record),
-        },
-    )
+    inserted = insert_session(transaction, record)
     if inserted is None:
         existing = load(transaction, record.id).record
         refuse_other_fork(existing, point)
         return existing, False
-    _insert(transaction, origin, inserted[0], record, covers, shared.head, summary_ids)
+    _insert(transaction, origin, inserted, record, covers, shared.head, summary_ids)
     return record, True
 
 
 def _insert(
     transaction: Transaction,
     origin: StoredSession,
-    session_pk: int,
+    inserted: tuple[int, bytes],
     record: SessionRecord,
     covers: tuple[Cover, ...],
     log_head: bytes,
     summary_ids: Collection[str] | None,
 ) -> None:
+    session_pk, profile_hash = inserted
     segments = inherit_segments([each for each, _ in load_segments(transaction, origin.pk)], origin.pk, record.last_seq)
     transaction.send_many(
         "insert_segment",
@@ -164,8 +159,8 @@ def _insert(
             for cover in covers
         ],
     )
-    head = log_head or first_log_head(record.id)
-    transaction.send("insert_accounts", account_parameters(session_pk, record, head))
+    heads = compute_record_heads(rows_of_session(transaction, session_pk, record.id))
+    insert_accounts(transaction, session_pk, record, profile_hash, log_head or None, heads)
     note_created(transaction, session_pk, record)
 
 

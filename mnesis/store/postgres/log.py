@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import reduce
 
-from mnesis.errors import MessageNotFoundError
+from mnesis.errors import MessageNotFoundError, SessionNotFoundError
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.store.accounting import accounts_after_append, attach_compactions, file_ids, refuse_other_content
 from mnesis.store.base import Append, AppendResult, OnDamage
-from mnesis.store.chain import extend_chain
-from mnesis.store.codec import EncodedMessage, from_json, hash_of
+from mnesis.store.chain import encode_turn, extend_chain
+from mnesis.store.codec import DamagedValueError, EncodedMessage, from_json, hash_of
 from mnesis.store.covers import Span
 from mnesis.store.damaged import mark_damage, refuse_gaps
+from mnesis.store.postgres.accounts import save_accounts
 from mnesis.store.postgres.changes import append_change
 from mnesis.store.postgres.rows import (
     Parameters,
     Row,
-    StoredSession,
-    account_parameters,
     append_parameters,
     encoded_from_row,
     from_text,
@@ -27,8 +27,10 @@ from mnesis.store.postgres.rows import (
     message_from_row,
     to_text,
     turn_from_row,
+    turn_values,
 )
 from mnesis.store.postgres.sessions import load
+from mnesis.store.postgres.stored_session import StoredSession
 from mnesis.store.postgres.transaction import Answer, Transaction, session_parameters, stored_session
 from mnesis.store.postgres.turn_leases import refuse_lost_turn, send_fence
 
@@ -44,7 +46,8 @@ def append(
     present = send_messages_by_id(transaction, session_id, ids)
     fence = send_fence(transaction, session_id, append.fence)
     stored = lock.read()
-    return append_to(transaction, stored, append, encoded, rows_by_id(transaction, stored, present, ids), fence)
+    rows = rows_by_id(transaction, stored.pk, present, ids, is_fork=stored.record.forked_from is not None)
+    return append_to(transaction, stored, append, encoded, rows, fence)
 
 
 def append_to(
@@ -77,7 +80,8 @@ def append_to(
             for content_id in file_ids(message)
         ],
     )
-    transaction.send("update_accounts", account_parameters(stored.pk, after, log_head))
+    turn_head = None if snapshot is None else extend_chain(stored.turn_head, encode_turn(turn_values(snapshot)))
+    save_accounts(transaction, stored, after, log_head=log_head, turn_head=turn_head)
     messages = tuple(
         message.model_copy(update={"session_id": session_id, "seq": seq})
         for seq, message in enumerate(append.messages, first_seq)
@@ -91,17 +95,19 @@ def send_messages_by_id(transaction: Transaction, session_id: str, ids: Sequence
     return transaction.send("messages_by_id", parameters)
 
 
-def rows_by_id(transaction: Transaction, stored: StoredSession, own: Answer, ids: Sequence[str]) -> list[Row]:
+def rows_by_id(
+    transaction: Transaction, session_pk: int, own: Answer, ids: Sequence[str], *, is_fork: bool
+) -> list[Row]:
     """Return the answer of `send_messages_by_id`, preceded by the messages that a fork shares."""
-    if stored.record.forked_from is None:
+    if not is_fork:
         return own.rows()
-    parameters = {"session_pk": stored.pk, "message_ids": [to_text(message_id) for message_id in ids]}
+    parameters = {"session_pk": session_pk, "message_ids": [to_text(message_id) for message_id in ids]}
     return [*transaction.rows("inherited_by_id", parameters), *own.rows()]
 
 
-def load_rows(transaction: Transaction, stored: StoredSession, spans: Sequence[Span]) -> list[Row]:
+def load_rows(transaction: Transaction, session_pk: int, spans: Sequence[Span]) -> list[Row]:
     """Load the messages of a fork in several spans, in order. Each row ends with the session that stores it."""
-    parameters = {"session_pk": stored.pk, **span_parameters(spans)}
+    parameters = {"session_pk": session_pk, **span_parameters(spans)}
     answers = [transaction.send(name, parameters) for name in ("inherited_in_spans", "messages_in_spans")]
     return sorted((row for answer in answers for row in answer.rows()), key=_seq_of_row)
 
@@ -126,6 +132,27 @@ def _repeat_append(
     return AppendResult(stored.record, messages, turn_from_row(row) if row else None, is_new=False)
 
 
+def _send_location(transaction: Transaction, session_id: str) -> tuple[Answer, Answer]:
+    """Ask for what `_read_location` returns."""
+    parameters = session_parameters(session_id)
+    return transaction.send("session", parameters), transaction.send("locate_session", parameters)
+
+
+def _read_location(session_id: str, answers: tuple[Answer, Answer]) -> tuple[int, int, int]:
+    """Return the key of a session, the end of its log and of the messages that it shares.
+
+    Works also if its settings or accounts are damaged. The end is that of intact accounts, so that messages missing after
+    the last one are noticed; otherwise the last message.
+    """
+    row = answers[1].row()
+    if row is None:
+        raise SessionNotFoundError(session_id)
+    session_pk, last_seq, inherited_seq = row
+    with suppress(DamagedValueError, SessionNotFoundError):
+        return session_pk, stored_session(session_id, answers[0]).record.last_seq, inherited_seq
+    return session_pk, max(last_seq, inherited_seq), inherited_seq
+
+
 def page(
     transaction: Transaction,
     session_id: str,
@@ -136,7 +163,7 @@ def page(
 ) -> list[Message]:
     """Load a range of the log. A message that is missing or damaged raises `DamagedValueError`, or is marked."""
     parameters = session_parameters(session_id)
-    found = transaction.send("session", parameters)
+    located = _send_location(transaction, session_id)
     rows = transaction.send(
         "messages_page",
         parameters
@@ -146,15 +173,14 @@ def page(
             "limit": limit if limit is None else max(limit, 0),
         },
     )
-    stored = stored_session(session_id, found)
-    end = stored.record.last_seq
+    session_pk, end, inherited_seq = _read_location(session_id, located)
     first_seq = max(after_seq, 0) + 1
     last_seq = end if until_seq is None else min(until_seq, end)
     if limit is not None:
         last_seq = min(last_seq, first_seq + max(limit, 0) - 1)
     by_seq = {row[0]: row for row in rows.rows()}
-    if first_seq <= stored.record.inherited_seq:
-        by_seq = {row[0]: row for row in load_rows(transaction, stored, [(first_seq, last_seq)])}
+    if first_seq <= inherited_seq:
+        by_seq = {row[0]: row for row in load_rows(transaction, session_pk, [(first_seq, last_seq)])}
     if on_damage == "mark":
         return list(
             mark_damage(
@@ -168,10 +194,11 @@ def page(
 
 def message(transaction: Transaction, session_id: str, message_id: str) -> Message:
     """Load one message. Raises `MessageNotFoundError`."""
-    found = transaction.send("session", session_parameters(session_id))
+    located = _send_location(transaction, session_id)
     ids = [message_id] if is_storable_id(message_id) else []
     own = send_messages_by_id(transaction, session_id, ids)
-    rows = rows_by_id(transaction, stored_session(session_id, found), own, ids)
+    session_pk, _, inherited_seq = _read_location(session_id, located)
+    rows = rows_by_id(transaction, session_pk, own, ids, is_fork=inherited_seq > 0)
     if not rows:
         raise MessageNotFoundError(message_id, location=f"session {session_id!r}")
     return message_from_row(session_id, rows[0])

@@ -20,7 +20,11 @@ from mnesis.errors import (
     StoreAccessDeniedError,
 )
 from mnesis.store.postgres.queries import statements
+from mnesis.store.postgres.seal import add_missing_hashes
+from mnesis.store.postgres.transaction import Transaction
 
+HASHES_VERSION = 6
+"""The schema version whose migration adds the hashes."""
 MIN_SERVER_VERSION = 150_000
 """PostgreSQL 15, as `server_version_num` writes it; older releases are no longer tested."""
 
@@ -47,6 +51,7 @@ def prepare_schema(
     url: DatabaseURL,
     *,
     read_only: bool,
+    key: bytes | None = None,
     scripts: Sequence[Migration] | None = None,
 ) -> None:
     """Make the schema ready. Creates it if it is missing and migrates it if it is older.
@@ -78,7 +83,7 @@ def prepare_schema(
                 " read-only; run `mnesis migrate`",
                 db_path=url,
             )
-        _migrate(connection, url, scripts)
+        _migrate(connection, url, scripts, key)
     if not read_only:
         connection.execute(statements(url.schema)["continue_positions"])
 
@@ -119,7 +124,9 @@ def _schema_version(connection: psycopg.Connection[Any], url: DatabaseURL) -> in
     return 0
 
 
-def _migrate(connection: psycopg.Connection[Any], url: DatabaseURL, scripts: Sequence[Migration]) -> None:
+def _migrate(
+    connection: psycopg.Connection[Any], url: DatabaseURL, scripts: Sequence[Migration], key: bytes | None
+) -> None:
     try:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"mnesis {url.schema}",))
@@ -128,6 +135,8 @@ def _migrate(connection: psycopg.Connection[Any], url: DatabaseURL, scripts: Seq
                 _create_schema(connection, url.schema)
             for migration in scripts[version:]:
                 connection.execute(migration.sql.replace("{schema}", url.schema).encode())
+            if version < HASHES_VERSION <= scripts[-1].version:
+                add_missing_hashes(Transaction(connection, statements(url.schema), 0, str(url), key))
             parameters = {"version": scripts[-1].version}
             connection.execute(statements(url.schema)["set_schema_version"], parameters)
     except psycopg.errors.InsufficientPrivilege as error:

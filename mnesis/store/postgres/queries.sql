@@ -20,8 +20,8 @@ SELECT pg_xact_status(%(number)s::text::xid8), EXISTS (
 );
 
 -- insert_session: a new session's name and settings; does nothing if the id is taken
-INSERT INTO {schema}.sessions (id, parent_id, created_at, profile)
-VALUES (%(id)s, %(parent_id)s, %(created_at)s, %(profile)s)
+INSERT INTO {schema}.sessions (id, parent_id, created_at, profile, hash)
+VALUES (%(id)s, %(parent_id)s, %(created_at)s, %(profile)s, %(hash)s)
 ON CONFLICT (id) DO NOTHING
 RETURNING pk;
 
@@ -29,34 +29,61 @@ RETURNING pk;
 INSERT INTO {schema}.accounts (
     session_pk, last_used, updated_at, last_seq, turn_count, system_tokens, message_tokens, tool_tokens,
     summary_tokens, context_tokens, last_request_tokens, calibration, usage_input, usage_output, usage_cache_read,
-    usage_cache_write, usage_total, usage_reasoning, cost, fold_count, last_request, log_head
+    usage_cache_write, usage_total, usage_reasoning, cost, fold_count, last_request, log_head,
+    turn_head, record_head, hash, seal
 ) VALUES (
-    %(session_pk)s, %(now)s, %(updated_at)s, %(last_seq)s, %(turn_count)s, %(system_tokens)s, %(message_tokens)s,
+    %(session_pk)s, %(last_used)s, %(updated_at)s, %(last_seq)s, %(turn_count)s, %(system_tokens)s, %(message_tokens)s,
     %(tool_tokens)s, %(summary_tokens)s, %(context_tokens)s, %(last_request_tokens)s, %(calibration)s, %(usage_input)s,
     %(usage_output)s, %(usage_cache_read)s, %(usage_cache_write)s, %(usage_total)s,
-    %(usage_reasoning)s, %(cost)s, %(fold_count)s, %(last_request)s, %(log_head)s
+    %(usage_reasoning)s, %(cost)s, %(fold_count)s, %(last_request)s, %(log_head)s,
+    %(turn_head)s, %(record_head)s, %(hash)s, %(seal)s
 );
 
 -- update_accounts: the accounts after an append, a sweep or an edit
 UPDATE {schema}.accounts SET
-    last_used = greatest(last_used + 1, %(now)s), updated_at = %(updated_at)s, last_seq = %(last_seq)s,
+    last_used = %(last_used)s, updated_at = %(updated_at)s, last_seq = %(last_seq)s,
     turn_count = %(turn_count)s, system_tokens = %(system_tokens)s, message_tokens = %(message_tokens)s,
     tool_tokens = %(tool_tokens)s, summary_tokens = %(summary_tokens)s, context_tokens = %(context_tokens)s,
     last_request_tokens = %(last_request_tokens)s, calibration = %(calibration)s, usage_input = %(usage_input)s,
     usage_output = %(usage_output)s, usage_cache_read = %(usage_cache_read)s,
     usage_cache_write = %(usage_cache_write)s, usage_total = %(usage_total)s, usage_reasoning = %(usage_reasoning)s,
-    cost = %(cost)s, fold_count = %(fold_count)s, last_request = %(last_request)s, log_head = %(log_head)s
+    cost = %(cost)s, fold_count = %(fold_count)s, last_request = %(last_request)s, log_head = %(log_head)s,
+    turn_head = %(turn_head)s, record_head = %(record_head)s, hash = %(hash)s, seal = %(seal)s
 WHERE session_pk = %(session_pk)s;
 
 -- update_profile: change the settings of a session
-UPDATE {schema}.sessions SET profile = %(profile)s WHERE pk = %(session_pk)s;
+UPDATE {schema}.sessions SET profile = %(profile)s, hash = %(hash)s WHERE pk = %(session_pk)s;
+
+-- record_heads: the hashes of the records of a session
+SELECT summaries, compactions, interruptions, hidden_spans, prunes, covers, pins FROM {schema}.record_heads
+WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s);
+
+-- insert_record_heads: the hashes of the records of a new session
+INSERT INTO {schema}.record_heads (
+    session_pk, summaries, compactions, interruptions, hidden_spans, prunes, covers, pins
+) VALUES (
+    %(session_pk)s, %(summaries)s, %(compactions)s, %(interruptions)s, %(hidden_spans)s, %(prunes)s, %(covers)s, %(pins)s
+);
+
+-- update_record_heads: the hashes of the records of a session
+UPDATE {schema}.record_heads SET
+    summaries = %(summaries)s, compactions = %(compactions)s, interruptions = %(interruptions)s,
+    hidden_spans = %(hidden_spans)s, prunes = %(prunes)s, covers = %(covers)s, pins = %(pins)s
+WHERE session_pk = %(session_pk)s;
 
 -- session: one session by its id
 SELECT s.pk, s.id, s.parent_id, s.created_at, s.profile, a.updated_at, a.last_seq, a.turn_count, a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens,
     a.context_tokens, a.last_request_tokens, a.calibration, a.usage_input, a.usage_output, a.usage_cache_read,
-    a.usage_cache_write, a.usage_total, a.usage_reasoning, a.cost, a.fold_count, a.last_request, a.log_head, a.last_used
+    a.usage_cache_write, a.usage_total, a.usage_reasoning, a.cost, a.fold_count, a.last_request, a.log_head, a.last_used,
+    a.turn_head, a.record_head, a.hash, a.seal, s.hash
 FROM {schema}.sessions AS s JOIN {schema}.accounts AS a ON a.session_pk = s.pk
 WHERE s.id = %(id)s;
+
+-- locate_session: a session that may be damaged: its key, its last message, and the end of the messages that it shares
+SELECT
+    s.pk, coalesce((SELECT max(m.seq) FROM {schema}.messages AS m WHERE m.session_pk = s.pk), 0),
+    coalesce((SELECT max(g.last_seq) FROM {schema}.segments AS g WHERE g.session_pk = s.pk), 0)
+FROM {schema}.sessions AS s WHERE s.id = %(id)s;
 
 -- lock_session: put the writers of a session in order and lock it; returns the number of the transaction
 SELECT {schema}.lock_session(%(id)s);
@@ -86,7 +113,8 @@ RETURNING 1;
 -- sessions_page: sessions by last use, newest first, after a position
 SELECT s.pk, s.id, s.parent_id, s.created_at, s.profile, a.updated_at, a.last_seq, a.turn_count, a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens,
     a.context_tokens, a.last_request_tokens, a.calibration, a.usage_input, a.usage_output, a.usage_cache_read,
-    a.usage_cache_write, a.usage_total, a.usage_reasoning, a.cost, a.fold_count, a.last_request, a.log_head, a.last_used
+    a.usage_cache_write, a.usage_total, a.usage_reasoning, a.cost, a.fold_count, a.last_request, a.log_head, a.last_used,
+    a.turn_head, a.record_head, a.hash, a.seal, s.hash
 FROM {schema}.accounts AS a JOIN {schema}.sessions AS s ON s.pk = a.session_pk
 WHERE (a.last_used, a.session_pk) < (%(last_used)s, %(session_pk)s)
 ORDER BY a.last_used DESC, a.session_pk DESC
@@ -95,7 +123,8 @@ LIMIT %(limit)s;
 -- children_page: the same for the children of one session
 SELECT s.pk, s.id, s.parent_id, s.created_at, s.profile, a.updated_at, a.last_seq, a.turn_count, a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens,
     a.context_tokens, a.last_request_tokens, a.calibration, a.usage_input, a.usage_output, a.usage_cache_read,
-    a.usage_cache_write, a.usage_total, a.usage_reasoning, a.cost, a.fold_count, a.last_request, a.log_head, a.last_used
+    a.usage_cache_write, a.usage_total, a.usage_reasoning, a.cost, a.fold_count, a.last_request, a.log_head, a.last_used,
+    a.turn_head, a.record_head, a.hash, a.seal, s.hash
 FROM {schema}.sessions AS s JOIN {schema}.accounts AS a ON a.session_pk = s.pk
 WHERE s.parent_id = %(parent_id)s AND (a.last_used, a.session_pk) < (%(last_used)s, %(session_pk)s)
 ORDER BY a.last_used DESC, a.session_pk DESC
@@ -219,13 +248,15 @@ VALUES (
 
 -- insert_hidden_span: record that a span was hidden on purpose
 INSERT INTO {schema}.hidden_spans (session_pk, first_seq, last_seq)
-VALUES (%(session_pk)s, %(first_seq)s, %(last_seq)s);
+VALUES (%(session_pk)s, %(first_seq)s, %(last_seq)s)
+RETURNING pk;
 
 -- insert_summary: a new summary
 INSERT INTO {schema}.summaries (session_pk, id, first_seq, last_seq, token_count, message_count, hash, body)
 VALUES (
     %(session_pk)s, %(id)s, %(first_seq)s, %(last_seq)s, %(token_count)s, %(message_count)s, %(hash)s, %(body)s
-);
+)
+RETURNING pk;
 
 -- insert_leaf_edges: link a leaf to the messages of its spans
 INSERT INTO {schema}.summary_messages (summary_pk, session_pk, seq)
@@ -301,7 +332,7 @@ INSERT INTO {schema}.compactions (session_pk, result) VALUES (%(session_pk)s, %(
 SELECT result FROM {schema}.compactions WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) ORDER BY pk;
 
 -- insert_interruption: a model call that gave no reply
-INSERT INTO {schema}.interruptions (session_pk, body) VALUES (%(session_pk)s, %(body)s);
+INSERT INTO {schema}.interruptions (session_pk, body) VALUES (%(session_pk)s, %(body)s) RETURNING pk;
 
 -- interruptions: model calls that gave no reply, oldest first
 SELECT body FROM {schema}.interruptions WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) ORDER BY pk;
@@ -346,8 +377,10 @@ ORDER BY m.session_pk, m.seq
 LIMIT %(limit)s;
 
 -- insert_run: a new run; does nothing if the id is taken
-INSERT INTO {schema}.runs (id, kind, fingerprint, model, created_at)
-VALUES (%(id)s, %(kind)s, %(fingerprint)s, %(model)s, %(created_at)s)
+INSERT INTO {schema}.runs (id, kind, fingerprint, model, created_at, input_head, hash, seal)
+VALUES (
+    %(id)s, %(kind)s, %(fingerprint)s, %(model)s, %(created_at)s, %(input_head)s, %(hash)s, %(seal)s
+)
 ON CONFLICT (id) DO NOTHING
 RETURNING pk;
 
@@ -363,35 +396,32 @@ SELECT pk FROM {schema}.runs WHERE id = %(id)s FOR NO KEY UPDATE;
 -- run: one run by its id
 SELECT
     pk, id, kind, fingerprint, model, created_at, total, pending, running, done, failed, attempts, usage_input,
-    usage_output, usage_cache_read, usage_cache_write, usage_total, cost
+    usage_output, usage_cache_read, usage_cache_write, usage_total, cost, input_head, hash, seal
 FROM {schema}.runs WHERE id = %(id)s;
 
 -- runs: runs, newest first
 SELECT
     pk, id, kind, fingerprint, model, created_at, total, pending, running, done, failed, attempts, usage_input,
-    usage_output, usage_cache_read, usage_cache_write, usage_total, cost
+    usage_output, usage_cache_read, usage_cache_write, usage_total, cost, input_head, hash, seal
 FROM {schema}.runs ORDER BY pk DESC LIMIT %(limit)s;
 
--- seal_run: set the number of inputs
-UPDATE {schema}.runs SET total = %(total)s WHERE pk = %(run_pk)s;
-
--- move_run: update the counts and sums of a run
+-- save_run: the counts and sums of a run, and its hash
 UPDATE {schema}.runs SET
-    pending = pending + %(pending)s, running = running + %(running)s, done = done + %(done)s,
-    failed = failed + %(failed)s, attempts = attempts + %(attempts)s, usage_input = usage_input + %(usage_input)s,
-    usage_output = usage_output + %(usage_output)s, usage_cache_read = usage_cache_read + %(usage_cache_read)s,
-    usage_cache_write = usage_cache_write + %(usage_cache_write)s, usage_total = usage_total + %(usage_total)s,
-    cost = cost + %(cost)s
+    total = %(total)s, pending = %(pending)s, running = %(running)s, done = %(done)s, failed = %(failed)s,
+    attempts = %(attempts)s, usage_input = %(usage_input)s, usage_output = %(usage_output)s,
+    usage_cache_read = %(usage_cache_read)s, usage_cache_write = %(usage_cache_write)s, usage_total = %(usage_total)s,
+    cost = %(cost)s, input_head = %(input_head)s, hash = %(hash)s, seal = %(seal)s
 WHERE pk = %(run_pk)s;
 
 -- insert_run_inputs: the inputs of some items
-INSERT INTO {schema}.run_inputs (run_pk, item_index, input)
-SELECT %(run_pk)s, new.item_index, new.input
-FROM unnest(%(indexes)s::bigint[], %(inputs)s::bytea[]) AS new (item_index, input);
+INSERT INTO {schema}.run_inputs (run_pk, item_index, input, hash)
+SELECT %(run_pk)s, new.item_index, new.input, new.hash
+FROM unnest(%(indexes)s::bigint[], %(inputs)s::bytea[], %(hashes)s::bytea[]) AS new (item_index, input, hash);
 
 -- insert_run_items: pending items
-INSERT INTO {schema}.run_items (run_pk, item_index)
-SELECT %(run_pk)s, new.item_index FROM unnest(%(indexes)s::bigint[]) AS new (item_index);
+INSERT INTO {schema}.run_items (run_pk, item_index, hash, seal)
+SELECT %(run_pk)s, new.item_index, new.hash, new.seal
+FROM unnest(%(indexes)s::bigint[], %(hashes)s::bytea[], %(seals)s::bytea[]) AS new (item_index, hash, seal);
 
 -- run_inputs: the inputs of a range of items
 SELECT input FROM {schema}.run_inputs
@@ -399,7 +429,7 @@ WHERE run_pk = (SELECT pk FROM {schema}.runs WHERE id = %(id)s) AND item_index B
 ORDER BY item_index;
 
 -- run_items_to_claim: pending items and items whose lease has ended, lowest index first
-SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome, i.hash, t.hash
 FROM (
     (
         SELECT * FROM {schema}.run_items
@@ -419,13 +449,13 @@ ORDER BY i.item_index
 LIMIT %(limit)s;
 
 -- run_items_lost: items whose lease has ended and that may not be claimed again
-SELECT item_index FROM {schema}.run_items
+SELECT item_index, state, claims, attempts, worker, lease_until, outcome, hash FROM {schema}.run_items
 WHERE run_pk = (SELECT pk FROM {schema}.runs WHERE id = %(id)s) AND state = 'running' AND lease_until <= %(now)s
     AND claims >= %(max_claims)s
 ORDER BY item_index;
 
 -- run_items_page: items in order
-SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome, i.hash, t.hash
 FROM {schema}.run_items AS i
 JOIN {schema}.run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
 WHERE i.run_pk = (SELECT pk FROM {schema}.runs WHERE id = %(id)s) AND i.item_index > %(after_index)s
@@ -433,7 +463,7 @@ ORDER BY i.item_index
 LIMIT %(limit)s;
 
 -- run_items_in_state: items of one state in order
-SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome
+SELECT i.item_index, t.input, i.state, i.claims, i.attempts, i.worker, i.lease_until, i.outcome, i.hash, t.hash
 FROM {schema}.run_items AS i
 JOIN {schema}.run_inputs AS t ON t.run_pk = i.run_pk AND t.item_index = i.item_index
 WHERE i.run_pk = (SELECT pk FROM {schema}.runs WHERE id = %(id)s) AND i.state = %(state)s
@@ -441,36 +471,24 @@ WHERE i.run_pk = (SELECT pk FROM {schema}.runs WHERE id = %(id)s) AND i.state = 
 ORDER BY i.item_index
 LIMIT %(limit)s;
 
--- claim_run_items: assign items to a worker
-UPDATE {schema}.run_items
-SET state = 'running', claims = claims + 1, worker = %(worker)s, lease_until = %(lease_until)s
-WHERE run_pk = %(run_pk)s AND item_index = ANY (%(indexes)s::bigint[]);
+-- run_item_states: the states of some items
+SELECT item_index, state, claims, attempts, worker, lease_until, outcome, hash FROM {schema}.run_items
+WHERE run_pk = (SELECT pk FROM {schema}.runs WHERE id = %(id)s) AND item_index = ANY (%(indexes)s::bigint[]);
 
--- renew_run_items: extend the leases of a worker, or end them if the worker is dead
-UPDATE {schema}.run_items
-SET lease_until = CASE WHEN %(ended)s THEN %(lease_until)s ELSE greatest(lease_until, %(lease_until)s) END
-WHERE run_pk = %(run_pk)s AND item_index = ANY (%(indexes)s::bigint[]) AND state = 'running' AND worker = %(worker)s
-RETURNING item_index;
+-- run_items_failed: the states of failed items
+SELECT item_index, state, claims, attempts, worker, lease_until, outcome, hash FROM {schema}.run_items
+WHERE run_pk = (SELECT pk FROM {schema}.runs WHERE id = %(id)s) AND state = 'failed'
+ORDER BY item_index;
 
--- release_run_items: return items to pending
-UPDATE {schema}.run_items SET state = 'pending', claims = claims - 1, worker = NULL, lease_until = NULL
-WHERE run_pk = %(run_pk)s AND item_index = ANY (%(indexes)s::bigint[]) AND state = 'running' AND worker = %(worker)s
-RETURNING item_index;
-
--- finish_run_item: the outcome of an item that its worker holds
-UPDATE {schema}.run_items SET
-    state = %(state)s, attempts = attempts + %(attempts)s, worker = NULL, lease_until = NULL, outcome = %(outcome)s
-WHERE run_pk = %(run_pk)s AND item_index = %(item_index)s AND state = 'running' AND worker = %(worker)s
-RETURNING item_index;
-
--- give_up_run_items: fail items that no worker finished
-UPDATE {schema}.run_items SET state = 'failed', worker = NULL, lease_until = NULL, outcome = %(outcome)s
-WHERE run_pk = %(run_pk)s AND item_index = ANY (%(indexes)s::bigint[]);
-
--- retry_failed_items: make failed items pending again
-UPDATE {schema}.run_items SET state = 'pending', claims = 0, outcome = NULL
-WHERE run_pk = %(run_pk)s AND state = 'failed'
-RETURNING item_index;
+-- save_run_items: the new states of some items
+UPDATE {schema}.run_items AS i SET
+    state = new.state, claims = new.claims, attempts = new.attempts, worker = new.worker,
+    lease_until = new.lease_until, outcome = new.outcome, hash = new.hash, seal = new.seal
+FROM unnest(
+    %(indexes)s::bigint[], %(states)s::text[], %(claims)s::bigint[], %(attempts)s::bigint[], %(workers)s::text[],
+    %(leases)s::bigint[], %(outcomes)s::bytea[], %(hashes)s::bytea[], %(seals)s::bytea[]
+) AS new (item_index, state, claims, attempts, worker, lease_until, outcome, hash, seal)
+WHERE i.run_pk = %(run_pk)s AND i.item_index = new.item_index;
 
 -- purge_run: erase every row of a run
 SELECT {schema}.purge_run(%(run_pk)s);
@@ -755,6 +773,36 @@ SELECT
 -- check_turns: the number of snapshots, and the last
 SELECT count(*), coalesce(max(turn_index), -1) FROM {schema}.turns WHERE session_pk = %(session_pk)s;
 
+-- check_turn_rows: all turns in order, as their chain covers them
+SELECT turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens, created_at
+FROM {schema}.turns WHERE session_pk = %(session_pk)s ORDER BY turn_index;
+
+-- check_summary_rows: the summaries that a session stores in order, as their chain covers them
+SELECT pk, id, first_seq, last_seq, token_count, message_count, hash FROM {schema}.summaries
+WHERE session_pk = %(session_pk)s ORDER BY pk;
+
+-- check_child_ids: the children of condensed summaries, in order
+SELECT e.parent_pk, e.position, c.id
+FROM {schema}.summary_children AS e JOIN {schema}.summaries AS c ON c.pk = e.child_pk
+WHERE e.parent_pk IN (SELECT pk FROM {schema}.summaries WHERE session_pk = %(session_pk)s)
+ORDER BY e.parent_pk, e.position;
+
+-- check_inherited: the summaries of other sessions that a fork has too, as their chain covers them
+SELECT s.pk, s.id, s.hash FROM {schema}.inherited_summaries AS i JOIN {schema}.summaries AS s ON s.pk = i.summary_pk
+WHERE i.session_pk = %(session_pk)s ORDER BY i.summary_pk;
+
+-- check_compactions: the results of all sweeps, as their chain covers them
+SELECT pk, result FROM {schema}.compactions WHERE session_pk = %(session_pk)s ORDER BY pk;
+
+-- check_interruptions: all interruptions, as their chain covers them
+SELECT pk, body FROM {schema}.interruptions WHERE session_pk = %(session_pk)s ORDER BY pk;
+
+-- check_hidden_rows: all hidden spans, as their chain covers them
+SELECT pk, first_seq, last_seq FROM {schema}.hidden_spans WHERE session_pk = %(session_pk)s ORDER BY pk;
+
+-- check_prunes: the pruned outputs
+SELECT seq, part_index, tokens_saved FROM {schema}.prunes WHERE session_pk = %(session_pk)s ORDER BY seq, part_index;
+
 -- check_summaries: summaries with their spans, counts and content
 SELECT pk, id, first_seq, last_seq, message_count, token_count, body, hash FROM {schema}.all_summaries
 WHERE session_pk = %(session_pk)s ORDER BY pk;
@@ -893,3 +941,99 @@ ORDER BY f.seq, f.content_id;
 -- log_hashes: the stored hashes of a span of a log
 SELECT hash FROM {schema}.messages
 WHERE session_pk = %(session_pk)s AND seq BETWEEN %(first_seq)s AND %(last_seq)s ORDER BY seq;
+
+-- save_profile_hash: the hash of the settings of a session
+UPDATE {schema}.sessions SET hash = %(hash)s WHERE pk = %(session_pk)s;
+
+-- save_input_hashes: the hashes of some inputs
+UPDATE {schema}.run_inputs AS t SET hash = new.hash
+FROM unnest(%(indexes)s::bigint[], %(hashes)s::bytea[]) AS new (item_index, hash)
+WHERE t.run_pk = %(run_pk)s AND t.item_index = new.item_index;
+
+-- save_item_hashes: the hashes of some items
+UPDATE {schema}.run_items AS i SET hash = new.hash
+FROM unnest(%(indexes)s::bigint[], %(hashes)s::bytea[]) AS new (item_index, hash)
+WHERE i.run_pk = %(run_pk)s AND i.item_index = new.item_index;
+
+-- hashes_of_accounts: what seals of sessions cover
+SELECT session_pk, 0::bigint, hash FROM {schema}.accounts ORDER BY session_pk FOR NO KEY UPDATE;
+
+-- hashes_of_runs: what seals of runs cover
+SELECT pk, 0::bigint, hash FROM {schema}.runs ORDER BY pk FOR NO KEY UPDATE;
+
+-- hashes_of_run_items: what seals of items cover
+SELECT run_pk, item_index, hash FROM {schema}.run_items ORDER BY run_pk, item_index FOR NO KEY UPDATE;
+
+-- seal_accounts: seals of sessions
+UPDATE {schema}.accounts AS a SET seal = new.seal
+FROM unnest(%(pks)s::bigint[], %(seals)s::bytea[]) AS new (pk, seal) WHERE a.session_pk = new.pk;
+
+-- seal_runs: seals of runs
+UPDATE {schema}.runs AS r SET seal = new.seal
+FROM unnest(%(pks)s::bigint[], %(seals)s::bytea[]) AS new (pk, seal) WHERE r.pk = new.pk;
+
+-- seal_run_items: seals of items
+UPDATE {schema}.run_items AS i SET seal = new.seal
+FROM unnest(%(pks)s::bigint[], %(indexes)s::bigint[], %(seals)s::bytea[]) AS new (pk, item_index, seal)
+WHERE i.run_pk = new.pk AND i.item_index = new.item_index;
+
+-- check_account_heads: the heads of the turns and the records of a session
+SELECT turn_head, record_head FROM {schema}.accounts WHERE session_pk = %(session_pk)s;
+
+-- check_item_seals: the seals of the items of a run
+SELECT item_index, seal FROM {schema}.run_items WHERE run_pk = %(run_pk)s;
+
+-- check_orphans: rows whose session or run is missing, by table
+SELECT 'accounts', 'session', count(*) FROM {schema}.accounts AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'messages', 'session', count(*) FROM {schema}.messages AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'summaries', 'session', count(*) FROM {schema}.summaries AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'context_covers', 'session', count(*) FROM {schema}.context_covers AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'hidden_spans', 'session', count(*) FROM {schema}.hidden_spans AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'prunes', 'session', count(*) FROM {schema}.prunes AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'pins', 'session', count(*) FROM {schema}.pins AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'turns', 'session', count(*) FROM {schema}.turns AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'compactions', 'session', count(*) FROM {schema}.compactions AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'interruptions', 'session', count(*) FROM {schema}.interruptions AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'file_refs', 'session', count(*) FROM {schema}.file_refs AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'record_heads', 'session', count(*) FROM {schema}.record_heads AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'segments', 'session', count(*) FROM {schema}.segments AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'inherited_summaries', 'session', count(*) FROM {schema}.inherited_summaries AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.sessions AS s WHERE s.pk = t.session_pk)
+UNION ALL
+SELECT 'run_inputs', 'run', count(*) FROM {schema}.run_inputs AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.runs AS r WHERE r.pk = t.run_pk)
+UNION ALL
+SELECT 'run_items', 'run', count(*) FROM {schema}.run_items AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.runs AS r WHERE r.pk = t.run_pk)
+UNION ALL
+SELECT 'run_plans', 'run', count(*) FROM {schema}.run_plans AS t
+WHERE NOT EXISTS (SELECT 1 FROM {schema}.runs AS r WHERE r.pk = t.run_pk)
+UNION ALL
+SELECT 'summary_children', 'session', count(*) FROM {schema}.summary_children AS t
+JOIN {schema}.summaries AS s ON s.pk = t.parent_pk WHERE s.session_pk <> t.session_pk;

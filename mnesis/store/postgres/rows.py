@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from mnesis.models.message import Message
 from mnesis.models.results import ContextBreakdown, TurnSnapshot
-from mnesis.models.sent_request import SentRequest
-from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
-from mnesis.models.usage import TokenUsage
-from mnesis.store.codec import EncodedMessage, decode_message, decode_summary, from_json, stored_message, to_json
-from mnesis.store.settings import decode_settings
+from mnesis.store.codec import EncodedMessage, decode_message, decode_summary, stored_message
 
 Row = tuple[Any, ...]
 Parameters = dict[str, Any]
 
+_TURN_PARAMETERS = (
+    *("turn_index", "turn_seq", "turn_role", "turn_system_tokens", "turn_summary_tokens", "turn_message_tokens"),
+    *("turn_tool_tokens", "turn_context_tokens", "turn_created_at"),
+)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_USAGE = ("input", "output", "cache_read", "cache_write", "total", "reasoning")
 
 
 def to_text(value: str) -> str:
@@ -41,76 +38,6 @@ def is_storable_id(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-class StoredSession:
-    """A session, the key of its rows and its place in the order of last use."""
-
-    __slots__ = ("last_used", "log_head", "pk", "record")
-
-    def __init__(self, row: Row) -> None:
-        (
-            pk,
-            session_id,
-            parent_id,
-            created_at,
-            settings,
-            updated_at,
-            last_seq,
-            turn_count,
-            *counts,
-            log_head,
-            last_used,
-        ) = row
-        system, message, tool, summary, context, last_request_tokens, calibration, *usage, cost, folds, request = counts
-        self.pk: int = pk
-        self.last_used: int = last_used
-        self.log_head: bytes = log_head
-        self.record = SessionRecord(
-            id=from_text(session_id),
-            parent_id=None if parent_id is None else from_text(parent_id),
-            created_at=created_at,
-            updated_at=updated_at,
-            last_seq=last_seq,
-            turn_count=turn_count,
-            system_tokens=system,
-            message_tokens=message,
-            tool_tokens=tool,
-            summary_tokens=summary,
-            context_tokens=context,
-            last_request_tokens=last_request_tokens,
-            calibration=calibration,
-            usage=TokenUsage(**dict(zip(_USAGE, usage, strict=True))),
-            cost=cost,
-            fold_count=folds,
-            last_request=None if request is None else SentRequest(**from_json(request)),
-            **decode_settings(from_json(settings)),
-        )
-
-
-def account_parameters(session_pk: int, session: SessionRecord, log_head: bytes) -> Parameters:
-    """Return the parameters of the statements that write accounts."""
-    return {
-        "log_head": log_head,
-        "session_pk": session_pk,
-        "now": time.time_ns(),
-        "updated_at": session.updated_at,
-        "last_seq": session.last_seq,
-        "turn_count": session.turn_count,
-        "system_tokens": session.system_tokens,
-        "message_tokens": session.message_tokens,
-        "tool_tokens": session.tool_tokens,
-        "summary_tokens": session.summary_tokens,
-        "context_tokens": session.context_tokens,
-        "last_request_tokens": session.last_request_tokens,
-        "calibration": session.calibration,
-        "cost": session.cost,
-        "fold_count": session.fold_count,
-        "last_request": None
-        if session.last_request is None
-        else to_json(asdict(session.last_request), f"session {session.id!r}, last request"),
-        **{f"usage_{name}": getattr(session.usage, name) for name in _USAGE},
-    }
 
 
 def append_parameters(
@@ -165,20 +92,18 @@ def summary_from_row(session_id: str, row: Row) -> Summary:
     )
 
 
+def turn_values(turn: TurnSnapshot) -> tuple[Any, ...]:
+    """Return the columns of a snapshot in order."""
+    tokens = turn.context_tokens
+    return (
+        *(turn.turn_index, turn.seq, turn.role, tokens.system_prompt, tokens.summary, tokens.messages),
+        *(tokens.tool_outputs, turn.measured_tokens, turn.created_at),
+    )
+
+
 def _turn_parameters(turn: TurnSnapshot | None) -> Parameters:
     """Return the parameters of the snapshot of a turn; all are None if no turn ends."""
-    tokens = turn.context_tokens if turn is not None else None
-    return {
-        "turn_index": turn.turn_index if turn is not None else None,
-        "turn_seq": turn.seq if turn is not None else None,
-        "turn_role": turn.role if turn is not None else None,
-        "turn_system_tokens": tokens.system_prompt if tokens is not None else None,
-        "turn_summary_tokens": tokens.summary if tokens is not None else None,
-        "turn_message_tokens": tokens.messages if tokens is not None else None,
-        "turn_tool_tokens": tokens.tool_outputs if tokens is not None else None,
-        "turn_context_tokens": turn.measured_tokens if turn is not None else None,
-        "turn_created_at": turn.created_at if turn is not None else None,
-    }
+    return dict(zip(_TURN_PARAMETERS, (None,) * 9 if turn is None else turn_values(turn), strict=True))
 
 
 def turn_from_row(row: Row) -> TurnSnapshot:

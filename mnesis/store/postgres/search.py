@@ -19,10 +19,11 @@ from mnesis.search.pagination import SearchPosition, check_search, page_limit, s
 from mnesis.store.base import OnIndexed
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.forks import Segment
-from mnesis.store.postgres.rows import StoredSession, from_text, is_storable_id, message_from_row, to_text
+from mnesis.store.postgres.rows import from_text, is_storable_id, message_from_row, to_text
 from mnesis.store.postgres.search_index import SearchIndex
 from mnesis.store.postgres.search_terms import trigram_hashes, trigrams_of, words_by_key
 from mnesis.store.postgres.segments import load_segments
+from mnesis.store.postgres.stored_session import StoredSession
 from mnesis.store.postgres.transaction import Transaction, session_parameters, stored_session
 from mnesis.store.sqlite import fulltext
 from mnesis.store.sqlite.fulltext import LogRange, SearchScope, fork_scope, key_of

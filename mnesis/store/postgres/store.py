@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mnesis.config import StoreConfig
 from mnesis.database_url import DatabaseURL
-from mnesis.errors import ConfigurationError
+from mnesis.errors import ConfigurationError, CorruptStoreError
 from mnesis.models.context import ActiveContext, Cover
 from mnesis.models.finding import Finding, Verification
 from mnesis.models.message import FileReference, Message
@@ -28,6 +28,7 @@ from mnesis.store.postgres import search as search_index
 from mnesis.store.postgres.database import PostgresDatabase
 from mnesis.store.postgres.file_mentions import find_mentioned_files
 from mnesis.store.postgres.run_store import PostgresRunStore
+from mnesis.store.postgres.seal import seal_all
 
 BEHIND_SECONDS = 0.02
 """How soon changes are looked at again that wait for an older transaction."""
@@ -41,10 +42,6 @@ class PostgresStore(PostgresRunStore):
 
     def __init__(self, url: str, config: StoreConfig | None = None) -> None:
         config = config or StoreConfig()
-        if config.integrity_key is not None:
-            raise ConfigurationError(
-                f"{DatabaseURL(url)} keeps no seals, so StoreConfig.integrity_key has no use; omit it, or use an SQLite file"
-            )
         if config.encryption_key is not None:
             raise ConfigurationError(
                 f"{DatabaseURL(url)} is encrypted by its server, not by StoreConfig.encryption_key; omit it, or use an SQLite"
@@ -279,14 +276,21 @@ class PostgresStore(PostgresRunStore):
         return list((await self.verify(session_id=session_id)).findings)
 
     async def verify(self, *, session_id: str | None = None, heads: Heads | None = None) -> Verification:
-        """See `Store.verify`. The chain covers the messages; seals with a key need an SQLite file."""
+        """See `Store.verify`."""
         return await check.verify(self._database, session_id, parse_heads(heads or {}))
 
     async def seal(self) -> int:
-        """Raise `ConfigurationError`: seals are kept in SQLite files only."""
-        raise ConfigurationError(
-            f"{self.location} keeps no seals, which need an SQLite file; keep the heads that `mnesis verify` prints instead"
-        )
+        """See `Store.seal`."""
+        if not self._database.has_key:
+            raise ConfigurationError("there is no key to seal with; pass StoreConfig(integrity_key=…), or --key-file")
+        findings = [each for each in await self.check() if each.severity == "error" and each.check != "seal"]
+        if findings:
+            raise CorruptStoreError(
+                f"{self.location} is not sealed, because a seal would confirm its damage: {findings[0].detail}; run"
+                " `mnesis doctor`",
+                db_path=self.location,
+            )
+        return await self._database.write_without_listing(seal_all)
 
     async def _horizon(self) -> int:
         # Two transactions, because the second must look at what runs after the first has looked.

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mnesis.errors import RunNotFoundError, SessionNotFoundError
-from mnesis.store.postgres.rows import Parameters, Row, StoredSession, is_storable_id, to_text
+from mnesis.store.postgres.rows import Parameters, Row, is_storable_id, to_text
+from mnesis.store.postgres.stored_session import StoredSession, intact_session
+from mnesis.store.seals import refuse_unsealed
 
 if TYPE_CHECKING:
     import psycopg
@@ -33,14 +35,20 @@ class Transaction:
     """The statements of one transaction on one connection.
 
     `number` is the number that the server gave the transaction, once a session or run is locked. It says later whether the
-    transaction was committed, if the connection is lost meanwhile.
+    transaction was committed, if the connection is lost meanwhile. `key` seals what it writes.
     """
 
     def __init__(
-        self, connection: psycopg.Connection[Row], statements: Mapping[str, bytes], origin: int, location: str
+        self,
+        connection: psycopg.Connection[Row],
+        statements: Mapping[str, bytes],
+        origin: int,
+        location: str,
+        key: bytes | None = None,
     ) -> None:
         self.origin = origin
         self.location = location
+        self.key = key
         self.has_change = False
         self._connection = connection
         self._statements = statements
@@ -107,9 +115,14 @@ class SessionLock:
         self._answer = answer
 
     def read(self) -> StoredSession:
-        """Return the session as it is under the lock. Raises `SessionNotFoundError`."""
+        """Return the session as it is under the lock.
+
+        Raises `SessionNotFoundError`, `DamagedValueError`, and `IntegrityKeyError` if its seal was made with another key.
+        """
         self._transaction.read_number()
-        return stored_session(self._session_id, self._answer)
+        stored = stored_session(self._session_id, self._answer)
+        refuse_unsealed(self._transaction.key, stored.hash, stored.seal, f"session {self._session_id!r}")
+        return stored
 
 
 def session_parameters(session_id: str) -> Parameters:
@@ -120,8 +133,8 @@ def session_parameters(session_id: str) -> Parameters:
 
 
 def stored_session(session_id: str, answer: Answer) -> StoredSession:
-    """Return the session in an answer. Raises `SessionNotFoundError` if there is none."""
+    """Return the session in an answer. Raises `SessionNotFoundError` if there is none, and `DamagedValueError`."""
     row = answer.row()
     if row is None:
         raise SessionNotFoundError(session_id)
-    return StoredSession(row)
+    return intact_session(row)

@@ -7,16 +7,18 @@ import time
 from dataclasses import dataclass, fields
 from typing import Any
 
-from mnesis.errors import IntegrityKeyError, SessionNotFoundError
+from mnesis.errors import SessionNotFoundError
 from mnesis.models.sent_request import SentRequest
 from mnesis.models.session import SessionRecord
 from mnesis.models.usage import TokenUsage
-from mnesis.store.chain import EMPTY_HEAD, accounts_hash, first_log_head, is_seal, seal, session_hash
+from mnesis.store.chain import EMPTY_HEAD, accounts_hash, first_log_head, seal, session_hash
 from mnesis.store.codec import DamagedValueError, from_json, to_json
+from mnesis.store.record_heads import RecordHeads
+from mnesis.store.seals import refuse_unsealed
 from mnesis.store.settings import decode_settings, settings_of
 from mnesis.store.sqlite.connection import ConnectionState
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.records import RecordHeads, insert_record_heads
+from mnesis.store.sqlite.records import insert_record_heads
 
 Row = tuple[Any, ...]
 
@@ -120,25 +122,6 @@ def load_session_for_update(connection: sqlite3.Connection, session_id: str) -> 
     if stored.hash is None:  # every connection that may write computes missing hashes when it opens
         raise DamagedValueError(f"the accounts of session {session_id!r}")
     return stored
-
-
-def refuse_unsealed(key: bytes | None, record_hash: bytes, stored_seal: bytes | None, subject: str) -> None:
-    """Raise `IntegrityKeyError` if a write with this key could not keep the seal valid, or would hide that it is not."""
-    if key is None and stored_seal is None:
-        return
-    if key is None:
-        raise IntegrityKeyError(
-            f"{subject} is sealed with a key, and this process has none; pass StoreConfig(integrity_key=…), or set"
-            " MNESIS_INTEGRITY_KEY_FILE for commands"
-        )
-    if stored_seal is None:
-        raise IntegrityKeyError(
-            f"{subject} is not sealed with a key yet; run `mnesis seal --key-file FILE` once, or omit integrity_key"
-        )
-    if not is_seal(key, record_hash, stored_seal):
-        raise IntegrityKeyError(
-            f"{subject} is sealed with another key, or was changed without the key; run `mnesis verify --key-file FILE`"
-        )
 
 
 def _fetch(connection: sqlite3.Connection, session_id: str) -> Row:

@@ -7,10 +7,11 @@ import sqlite3
 from mnesis.models.finding import Finding
 from mnesis.store.chain import EMPTY_HEAD, encode_turn, extend_chain, is_seal
 from mnesis.store.codec import DamagedValueError
+from mnesis.store.record_heads import RecordHeads
 from mnesis.store.sqlite.accounts import StoredSession, key_of, session_from_row
 from mnesis.store.sqlite.fixes import MIGRATE, SALVAGE, SEAL, UNFINISHED_IMPORT
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.records import RecordHeads, compute_record_heads
+from mnesis.store.sqlite.records import compute_record_heads
 
 
 def settings_findings(connection: sqlite3.Connection, session_pk: int, name: str) -> list[Finding]:

@@ -6,10 +6,11 @@ import sqlite3
 
 from mnesis.models.finding import Finding
 from mnesis.store.chain import extend_chain, is_seal
+from mnesis.store.run_hashes import hash_input, hash_item, hash_run, plan_head
 from mnesis.store.sqlite.accounts import key_of
 from mnesis.store.sqlite.fixes import MIGRATE, SALVAGE, SALVAGE_RUN, SEAL
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.run_rows import Row, hash_input, hash_item, hash_run, plan_head, stored_run
+from mnesis.store.sqlite.run_rows import Row, stored_run
 from mnesis.store.sqlite.runs import count_mismatch
 
 

@@ -32,6 +32,7 @@ from mnesis.store.covers import (
 )
 from mnesis.store.damaged import refuse_gaps
 from mnesis.store.forks import seqs_to_spans
+from mnesis.store.record_heads import RecordHeads
 from mnesis.store.sqlite import log
 from mnesis.store.sqlite.accounts import (
     SessionChange,
@@ -45,7 +46,7 @@ from mnesis.store.sqlite.connection import StoreConnection
 from mnesis.store.sqlite.context_cache import CachedContext, is_continuation, seqs_with_containers
 from mnesis.store.sqlite.log import NO_LIMIT
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.records import RecordHeads, load_record_heads, save_record_heads
+from mnesis.store.sqlite.records import load_record_heads, save_record_heads
 from mnesis.store.sqlite.refuse_damage import refuse_damaged_context, refuse_damaged_records
 from mnesis.store.sqlite.rows import Row, load_covers, load_prunes, message_from_row, summary_from_row
 from mnesis.store.sqlite.turn_leases import refuse_lost_turn

@@ -25,6 +25,7 @@ from mnesis.store.forks import (
     refuse_other_fork,
     seqs_to_spans,
 )
+from mnesis.store.record_heads import RecordHeads
 from mnesis.store.settings import settings_json
 from mnesis.store.sqlite import log
 from mnesis.store.sqlite.accounts import (
@@ -38,7 +39,6 @@ from mnesis.store.sqlite.changes import note_created
 from mnesis.store.sqlite.context import insert_hidden_spans, load_pins, span_tokens, summary_spans
 from mnesis.store.sqlite.log import NO_LIMIT
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.records import RecordHeads
 from mnesis.store.sqlite.rows import Row, encoded_from_row, load_covers
 
 

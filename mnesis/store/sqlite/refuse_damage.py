@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from mnesis.models.context import Cover
 from mnesis.store.chain import EMPTY_HEAD, encode_turn, extend_chain
 from mnesis.store.codec import DamagedValueError
+from mnesis.store.record_heads import RecordHeads
 from mnesis.store.sqlite.accounts import StoredSession
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.records import RecordHeads, compute_record_head, load_record_heads
+from mnesis.store.sqlite.records import compute_record_head, load_record_heads
 
 
 def refuse_damaged_records(connection: sqlite3.Connection, stored: StoredSession, *kinds: str) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 from mnesis.errors import RunNotFoundError
 from mnesis.models.run import MapRun, RunItem
 from mnesis.models.usage import TokenUsage
-from mnesis.store.chain import EMPTY_HEAD, encode_record, extend_chain, hash_bytes, seal
+from mnesis.store.chain import EMPTY_HEAD, extend_chain, seal
 from mnesis.store.codec import DamagedValueError
-from mnesis.store.sqlite.accounts import key_of, refuse_unsealed
+from mnesis.store.run_hashes import hash_input, hash_item, hash_run
+from mnesis.store.seals import refuse_unsealed
+from mnesis.store.sqlite.accounts import key_of
 from mnesis.store.sqlite.queries import sql
 
 Row = tuple[Any, ...]
@@ -79,11 +81,6 @@ def stored_run(row: Row) -> StoredRun:
     return StoredRun(row[0], MapRun(usage=TokenUsage(**usage), cost=row[17], **fields), row)
 
 
-def hash_run(row: Row) -> bytes:
-    """Compute the hash of a run from its row."""
-    return hash_bytes(encode_record("run", *row[1:17], float(row[17]), row[18], row[19] or EMPTY_HEAD))
-
-
 def save_run_hash(connection: sqlite3.Connection, run_id: str, input_head: bytes) -> MapRun:
     """Write the hash and the seal of a run after its other columns changed. Returns the run."""
     row = connection.execute(sql("run"), {"id": run_id}).fetchone()
@@ -92,21 +89,6 @@ def save_run_hash(connection: sqlite3.Connection, run_id: str, input_head: bytes
     parameters = {"run_pk": row[0], "input_head": input_head, "hash": row_hash, "seal": sealed}
     connection.execute(sql("save_run_hash"), parameters)
     return stored_run((*row[:19], input_head, row_hash, sealed)).run
-
-
-def plan_head(plan: str) -> bytes:
-    """Return the head of the chain of inputs before the first one. It covers the plan of the run; "" is no plan."""
-    return extend_chain(EMPTY_HEAD, encode_record("plan", plan)) if plan else EMPTY_HEAD
-
-
-def hash_input(run_id: str, index: int, text: str) -> bytes:
-    """Return the hash of an input."""
-    return hash_bytes(encode_record("input", run_id, index, text))
-
-
-def hash_item(run_id: str, row: Row) -> bytes:
-    """Return the hash of an item: index, state, claims, attempts, worker, end of the lease and outcome."""
-    return hash_bytes(encode_record("item", run_id, *row[:7]))
 
 
 def insert_items(connection: sqlite3.Connection, stored: StoredRun, items: Sequence[tuple[int, str]]) -> bytes:

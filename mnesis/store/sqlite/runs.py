@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mnesis.models.run import ItemOutcome, ItemState, MapRun, RunItem, RunSpec
+from mnesis.store.run_hashes import plan_head
 from mnesis.store.run_validation import (
     RunDelta,
     completion_delta,
@@ -25,7 +26,6 @@ from mnesis.store.sqlite.run_rows import (
     item_from_row,
     load_run,
     load_run_for_update,
-    plan_head,
     save_run_hash,
     stored_run,
 )

@@ -11,8 +11,8 @@ from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.covers import Span
+from mnesis.store.record_heads import RecordHeads
 from mnesis.store.sqlite.accounts import StoredSession, intact_session_from_row
-from mnesis.store.sqlite.records import RecordHeads
 from mnesis.store.sqlite.rows import summary_from_row
 from mnesis.store.sqlite.salvage_reader import DamagedDatabase, ReadableSession, Row
 

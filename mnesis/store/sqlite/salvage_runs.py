@@ -12,7 +12,8 @@ from mnesis.models.run import ItemOutcome, MapRun, RunItem, RunSpec
 from mnesis.models.usage import TokenUsage
 from mnesis.store.chain import extend_chain
 from mnesis.store.codec import DamagedValueError
-from mnesis.store.sqlite.run_rows import hash_input, item_from_row, plan_head, stored_run
+from mnesis.store.run_hashes import hash_input, plan_head
+from mnesis.store.sqlite.run_rows import item_from_row, stored_run
 from mnesis.store.sqlite.salvage_reader import DamagedDatabase, Row
 from mnesis.store.sqlite.store import SqliteStore
 

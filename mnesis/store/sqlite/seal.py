@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 
 from mnesis.redaction import get_logger
 from mnesis.store.chain import EMPTY_HEAD, encode_turn, extend_chain, first_log_head, message_hash, seal
+from mnesis.store.run_hashes import hash_input, hash_item, hash_run
 from mnesis.store.sqlite.accounts import hash_accounts, key_of, session_from_row
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import compute_record_heads, insert_record_heads
-from mnesis.store.sqlite.run_rows import hash_input, hash_item, hash_run
 
 logger = get_logger(__name__)
 

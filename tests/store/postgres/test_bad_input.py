@@ -20,7 +20,7 @@ from mnesis.errors import (
     StoreAccessDeniedError,
     StoreUnavailableError,
 )
-from tests.support.postgres import connect, server_url, with_schema
+from tests.support.postgres import connect, server_url, url_of, with_schema
 
 psycopg = pytest.importorskip("psycopg")
 
@@ -102,15 +102,13 @@ async def test_a_server_that_does_not_answer_is_unavailable() -> None:
 
 
 async def test_a_missing_database_is_named(url: str) -> None:
-    info = psycopg.conninfo.conninfo_to_dict(DatabaseURL(url).conninfo)
-    error = await open_error(f"postgresql://postgres@/no_such_database?host={info['host']}")
+    error = await open_error(url_of(url, "postgres", "no_such_database"))
     assert isinstance(error, ConfigurationError)
     assert "no such database" in str(error)
 
 
 async def test_an_unknown_role_is_refused_by_the_server(url: str) -> None:
-    info = psycopg.conninfo.conninfo_to_dict(DatabaseURL(url).conninfo)
-    error = await open_error(f"postgresql://no_such_role:{SECRET}@/{info['dbname']}?host={info['host']}")
+    error = await open_error(url_of(url, "no_such_role", password=SECRET))
     assert isinstance(error, StoreAccessDeniedError)
     assert "correct the user" in str(error)
 
@@ -197,8 +195,7 @@ async def test_an_old_server_and_another_encoding_are_refused(admin: Any) -> Non
         migrate.prepare_schema(OldServer(), url, read_only=False)  # type: ignore[arg-type]  # stops at the version
     admin.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     try:
-        info = psycopg.conninfo.conninfo_to_dict(DatabaseURL(server_url()).conninfo)
-        error = await open_error(f"postgresql://postgres@/latin?host={info['host']}")
+        error = await open_error(url_of(server_url(), "postgres", "latin"))
         assert isinstance(error, ConfigurationError)
         assert "LATIN1" in str(error)
     finally:

@@ -24,7 +24,7 @@ from mnesis.testing.store_suite import (
     make_turn,
     store_conversation,
 )
-from tests.support.postgres import connect
+from tests.support.postgres import connect, url_of
 
 psycopg = pytest.importorskip("psycopg")
 
@@ -98,11 +98,7 @@ def role() -> Iterator[str]:
 
 
 def url_of_role(url: str, role: str) -> str:
-    info = psycopg.conninfo.conninfo_to_dict(DatabaseURL(url).conninfo)
-    return (
-        f"postgresql://{role}:role-secret@/{info['dbname']}?host={info['host']}&port={info.get('port', '5432')}"
-        f"&schema={DatabaseURL(url).schema}"
-    )
+    return url_of(url, role, schema=DatabaseURL(url).schema, password="role-secret")
 
 
 async def test_a_granted_role_uses_every_verb_and_cannot_touch_the_log(
@@ -167,7 +163,7 @@ async def test_a_purge_leaves_no_row_and_no_word_of_the_session(filled: Store, a
     counts = {table: admin.execute(f"SELECT count(*) FROM {schema}.{table}").fetchone()[0] for table in tables}
     left = {table for table, count in counts.items() if count}
     assert left == {
-        *("mnesis_schema", "sessions", "accounts", "messages", "turns", "changes"),
+        *("mnesis_schema", "sessions", "accounts", "record_heads", "messages", "turns", "changes"),
         *("search_words", "search_vocabulary", "search_rows", "search_state"),
     }
     words = {row[0] for row in admin.execute(f"SELECT term FROM {schema}.search_vocabulary")}

@@ -19,7 +19,7 @@ from mnesis.models.run import ItemOutcome, RunSpec
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append, Store
 from mnesis.testing.store_suite import make_message, make_turn
-from tests.support.postgres import connect, server_url
+from tests.support.postgres import connect, server_url, url_of
 
 psycopg = pytest.importorskip("psycopg")
 
@@ -125,8 +125,7 @@ async def test_a_server_without_free_connections_is_waited_for(url: str, admin: 
 
     role, schema = f"few_{uuid.uuid4().hex[:8]}", DatabaseURL(url).schema
     admin.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 2")
-    info = psycopg.conninfo.conninfo_to_dict(DatabaseURL(url).conninfo)
-    own_url = f"postgresql://{role}@/{info['dbname']}?host={info['host']}&schema={schema}"
+    own_url = url_of(url, role, schema=schema)
     try:
         admin.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {role}")
         store = PostgresStore(own_url)
@@ -135,6 +134,9 @@ async def test_a_server_without_free_connections_is_waited_for(url: str, admin: 
         await asyncio.gather(*(store.append("s", make_turn(number)) for number in range(24)))
         assert (await store.session("s")).turn_count == 24
         await store.close()
+        is_connected = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE usename = %s)"
+        while admin.execute(is_connected, (role,)).fetchone()[0]:  # the server notices the end of a connection later
+            pass
         held = [connect(own_url) for _ in range(2)]
         with pytest.raises(StoreBusyError, match="too many connections"):
             await PostgresStore(own_url, StoreConfig(connection_timeout=0.2)).open()
