@@ -471,6 +471,28 @@ class RecallConfig(_Config):
         default=8_000, ge=200, description="Maximum number of tokens of all results of these tools in one turn"
     )
     tool_result_tokens: int = Field(default=2_000, ge=200, description="Maximum number of tokens of one result")
+    vectors: Any = Field(
+        default=None,
+        description="Also search by meaning: 'wordllama' (extra `vectors`), a function from a list of texts to a list of vectors, or"
+        " an embedding object of LangChain or LlamaIndex. None = by words",
+    )
+    vectors_name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="The name under which vectors are stored; another name computes them again. None = named after the model",
+    )
+
+    @field_validator("vectors")
+    @classmethod
+    def _check_vectors(cls, value: Any) -> Any:
+        is_object = any(hasattr(value, name) for name in ("embed_documents", "get_text_embedding_batch"))
+        if value is None or value == "wordllama" or is_object or (callable(value) and not isinstance(value, type)):
+            return value
+        raise ValueError(
+            f"vectors is {value!r}; expected 'wordllama', a function from a list of texts to a list of vectors, or an embedding"
+            " object of LangChain or LlamaIndex"
+        )
 
 
 class RetentionConfig(_Config):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # Repeated here so that showing the help does not import the models.
 MODES, ROLES = ("words", "substring"), ("system", "user", "assistant", "tool")
+VECTORS = ("wordllama",)
 _MAX_EXCERPT_CHARS = 480
 
 
@@ -56,17 +57,24 @@ _MAX_EXCERPT_CHARS = 480
 @click.option(
     "-n", "--limit", default=10, show_default=True, type=click.IntRange(min=1), help="Maximum number of hits."
 )
+@click.option(
+    "--vectors",
+    type=click.Choice(VECTORS),
+    help="Also search by meaning, with this embedding model (extra vectors). Missing vectors are computed first.",
+)
 @click.option("--cursor", metavar="CURSOR", help="Continue after an earlier page.")
 @jsonl_option
 @json_option
 @db_option
-def command(session_id: str | None, as_jsonl: bool, as_json: bool, db: DatabaseOption, **filters: Any) -> None:
+def command(
+    session_id: str | None, as_jsonl: bool, as_json: bool, db: DatabaseOption, vectors: str | None, **filters: Any
+) -> None:
     """Find messages of one session, or of all, whether or not they are still in the context.
 
     The search index is updated first; this command writes nothing else. If the database cannot be written, only messages
     that are already indexed are searched.
     """
-    page = asyncio.run(_search(db, session_id, filters))
+    page = asyncio.run(_search(db, session_id, vectors, filters))
     if as_json:
         print_json({"hits": [_to_dict(hit) for hit in page], "next_cursor": page.next_cursor})
     elif as_jsonl:
@@ -82,14 +90,16 @@ def command(session_id: str | None, as_jsonl: bool, as_json: bool, db: DatabaseO
         print_note(f"there is more; continue with --cursor {page.next_cursor}")
 
 
-async def _search(db: DatabaseOption, session_id: str | None, filters: dict[str, Any]) -> SearchPage:
+async def _search(
+    db: DatabaseOption, session_id: str | None, vectors: str | None, filters: dict[str, Any]
+) -> SearchPage:
     from mnesis.search.time_parameters import time_of_cursor
 
     async with open_store(db) as store:
         if session_id is not None:
             session_id = (await find_session(store, session_id)).id
     now = (time_of_cursor(filters["cursor"]) or datetime.now(UTC)).astimezone()
-    async with open_engine(db) as engine:
+    async with open_engine(db, recall={"vectors": vectors}) as engine:
         with progress("indexing") as bar:
             return await engine.search(session_id=session_id, now=now, on_progress=follow_indexing(bar), **filters)
 

@@ -33,6 +33,7 @@ from mnesis.llm.resolve import resolve
 from mnesis.models.message import Role
 from mnesis.redaction import get_logger
 from mnesis.store.base import OnIndexed, SessionPage, Store
+from mnesis.store.embedding_store import embedding_store
 from mnesis.store.heads import Heads
 from mnesis.store.redacting import redacting_store
 from mnesis.telemetry.hooks import observe
@@ -102,7 +103,7 @@ class Engine:
         self.has_own_llm = llm is not None
         self.path = self.config.store.resolve_path(db)
         self._shared = acquire_shared(self.path, self.config.store)
-        self._store = redacting_store(self._shared.store, self.config.redaction)
+        self._store = self._make_store()
         self._identifying = threading.Lock()
         self._follows = follow
         self._since = since
@@ -144,12 +145,16 @@ class Engine:
                 self.spawn(self._apply_retention())
         return self
 
+    def _make_store(self) -> Store:
+        store = redacting_store(self._shared.store, self.config.redaction)
+        return embedding_store(store, self.config.recall.vectors, self.config.recall.vectors_name)
+
     def _identify(self) -> None:
         # In a thread, which also ends if the caller is cancelled, so that users are counted once.
         with self._identifying:
             if not self._shared.is_identified:
                 self._shared = identify_shared(self._shared)
-                self._store = redacting_store(self._shared.store, self.config.redaction)
+                self._store = self._make_store()
 
     async def close(self) -> None:
         """Wait for the background tasks of this engine, then close the database unless another engine uses it.

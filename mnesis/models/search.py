@@ -17,13 +17,30 @@ SearchMode = Literal["words", "substring"]
 
 
 @dataclass(frozen=True, slots=True)
+class QueryVector:
+    """The vector of a query, and the name of the model that made it, under which vectors of messages are stored."""
+
+    model: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnembeddedMessage:
+    """A message that has no vector of a model: the key under which the search index stores one, and its text."""
+
+    key: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
     """A search query. `session_id` None searches every session of the store.
 
     `mode` "words" ranks by the words of `query`, weighted by rarity; "substring" finds `query` verbatim, newest first.
     Filters are `role`, `tool` (a name), `after` and `before` (milliseconds since 1970, `before` exclusive) and `summary_id`
     (messages that this summary covers). `cursor` continues after a page. `now`, with a time zone, is the time of the query:
-    "last week" in it is relative to that; None ignores such expressions.
+    "last week" in it is relative to that; None ignores such expressions. `vector` also ranks messages by how near their stored
+    vectors are.
     """
 
     query: str
@@ -37,6 +54,7 @@ class Search:
     before: float | None = None
     summary_id: str | None = None
     now: datetime | None = None
+    vector: QueryVector | None = None
 
     @property
     def is_filtered(self) -> bool:
@@ -74,10 +92,14 @@ class SearchHit(Displayable):
 
 @dataclass(frozen=True, slots=True)
 class SearchPage(Displayable, Sequence[SearchHit]):
-    """Hits, best first. `next_cursor` continues where the page ends; it is None on the last page."""
+    """Hits, best first. `next_cursor` continues where the page ends; it is None on the last page.
+
+    `missing_vectors` is the number of searched messages without a vector of the model of `Search.vector`; 0 without one.
+    """
 
     hits: tuple[SearchHit, ...] = ()
     next_cursor: str | None = None
+    missing_vectors: int = 0
 
     def __len__(self) -> int:
         return len(self.hits)

@@ -68,4 +68,4 @@ def _is_encodable(text: str) -> bool:
 
 
 def _fingerprint(search: Search) -> str:
-    return request_fingerprint(replace(search, cursor=None, limit=0, now=None))
+    return request_fingerprint(replace(search, cursor=None, limit=0, now=None, vector=None))

@@ -47,6 +47,7 @@ from mnesis.models.usage import TokenUsage
 from mnesis.redaction import Redaction, get_logger
 from mnesis.session.cache_report import CacheAge, RequestDigests, describe_request
 from mnesis.store.base import Append, AppendResult, Store
+from mnesis.store.embedding_store import embedding_store
 from mnesis.store.redacting import redact_message, redacting_store
 from mnesis.tokens.estimator import TokenCounter, parts_tokens
 from mnesis.tokens.model_info import ModelInfo
@@ -180,8 +181,11 @@ class SessionCore:
 
     @cached_property
     def store(self) -> Store:
-        """The store, which redacts what is written if the session or the engine is configured so."""
-        return redacting_store(self.engine.store, self.config.redaction)
+        """The store, which redacts what is written and searches with vectors, if the session or the engine is configured so."""
+        store = redacting_store(self.engine.store, self.config.redaction)
+        if self.config.recall.vectors is None or self.config.recall == self.engine.config.recall:
+            return store
+        return embedding_store(store, self.config.recall.vectors, self.config.recall.vectors_name)
 
     @property
     def record(self) -> SessionRecord:

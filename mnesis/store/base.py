@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -21,7 +21,7 @@ from mnesis.models.context import ActiveContext, Cover, Prune
 from mnesis.models.finding import Finding, Verification
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
-from mnesis.models.search import Search, SearchPage
+from mnesis.models.search import Search, SearchPage, UnembeddedMessage
 from mnesis.models.session import Interruption, SessionRecord, UsageReport
 from mnesis.models.summary import Summary
 from mnesis.store.change_log import ChangeLog
@@ -260,6 +260,22 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
 
         All pages show the log as of the first page. Neither folding nor other sessions change the order.
         Raises `ConfigurationError` for a limit below 1 or a cursor of another search, and `SummaryNotFoundError`.
+        """
+        ...
+
+    async def messages_without_vectors(
+        self, session_id: str | None, model: str, *, after_seq: int = 0, limit: int = 256
+    ) -> list[UnembeddedMessage]:
+        """Return the next messages that have no vector of a model, of one session or of all, at most `limit`.
+
+        Messages up to `after_seq` are left out.
+        """
+        ...
+
+    async def save_vectors(self, model: str, vectors: Mapping[int, bytes]) -> None:
+        """Store vectors of messages by the keys of `messages_without_vectors`, as `mnesis.search.vectors` encodes them.
+
+        They belong to the search index: a purge erases those of its session, `reindex` all. Purged messages are left out.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -22,11 +22,12 @@ from mnesis.errors import (
 )
 from mnesis.events.bus import MnesisEvent
 from mnesis.events.payloads import SessionCreatedPayload
+from mnesis.formats.text import message_text
 from mnesis.models.context import ActiveContext, Cover, Prune, find_cover
 from mnesis.models.finding import Finding, Verification
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
-from mnesis.models.search import Search, SearchHit, SearchPage
+from mnesis.models.search import Search, SearchHit, SearchPage, UnembeddedMessage
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.models.turn_lease import TurnLease
@@ -86,7 +87,7 @@ from mnesis.store.memory_session import (
 )
 from mnesis.store.memory_verify import MemoryLog, verify_logs
 from mnesis.store.session_cursor import format_cursor, parse_cursor
-from mnesis.store.sqlite.fulltext import LogRange, SearchScope, fork_scope, seq_of
+from mnesis.store.sqlite.search_scope import SEQ_BITS, LogRange, SearchScope, fork_scope, key_of, seq_of
 from mnesis.store.turn_leases import decide_claim, refuse_stale_fence
 
 
@@ -387,10 +388,32 @@ class MemoryStore(MemoryRunStore):
             covered_seqs = self._covered_seqs(search)
             if not search.query.strip() or not scope.logs:
                 return SearchPage()
-            matches = self._index.find(scope, search, covered_seqs, self._messages_after, on_progress)
+            matches, missing_vectors = self._index.find(scope, search, covered_seqs, self._messages_after, on_progress)
             hits = (hit for key, score in matches if (hit := self._hit(scope, key, score, search)) is not None)
             last_seq = scope.logs[-1].last_seq if search.session_id is not None else 0
-            return build_page(islice(hits, place.offset, None), search, place, last_seq)
+            page = build_page(islice(hits, place.offset, None), search, place, last_seq)
+            return replace(page, missing_vectors=missing_vectors)
+
+    async def messages_without_vectors(
+        self, session_id: str | None, model: str, *, after_seq: int = 0, limit: int = 256
+    ) -> list[UnembeddedMessage]:
+        """See `Store.messages_without_vectors`."""
+        with self._hold_lock():
+            scope = self._search_scope(session_id, SearchPosition())
+            known_keys = self._index.keys_with_vectors(scope, model)
+            missing = (
+                UnembeddedMessage(key_of(log.pk, message.seq), message_text(message))
+                for log in scope.logs
+                for message in self._messages_after(log, max(after_seq, log.first_seq - 1))
+                if message.seq <= log.last_seq and key_of(log.pk, message.seq) not in known_keys
+            )
+            return list(islice(missing, limit))
+
+    async def save_vectors(self, model: str, vectors: Mapping[int, bytes]) -> None:
+        """See `Store.save_vectors`."""
+        with self._hold_lock():
+            present = {stored.key for stored in self._sessions.values()}
+            self._index.save_vectors(model, {key: each for key, each in vectors.items() if key >> SEQ_BITS in present})
 
     async def reindex(self, on_progress: OnIndexed | None = None) -> None:
         """See `Store.reindex`. The next search builds the index."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mnesis.models.message import Message
 from mnesis.models.search import Search
 from mnesis.store.base import OnIndexed
-from mnesis.store.sqlite import fulltext
-from mnesis.store.sqlite.fulltext import LogRange, SearchScope
+from mnesis.store.sqlite import fulltext, ranked_search
 from mnesis.store.sqlite.migrate import migrations
+from mnesis.store.sqlite.queries import sql
+from mnesis.store.sqlite.search_scope import LogRange, SearchScope
+from mnesis.store.sqlite.search_vectors import save_vectors
 from mnesis.store.sqlite.unindex import remove_messages
 
 ReadMessages = Callable[[LogRange, int], Sequence[Message]]
 """Returns the messages of a log after a seq."""
 
-SEARCH_MIGRATIONS = (2, 5, 8)
+SEARCH_MIGRATIONS = (2, 5, 8, 13)
 """The versions of the migrations that create the search tables."""
 
 
@@ -33,8 +35,11 @@ class InMemoryIndex:
         covered_seqs: frozenset[int] | None,
         read: ReadMessages,
         on_progress: OnIndexed | None = None,
-    ) -> Iterable[tuple[int, float]]:
-        """Index what is missing and return the keys and scores of a search. The caller checks substrings itself."""
+    ) -> tuple[Iterable[tuple[int, float]], int]:
+        """Index what is missing and return the keys and scores of a search, and how many messages have no vector.
+
+        The caller checks substrings itself.
+        """
         connection = self._open_connection()
         substrings = search.mode == "substring"
         self._catch_up(connection, scope, substrings, read, on_progress)
@@ -42,8 +47,26 @@ class InMemoryIndex:
             if search.is_filtered:
                 # Filters use the index of words.
                 self._catch_up(connection, scope, False, read, on_progress)
-            return ((key, 1.0) for key in fulltext.substring_candidates(connection, scope, search, covered_seqs))
-        return fulltext.rank_messages(connection, scope, search, covered_seqs)
+            keys = ranked_search.substring_candidates(connection, scope, search, covered_seqs)
+            return ((key, 1.0) for key in keys), 0
+        ranked = ranked_search.rank_messages(connection, scope, search, covered_seqs)
+        return ranked.hits, ranked.missing_vectors
+
+    def keys_with_vectors(self, scope: SearchScope, model: str) -> frozenset[int]:
+        """Return the keys of the messages that have a vector of a model."""
+        connection = self._open_connection()
+        rows = (
+            key
+            for first_key, last_key in scope.spans
+            for key, *_ in connection.execute(
+                sql("search_vectors"), {"model": model, "first_key": first_key, "last_key": last_key}
+            )
+        )
+        return frozenset(rows)
+
+    def save_vectors(self, model: str, vectors: Mapping[int, bytes]) -> None:
+        """Store the vectors of messages by key."""
+        save_vectors(self._open_connection(), model, vectors)
 
     def _catch_up(
         self,
@@ -67,6 +90,7 @@ class InMemoryIndex:
         """Remove a session with all of its messages."""
         if self._connection is not None:
             remove_messages(self._connection, session_pk, messages, 0)
+            self._connection.execute(sql("purge_search_vectors"), {"session_pk": session_pk})
 
     def clear(self) -> None:
         """Clear the index."""

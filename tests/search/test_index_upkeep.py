@@ -12,7 +12,7 @@ from mnesis.errors import ConfigurationError, ReadOnlyStoreError
 from mnesis.models.message import text_message
 from mnesis.models.search import Search
 from mnesis.store.base import Append, Store
-from mnesis.store.sqlite import SqliteStore, fulltext
+from mnesis.store.sqlite import SqliteStore, fulltext, ranked_search
 from tests.support.searching import fill, ids, talk
 
 
@@ -141,9 +141,9 @@ async def test_large_logs_are_ranked_in_part_and_still_find_what_is_rare(
     texts = talk(400)
     texts[333] = "the lighthouse keeper spoke of small talk"
     await fill(store, "s", texts)
-    monkeypatch.setattr(fulltext, "MAX_MESSAGES_RANKED_WHOLE", 10)
-    monkeypatch.setattr(fulltext, "MAX_BLOCKS", 2)
-    monkeypatch.setattr(fulltext, "MAX_KEYS_PER_WORD", 50)
+    monkeypatch.setattr(ranked_search, "MAX_MESSAGES_RANKED_WHOLE", 10)
+    monkeypatch.setattr(ranked_search, "MAX_BLOCKS", 2)
+    monkeypatch.setattr(ranked_search, "MAX_KEYS_PER_WORD", 50)
     page = await store.search(Search("what did the lighthouse keeper say in the small talk", "s", limit=100))
     assert page[0].message_id == "s-334"
     assert len({hit.seq >> 5 for hit in page}) <= 2

@@ -14,10 +14,11 @@ from mnesis.testing.fork_suite import ForkSuite
 from mnesis.testing.integrity_suite import IntegritySuite
 from mnesis.testing.store_suite import StoreSuite
 from mnesis.testing.turn_lease_suite import TurnLeaseSuite
+from mnesis.testing.vector_suite import VectorSuite
 from tests.support.encrypted import encrypted
 
 
-class TestMemoryStore(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite):
+class TestMemoryStore(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite, VectorSuite):
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:
         store = MemoryStore()
@@ -26,7 +27,7 @@ class TestMemoryStore(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite):
         await store.close()
 
 
-class TestSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite):
+class TestSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite, VectorSuite):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = SqliteStore(tmp_path / "sessions.db")
@@ -35,7 +36,7 @@ class TestSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite):
         await store.close()
 
 
-class TestEncryptedSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite):
+class TestEncryptedSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite, VectorSuite):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = SqliteStore(tmp_path / "sessions.db", encrypted())
@@ -44,7 +45,7 @@ class TestEncryptedSqliteStore(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkS
         await store.close()
 
 
-class TestSqliteStoreWithoutWriteAheadLog(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite):
+class TestSqliteStoreWithoutWriteAheadLog(StoreSuite, IntegritySuite, TurnLeaseSuite, ForkSuite, VectorSuite):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         from mnesis.config import StoreConfig

@@ -12,6 +12,7 @@ import pytest
 
 from mnesis.models.search import Search
 from mnesis.models.session import SessionRecord
+from mnesis.search.vectors import encode_vectors
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.unindex import merge_step
@@ -51,6 +52,8 @@ async def _create_indexed(path: Path) -> None:
     for session_id in ("s", "t"):
         await fill(store, session_id, 30)
     await search_both(store)
+    unembedded = await store.messages_without_vectors(None, "model")
+    await store.save_vectors("model", {each.key: encode_vectors([[1.0, each.key % 7]]) for each in unembedded})
     await store.close()
 
 
@@ -83,7 +86,7 @@ async def test_a_check_of_an_index_analyses_no_message(
 
 def test_every_table_of_the_index_is_flipped(indexed: Path) -> None:
     assert set(search_tables(indexed)) == {
-        *("search_rows", "search_speakers", "search_state", "search_blocks"),
+        *("search_rows", "search_speakers", "search_state", "search_blocks", "search_vectors"),
         *(f"{table}_{part}" for table in ("search_words", "search_trigrams") for part in ("data", "idx", "config")),
     }
 

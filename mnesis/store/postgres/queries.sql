@@ -692,6 +692,29 @@ SELECT DISTINCT e.seq FROM behind JOIN {schema}.summary_messages AS e ON e.summa
 SELECT session_pk, speaker, messages FROM {schema}.search_speakers
 WHERE session_pk BETWEEN %(first_pk)s AND %(last_pk)s;
 
+-- search_vectors: vectors of the messages in a span, newest first; the server checks its pages, so there is no checksum
+SELECT key, vectors, NULL::bigint FROM {schema}.search_vectors
+WHERE key BETWEEN %(first_key)s AND %(last_key)s AND model = %(model)s
+ORDER BY key DESC;
+
+-- search_without_vectors: messages of a session that have no vector
+SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at
+FROM {schema}.messages AS m
+WHERE m.session_pk = %(session_pk)s AND m.seq BETWEEN %(first_seq)s AND %(last_seq)s AND NOT EXISTS (
+    SELECT 1 FROM {schema}.search_vectors AS v WHERE v.key = (m.session_pk << 32 | m.seq) AND v.model = %(model)s
+)
+ORDER BY m.seq
+LIMIT %(limit)s;
+
+-- save_search_vectors: the vectors of a message that is still there
+INSERT INTO {schema}.search_vectors (key, model, vectors)
+SELECT %(key)s::bigint, %(model)s::text, %(vectors)s::bytea
+WHERE EXISTS (
+    SELECT 1 FROM {schema}.messages AS m
+    WHERE m.session_pk = %(key)s::bigint >> 32 AND m.seq = (%(key)s::bigint & 4294967295)
+)
+ON CONFLICT (key, model) DO UPDATE SET vectors = excluded.vectors;
+
 -- search_messages: the messages of a page of hits, with the summary that covers each
 SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at, hit.key, (
     SELECT s.id FROM {schema}.context_covers AS c LEFT JOIN {schema}.summaries AS s ON s.pk = c.summary_pk

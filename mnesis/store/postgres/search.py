@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from mnesis.errors import ReadOnlyStoreError, SessionNotFoundError, SummaryNotFoundError
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message
-from mnesis.models.search import Search, SearchHit, SearchPage
+from mnesis.models.search import Search, SearchHit, SearchPage, UnembeddedMessage
 from mnesis.redaction import get_logger
 from mnesis.search.analysis import ANALYSIS_VERSION, build_index_entry
 from mnesis.search.hits import build_hit, build_page, contains_text
@@ -19,14 +20,14 @@ from mnesis.search.pagination import SearchPosition, check_search, page_limit, s
 from mnesis.store.base import OnIndexed
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.forks import Segment
-from mnesis.store.postgres.rows import from_text, is_storable_id, message_from_row, to_text
+from mnesis.store.postgres.rows import Row, from_text, is_storable_id, message_from_row, to_text
 from mnesis.store.postgres.search_index import SearchIndex
 from mnesis.store.postgres.search_terms import trigram_hashes, trigrams_of, words_by_key
 from mnesis.store.postgres.segments import load_segments
 from mnesis.store.postgres.stored_session import StoredSession
 from mnesis.store.postgres.transaction import Transaction, session_parameters, stored_session
-from mnesis.store.sqlite import fulltext
-from mnesis.store.sqlite.fulltext import LogRange, SearchScope, fork_scope, key_of
+from mnesis.store.sqlite import ranked_search
+from mnesis.store.sqlite.search_scope import LogRange, SearchScope, fork_scope, key_of
 
 if TYPE_CHECKING:
     from mnesis.store.postgres.database import PostgresDatabase
@@ -241,18 +242,58 @@ def _page(transaction: Transaction, search: Search, place: SearchPosition) -> Se
     # Ranking asks for rows by the name of a statement, as `sqlite3.Connection.execute` gives them.
     index = cast("sqlite3.Connection", SearchIndex(transaction))
     hits: Iterator[SearchHit]
+    missing_vectors = 0
     if search.mode == "substring":
-        keys = fulltext.substring_candidates(index, scope, search, covered_seqs)
+        keys = ranked_search.substring_candidates(index, scope, search, covered_seqs)
         hits = islice(_substring_hits(transaction, scope, search, keys), place.offset, None)
     else:
-        ranked = fulltext.rank_messages(index, scope, search, covered_seqs)
-        page = ranked[place.offset : place.offset + page_limit(search.limit) + 1]
+        ranked = ranked_search.rank_messages(index, scope, search, covered_seqs)
+        missing_vectors = ranked.missing_vectors
+        page = ranked.hits[place.offset : place.offset + page_limit(search.limit) + 1]
         scores = dict(page)
         hits = (
             build_hit(message, scores[key], search, summary_id)
             for key, message, summary_id in _load_messages(transaction, scope, list(scores))
         )
-    return build_page(hits, search, place, scope.logs[-1].last_seq if search.session_id is not None else 0)
+    page_of_hits = build_page(hits, search, place, scope.logs[-1].last_seq if search.session_id is not None else 0)
+    return replace(page_of_hits, missing_vectors=missing_vectors)
+
+
+def messages_without_vectors(
+    transaction: Transaction, session_id: str | None, model: str, after_seq: int, limit: int
+) -> list[UnembeddedMessage]:
+    """Return the next messages without a vector."""
+    unembedded: list[UnembeddedMessage] = []
+    for log in _search_scope(transaction, session_id, SearchPosition()).logs:
+        parameters = {
+            "session_pk": log.pk,
+            "first_seq": max(log.first_seq, after_seq + 1),
+            "last_seq": log.last_seq,
+            "model": to_text(model),
+            "limit": limit - len(unembedded),
+        }
+        rows = transaction.rows("search_without_vectors", parameters)
+        unembedded += (UnembeddedMessage(key_of(log.pk, row[0]), _readable_text(log, row)) for row in rows)
+        if len(unembedded) >= limit:
+            break
+    return unembedded
+
+
+def _readable_text(log: LogRange, row: Row) -> str:
+    """Return the text of a message, or "" if it is damaged: it then has a vector that resembles nothing."""
+    try:
+        return message_text(message_from_row(log.session_id, (*row, to_text(log.owner_id or log.session_id))))
+    except DamagedValueError:
+        return ""
+
+
+def save_vectors(transaction: Transaction, model: str, vectors: Mapping[int, bytes]) -> None:
+    """Store the vectors of messages that are still there."""
+    name = to_text(model)
+    transaction.send_many(
+        "save_search_vectors",
+        [{"key": key, "model": name, "vectors": stored} for key, stored in sorted(vectors.items())],
+    )
 
 
 def _search_scope(transaction: Transaction, session_id: str | None, place: SearchPosition) -> SearchScope:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from mnesis.config import StoreConfig
@@ -13,7 +13,7 @@ from mnesis.models.context import ActiveContext, Cover
 from mnesis.models.finding import Finding, Verification
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
-from mnesis.models.search import Search, SearchPage
+from mnesis.models.search import Search, SearchPage, UnembeddedMessage
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.models.turn_lease import TurnLease
@@ -191,6 +191,16 @@ class PostgresStore(PostgresRunStore):
     async def search(self, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
         """See `Store.search`."""
         return await search_index.find_page(self._database, search, on_progress)
+
+    async def messages_without_vectors(
+        self, session_id: str | None, model: str, *, after_seq: int = 0, limit: int = 256
+    ) -> list[UnembeddedMessage]:
+        """See `Store.messages_without_vectors`."""
+        return await self._database.read(search_index.messages_without_vectors, session_id, model, after_seq, limit)
+
+    async def save_vectors(self, model: str, vectors: Mapping[int, bytes]) -> None:
+        """See `Store.save_vectors`."""
+        await self._database.write_without_listing(search_index.save_vectors, model, vectors)
 
     async def reindex(self, on_progress: OnIndexed | None = None) -> None:
         """See `Store.reindex`."""

@@ -11,9 +11,11 @@ from mnesis.models.finding import Finding
 from mnesis.search.analysis import ANALYSIS_VERSION
 from mnesis.store.sqlite.check_log import LogState
 from mnesis.store.sqlite.fixes import REINDEX
-from mnesis.store.sqlite.fulltext import checksum, key_of, seq_of
+from mnesis.store.sqlite.fulltext import checksum
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.search_blocks import mismatched_blocks
+from mnesis.store.sqlite.search_scope import key_of, seq_of
+from mnesis.store.sqlite.search_vectors import vector_checksum
 
 
 def index_findings(connection: sqlite3.Connection) -> list[Finding]:
@@ -38,6 +40,10 @@ def search_findings(connection: sqlite3.Connection, session_pk: int, session_id:
     if not details and mismatched:
         details.append(f"{len(mismatched)} messages from {min(mismatched)} on differ from the index")
     span = {"first_key": key_of(session_pk, 0), "last_key": key_of(session_pk + 1, 0) - 1, "session_pk": session_pk}
+    if not details and any(
+        vector_checksum(*row[:3]) != row[3] for row in connection.execute(sql("check_search_vectors"), span)
+    ):
+        details.append("vectors are not what was written")
     if not details and connection.execute(sql("check_search_speakers"), span).fetchone():
         details.append("the number of messages per speaker differs from the index")
     return [_warning(f"session {session_id!r}: {detail}") for detail in details]

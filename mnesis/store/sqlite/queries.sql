@@ -555,6 +555,39 @@ SELECT DISTINCT e.seq FROM behind CROSS JOIN summary_messages AS e ON e.summary_
 -- search_speakers: speakers of the sessions from one to another, and how many messages they have
 SELECT session_pk, speaker, messages FROM search_speakers WHERE session_pk BETWEEN :first_pk AND :last_pk;
 
+-- search_vectors: vectors of the messages in a span, newest first
+SELECT key, vectors, crc FROM search_vectors
+WHERE key BETWEEN :first_key AND :last_key AND model = :model
+ORDER BY key DESC;
+
+-- search_without_vectors: messages of a session that have no vector
+SELECT m.seq, m.id, m.role, CAST(m.parts AS BLOB), CAST(m.meta AS BLOB), m.hash, m.token_count, m.tool_tokens, m.created_at
+FROM messages AS m
+WHERE m.session_pk = :session_pk AND m.seq BETWEEN :first_seq AND :last_seq AND NOT EXISTS (
+    SELECT 1 FROM search_vectors AS v WHERE v.key = (m.session_pk << 32 | m.seq) AND v.model = :model
+)
+ORDER BY m.seq
+LIMIT :limit;
+
+-- search_session: whether a session is stored
+SELECT 1 FROM sessions WHERE pk = :session_pk;
+
+-- save_search_vectors: the vectors of a message
+INSERT INTO search_vectors (key, model, vectors, crc) VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET vectors = excluded.vectors, crc = excluded.crc;
+
+-- delete_search_vectors: erase the vectors of a span
+DELETE FROM search_vectors WHERE key BETWEEN ? AND ?;
+
+-- purge_search_vectors: erase the vectors of a session
+DELETE FROM search_vectors WHERE key BETWEEN :session_pk << 32 AND (:session_pk + 1 << 32) - 1;
+
+-- empty_search_vectors: … and of all sessions
+DELETE FROM search_vectors;
+
+-- check_search_vectors: the vectors of a session
+SELECT key, model, vectors, crc FROM search_vectors WHERE key BETWEEN :first_key AND :last_key;
+
 -- search_message: one message by seq
 SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
 FROM messages WHERE session_pk = :session_pk AND seq = :seq;
@@ -643,6 +676,7 @@ GROUP BY speaker HAVING sum(messages) <> 0;
 -- check_search_strays: data of the index that belongs to no session
 SELECT key >> 32 FROM search_rows WHERE key >> 32 NOT IN (SELECT pk FROM sessions)
 UNION SELECT session_pk FROM search_speakers WHERE session_pk NOT IN (SELECT pk FROM sessions)
+UNION SELECT key >> 32 FROM search_vectors WHERE key >> 32 NOT IN (SELECT pk FROM sessions)
 UNION SELECT session_pk FROM search_state WHERE session_pk NOT IN (SELECT pk FROM sessions);
 
 -- search_first_block: the first block of the index from an id on

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError, SummaryNotFoundError
+from mnesis.formats.text import message_text
 from mnesis.models.message import Message
-from mnesis.models.search import Search, SearchHit, SearchPage
+from mnesis.models.search import Search, SearchHit, SearchPage, UnembeddedMessage
 from mnesis.redaction import get_logger
 from mnesis.search.analysis import ANALYSIS_VERSION
 from mnesis.search.hits import build_hit, build_page, contains_text
 from mnesis.search.pagination import SearchPosition, check_search, search_position
 from mnesis.store.base import OnIndexed
 from mnesis.store.codec import DamagedValueError
-from mnesis.store.sqlite import fulltext
+from mnesis.store.sqlite import fulltext, ranked_search
 from mnesis.store.sqlite.accounts import load_session
 from mnesis.store.sqlite.context import summary
 from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.forks import load_segments
-from mnesis.store.sqlite.fulltext import LogRange, SearchScope, fork_scope, seq_of
 from mnesis.store.sqlite.log import locate_session
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.recreate_index import has_expected_tables, is_index_damage, recreate_index
 from mnesis.store.sqlite.rows import message_from_row
 from mnesis.store.sqlite.search_blocks import mismatched_blocks, save_checksums
+from mnesis.store.sqlite.search_scope import SEQ_BITS, LogRange, SearchScope, fork_scope, key_of, seq_of
+from mnesis.store.sqlite.search_vectors import delete_vectors, save_vectors
 from mnesis.store.sqlite.unindex import merge_step, remove_newest
 
 logger = get_logger(__name__)
@@ -41,7 +46,7 @@ async def find_page(database: Database, search: Search, on_progress: OnIndexed |
     """Return one page of a search, after indexing what is missing. A damaged index is built again first."""
     check_search(search)
     if not search.query.strip():
-        return await database.read(_page, search, search_position(search))
+        return await database.read(_page, search, search_position(search), [])
     if not database.is_search_index_checked:
         database.is_search_index_checked = True
         await _check_index(database)
@@ -54,11 +59,71 @@ async def find_page(database: Database, search: Search, on_progress: OnIndexed |
         return await _find_indexed_page(database, search, on_progress)
 
 
+async def messages_without_vectors(
+    database: Database, session_id: str | None, model: str, after_seq: int, limit: int
+) -> list[UnembeddedMessage]:
+    """Return the next messages without a vector. A damaged index is replaced first."""
+    try:
+        return await database.read(_unembedded, session_id, model, after_seq, limit)
+    except MnesisStoreError as error:
+        if database.is_search_index_recreated or not is_index_damage(error):
+            raise
+        await _recreate_index(database)
+        return await database.read(_unembedded, session_id, model, after_seq, limit)
+
+
+async def save_message_vectors(database: Database, model: str, vectors: Mapping[int, bytes]) -> None:
+    """Store the vectors of messages that are still there."""
+    await database.write(_save_vectors, model, vectors)
+
+
+def _unembedded(
+    connection: sqlite3.Connection, session_id: str | None, model: str, after_seq: int, limit: int
+) -> list[UnembeddedMessage]:
+    unembedded: list[UnembeddedMessage] = []
+    for log in _search_scope(connection, session_id, SearchPosition()).logs:
+        parameters = {
+            "session_pk": log.pk,
+            "first_seq": max(log.first_seq, after_seq + 1),
+            "last_seq": log.last_seq,
+            "model": model,
+            "limit": limit - len(unembedded),
+        }
+        rows = connection.execute(sql("search_without_vectors"), parameters)
+        unembedded += (UnembeddedMessage(key_of(log.pk, row[0]), _readable_text(log, row)) for row in rows)
+        if len(unembedded) >= limit:
+            break
+    return unembedded
+
+
+def _readable_text(log: LogRange, row: tuple[Any, ...]) -> str:
+    """Return the text of a message, or "" if it is damaged: it then has a vector that resembles nothing."""
+    try:
+        return message_text(message_from_row(log.session_id, (*row, log.owner_id or log.session_id)))
+    except DamagedValueError:
+        return ""
+
+
+def _save_vectors(connection: sqlite3.Connection, model: str, vectors: Mapping[int, bytes]) -> None:
+    present = {pk for pk in {key >> SEQ_BITS for key in vectors} if _is_session(connection, pk)}
+    save_vectors(connection, model, {key: each for key, each in vectors.items() if key >> SEQ_BITS in present})
+
+
+def _is_session(connection: sqlite3.Connection, session_pk: int) -> bool:
+    return connection.execute(sql("search_session"), {"session_pk": session_pk}).fetchone() is not None
+
+
 async def _find_indexed_page(database: Database, search: Search, on_progress: OnIndexed | None) -> SearchPage:
     for substrings in _required_indexes(search):
         for session_id in await database.read(_sessions_to_search, search.session_id):
             await catch_up(database, session_id, substrings, on_progress)
-    return await database.read(_page, search, search_position(search))
+    damaged_keys: list[int] = []
+    page = await database.read(_page, search, search_position(search), damaged_keys)
+    if damaged_keys:
+        logger.warning("%d damaged vectors of %s are computed again", len(damaged_keys), database.path)
+        with suppress(ReadOnlyStoreError):
+            await database.write(delete_vectors, damaged_keys)
+    return page
 
 
 async def _check_index(database: Database) -> None:
@@ -229,20 +294,23 @@ def _index_session(
     return last_seq - after_seq, size
 
 
-def _page(connection: sqlite3.Connection, search: Search, place: SearchPosition) -> SearchPage:
+def _page(connection: sqlite3.Connection, search: Search, place: SearchPosition, damaged_keys: list[int]) -> SearchPage:
+    """Return a page of a search. Adds the keys of messages with damaged vectors to `damaged_keys`."""
     scope = _search_scope(connection, search.session_id, place)
     covered_seqs = _covered_seqs(connection, scope, search) if search.summary_id is not None else None
     if not search.query.strip() or not scope.logs:
         return SearchPage()
+    last_seq = scope.logs[-1].last_seq if search.session_id is not None else 0
     if search.mode == "substring":
-        hits = _substring_hits(connection, scope, search, covered_seqs)
-    else:
-        hits = (
-            hit
-            for key, score in fulltext.rank_messages(connection, scope, search, covered_seqs)[place.offset :]
-            if (hit := _hit(connection, scope, key, score, search)) is not None
-        )
-    return build_page(hits, search, place, scope.logs[-1].last_seq if search.session_id is not None else 0)
+        return build_page(_substring_hits(connection, scope, search, covered_seqs), search, place, last_seq)
+    ranked = ranked_search.rank_messages(connection, scope, search, covered_seqs)
+    damaged_keys += ranked.damaged_keys
+    hits = (
+        hit
+        for key, score in ranked.hits[place.offset :]
+        if (hit := _hit(connection, scope, key, score, search)) is not None
+    )
+    return replace(build_page(hits, search, place, last_seq), missing_vectors=ranked.missing_vectors)
 
 
 def _search_scope(connection: sqlite3.Connection, session_id: str | None, place: SearchPosition) -> SearchScope:
@@ -271,7 +339,7 @@ def _substring_hits(
     connection: sqlite3.Connection, scope: SearchScope, search: Search, covered_seqs: frozenset[int] | None
 ) -> Iterator[SearchHit]:
     match_count, offset = 0, search_position(search).offset
-    for key in fulltext.substring_candidates(connection, scope, search, covered_seqs):
+    for key in ranked_search.substring_candidates(connection, scope, search, covered_seqs):
         message = _readable_message(connection, scope, key, search)
         if message is None or not contains_text(message, search.query):
             continue
@@ -308,7 +376,7 @@ def _load_message(connection: sqlite3.Connection, scope: SearchScope, key: int) 
 
 def _covering_summary_id(connection: sqlite3.Connection, scope: SearchScope, key: int) -> str | None:
     """Return the id of the summary that currently covers a message."""
-    session_pk = key >> fulltext.SEQ_BITS if scope.fork_pk is None else scope.fork_pk
+    session_pk = key >> SEQ_BITS if scope.fork_pk is None else scope.fork_pk
     parameters = {"session_pk": session_pk, "seq": seq_of(key)}
     row = connection.execute(sql("search_covering"), parameters).fetchone()
     return row[1] if row and row[0] >= seq_of(key) else None

@@ -44,6 +44,7 @@ PURGE_STEPS = (
     "purge_hidden_spans",
     "purge_prunes",
     "purge_pins",
+    "purge_search_vectors",
     "purge_file_refs",
     "purge_turns",
     "purge_compactions",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from mnesis.config import StoreConfig
@@ -14,7 +14,7 @@ from mnesis.models.context import ActiveContext, Cover
 from mnesis.models.finding import Finding, Verification
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
-from mnesis.models.search import Search, SearchPage
+from mnesis.models.search import Search, SearchPage, UnembeddedMessage
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.models.turn_lease import TurnLease
@@ -199,6 +199,20 @@ class SqliteStore(SqliteRunStore):
         from mnesis.store.sqlite import search as search_index
 
         return await search_index.find_page(self._database, search, on_progress)
+
+    async def messages_without_vectors(
+        self, session_id: str | None, model: str, *, after_seq: int = 0, limit: int = 256
+    ) -> list[UnembeddedMessage]:
+        """See `Store.messages_without_vectors`."""
+        from mnesis.store.sqlite import search as search_index
+
+        return await search_index.messages_without_vectors(self._database, session_id, model, after_seq, limit)
+
+    async def save_vectors(self, model: str, vectors: Mapping[int, bytes]) -> None:
+        """See `Store.save_vectors`."""
+        from mnesis.store.sqlite import search as search_index
+
+        await search_index.save_message_vectors(self._database, model, vectors)
 
     async def reindex(self, on_progress: OnIndexed | None = None) -> None:
         """See `Store.reindex`."""

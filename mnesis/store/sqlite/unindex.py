@@ -17,13 +17,13 @@ from mnesis.store.sqlite.fulltext import (
     clear_index,
     drop_outdated,
     indexed_up_to,
-    key_of,
     save_state_checksum,
     without_nul,
 )
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import message_from_row
 from mnesis.store.sqlite.search_blocks import save_checksums
+from mnesis.store.sqlite.search_scope import key_of
 
 MERGED_PAGES = 256
 """Pages of the index that one step writes: about a megabyte, a few milliseconds."""

@@ -7,6 +7,7 @@ from mnesis.testing.integrity_suite import IntegritySuite
 from mnesis.testing.run_suite import RunSuite
 from mnesis.testing.store_suite import StoreSuite
 from mnesis.testing.turn_lease_suite import TurnLeaseSuite
+from mnesis.testing.vector_suite import VectorSuite
 
 
 class TestPostgresStore(StoreSuite):
@@ -26,4 +27,8 @@ class TestPostgresTurnLeases(TurnLeaseSuite):
 
 
 class TestPostgresForks(ForkSuite):
+    pass
+
+
+class TestPostgresVectors(VectorSuite):
     pass

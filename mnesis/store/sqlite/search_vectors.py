@@ -1,0 +1,68 @@
+"""Vectors of messages in the search index, on any connection that has its tables.
+
+They can be computed again at any time, so a missing or damaged one is never an error: the message is found by its words.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+from zlib import crc32
+
+from mnesis.models.search import QueryVector
+from mnesis.search.vectors import is_readable
+from mnesis.store.sqlite.queries import sql
+from mnesis.store.sqlite.search_scope import SearchScope
+
+MAX_VECTOR_BYTES = 64 << 20
+"""Vectors that one search reads, the newest ones: about 200,000 messages of one passage with 256 dimensions."""
+
+
+class StoredVectors(NamedTuple):
+    """The vectors of a scope in the order of keys, the number of messages without one, and keys whose vector is damaged."""
+
+    vectors: list[tuple[int, bytes]]
+    missing: int
+    damaged_keys: tuple[int, ...]
+
+
+def read_vectors(connection: sqlite3.Connection, scope: SearchScope, query: QueryVector) -> StoredVectors:
+    """Read the vectors of the model of a query, the newest first until `MAX_VECTOR_BYTES` are read."""
+    vectors: list[tuple[int, bytes]] = []
+    damaged: list[int] = []
+    size = 0
+    for key, stored, crc in _rows(connection, scope, query.model):
+        if crc is not None and vector_checksum(key, query.model, stored) != crc:
+            damaged.append(key)
+        elif is_readable(stored, len(query.values)):
+            vectors.append((key, stored))
+            size += len(stored)
+        if size > MAX_VECTOR_BYTES:
+            return StoredVectors(vectors[::-1], 0, tuple(damaged))
+    return StoredVectors(vectors[::-1], scope.total - len(vectors), tuple(damaged))
+
+
+def _rows(connection: sqlite3.Connection, scope: SearchScope, model: str) -> Iterator[tuple[int, bytes, int | None]]:
+    for first_key, last_key in reversed(scope.spans):
+        parameters = {"model": model, "first_key": first_key, "last_key": last_key}
+        for row in connection.execute(sql("search_vectors"), parameters):
+            if scope.contains(row[0]):
+                yield row
+
+
+def vector_checksum(key: int, model: str, stored: object) -> int:
+    """Return the checksum of the stored vectors of a message."""
+    start = crc32(f"{key} {model}".encode("utf-8", "surrogatepass"))
+    return crc32(stored, start) if isinstance(stored, bytes) else -1
+
+
+def save_vectors(connection: sqlite3.Connection, model: str, vectors: Mapping[int, bytes]) -> None:
+    """Store the vectors of messages by key, over those that they have of this model."""
+    rows = [(key, model, stored, vector_checksum(key, model, stored)) for key, stored in vectors.items()]
+    connection.executemany(sql("save_search_vectors"), rows)
+
+
+def delete_vectors(connection: sqlite3.Connection, keys: Iterable[int]) -> None:
+    """Delete the vectors of messages, of all models."""
+    connection.executemany(sql("delete_search_vectors"), [(key, key) for key in keys])
