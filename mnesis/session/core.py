@@ -43,7 +43,6 @@ from mnesis.models.message import Message, MessagePart, TextPart, ToolPart, Tool
 from mnesis.models.results import CacheReport
 from mnesis.models.sent_request import SentRequest
 from mnesis.models.session import SessionRecord, UsageReport
-from mnesis.models.usage import TokenUsage
 from mnesis.redaction import Redaction, get_logger
 from mnesis.session.cache_report import CacheAge, RequestDigests, describe_request
 from mnesis.store.base import Append, AppendResult, Store
@@ -159,21 +158,6 @@ class SessionCore:
         used_at = max(request.answered_at, self.shared.used_cache_at)
         return CacheAge(request.answered_at, (self.now_ms() - used_at) / 1_000, request.lifetime_seconds)
 
-    def note_own_request(self, usage: TokenUsage, model: str | None = None) -> SentRequest:
-        """Return what to remember of a request that the caller of mnesis sent, about now. Its content is not known.
-
-        `model` is the model string of the caller's client. None means the session's model."""
-        target = replace(self.request_target(), is_own_client=True)
-        if model is not None:
-            target = Target(model, match_dialect(model) or PLAIN, is_own_client=True)
-        return SentRequest(
-            model or self.record.model,
-            self.now_ms(),
-            target.cache_lifetime_seconds,
-            usage.request_tokens,
-            usage.cached_tokens,
-        )
-
     @cached_property
     def redaction(self) -> Redaction | None:
         """How secrets are replaced before anything is stored, or None."""
@@ -219,19 +203,30 @@ class SessionCore:
             self._publish_stored(stored)
         return stored
 
-    async def revise(self, hide: Sequence[tuple[int, int]], messages: Sequence[Message], last_seq: int) -> AppendResult:
+    async def revise(
+        self,
+        hide: Sequence[tuple[int, int]],
+        messages: Sequence[Message],
+        last_seq: int,
+        report: UsageReport | None = None,
+    ) -> AppendResult:
         """Hide spans and append messages in one transaction, and publish the events. Completes even if cancelled."""
         counted_messages = [await self.with_token_counts(message) for message in self.redacted(messages)]
-        append = Append(counted_messages, fence=self.shared.turn_fence)
+        append = Append(counted_messages, report, fence=self.shared.turn_fence)
         write = self.store.revise(self.session_id, hide, append, last_seq=last_seq)
         return await self.run_to_completion(self._publish_revision(write))
 
     async def replace_covers(
-        self, covers: Sequence[Cover], messages: Sequence[Message], read_covers: Sequence[Cover], last_seq: int
+        self,
+        covers: Sequence[Cover],
+        messages: Sequence[Message],
+        read_covers: Sequence[Cover],
+        last_seq: int,
+        report: UsageReport | None = None,
     ) -> AppendResult:
         """Show the log under other covers, append messages, and publish the events. Completes even if cancelled."""
         counted_messages = [await self.with_token_counts(message) for message in self.redacted(messages)]
-        append = Append(counted_messages, fence=self.shared.turn_fence)
+        append = Append(counted_messages, report, fence=self.shared.turn_fence)
         write = self.store.replace_covers(self.session_id, covers, append, read_covers=read_covers, last_seq=last_seq)
         return await self.run_to_completion(self._publish_revision(write))
 

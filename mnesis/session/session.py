@@ -74,6 +74,7 @@ _FIRST_SESSION_MODULES = (
     "mnesis.session.open",
     "mnesis.session.compactor",
     "mnesis.session.doom_loop",
+    "mnesis.session.own_requests",
     "mnesis.formats.parse",
 )
 """What opening a session and recording a turn need. Importing this module loads none of it: a program that never opens a
@@ -525,6 +526,7 @@ class MnesisSession(SessionReader, Displayable):
         from mnesis.models.results import RecordResult
         from mnesis.models.usage import TokenUsage
         from mnesis.session.doom_loop import detect_doom_loop
+        from mnesis.session.own_requests import note_own_request
 
         user_parts, reply_parts = parse_content(user_message), parse_content(assistant_response)
         self._check_open()
@@ -558,7 +560,7 @@ class MnesisSession(SessionReader, Displayable):
             self._check_open()
             messages = [await self._core.with_token_counts(message) for message in (*user_messages, reply)]
             report = _usage_report(messages, reply.tokens, reply.cost)
-            report = replace(report, request=self._core.note_own_request(report.usage))
+            report = replace(report, request=note_own_request(self._core, report.usage))
             stored = await self._core.append(messages, report=report, ends_turn=True)
             is_looping = detect_doom_loop(self._core, reply.tool_calls) if stored.is_new else False
             triggered = await self._compactor.start_if_due()
@@ -587,9 +589,8 @@ class MnesisSession(SessionReader, Displayable):
         Raises `InvalidMessageError` for summaries and for files without their content, `DuplicateIDError` if an id is used
         for other content.
         """
-        from mnesis.models.session import UsageReport
-        from mnesis.models.usage import TokenUsage
         from mnesis.session.doom_loop import detect_doom_loop
+        from mnesis.session.own_requests import report_own_request
 
         self._check_open()
         refuse_reentrant_call(self.id)
@@ -601,13 +602,7 @@ class MnesisSession(SessionReader, Displayable):
             _reject_unread_files(message)
         async with hold_turn(self._core):
             self._check_open()
-            report = None
-            if tokens is not None:
-                report = UsageReport(tokens, "inferred", request=self._core.note_own_request(tokens, model))
-            elif any(message.role == "assistant" for message in messages):
-                # Nothing is known of the request but that it was answered about now.
-                unknown = TokenUsage()
-                report = UsageReport(unknown, "estimate", request=self._core.note_own_request(unknown, model))
+            report = report_own_request(self._core, messages, tokens, model)
             stored = await self._core.append(messages, report=report, ends_turn=ends_turn)
             if stored.is_new:
                 for message in messages:
@@ -771,11 +766,14 @@ class MnesisSession(SessionReader, Displayable):
         For adapters whose framework replaces its history; the log keeps what is replaced. `last_seq` is the end of the log
         that the caller read. Raises `StaleContextError` if the log has grown since, or if `hide()` would; then nothing is
         written."""
+        from mnesis.session.own_requests import report_own_request
+
         self._check_open()
         refuse_reentrant_call(self.id)
         async with hold_turn(self._core):
             self._check_open()
-            stored = await self._core.revise(hide, messages, last_seq)
+            report = report_own_request(self._core, messages)
+            stored = await self._core.revise(hide, messages, last_seq, report)
             await self._compactor.start_if_due()
         return list(stored.messages)
 
@@ -789,11 +787,14 @@ class MnesisSession(SessionReader, Displayable):
         `StaleContextError` if they changed since, `SummaryNotFoundError`, and `MnesisStoreError` if covers overlap or do not
         have the span of their summary; then nothing is written.
         """
+        from mnesis.session.own_requests import report_own_request
+
         self._check_open()
         refuse_reentrant_call(self.id)
         async with hold_turn(self._core):
             self._check_open()
-            stored = await self._core.replace_covers(covers, messages, read_covers, last_seq)
+            report = report_own_request(self._core, messages)
+            stored = await self._core.replace_covers(covers, messages, read_covers, last_seq, report)
             await self._compactor.start_if_due()
         return list(stored.messages)
 
