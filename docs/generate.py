@@ -222,7 +222,8 @@ def _title(path: Path) -> str:
 
 
 # Classes with public methods in a base class.
-INHERITED = {"MnesisSession": "    options:\n      inherited_members: true\n"}
+_WITH_INHERITED = "    options:\n      inherited_members: true\n"
+INHERITED = {"MnesisSession": _WITH_INHERITED, "AgentOptions": _WITH_INHERITED}
 
 
 def _public_names() -> Iterator[str]:

@@ -452,6 +452,24 @@ class SessionConfig(_Config):
         description="How long a process that stopped responding keeps others waiting; one known to be dead does not",
     )
 
+    if TYPE_CHECKING:
+        # For type checkers, which would otherwise refuse a dict as `retry`.
+        def __init__(
+            self,
+            *,
+            doom_loop_threshold: int = ...,
+            on_doom_loop: Literal["warn", "stop"] = ...,
+            retry: RetryConfig | Mapping[str, Any] = ...,
+            max_tool_rounds: int = ...,
+            tool_concurrency: int = ...,
+            request_timeout_seconds: float = ...,
+            llm_options: dict[str, Any] = ...,
+            prompt_cache: Literal["5m", "1h", "off"] = ...,
+            exclusive_turns: bool = ...,
+            exclusive_wait_seconds: float = ...,
+            exclusive_lease_seconds: float = ...,
+        ) -> None: ...
+
 
 class RecallConfig(_Config):
     """How original messages are brought back: recall tools for the model, and automatic recall. In the model's tokens."""

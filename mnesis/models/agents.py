@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic
 
 from pydantic import BaseModel, ConfigDict
 
-from mnesis.models.map import Batch
+from mnesis.models.map import Batch, Output
 from mnesis.models.usage import TokenUsage
 
 
-class _AgentResult(BaseModel):
+class _AgentResult(BaseModel, Generic[Output]):
     """The result of one agent.
 
     `session_id` is the agent's session, which keeps everything it wrote and did ("" if none was opened). `success` is True
@@ -24,7 +24,7 @@ class _AgentResult(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     session_id: str = ""
-    output: Any = None
+    output: Output = None  # type: ignore[assignment]
     success: bool = True
     error: str | None = None
     error_kind: str | None = None
@@ -34,8 +34,8 @@ class _AgentResult(BaseModel):
     intermediate_outputs: list[str] = []
 
 
-class AgentMapResult(_AgentResult):
-    """The result of one item of `AgenticMap`.
+class AgentMapResult(_AgentResult[Output], Generic[Output]):
+    """The result of one item of `AgenticMap`. The type of `output` is that of the schema; a failure has None.
 
     `index` is the position of the input, from 0. `output_text` is the answer, or the last text of a failed agent.
     `resumed` is True if an earlier run with this id had finished the item.
@@ -54,12 +54,12 @@ class AgentMapResult(_AgentResult):
         return self.token_usage
 
 
-class DelegateResult(_AgentResult):
+class DelegateResult(_AgentResult[Any]):
     """The result of a sub-agent. `text` is its answer, or the last text of a failed agent."""
 
     text: str = ""
     usage: TokenUsage = TokenUsage()
 
 
-class AgentMapBatch(Batch[AgentMapResult]):
+class AgentMapBatch(Batch[AgentMapResult[Output]], Generic[Output]):
     """All results of a run of `AgenticMap`."""

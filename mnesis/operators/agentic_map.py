@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any, Generic, TypeVar, Unpack, get_args, overload
+
+from pydantic import BaseModel
 
 from mnesis.config import ConfigOrDict, OperatorConfig, parse_config
 from mnesis.engine.engine import Engine
 from mnesis.events.bus import EventBus
 from mnesis.ids import new_id
 from mnesis.models.agents import AgentMapBatch, AgentMapResult
+from mnesis.models.map import Output
 from mnesis.models.run import MapRun
 from mnesis.operators.agent_items import (
     MAX_CONCURRENCY,
@@ -28,7 +31,7 @@ from mnesis.operators.inputs import Inputs
 from mnesis.operators.item_queue import FinishedItem
 from mnesis.operators.map_runner import MapRunner
 from mnesis.operators.map_settings import MapSettings, operator_config
-from mnesis.operators.options import AgenticMapOptions, AgentWorkOptions, resolve_options
+from mnesis.operators.options import AgenticMapOptions, AgenticMapSettings, AgentWorkOptions, resolve_options
 from mnesis.operators.run_plan import decode_plan, decode_template, encode_plan, encode_template
 from mnesis.operators.schema import OutputSchema
 from mnesis.operators.template import PromptTemplate, as_template
@@ -37,10 +40,13 @@ from mnesis.validation import check_integer
 
 KIND = "agentic"
 MAX_RETRIES = 100
+M = TypeVar("M", bound=BaseModel)
 
 
-class AgenticMap:
+class AgenticMap(Generic[Output]):
     """Gives every item to an agent: a full session with tools, which works until it is finished.
+
+    The results are typed by the schema. `AgenticMap[Label](…)` names it once, for all runs that pass no `output_schema`.
 
     `config` is an `OperatorConfig`, or a `MnesisConfig` whose `operators` apply to the map and whose other parts
     apply to the sessions. `model`, `engine` and `llm` are the defaults of all runs. The map's events go to
@@ -60,9 +66,43 @@ class AgenticMap:
         self._session_config = None if isinstance(config, OperatorConfig) else parse_config(config)
         self._bus, self._model, self._engine, self._llm = event_bus, model, engine, llm
 
+    @overload
+    def run(
+        self,
+        inputs: Inputs,
+        agent_prompt_template: str | PromptTemplate,
+        *,
+        output_schema: type[M],
+        **options: Unpack[AgenticMapSettings],
+    ) -> AsyncGenerator[AgentMapResult[M], None]: ...
+    @overload
+    def run(
+        self,
+        inputs: Inputs,
+        agent_prompt_template: str | PromptTemplate,
+        *,
+        output_schema: Mapping[str, Any],
+        **options: Unpack[AgenticMapSettings],
+    ) -> AsyncGenerator[AgentMapResult[Any], None]: ...
+    @overload
+    def run(
+        self,
+        inputs: Inputs,
+        agent_prompt_template: str | PromptTemplate,
+        *,
+        output_schema: None = None,
+        **options: Unpack[AgenticMapSettings],
+    ) -> AsyncGenerator[AgentMapResult[Output], None]: ...
+    @overload
+    def run(
+        self,
+        inputs: Inputs,
+        agent_prompt_template: str | PromptTemplate,
+        **options: Unpack[AgenticMapOptions],
+    ) -> AsyncGenerator[AgentMapResult[Any], None]: ...
     def run(
         self, inputs: Inputs, agent_prompt_template: str | PromptTemplate, **options: Unpack[AgenticMapOptions]
-    ) -> AsyncGenerator[AgentMapResult, None]:
+    ) -> AsyncGenerator[AgentMapResult[Any], None]:
         """Run an agent for every item and yield each result, in the order of the inputs.
 
         `inputs` are JSON values, or the path of a JSONL file. `agent_prompt_template` is a Jinja template over
@@ -135,6 +175,10 @@ class AgenticMap:
         """Check all arguments of a run."""
         max_retries = options.get("max_retries")
         options["max_retries"] = self._operator_config.max_retries if max_retries is None else max_retries
+        if options.get("output_schema") is None:
+            # Set by `typing` on an object that is created as AgenticMap[Class](…).
+            arguments: tuple[Any, ...] = get_args(getattr(self, "__orig_class__", None))
+            options["output_schema"] = arguments[0] if arguments else None
         check_integer("max_retries", options["max_retries"], minimum=0, maximum=MAX_RETRIES)
         if options.get("run_id") is None:
             options["run_id"] = new_id("run")
@@ -156,9 +200,43 @@ class AgenticMap:
         tasks = _Tasks(make_agent(options), as_template(agent_prompt_template))
         return _AgentMapJob(inputs, request, tasks, settings, self._bus)
 
+    @overload
+    async def run_all(
+        self,
+        inputs: Inputs,
+        agent_prompt_template: str | PromptTemplate,
+        *,
+        output_schema: type[M],
+        **options: Unpack[AgenticMapSettings],
+    ) -> AgentMapBatch[M]: ...
+    @overload
+    async def run_all(
+        self,
+        inputs: Inputs,
+        agent_prompt_template: str | PromptTemplate,
+        *,
+        output_schema: Mapping[str, Any],
+        **options: Unpack[AgenticMapSettings],
+    ) -> AgentMapBatch[Any]: ...
+    @overload
+    async def run_all(
+        self,
+        inputs: Inputs,
+        agent_prompt_template: str | PromptTemplate,
+        *,
+        output_schema: None = None,
+        **options: Unpack[AgenticMapSettings],
+    ) -> AgentMapBatch[Output]: ...
+    @overload
+    async def run_all(
+        self,
+        inputs: Inputs,
+        agent_prompt_template: str | PromptTemplate,
+        **options: Unpack[AgenticMapOptions],
+    ) -> AgentMapBatch[Any]: ...
     async def run_all(
         self, inputs: Inputs, agent_prompt_template: str | PromptTemplate, **options: Unpack[AgenticMapOptions]
-    ) -> AgentMapBatch:
+    ) -> AgentMapBatch[Any]:
         """Call `run` and return all results in one batch. Raises what `run` raises."""
         async with aclosing(self.run(inputs, agent_prompt_template, **options)) as results:
             return AgentMapBatch.of([result async for result in results], options.get("run_id") or "")
@@ -207,13 +285,13 @@ async def _open_runner(job: _AgentMapJob) -> AsyncIterator[MapRunner]:
         )
 
 
-async def _stream_results(job: _AgentMapJob) -> AsyncGenerator[AgentMapResult, None]:
+async def _stream_results(job: _AgentMapJob) -> AsyncGenerator[AgentMapResult[Any], None]:
     async with _open_runner(job) as runner, aclosing(runner.results()) as results:
         async for result in results:
             yield _map_result(result, runner.run_id, job.tasks.agent.schema)
 
 
-def _map_result(item: FinishedItem, run_id: str, schema: OutputSchema | None) -> AgentMapResult:
+def _map_result(item: FinishedItem, run_id: str, schema: OutputSchema | None) -> AgentMapResult[Any]:
     outcome = item.outcome
     fields, output = dict(outcome.record), outcome.value
     json_output = fields.pop("output", None)

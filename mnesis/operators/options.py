@@ -100,8 +100,8 @@ class LLMMapOptions(MapOptions, total=False):
     """Arguments passed on with each model call. Default: none."""
 
 
-class AgentOptions(TypedDict, total=False):
-    """Options of every agent, in maps and delegations."""
+class AgentSettings(TypedDict, total=False):
+    """Options of every agent but the schema of its answer."""
 
     model: str | None
     """A litellm model string. Default: the model of the map or of the delegating session."""
@@ -116,8 +116,6 @@ class AgentOptions(TypedDict, total=False):
     stop: StopCondition | None
     """When an agent is finished: a text, or one of several texts, occurs in its answer, or a function of the
     `TurnResult` returns true. Default: when its answer is complete."""
-    output_schema: type[BaseModel] | Mapping[str, Any] | None
-    """A pydantic model class or a JSON Schema that the final answer must satisfy. Default: none."""
     agent: str
     """The agent name recorded with the session. Default: "general"."""
     system_prompt: str | None
@@ -138,8 +136,15 @@ class AgentOptions(TypedDict, total=False):
     """How many levels of sub-agents may be nested. Code inside a sub-agent cannot raise the limit. Default: 3."""
 
 
-class AgenticMapOptions(AgentOptions, MapOptions, total=False):
-    """Options of `AgenticMap.run`, `AgenticMap.run_all` and `agentic_map_tool`."""
+class AgentOptions(AgentSettings, total=False):
+    """Options of every agent, in maps and delegations."""
+
+    output_schema: type[BaseModel] | Mapping[str, Any] | None
+    """A pydantic model class or a JSON Schema that the final answer must satisfy. Default: none."""
+
+
+class AgenticMapSettings(AgentSettings, MapOptions, total=False):
+    """Options of a map of agents but the schema of the answers."""
 
     parent: MnesisSession | str | None
     """The session whose children the agents' sessions become, or its id. Default: the sub-agent that runs this code,
@@ -148,6 +153,10 @@ class AgenticMapOptions(AgentOptions, MapOptions, total=False):
     """A synonym of `parent`."""
     lcm_config: ConfigOrDict | None
     """A synonym of `config`."""
+
+
+class AgenticMapOptions(AgenticMapSettings, AgentOptions, total=False):
+    """Options of `AgenticMap.run`, `AgenticMap.run_all` and `agentic_map_tool`."""
 
 
 class DelegateOptions(AgentOptions, total=False):

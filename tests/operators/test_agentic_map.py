@@ -25,7 +25,7 @@ from tests.support.agentic_items import MODEL, Size, asked, echo, sessions
 from tests.support.openai_server import OpenAIServer, Reply
 
 
-async def results(stream: AsyncIterator[AgentMapResult]) -> list[AgentMapResult]:
+async def results(stream: AsyncIterator[AgentMapResult[Any]]) -> list[AgentMapResult[Any]]:
     return [result async for result in stream]
 
 
@@ -48,6 +48,14 @@ async def test_every_item_gets_a_session_of_its_own(engine: Engine) -> None:
         assert (record.agent, record.model, record.turn_count) == ("reader", MODEL, 1)
         assert result.token_usage == result.usage == record.usage
     assert batch.usage.input == sum(r.token_usage.input for r in batch.results) > 0
+
+
+async def test_a_class_given_with_the_map_is_the_schema_of_its_runs(engine: Engine) -> None:
+    agents = AgenticMap[Size](engine=engine, model=MODEL, llm=ScriptedLLM(lambda request: '{"letters": 3}'))
+    (result,) = (await agents.run_all(["abc"], "{{ item }}")).results
+    assert result.output == Size(letters=3)
+    (untyped,) = (await agents.run_all(["abc"], "{{ item }}", output_schema={"type": "object"})).results
+    assert untyped.output == {"letters": 3}
 
 
 async def test_agents_work_over_http_with_tools_and_real_usage(engine: Engine) -> None:

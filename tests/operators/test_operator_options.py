@@ -69,7 +69,7 @@ def test_an_option_and_its_synonym_exclude_each_other(synonym: str, name: str) -
 
 def test_every_option_has_a_type_and_a_description() -> None:
     classes = [node for node in ast.parse(inspect.getsource(options)).body if isinstance(node, ast.ClassDef)]
-    assert len(classes) == 7
+    assert len(classes) == 9
     for each in classes:
         fields = each.body[1:]
         for field, text in zip(fields[::2], fields[1::2], strict=True):
