@@ -139,6 +139,10 @@ class Database:
         """Move the write-ahead log into the database and truncate it, as far as readers permit without waiting."""
         await self._run(self._checkpoint_wal)
 
+    async def reconnect(self) -> None:
+        """Replace the connection: SQLCipher writes nothing more through one that met a page it cannot decrypt."""
+        await self._run(self._reconnect)
+
     def __del__(self) -> None:
         if self._worker is None or self._worker.has_ended or os.getpid() != self._pid:
             return
@@ -218,6 +222,10 @@ class Database:
         if worker.connection is None:
             worker.connection = self._translate_errors(partial(open_connection, self.path, self._config))
             worker.file_identities = self._file_identities()
+
+    def _reconnect(self, worker: _Worker) -> None:
+        worker.close_connection()
+        self._connect(worker)
 
     def _file_identities(self) -> dict[str, FileIdentity | None]:
         """Return the files that must stay in place while the database is open: itself, and its -wal and -shm if it has them.
@@ -309,7 +317,7 @@ class _Worker:
 
     def close_and_stop(self) -> None:
         """Close the connection and end the thread. Runs on the thread, where aiosqlite finds no event loop to answer to."""
-        self._close_connection()
+        self.close_connection()
         self._source.stop()
 
     def _run_job(self, job: _Job) -> None:
@@ -327,9 +335,10 @@ class _Worker:
                 jobs, self._jobs = self._jobs, {}
             for job in jobs:
                 job.fail(self._ended_error())
-            self._close_connection()
+            self.close_connection()
 
-    def _close_connection(self) -> None:
+    def close_connection(self) -> None:
+        """Close the connection. Call it on the thread."""
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()

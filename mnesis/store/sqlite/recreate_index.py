@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 
 from mnesis.errors import MnesisStoreError
 from mnesis.store.sqlite.expected_schema import expected_objects, schema_objects
@@ -31,22 +32,42 @@ def has_expected_tables(connection: sqlite3.Connection) -> bool:
 
 def recreate_index(connection: sqlite3.Connection) -> None:
     """Drop every table of the search index, whatever state it is in, and create all of them as in a new database."""
-    definitions = {name: sql for (name, _), sql in expected_objects().items() if name.startswith("search_")}
+    for name in _table_names():
+        try:
+            connection.execute(f"DROP TABLE IF EXISTS {name}")
+        except sqlite3.Error:
+            _remove_from_schema(connection, [name])
+    _create(connection)
+
+
+def recreate_unreadable_index(connection: sqlite3.Connection) -> None:
+    """Do the same without reading a page of the old tables: SQLCipher ends a transaction that cannot decrypt one."""
+    _remove_from_schema(connection, _table_names())
+    _create(connection)
+
+
+def _table_names() -> list[str]:
+    """Return every table that belongs to the index, those that SQLite creates last."""
+    shadows = sorted(f"{table}_{suffix}" for table in FULL_TEXT_TABLES for suffix in SHADOW_SUFFIXES)
+    return [*reversed(_definitions()), *shadows]
+
+
+def _definitions() -> dict[str, str]:
+    """Return the statements that create the index, by the name of what they create."""
     shadows = {f"{table}_{suffix}" for table in FULL_TEXT_TABLES for suffix in SHADOW_SUFFIXES}
-    created = sorted(definitions.keys() - shadows, key=list(definitions).index)
-    for name in [*reversed(created), *sorted(shadows)]:
-        _drop(connection, name)
-    for name in created:
-        connection.execute(definitions[name])
+    return {
+        name: sql for (name, _), sql in expected_objects().items() if name.startswith("search_") and name not in shadows
+    }
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    for definition in _definitions().values():
+        connection.execute(definition)
     save_checksums(connection)
 
 
-def _drop(connection: sqlite3.Connection, name: str) -> None:
-    """Drop a table. A table that SQLite cannot drop is taken from the schema; its pages are lost."""
-    try:
-        connection.execute(f"DROP TABLE IF EXISTS {name}")
-    except sqlite3.Error:
-        # https://sqlite.org/pragma.html#pragma_writable_schema
-        connection.execute("PRAGMA writable_schema = ON")
-        connection.execute("DELETE FROM sqlite_master WHERE tbl_name = ?", (name,))
-        connection.execute("PRAGMA writable_schema = RESET")
+def _remove_from_schema(connection: sqlite3.Connection, names: Iterable[str]) -> None:
+    """Remove tables from the schema. Their pages are lost (https://sqlite.org/pragma.html#pragma_writable_schema)."""
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.executemany("DELETE FROM sqlite_master WHERE tbl_name = ?", [(name,) for name in names])
+    connection.execute("PRAGMA writable_schema = RESET")

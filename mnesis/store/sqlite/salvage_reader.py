@@ -58,10 +58,8 @@ class DamagedDatabase:
 
     def __init__(self, path: Path, timeout_seconds: float, key: EncryptionKey | None) -> None:
         refuse_second_name(path, is_encrypted=key is not None)
-        self._connection = connect_file(path.absolute(), "mode=ro", key, isolation_level=None, timeout=timeout_seconds)
-        # A definition that cannot be parsed does not hide the other tables (sqlite.org/pragma.html#pragma_writable_schema).
-        self._connection.execute("PRAGMA writable_schema = ON")
-        self._connection.execute("PRAGMA cell_size_check = ON")
+        self._path, self._key, self._timeout_seconds = path, key, timeout_seconds
+        self._connection = self._connect()
         try:
             refuse_foreign(self._connection, path)
         except sqlite3.Error as error:
@@ -72,7 +70,26 @@ class DamagedDatabase:
                 refuse_wrong_key(path, key)
                 raise translate_error(error, path) from error
             # A damaged header is read around like everything else.
-        self._connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = connect_file(
+            self._path.absolute(), "mode=ro", self._key, isolation_level=None, timeout=self._timeout_seconds
+        )
+        # A definition that cannot be parsed does not hide the other tables (sqlite.org/pragma.html#pragma_writable_schema).
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+        return connection
+
+    def _read(self, statement: str, parameters: Mapping[str, object] | tuple[object, ...] = ()) -> Iterator[Row]:
+        """Yield the rows of a statement, until the first that cannot be read."""
+        try:
+            yield from self._connection.execute(sql(statement), parameters)
+        except sqlite3.Error:
+            if self._key is not None:
+                # SQLCipher fails intact pages too, once it met one that it cannot decrypt.
+                self._connection.close()
+                self._connection = self._connect()
 
     def close(self) -> None:
         """Close the connection."""
@@ -82,7 +99,7 @@ class DamagedDatabase:
         """Return the sessions whose row can be read, in order of creation."""
         sessions = {}
         for pk in self._row_numbers(*_SESSION_ROWS):
-            with suppress(sqlite3.Error, DamagedValueError):
+            with suppress(DamagedValueError):
                 sessions[pk] = self._session(pk)
         for pk in self._row_numbers(*_MESSAGE_ROWS):
             row = self._fetch("salvage_place", pk)
@@ -104,10 +121,7 @@ class DamagedDatabase:
 
     def rows(self, statement: str, parameters: Mapping[str, object] | tuple[object, ...] = ()) -> list[Row]:
         """Return the rows of a statement, until the first that cannot be read."""
-        found: list[Row] = []
-        with suppress(sqlite3.Error):
-            found.extend(self._connection.execute(sql(statement), parameters))
-        return found
+        return list(self._read(statement, parameters))
 
     def has_no_sessions(self) -> bool:
         """Return whether the database is readable and empty."""
@@ -145,32 +159,25 @@ class DamagedDatabase:
         session.last_seq = max(session.last_seq, last)
 
     def _add_interruptions(self, session: ReadableSession) -> None:
-        with suppress(sqlite3.Error):
-            for (body,) in self._connection.execute(sql("interruptions"), {"session_pk": session.pk}):
-                with suppress(ValueError, TypeError):
-                    session.interruptions.append(Interruption(**from_json(body)))
+        for (body,) in self._read("interruptions", {"session_pk": session.pk}):
+            with suppress(ValueError, TypeError):
+                session.interruptions.append(Interruption(**from_json(body)))
 
     def _add_turns(self, sessions: dict[int, ReadableSession]) -> None:
         for statement in ("salvage_turns", "salvage_turns_backwards"):  # both ways, until an unreadable page
-            with suppress(sqlite3.Error):
-                for session_pk, seq in self._connection.execute(sql(statement)):
-                    if session_pk in sessions:
-                        sessions[session_pk].turn_ends.add(seq)
+            for session_pk, seq in self._read(statement):
+                if session_pk in sessions:
+                    sessions[session_pk].turn_ends.add(seq)
 
     def _row_numbers(self, *statements: str) -> list[int]:
         """Return the row numbers of a table. Each statement reads until the first page that it cannot read."""
         found: set[int] = set()
         for statement in statements:
-            with suppress(sqlite3.Error):
-                found.update(pk for (pk,) in self._connection.execute(sql(statement)))
+            found.update(pk for (pk,) in self._read(statement))
         return sorted(found)
 
     def _fetch(self, statement: str, pk: int | None) -> Row | None:
-        try:
-            row: Row | None = self._connection.execute(sql(statement), {"pk": pk}).fetchone()
-        except sqlite3.Error:
-            return None
-        return row
+        return next(self._read(statement, {"pk": pk}), None)
 
 
 def read_damaged(path: Path, timeout_seconds: float, key: EncryptionKey | None) -> closing[DamagedDatabase]:

@@ -25,7 +25,12 @@ from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.forks import load_segments
 from mnesis.store.sqlite.log import locate_session
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.recreate_index import has_expected_tables, is_index_damage, recreate_index
+from mnesis.store.sqlite.recreate_index import (
+    has_expected_tables,
+    is_index_damage,
+    recreate_index,
+    recreate_unreadable_index,
+)
 from mnesis.store.sqlite.rows import message_from_row
 from mnesis.store.sqlite.search_blocks import mismatched_blocks, save_checksums
 from mnesis.store.sqlite.search_scope import SEQ_BITS, LogRange, SearchScope, fork_scope, key_of, seq_of
@@ -143,13 +148,23 @@ async def _recreate_index(database: Database) -> None:
     database.is_search_index_recreated = True
     logger.warning("the search index of %s is damaged; it is built again from the log", database.path)
     try:
-        await database.write(recreate_index)
+        await _replace_index(database)
     except ReadOnlyStoreError as error:
         raise CorruptStoreError(
             f"the search index of {database.path} is damaged, and this process cannot write the database; no message is"
             " affected, so run mnesis reindex where it can be written",
             db_path=database.path,
         ) from error
+
+
+async def _replace_index(database: Database) -> None:
+    try:
+        await database.write(recreate_index)
+    except MnesisStoreError as error:
+        if not (isinstance(error, ReadOnlyStoreError) or is_index_damage(error)):
+            raise
+        await database.reconnect()
+        await database.write(recreate_unreadable_index)
 
 
 def _sessions_to_search(connection: sqlite3.Connection, session_id: str | None) -> list[str | None]:
@@ -197,9 +212,9 @@ async def reindex(database: Database, on_progress: OnIndexed | None = None) -> N
     try:
         await database.write(_clear)
     except MnesisStoreError as error:
-        if not is_index_damage(error):
+        if not (isinstance(error, ReadOnlyStoreError) or is_index_damage(error)):
             raise
-        await database.write(recreate_index)
+        await _replace_index(database)
     await catch_up(database, None, False, on_progress)
 
 
