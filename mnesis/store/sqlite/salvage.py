@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mnesis.config import StoreConfig
@@ -15,6 +15,7 @@ from mnesis.models.context import Cover
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
 from mnesis.models.session import NO_MODEL, SessionRecord, UsageReport
+from mnesis.models.summary import Summary
 from mnesis.store.base import Append, Compaction
 from mnesis.store.forks import clip_spans
 from mnesis.store.sqlite.salvage_reader import DamagedDatabase, ReadableSession, messages_of, read_damaged
@@ -132,24 +133,27 @@ async def _copy(
 
 @dataclass(frozen=True, slots=True)
 class _CopiedLog:
-    """The new seqs of the messages of a log, by their old ones, and the gaps in the old log."""
+    """The new seqs of the messages of a log, by their old ones, the gaps in the old log, and the summaries by id."""
 
     new_seqs: dict[int, int]
     gaps: list[tuple[int, int]]
+    summaries: dict[str, Summary] = field(default_factory=dict)
 
     def until(self, seq: int) -> _CopiedLog:
         """Return what a fork at an old seq shares."""
         new_seqs = {old: new for old, new in self.new_seqs.items() if old <= seq}
-        return _CopiedLog(new_seqs, clip_spans(self.gaps, seq))
+        last_seq = len(new_seqs)
+        summaries = {name: each for name, each in self.summaries.items() if each.last_seq <= last_seq}
+        return _CopiedLog(new_seqs, clip_spans(self.gaps, seq), summaries)
 
 
 async def _copy_session(
     database: DamagedDatabase, session: ReadableSession, store: SqliteStore, copies: dict[str, _CopiedLog]
 ) -> SalvagedSession:
-    log = await _begin_log(session, store, copies)
+    records = read_records(database, session)
+    log = await _begin_log(session, store, copies, records.inherited_ids)
     copies[session.id] = log
     gaps, new_seqs, shared_count = log.gaps, log.new_seqs, len(log.new_seqs)
-    records = read_records(database, session)
     report = None if records.usage is None else UsageReport(records.usage, "estimate", records.cost)
     for batch in _batches(database, session, gaps):
         messages = [message for _, message in batch]
@@ -157,7 +161,8 @@ async def _copy_session(
         await store.append(session.id, Append(messages, report, ends_turn=ends_turn))
         report = None  # the first append carries the usage of the whole session
         new_seqs.update({seq: len(new_seqs) + place for place, (seq, _) in enumerate(batch, 1)})
-    context = await _copy_context(store, session.id, records, new_seqs)
+    context = await _copy_context(store, session.id, records, log)
+    log.summaries.update(context.kept)
     for interruption in session.interruptions:
         after_seq = new_seqs.get(max((seq for seq in new_seqs if seq <= interruption.after_seq), default=0), 0)
         await store.record_interruption(session.id, replace(interruption, after_seq=after_seq))
@@ -176,25 +181,28 @@ async def _copy_session(
 
 
 async def _copy_context(
-    store: SqliteStore, session_id: str, records: SalvagedRecords, new_seqs: Mapping[int, int]
+    store: SqliteStore, session_id: str, records: SalvagedRecords, log: _CopiedLog
 ) -> RestoredContext:
     """Restore summaries, covers, prunes and pins. Returns what was restored."""
-    context = restore_context(records, new_seqs)
+    new_seqs = log.new_seqs
+    context = restore_context(records, new_seqs, log.summaries)
     for first_seq, last_seq in context.hidden:
         await store.hide(session_id, first_seq, last_seq)
     prunes = tuple(replace(prune, seq=new_seqs[prune.seq]) for prune in records.prunes if prune.seq in new_seqs)
-    if context.summaries or prunes:
+    if context.roots or prunes:
         read_covers = (await store.active_context(session_id)).covers
         roots = [Cover(summary.first_seq, summary.last_seq, summary.id) for summary in context.roots]
         outside = [c for c in read_covers if not any(r.first_seq <= c.first_seq <= r.last_seq for r in roots)]
         covers = tuple(sorted([*outside, *roots], key=lambda cover: cover.first_seq))
-        result = CompactionResult(session_id=session_id, summary_ids=tuple(root.id for root in context.roots))
+        own_roots = tuple(root.id for root in context.roots if root.id not in records.inherited_ids)
+        result = CompactionResult(session_id=session_id, summary_ids=own_roots)
         sweep = Compaction(read_covers, covers, context.summaries, prunes, result, counts_spending=False)
         try:
             await store.compact(session_id, sweep)
         except MnesisStoreError:  # summaries that do not fit together
             lost = (*context.lost_summaries, *(summary.id for summary in context.summaries))
-            context = replace(context, summaries=(), roots=(), lost_summaries=lost)
+            kept = {name: each for name, each in context.kept.items() if name in records.inherited_ids}
+            context = replace(context, summaries=(), kept=kept, roots=(), lost_summaries=lost)
     for seq in records.pins:
         if seq in new_seqs:
             try:
@@ -217,14 +225,19 @@ async def _note_gaps(store: SqliteStore, session: ReadableSession, result: Salva
     await store.update_session(session.id, metadata={**known, "salvage": note})
 
 
-async def _begin_log(session: ReadableSession, store: SqliteStore, copies: dict[str, _CopiedLog]) -> _CopiedLog:
+async def _begin_log(
+    session: ReadableSession, store: SqliteStore, copies: dict[str, _CopiedLog], inherited_ids: Collection[str]
+) -> _CopiedLog:
     """Create a session, or a fork if the session that it continues was copied. Returns what it shares."""
     point = session.forked_from
     if point is None or point.session_id not in copies:
         await store.create_session(_record(session))
         return _CopiedLog({}, [(1, point.seq)] if point is not None and point.seq else [])
     shared = copies[point.session_id].until(point.seq)
-    await store.fork_session(point.session_id, _record(session), last_seq=len(shared.new_seqs), summary_ids=())
+    shared = replace(shared, summaries={name: each for name, each in shared.summaries.items() if name in inherited_ids})
+    await store.fork_session(
+        point.session_id, _record(session), last_seq=len(shared.new_seqs), summary_ids=tuple(shared.summaries)
+    )
     return shared
 
 

@@ -21,13 +21,15 @@ from mnesis.store.sqlite.salvage_reader import DamagedDatabase, ReadableSession,
 class SalvagedRecords:
     """The records of a session that are what was stored, with the seqs of the old log.
 
-    `summaries` are in order of creation, each leaf with the seqs it covers. `covers` is None if the list is damaged.
+    `summaries` are in order of creation, each leaf with the seqs it covers. Those in `inherited_ids` belong to the session that
+    a fork continues. `covers` is None if the list is damaged.
     `damaged` names the kinds of records that are not what was stored, and are left out.
     """
 
     usage: TokenUsage | None = None
     cost: float = 0.0
     summaries: list[tuple[Summary, tuple[int, ...]]] = field(default_factory=list)
+    inherited_ids: set[str] = field(default_factory=set)
     lost_summaries: list[str] = field(default_factory=list)
     covers: list[Cover] | None = None
     prunes: list[Prune] = field(default_factory=list)
@@ -37,10 +39,14 @@ class SalvagedRecords:
 
 @dataclass(frozen=True, slots=True)
 class RestoredContext:
-    """Summaries with their places in the new log, the spans to hide before they are stored, and the covers that show them."""
+    """Summaries with their places in the new log, the spans to hide before they are stored, and the covers that show them.
+
+    `summaries` are those of the session itself, `kept` also those that a fork inherits, by id.
+    """
 
     hidden: tuple[Span, ...]
     summaries: tuple[Summary, ...]
+    kept: Mapping[str, Summary]
     roots: tuple[Summary, ...]
     lost_summaries: tuple[str, ...]
 
@@ -107,7 +113,10 @@ def _is_intact(kind: str, heads: RecordHeads | None, stored: StoredSession | Non
 
 def _read_summaries(database: DamagedDatabase, session: ReadableSession, records: SalvagedRecords) -> None:
     place = {"session_pk": session.pk}
-    names = {row[0]: str(row[1]) for row in database.rows("check_summary_rows", place)}
+    inherited = {row[0]: str(row[1]) for row in database.rows("check_inherited", place)}
+    own = {row[0]: str(row[1]) for row in database.rows("check_summary_rows", place)}
+    records.inherited_ids = set(inherited.values())
+    names = dict(sorted({**inherited, **own}.items()))
     seqs: defaultdict[str, list[int]] = defaultdict(list)
     for summary_pk, seq in database.rows("check_edges", place):
         seqs[names.get(summary_pk, "")].append(seq)
@@ -127,10 +136,12 @@ def _intact_summary(session_id: str, row: Row | None) -> Summary | None:
         return None
 
 
-def restore_context(records: SalvagedRecords, new_seqs: Mapping[int, int]) -> RestoredContext:
+def restore_context(
+    records: SalvagedRecords, new_seqs: Mapping[int, int], shared: Mapping[str, Summary]
+) -> RestoredContext:
     """Place the summaries in the new log, whose seqs are `new_seqs` by old seq. Pure.
 
-    A leaf fits if each of its messages was copied; the messages between them were hidden. A condensed summary fits if each of
+    `shared` are the summaries that a fork inherits in the new database. A leaf fits if each of its messages was copied; the messages between them were hidden. A condensed summary fits if each of
     its children does. The context shows a summary if no other one covers it and the old context showed it, or showed a lost
     summary in its place.
     """
@@ -138,13 +149,17 @@ def restore_context(records: SalvagedRecords, new_seqs: Mapping[int, int]) -> Re
     hidden: set[int] = set()
     lost = list(records.lost_summaries)
     for summary, seqs in records.summaries:
-        placed = _place(summary, [new_seqs[seq] for seq in seqs if seq in new_seqs], kept)
+        placed = (
+            shared.get(summary.id)
+            if summary.id in records.inherited_ids
+            else _place(summary, [new_seqs[seq] for seq in seqs if seq in new_seqs], kept)
+        )
         if placed is None:
             lost.append(summary.id)
             continue
         kept[summary.id] = placed
         if placed.kind == "leaf":
-            hidden |= set(range(placed.first_seq, placed.last_seq + 1)) - {new_seqs[seq] for seq in seqs}
+            hidden |= set(range(placed.first_seq, placed.last_seq + 1)) - {new_seqs.get(seq) for seq in seqs}
     children = {child for summary in kept.values() for child in summary.child_ids}
     covers = records.covers
     shown = [Cover(1, max(new_seqs, default=0), None)] if covers is None else [c for c in covers if c.summary_id]
@@ -157,7 +172,8 @@ def restore_context(records: SalvagedRecords, new_seqs: Mapping[int, int]) -> Re
     for cover in covers or ():
         if cover.summary_id is None:
             hidden |= {new for old, new in new_seqs.items() if cover.first_seq <= old <= cover.last_seq}
-    return RestoredContext(tuple(_spans(hidden)), tuple(kept.values()), roots, tuple(lost))
+    own = tuple(summary for summary in kept.values() if summary.id not in records.inherited_ids)
+    return RestoredContext(tuple(_spans(hidden)), own, kept, roots, tuple(lost))
 
 
 def _place(summary: Summary, seqs: list[int], kept: Mapping[str, Summary]) -> Summary | None:
