@@ -232,6 +232,9 @@ class RequestMessages(list[dict[str, Any]]):
 
 def render_for_client(window: Window, target: Target) -> RequestMessages:
     """Render a window as chat-completions messages without the system prompt, which is `system` of the result."""
+    reasoning = target.dialect.reasoning
+    if reasoning is not None and reasoning.client_decides:
+        target = replace(target, dialect=replace(target.dialect, reasoning=None))
     sent = render_request(window, target).messages
     return RequestMessages([message for message in sent if message["role"] != "system"], window.system_prompt)
 

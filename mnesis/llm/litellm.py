@@ -21,7 +21,7 @@ from mnesis.llm.base import Delta, LLMReply, LLMRequest
 from mnesis.llm.litellm_errors import to_llm_error
 from mnesis.llm.litellm_replies import StreamedReply, parse_reply, parse_usage
 from mnesis.llm.piece_timer import PieceTimer
-from mnesis.llm.refusals import Refusals, find_refusal, without
+from mnesis.llm.refusals import Refusals, find_refusal, without, without_reasoning_items
 
 LOCAL_COST_MAP_VARIABLE = "LITELLM_LOCAL_MODEL_COST_MAP"
 
@@ -101,7 +101,7 @@ class LiteLLM:
             "tools": list(request.tools) or None,
             "response_format": _response_format(litellm, model, request.response_schema),
         }
-        return {
+        arguments = {
             "model": model,
             "messages": list(request.messages),
             "stream": False,
@@ -110,6 +110,23 @@ class LiteLLM:
             **{name: value for name, value in optional.items() if value is not None},
             **request.options,
         }
+        return arguments if _accepts_reasoning_items(arguments) else without_reasoning_items(arguments)
+
+
+def _accepts_reasoning_items(arguments: dict[str, Any]) -> bool:
+    """Return whether litellm sends a request to the Responses API. Chat completions refuse messages with reasoning items."""
+    if not any("reasoning_items" in message for message in arguments["messages"]):
+        return True
+    if "responses/" in arguments["model"]:
+        return True
+    try:
+        from litellm.responses.bridge_check import chat_completion_ends_in_responses_api
+    except ImportError:  # releases that do not choose the API by what a request contains
+        return False
+    names = ("tools", "reasoning_effort", "api_base")
+    return bool(
+        chat_completion_ends_in_responses_api(arguments["model"], None, **{name: arguments.get(name) for name in names})
+    )
 
 
 _refusals = Refusals()

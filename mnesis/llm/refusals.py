@@ -25,6 +25,9 @@ _MARKS_REJECTED = re.compile(
 _REASONING_REJECTED = re.compile(
     r"(?i)invalid .?signature|bound to a different conversation|thinking.{0,40}cannot be modified|thought.?signature"
     r"|reasoning_details"
+    # OpenAI's Responses API: anomalyco/opencode#5104; can1357/oh-my-pi#50; vercel/ai#7099; continuedev/continue#11994.
+    r"|encrypted content.{0,80}could not be (verified|decrypted)|invalid_encrypted_content|item with id 'rs_.{0,80}not found"
+    r"|of type 'reasoning' was provided without|without its required 'reasoning' item"
 )
 _BAD_REQUEST = (400, 422)
 # Bedrock answers 400 (cline/cline#2064) or 403 (strands-agents/harness-sdk#1807) where a model has no prompt cache.
@@ -60,6 +63,12 @@ def without(part: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return {**{name: value for name, value in arguments.items() if name not in dropped}, "messages": kept}
     changed = {**arguments, "messages": [_without_marks(message) for message in messages]}
     return changed | ({"tools": _strip_marks(arguments["tools"])} if arguments.get("tools") else {})
+
+
+def without_reasoning_items(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call without the reasoning items of the Responses API."""
+    messages = [{k: v for k, v in message.items() if k != "reasoning_items"} for message in arguments["messages"]]
+    return {**arguments, "messages": messages}
 
 
 def _has_marks(arguments: Mapping[str, Any]) -> bool:

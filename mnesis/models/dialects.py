@@ -23,7 +23,8 @@ class Reasoning:
     `field` is the field of assistant messages, and `kinds` are the block types that it carries; without kinds it carries
     text. With `calls_only`, only messages with tool calls carry it. `scope` says whose reasoning is valid: that of the
     same model string, of any model of this dialect, or of any Claude. `placeholder` replaces reasoning that is missing in a
-    message with calls, for models that match `required_by`.
+    message with calls, for models that match `required_by`. With `client_decides`, only some requests may carry it, and the client
+    knows which.
     """
 
     field: str
@@ -32,6 +33,7 @@ class Reasoning:
     scope: Literal["model", "dialect", "claude"] = "model"
     placeholder: str = ""
     required_by: str = r"(?!)"
+    client_decides: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,9 @@ class Dialect:
     mends_thinking: str = r"(?!)"
 
 
+# litellm sends requests with tools to the Responses API if the model reasons and chat completions refuses tools then (GPT-5.4 and
+# later; litellm, responses/bridge_check.py). Chat completions accept no reasoning items.
+BRIDGED_REASONING = Reasoning("reasoning_items", frozenset({"reasoning"}), client_decides=True)
 FIVE_MINUTES, ONE_HOUR, ONE_DAY = 300.0, 3_600.0, 86_400.0
 NAMES = r"[a-zA-Z0-9_-]{1,64}"
 SELF_HOSTED = r"^(hosted_vllm|vllm|lm_studio|llamafile|llamacpp|llama_cpp|xinference|docker_model_runner)/"
@@ -192,7 +197,7 @@ DIALECTS: tuple[Dialect, ...] = (
     # caching guide: from 1,024 tokens, within 5 to 60 minutes of inactivity.
     Dialect(
         "openai-responses",
-        r"^(openai|azure)/responses/|^responses/",
+        r"^(openai|azure|xai)/responses/|^responses/",
         reasoning=Reasoning("reasoning_items", frozenset({"reasoning"})),
         call_ids=CallIds(max_chars=40),
         tool_names=NAMES,
@@ -201,6 +206,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         "openai",
         r"^(openai|ft:|text-completion-openai)|^(gpt-|o[134](-|$)|chatgpt)",
+        reasoning=BRIDGED_REASONING,
         call_ids=CallIds(max_chars=40),
         tool_names=NAMES,
         cache=_automatic(1_024, ONE_HOUR, 0.1),
@@ -208,6 +214,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         "azure",
         r"^azure/|^azure_ai/(gpt-|o[134])",
+        reasoning=BRIDGED_REASONING,
         call_ids=CallIds(max_chars=40),
         tool_names=NAMES,
         cache=_automatic(1_024, ONE_HOUR, 0.1),
@@ -321,7 +328,9 @@ def find_dialect(model: str, name: str | None = None) -> Dialect:
 
 def for_own_client(dialect: Dialect) -> Dialect:
     """Return the dialect of requests to a client of the user's own, which gets back the opaque blocks of its own replies."""
-    reasoning = dialect.reasoning or Reasoning("thinking_blocks", _ALL_KINDS)
+    reasoning = dialect.reasoning
+    if reasoning is None or reasoning.client_decides:
+        reasoning = Reasoning("thinking_blocks", _ALL_KINDS)
     return replace(dialect, reasoning=reasoning, call_signatures=True)
 
 

@@ -13,6 +13,7 @@ from tests.support.providers.strict_anthropic import StrictAnthropic
 from tests.support.providers.strict_bedrock import StrictBedrock
 from tests.support.providers.strict_chat_completions import StrictChatCompletions
 from tests.support.providers.strict_gemini import StrictGemini
+from tests.support.providers.strict_responses import StrictResponses
 from tests.support.providers.strict_server import StrictServer
 from tests.support.providers.strict_vertex import StrictVertexAnthropic, StrictVertexGemini
 
@@ -39,6 +40,9 @@ CLOUD_MODELS = {
 }
 """A model of each strict server of a cloud that hosts models of several makers. litellm needs botocore or google-auth for them."""
 
+RESPONSES_MODELS = {"responses": "gpt-5-mini", "azure-responses": "gpt-5-mini", "xai-responses": "grok-4"}
+"""A model of each strict server of the Responses API."""
+
 CLAUDES = ("anthropic", "bedrock", "vertex-anthropic")
 
 EPOCH_SECONDS = 1_750_000_000
@@ -61,12 +65,14 @@ def strict_server(provider: str, *script: Any, **options: Any) -> StrictServer:
         return StrictVertexAnthropic(*script, **options)
     if provider == "vertex-gemini":
         return StrictVertexGemini(*script, **options)
+    if provider in RESPONSES_MODELS:
+        return StrictResponses(provider, *script, **options)
     return StrictChatCompletions(provider, *script, **options)
 
 
 def model_of(server: Any) -> str:
     """Return the model string with which litellm reaches a server."""
-    return str(server.model((MODELS | CLOUD_MODELS)[server.flavour]))
+    return str(server.model((MODELS | CLOUD_MODELS | RESPONSES_MODELS)[server.flavour]))
 
 
 @asynccontextmanager

@@ -14,12 +14,14 @@ from tests.support.providers import (
     strict_bedrock,
     strict_chat_completions,
     strict_gemini,
+    strict_responses,
     strict_vertex,
 )
 from tests.support.providers.strict_anthropic import StrictAnthropic
 from tests.support.providers.strict_bedrock import StrictBedrock
 from tests.support.providers.strict_chat_completions import StrictChatCompletions
 from tests.support.providers.strict_gemini import StrictGemini
+from tests.support.providers.strict_responses import StrictResponses
 from tests.support.providers.strict_server import Reply, Rule, StrictServer, ToolCall
 from tests.support.providers.strict_vertex import LOCATION, PROJECT, StrictVertexAnthropic
 from tests.support.strict_calls import ID, calls, result
@@ -52,7 +54,7 @@ from tests.support.strict_requests import (
 
 pytestmark = pytest.mark.usefixtures("litellm")
 
-MODULES = (strict_chat_completions, strict_anthropic, strict_gemini, strict_bedrock, strict_vertex)
+MODULES = (strict_chat_completions, strict_anthropic, strict_gemini, strict_bedrock, strict_vertex, strict_responses)
 
 
 PARIS, ROME = ToolCall("weather", {"city": "Paris"}), ToolCall("weather", {"city": "Rome"})
@@ -231,6 +233,15 @@ VERTEX_FAULTS = [
     Fault("vertex-version", lambda server: {**VERTEX_BODY, "anthropic_version": "2023-06-01"}),
     Fault("model-in-body", lambda server: {**VERTEX_BODY, "model": "claude-sonnet-4-5"}),
 ]
+RS_CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"}
+RS_OUTPUT = {"type": "function_call_output", "call_id": "call_1", "output": "Sunny"}
+RESPONSES_FAULTS = [
+    Fault("unknown-field", lambda server: {"input": [user() | {"reasoning_items": []}]}),
+    Fault("reasoning-orphan", lambda server: {"input": [issued_reasoning(server), user()]}),
+    Fault("reasoning-unknown", lambda server: {"input": [{"type": "reasoning", "id": "rs_x"}, assistant(), user()]}),
+    Fault("output-missing", lambda server: {"input": [user(), RS_CALL]}),
+    Fault("output-without-call", lambda server: {"input": [user(), RS_OUTPUT]}),
+]
 STATUSES = {"extra-forbidden": 422, "signature": 403, "token": 401}
 
 
@@ -250,6 +261,15 @@ def open_gemini(fault: Fault, **rules: Any) -> tuple[StrictServer, str]:
 
 def open_bedrock(fault: Fault, **rules: Any) -> tuple[StrictServer, str]:
     return StrictBedrock(flavour="nova", **without_keys(rules, "signature")), "/model/amazon.nova-pro-v1:0/converse"
+
+
+def issued_reasoning(server: Any) -> Json:
+    server.issued["rs_1"] = "encrypted"
+    return {"type": "reasoning", "id": "rs_1", "summary": []}
+
+
+def open_responses(fault: Fault, **rules: Any) -> tuple[StrictServer, str]:
+    return StrictResponses("responses", **rules), "/v1/responses"
 
 
 def open_vertex(fault: Fault, **rules: Any) -> tuple[StrictServer, str]:
@@ -280,6 +300,9 @@ CASES += [(open_bedrock, fault) for fault in BEDROCK_FAULTS]
 
 
 CASES += [(open_vertex, fault) for fault in VERTEX_FAULTS]
+
+
+CASES += [(open_responses, fault) for fault in RESPONSES_FAULTS]
 
 
 def texts_in(value: Any) -> list[str]:
@@ -314,7 +337,7 @@ def row(rule: Rule) -> str:
 
 
 def test_each_rule_has_a_fault_and_a_flavour_for_rules_by_default() -> None:
-    lists = (CHAT_FAULTS, ANTHROPIC_FAULTS, GEMINI_FAULTS, BEDROCK_FAULTS, VERTEX_FAULTS)
+    lists = (CHAT_FAULTS, ANTHROPIC_FAULTS, GEMINI_FAULTS, BEDROCK_FAULTS, VERTEX_FAULTS, RESPONSES_FAULTS)
     for module, faults in zip(MODULES, lists, strict=True):
         missing = {rule.name for rule in module.BOOK.rules} - {fault.rule for fault in faults}
         assert missing <= {"reasoning-details-missing"}, missing  # tested below: it needs an earlier reply
