@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import islice, pairwise
 
-from stop_words import get_stop_words
-
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message, ToolPart, ToolResultPart
 
@@ -54,11 +52,14 @@ _STOP_WORD_LIST = """a about above after again all also am an and any are aren a
     upon us ve very was wasn we were weren what when where whether which while who whom whose why will with won would
     wouldn yet you your yours yourself yourselves"""
 STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
-"""English words that say nothing about what a query looks for. The list of `stop-words` also has "bill", "computer" and "fire"."""
-STOP_WORD_LANGUAGES = ("german", "french", "spanish", "italian", "portuguese", "dutch", "russian")
-"""Languages whose stop words are left out of queries in that language."""
+"""English words that say nothing about what a query looks for.
 
-# Forms of one word that a stemmer does not unify, one group between bars.
+The list of `stop-words` also has "bill", "computer" and "fire": with it, recall@5 on the questions for fitting falls by 2.8 points on
+chats between people and by 7.9 on logs of agents.
+"""
+
+# Forms of one word that a stemmer does not unify, one group between bars. With the forms of each lemma that `simplemma` knows
+# instead, recall@5 on the questions for fitting falls by 1.7 points on notes and 0.2 on chats, and grows by 0.3 on agents' logs.
 _IRREGULAR_FORMS = """bear bore born borne|become became|begin began begun|bend bent|bite bit bitten|blow blew blown|break broke
 broken|bring brought|build built|buy bought|catch caught|child children|choose chose chosen|come came|deal dealt|draw drew
 drawn|dream dreamt|drink drank drunk|drive drove driven|eat ate eaten|fall fell fallen|feed fed|feel felt|fight fought|find
@@ -157,29 +158,21 @@ def speaker(message: Message) -> str:
 
 def stop_words(text: str) -> frozenset[str]:
     """Return the stop words for a text: the English ones, and those of the language it has more stop words of."""
+    from mnesis.search.word_lists import LANGUAGE_STOP_WORDS  # reads files
+
     words = frozenset(word.lower() for word in _WORD.findall(text[:MAX_QUERY_CHARS]))
-    counts = {language: len(words & _language_stop_words(language)) for language in STOP_WORD_LANGUAGES}
+    counts = {language: len(words & stop_words) for language, stop_words in LANGUAGE_STOP_WORDS.items()}
     language = max(counts, key=lambda language: counts[language])
     if counts[language] > max(1, len(words & STOP_WORDS)):
-        return STOP_WORDS | _language_stop_words(language)
+        return STOP_WORDS | LANGUAGE_STOP_WORDS[language]
     return STOP_WORDS
 
 
 def _is_unspaced_stop_word(word: str) -> bool:
     """Return whether a word of a script without spaces, or each of its characters, is a stop word."""
-    stop_words = _unspaced_stop_words()
-    return word in stop_words or (len(word) > 1 and all(char in stop_words for char in word))
+    from mnesis.search.word_lists import UNSPACED_STOP_WORDS  # reads files
 
-
-@cache
-def _unspaced_stop_words() -> frozenset[str]:
-    # The Korean list has "child" and "time".
-    return _language_stop_words("chinese") | _language_stop_words("japanese")
-
-
-@cache
-def _language_stop_words(language: str) -> frozenset[str]:
-    return frozenset(get_stop_words(language))
+    return word in UNSPACED_STOP_WORDS or (len(word) > 1 and all(char in UNSPACED_STOP_WORDS for char in word))
 
 
 @lru_cache(maxsize=64)

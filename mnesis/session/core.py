@@ -361,7 +361,7 @@ class SessionCore:
         self, context: ActiveContext, window: Window, query: str | None, now: datetime | None
     ) -> Window:
         """Insert the originals that match the newest message before it."""
-        await import_in_thread("mnesis.recall.automatic")
+        await import_in_thread("mnesis.recall.automatic", "mnesis.search.word_lists")
         from mnesis.recall.automatic import asked_at, build_recall_block, insert_before, pending_user_message
 
         newest = pending_user_message(window.messages) if query is None else None

@@ -49,7 +49,6 @@ class _EmbeddingStore:
         values = await self._attempt(self._embedder.query(search.query))
         if values is None:
             return await self._inner.search(search, on_progress)
-        await to_thread.run_sync(_import_numpy)
         if search.session_id is not None:
             await self._attempt(self._fill(search.session_id, on_progress))
         search = replace(search, vector=QueryVector(self._embedder.name, values))
@@ -108,8 +107,3 @@ class _EmbeddingStore:
             return encoded
 
         return await to_thread.run_sync(encode)
-
-
-def _import_numpy() -> None:
-    # In a thread, because the in-memory store ranks in the event loop, and importing numpy takes a tenth of a second.
-    import numpy  # noqa: F401

@@ -380,8 +380,17 @@ class MemoryStore(MemoryRunStore):
             self._changes.replace_session(session_id)
 
     async def search(self, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
-        """See `Store.search`."""
+        """See `Store.search`. Runs in a thread, because ranking takes long and the first search reads files."""
         check_search(search)
+        loop = asyncio.get_running_loop()
+
+        def publish_progress(indexed: int, total: int) -> None:
+            if on_progress is not None:
+                loop.call_soon_threadsafe(on_progress, indexed, total)
+
+        return await asyncio.to_thread(self._find_page, search, publish_progress)
+
+    def _find_page(self, search: Search, on_progress: OnIndexed) -> SearchPage:
         place = search_position(search)
         with self._hold_lock():
             scope = self._search_scope(search.session_id, place)
@@ -398,6 +407,9 @@ class MemoryStore(MemoryRunStore):
         self, session_id: str | None, model: str, *, after_seq: int = 0, limit: int = 256
     ) -> list[UnembeddedMessage]:
         """See `Store.messages_without_vectors`."""
+        return await asyncio.to_thread(self._unembedded, session_id, model, after_seq, limit)
+
+    def _unembedded(self, session_id: str | None, model: str, after_seq: int, limit: int) -> list[UnembeddedMessage]:
         with self._hold_lock():
             scope = self._search_scope(session_id, SearchPosition())
             known_keys = self._index.keys_with_vectors(scope, model)
@@ -411,6 +423,9 @@ class MemoryStore(MemoryRunStore):
 
     async def save_vectors(self, model: str, vectors: Mapping[int, bytes]) -> None:
         """See `Store.save_vectors`."""
+        await asyncio.to_thread(self._save_vectors, model, vectors)
+
+    def _save_vectors(self, model: str, vectors: Mapping[int, bytes]) -> None:
         with self._hold_lock():
             present = {stored.key for stored in self._sessions.values()}
             self._index.save_vectors(model, {key: each for key, each in vectors.items() if key >> SEQ_BITS in present})

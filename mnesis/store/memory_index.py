@@ -99,9 +99,10 @@ class InMemoryIndex:
 
     def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             for version in SEARCH_MIGRATIONS:
-                self._connection.executescript(migrations()[version - 1].sql)
+                connection.executescript(migrations()[version - 1].sql)
+            self._connection = connection
         return self._connection
 
     def __del__(self) -> None:

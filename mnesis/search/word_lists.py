@@ -1,0 +1,15 @@
+"""Stop words of languages, from the library `stop-words`.
+
+It reads files when it is imported and for each language, so a coroutine must not be the first to import this module in an event
+loop: see `mnesis.concurrency.import_in_thread`.
+"""
+
+from __future__ import annotations
+
+from stop_words import get_stop_words
+
+STOP_WORD_LANGUAGES = ("german", "french", "spanish", "italian", "portuguese", "dutch", "russian")
+"""Languages whose stop words are left out of queries in that language."""
+LANGUAGE_STOP_WORDS = {language: frozenset(get_stop_words(language)) for language in STOP_WORD_LANGUAGES}
+UNSPACED_STOP_WORDS = frozenset(get_stop_words("chinese") + get_stop_words("japanese"))
+"""Stop words of scripts without spaces. The Korean list has "child" and "time"."""
