@@ -22,6 +22,7 @@ from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.salvage import salvage
 from mnesis.sync import SyncSession
+from mnesis.testing.fault_migration import migrate_scene, write_old_scene
 from mnesis.testing.faults import FILE_STORES, Operation, Scene
 from mnesis.testing.llm import ScriptedLLM
 
@@ -212,6 +213,19 @@ async def _backups_are_complete(scene: Scene) -> list[str]:
     return violations
 
 
+async def _write_old(scene: Scene) -> None:
+    await _fill(scene)
+    await write_old_scene(scene, 24)
+
+
+async def _is_whole(scene: Scene) -> list[str]:
+    """The next opening finishes the update, and nothing is lost."""
+    async with scene.open_store() as store:
+        count = len(await store.messages("s"))
+        findings = [finding.detail for finding in await store.check() if finding.severity == "error"]
+    return findings if count == 24 else [f"{count} of 24 messages are left"]
+
+
 async def _import(scene: Scene) -> None:
     """Import a session of three turns."""
     parse = import_module("mnesis.cli.import_replay")
@@ -329,6 +343,9 @@ def all_operations() -> list[Operation]:
         Operation("engine", "purge", _purge, verify=_find_half_purged_sessions),
         Operation("engine", "backup", _backup, prepare=_fill, verify=_backups_are_complete, stores=FILE_STORES),
         Operation("engine", "salvage", _salvage, prepare=_fill, verify=_backups_are_complete, stores=FILE_STORES),
+        Operation(
+            "engine", "migrate", migrate_scene, prepare=_write_old, verify=_is_whole, stores=frozenset({"sqlite"})
+        ),
         Operation("engine", "import", _import, verify=_find_half_imports),
         Operation("map", "run", _map, verify=_runs_go_on),
     ]

@@ -14,7 +14,7 @@ from mnesis.config import StoreConfig
 from mnesis.errors import MnesisStoreError, ReadOnlyStoreError
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.migrate import migrations
-from tests.support.old_database import write_old_database
+from mnesis.testing.fault_migration import write_old_database
 
 READING = StoreConfig(read_only=True)
 

@@ -17,12 +17,12 @@ from mnesis.errors import MnesisStoreError, SessionNotFoundError
 from mnesis.models.search import Search
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.salvage import salvage
+from mnesis.testing.fault_migration import write_old_database
 from mnesis.testing.fault_report import format_report
 from mnesis.testing.faults import Operation, Scene, SweepResult, sweep_kills
 from mnesis.testing.store_suite import store_conversation
 from mnesis.unfinished_files import SUFFIX
 from tests.support.damage import Flip, store_every_kind
-from tests.support.old_database import write_old_database
 
 MESSAGES = 11
 """Messages of each session that `store_every_kind` stores."""
