@@ -29,6 +29,11 @@ CONTENT_FIELDS = frozenset({"error", "error_message"})
 """Fields that may repeat what somebody wrote. Logged with `MNESIS_LOG_CONTENT=1` only."""
 
 
+def may_log_events() -> bool:
+    """Return whether a handler of the log wants records of any event."""
+    return logger.isEnabledFor(logging.INFO)
+
+
 def is_logged(event: str) -> bool:
     """Return whether a handler of the log wants records of an event."""
     return logger.isEnabledFor(_level(event))

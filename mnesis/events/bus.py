@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from mnesis.errors import ConfigurationError
-from mnesis.events.activity import is_logged, log_event
+from mnesis.events.activity import is_logged, log_event, may_log_events
 from mnesis.events.payloads import Payload
 from mnesis.redaction import get_logger
 
@@ -104,6 +104,11 @@ class EventBus:
         if is_logged(event):
             return True
         return self._hub.has_handlers and any(True for _ in self._hub.handlers_of(self._session_id, event))
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether any event may have a handler here, or may be logged."""
+        return self._hub.has_handlers or may_log_events()
 
     def publish(self, event: MnesisEvent, payload: Payload) -> None:
         """Call every handler of `event`, and log it. Never raises."""

@@ -47,7 +47,7 @@ class ForkPoint:
     message_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, so that each append can copy it at once
 class SessionRecord:
     """One stored session. Token counts are for the session's model; times are milliseconds since 1970.
 
@@ -151,8 +151,10 @@ def after_append(
             changes |= _report_changes(state, tokens - reply_tokens, report)
     floor = state.system_tokens + state.summary_tokens + message_tokens
     changes["context_tokens"] = max(changes["context_tokens"], floor)
-    # One copy only: this runs in the transaction of every append.
-    return replace(state, **changes)
+    # One copy only, and not by replace(), which calls the constructor: this runs in the transaction of every append.
+    after = object.__new__(SessionRecord)
+    after.__dict__.update(state.__dict__, **changes)
+    return after
 
 
 def _report_changes(before: SessionRecord, new_request_tokens: int, report: UsageReport) -> dict[str, Any]:

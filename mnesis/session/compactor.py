@@ -150,9 +150,10 @@ class Compactor:
 
     def _watch_expiry(self, reserved_tokens: int) -> None:
         """Compact shortly before the provider's cache expires, if that is configured and no request is made until then."""
-        config, age = self.core.config.compaction, self.core.cache_age()
         self.stop_watching()
-        if config.cache_expiry != "before" or age is None or age.left_seconds <= 0:
+        config = self.core.config.compaction
+        age = self.core.cache_age() if config.cache_expiry == "before" else None
+        if age is None or age.left_seconds <= 0:
             return
         delay_seconds = max(age.left_seconds - config.expiry_margin_seconds, 0)
         self._expiry_timer = asyncio.get_running_loop().call_later(

@@ -107,7 +107,7 @@ class SessionCore:
 
     def request_target(self) -> Target:
         """Return the receiver of this session's requests: model, dialect and cache lifetime."""
-        model = self.llm.model if isinstance(self.llm, SwitchedLLM) and self.llm.model else self.model.model_id
+        model = self.called_model()
         dialect = find_dialect(model, self.model.dialect)
         is_provider = bool(getattr(self.llm, "accepts_cache_marks", False))
         return Target(
@@ -117,6 +117,10 @@ class SessionCore:
             cache_lifetime=self.config.session.prompt_cache if is_provider else "off",
             is_own_client=not is_provider,
         )
+
+    def called_model(self) -> str:
+        """Return the model string that the session's client calls."""
+        return (self.llm.model if isinstance(self.llm, SwitchedLLM) else None) or self.model.model_id
 
     def client_target(self, provider: str) -> Target:
         """Return the receiver of messages for the user's own client. "litellm" means the session's model."""
@@ -190,7 +194,7 @@ class SessionCore:
 
         `fence` is the lease to write under; None means the one that this process holds now, if any.
         Cancelling the caller does not cancel a write that has started; its events are still published."""
-        counted_messages = [await self.with_token_counts(message) for message in self.redacted(messages)]
+        counted_messages = await self.count_messages(self.redacted(messages))
         append = Append(counted_messages, report, ends_turn, fence or self.shared.turn_fence)
         try:
             stored = await self.store.append(self.session_id, append)
@@ -211,7 +215,7 @@ class SessionCore:
         report: UsageReport | None = None,
     ) -> AppendResult:
         """Hide spans and append messages in one transaction, and publish the events. Completes even if cancelled."""
-        counted_messages = [await self.with_token_counts(message) for message in self.redacted(messages)]
+        counted_messages = await self.count_messages(self.redacted(messages))
         append = Append(counted_messages, report, fence=self.shared.turn_fence)
         write = self.store.revise(self.session_id, hide, append, last_seq=last_seq)
         return await self.run_to_completion(self._publish_revision(write))
@@ -225,7 +229,7 @@ class SessionCore:
         report: UsageReport | None = None,
     ) -> AppendResult:
         """Show the log under other covers, append messages, and publish the events. Completes even if cancelled."""
-        counted_messages = [await self.with_token_counts(message) for message in self.redacted(messages)]
+        counted_messages = await self.count_messages(self.redacted(messages))
         append = Append(counted_messages, report, fence=self.shared.turn_fence)
         write = self.store.replace_covers(self.session_id, covers, append, read_covers=read_covers, last_seq=last_seq)
         return await self.run_to_completion(self._publish_revision(write))
@@ -239,6 +243,13 @@ class SessionCore:
             new if new is old else new.model_copy(update={"token_count": 0, "tool_tokens": 0})
             for old, new in zip(messages, redacted, strict=True)
         ]
+
+    async def count_messages(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Return the messages with their token counts. Counts only those that have none."""
+        for message in messages:
+            if not message.token_count:
+                return [await self.with_token_counts(message) for message in messages]
+        return messages
 
     async def with_token_counts(self, message: Message) -> Message:
         """Return the message with its token counts. Counts them only if they are missing."""
@@ -269,6 +280,8 @@ class SessionCore:
         return stored
 
     def _publish_stored(self, stored: AppendResult) -> None:
+        if not self.bus.is_observed:
+            return
         for message in stored.messages:
             if self.bus.has_handlers(MnesisEvent.MESSAGE_CREATED):
                 payload = MessageCreatedPayload(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mnesis.formats.request import Target
-from mnesis.models.dialects import PLAIN, match_dialect
+from mnesis.models.dialects import PLAIN, find_dialect, match_dialect
 from mnesis.models.message import Message
 from mnesis.models.sent_request import SentRequest
 from mnesis.models.session import UsageReport
@@ -32,9 +31,12 @@ def note_own_request(core: SessionCore, usage: TokenUsage, model: str | None = N
     """Return what to remember of a request that the caller of mnesis sent, about now. Its content is not known.
 
     `model` is the model string of the caller's client. None means the session's model."""
-    target = replace(core.request_target(), is_own_client=True)
-    if model is not None:
-        target = Target(model, match_dialect(model) or PLAIN, is_own_client=True)
+    if model is None:
+        called = core.called_model()
+        dialect = find_dialect(called, core.model.dialect)
+    else:
+        called, dialect = model, match_dialect(model) or PLAIN
+    target = Target(called, dialect, is_own_client=True)
     return SentRequest(
         model or core.record.model,
         core.now_ms(),

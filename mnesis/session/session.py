@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
 from types import TracebackType
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from mnesis.models.context import ActiveContext, Budget, Cover, Window, WindowOptions
     from mnesis.models.message import Message
     from mnesis.models.results import CompactionResult, RecordResult, StreamEvent, TurnResult
-    from mnesis.models.session import UsageReport
     from mnesis.models.usage import TokenUsage
     from mnesis.session.open import OpenedSession
     from mnesis.session.turn import OnDoomLoop, OnPart, TurnOptions
@@ -72,10 +70,7 @@ else:
 
 _FIRST_SESSION_MODULES = (
     "mnesis.session.open",
-    "mnesis.session.compactor",
-    "mnesis.session.doom_loop",
-    "mnesis.session.own_requests",
-    "mnesis.formats.parse",
+    "mnesis.session.record_turn",
 )
 """What opening a session and recording a turn need. Importing this module loads none of it: a program that never opens a
 session does not wait for it, and an event loop is not blocked by it. Methods import what only they need."""
@@ -522,55 +517,19 @@ class MnesisSession(SessionReader, Displayable):
         await session.record(question, answer)
         ```
         """
-        from mnesis.formats.parse import build_messages, new_message, parse_content
-        from mnesis.models.results import RecordResult
-        from mnesis.models.usage import TokenUsage
-        from mnesis.session.doom_loop import detect_doom_loop
-        from mnesis.session.own_requests import note_own_request
+        from mnesis.session.record_turn import ClientTurn, record_turn
 
-        user_parts, reply_parts = parse_content(user_message), parse_content(assistant_response)
-        self._check_open()
-        refuse_reentrant_call(self.id)
-        if not user_parts or not reply_parts:
-            raise InvalidMessageError(
-                "user_message and assistant_response must not be empty; use append() to store a single message"
-            )
-        if tokens is not None and not isinstance(tokens, TokenUsage):
-            raise InvalidMessageError(f"tokens must be a TokenUsage or None, not {tokens!r}")
-        if self._core.may_need_offload(user_parts) or self._core.may_need_offload(reply_parts):
-            user_parts = await self._core.offload_large_parts(user_parts)
-            reply_parts = await self._core.offload_large_parts(reply_parts)
-        count = self._core.count_parts
-        user_messages = build_messages(user_parts, id=user_message_id, count=count)
-        reply = new_message(
-            "assistant",
-            reply_parts,
-            id=assistant_message_id,
-            count=count,
-            model_id=self.model,
-            tokens=tokens,
-            cost=cost,
-            finish_reason=finish_reason,
+        turn = ClientTurn(
+            user_message,
+            assistant_response,
+            tokens,
+            finish_reason,
+            cost,
+            user_message_id,
+            assistant_message_id,
+            created_at,
         )
-        if created_at is not None:
-            update = {"created_at": created_at}
-            user_messages = [message.model_copy(update=update) for message in user_messages]
-            reply = reply.model_copy(update=update)
-        async with hold_turn(self._core):
-            self._check_open()
-            messages = [await self._core.with_token_counts(message) for message in (*user_messages, reply)]
-            report = _usage_report(messages, reply.tokens, reply.cost)
-            report = replace(report, request=note_own_request(self._core, report.usage))
-            stored = await self._core.append(messages, report=report, ends_turn=True)
-            is_looping = detect_doom_loop(self._core, reply.tool_calls) if stored.is_new else False
-            triggered = await self._compactor.start_if_due()
-        return RecordResult(
-            user_message_id=user_messages[-1].id,
-            assistant_message_id=reply.id,
-            tokens=report.usage,
-            compaction_triggered=triggered,
-            doom_loop_detected=is_looping,
-        )
+        return await record_turn(self._core, self._compactor, turn, self._check_open)
 
     async def append(
         self,
@@ -1101,16 +1060,6 @@ def _reject_unread_files(message: Message) -> None:
                 f"message {message.id!r} names the file {part.path!r} without its content; use send() or record(), which read"
                 " files, or read it first with session.files.handle_file()"
             )
-
-
-def _usage_report(messages: Sequence[Message], tokens: TokenUsage | None, cost: float) -> UsageReport:
-    from mnesis.models.session import UsageReport
-    from mnesis.models.usage import TokenUsage
-
-    if tokens is not None and tokens.effective_total() > 0:
-        return UsageReport(tokens, "inferred", cost)
-    input_tokens = sum(message.token_count for message in messages[:-1])
-    return UsageReport(TokenUsage(input=input_tokens, output=messages[-1].token_count), "estimate", cost)
 
 
 def _consume_exception(task: asyncio.Task[Any]) -> None:

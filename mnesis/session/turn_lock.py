@@ -12,7 +12,7 @@ import contextvars
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mnesis.concurrency import FairLock
@@ -154,23 +154,22 @@ async def begin_exclusive(core: SessionCore, wait_seconds: float | None = None) 
     return None if _current_block(core) is not None else await ExclusiveBlock.begin(core, wait_seconds)
 
 
-@asynccontextmanager
-async def hold_turn(core: SessionCore) -> AsyncIterator[None]:
+def hold_turn(core: SessionCore) -> AbstractAsyncContextManager[None]:
     """Wait for the session's turn and hold it for one operation. Raises `SessionBusyError` and `TurnLostError`."""
     block = _current_block(core)
     if block is not None:
+        return block.operation()
+    return _claimed_turn(core) if core.config.session.exclusive_turns else core.shared.turn_lock
+
+
+@asynccontextmanager
+async def _claimed_turn(core: SessionCore) -> AsyncIterator[None]:
+    block = await ExclusiveBlock.begin(core)
+    try:
         async with block.operation():
             yield
-    elif core.config.session.exclusive_turns:
-        block = await ExclusiveBlock.begin(core)
-        try:
-            async with block.operation():
-                yield
-        finally:
-            await block.end()
-    else:
-        async with core.shared.turn_lock:
-            yield
+    finally:
+        await block.end()
 
 
 async def wait_for_turn(core: SessionCore) -> None:

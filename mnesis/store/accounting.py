@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from mnesis.errors import DuplicateIDError, InvalidMessageError
 from mnesis.ids import now_ms
-from mnesis.models.message import Message
-from mnesis.models.results import CompactionResult, ContextBreakdown, TurnSnapshot
+from mnesis.models.message import Message, TextPart
+from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.session import SessionRecord, after_append, recount
 from mnesis.store.base import Append, Compaction
 from mnesis.store.codec import EncodedMessage, check_id, check_json
+from mnesis.store.turn_snapshot import snapshot_turn
 
 CHANGEABLE_SETTINGS = ("model", "system_prompt", "system_tokens", "title", "metadata")
 
@@ -50,17 +51,26 @@ def with_settings(session: SessionRecord, changes: Mapping[str, object]) -> Sess
 
 def accounts_after_append(session: SessionRecord, append: Append) -> tuple[SessionRecord, TurnSnapshot | None]:
     """Return the accounts after an append, and the snapshot if the append ends a turn."""
-    after = after_append(
+    after = record_after_append(session, append)
+    return after, snapshot_turn(after, append.messages) if append.ends_turn else None
+
+
+def record_after_append(session: SessionRecord, append: Append) -> SessionRecord:
+    """Return the accounts after an append."""
+    tokens = tool_tokens = 0
+    for message in append.messages:
+        tokens += message.token_count
+        tool_tokens += message.tool_tokens
+    return after_append(
         session,
         message_count=len(append.messages),
-        tokens=sum(message.token_count for message in append.messages),
-        tool_tokens=sum(message.tool_tokens for message in append.messages),
+        tokens=tokens,
+        tool_tokens=tool_tokens,
         reply_tokens=_reply_tokens(append.messages),
         report=append.report,
         turn_count=session.turn_count + append.ends_turn,
         updated_at=_next_update_time(session),
     )
-    return after, _snapshot(after, append.messages) if append.ends_turn else None
 
 
 def accounts_after_fold(
@@ -141,24 +151,6 @@ def _reply_tokens(messages: Sequence[Message]) -> int:
     return tokens
 
 
-def _snapshot(session: SessionRecord, messages: Sequence[Message]) -> TurnSnapshot:
-    # Built from validated values in the transaction of every turn, so it is not validated again.
-    return TurnSnapshot.model_construct(
-        turn_index=session.turn_count - 1,
-        role=messages[-1].role if messages else "assistant",
-        seq=session.last_seq,
-        context_tokens=ContextBreakdown.model_construct(
-            system_prompt=session.system_tokens,
-            summary=session.summary_tokens,
-            messages=session.message_tokens,
-            tool_outputs=session.tool_tokens,
-            total=session.stored_tokens,
-        ),
-        measured_tokens=session.context_tokens,
-        created_at=session.updated_at,
-    )
-
-
 def _next_update_time(session: SessionRecord) -> int:
     """Return the time of a change. It increases with every change, so it also says which of two records is newer."""
     return max(session.updated_at + 1, now_ms())
@@ -166,5 +158,10 @@ def _next_update_time(session: SessionRecord) -> int:
 
 def file_ids(message: Message) -> list[str]:
     """Return the sorted ids of the stored files that a message refers to, without invalid ids."""
+    for part in message.parts:
+        if type(part) is not TextPart:
+            break
+    else:
+        return []  # as in most messages; every append asks
     ids = {part.content_id for part in message.file_refs}
     return sorted(name for name in ids if name and name.isascii() and name.isprintable())

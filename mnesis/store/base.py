@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from mnesis.models.context import ActiveContext, Cover, Prune
 from mnesis.models.finding import Finding, Verification
@@ -28,6 +28,7 @@ from mnesis.store.change_log import ChangeLog
 from mnesis.store.heads import Heads
 from mnesis.store.run_store import RunStore
 from mnesis.store.turn_leases import TurnLeaseStore
+from mnesis.store.turn_snapshot import snapshot_turn
 
 OnIndexed = Callable[[int, int], None]
 """Called while a search index is built, with the number of indexed messages and of all that were missing."""
@@ -53,7 +54,11 @@ class Append:
     fence: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+def _no_snapshot() -> TurnSnapshot | None:
+    return None
+
+
+@dataclass(frozen=True)
 class AppendResult:
     """The result of an append: the new session state, the messages with their `seq`, and the snapshot if a turn ended.
 
@@ -62,8 +67,39 @@ class AppendResult:
 
     session: SessionRecord
     messages: tuple[Message, ...]
-    snapshot: TurnSnapshot | None = None
+    snapshot: TurnSnapshot | None = field(default_factory=_no_snapshot)  # a default would hide it from __getattr__
     is_new: bool = True
+
+    @classmethod
+    def of_new(cls, session: SessionRecord, append: Append) -> AppendResult:
+        """Return the result of an append to a log that ends with its messages now.
+
+        Messages and snapshot are built when they are read first: the callers of most appends need neither."""
+        result = object.__new__(cls)
+        result.__dict__.update(session=session, is_new=True, _append=append)
+        return result
+
+    if not TYPE_CHECKING:  # type checkers would find every other name too
+
+        def __getattr__(self, name: str) -> Any:
+            append: Append | None = self.__dict__.get("_append")
+            if append is None or name not in ("messages", "snapshot"):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            value = _place_messages(self.session, append) if name == "messages" else _snapshot(self.session, append)
+            self.__dict__[name] = value
+            return value
+
+
+def _place_messages(session: SessionRecord, append: Append) -> tuple[Message, ...]:
+    first_seq = session.last_seq - len(append.messages) + 1
+    return tuple(
+        message.model_copy(update={"session_id": session.id, "seq": seq})
+        for seq, message in enumerate(append.messages, first_seq)
+    )
+
+
+def _snapshot(session: SessionRecord, append: Append) -> TurnSnapshot | None:
+    return snapshot_turn(session, append.messages) if append.ends_turn else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
@@ -70,16 +70,19 @@ class EncodedMessage(NamedTuple):
 def encode_message(message: Message) -> EncodedMessage:
     """Encode a message. Raises `InvalidMessageError` that names what cannot be stored exactly."""
     check_id(message.id)
-    for name in ("token_count", "tool_tokens", "created_at"):
-        if getattr(message, name) not in _INTEGERS:
-            raise InvalidMessageError(
-                f"message {message.id!r}: {name} must be a 64-bit integer, not {getattr(message, name)}"
-            )
+    if not (message.token_count in _INTEGERS and message.tool_tokens in _INTEGERS and message.created_at in _INTEGERS):
+        raise _not_an_integer_error(message)
     parts, meta = _encode_parts(message), _encode_meta(message)
     digest = _digest(message.id, message.role, parts, meta)
     return EncodedMessage(
         message.id, message.role, parts, meta, digest, message.token_count, message.tool_tokens, message.created_at
     )
+
+
+def _not_an_integer_error(message: Message) -> InvalidMessageError:
+    values = {name: getattr(message, name) for name in ("token_count", "tool_tokens", "created_at")}
+    name, value = next((name, value) for name, value in values.items() if value not in _INTEGERS)
+    return InvalidMessageError(f"message {message.id!r}: {name} must be a 64-bit integer, not {value}")
 
 
 def decode_message(session_id: str, seq: int, stored: EncodedMessage, owner_id: str | None = None) -> Message:
@@ -223,6 +226,18 @@ def _part_fields(part: MessagePart, label: str) -> dict[str, Any]:
 
 
 def _encode_meta(message: Message) -> bytes | None:
+    if not (message.extra or message.tokens or message.cost or message.is_summary):
+        return _plain_meta(message.model_id, message.finish_reason)
+    return _meta_json(message)
+
+
+@lru_cache(maxsize=1_024)
+def _plain_meta(model_id: str, finish_reason: str | None) -> bytes | None:
+    """Encode the two fields that most replies have, and hardly ever differ."""
+    return _meta_json(Message(id="plain", role="assistant", model_id=model_id, finish_reason=finish_reason))
+
+
+def _meta_json(message: Message) -> bytes | None:
     fields = _non_default_fields(message, _MESSAGE_COLUMNS)
     if not fields:
         return None

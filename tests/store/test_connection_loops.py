@@ -21,7 +21,7 @@ from mnesis.models.context import Cover
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
-from mnesis.store.sqlite.database import MAX_BATCH_WRITES
+from mnesis.store.sqlite.group_commit import MAX_BATCH_WRITES
 from mnesis.testing.store_suite import (
     expect_error,
     make_compaction,

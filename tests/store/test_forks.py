@@ -50,6 +50,7 @@ async def test_a_session_without_forks_runs_no_statement_of_forks(store: SqliteS
         assert "segments" not in statement
         assert "inherited" not in statement
     await store.fork_session("s", SessionRecord(id="f", model="m"), last_seq=4)
+    await store.append("s", make_turn(7))  # so that both appends follow one of the same connection
     again = [encode_message(message.model_copy(update={"id": f"x{message.id}"})) for message in turn.messages]
     assert len(await traced(store, log.append, "s", Append(make_turn(8).messages, ends_turn=True), again)) == len(
         appended

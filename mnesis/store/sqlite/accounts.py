@@ -23,7 +23,7 @@ from mnesis.store.sqlite.records import insert_record_heads
 Row = tuple[Any, ...]
 
 _USAGE_FIELDS = ("input", "output", "cache_read", "cache_write", "total", "reasoning")
-_REQUEST_FIELDS = tuple(field.name for field in fields(SentRequest))
+_REQUEST_DEFAULTS = tuple((field.name, field.default) for field in fields(SentRequest))
 MAX_KNOWN_ROWS = 1_024
 """Rows that a connection remembers as its own, about half a kilobyte each."""
 
@@ -114,6 +114,10 @@ def load_session_for_update(connection: sqlite3.Connection, session_id: str) -> 
     Raises what `load_session` raises, and `IntegrityKeyError` if its seal was made with another key than that of the
     connection.
     """
+    if isinstance(connection, ConnectionState):
+        known: StoredSession | None = connection.known_sessions.find(session_id, connection.total_changes)
+        if known is not None and not known.record.metadata:  # a dict that somebody may have filled since
+            return known
     stored = load_session(connection, session_id)
     if isinstance(connection, ConnectionState):
         if connection.known_rows.get(stored.pk) == stored.accounts:
@@ -215,19 +219,21 @@ def insert_session_accounts(
 
 def save_session(
     connection: sqlite3.Connection, stored: StoredSession, after: SessionRecord, change: SessionChange
-) -> None:
+) -> StoredSession:
     """Write the accounts of a session that `load_session_for_update` returned, with their new hash and seal.
+
+    Returns the session as it is stored now.
 
     `change.change_pk` is the row that notes this change (`mnesis.store.sqlite.changes`). Each call has its own. The time of
     the last use moves if the record changed.
     """
-    before = stored.accounts
+    before, profile_hash = stored.accounts, change.profile_hash or stored.profile_hash
     row = _accounts_row(
         after,
         stored.last_used if after is stored.record else max(stored.last_used + 1, time.time_ns()),
         (before[16] + change.message_pks, before[17] + change.change_pk),
         (change.log_head or before[22], change.turn_head or before[23], change.record_head or before[24]),
-        change.profile_hash or stored.profile_hash,
+        profile_hash,
         key_of(connection),
     )
     connection.execute(sql("update_accounts"), (*row, stored.pk))
@@ -235,6 +241,13 @@ def save_session(
         if len(connection.known_rows) >= MAX_KNOWN_ROWS:
             connection.known_rows.clear()
         connection.known_rows[stored.pk] = row
+    return StoredSession(stored.pk, after, profile_hash, row)
+
+
+def remember_session(connection: sqlite3.Connection, stored: StoredSession) -> None:
+    """Let the next append to a session begin with what this one wrote. Call it last in the append."""
+    if isinstance(connection, ConnectionState):
+        connection.known_sessions.note(stored.record.id, stored, connection.total_changes)
 
 
 def _accounts_row(
@@ -281,8 +294,8 @@ def hash_accounts(profile_hash: bytes, row: Row) -> bytes:
 
 
 def _request_json(session: SessionRecord, request: SentRequest) -> bytes:
-    # Not asdict(), which copies every value: each append writes this.
-    values = {name: getattr(request, name) for name in _REQUEST_FIELDS}
+    # Not asdict(), which copies every value: each append writes this. Most of a request that a caller sent is unknown.
+    values = {name: value for name, default in _REQUEST_DEFAULTS if (value := getattr(request, name)) != default}
     return to_json(values, f"session {session.id!r}, last request")
 
 

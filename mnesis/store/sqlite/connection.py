@@ -8,6 +8,7 @@ from typing import Any
 
 from mnesis.open_files import unregister_database
 from mnesis.store.sqlite.context_cache import ContextCache
+from mnesis.store.sqlite.known_sessions import KnownSessions
 
 MAX_ORIGIN = 2**62
 
@@ -24,6 +25,7 @@ class ConnectionState:
         self.known_profiles: dict[int, tuple[tuple[Any, ...], bytes, dict[str, Any]]] = {}
         """Rows of sessions without metadata that were read, with their hash and settings, by session."""
 
+        self.known_sessions: KnownSessions[Any] = KnownSessions()
         self.contexts = ContextCache()
 
     def close(self) -> None:

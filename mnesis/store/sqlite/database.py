@@ -1,7 +1,6 @@
 """One database, one connection, one thread: every transaction is one plain function that runs on that thread.
 
-Writes that wait at the same time share a transaction, because a commit costs more than most writes. If one of them fails,
-all are rolled back and each runs again alone, so every caller sees exactly its own outcome.
+Writes that wait at the same time share a transaction (`mnesis.store.sqlite.group_commit`).
 
 This is the only module that uses aiosqlite, and the only one that uses its private attributes.
 """
@@ -14,7 +13,7 @@ import os
 import sqlite3
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -31,13 +30,14 @@ from mnesis.errors import (
     ForkedStoreError,
     MnesisStoreError,
     NotFoundError,
-    StoreBusyError,
     StoreReplacedError,
     StoreThreadError,
 )
 from mnesis.open_files import FileIdentity, find_identity
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite.connect import busy_timeout_ms, open_connection
+from mnesis.store.sqlite.connection import ConnectionState, StoreConnection
+from mnesis.store.sqlite.group_commit import PendingWrite, WriteQueue, commit_writes, report
 from mnesis.store.sqlite.translate_errors import translate_error
 from mnesis.telemetry.hooks import observe_store
 
@@ -48,8 +48,6 @@ Callback = Callable[[Any, BaseException | None], None]
 
 AIOSQLITE_RANGE = ">=0.22.1,<0.23"
 """The versions whose queue and thread `_Worker` can use; the same range as in pyproject.toml."""
-MAX_BATCH_WRITES = 32
-"""Writes in one shared transaction at most, so that other processes wait only a few milliseconds for it."""
 RELEASED_PAGES = 256
 """Pages that one step returns to the file system: a megabyte, a few milliseconds."""
 
@@ -88,6 +86,9 @@ class Database:
             return
         with self._lock:
             worker, self._worker = self._worker, None
+            if worker is not None and worker.writes.has_unannounced:
+                with suppress(StoreThreadError):
+                    self._wake(worker)
         if worker is not None and not worker.has_ended:
             await _submit_and_wait(worker.submit, worker.close_and_stop)
 
@@ -100,9 +101,8 @@ class Database:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        transaction = partial(_call_with_connection, function, args, kwargs)
         with observe_store("sqlite", function):
-            self._enqueue_write(transaction, _LoopCallback(loop, future))
+            self._enqueue_write(PendingWrite(future, loop, function, args, kwargs))
             return await future
 
     async def read(
@@ -172,43 +172,49 @@ class Database:
     def _not_open_error(self) -> MnesisStoreError:
         return MnesisStoreError(f"the database {self.path} is not open; call open() first")
 
-    def _enqueue_write(self, function: Transaction[Any], callback: Callback) -> None:
+    def _enqueue_write(self, write: PendingWrite) -> None:
         self._refuse_fork()
         with self._lock:
-            worker = self._running_worker()
-            worker.submit(_Job(partial(self._run_pending_writes, worker), partial(self._fail_pending_writes, worker)))
-            worker.pending_writes.append((function, callback))
+            worker, loop = self._running_worker(), write.loop
+            if worker.writes.must_wake(loop):
+                if worker.writes.may_delay():
+                    loop.call_soon(self._wake_after_delay, worker)
+                    worker.writes.delay(loop)
+                else:
+                    self._wake(worker)
+            worker.writes.add(write)
+
+    def _wake(self, worker: _Worker) -> None:
+        """Let the thread take all writes that wait. The caller holds the lock."""
+        worker.submit(_Job(partial(self._run_pending_writes, worker), partial(self._fail_pending_writes, worker)))
+        worker.writes.note_woken()
+
+    def _wake_after_delay(self, worker: _Worker) -> None:
+        with self._lock:
+            if not worker.writes.has_unannounced:
+                return
+            try:
+                self._wake(worker)
+            except StoreThreadError as error:
+                failure = error
+            else:
+                return
+        self._fail_pending_writes(worker, None, failure)
 
     def _run_pending_writes(self, worker: _Worker) -> None:
         with self._lock:
-            batch = worker.pending_writes[:MAX_BATCH_WRITES]
-            worker.pending_writes = worker.pending_writes[MAX_BATCH_WRITES:]
-        if len(batch) > 1 and self._write_batch(batch, worker):
-            return
-        for function, callback in batch:
-            _Job(partial(self._write, function, worker), callback)()
+            writes = worker.writes.take()
+        commit_writes(writes, partial(self._write, worker), self._translate_errors)
 
     def _fail_pending_writes(self, worker: _Worker, result: Any, error: BaseException | None) -> None:
         """Report `error`, if there is one, to every write that still waits."""
         if error is None:
             return
         with self._lock:
-            writes, worker.pending_writes = worker.pending_writes, []
-        for _, callback in writes:
-            callback(None, error)
-
-    def _write_batch(self, batch: Sequence[tuple[Transaction[Any], Callback]], worker: _Worker) -> bool:
-        """Run several writes in one transaction. Returns whether each of them has its outcome."""
-        try:
-            results = self._write(lambda connection: [function(connection) for function, _ in batch], worker)
-        except StoreBusyError as error:
-            for _, callback in batch:
-                callback(None, error)
-            return True
-        except BaseException:  # each write runs again alone, and its own error reaches its caller
-            return False
-        _report_batch([callback for _, callback in batch], results)
-        return True
+            writes = worker.writes.take()
+        for write in writes:
+            write.error = error
+        report(writes)
 
     def _refuse_fork(self) -> None:
         if os.getpid() != self._pid:
@@ -243,7 +249,7 @@ class Database:
             raise self._not_open_error()
         return worker.connection
 
-    def _write(self, function: Transaction[T], worker: _Worker) -> T:
+    def _write(self, worker: _Worker, function: Transaction[T]) -> T:
         connection = self._connection_of(worker)
         for path, identity in worker.file_identities.items():
             if find_identity(path) != identity:
@@ -252,7 +258,7 @@ class Database:
                     " database in every process, run `mnesis doctor` on it, and open it again",
                     db_path=self.path,
                 )
-        return self._translate_errors(partial(_run_transaction, connection, "BEGIN IMMEDIATE", function))
+        return self._translate_errors(partial(_run_write, connection, function))
 
     def _read(self, function: Transaction[T], worker: _Worker) -> T:
         return self._translate_errors(partial(_run_transaction, self._connection_of(worker), "BEGIN", function))
@@ -294,7 +300,7 @@ class _Worker:
         self.connection: sqlite3.Connection | None = None
         """Created, used and closed on the thread only, like `file_identities`."""
         self.file_identities: dict[str, FileIdentity | None] = {}
-        self.pending_writes: list[tuple[Transaction[Any], Callback]] = []
+        self.writes = WriteQueue()
         self.has_ended = False
         self._path = path
         self._lock = threading.Lock()
@@ -406,36 +412,6 @@ async def _submit_and_wait(submit: Callable[[_Job], None], function: Callable[[]
     return await future
 
 
-class _LoopCallback:
-    """Answers a future of an event loop."""
-
-    __slots__ = ("future", "loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
-        self.loop, self.future = loop, future
-
-    def __call__(self, result: Any, error: BaseException | None) -> None:
-        _settle_in_loop(self.loop, self.future, result, error)
-
-
-def _report_batch(callbacks: Sequence[Callback], results: Sequence[Any]) -> None:
-    """Report the results of writes that were committed together. Each event loop is woken once, which costs a system call."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for callback, result in zip(callbacks, results, strict=True):
-        if isinstance(callback, _LoopCallback):
-            by_loop.setdefault(callback.loop, []).append((callback.future, result))
-        else:
-            callback(result, None)
-    for loop, answers in by_loop.items():
-        with suppress(RuntimeError):  # as in _settle_in_loop
-            loop.call_soon_threadsafe(_settle_all, answers)
-
-
-def _settle_all(answers: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, result in answers:
-        _settle(future, result, None)
-
-
 def _settle_in_loop(
     loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], result: Any, error: BaseException | None
 ) -> None:
@@ -479,6 +455,23 @@ def _run_transaction(connection: sqlite3.Connection, begin: str, function: Trans
                 connection.execute("ROLLBACK")
         raise
     return result
+
+
+def _run_write(connection: sqlite3.Connection, function: Transaction[T]) -> T:
+    if not isinstance(connection, ConnectionState):
+        return _run_transaction(connection, "BEGIN IMMEDIATE", function)
+    is_committed = False
+    try:
+        result = _run_transaction(connection, "BEGIN IMMEDIATE", partial(_begin_and_call, function))
+        is_committed = True
+    finally:
+        connection.known_sessions.end(is_committed=is_committed)
+    return result
+
+
+def _begin_and_call(function: Transaction[T], connection: StoreConnection) -> T:
+    connection.known_sessions.begin(connection.execute("PRAGMA data_version").fetchone()[0])
+    return function(connection)
 
 
 def _call_with_connection(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from mnesis.errors import MessageNotFoundError, SessionNotFoundError
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
-from mnesis.store.accounting import accounts_after_append, attach_compactions, file_ids, refuse_other_content
+from mnesis.store.accounting import attach_compactions, file_ids, record_after_append, refuse_other_content
 from mnesis.store.base import Append, AppendResult, OnDamage
 from mnesis.store.chain import encode_turn, extend_chain
 from mnesis.store.codec import DamagedValueError, EncodedMessage, hash_of
@@ -20,6 +20,7 @@ from mnesis.store.sqlite.accounts import (
     StoredSession,
     load_session,
     load_session_for_update,
+    remember_session,
     save_session,
 )
 from mnesis.store.sqlite.changes import note_append
@@ -35,6 +36,7 @@ from mnesis.store.sqlite.rows import (
     turn_row,
 )
 from mnesis.store.sqlite.turn_leases import refuse_lost_turn
+from mnesis.store.turn_snapshot import role_at_end
 
 NO_LIMIT = -1
 
@@ -44,19 +46,22 @@ def append(
 ) -> AppendResult:
     """Insert messages and a turn snapshot and update the accounts. Does nothing if all of it is stored already."""
     stored = load_session_for_update(connection, session_id)
-    ids = [message.id for message in encoded]
-    present = _rows_by_id(connection, stored.pk, ids, stored.record.forked_from is not None)
-    if present:
-        return _repeat_append(connection, stored, encoded, present)
-    refuse_lost_turn(connection, stored.pk, session_id, append.fence)
-    after, snapshot = accounts_after_append(stored.record, append)
+    if append.fence is not None or stored.record.forked_from is not None:
+        if present := _present_rows(connection, stored, encoded):
+            return _repeat_append(connection, stored, encoded, present)
+        refuse_lost_turn(connection, stored.pk, session_id, append.fence)
+    after = record_after_append(stored.record, append)
     first_seq = stored.record.last_seq + 1
-    change, log_head = SessionChange(), stored.log_head
-    for seq, message in enumerate(encoded, first_seq):
-        message_hash = hash_of(session_id, seq, message)
-        log_head = extend_chain(log_head, message_hash)
-        row = message_row(stored.pk, seq, message, message_hash)
-        change.message_pks += connection.execute(sql("insert_message"), row).lastrowid or 0
+    change = SessionChange(log_head=stored.log_head)
+    try:
+        _insert_messages(connection, stored, first_seq, encoded, change)
+    except (
+        sqlite3.IntegrityError
+    ):  # ids are hardly ever stored already, so the database looks for them while it inserts
+        present = [row for row in _present_rows(connection, stored, encoded) if row[0] < first_seq]
+        if not present:
+            raise
+        return _repeat_append(connection, stored, encoded, present)
     references = [
         (stored.pk, seq, content_id)
         for seq, message in enumerate(append.messages, first_seq)
@@ -64,18 +69,36 @@ def append(
     ]
     if references:
         connection.executemany(sql("insert_file_ref"), references)
-    if snapshot is not None:
-        row = turn_row(stored.pk, snapshot)
+    if append.ends_turn:
+        row = turn_row(stored.pk, after, role_at_end(append.messages))
         connection.execute(sql("insert_turn"), row)
         change.turn_head = extend_chain(stored.turn_head, encode_turn(row[1:]))
-    change.log_head = log_head
     change.change_pk = note_append(connection, stored.pk, first_seq, after)
-    save_session(connection, stored, after, change)
-    messages = tuple(
-        message.model_copy(update={"session_id": session_id, "seq": seq})
-        for seq, message in enumerate(append.messages, first_seq)
-    )
-    return AppendResult(after, messages, snapshot)
+    remember_session(connection, save_session(connection, stored, after, change))
+    return AppendResult.of_new(after, append)
+
+
+def _insert_messages(
+    connection: sqlite3.Connection,
+    stored: StoredSession,
+    first_seq: int,
+    encoded: Sequence[EncodedMessage],
+    change: SessionChange,
+) -> None:
+    session_id, log_head = stored.record.id, change.log_head or b""
+    for seq, message in enumerate(encoded, first_seq):
+        message_hash = hash_of(session_id, seq, message)
+        log_head = extend_chain(log_head, message_hash)
+        row = message_row(stored.pk, seq, message, message_hash)
+        change.message_pks += connection.execute(sql("insert_message"), row).lastrowid or 0
+    change.log_head = log_head
+
+
+def _present_rows(
+    connection: sqlite3.Connection, stored: StoredSession, encoded: Sequence[EncodedMessage]
+) -> list[Row]:
+    ids = [message.id for message in encoded]
+    return _rows_by_id(connection, stored.pk, ids, stored.record.forked_from is not None)
 
 
 def _rows_by_id(connection: sqlite3.Connection, session_pk: int, ids: Iterable[str], is_fork: bool) -> list[Row]:

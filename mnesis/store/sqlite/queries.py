@@ -9,6 +9,7 @@ from importlib.resources import files
 from mnesis.store.statements import Statement, parse_statements
 
 
+@cache
 def sql(name: str) -> str:
     """Return the text of a statement."""
     return statements()[name].sql

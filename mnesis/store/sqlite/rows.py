@@ -9,7 +9,7 @@ from typing import Any
 from mnesis.models.context import Cover, Prune
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult, ContextBreakdown, TurnSnapshot
-from mnesis.models.session import Interruption
+from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.store.codec import (
     DamagedValueError,
@@ -69,11 +69,20 @@ def summary_from_row(session_id: str, row: Row) -> Summary:
     )
 
 
-def turn_row(session_pk: int, turn: TurnSnapshot) -> Row:
-    """Return the parameters of `insert_turn`."""
-    tokens = turn.context_tokens
-    counts = (tokens.system_prompt, tokens.summary, tokens.messages, tokens.tool_outputs, turn.measured_tokens)
-    return (session_pk, turn.turn_index, turn.seq, turn.role, *counts, turn.created_at)
+def turn_row(session_pk: int, session: SessionRecord, role: str) -> Row:
+    """Return the parameters of `insert_turn` for the turn that has just ended, with a message of this role."""
+    return (
+        session_pk,
+        session.turn_count - 1,
+        session.last_seq,
+        role,
+        session.system_tokens,
+        session.summary_tokens,
+        session.message_tokens,
+        session.tool_tokens,
+        session.context_tokens,
+        session.updated_at,
+    )
 
 
 def turn_from_row(row: Row) -> TurnSnapshot:
