@@ -113,7 +113,7 @@ def test_no_module_imports_itself_through_others() -> None:
 
 LIGHT_PARTS = {
     "concurrency", "display", "errors", "late_types", "models", "models.page_sizes", "redaction", "session", "telemetry", "validation",
-    "display.displayable", "session.forked_turn", "session.session", "session.opening", "session.reader", "session.reentrancy", "session.turn_lock",
+    "display.displayable", "session.forked_turn", "session.session", "session.opening", "session.reader", "session.reentrancy", "session.turn_lock", "session.view",
     "telemetry.hooks",
 }  # fmt: skip
 

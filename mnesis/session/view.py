@@ -1,0 +1,360 @@
+"""What a session appends, and what its model sees of the log: the window, and the verbs that change it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from mnesis.errors import ConfigurationError, InvalidMessageError, StaleContextError
+from mnesis.late_types import declare_late_types
+from mnesis.session.reader import SessionReader
+from mnesis.session.reentrancy import refuse_reentrant_call
+from mnesis.session.turn_lock import hold_turn
+from mnesis.validation import check_integer
+
+if TYPE_CHECKING:
+    from mnesis.formats.request import RequestMessages
+    from mnesis.models.context import ActiveContext, Cover, Window, WindowOptions
+    from mnesis.models.message import Message
+    from mnesis.models.results import CompactionResult
+    from mnesis.models.usage import TokenUsage
+    from mnesis.session.compactor import Compactor
+else:
+    declare_late_types(
+        globals(),
+        {
+            "mnesis.formats.request": "RequestMessages",
+            "mnesis.models.context": "ActiveContext Cover Window WindowOptions",
+            "mnesis.models.message": "Message",
+            "mnesis.models.results": "CompactionResult",
+            "mnesis.models.usage": "TokenUsage",
+            "mnesis.session.compactor": "Compactor",
+        },
+    )
+
+MAX_FOCUS_CHARS = 1_000
+"""Of a focus: it is part of every summary's prompt."""
+MAX_PINNED_FRACTION = 0.25
+"""Of the soft threshold, so that messages that cannot be folded never keep the context above it."""
+
+
+class SessionView(SessionReader):
+    """The verbs that append to the log and that decide what the model sees of it. `MnesisSession` adds the turns."""
+
+    _compactor: Compactor
+
+    async def append(
+        self,
+        messages: Sequence[Message],
+        *,
+        tokens: TokenUsage | None = None,
+        ends_turn: bool = False,
+        model: str | None = None,
+    ) -> list[Message]:
+        """Store messages unchanged, in one transaction, and return them with their `seq`. For adapters and importers.
+
+        Idempotent: a message whose id is stored already is not stored again. `tokens` is the usage that a provider reported
+        with the messages. `ends_turn` says whether the last message completes a turn. `model` is the model string of the client that
+        answered, if it is not the session's model: the prompt cache of its provider decides when `window()` compacts.
+
+        Raises `InvalidMessageError` for summaries and for files without their content, `DuplicateIDError` if an id is used
+        for other content.
+        """
+        from mnesis.session.doom_loop import detect_doom_loop
+        from mnesis.session.own_requests import report_own_request
+
+        self._check_open()
+        refuse_reentrant_call(self.id)
+        if not messages:
+            return []
+        if any(message.is_summary for message in messages):
+            raise InvalidMessageError("cannot append a summary: summaries are created by compaction only")
+        for message in messages:
+            _reject_unread_files(message)
+        async with hold_turn(self._core):
+            self._check_open()
+            report = report_own_request(self._core, messages, tokens, model)
+            stored = await self._core.append(messages, report=report, ends_turn=ends_turn)
+            if stored.is_new:
+                for message in messages:
+                    detect_doom_loop(self._core, message.tool_calls)
+            await self._compactor.start_if_due()
+        return list(stored.messages)
+
+    async def window(
+        self,
+        *,
+        system_prompt: str | None = None,
+        reserved_tokens: int = 0,
+        budget_tokens: int | None = None,
+        message: str | None = None,
+        now: datetime | int | None = None,
+        forms: Mapping[int, Message] | None = None,
+        options: WindowOptions | None = None,
+        context: ActiveContext | None = None,
+    ) -> Window:
+        """Return the window that the model would receive now. Compacts first if the context is over the hard threshold, or if the
+        provider's cache has expired and that pays off.
+
+        `reserved_tokens` is the size of what the request contains besides prompt and messages, such as tool definitions.
+        `budget_tokens` limits the whole request; None means the session's budget. `message` is the next user message, for
+        automatic recall; None means the newest message, if it has no reply yet. `now` is the time of that message, to which "last
+        week" in it is relative: a datetime or milliseconds since 1970; None is the current time. `forms` are shown instead of messages of the
+        log, by `seq`; see `set_shown_forms()`. `options` change the layout. `context` is the active context, for a caller that has just
+        read it from the store; then nothing is compacted.
+        """
+        self._check_open()
+        if message is not None and not isinstance(message, str):
+            raise InvalidMessageError(f"message must be a string or None, not {message!r}")
+        asked_at = None
+        if now is not None:
+            from mnesis.search.time_parameters import resolve_times
+
+            asked_at = resolve_times(now=now).now
+        if context is None:
+            await self._compactor.compact_before_request(reserved_tokens)
+        return await self._core.window(
+            system_prompt=system_prompt,
+            reserved_tokens=reserved_tokens,
+            budget_tokens=budget_tokens,
+            message=message,
+            now=asked_at,
+            forms=await self._count_forms(forms or {}),
+            options=options,
+            context=context,
+        )
+
+    def is_compaction_due(self, *, reserved_tokens: int = 0) -> bool:
+        """Return whether `window()` would compact first."""
+        return self._compactor.is_due_before_request(reserved_tokens)
+
+    async def compact_if_due(self, *, reserved_tokens: int = 0) -> CompactionResult | None:
+        """Compact as `window()` does before a request. Returns the last result that changed the context, or None."""
+        self._check_open()
+        return await self._compactor.compact_before_request(reserved_tokens)
+
+    def redact(self, messages: Sequence[Message]) -> list[Message]:
+        """Return the messages as this session would store them: with `MnesisConfig.redact`, without secrets.
+
+        For adapters that compare what their framework has with what is stored.
+        """
+        return list(self._core.redacted(messages))
+
+    async def set_shown_forms(self, forms: Mapping[int, Message | None]) -> None:
+        """Make summaries from what a model was shown instead of the messages of the log, by `seq`.
+
+        For adapters whose framework changes requests, for example to redact them. Applies to every object of this session in
+        this process, and to summaries that are written from now on. None means the message of the log again. The log does
+        not change.
+        """
+        self._check_open()
+        self._core.shared.shown_forms |= await self._count_forms(
+            {seq: form for seq, form in forms.items() if form is not None}
+        )
+        for seq, form in forms.items():
+            if form is None:
+                self._core.shared.shown_forms.pop(seq, None)
+
+    async def _count_forms(self, forms: Mapping[int, Message]) -> dict[int, Message]:
+        return {seq: await self._core.with_token_counts(form) for seq, form in forms.items()}
+
+    async def context_for_next_turn(
+        self,
+        system_prompt: str | None = None,
+        *,
+        provider: Literal["openai", "anthropic", "litellm"] = "openai",
+        message: str | None = None,
+        now: datetime | int | None = None,
+    ) -> RequestMessages:
+        """Return the window as messages for your own client. Append the next user message and send them.
+
+        The result is a list, without the system prompt; its attribute `system` is the system prompt in the provider's form.
+        `provider` "openai" returns chat-completions dicts. "anthropic" returns content blocks with alternating roles, with cache
+        marks unless `SessionConfig.prompt_cache` is "off". "litellm" returns what `send()` would pass to litellm for the
+        session's model. Pass the `system_prompt` that you send, if it is not the session's, so that its tokens are counted. With
+        automatic recall, `message` is the next user message, asked at `now`; the recalled originals come last, before it.
+        """
+        from mnesis.formats.request import render_for_anthropic, render_for_client
+
+        if provider not in ("openai", "anthropic", "litellm"):
+            raise ConfigurationError(f"provider must be 'openai', 'anthropic' or 'litellm', not {provider!r}")
+        target = self._core.client_target(provider)
+        window = await self.window(system_prompt=system_prompt, message=message, now=now)
+        if provider == "anthropic":
+            return render_for_anthropic(window, target)
+        return render_for_client(window, target)
+
+    async def focus(self, text: str) -> None:
+        """Say what summaries must keep above all and what automatic recall prefers, until it is changed. "" ends it.
+
+        The focus is stored with the session. Existing summaries stay as they are.
+
+        Raises `ConfigurationError` if it is not a string of at most 1,000 characters.
+        """
+        self._check_open()
+        if not isinstance(text, str) or len(text) > MAX_FOCUS_CHARS:
+            raise ConfigurationError(
+                f"focus must be a string of at most {MAX_FOCUS_CHARS:,} characters, not {str(text)[:80]!r}"
+            )
+        await self._core.set_focus(text.strip())
+
+    async def compact(self, *, keep_tokens: int | None = None, focus: str | None = None) -> CompactionResult:
+        """Fold everything except the two newest user turns, or with `keep_tokens`, all but that many of the newest tokens.
+
+        Turns stay whole if the newest one fits into `keep_tokens`; otherwise it is cut between tool steps. The newest user
+        message, the newest step and pinned messages always stay, so more than `keep_tokens` can remain. `level_used` is 0
+        if there is nothing to fold.
+
+        `focus` is set first, as `focus()` does, and stays until it is changed.
+
+        Raises `ConfigurationError` if `keep_tokens` is not an integer of at least 0, and like `focus()`.
+        """
+        self._check_open()
+        if keep_tokens is not None:
+            check_integer("keep_tokens", keep_tokens, minimum=0)
+        if focus is not None:
+            await self.focus(focus)
+        result = await self._compactor.sweep("manual", keep_tokens=keep_tokens)
+        assert result is not None, "only a sweep that rechecks can return None"  # noqa: S101  # an invariant, not input
+        return result
+
+    async def hide(self, first_seq: int, last_seq: int) -> None:
+        """Remove the messages from `first_seq` to `last_seq` from the active context. The log keeps them.
+
+        Summaries inside the span are removed from the context. A summary that extends beyond it raises
+        `StaleContextError`."""
+        self._check_open()
+        refuse_reentrant_call(self.id)
+        async with hold_turn(self._core):
+            self._core.shared.advance(await self._core.store.hide(self.id, first_seq, last_seq))
+            self._core.publish_updated()
+
+    async def revise(
+        self, *, hide: Sequence[tuple[int, int]], messages: Sequence[Message], last_seq: int
+    ) -> list[Message]:
+        """Hide spans (first and last seq) and append messages, in one transaction. Returns the messages with their `seq`.
+
+        For adapters whose framework replaces its history; the log keeps what is replaced. `last_seq` is the end of the log
+        that the caller read. Raises `StaleContextError` if the log has grown since, or if `hide()` would; then nothing is
+        written."""
+        from mnesis.session.own_requests import report_own_request
+
+        self._check_open()
+        refuse_reentrant_call(self.id)
+        async with hold_turn(self._core):
+            self._check_open()
+            report = report_own_request(self._core, messages)
+            stored = await self._core.revise(hide, messages, last_seq, report)
+            await self._compactor.start_if_due()
+        return list(stored.messages)
+
+    async def replace_covers(
+        self, covers: Sequence[Cover], messages: Sequence[Message], *, read_covers: Sequence[Cover], last_seq: int
+    ) -> list[Message]:
+        """Show the log under other covers and append messages, in one transaction. Returns the messages with their `seq`.
+
+        For adapters whose framework can return to an earlier state: summaries and hidden messages come back with the covers
+        of that state. `read_covers` and `last_seq` are the covers and the end of the log that the caller read. Raises
+        `StaleContextError` if they changed since, `SummaryNotFoundError`, and `MnesisStoreError` if covers overlap or do not
+        have the span of their summary; then nothing is written.
+        """
+        from mnesis.session.own_requests import report_own_request
+
+        self._check_open()
+        refuse_reentrant_call(self.id)
+        async with hold_turn(self._core):
+            self._check_open()
+            report = report_own_request(self._core, messages)
+            stored = await self._core.replace_covers(covers, messages, read_covers, last_seq, report)
+            await self._compactor.start_if_due()
+        return list(stored.messages)
+
+    async def clear_context(self) -> None:
+        """Remove everything from the active context. The log keeps it."""
+        self._check_open()
+        last = (await self._core.store.session(self.id)).last_seq
+        if last:
+            await self.hide(1, last)
+
+    async def pin(self, message_id: str) -> Message:
+        """Keep a message in the context verbatim, and return the pinned message.
+
+        A tool call and its results are kept together. If the message is folded already, a quotation of it is appended to the
+        conversation, as a user message, and pinned instead; it contains the original verbatim. Pinning a message twice does
+        nothing.
+
+        Raises `MessageNotFoundError`. Raises `ConfigurationError` if pinned messages would take more than a quarter of the soft
+        threshold; then nothing is stored.
+        """
+        from mnesis.recall.fence import QUOTED_ID, quote_message
+
+        self._check_open()
+        message = await self._core.store.message(self.id, message_id)
+        for pinned in await self.pins():
+            if message_id in (pinned.id, pinned.extra.get(QUOTED_ID)):
+                return pinned
+        await self._check_pin_size(message)
+        try:
+            await self._core.store.pin(self.id, message.seq)
+        except StaleContextError:
+            quotation = await self._core.with_token_counts(quote_message(message))
+            await self._check_pin_size(quotation)
+            (message,) = await self.append([quotation])
+            await self._core.store.pin(self.id, message.seq)
+        return message
+
+    async def pin_fact(self, fact: str) -> Message:
+        """Append a fact as a user message, pin it, and return the message.
+
+        Raises `ConfigurationError` like `pin()`; then nothing is stored."""
+        from mnesis.formats.parse import user_messages
+
+        if not fact.strip():
+            raise InvalidMessageError("nothing to pin: fact is empty")
+        messages = [await self._core.with_token_counts(message) for message in user_messages(f"[Pinned] {fact}")]
+        await self._check_pin_size(messages[0])
+        (message,) = await self.append(messages)
+        await self._core.store.pin(self.id, message.seq)
+        return message
+
+    async def _check_pin_size(self, message: Message) -> None:
+        others = [pinned for pinned in await self.pins() if pinned.id != message.id]
+        tokens = message.token_count + sum(pinned.token_count for pinned in others)
+        if tokens > self.budget.soft_tokens * MAX_PINNED_FRACTION:
+            raise ConfigurationError(
+                f"pinned messages would take {tokens:,} tokens, more than a quarter of the soft threshold of"
+                f" {self.budget.soft_tokens:,}; unpin some, or pin only the fact with pin_fact()"
+            )
+
+    async def unpin(self, message_id: str) -> None:
+        """Allow a message to be folded again, and its pinned quotation too. Does nothing if it is not pinned.
+
+        Raises `MessageNotFoundError`.
+        """
+        from mnesis.recall.fence import QUOTED_ID
+
+        self._check_open()
+        await self._core.store.message(self.id, message_id)
+        for pinned in await self.pins():
+            if message_id in (pinned.id, pinned.extra.get(QUOTED_ID)):
+                await self._core.store.pin(self.id, pinned.seq, False)
+
+    async def pins(self) -> list[Message]:
+        """Return the pinned messages, in order."""
+        from mnesis.models.message import Message
+
+        self._check_open()
+        context = await self._core.store.active_context(self.id)
+        return [m for m in context.items if isinstance(m, Message) and m.seq in context.pins]
+
+
+def _reject_unread_files(message: Message) -> None:
+    from mnesis.models.message import FilePart
+
+    for part in message.parts:
+        if isinstance(part, FilePart) and part.path is not None:
+            raise InvalidMessageError(
+                f"message {message.id!r} names the file {part.path!r} without its content; use send() or record(), which read"
+                " files, or read it first with session.files.handle_file()"
+            )
