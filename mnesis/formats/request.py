@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from mnesis.formats.anthropic import anthropic_steps, merge_steps
+from mnesis.formats.anthropic import THINKING, anthropic_steps, merge_steps
 from mnesis.formats.cache_marks import MarkSettings, mark_blocks, mark_chat_step, mark_places
 from mnesis.formats.openai import EMPTY_MESSAGE, chat_message, replace_lone_surrogates, result_media
 from mnesis.formats.origin import adapt_messages
@@ -22,6 +22,9 @@ from mnesis.models.dialects import ADAPTIVE_CLAUDE, Dialect, PromptCache, find_d
 from mnesis.models.message import Message
 
 Lifetime = Literal["off", "5m", "1h"]
+
+INTERRUPTED_LOOP = "[This turn was interrupted here.]"
+"""Ends a tool loop that was interrupted before its reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +242,27 @@ def render_for_client(window: Window, target: Target) -> RequestMessages:
     return RequestMessages([message for message in sent if message["role"] != "system"], window.system_prompt)
 
 
+def _ends_in_loop_with_thinking(steps: Sequence[Step]) -> bool:
+    """Return whether a tool loop that is open at the end begins with thinking. True if there is no open loop.
+
+    The caller's next message joins the results of the loop, and Claude refuses to think in a loop that began without
+    (platform.claude.com, extended-thinking).
+    """
+    if not steps or steps[-1].role != "tool":
+        return True
+    start = max((i for i, step in enumerate(steps) if step.role == "user"), default=-1)
+    opening = next((step for step in steps[start + 1 :] if step.role == "assistant"), None)
+    return opening is None or opening.message["content"][0]["type"] in THINKING
+
+
 def render_for_anthropic(window: Window, target: Target) -> RequestMessages:
     """Render a window as Anthropic messages and system blocks, with cache marks."""
     system: list[dict[str, Any]] = []
     if window.system_prompt.strip():
         system = [{"type": "text", "text": replace_lone_surrogates(window.system_prompt)}]
     steps = anthropic_steps(adapt_messages(window.messages, target.dialect, target.model))
+    if not _ends_in_loop_with_thinking(steps):
+        steps.append(Step({"role": "assistant", "content": [{"type": "text", "text": INTERRUPTED_LOOP}]}))
     settings = _mark_settings(window, target)
     if settings is not None:
         for index in mark_places(steps, settings):
