@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mnesis.cli.database_option import DatabaseOption, db_option, existing_database_path, json_option, open_store
+from mnesis.cli.follow_progress import follow_progress
 from mnesis.cli.key_files import read_key_file
 from mnesis.cli.output import pluralize, print_json, print_note
 from mnesis.cli.storage_option import file_storage, storage_option
@@ -106,8 +107,8 @@ def _check_free_space(source: Path, target: Path) -> None:
 
 async def _copy(db: DatabaseOption, target: Path) -> None:
     async with open_store(db) as store:
-        with progress("copying"):
-            await store.backup(target)
+        with progress("copying bytes") as bar:
+            await store.backup(target, follow_progress(bar))
 
 
 async def _convert(db: DatabaseOption, target: Path, new_key: EncryptionSetting) -> None:

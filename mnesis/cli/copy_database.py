@@ -48,14 +48,17 @@ class SessionDigest:
 
 
 async def copy_database(
-    source: Store, target: Store, on_session: Callable[[int], None] = lambda count: None
+    source: Store, target: Store, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> CopyReport:
     """Copy what the target lacks, and verify what it has. A session that an earlier attempt left half is copied again.
+
+    `on_progress` is called after each session, with the number of those that are done and of all.
 
     Raises `MnesisStoreError` if the target has another session or run with the same id, which is then left as it is.
     """
     report = CopyReport()
-    for session in _parents_first([session async for session in all_sessions(source)]):
+    sessions = [*_parents_first([session async for session in all_sessions(source)])]
+    for number, session in enumerate(sessions, 1):
         digest = await _digest(source, session.id)
         if await _is_present(source, target, session, digest):
             report.sessions_present += 1
@@ -64,7 +67,7 @@ async def copy_database(
             report.sessions += 1
             report.messages += digest.last_seq
         report.heads[session.id] = digest.head if session.forked_from is None else await _head(target, session.id)
-        on_session(1)
+        on_progress(number, len(sessions))
     for run in reversed(await source.runs(limit=2**31 - 1)):
         if await _copy_run(source, target, run):
             report.runs += 1

@@ -21,6 +21,7 @@ from mnesis.cli.database_option import (
     open_store,
 )
 from mnesis.cli.findings import count_findings, print_findings
+from mnesis.cli.follow_progress import follow_progress
 from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import make_console, pluralize, print_json
 from mnesis.cli.storage_option import file_storage, storage_option
@@ -149,8 +150,8 @@ async def _check_database(db: DatabaseOption, session_id: str | None) -> list[Fi
 
     async with open_store(db) as store:
         chosen_id = (await find_session(store, session_id)).id if session_id is not None else None
-        with progress("checking"):
-            findings = await store.check(session_id=chosen_id)
+        with progress("checking sessions") as bar:
+            findings = await store.check(session_id=chosen_id, on_progress=follow_progress(bar))
         subject = f"session {chosen_id}" if chosen_id is not None else str(database_path(db))
     if any(finding.severity != "ok" for finding in findings):
         return findings

@@ -18,7 +18,7 @@ from mnesis.cli.database_option import (
     open_engine,
     open_store,
 )
-from mnesis.cli.indexing import follow_indexing
+from mnesis.cli.follow_progress import follow_progress
 from mnesis.cli.output import print_json, print_note
 from mnesis.database_url import is_same_database
 from mnesis.display.progress_bar import progress
@@ -70,17 +70,23 @@ async def _copy(db: DatabaseOption, destination: DatabaseOption) -> CopyReport:
     if is_same_database(source_path, target_path):
         raise click.UsageError("--to is the database itself; pass another path or URL")
     async with open_store(db) as source, Engine(target_path, config=destination.config()) as target:
-        with progress("sessions") as bar:
-            return await copy_database(source, target.store, bar.advance)
+        with progress("copying sessions") as bar:
+            return await copy_database(source, target.store, follow_progress(bar))
 
 
 async def _migrate(db: DatabaseOption) -> None:
+    from mnesis.store.sqlite import SqliteStore
+
     path = existing_database_path(db)
-    with progress("updating"):
-        async with open_engine(db):
-            pass
-    if isinstance(path, Path):
-        remove_leftovers(path.parent)
+    if not isinstance(path, Path):
+        with progress("updating"):
+            async with open_engine(db):
+                return
+    store = SqliteStore(path, db.config().store)
+    with progress("updating sessions and runs") as bar:
+        await store.open(follow_progress(bar))
+    await store.close()
+    remove_leftovers(path.parent)
 
 
 @click.command("reindex", short_help="Rebuild the search index.", epilog="Example: mnesis reindex --db memory.db")
@@ -95,7 +101,7 @@ def reindex(as_json: bool, db: DatabaseOption) -> None:
 async def _rebuild_index(db: DatabaseOption) -> None:
     async with open_engine(db) as engine:
         with progress("indexing") as bar:
-            await engine.reindex(follow_indexing(bar))
+            await engine.reindex(follow_progress(bar))
 
 
 def _print_outcome(db: DatabaseOption, outcome: str, as_json: bool) -> None:

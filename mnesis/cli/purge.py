@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,13 @@ from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.cli.time_option import TIME_PARAM
 from mnesis.display.progress_bar import progress
 from mnesis.errors import FileNotStoredError
+from mnesis.events.bus import MnesisEvent
 from mnesis.ids import now_ms
 from mnesis.models.retention import DAY_MS, PurgePlan
 
 if TYPE_CHECKING:
     from mnesis.config import RetentionConfig
+    from mnesis.engine.engine import Engine
     from mnesis.models.session import SessionRecord
     from mnesis.store.base import Store
 
@@ -130,8 +133,15 @@ async def _purge_by_rule(db: DatabaseOption, rule: RetentionConfig, storage: str
         plan = await engine.plan_purge(rule)
         if not applied:
             return plan
-        with progress("erasing"):
+        with _follow_purge(engine, len(plan.sessions)):
             return await engine.apply_purge(plan)
+
+
+@contextmanager
+def _follow_purge(engine: Engine, session_count: int) -> Iterator[None]:
+    with progress("erasing sessions", session_count) as bar:
+        engine.events.subscribe(MnesisEvent.SESSION_DELETED, lambda event, payload: bar.advance())
+        yield
 
 
 def _rule_document(plan: PurgePlan, applied: bool) -> dict[str, Any]:
@@ -188,7 +198,7 @@ async def _purge(db: DatabaseOption, session_id: str, with_forks: bool) -> _Purg
 
     async with open_engine(db) as engine:
         plan = await _make_plan(engine.store, await find_session(engine.store, session_id))
-        with progress("erasing"):
+        with _follow_purge(engine, 1 + (len(plan.fork_ids) if with_forks else 0)):
             await engine.purge(plan.session.id, with_forks=with_forks)
         # Meanwhile another process may have begun to use one of them.
         return replace(plan, unshared_file_ids=await find_unused_files(engine.store, plan.unshared_file_ids))

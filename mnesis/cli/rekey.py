@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mnesis.cli.database_option import DatabaseOption, db_option, existing_database_path, json_option
+from mnesis.cli.follow_progress import follow_progress
 from mnesis.cli.key_files import read_key_file
 from mnesis.cli.output import pluralize, print_json, print_note
 from mnesis.cli.storage_option import file_storage, storage_option
@@ -47,12 +48,7 @@ def command(new_key_file: Path, storage: str | None, as_json: bool, db: Database
         raise click.UsageError(f"the key file {new_key_file} has no key")
     config, directory = db.config().store, file_storage(storage, db).directory
     with progress("stored files") as bar:
-
-        def report(done: int, total: int) -> None:
-            bar.set_total(total)
-            bar.advance()
-
-        count = rekey(path.absolute(), config, new_key, directory, report)
+        count = rekey(path.absolute(), config, new_key, directory, follow_progress(bar))
     if as_json:
         print_json({"database": str(path), "files": count})
     else:

@@ -12,6 +12,7 @@ import click
 
 from mnesis.cli.app import PROBLEM_FOUND
 from mnesis.cli.database_option import DatabaseOption, db_option, existing_database_path, json_option
+from mnesis.cli.follow_progress import follow_progress
 from mnesis.cli.output import clean_line, pluralize, print_json, print_note
 from mnesis.display.progress_bar import progress
 
@@ -44,13 +45,8 @@ def command(ctx: click.Context, database: str | None, target: Path, as_json: boo
         raise click.UsageError(
             "a database server is restored from its own backups; salvage reads the file of an SQLite database"
         )
-    with progress("salvaging") as bar:
-
-        def report(done: int, total: int) -> None:
-            bar.set_total(total)
-            bar.advance()
-
-        result = asyncio.run(salvage(path, target, report, config=source.config().store))
+    with progress("salvaging sessions") as bar:
+        result = asyncio.run(salvage(path, target, follow_progress(bar), config=source.config().store))
     if as_json:
         print_json({**asdict(result), "is_complete": result.is_complete})
     else:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnesis.cli.database_option import DatabaseOption, db_option, json_option, jsonl_option, open_engine, open_store
+from mnesis.cli.follow_progress import follow_progress
 from mnesis.cli.id_lookup import find_session
-from mnesis.cli.indexing import follow_indexing
 from mnesis.cli.output import (
     ROLE_STYLES,
     clean_line,
@@ -101,7 +101,7 @@ async def _search(
     now = (time_of_cursor(filters["cursor"]) or datetime.now(UTC)).astimezone()
     async with open_engine(db, recall={"vectors": vectors}) as engine:
         with progress("indexing") as bar:
-            return await engine.search(session_id=session_id, now=now, on_progress=follow_indexing(bar), **filters)
+            return await engine.search(session_id=session_id, now=now, on_progress=follow_progress(bar), **filters)
 
 
 def _to_dict(hit: SearchHit) -> dict[str, Any]:

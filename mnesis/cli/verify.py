@@ -14,6 +14,7 @@ import click
 from mnesis.cli.app import PROBLEM_FOUND
 from mnesis.cli.database_option import DatabaseOption, db_option, json_option, open_engine, open_store
 from mnesis.cli.findings import count_findings, print_findings
+from mnesis.cli.follow_progress import follow_progress
 from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import clean_line, make_console, print_json, print_note
 from mnesis.display.progress_bar import progress
@@ -80,8 +81,8 @@ def verify(
 async def _verify(db: DatabaseOption, session_id: str | None, heads: dict[str, list[str]]) -> Verification:
     async with open_store(db) as store:
         chosen_id = (await find_session(store, session_id)).id if session_id is not None else None
-        with progress("verifying"):
-            return await store.verify(session_id=chosen_id, heads=heads)
+        with progress("verifying sessions") as bar:
+            return await store.verify(session_id=chosen_id, heads=heads, on_progress=follow_progress(bar))
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -59,8 +59,13 @@ def progress(label: str, total: int | None = None, *, done: int = 0, enabled: bo
 
 def _rich_bar() -> RichProgress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(_rate(task.finished_speed or task.speed))
 
     label_column = TextColumn("{task.description}", markup=False)
     # With redirection, rich would print to the terminal what the program writes to a pipe.
@@ -68,12 +73,20 @@ def _rich_bar() -> RichProgress:
         label_column,
         BarColumn(),
         MofNCompleteColumn(),
+        RateColumn(),
         TimeElapsedColumn(),
         console=Console(file=sys.stderr),
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
     )
+
+
+def _rate(per_second: float | None) -> str:
+    """Return a rate for people, "" if it is not known yet."""
+    if not per_second:
+        return ""
+    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
 
 
 class _NoProgress:
@@ -103,7 +116,8 @@ class _NotebookLine:
         from IPython.display import display
 
         self._label, self._total, self._done = label, total, done
-        self._drawn_at = monotonic()
+        self._done_before, self._begun_at = done, monotonic()
+        self._drawn_at = self._begun_at
         self._handle: Any = display(self, display_id=True)  # type: ignore[no-untyped-call]  # IPython has no types
 
     def advance(self, count: int = 1) -> None:
@@ -120,7 +134,10 @@ class _NotebookLine:
         self._handle.update(self)
 
     def __repr__(self) -> str:
-        return f"{self._label}: {self._done:,}" + (f" of {self._total:,}" if self._total is not None else "")
+        count = f"{self._label}: {self._done:,}" + (f" of {self._total:,}" if self._total is not None else "")
+        seconds = self._drawn_at - self._begun_at
+        rate = _rate((self._done - self._done_before) / seconds) if seconds > MIN_REDRAW_SECONDS else ""
+        return f"{count}, {rate}" if rate else count
 
     def _repr_html_(self) -> str:
         bar = f'<progress max="{self._total}" value="{self._done}"></progress> ' if self._total else ""

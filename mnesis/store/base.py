@@ -33,6 +33,11 @@ from mnesis.store.turn_snapshot import snapshot_turn
 OnIndexed = Callable[[int, int], None]
 """Called while a search index is built, with the number of indexed messages and of all that were missing."""
 
+OnChecked = Callable[[int, int], None]
+"""Called after each session that is checked, with the number of checked sessions and of all."""
+OnCopied = Callable[[int, int], None]
+"""Called while a database is copied, with the bytes that are written and those of the original, which the copy rarely exceeds."""
+
 
 OnDamage: TypeAlias = Literal["raise", "mark"]
 """What reading does at a message that is missing or damaged: raise an error, or return a message that says so."""
@@ -346,18 +351,20 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
         """
         ...
 
-    async def backup(self, path: str | Path) -> None:
+    async def backup(self, path: str | Path, on_progress: OnCopied | None = None) -> None:
         """Write a complete, consistent copy to a new file, private to its user. Other writers can continue meanwhile.
 
         Raises `ConfigurationError` if the file exists or this store has no file to copy, and `StoreFullError`.
         """
         ...
 
-    async def check(self, *, session_id: str | None = None) -> list[Finding]:
+    async def check(self, *, session_id: str | None = None, on_progress: OnChecked | None = None) -> list[Finding]:
         """Check hashes, edges, covers and counts. Returns an empty list if nothing is damaged. Changes nothing."""
         ...
 
-    async def verify(self, *, session_id: str | None = None, heads: Heads | None = None) -> Verification:
+    async def verify(
+        self, *, session_id: str | None = None, heads: Heads | None = None, on_progress: OnChecked | None = None
+    ) -> Verification:
         """Do what `check` does, and return the head of each log too (`mnesis.store.chain`).
 
         `heads` are earlier heads by session, in hexadecimal. A log that does not continue from one of them is a finding.

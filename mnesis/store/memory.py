@@ -45,7 +45,7 @@ from mnesis.store.accounting import (
     refuse_repeated_ids,
     with_settings,
 )
-from mnesis.store.base import Append, AppendResult, Compaction, OnDamage, OnIndexed, SessionPage
+from mnesis.store.base import Append, AppendResult, Compaction, OnChecked, OnCopied, OnDamage, OnIndexed, SessionPage
 from mnesis.store.chain import extend_chain, first_log_head
 from mnesis.store.change_log import StoredChange, append_events, compaction_events, updated_event
 from mnesis.store.codec import (
@@ -503,22 +503,27 @@ class MemoryStore(MemoryRunStore):
         with self._hold_lock():
             return self._changes.page(after, limit)
 
-    async def backup(self, path: str | Path) -> None:
+    async def backup(self, path: str | Path, on_progress: OnCopied | None = None) -> None:
         """Raise `ConfigurationError`: an in-memory store has no file."""
         raise ConfigurationError("an in-memory store has no file to copy; pass a db_path to keep sessions on disk")
 
-    async def check(self, *, session_id: str | None = None) -> list[Finding]:
+    async def check(self, *, session_id: str | None = None, on_progress: OnChecked | None = None) -> list[Finding]:
         """See `Store.check`."""
-        return list((await self.verify(session_id=session_id)).findings)
+        return list((await self.verify(session_id=session_id, on_progress=on_progress)).findings)
 
-    async def verify(self, *, session_id: str | None = None, heads: Heads | None = None) -> Verification:
+    async def verify(
+        self, *, session_id: str | None = None, heads: Heads | None = None, on_progress: OnChecked | None = None
+    ) -> Verification:
         """See `Store.verify`."""
         earlier_heads = parse_heads(heads or {})
         with self._hold_lock():
             sessions = [*self._sessions.values()] if session_id is None else [self._session(session_id)]
-            return verify_logs(
+            verification = verify_logs(
                 {each.record.id: MemoryLog(each.log, each.log_head, each.owner_id) for each in sessions}, earlier_heads
             )
+        if on_progress is not None:
+            on_progress(len(sessions), len(sessions))
+        return verification
 
     async def seal(self) -> int:
         """Raise `ConfigurationError`: an in-memory store has no key."""

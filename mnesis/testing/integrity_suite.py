@@ -56,7 +56,10 @@ class IntegritySuite:
         await store_conversation(store, 1, "t")
         earlier = {head.session_id: head.hash for head in (await store.verify()).heads}
         await store.append("s", Append([make_message("user", "later")]))
-        assert (await store.verify(heads=earlier)).findings == ()
+        checked: list[tuple[int, int]] = []
+        verification = await store.verify(heads=earlier, on_progress=lambda *numbers: checked.append(numbers))
+        assert verification.findings == ()
+        assert checked[-1] == (2, 2)
         assert (await store.verify(session_id="s", heads={"s": [earlier["s"]]})).is_intact
         swapped = await store.verify(heads={"s": earlier["t"], "t": [earlier["t"], earlier["s"]]})
         assert sorted(finding.check for finding in swapped.findings) == ["head", "head"]

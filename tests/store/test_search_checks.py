@@ -161,7 +161,7 @@ async def test_a_search_works_whatever_was_done_to_the_index(indexed: Path, tmp_
     await store.close()
 
 
-async def test_checksums_follow_indexing_purging_and_merging(tmp_path: Path) -> None:
+async def test_checksums_follow_progress_purging_and_merging(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "s.db")
     for number in range(6):
         await fill(store, f"s{number}", 40 + 100 * (number % 2))

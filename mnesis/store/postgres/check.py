@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mnesis.errors import SessionNotFoundError
 from mnesis.models.finding import Finding, LogHead, Verification
 from mnesis.store.accounting import file_ids
+from mnesis.store.base import OnChecked
 from mnesis.store.chain import extend_chain, first_log_head
 from mnesis.store.codec import is_message_intact, summary_digest
 from mnesis.store.postgres.check_records import record_findings, run_findings, settings_findings
@@ -27,19 +28,24 @@ Check = Callable[[Transaction, int, str], list[Finding]]
 
 
 async def verify(
-    database: PostgresDatabase, session_id: str | None, earlier_heads: Mapping[str, Collection[bytes]]
+    database: PostgresDatabase,
+    session_id: str | None,
+    earlier_heads: Mapping[str, Collection[bytes]],
+    on_progress: OnChecked | None = None,
 ) -> Verification:
     """Check the schema and each session, or only one session, and compute the head of each log."""
     sessions = await database.read(_sessions, session_id)
     findings = await database.read(_check_schema)
     findings += await database.read(_check_references)
     heads: list[LogHead] = []
-    for session_pk, name in sessions:
+    for number, (session_pk, name) in enumerate(sessions, 1):
         for part in (settings_findings, _check_log, _check_accounts, _check_summaries, record_findings):
             findings += await database.read(part, session_pk, name)
         head, log_findings = await _check_messages(database, session_pk, name, earlier_heads.get(name, ()))
         heads.append(head)
         findings += log_findings
+        if on_progress is not None:
+            on_progress(number, len(sessions))
     known_ids = {name for _, name in sessions}
     findings += [
         Finding("error", "head", f"session {name!r} is not in the store: it was purged or removed", RESTORE, (name,))

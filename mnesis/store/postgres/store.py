@@ -18,7 +18,7 @@ from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.models.turn_lease import TurnLease
 from mnesis.store.accounting import refuse_repeated_ids
-from mnesis.store.base import Append, AppendResult, Compaction, OnDamage, OnIndexed, SessionPage
+from mnesis.store.base import Append, AppendResult, Compaction, OnChecked, OnCopied, OnDamage, OnIndexed, SessionPage
 from mnesis.store.change_log import StoredChange
 from mnesis.store.codec import encode_message
 from mnesis.store.heads import Heads, parse_heads
@@ -275,19 +275,21 @@ class PostgresStore(PostgresRunStore):
             page, self._is_behind = await self._database.read(change_list.page, names, after, limit, before)
         return page
 
-    async def backup(self, path: str | Path) -> None:
+    async def backup(self, path: str | Path, on_progress: OnCopied | None = None) -> None:
         """Raise `ConfigurationError`: a server is copied by its own tools, or to an SQLite file by `mnesis migrate`."""
         raise ConfigurationError(
             f"{self.location} is a server and has no file to copy; use pg_dump, or mnesis migrate --to {str(path)!r}"
         )
 
-    async def check(self, *, session_id: str | None = None) -> list[Finding]:
+    async def check(self, *, session_id: str | None = None, on_progress: OnChecked | None = None) -> list[Finding]:
         """See `Store.check`."""
-        return list((await self.verify(session_id=session_id)).findings)
+        return list((await self.verify(session_id=session_id, on_progress=on_progress)).findings)
 
-    async def verify(self, *, session_id: str | None = None, heads: Heads | None = None) -> Verification:
+    async def verify(
+        self, *, session_id: str | None = None, heads: Heads | None = None, on_progress: OnChecked | None = None
+    ) -> Verification:
         """See `Store.verify`."""
-        return await check.verify(self._database, session_id, parse_heads(heads or {}))
+        return await check.verify(self._database, session_id, parse_heads(heads or {}), on_progress)
 
     async def seal(self) -> int:
         """See `Store.seal`."""

@@ -14,19 +14,23 @@ from mnesis.config import StoreConfig
 from mnesis.encryption import EncryptionKey
 from mnesis.errors import ConfigurationError, MnesisStoreError, StoreFullError
 from mnesis.open_files import refuse_output_path
+from mnesis.store.base import OnCopied
 from mnesis.store.sqlite.connect import open_connection
 from mnesis.store.sqlite.keyed_file import sqlite_version
 from mnesis.store.sqlite.translate_errors import translate_error
 from mnesis.unfinished_files import remove_leftovers, unfinished_path
 
+REPORT_INSTRUCTIONS = 100_000
+"""Of SQLite's virtual machine between two reports of progress: some milliseconds."""
 
-def back_up(path: Path, config: StoreConfig, destination: str | Path) -> None:
+
+def back_up(path: Path, config: StoreConfig, destination: str | Path, on_progress: OnCopied | None = None) -> None:
     """Copy the current state of the database at `path` to the new file `destination`, private to its user.
 
     The copy reads through its own connection, so the store can write meanwhile. It is encrypted with the same key as the
     database, or not at all. Raises what `_write_copy` raises.
     """
-    _write_copy(destination, lambda unfinished, target: _copy(path, config, unfinished, target))
+    _write_copy(destination, lambda unfinished, target: _copy(path, config, unfinished, target, on_progress))
 
 
 def convert(path: Path, config: StoreConfig, destination: str | Path, new_key: EncryptionKey | None) -> None:
@@ -68,9 +72,11 @@ def _write_copy(destination: str | Path, write: Callable[[Path, Path], None]) ->
         _sync(target.parent)
 
 
-def _copy(path: Path, config: StoreConfig, unfinished: Path, target: Path) -> None:
+def _copy(path: Path, config: StoreConfig, unfinished: Path, target: Path, on_progress: OnCopied | None = None) -> None:
     with closing(_open_source(path, config)) as connection:
         try:
+            if on_progress is not None:
+                _report_size(connection, unfinished, on_progress)
             connection.execute("VACUUM INTO ?", (str(unfinished),))
         except UnicodeEncodeError as error:
             raise ConfigurationError(
@@ -115,6 +121,19 @@ def _export(connection: sqlite3.Connection, unfinished: Path, target: Path, new_
         export_database(connection, unfinished, new_key)
     except (sqlite3.Error, UnicodeEncodeError) as error:
         raise translate_error(error, target) from error
+
+
+def _report_size(connection: sqlite3.Connection, file: Path, on_progress: OnCopied) -> None:
+    """Report the size of a file while the connection works, until it is closed."""
+    (page_count,), (page_bytes,) = (
+        connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+    )
+
+    def report() -> int:
+        on_progress(min(os.stat(file).st_size, page_count * page_bytes), page_count * page_bytes)
+        return 0  # another value would interrupt the statement
+
+    connection.set_progress_handler(report, REPORT_INSTRUCTIONS)
 
 
 def _open_source(path: Path, config: StoreConfig) -> sqlite3.Connection:

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from mnesis.errors import MnesisStoreError, SessionNotFoundError
 from mnesis.models.finding import Finding, LogHead, Verification
+from mnesis.store.base import OnChecked
 from mnesis.store.codec import summary_digest
 from mnesis.store.covers import subtract
 from mnesis.store.sqlite.check_changes import change_findings
@@ -29,7 +30,9 @@ Check = Callable[Concatenate[sqlite3.Connection, P], list[Finding]]
 Heads = Mapping[str, Collection[bytes]]
 
 
-async def verify(database: Database, session_id: str | None, earlier_heads: Heads) -> Verification:
+async def verify(
+    database: Database, session_id: str | None, earlier_heads: Heads, on_progress: OnChecked | None = None
+) -> Verification:
     """Check the file, its schema and each session, or only one session.
 
     `earlier_heads` are heads of logs by session that were noted before.
@@ -42,10 +45,12 @@ async def verify(database: Database, session_id: str | None, earlier_heads: Head
     findings = await _run_check(database, _check_file)
     findings += await _run_check(database, _check_schema)
     heads: list[LogHead] = []
-    for session_pk, name in sessions:
+    for number, (session_pk, name) in enumerate(sessions, 1):
         head, session_findings = await _check_session(database, session_pk, name, earlier_heads.get(name, ()))
         findings += session_findings
         heads += [head] if head is not None else []
+        if on_progress is not None:
+            on_progress(number, len(sessions))
     if session_id is None:
         findings += await _run_check(database, change_findings)
         findings += await _run_check(database, run_findings)

@@ -24,7 +24,7 @@ from mnesis.store.sqlite.connection import ConnectionState
 from mnesis.store.sqlite.environment import report_environment
 from mnesis.store.sqlite.keyed_file import connect_file, refuse_wrong_key, sqlite_version
 from mnesis.store.sqlite.migrate import migrate, migrations, refuse_foreign, refuse_wrong_version
-from mnesis.store.sqlite.seal import add_missing_hashes
+from mnesis.store.sqlite.seal import Progress, add_missing_hashes
 from mnesis.store.sqlite.translate_errors import has_code
 
 logger = get_logger(__name__)
@@ -38,8 +38,8 @@ JOURNAL_SIZE_LIMIT_BYTES = 64 * 1024 * 1024
 _creation_lock = threading.Lock()
 
 
-def open_connection(path: Path, config: StoreConfig) -> sqlite3.Connection:
-    """Open the database at `path`, which is created if missing and migrated if older.
+def open_connection(path: Path, config: StoreConfig, on_progress: Progress | None = None) -> sqlite3.Connection:
+    """Open the database at `path`, which is created if missing and migrated if older. `on_progress` follows the latter.
 
     The connection is read-only if the file or its directory cannot be written.
     Raises `sqlite3.Error` or one of the typed store errors.
@@ -47,21 +47,23 @@ def open_connection(path: Path, config: StoreConfig) -> sqlite3.Connection:
     key = config.read_encryption_key()
     report_environment(path, sqlite_version(key))
     try:
-        return _open(path, config, key)
+        return _open(path, config, key, on_progress)
     except sqlite3.DatabaseError as error:
         if has_code(error, sqlite3.SQLITE_NOTADB):
             refuse_wrong_key(path, key)
         raise
 
 
-def _open(path: Path, config: StoreConfig, key: EncryptionKey | None) -> sqlite3.Connection:
+def _open(
+    path: Path, config: StoreConfig, key: EncryptionKey | None, on_progress: Progress | None
+) -> sqlite3.Connection:
     if config.read_only:
         return _open_read_only(path, config, key)
     with _creation_lock:
         _make_private_file(path)
         connection = _connect(path, "mode=rw", config, key)
     try:
-        return _prepare(connection, path, config)
+        return _prepare(connection, path, config, on_progress)
     except sqlite3.OperationalError as error:
         if not has_code(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or _is_writable(path):
             raise
@@ -143,14 +145,16 @@ def _connect(path: Path, query: str, config: StoreConfig, key: EncryptionKey | N
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, config: StoreConfig) -> sqlite3.Connection:
+def _prepare(
+    connection: sqlite3.Connection, path: Path, config: StoreConfig, on_progress: Progress | None
+) -> sqlite3.Connection:
     try:
         if refuse_foreign(connection, path) == 0:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only an empty file can be set to it
         in_wal = _enter_wal(connection, path, config) if config.wal_mode else False
         _set_pragmas(connection, synchronous="NORMAL" if in_wal and config.durability == "normal" else "FULL")
         migrate(connection, path)
-        add_missing_hashes(connection)
+        add_missing_hashes(connection, on_progress)
     except BaseException:
         connection.close()
         raise

@@ -65,8 +65,8 @@ class Database:
         """Whether the blocks of the search index were compared with their checksums since this object was created."""
         self.is_search_index_recreated = False
 
-    async def open(self) -> None:
-        """Connect. Does nothing if already open.
+    async def open(self, on_progress: Callable[[int, int], None] | None = None) -> None:
+        """Connect. Does nothing if already open. `on_progress` follows the update of an older database.
 
         Raises one of the typed store errors, and `ConfigurationError` if the installed aiosqlite cannot be used.
         """
@@ -76,7 +76,7 @@ class Database:
                 self._worker = _Worker(self.path)
         try:
             await self._run(_do_nothing)  # an incompatible aiosqlite ends its thread after the first job
-            await self._run(self._connect)
+            await self._run(partial(self._connect, on_progress=on_progress))
         except StoreThreadError as error:
             raise _incompatible_aiosqlite("its thread ended after the first job") from error
 
@@ -224,9 +224,9 @@ class Database:
                 db_path=self.path,
             )
 
-    def _connect(self, worker: _Worker) -> None:
+    def _connect(self, worker: _Worker, on_progress: Callable[[int, int], None] | None = None) -> None:
         if worker.connection is None:
-            worker.connection = self._translate_errors(partial(open_connection, self.path, self._config))
+            worker.connection = self._translate_errors(partial(open_connection, self.path, self._config, on_progress))
             worker.file_identities = self._file_identities()
 
     def _reconnect(self, worker: _Worker) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mnesis.config import StoreConfig
@@ -19,7 +19,7 @@ from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.models.turn_lease import TurnLease
 from mnesis.store.accounting import refuse_repeated_ids
-from mnesis.store.base import Append, AppendResult, Compaction, OnDamage, OnIndexed, SessionPage
+from mnesis.store.base import Append, AppendResult, Compaction, OnChecked, OnCopied, OnDamage, OnIndexed, SessionPage
 from mnesis.store.change_log import StoredChange
 from mnesis.store.codec import encode_message
 from mnesis.store.heads import Heads, parse_heads
@@ -48,9 +48,9 @@ class SqliteStore(SqliteRunStore):
         """The path of the database."""
         return str(self._database.path)
 
-    async def open(self) -> None:
-        """See `Store.open`."""
-        await self._database.open()
+    async def open(self, on_progress: Callable[[int, int], None] | None = None) -> None:
+        """See `Store.open`. `on_progress` is called, in a thread, while sessions of an older release get their hashes."""
+        await self._database.open(on_progress)
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -266,12 +266,12 @@ class SqliteStore(SqliteRunStore):
         """See `ChangeLog.changes`."""
         return await self._database.read(change_list.page, self._session_names, after, limit)
 
-    async def backup(self, path: str | Path) -> None:
+    async def backup(self, path: str | Path, on_progress: OnCopied | None = None) -> None:
         """See `Store.backup`. Cancellation leaves a complete copy behind, or none."""
         from mnesis.store.sqlite.backup import back_up
 
         await self._database.read(_require_open)
-        await asyncio.to_thread(back_up, self._database.path, self._config, path)
+        await asyncio.to_thread(back_up, self._database.path, self._config, path, on_progress)
 
     async def convert(self, path: str | Path, new_key: EncryptionKey | None) -> None:
         """Do what `backup` does, and encrypt the copy with `new_key` or, if that is None, do not encrypt it."""
@@ -280,17 +280,19 @@ class SqliteStore(SqliteRunStore):
         await self._database.read(_require_open)
         await asyncio.to_thread(convert, self._database.path, self._config, path, new_key)
 
-    async def check(self, *, session_id: str | None = None) -> list[Finding]:
+    async def check(self, *, session_id: str | None = None, on_progress: OnChecked | None = None) -> list[Finding]:
         """See `Store.check`."""
         from mnesis.store.sqlite import check
 
-        return list((await check.verify(self._database, session_id, {})).findings)
+        return list((await check.verify(self._database, session_id, {}, on_progress)).findings)
 
-    async def verify(self, *, session_id: str | None = None, heads: Heads | None = None) -> Verification:
+    async def verify(
+        self, *, session_id: str | None = None, heads: Heads | None = None, on_progress: OnChecked | None = None
+    ) -> Verification:
         """See `Store.verify`."""
         from mnesis.store.sqlite import check
 
-        return await check.verify(self._database, session_id, parse_heads(heads or {}))
+        return await check.verify(self._database, session_id, parse_heads(heads or {}), on_progress)
 
     async def seal(self) -> int:
         """See `Store.seal`."""
