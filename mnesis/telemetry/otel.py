@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -150,7 +151,8 @@ class _Span(Observation):
         self._started = time.perf_counter()
         self._facts.setdefault("session_id", context.get_value(SESSION_ID_KEY))
         kind = _KINDS.get(self._operation, SpanKind.INTERNAL)
-        self._span = self._observer.tracer.start_span(_span_name(self._operation, self._facts), kind=kind)
+        name = _span_name(self._operation, self._facts)
+        self._span = self._observer.tracer.start_span(name, _parent_context(), kind=kind)
         return self
 
     def _context(self) -> Context:
@@ -220,6 +222,26 @@ class _Span(Observation):
         elif self._operation == "turn" and "context_tokens" in facts:
             labels = {name: attributes[name] for name in ("gen_ai.request.model",) if name in attributes}
             observer.context.record(facts["context_tokens"], labels)
+
+
+def _parent_context() -> Context | None:
+    """Return the context of the newest span around a call. None means the current context.
+
+    OpenInference's instrumentation of LangChain does not make its spans current. Its `get_current_span()` returns the one of
+    the runnable that runs (README of openinference-instrumentation-langchain).
+    """
+    instrumentation = sys.modules.get("openinference.instrumentation.langchain")
+    find_span = getattr(instrumentation, "get_current_span", None)
+    if find_span is None:
+        return None
+    try:
+        span = find_span()
+    except Exception:  # LangChain's context is what the application made of it, and tracing stops no call
+        return None
+    current = trace.get_current_span()
+    if span is None or getattr(current, "start_time", 0) > getattr(span, "start_time", 0):
+        return None
+    return trace.set_span_in_context(span)
 
 
 def split_model(model: str) -> tuple[str, str]:
