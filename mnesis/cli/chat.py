@@ -20,7 +20,6 @@ from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import StreamWrapper, clean, clean_line, gauge_cells, make_console, one_line, print_note, to_json
 from mnesis.cli.search import hit_line
 from mnesis.errors import MnesisError, NothingToRetryError, SessionNotFoundError
-from mnesis.models.session import MOCK_MODEL, NO_MODEL
 
 if TYPE_CHECKING:
     from mnesis.events.bus import MnesisEvent
@@ -82,6 +81,8 @@ def command(
     mock = mock or is_mock_enabled()
     existing = asyncio.run(_find_session(db, session_id))
     model = model or _default_model(existing, mock)
+    from mnesis.models.session import MOCK_MODEL
+
     if mock and model == MOCK_MODEL:
         context_limit = context_limit or MOCK_CONTEXT_LIMIT_TOKENS
     with SyncSession.open(
@@ -109,6 +110,8 @@ async def _find_session(db: DatabaseOption, session_id: str | None) -> SessionRe
 
 
 def _default_model(existing: SessionRecord | None, mock: bool) -> str:
+    from mnesis.models.session import MOCK_MODEL, NO_MODEL
+
     if existing is not None and existing.model != NO_MODEL:
         return existing.model
     if mock:
