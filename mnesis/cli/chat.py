@@ -76,13 +76,12 @@ def command(
     """
     from mnesis.llm.mock import MockLLM
     from mnesis.llm.resolve import is_mock_enabled
+    from mnesis.models.session import MOCK_MODEL
     from mnesis.sync import SyncSession
 
     mock = mock or is_mock_enabled()
     existing = asyncio.run(_find_session(db, session_id))
     model = model or _default_model(existing, mock)
-    from mnesis.models.session import MOCK_MODEL
-
     if mock and model == MOCK_MODEL:
         context_limit = context_limit or MOCK_CONTEXT_LIMIT_TOKENS
     with SyncSession.open(

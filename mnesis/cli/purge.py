@@ -18,7 +18,6 @@ from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.cli.time_option import TIME_PARAM
 from mnesis.display.progress_bar import progress
 from mnesis.errors import FileNotStoredError
-from mnesis.events.bus import MnesisEvent
 from mnesis.ids import now_ms
 from mnesis.models.retention import DAY_MS, PurgePlan
 
@@ -139,6 +138,8 @@ async def _purge_by_rule(db: DatabaseOption, rule: RetentionConfig, storage: str
 
 @contextmanager
 def _follow_purge(engine: Engine, session_count: int) -> Iterator[None]:
+    from mnesis.events.bus import MnesisEvent
+
     with progress("erasing sessions", session_count) as bar:
         engine.events.subscribe(MnesisEvent.SESSION_DELETED, lambda event, payload: bar.advance())
         yield
