@@ -85,7 +85,7 @@ def chat_message(message: Message, dialect: Dialect = PLAIN, model: str = "") ->
     elif message.role == "assistant":
         steps = list(_assistant_messages(message.parts, dialect, model.lower()))
     else:
-        steps = [{"role": message.role, "content": _content(message.parts)}]
+        steps = [{"role": message.role, "content": _content(message.parts, dialect)}]
     return [replace_lone_surrogates(step) for step in steps]
 
 
@@ -200,8 +200,8 @@ def is_media(part: MessagePart) -> bool:
     return isinstance(part, ImagePart) or (isinstance(part, FilePart) and part.data is not None)
 
 
-def _content(parts: Sequence[MessagePart]) -> str | list[dict[str, Any]]:
-    if not any(is_media(part) for part in parts):
+def _content(parts: Sequence[MessagePart], dialect: Dialect) -> str | list[dict[str, Any]]:
+    if not dialect.sees_media or not any(is_media(part) for part in parts):
         return parts_text(parts) or EMPTY_MESSAGE
     return [_content_block(part) for part in parts]
 

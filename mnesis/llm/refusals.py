@@ -1,6 +1,7 @@
 """What an endpoint turned out to reject, and requests without it. Pure functions, except for `Refusals`.
 
-Cache marks save money, and returned reasoning makes answers better, but a call must not fail because of them.
+Cache marks save money, and returned reasoning makes answers better, but a call must not fail because of them. Images and files that
+an endpoint cannot read would make every later call of the session fail, so that a text takes their place.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from mnesis.redaction import get_logger
 
 logger = get_logger(__name__)
 
-CACHE_MARKS, REASONING = "cache marks", "reasoning"
+CACHE_MARKS, REASONING, IMAGES, FILES = "cache marks", "reasoning", "images", "files"
+_MEDIA_TYPES = {IMAGES: "image_url", FILES: "file"}
 _REASONING_FIELDS = ("thinking_blocks", "reasoning_details", "reasoning_items")
 # An endpoint that does not know marks names the field, says that something extra is there, or wants a string as content.
 _MARKS_REJECTED = re.compile(
@@ -29,7 +31,19 @@ _REASONING_REJECTED = re.compile(
     r"|encrypted content.{0,80}could not be (verified|decrypted)|invalid_encrypted_content|item with id 'rs_.{0,80}not found"
     r"|of type 'reasoning' was provided without|without its required 'reasoning' item"
 )
-_BAD_REQUEST = (400, 422)
+# esengine/DeepSeek-Reasonix#7859; danny-avila/LibreChat#6333; HartsyAI/SwarmUI-MagicPromptExtension#50 (a 404 of OpenRouter);
+# browser-use/browser-use#159; thinking-machines-lab/tinker-feedback#83.
+_IMAGES_REJECTED = re.compile(
+    r"(?i)image_url.{0,60}(only supported|not supported|expected .{0,3}text)|support image input"
+    r"|does not (accept|support) (the )?(image|vision)|images? (input )?(is|are) not supported|did not match any variant"
+    r"|invalid type: sequence, expected a string|input should be 'text'|content must be a string"
+)
+# litellm, main.py; the wording of others varies.
+_FILES_REJECTED = re.compile(
+    r"(?i)does not (accept|support) (pdf|file|document)|(pdf|file|document)s? (input )?(is|are) not supported"
+    r"|(invalid|unknown|unsupported) .{0,40}\bfile\b"
+)
+_BAD_REQUEST, _NOT_FOUND = (400, 422), 404
 # Bedrock answers 400 (cline/cline#2064) or 403 (strands-agents/harness-sdk#1807) where a model has no prompt cache.
 _CACHING_FORBIDDEN, _FORBIDDEN = re.compile(r"(?i)did not allow prompt caching"), (401, 403)
 _ADDRESS_ARGUMENTS = ("api_base", "base_url", "aws_bedrock_runtime_endpoint", "aws_region_name", "vertex_location")
@@ -41,21 +55,38 @@ def find_refusal(arguments: Mapping[str, Any], error: BaseException) -> str | No
     if status in _FORBIDDEN and _has_marks(arguments) and _CACHING_FORBIDDEN.search(text):
         return CACHE_MARKS
     if status not in _BAD_REQUEST:
-        return None
+        return IMAGES if status == _NOT_FOUND and _sends_media(arguments, IMAGES, _IMAGES_REJECTED, text) else None
     if _has_marks(arguments) and _MARKS_REJECTED.search(text):
         return CACHE_MARKS
     if _has_reasoning(arguments) and _REASONING_REJECTED.search(text):
         return REASONING
-    return None
+    if _sends_media(arguments, FILES, _FILES_REJECTED, text):
+        return FILES
+    return IMAGES if _sends_media(arguments, IMAGES, _IMAGES_REJECTED, text) else None
+
+
+def _sends_media(arguments: Mapping[str, Any], part: str, rejected: re.Pattern[str], error_text: str) -> bool:
+    """Return whether a request has media of a kind, and the error is about them."""
+    kind = _MEDIA_TYPES[part]
+    return bool(rejected.search(error_text)) and any(
+        block.get("type") == kind for message in arguments["messages"] for block in _blocks(message)
+    )
+
+
+def _blocks(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    content = message.get("content")
+    return [block for block in content if isinstance(block, Mapping)] if isinstance(content, list) else []
 
 
 def without(part: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call without cache marks or without returned reasoning.
+    """Return the arguments of a call without cache marks, returned reasoning, images or files.
 
     A tool loop that has lost its opening thinking also goes on without new thinking, as Claude demands (platform.claude.com,
     extended-thinking).
     """
     messages = arguments["messages"]
+    if part in _MEDIA_TYPES:
+        return {**arguments, "messages": [_name_media(message, part) for message in messages]}
     if part == REASONING:
         kept = [{k: v for k, v in message.items() if k not in _REASONING_FIELDS} for message in messages]
         is_thinking_lost = _is_in_tool_loop(messages) and any("thinking_blocks" in message for message in messages)
@@ -63,6 +94,26 @@ def without(part: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return {**{name: value for name, value in arguments.items() if name not in dropped}, "messages": kept}
     changed = {**arguments, "messages": [_without_marks(message) for message in messages]}
     return changed | ({"tools": _strip_marks(arguments["tools"])} if arguments.get("tools") else {})
+
+
+def _name_media(message: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """Return a message with a text in the place of each image, or of each file. Nothing but text becomes a string."""
+    blocks = _blocks(message)
+    if not any(block.get("type") == _MEDIA_TYPES[part] for block in blocks):
+        return dict(message)
+    named = [
+        {"type": "text", "text": _media_name(block)} if block.get("type") == _MEDIA_TYPES[part] else dict(block)
+        for block in blocks
+    ]
+    if all(set(block) == {"type", "text"} for block in named):
+        return {**message, "content": "\n\n".join(block["text"] for block in named)}
+    return {**message, "content": named}
+
+
+def _media_name(block: Mapping[str, Any]) -> str:
+    if block["type"] == "file":
+        return f"[file {block['file'].get('filename') or 'without a name'}, which this model cannot read]"
+    return "[image, which this model cannot see]"
 
 
 def without_reasoning_items(arguments: Mapping[str, Any]) -> dict[str, Any]:

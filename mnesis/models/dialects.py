@@ -82,7 +82,7 @@ class Dialect:
 
     `pattern` matches model strings in lower case. `tool_names` is the pattern of valid tool names. `media_in_results` says
     how images and files of a tool result are sent: inside the result, in a user message after the results, or as text.
-    `calls_without_text` is the content of an assistant message that has only calls. `is_alternating` means that neighbors of
+    `sees_media` says whether messages may have any. `calls_without_text` is the content of an assistant message that has only calls. `is_alternating` means that neighbors of
     one role must be merged. `reply_after_results` means that an assistant message must follow tool results; `user_first`
     that the first message must be the user's; `system_anywhere` that system messages may occur between others;
     `text_in_tool_loops` that user text may stand between two steps of one tool loop. `content_blocks` means that texts are
@@ -97,6 +97,7 @@ class Dialect:
     tool_names: str = r"(?s).+"
     cache: PromptCache | None = None
     media_in_results: Literal["result", "user message", "text"] = "user message"
+    sees_media: bool = True
     call_signatures: bool = False
     calls_without_text: str | None = None
     is_alternating: bool = False
@@ -222,6 +223,7 @@ DIALECTS: tuple[Dialect, ...] = (
     # langchain-ai/langchain#34140: every message needs content. docs.x.ai: any shared prefix is cached; reasoning is not taken.
     Dialect("xai", r"^xai/|^grok", cache=_automatic(0, ONE_HOUR, 0.25), calls_without_text=""),
     # api-docs.deepseek.com/guides/thinking_mode: reasoning_content must go back with tool calls; guides/kv_cache: hours to days.
+    # Images are refused (chatboxai/chatbox#1740); litellm's route drops them without a word.
     Dialect(
         "deepseek",
         r"^deepseek/|^deepseek-(chat|reasoner|v)",
@@ -233,6 +235,7 @@ DIALECTS: tuple[Dialect, ...] = (
             required_by=r"deepseek-(?!chat|v2|coder)",
         ),
         media_in_results="text",
+        sees_media=False,
         cache=_automatic(64, ONE_DAY, 0.1),
     ),
     # platform.moonshot.ai, Kimi thinking models: reasoning_content must stay in messages with calls (MoonshotAI/kimi-agent-sdk#169).

@@ -83,6 +83,7 @@ CHAT_FAULTS = [
     Fault("assistant-empty", chat(user(), assistant(""), user(), flavour="moonshot"), "moonshot"),
     Fault("mistral-assistant-empty", chat(user(), assistant(""), user(), flavour="mistral"), "mistral"),
     Fault("content-string", chat(user([{"type": "text", "text": "Hi"}]), flavour="ollama"), "ollama"),
+    Fault("text-only", chat(user([{"type": "image_url", "image_url": {}}]), flavour="deepseek"), "deepseek"),
     Fault("name-pattern", chat(user() | {"name": "J. R."})),
     Fault("tool-without-call", chat(user(), result(ID))),
     Fault("call-without-result", chat(user(), calls(ID), user())),

@@ -14,6 +14,7 @@ name makes it hold for any flavour.
 | assistant-empty | moonshot | labring/FastGPT#3575; MoonshotAI/kimi-code#1985; AstrBotDevs/AstrBot#7202 |
 | mistral-assistant-empty | mistral | mistralai/mistral-common, protocol/instruct/validator.py |
 | content-string | ollama | BerriAI/litellm#11273 |
+| text-only | deepseek | chatboxai/chatbox#1740; esengine/DeepSeek-Reasonix#7859 |
 | name-pattern | azure, openai | crazyyanchao/llmcompiler#1 |
 | tool-without-call | azure, deepseek, mistral, openai | miurla/morphic#136; FoundationAgents/OpenManus#744; mistralai/mistral-common, protocol/instruct/validator.py |
 | call-without-result | azure, deepseek, mistral, openai | aliasrobotics/cai#111; langgenius/dify#32222; mistralai/mistral-common, protocol/instruct/validator.py |
@@ -242,6 +243,16 @@ def _mistral_assistant_empty(subject: Subject) -> Iterator[str]:
 def _content_string(subject: Subject) -> Iterator[str]:
     if any(isinstance(message.get("content"), list) for message in subject.messages):
         yield "json: cannot unmarshal array into Go struct field ChatRequest.messages.content of type string"
+
+
+@rule("text-only", "chatboxai/chatbox#1740; esengine/DeepSeek-Reasonix#7859", flavours=["deepseek"])
+def _text_only(subject: Subject) -> Iterator[str]:
+    for index, message in enumerate(subject.messages):
+        if any(block.get("type") != "text" for block in blocks_of(message.get("content"))):
+            yield (
+                "Failed to deserialize the JSON body into the target type: "
+                f"messages[{index}]: unknown variant `image_url`, expected `text`"
+            )
 
 
 @rule("name-pattern", "crazyyanchao/llmcompiler#1", flavours=OPENAI)
