@@ -31,6 +31,7 @@ MAX_QUERY_TERMS = 128
 """A question of some sentences in a script without spaces has this many pairs of characters."""
 
 _WORD = re.compile(r"[^\W_]+")
+_LAST_WORD = re.compile(r"(?<![^\W_])[^\W_]{1,64}$")
 _UNSPACED_SCRIPTS = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
 _UNSPACED_RUN = re.compile(f"[{_UNSPACED_SCRIPTS}]+")
 _CAMEL_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -229,7 +230,10 @@ def joined_words(query: str) -> Mapping[str, tuple[str, ...]]:
 
 
 def _query_text(query: str) -> str:
-    text = normalize(query[:MAX_QUERY_CHARS].encode("utf-8", "replace").decode())
+    beginning = query[:MAX_QUERY_CHARS]
+    if len(query) > MAX_QUERY_CHARS:
+        beginning = _LAST_WORD.sub("", beginning)  # a part of a word is another word
+    text = normalize(beginning.encode("utf-8", "replace").decode())
     text = _NUMBER_WITH_SEPARATORS.sub(lambda match: join_digits(match.group()), text)
     return _EMOJI.sub(lambda match: f" {emoji_word(match.group())} ", text)
 

@@ -86,12 +86,12 @@ def rank(
     mentioned_speakers = _find_mentioned_speakers(terms, speakers)
     weights = [_term_weight(term, total_messages, mentioned_speakers) for term in terms]
     slots = _slots(messages)
-    postings = [sorted(slots[key] for key in term.keys if key in slots) for term in terms]
-    width = slots[messages[-1].key] + PROXIMITY_WINDOW + 1
+    postings = [sorted([slots[key] for key in term.keys & slots.keys()]) for term in terms]
+    width = slots[messages[-1][0]] + PROXIMITY_WINDOW + 1
     max_postings = max(int(len(messages) * MAX_COMMON_FRACTION), PROXIMITY_WINDOW)
     context_share = _context_share(messages, slots) * min(1.0, SHORT_QUERY_TERMS / len(terms))
     frequencies = _term_frequencies(messages, slots, width)
-    repeats = [[[slots[key] for key in keys if key in slots] for keys in term.repeated_keys] for term in terms]
+    repeats = [[[slots[key] for key in keys & slots.keys()] for keys in term.repeated_keys] for term in terms]
     scores = _bm25(postings, repeats, weights, frequencies, context_share, max_postings)
     if not scores:
         return []
@@ -102,17 +102,17 @@ def rank(
     asked_speaker = next(iter(mentioned_speakers.values())) if len(set(mentioned_speakers.values())) == 1 else None
     ranked: list[tuple[int, float]] = []
     has_time = bool(time.expressions or time.dates)
-    for message in messages:
-        slot = slots[message.key]
+    for key, _, created_at, speaker in messages:
+        slot = slots[key]
         score = scores.get(slot)
         if score is None:
             continue
         score += prior * proximity[slot]
-        if asked_speaker is not None and message.speaker == asked_speaker:
+        if asked_speaker is not None and speaker == asked_speaker:
             score *= SPEAKER_FACTOR
         if has_time:
-            score += best * time.bonus(message.created_at)
-        ranked.append((message.key, score))
+            score += best * time.bonus(created_at)
+        ranked.append((key, score))
     # The sort is stable: equal scores stay in log order.
     ranked.sort(key=itemgetter(1), reverse=True)
     return ranked if has_time else _put_newest_value_first(ranked, terms)
@@ -124,10 +124,10 @@ def _context_share(messages: Sequence[MessageStats], slots: Mapping[int, int]) -
     The length is that of the message in which a word of the log stands on average: tool outputs decide, not the short
     messages between them.
     """
-    words = sum(message.word_count for message in messages)
-    typical_words = sum(message.word_count**2 for message in messages) / max(words, 1)
-    places = [slots[message.key] for message in messages]
-    links = sum(place == previous + 1 for previous, place in pairwise(places))
+    counts = [word_count for _, word_count, _, _ in messages]
+    typical_words = sum([count * count for count in counts]) / max(sum(counts), 1)
+    places = list(slots.values())
+    links = [place - previous for previous, place in pairwise(places)].count(1)
     return min(1.0, SHORT_MESSAGE_WORDS / max(typical_words, 1.0)) * links / max(len(places) - 1, 1)
 
 
@@ -135,7 +135,7 @@ def _add_messages_of_the_time(
     scores: dict[int, float], messages: Sequence[MessageStats], slots: Mapping[int, int], time: QueryTime
 ) -> None:
     """Add the messages of the time that the query names, if none of them has a word of it: they may be meant all the same."""
-    of_the_time = [slots[message.key] for message in messages if time.contains(message.created_at)]
+    of_the_time = [slots[key] for key, _, created_at, _ in messages if time.contains(created_at)]
     if not any(slot in scores for slot in of_the_time):
         scores.update(dict.fromkeys(of_the_time, 0.0))
 
@@ -183,11 +183,11 @@ def _slots(messages: Sequence[MessageStats]) -> dict[int, int]:
     """
     slots: dict[int, int] = {}
     slot, previous_key, previous_time = 0, -2, 0
-    for message in messages:
-        is_next = message.key == previous_key + 1 and abs(message.created_at - previous_time) <= MAX_PAUSE_MS
+    for key, _, created_at, _ in messages:
+        is_next = key == previous_key + 1 and -MAX_PAUSE_MS <= created_at - previous_time <= MAX_PAUSE_MS
         slot += 1 if is_next else PROXIMITY_WINDOW + 1
-        previous_key, previous_time = message.key, message.created_at
-        slots[previous_key] = slot
+        previous_key, previous_time = key, created_at
+        slots[key] = slot
     return slots
 
 
@@ -222,11 +222,13 @@ def _bm25(
 
 def _term_frequencies(messages: Sequence[MessageStats], slots: Mapping[int, int], width: int) -> list[float]:
     """Return what one occurrence counts in the message of each slot: less in longer messages."""
-    lengths = [(message.word_count + 1) ** LENGTH_EXPONENT for message in messages]
-    scale = B / (sum(lengths) / len(lengths))
+    counts = [word_count for _, word_count, _, _ in messages]
+    length_of = {count: (count + 1) ** LENGTH_EXPONENT for count in set(counts)}
+    scale = B * len(counts) / sum([length_of[count] for count in counts])
+    frequency_of = {count: 1 / (1 - B + scale * length) for count, length in length_of.items()}
     frequencies = [0.0] * width
-    for message, length in zip(messages, lengths, strict=True):
-        frequencies[slots[message.key]] = 1 / (1 - B + scale * length)
+    for slot, count in zip(slots.values(), counts, strict=True):
+        frequencies[slot] = frequency_of[count]
     return frequencies
 
 

@@ -7,13 +7,12 @@ does not grow with the log.
 from __future__ import annotations
 
 import heapq
-import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from mnesis.models.search import Search
 from mnesis.search.analysis import REPEATED_MARK, REPETITIONS, identifier_pieces, joined_words, query_terms
@@ -25,12 +24,12 @@ from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.search_scope import SearchScope, Span, key_of, seq_of
 from mnesis.store.sqlite.search_vectors import read_vectors
 
-BLOCK_BITS = 5
-"""Large logs are divided into blocks of 2**5 = 32 messages."""
+BLOCK_BITS = 4
+"""Large logs are divided into blocks of 2**4 = 16 messages."""
 MAX_MESSAGES_RANKED_WHOLE = 4_096
 """Logs with at most this many messages are ranked whole."""
 MAX_BLOCKS = 32
-"""Blocks that are ranked in a large log: 32 blocks of 32 messages."""
+"""Blocks that are ranked in a large log: 32 blocks of 16 messages. On the questions for fitting, as good as ranking all messages."""
 MAX_KEYS_PER_WORD = 3_000
 """Messages with one word that are examined in a large log; a more frequent word says little."""
 MAX_TRIGRAMS = 64
@@ -102,7 +101,8 @@ def _with_event(connection: sqlite3.Connection, scope: SearchScope, time: QueryT
     if not ranked or 2 * sum(ranked[0][0] in term.keys for term in terms) < len(query_terms(event)):
         return time
     (row,) = _ranking_rows(connection, scope, (ranked[0][0], ranked[0][0]))
-    return time.at_event(row.created_at)
+    _, _, created_at, _ = row
+    return time.at_event(created_at)
 
 
 def _keys_of_the_time(connection: sqlite3.Connection, scope: SearchScope, time: QueryTime) -> frozenset[int]:
@@ -112,7 +112,7 @@ def _keys_of_the_time(connection: sqlite3.Connection, scope: SearchScope, time: 
         keys.update(_keys_that_pass(connection, scope, Search("", after=each.span.start, before=each.span.end)))
     if time.is_only_time and time.dates:
         rows = (row for span in scope.spans for row in _ranking_rows(connection, scope, span))
-        keys.update(row.key for row in rows if time.contains(row.created_at))
+        keys.update(key for key, _, created_at, _ in rows if time.contains(created_at))
     return frozenset(filter(scope.contains, keys))
 
 
@@ -201,7 +201,9 @@ def _repeated_keys(
     """
     levels: list[frozenset[int]] = []
     for level in range(1, len(REPETITIONS) + 1 if " AND " not in term.expression else 1):
-        repeated = re.sub(r'"([^"]+)"', rf'"{REPEATED_MARK * level}\1"', term.expression)
+        quoted = term.expression.split('"')  # every other part is a word
+        quoted[1::2] = [REPEATED_MARK * level + word for word in quoted[1::2]]
+        repeated = '"'.join(quoted)
         keys = (key for span in spans for key in _matching_keys(connection, repeated, span, limit))
         levels.append(_keys_in_scope(scope, keys))
         if not levels[-1]:
@@ -256,8 +258,9 @@ def _merge_blocks(blocks: Sequence[int]) -> Iterator[Span]:
 
 def _ranking_rows(connection: sqlite3.Connection, scope: SearchScope, span: Span) -> Iterable[MessageStats]:
     parameters = {"first_key": max(span[0], scope.span[0]), "last_key": min(span[1], scope.span[1])}
-    rows = map(MessageStats._make, connection.execute(sql("search_rows"), parameters))
-    return rows if len(scope.logs) == 1 else (row for row in rows if scope.contains(row.key))
+    # The columns are the fields of `MessageStats`; plain tuples are read twice as fast.
+    rows = cast("Iterable[MessageStats]", connection.execute(sql("search_rows"), parameters))
+    return rows if len(scope.logs) == 1 else (row for row in rows if scope.contains(row[0]))
 
 
 def _speakers(connection: sqlite3.Connection, scope: SearchScope) -> set[str]:

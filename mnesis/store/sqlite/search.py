@@ -119,11 +119,13 @@ def _is_session(connection: sqlite3.Connection, session_pk: int) -> bool:
 
 
 async def _find_indexed_page(database: Database, search: Search, on_progress: OnIndexed | None) -> SearchPage:
-    for substrings in _required_indexes(search):
-        for session_id in await database.read(_sessions_to_search, search.session_id):
-            await catch_up(database, session_id, substrings, on_progress)
     damaged_keys: list[int] = []
-    page = await database.read(_page, search, search_position(search), damaged_keys)
+    page = await database.read(_page_if_indexed, search, search_position(search), damaged_keys)
+    if page is None:
+        for substrings in _required_indexes(search):
+            for session_id in await database.read(_sessions_to_search, search.session_id):
+                await catch_up(database, session_id, substrings, on_progress)
+        page = await database.read(_page, search, search_position(search), damaged_keys)
     if damaged_keys:
         logger.warning("%d damaged vectors of %s are computed again", len(damaged_keys), database.path)
         with suppress(ReadOnlyStoreError):
@@ -307,6 +309,17 @@ def _index_session(
         last_seq = connection.execute(sql("check_last_seq"), {"session_pk": session_pk}).fetchone()[0]
     (fulltext.add_trigrams if substrings else fulltext.add_words)(connection, session_pk, batch, last_seq)
     return last_seq - after_seq, size
+
+
+def _page_if_indexed(
+    connection: sqlite3.Connection, search: Search, place: SearchPosition, damaged_keys: list[int]
+) -> SearchPage | None:
+    """Return a page of a search, or None if messages are missing in the index. One read does for most searches."""
+    session_ids = _sessions_to_search(connection, search.session_id)
+    indexes = _required_indexes(search)
+    if any(_count_missing(connection, each, substrings) for each in session_ids for substrings in indexes):
+        return None
+    return _page(connection, search, place, damaged_keys)
 
 
 def _page(connection: sqlite3.Connection, search: Search, place: SearchPosition, damaged_keys: list[int]) -> SearchPage:

@@ -64,12 +64,12 @@ class SearchScope:
     def total(self) -> int:
         return sum(log.count for log in self.logs)
 
-    @property
+    @cached_property
     def span(self) -> Span:
         """The keys from the first message to the last; an empty span if there are no logs."""
         return (self.logs[0].span[0], self.logs[-1].span[1]) if self.logs else (1, 0)
 
-    @property
+    @cached_property
     def spans(self) -> tuple[Span, ...]:
         """The spans of keys to read: one for each part of a fork's log, else one for all logs."""
         return (self.span,) if self.fork_pk is None else tuple(log.span for log in self.logs)

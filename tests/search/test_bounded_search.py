@@ -1,0 +1,160 @@
+"""The cost of a search is bounded: by statements and rows, not by clocks. So it is for bad questions and bad logs."""
+
+from __future__ import annotations
+
+import base64
+import random
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mnesis import MnesisSession
+from mnesis.models.search import Search
+from mnesis.search import snippets
+from mnesis.search.analysis import MAX_QUERY_CHARS, MAX_QUERY_TERMS, query_terms
+from mnesis.store.base import Store
+from mnesis.store.memory_index import InMemoryIndex
+from mnesis.store.sqlite import SqliteStore, fulltext, ranked_search
+from mnesis.store.sqlite.search_scope import LogRange, SearchScope
+from mnesis.testing.store_suite import make_message
+from tests.support.searching import fill, ids
+
+WORDS = [f"word{number}" for number in range(2_000)]
+QUESTIONS = {
+    "rare": "word1999 word1998 word1900 word1800",
+    "common": "word0 word1 word2 word3 word4 word5",
+    "absent": "zebra quagga okapi giraffe gnu kudu eland oryx bongo",
+    "100 kB": "word7 " * 17_000,
+    "100 kB of other words": " ".join(f"other{number}" for number in range(10_000)),
+    "stop words only": "what is it that the of and to be or not to be",
+    "mixed scripts": "where is 東京 Москва القاهرة ירושלים กรุงเทพ ΑΘΗΝΑ word7 😀",
+    "syntax": "word7 NEAR(word8, 2) AND NOT \"word9* ^ {a b} : word1 OR ( - + \\ ' ; --",
+    "controls": "\x00\x1b[31m \ud800 \u202e \ufeff word7",
+    "base64": base64.b64encode(bytes(range(256)) * 200).decode(),
+}
+MAX_STATEMENTS = 2_500
+"""Eight words that match nothing are looked up in about 200 other ways each, and each of 128 words in four."""
+
+
+def big_index(count: int) -> InMemoryIndex:
+    """An index of `count` messages whose words follow Zipf's law."""
+    rng = random.Random(1)
+    weights = [1 / (rank + 1) for rank in range(len(WORDS))]
+    index = InMemoryIndex()
+    messages = (make_message("user", " ".join(rng.choices(WORDS, weights, k=12))) for _ in range(count))
+    fulltext.add_words(
+        index._open_connection(), 1, (each.model_copy(update={"seq": n}) for n, each in enumerate(messages, 1)), count
+    )
+    return index
+
+
+@pytest.fixture(scope="module")
+def indexes() -> dict[int, InMemoryIndex]:
+    return {count: big_index(count) for count in (5_000, 10_000)}
+
+
+def count_work(index: InMemoryIndex, count: int, question: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """Return how many statements a question sends and how many messages it ranks."""
+    statements: list[str] = []
+    ranked = [0]
+    rank: Callable[..., list[tuple[int, float]]] = ranked_search.rank
+
+    def count_messages(messages: list[object], *rest: object) -> list[tuple[int, float]]:
+        ranked[0] += len(messages)
+        return rank(messages, *rest)
+
+    monkeypatch.setattr(ranked_search, "rank", count_messages)
+    connection = index._open_connection()
+    # Statements that the full-text tables send themselves are traced as comments.
+    connection.set_trace_callback(lambda statement: statement.startswith("--") or statements.append(statement))
+    scope = SearchScope((LogRange(1, "s", count),))
+    ranked_search.rank_messages(connection, scope, Search(question), None)
+    connection.set_trace_callback(None)
+    return len(statements), ranked[0]
+
+
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+def test_a_large_log_costs_a_search_no_more_rows(
+    indexes: dict[int, InMemoryIndex], question: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = [count_work(index, count, question, monkeypatch) for count, index in indexes.items()]
+    for statements, ranked in work:
+        assert statements <= MAX_STATEMENTS
+        assert ranked <= ranked_search.MAX_BLOCKS << ranked_search.BLOCK_BITS
+
+
+@pytest.mark.parametrize("question", ["rare", "common"])
+def test_a_question_of_a_few_words_sends_few_statements(
+    indexes: dict[int, InMemoryIndex], question: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements, _ = count_work(indexes[10_000], 10_000, QUESTIONS[question], monkeypatch)
+    assert statements <= ranked_search.MAX_BLOCKS * 8
+
+
+async def test_a_search_of_an_indexed_session_reads_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    await store.open()
+    await fill(store, "s", ["word7 and more"] * 5)
+    await store.search(Search("word7", "s"))
+    reads = []
+    read = store._database.read
+    monkeypatch.setattr(store._database, "read", lambda step, *rest: reads.append(step) or read(step, *rest))
+    assert len(await store.search(Search("word7", "s"))) == 5
+    assert len(reads) == 1
+    await store.close()
+
+
+@pytest.mark.parametrize("mode", ["words", "substring"])
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+async def test_no_question_raises_or_floods(store: Store, question: str, mode: str) -> None:
+    await fill(store, "s", [f"{WORDS[number]} alone" for number in range(40)])
+    page = await store.search(Search(question, "s", limit=100, mode=mode))  # type: ignore[arg-type]  # given as text
+    asked = {form for forms in query_terms(question) for form in forms}
+    # A neighbour of a match is a hit too, one before and two after it, and so is what a word that matches nothing resembles.
+    assert len(page) <= 4 * max(len(asked & set(WORDS[:40])), 2)
+
+
+def test_only_the_beginning_of_a_long_question_is_read() -> None:
+    terms = query_terms("word7 " + "x" * 10 * MAX_QUERY_CHARS)
+    assert terms[0] == ("word7",)
+    assert sum(len(form) for forms in terms for form in forms) <= MAX_QUERY_CHARS
+    assert len(query_terms(QUESTIONS["100 kB of other words"])) == MAX_QUERY_TERMS
+
+
+async def test_base64_is_not_found_by_ordinary_words(store: Store) -> None:
+    rng = random.Random(2)
+    blobs = [base64.b64encode(rng.randbytes(30_000)).decode() for _ in range(6)]
+    texts = [blobs[number // 2] if number % 2 else f"note {number}" for number in range(12)]
+    await fill(store, "s", [*texts, *["nothing here"] * 12, "the parser drops commas"])
+    assert (await ids(store, Search("Which parser drops commas?", "s")))[0] == "s-25"
+    assert await ids(store, Search("unrelated question about zebras", "s")) == []
+    assert (await ids(store, Search(blobs[3][:60], "s", mode="substring"))) == ["s-8"]
+
+
+async def test_one_huge_message_is_searched_in_bounded_memory(tmp_path: Path) -> None:
+    lines = [f"line {number} is ordinary {'=' * 150}" for number in range(60_000)]
+    lines[50_000] = "line 50000 reports a cracked flange"
+    text = "\n".join(lines)
+    assert len(text) > 10_000_000
+    async with MnesisSession.open(model=None, db_path=tmp_path / "s.db", system_prompt="") as session:
+        await session.record("Read the log.", "Here it is.")
+        await session.append([make_message("user", text)])
+        await session.record("Thanks.", "Welcome.")
+        await session.search("flange")  # indexes
+        tracemalloc.start()
+        page = await session.search("Which line reports the cracked flange?")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert page[0].seq == 3
+        assert "flange" in page[0].excerpt or len(text) > snippets.MAX_SCANNED_CHARS
+        assert all(len(hit.excerpt) <= snippets.MAX_EXCERPT_CHARS + 2 for hit in page)
+        assert peak_bytes < 12 * len(text)
+
+
+def test_excerpts_examine_a_bounded_part_of_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "word7 " * 2_000_000
+    examined = snippets._find_matches(text, [("word7",), ("word8",)])
+    assert len(examined) <= 2 * snippets.MAX_MATCHES_PER_TERM
+    assert all(match.start < snippets.MAX_SCANNED_CHARS for match in examined)
