@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import logging
 import re
 from pathlib import Path
@@ -39,20 +39,27 @@ async def test_tool_loops_of_reasoning_models_are_accepted(tmp_path: Path, provi
         assert events
 
 
-@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(MODELS, 2)))
-async def test_providers_can_be_switched_in_tool_histories(tmp_path: Path, first: str, second: str) -> None:
-    """There and back: a whole turn with the first, one that fails inside a tool loop, then the second, then the first again."""
-    with strict_server(first, *LOOP, LOOP[0], Failure(400, "broken")) as one, strict_server(second, *LOOP) as other:
+@pytest.mark.parametrize("first", MODELS)
+async def test_providers_can_be_switched_in_tool_histories(tmp_path: Path, first: str) -> None:
+    """From the first to each other and back, each time from inside a tool loop of the first that failed, in one session."""
+    others = [provider for provider in MODELS if provider != first]
+    with contextlib.ExitStack() as stack:
+        one = stack.enter_context(strict_server(first, *LOOP))
         async with talking_to(one, tmp_path / "db", options=options_for(first)) as session:
             await session.send("Weather?", tools=[weather])
-            with pytest.raises(LLMError):
-                await session.send("And now?", tools=[weather])
-        async with talking_to(other, tmp_path / "db", options=options_for(second)) as session:
-            assert (await session.send("Go on.", tools=[weather])).text == "Sunny."
+        for second in others:
+            one.script(LOOP[0], Failure(400, "broken"))
+            async with talking_to(one, tmp_path / "db", options=options_for(first)) as session:
+                with pytest.raises(LLMError):
+                    await session.send("And now?", tools=[weather])
+            other = stack.enter_context(strict_server(second, *LOOP))
+            async with talking_to(other, tmp_path / "db", options=options_for(second)) as session:
+                assert (await session.send("Go on.", tools=[weather])).text == "Sunny."
+            assert [*one.rejections, *other.rejections] == [], second
         one.script(*LOOP)
         async with talking_to(one, tmp_path / "db", options=options_for(first)) as session:
             assert (await session.send("Again.", tools=[weather])).text == "Sunny."
-        assert [*one.rejections, *other.rejections] == []
+        assert one.rejections == []
 
 
 async def test_no_reasoning_of_one_provider_reaches_another(tmp_path: Path) -> None:
