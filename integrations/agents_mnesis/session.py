@@ -65,7 +65,7 @@ class MnesisAgentSession(SessionABC):
         self.session_settings: SessionSettings | None = _parse_settings(session_settings)
         self._reserved_tokens = reserved_tokens
         budget = None if token_limit is None else Budget.for_tokens(token_limit, includes_system_prompt=False)
-        settings = PoolSettings(default_model=model, config=parse_config(config), llm=llm, budget=budget)
+        settings = PoolSettings(model=model, config=parse_config(config), llm=llm, budget=budget)
         self._pool = SessionPool(engine=engine, db_path=db_path, settings=settings)
 
     @property

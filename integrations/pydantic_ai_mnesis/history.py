@@ -100,7 +100,7 @@ class MnesisHistory(AbstractCapability[Any]):
     ) -> None:
         self._session_id = session_id if session_id is None or callable(session_id) else validate_session_id(session_id)
         budget = None if token_limit is None else Budget.for_tokens(token_limit)
-        settings = SessionSettings(default_model=model, config=parse_config(config), llm=llm, budget=budget)
+        settings = SessionSettings(model=model, config=parse_config(config), llm=llm, budget=budget)
         self._pool = SessionPool(engine=engine, db_path=db_path, settings=settings)
         self._logs: dict[str, _KnownLog] = {}
 
@@ -168,7 +168,7 @@ class MnesisHistory(AbstractCapability[Any]):
     ) -> ModelRequestContext:
         """Store the messages so far, and replace those of the request with a history that fits."""
         settings = self._pool.settings
-        if settings.default_model is None:
+        if settings.model is None and settings.default_model is None:
             name = f"{request_context.model.system}/{request_context.model.model_name}"
             self._pool.configure(replace(settings, default_model=name))
         run = _current_run.get() or _Run(self._session_id_of(ctx), None)
