@@ -12,9 +12,10 @@ from mnesis.engine.engine import Engine
 from mnesis.errors import MnesisError
 from mnesis.files.storage import FileStorage
 from mnesis.llm.base import LLMReply
-from mnesis.models.message import FilePart, TextPart, ToolPart, text_message
+from mnesis.models.message import FilePart, Message, TextPart, ToolPart, text_message
 from mnesis.models.search import Search
 from mnesis.models.session import SessionRecord
+from mnesis.models.summary import Summary
 from mnesis.operators.llm_map import LLMMap
 from mnesis.session.session import MnesisSession
 from mnesis.store.base import Append
@@ -29,6 +30,8 @@ from mnesis.testing.llm import ScriptedLLM
 MODEL = "openai/gpt-4o"
 WINDOW = {"context_limit": 8_192, "max_output_tokens": 512}
 FILLER = "word " * 150
+FORKED_MESSAGES = 15
+"""Of 24: the last one is inside the span of a summary."""
 LARGE = "a line of a log\n" * 300
 
 
@@ -112,6 +115,52 @@ async def _fill(scene: Scene) -> None:
     async with _open(scene) as session:
         for number in range(12):
             await session.record(f"question {number} {FILLER}", f"answer {number} {FILLER}")
+
+
+async def _fill_and_fold(scene: Scene) -> None:
+    await _fill(scene)
+    async with _open(scene, ScriptedLLM("Summary of what was said.")) as session:
+        await session.compact()
+
+
+async def _fork(scene: Scene) -> None:
+    """Fork a session behind a summary, and continue the fork."""
+    async with _open(scene) as session:
+        origin = (await session.messages())[FORKED_MESSAGES - 1]
+        name = f"fork-{scene.run}"
+        scene.arm()
+        async with session.fork(origin.id, session_id=name) as fork:
+            await fork.record(*scene.attempt(name, "question", "answer"))
+            scene.acknowledge()
+
+
+async def _find_half_forks(scene: Scene) -> list[str]:
+    """Every fork that exists begins with the messages of its origin, has all or nothing of its turn, and can be read."""
+    violations = []
+    async with scene.open_store() as store:
+        origin = [message.id for message in await store.messages("s")]
+        known = set(await store.forks("s"))
+        for session in (await store.sessions(limit=1_000)).sessions:
+            if not session.id.startswith("fork-"):
+                continue
+            messages = await store.messages(session.id)
+            context = await store.active_context(session.id)
+            shown = [seq for item in context.items for seq in range(_first_seq(item), _last_seq(item) + 1)]
+            if [message.id for message in messages[:FORKED_MESSAGES]] != origin[:FORKED_MESSAGES]:
+                violations.append(f"{session.id} does not begin with the messages of its origin")
+            if len(messages) not in (FORKED_MESSAGES, FORKED_MESSAGES + 2) or session.id not in known:
+                violations.append(f"{session.id} is half a fork")
+            if shown != list(range(1, len(messages) + 1)):
+                violations.append(f"{session.id} shows {shown} of {len(messages)} messages")
+    return violations
+
+
+def _first_seq(item: Summary | Message) -> int:
+    return item.first_seq if isinstance(item, Summary) else item.seq
+
+
+def _last_seq(item: Summary | Message) -> int:
+    return item.last_seq if isinstance(item, Summary) else item.seq
 
 
 async def _compact(scene: Scene) -> None:
@@ -334,6 +383,7 @@ def all_operations() -> list[Operation]:
         Operation("session", "stream", _stream),
         Operation("session", "send with a tool", _send_with_tool),
         Operation("session", "compact", _compact, prepare=_fill),
+        Operation("session", "fork", _fork, prepare=_fill_and_fold, verify=_find_half_forks),
         Operation("session", "hide", _hide),
         Operation("session", "pin", _pin),
         Operation("session", "search", _search),

@@ -14,6 +14,7 @@ from mnesis.errors import (
     InvalidMessageError,
     LLMError,
     MessageNotFoundError,
+    NotFoundError,
     NothingToRetryError,
     SessionForkedError,
     SessionNotFoundError,
@@ -270,3 +271,23 @@ def test_the_blocking_twin_forks_edits_and_regenerates(tmp_path: Path) -> None:
         repeated, result = session.regenerate()
         with repeated:
             assert (repeated.forked_from is not None, result.text) == (True, f"{ECHO_PREFIX}one")
+
+
+async def test_grep_describe_and_expand_follow_the_log_of_a_fork(engine: Engine) -> None:
+    async with engine:
+        session = await start(engine, "the amber lamp", "the birch table", "the copper bell")
+        log = await session.messages()
+        async with session.fork(at=log[3].id) as fork, fork.fork(at=log[1].id) as inner:
+            await fork.send("the dusty mirror")
+            await inner.send("the early train")
+            logs = {"s": "amber birch copper", fork.id: "amber birch dusty", inner.id: "amber early"}
+            for each in (session, fork, inner):
+                for word in ("amber", "birch", "copper", "dusty", "early"):
+                    assert bool((await each.grep(word)).matches) == (word in logs[each.id])
+                assert "amber" in str(await each.expand(log[0].id))
+                assert (await each.describe(log[0].id)).id == log[0].id
+            for each, message in ((fork, log[5]), (inner, log[3])):
+                for look_up in (each.expand, each.describe):
+                    with pytest.raises(NotFoundError):
+                        await look_up(message.id)
+        await session.close()
