@@ -184,7 +184,7 @@ class MnesisChatMessageHistory(BaseChatMessageHistory):
         if self.view == "log":
             return self._sessions.to_langchain([record async for record in self._sessions.iter_log(self.session_id)])
         window = await self._sessions.window(self.session_id)
-        return self._sessions.to_langchain(window.messages) if window is not None else []
+        return self._sessions.window_to_langchain(self.session_id, window.messages) if window is not None else []
 
     async def _replace_messages(self, messages: list[BaseMessage]) -> None:
         await self.aclear()

@@ -47,9 +47,10 @@ class MemoryTurn:
         visible_records = tuple(record for record in visible_records if record.seq <= self.last_seq)
         user_seqs = {record.seq for record in user_records}
         if self.keys.history_key is None or not isinstance(value, dict):
-            self.sent_messages = self.sessions.to_langchain(visible_records)
+            self.sent_messages = self.sessions.window_to_langchain(self.session_id, visible_records)
             return self._with_messages(value, self.sent_messages)
-        history = self.sessions.to_langchain(record for record in visible_records if record.seq not in user_seqs)
+        history_records = [record for record in visible_records if record.seq not in user_seqs]
+        history = self.sessions.window_to_langchain(self.session_id, history_records)
         self.sent_messages = [*history, *user_messages]
         return {**value, self.keys.history_key: history}
 

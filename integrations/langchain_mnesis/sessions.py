@@ -18,6 +18,7 @@ from mnesis.engine.engine import Engine
 from mnesis.errors import MnesisStoreError
 from mnesis.models.context import Window
 from mnesis.models.message import Message
+from mnesis.session.conversion_cache import ConversionCache
 from mnesis.session.pool import SessionPool, SessionSettings
 from mnesis.session.session import MnesisSession
 
@@ -48,6 +49,7 @@ class Sessions:
         self.pool = SessionPool(engine=engine, db_path=db_path, settings=settings)
         self.types = types_by_name(types)
         self._keep_chunks = keep_chunks
+        self.converted: ConversionCache[BaseMessage] = ConversionCache()
         self._warned_types: set[str] = set()
         self._failed_writes: dict[str, list[list[BaseMessage]]] = {}
 
@@ -145,6 +147,15 @@ class Sessions:
         return [
             message for record in records for message in from_record(record, self.types, keep_chunks=self._keep_chunks)
         ]
+
+    def window_to_langchain(self, session_id: str, records: Iterable[Message]) -> list[BaseMessage]:
+        """Convert messages of a session's window to LangChain messages. What an earlier window had is copied."""
+
+        def convert(group: Sequence[Message]) -> list[BaseMessage]:
+            return self.to_langchain(group)
+
+        converted = self.converted.read(session_id, ((record,) for record in records), convert)
+        return [message for messages in converted for message in messages]
 
     async def _append(
         self, session_id: str, messages: Sequence[BaseMessage], origin: str | None = None

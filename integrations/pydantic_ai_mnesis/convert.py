@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_ai.messages import (
     BinaryContent,
@@ -105,11 +105,6 @@ def to_records(message: ModelMessage) -> list[Message]:
     return records
 
 
-def record_key(record: Message) -> str | None:
-    """Return the key of the message that a record begins; None for other records."""
-    return _extra(record).get("key")
-
-
 def all_messages(records: Iterable[Message]) -> list[ModelMessage]:
     """Convert a log to messages, each as it was stored."""
     return [
@@ -120,24 +115,37 @@ def all_messages(records: Iterable[Message]) -> list[ModelMessage]:
     ]
 
 
-def window_messages(
-    records: Iterable[Message], stored: Mapping[str, Mapping[str, Any]], originals: Mapping[str, ModelMessage]
-) -> list[ModelMessage]:
-    """Convert the records of a window to messages.
+class StoredMessage(NamedTuple):
+    """A message of a log: its key, and its JSON form."""
 
-    `stored` are the messages in JSON form by the id of their first record. `originals` are the message objects of the
+    key: str
+    data: Mapping[str, Any]
+
+
+def stored_message(record: Message) -> StoredMessage | None:
+    """Return the message that a record begins; None for other records."""
+    extra = _extra(record)
+    return StoredMessage(extra["key"], extra["message"]) if "key" in extra else None
+
+
+def group_records(records: Iterable[Message]) -> list[Sequence[Message]]:
+    """Return the records of a window, those of a message together."""
+    return [list(group) for _, group in groupby(records, key=lambda record: _extra(record).get("of"))]
+
+
+def window_messages(
+    records: Sequence[Message], stored: Mapping[str, StoredMessage], originals: Mapping[str, ModelMessage]
+) -> list[ModelMessage]:
+    """Convert a group of records of a window to messages.
+
+    `stored` are the messages of the log by the id of their first record. `originals` are the message objects of the
     current run, by key: what the window shows unchanged is the same object.
     """
-    messages: list[ModelMessage] = []
-    for first_id, group in groupby(records, key=lambda record: _extra(record).get("of")):
-        shown = list(group)
-        data = stored.get(first_id) if first_id is not None else None
-        if data is None:
-            messages += [message for record in shown for message in _other_messages(record)]
-            continue
-        message = load_message(data)
-        messages += _shown_messages(originals.get(message_key(message), message), shown)
-    return messages
+    first_id = _extra(records[0]).get("of")
+    known = stored.get(first_id) if first_id is not None else None
+    if known is None:
+        return [message for record in records for message in _other_messages(record)]
+    return _shown_messages(originals.get(known.key) or load_message(known.data), records)
 
 
 def native_parts(part: Any) -> tuple[MessagePart, ...]:

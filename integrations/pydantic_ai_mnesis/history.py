@@ -20,15 +20,18 @@ from mnesis.config import ConfigOrDict, parse_config
 from mnesis.engine.engine import Engine
 from mnesis.models.context import Budget
 from mnesis.models.message import Message
+from mnesis.models.session import SessionRecord
+from mnesis.session.conversion_cache import ConversionCache
 from mnesis.session.pool import SessionId, SessionPool, SessionSettings, validate_session_id
 from mnesis.session.session import MnesisSession
 from mnesis.tokens.encodings import preload_encoding
 from mnesis.tokens.estimator import TokenEstimator
 from pydantic_ai_mnesis.convert import (
-    EXTRA_KEY,
+    StoredMessage,
     all_messages,
+    group_records,
     message_key,
-    record_key,
+    stored_message,
     to_records,
     window_messages,
     without_made_parts,
@@ -58,15 +61,15 @@ class _KnownLog:
     created_at: int = 0
     last_seq: int = 0
     keys: set[str] = field(default_factory=set)
-    messages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    messages: dict[str, StoredMessage] = field(default_factory=dict)
 
     def add(self, records: Iterable[Message]) -> None:
         for record in records:
             # Only consecutive messages: those of another writer in between are read with the next call.
             self.last_seq += record.seq == self.last_seq + 1
-            if (key := record_key(record)) is not None:
-                self.keys.add(key)
-                self.messages[record.id] = record.extra[EXTRA_KEY]["message"]
+            if (stored := stored_message(record)) is not None:
+                self.keys.add(stored.key)
+                self.messages[record.id] = stored
 
 
 class MnesisHistory(AbstractCapability[Any]):
@@ -103,6 +106,7 @@ class MnesisHistory(AbstractCapability[Any]):
         settings = SessionSettings(model=model, config=parse_config(config), llm=llm, budget=budget)
         self._pool = SessionPool(engine=engine, db_path=db_path, settings=settings)
         self._logs: dict[str, _KnownLog] = {}
+        self._converted: ConversionCache[ModelMessage] = ConversionCache()
 
     @property
     def engine(self) -> Engine:
@@ -114,8 +118,14 @@ class MnesisHistory(AbstractCapability[Any]):
         session = await self._pool.get(validate_session_id(session_id))
         if session is None:
             return []
-        known = await self._read_on(session)
-        return window_messages((await session.window(system_prompt="")).messages, known.messages, {})
+        window = await session.window(system_prompt="")
+        known = await self._read_on(session, window.session)
+
+        def convert(records: Sequence[Message]) -> list[ModelMessage]:
+            return window_messages(records, known.messages, {})
+
+        converted = self._converted.read(session.id, group_records(window.messages), convert)
+        return [message for messages in converted for message in messages]
 
     async def all_messages(self, session_id: SessionId) -> list[ModelMessage]:
         """Return every message of the log, unchanged."""
@@ -178,7 +188,11 @@ class MnesisHistory(AbstractCapability[Any]):
         window = await session.window(system_prompt="", reserved_tokens=await _count_overhead(request_context))
         said = [(message, without_made_parts(message)) for message in ctx.messages]
         originals = {message_key(part): part for _, part in said if part is not None}
-        shown = window_messages(window.messages, known.messages, originals)
+        shown = [
+            message
+            for records in group_records(window.messages)
+            for message in window_messages(records, known.messages, originals)
+        ]
         request_context.messages = _apply_changes(shown, said, request_context.messages)
         return request_context
 
@@ -206,10 +220,10 @@ class MnesisHistory(AbstractCapability[Any]):
             known.add(await session.append(records, tokens=usage, ends_turn=ends_turn))
         return known
 
-    async def _read_on(self, session: MnesisSession) -> _KnownLog:
-        """Read the messages that were stored since the last call."""
+    async def _read_on(self, session: MnesisSession, record: SessionRecord | None = None) -> _KnownLog:
+        """Read the messages that were stored since the last call, up to those of `record`, the newest one by default."""
         store = session.engine.store
-        record = await store.session(session.id)
+        record = record or await store.session(session.id)
         known = self._logs.setdefault(session.id, _KnownLog(record.created_at))
         if record.created_at != known.created_at or record.last_seq < known.last_seq:  # erased and created again
             known = self._logs[session.id] = _KnownLog(record.created_at)

@@ -22,6 +22,7 @@ from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.recall.automatic import pending_user_message
+from mnesis.session.conversion_cache import ConversionCache
 from mnesis.session.session import MnesisSession
 from mnesis.tokens.encodings import preload_encoding
 from mnesis.tokens.estimator import TokenCounter, TokenEstimator, split_text
@@ -60,13 +61,13 @@ class History:
     def __init__(self, session: MnesisSession, count: TokenCounter) -> None:
         self.session = session
         self._count = count
-        self._context: ActiveContext | None = None
         self._last_shown: _Shown | None = None
         self._compacted_at: SessionRecord | None = None
         self._compactions_on_caller_loops = 0
         self._summary_digests: dict[str, tuple[bytes, ...]] = {}
         self._message_digests: dict[int, tuple[bytes, ...]] = {}
         self._system_messages: dict[int, Message] = {}
+        self._converted: ConversionCache[ChatMessage] = ConversionCache()
 
     async def add(self, messages: Sequence[ChatMessage], model: str | None = None) -> list[Message]:
         """Store messages in one transaction and return them as they are in the log. `model` answered, if known."""
@@ -111,7 +112,7 @@ class History:
         # An unanswered question of the log is what the next request asks.
         message = None if _has_open_question(context) else question
         self._last_shown = await self._show(context, token_limit, reserved_tokens, message)
-        return _render(self._last_shown, placement)
+        return self._render(self._last_shown, placement)
 
     async def _show(
         self, context: ActiveContext, token_limit: int, reserved_tokens: int = 0, message: str | None = ""
@@ -128,6 +129,13 @@ class History:
             options=options,
         )
         return _Shown(context, window)
+
+    def _render(self, shown: _Shown, placement: SummaryPlacement) -> View:
+        stored = {item.id: item for item in shown.context.items if isinstance(item, Message)}
+        return render_view(shown.window, stored, placement, self._converted)
+
+    def _view_digests(self, shown: _Shown, placement: SummaryPlacement) -> Iterable[tuple[bytes, int | None]]:
+        return [(digest(element.message), element.seq) for element in self._render(shown, placement).elements]
 
     async def replace(self, messages: Sequence[ChatMessage], *, token_limit: int, placement: SummaryPlacement) -> Case:
         """Replace the history in one transaction; see `plan_revision`. The log keeps the replaced messages."""
@@ -163,11 +171,7 @@ class History:
         return await to_thread.run_sync(prepare)
 
     async def _read_context(self) -> ActiveContext:
-        """Return the active context. It is read again only if the session's record has changed."""
-        store = self.session.engine.store
-        if self._context is None or self._context.session != await store.session(self.session.id):
-            self._context = await store.active_context(self.session.id)
-        return self._context
+        return await self.session.engine.store.active_context(self.session.id)
 
     async def _compact(self, context: ActiveContext, reserved_tokens: int) -> ActiveContext:
         # A synchronous caller must not wait for a compaction in an event loop that the caller itself blocks.
@@ -193,7 +197,7 @@ class History:
         # A view is no longer valid if messages were hidden after it was returned.
         is_valid = last is not None and _hidden_spans(last.context) == _hidden_spans(context)
         views = [
-            SeenView((*_view_digests(shown, placement), *_digests_since(shown.context, context, items)))
+            SeenView((*self._view_digests(shown, placement), *_digests_since(shown.context, context, items)))
             for shown in ([last, current] if last is not None and is_valid else [current])
         ]
         return plan_revision(items, views, target, context.session.last_seq)
@@ -234,15 +238,6 @@ class History:
         new_pins = sorted({*kept_seqs, *new_seqs})
         if new_pins != current_pins:
             await store.update_session(self.session.id, metadata={**record.metadata, EXTRA_KEY: {"system": new_pins}})
-
-
-def _render(shown: _Shown, placement: SummaryPlacement) -> View:
-    stored = {item.id: item for item in shown.context.items if isinstance(item, Message)}
-    return render_view(shown.window, stored, placement)
-
-
-def _view_digests(shown: _Shown, placement: SummaryPlacement) -> Iterable[tuple[bytes, int | None]]:
-    return [(digest(element.message), element.seq) for element in _render(shown, placement).elements]
 
 
 def _has_open_question(context: ActiveContext) -> bool:

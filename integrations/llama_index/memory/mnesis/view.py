@@ -8,7 +8,7 @@ first user message, a note on omitted messages), and the newest turns unchanged.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,7 @@ from llama_index.memory.mnesis.messages import from_record, from_window_record
 
 from mnesis.models.context import Window, WindowOptions
 from mnesis.models.message import Message
+from mnesis.session.conversion_cache import ConversionCache
 
 SummaryPlacement = Literal["system", "user"]
 
@@ -46,18 +47,33 @@ class View:
         return [element.message for element in self.elements]
 
 
-def render_view(window: Window, stored: Mapping[str, Message], placement: SummaryPlacement) -> View:
+def render_view(
+    window: Window, stored: Mapping[str, Message], placement: SummaryPlacement, cache: ConversionCache[ChatMessage]
+) -> View:
     """Convert a window to a view. `stored` are the messages of the active context by id."""
     tokens = window.tokens - window.system_tokens - window.reserved_tokens
-    return View(tuple(_render(window, stored, placement)), tokens)
+    return View(tuple(_render(window, stored, placement, cache)), tokens)
 
 
-def _render(window: Window, stored: Mapping[str, Message], placement: SummaryPlacement) -> Iterable[Element]:
+def _convert(records: Sequence[Message]) -> list[ChatMessage]:
+    """Convert a message of a window, followed by the stored one if the window shows that differently."""
+    return from_record(records[0]) if len(records) == 1 else from_window_record(*records)
+
+
+def _render(
+    window: Window, stored: Mapping[str, Message], placement: SummaryPlacement, cache: ConversionCache[ChatMessage]
+) -> Iterable[Element]:
     head = [Element(chat, None) for message in window.system_messages for chat in from_record(message)]
+    originals = [stored.get(message.id) for message in window.messages]
+    groups = [
+        (message,) if original is None or original is message else (message, original)
+        for message, original in zip(window.messages, originals, strict=True)
+    ]
+    session_id = window.session.id if window.session is not None else ""
     tail = [
-        Element(chat, message.seq if message.id in stored else None)
-        for message in window.messages
-        for chat in from_window_record(message, stored.get(message.id))
+        Element(chat, original.seq if original is not None else None)
+        for original, messages in zip(originals, cache.read(session_id, groups, _convert), strict=True)
+        for chat in messages
     ]
     text = "\n\n".join(message.text_content() for message in window.preface)
     if not text:

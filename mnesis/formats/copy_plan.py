@@ -1,0 +1,116 @@
+"""Copies of values of frameworks, as fast as their kinds allow. Pure functions, no I/O.
+
+A plan holds a value that nobody else has, and makes a new one at each call. Immutable parts are shared; dicts, lists, pydantic
+models and dataclasses are made again, field by field, without validation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from datetime import date, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from pydantic import AnyUrl, BaseModel
+
+Make = Callable[[], Any]
+
+_IMMUTABLE = (
+    *(type(None), bool, int, float, complex, str, bytes),
+    *(date, time, timedelta, Decimal, UUID, AnyUrl, enum.Enum),
+)
+
+
+def plan_copy(value: Any) -> Make | None:
+    """Return a function that makes a copy of a value that no caller can change; None if the value is of another kind."""
+    try:
+        make = _plan(value)
+    except TypeError:
+        return None
+    return make if make is not None else lambda: value
+
+
+def _plan(value: Any) -> Make | None:
+    """Return what makes a copy; None if the value may be shared. Raises TypeError for values of other kinds."""
+    if isinstance(value, _IMMUTABLE):
+        return None
+    kind = type(value)
+    if kind is dict:
+        return _plan_dict(value)
+    if kind is list:
+        return _plan_list(value)
+    if kind is tuple:
+        if all(_plan(item) is None for item in value):
+            return None
+        make = _plan_list(list(value))
+        return lambda: tuple(make())
+    if isinstance(value, BaseModel):
+        return _plan_model(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and not hasattr(kind, "__slots__"):
+        return _plan_object(value)
+    raise TypeError(f"{kind.__name__} may be changed in ways that a copy cannot follow")
+
+
+def _plan_dict(value: dict[Any, Any]) -> Make:
+    if any(_plan(key) is not None for key in value):
+        raise TypeError("a key of a dict is mutable")
+    changeable = [(key, make) for key, item in value.items() if (make := _plan(item)) is not None]
+    if not changeable:
+        return value.copy
+
+    def copy() -> dict[Any, Any]:
+        result = value.copy()
+        for key, make in changeable:
+            result[key] = make()
+        return result
+
+    return copy
+
+
+def _plan_list(value: list[Any]) -> Make:
+    changeable = [(index, make) for index, item in enumerate(value) if (make := _plan(item)) is not None]
+    if not changeable:
+        return value.copy
+    if len(changeable) == len(value):
+        makes = [make for _, make in changeable]
+        return lambda: [make() for make in makes]
+
+    def copy() -> list[Any]:
+        result = value.copy()
+        for index, make in changeable:
+            result[index] = make()
+        return result
+
+    return copy
+
+
+def _plan_model(value: BaseModel) -> Make:
+    if value.__pydantic_private__ is not None:
+        raise TypeError("a model has private attributes")
+    kind, fields, names = type(value), _plan_dict(value.__dict__), value.__pydantic_fields_set__
+    extra = None if value.__pydantic_extra__ is None else _plan_dict(value.__pydantic_extra__)
+    set_attribute = object.__setattr__
+
+    def copy() -> BaseModel:
+        result = kind.__new__(kind)
+        set_attribute(result, "__dict__", fields())
+        set_attribute(result, "__pydantic_fields_set__", names.copy())
+        set_attribute(result, "__pydantic_extra__", None if extra is None else extra())
+        set_attribute(result, "__pydantic_private__", None)
+        return result
+
+    return copy
+
+
+def _plan_object(value: Any) -> Make:
+    kind, fields = type(value), _plan_dict(vars(value))
+
+    def copy() -> Any:
+        result = object.__new__(kind)
+        object.__setattr__(result, "__dict__", fields())
+        return result
+
+    return copy
