@@ -6,10 +6,8 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError, SummaryNotFoundError
-from mnesis.formats.text import message_text
 from mnesis.models.message import Message
 from mnesis.models.search import Search, SearchHit, SearchPage, UnembeddedMessage
 from mnesis.redaction import get_logger
@@ -33,8 +31,8 @@ from mnesis.store.sqlite.recreate_index import (
 )
 from mnesis.store.sqlite.rows import message_from_row
 from mnesis.store.sqlite.search_blocks import mismatched_blocks, save_checksums
-from mnesis.store.sqlite.search_scope import SEQ_BITS, LogRange, SearchScope, fork_scope, key_of, seq_of
-from mnesis.store.sqlite.search_vectors import delete_vectors, save_vectors
+from mnesis.store.sqlite.search_scope import SEQ_BITS, LogRange, SearchScope, fork_scope, seq_of
+from mnesis.store.sqlite.search_vectors import delete_vectors, save_present_vectors, unembedded_messages
 from mnesis.store.sqlite.unindex import merge_step, remove_newest
 
 logger = get_logger(__name__)
@@ -79,43 +77,15 @@ async def messages_without_vectors(
 
 async def save_message_vectors(database: Database, model: str, vectors: Mapping[int, bytes]) -> None:
     """Store the vectors of messages that are still there."""
-    await database.write(_save_vectors, model, vectors)
+    await database.write(save_present_vectors, model, vectors)
 
 
 def _unembedded(
     connection: sqlite3.Connection, session_id: str | None, model: str, after_seq: int, limit: int
 ) -> list[UnembeddedMessage]:
-    unembedded: list[UnembeddedMessage] = []
-    for log in _search_scope(connection, session_id, SearchPosition()).logs:
-        parameters = {
-            "session_pk": log.pk,
-            "first_seq": max(log.first_seq, after_seq + 1),
-            "last_seq": log.last_seq,
-            "model": model,
-            "limit": limit - len(unembedded),
-        }
-        rows = connection.execute(sql("search_without_vectors"), parameters)
-        unembedded += (UnembeddedMessage(key_of(log.pk, row[0]), _readable_text(log, row)) for row in rows)
-        if len(unembedded) >= limit:
-            break
-    return unembedded
-
-
-def _readable_text(log: LogRange, row: tuple[Any, ...]) -> str:
-    """Return the text of a message, or "" if it is damaged: it then has a vector that resembles nothing."""
-    try:
-        return message_text(message_from_row(log.session_id, (*row, log.owner_id or log.session_id)))
-    except DamagedValueError:
-        return ""
-
-
-def _save_vectors(connection: sqlite3.Connection, model: str, vectors: Mapping[int, bytes]) -> None:
-    present = {pk for pk in {key >> SEQ_BITS for key in vectors} if _is_session(connection, pk)}
-    save_vectors(connection, model, {key: each for key, each in vectors.items() if key >> SEQ_BITS in present})
-
-
-def _is_session(connection: sqlite3.Connection, session_pk: int) -> bool:
-    return connection.execute(sql("search_session"), {"session_pk": session_pk}).fetchone() is not None
+    return unembedded_messages(
+        connection, _search_scope(connection, session_id, SearchPosition()), model, after_seq, limit
+    )
 
 
 async def _find_indexed_page(database: Database, search: Search, on_progress: OnIndexed | None) -> SearchPage:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
-from mnesis.models.search import QueryVector
+from mnesis.formats.text import message_text
+from mnesis.models.search import QueryVector, UnembeddedMessage
 from mnesis.search.vectors import is_readable
+from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite.queries import sql
-from mnesis.store.sqlite.search_scope import SearchScope
+from mnesis.store.sqlite.rows import message_from_row
+from mnesis.store.sqlite.search_scope import SEQ_BITS, LogRange, SearchScope, key_of
 
 MAX_VECTOR_BYTES = 64 << 20
 """Vectors that one search reads, the newest ones: about 200,000 messages of one passage with 256 dimensions."""
@@ -61,6 +64,44 @@ def save_vectors(connection: sqlite3.Connection, model: str, vectors: Mapping[in
     """Store the vectors of messages by key, over those that they have of this model."""
     rows = [(key, model, stored, vector_checksum(key, model, stored)) for key, stored in vectors.items()]
     connection.executemany(sql("save_search_vectors"), rows)
+
+
+def save_present_vectors(connection: sqlite3.Connection, model: str, vectors: Mapping[int, bytes]) -> None:
+    """Store the vectors of messages whose session was not purged meanwhile."""
+    present = {pk for pk in {key >> SEQ_BITS for key in vectors} if _is_session(connection, pk)}
+    save_vectors(connection, model, {key: each for key, each in vectors.items() if key >> SEQ_BITS in present})
+
+
+def _is_session(connection: sqlite3.Connection, session_pk: int) -> bool:
+    return connection.execute(sql("search_session"), {"session_pk": session_pk}).fetchone() is not None
+
+
+def unembedded_messages(
+    connection: sqlite3.Connection, scope: SearchScope, model: str, after_seq: int, limit: int
+) -> list[UnembeddedMessage]:
+    """Return the next messages of a scope that have no vector of a model."""
+    unembedded: list[UnembeddedMessage] = []
+    for log in scope.logs:
+        parameters = {
+            "session_pk": log.pk,
+            "first_seq": max(log.first_seq, after_seq + 1),
+            "last_seq": log.last_seq,
+            "model": model,
+            "limit": limit - len(unembedded),
+        }
+        rows = connection.execute(sql("search_without_vectors"), parameters)
+        unembedded += (UnembeddedMessage(key_of(log.pk, row[0]), _readable_text(log, row)) for row in rows)
+        if len(unembedded) >= limit:
+            break
+    return unembedded
+
+
+def _readable_text(log: LogRange, row: tuple[Any, ...]) -> str:
+    """Return the text of a message, or "" if it is damaged: it then has a vector that resembles nothing."""
+    try:
+        return message_text(message_from_row(log.session_id, (*row, log.owner_id or log.session_id)))
+    except DamagedValueError:
+        return ""
 
 
 def delete_vectors(connection: sqlite3.Connection, keys: Iterable[int]) -> None:
