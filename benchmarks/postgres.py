@@ -192,9 +192,9 @@ async def measure_search(url: str, folder: str, messages: int, rounds: int) -> R
 
 
 async def measure_events(url: str, count: int) -> Row:
-    """Measure how soon an event of another store arrives, against a bare notification between two connections."""
+    """Measure how soon an event arrives in another process after the write, against a bare notification there and back."""
     conninfo = DatabaseURL(url).conninfo
-    bare = await asyncio.to_thread(_time_notifications, conninfo, count)
+    bare = await asyncio.to_thread(_time_round_trips, url, conninfo, count)
     delays: list[float] = []
     arrived = asyncio.Event()
     async with Engine(url, follow=True) as engine:
@@ -210,35 +210,51 @@ async def measure_events(url: str, count: int) -> Row:
         for _ in range(count):
             arrived.clear()
             process.stdin.write(b"\n")
-            committed_at = float(await process.stdout.readline())
+            written_at = float(await process.stdout.readline())
             await arrived.wait()
-            delays.append(max(time.time() - committed_at, 0.0))
+            delays.append(max(time.time() - written_at, 0.0))
         process.stdin.close()
         await process.wait()
-    return Row("event / notification", 1e3 * statistics.median(delays), 1e3 * bare, "ms", 5)
+    return Row("event / NOTIFY round trip", 1e3 * statistics.median(delays), 1e3 * bare, "ms", 5)
 
 
-def _time_notifications(conninfo: str, count: int) -> float:
-    with psycopg.connect(conninfo, autocommit=True) as here, psycopg.connect(conninfo, autocommit=True) as there:
-        here.execute("LISTEN bare")
-        seconds = []
-        for _ in range(count):
-            started = time.perf_counter()
-            there.execute("NOTIFY bare")
-            next(here.notifies(stop_after=1))
-            seconds.append(time.perf_counter() - started)
+def _time_round_trips(url: str, conninfo: str, count: int) -> float:
+    """Return the median time of a notification to another process and of its answer, with bare psycopg on both sides."""
+    with psycopg.connect(conninfo, autocommit=True) as here, psycopg.connect(conninfo, autocommit=True) as sender:
+        here.execute("LISTEN pong")
+        arguments = (sys.executable, "-m", "benchmarks.postgres", "--echo", url, "--count", str(count))
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as echo:
+            assert echo.stdout is not None
+            echo.stdout.readline()
+            seconds = []
+            for _ in range(count):
+                started = time.perf_counter()
+                sender.execute("NOTIFY ping")
+                next(here.notifies(stop_after=1))
+                seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
 
 
+def echo_notifications(url: str, count: int) -> None:
+    """Answer each notification with another one."""
+    conninfo = DatabaseURL(url).conninfo
+    # Two connections, because a notification that comes while a statement runs is not returned by `notifies()`.
+    with psycopg.connect(conninfo, autocommit=True) as here, psycopg.connect(conninfo, autocommit=True) as sender:
+        here.execute("LISTEN ping")
+        print("ready", flush=True)
+        for _ in range(count):
+            next(here.notifies(stop_after=1))
+            sender.execute("NOTIFY pong")
+
+
 async def write_on_request(url: str, count: int) -> None:
-    """Record a turn for each line of standard input, and print when it was sent to the server."""
+    """Record a turn for each line of standard input, and print when it was written."""
     async with MnesisSession.open(model=None, db_path=url, session_id="events") as session:
         print("ready", flush=True)
         for number in range(count):
             await asyncio.to_thread(sys.stdin.readline)
-            started = time.time()
             await session.record(f"question {number}", "answer")
-            print(started, flush=True)
+            print(time.time(), flush=True)
 
 
 def measure_sessions(url: str, turns: int) -> Row:
@@ -346,7 +362,7 @@ def _work(url: str, port: int, ready: Any) -> None:
 
 def measure(url: str, *, quick: bool, only: str | None = None, items: int = 10_000) -> list[Row]:
     """Run all measurements, or those whose name is `only`. `items` is the size of the map."""
-    rounds = 5 if quick else 200
+    rounds = 25 if quick else 200
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, temporary_schema(url) as schema_url:
         works: dict[str, Callable[[], Any]] = {
@@ -354,8 +370,8 @@ def measure(url: str, *, quick: bool, only: str | None = None, items: int = 10_0
             "window": lambda: asyncio.run(measure_window(schema_url, rounds)),
             "search": lambda: asyncio.run(measure_search(schema_url, folder, 50 if quick else 5_000, rounds)),
             "events": lambda: asyncio.run(measure_events(schema_url, rounds)),
-            "sessions": lambda: measure_sessions(schema_url, 2 if quick else 40),
-            "map": lambda: measure_map(schema_url, 64 if quick else items),
+            "sessions": lambda: measure_sessions(schema_url, 4 if quick else 40),
+            "map": lambda: measure_map(schema_url, 256 if quick else items),
         }
         for name, work in works.items():
             if only in (None, name):
@@ -373,8 +389,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run, whose figures mean little")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.add_argument("--write", help=argparse.SUPPRESS)
+    parser.add_argument("--echo", help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.echo:
+        echo_notifications(arguments.echo, arguments.count)
+        return
     if arguments.write:
         asyncio.run(write_on_request(arguments.write, arguments.count))
         return

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from mnesis.models.context import Cover
 from mnesis.store.chain import EMPTY_HEAD, compress_seqs, encode_record, extend_chain, hash_bytes, hash_set
+from mnesis.store.codec import DamagedValueError
 
 Rows: TypeAlias = Callable[[str], list[tuple[Any, ...]]]
 """Returns the rows of a session that a named statement of the store selects."""
@@ -67,6 +68,20 @@ class RecordHeads:
     def set_pins(self, seqs: Iterable[int]) -> None:
         """Hash the seqs of all pinned messages."""
         self.pins = hash_set("pins", [sorted(seqs)])
+
+
+def refuse_damaged_context(
+    heads: RecordHeads, record_head: bytes, covers: Iterable[Cover], pins: Iterable[int], session_id: str
+) -> None:
+    """Compare covers and pins that were read with the record heads of their session. Raises `DamagedValueError`."""
+    if heads.combined() != record_head:
+        raise DamagedValueError(f"the list of records of session {session_id!r}")
+    read = RecordHeads()
+    read.set_covers(covers)
+    read.set_pins(pins)
+    for kind in ("covers", "pins"):
+        if getattr(read, kind) != getattr(heads, kind):
+            raise DamagedValueError(f"the list of {kind} of session {session_id!r}")
 
 
 def compute_record_heads(rows: Rows) -> RecordHeads:

@@ -14,10 +14,11 @@ from hypothesis.stateful import invariant, rule
 from mnesis.models.context import Cover
 from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
 from mnesis.models.session import SessionRecord
+from mnesis.store import context_cache
 from mnesis.store.base import Append, Store
+from mnesis.store.context_cache import CachedContext, ContextCache
 from mnesis.store.memory import MemoryStore
-from mnesis.store.sqlite import SqliteStore, context, context_cache
-from mnesis.store.sqlite.context_cache import CachedContext, ContextCache
+from mnesis.store.sqlite import SqliteStore, context
 from mnesis.testing.store_suite import make_compaction, make_leaf, make_message, make_turn
 from tests.store.test_equivalence import SEQS, SESSIONS, Act, TwoStores, told
 

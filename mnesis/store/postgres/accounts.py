@@ -62,10 +62,11 @@ def save_accounts(
     turn_head: bytes | None = None,
     records: RecordHeads | None = None,
     profile_hash: bytes | None = None,
-) -> None:
+    statement: str | None = "update_accounts",
+) -> Parameters:
     """Write the accounts of a locked session, with their new hash and seal. None keeps a head as it is.
 
-    The time of the last use moves if the record changed.
+    Returns the parameters of the statement. With `statement=None` the caller sends them. The time of the last use moves if the record changed.
     """
     if after is not stored.record:
         stored.last_used = max(stored.last_used + 1, time.time_ns())
@@ -79,7 +80,10 @@ def save_accounts(
     heads = (stored.log_head, stored.turn_head, stored.record_head)
     parameters = account_parameters(transaction, stored.pk, after, stored.last_used, stored.profile_hash, heads)
     stored.hash, stored.seal = parameters["hash"], parameters["seal"]
-    transaction.send("update_accounts", parameters)
+    if statement is not None:
+        transaction.send(statement, parameters)
+    transaction.saved_session = stored
+    return parameters
 
 
 def account_parameters(

@@ -28,8 +28,10 @@ from mnesis.store.change_log import (
 from mnesis.store.codec import from_json
 from mnesis.store.covers import CoverDiff, folded_spans
 from mnesis.store.postgres.rows import Parameters, Row, from_text
-from mnesis.store.postgres.transaction import Answer, Transaction
+from mnesis.store.postgres.transaction import Transaction
 
+Details = dict[int, tuple[CompactionResult, dict[int, str]]]
+"""The results of sweeps by row, with the ids of the messages that they changed, by seq."""
 SessionNames = dict[int, str]
 """The ids of sessions by row, so that a deletion, which keeps no id, can be published. Row numbers are never given twice."""
 
@@ -135,46 +137,42 @@ def session_names(transaction: Transaction) -> SessionNames:
     return {pk: from_text(session_id) for pk, _, session_id in transaction.rows("change_sessions")}
 
 
-def page(
-    transaction: Transaction, names: SessionNames, after: int, limit: int, before: int | None
-) -> tuple[list[StoredChange], bool]:
-    """Load changes after a position, as events. What one transaction did is one element.
+def load_page(transaction: Transaction, after: int, limit: int, before: int | None) -> list[Row]:
+    """Load the rows of changes after a position, with one statement, which needs no transaction around it.
 
-    `before` is a `horizon`. None is the oldest running transaction of the whole server, which costs nothing to find. Returns
-    also whether changes were committed that do not come before it.
+    `before` is a `horizon`. None is the oldest running transaction of the whole server, which costs nothing to find.
     """
     # A transaction has at most two rows, and the last group of a full page may lack its second.
     wanted_rows = 2 * limit + 1
     rows = transaction.rows("changes_page", {"after": after, "limit": wanted_rows, "horizon": before})
-    if len(rows) == wanted_rows:
-        rows = [row for row in rows if row[0] != rows[-1][0]]
+    return [row for row in rows if row[0] != rows[-1][0]] if len(rows) == wanted_rows else rows
+
+
+def has_compactions(rows: Sequence[Row]) -> bool:
+    """Return whether a page of changes needs `load_compactions`."""
+    return any(row[3] == "compaction" for row in rows)
+
+
+def events_of_page(
+    rows: Sequence[Row], names: SessionNames, limit: int, details: Details, own_origin: int
+) -> tuple[list[StoredChange], bool]:
+    """Convert rows of changes to events. What one transaction did is one element.
+
+    `details` are the answers of `load_compactions`. Returns also whether changes were committed that do not come before the
+    horizon.
+    """
     safe = [row for row in rows if row[1]]
-    headers = _send_headers(transaction, safe)
     changes: dict[int, StoredChange] = {}
-    for (position, _, origin, *details), header in zip(safe, headers, strict=True):
-        events = tuple(_events(transaction, names, details, header))
+    for row in safe:
+        position, _, origin = row[:3]
         earlier = changes[position].events if position in changes else ()
-        changes[position] = StoredChange(position, origin == transaction.origin, (*earlier, *events))
+        events = (*earlier, *_events(row, names, details))
+        changes[position] = StoredChange(position, origin == own_origin, events)
     return list(changes.values())[:limit], len(safe) < len(rows)
 
 
-def _send_headers(transaction: Transaction, rows: Sequence[Row]) -> list[Answer | None]:
-    """Ask for the messages of all appends at once, in one round trip."""
-    answers: list[Answer | None] = []
-    for _, _, _, kind, session_pk, body, *_ in rows:
-        if kind == "append":
-            first_seq, last_seq, *_ = json.loads(body)
-            parameters = {"session_pk": session_pk, "first_seq": first_seq, "last_seq": last_seq}
-            answers.append(transaction.send("change_messages", parameters))
-        else:
-            answers.append(None)
-    return answers
-
-
-def _events(
-    transaction: Transaction, names: SessionNames, details: Row | list[Any], messages: Answer | None
-) -> list[Event]:
-    kind, session_pk, text, session_id, created_at, run_id = details
+def _events(row: Row, names: SessionNames, details: Details) -> list[Event]:
+    kind, session_pk, text, session_id, created_at, run_id, *headers = row[3:]
     body = json.loads(text)
     if run_id is not None:
         return _run_events(kind, from_text(run_id), body)
@@ -190,9 +188,9 @@ def _events(
         return [(MnesisEvent.SESSION_CREATED, SessionCreatedPayload(name, *body))]
     if kind == "append":
         _, _, context_tokens, turn_count = body
-        return append_events(name, _headers(messages), context_tokens, turn_count)
+        return append_events(name, _headers(headers), context_tokens, turn_count)
     if kind == "compaction":
-        return _compaction_events(transaction, session_pk, name, *body)
+        return _compaction_events(name, details.get(body[0]), *body[1:])
     return [updated_event(name, *body)]
 
 
@@ -209,10 +207,14 @@ def _run_events(kind: str, run_id: str, body: list[Any]) -> list[Event]:
     ]
 
 
-def _headers(messages: Answer | None) -> list[MessageHeader]:
+def _headers(columns: Sequence[Any]) -> list[MessageHeader]:
+    """Return what events say about messages, which come as one list per column."""
+    seqs, ids, roles, token_counts, parts = columns
     return [
-        MessageHeader(seq, from_text(message_id), role, tokens, _part_types(parts))
-        for seq, message_id, role, tokens, parts in (messages.rows() if messages is not None else ())
+        MessageHeader(seq, from_text(message_id), role, tokens, _part_types(encoded))
+        for seq, message_id, role, tokens, encoded in zip(
+            seqs or (), ids or (), roles or (), token_counts or (), parts or (), strict=True
+        )
     ]
 
 
@@ -225,24 +227,37 @@ def _part_types(parts: bytes) -> tuple[str, ...]:
         return ()
 
 
+def load_compactions(transaction: Transaction, rows: Sequence[Row]) -> Details:
+    """Load the results of the sweeps among some changes, and the ids of the messages that they changed."""
+    details: Details = {}
+    for row in rows:
+        kind, session_pk, text, session_id = row[3:7]
+        if kind != "compaction" or session_id is None:
+            continue
+        compaction_pk, folds, prunes, *_ = json.loads(text)
+        result = transaction.row("change_compaction", {"pk": compaction_pk})
+        spans = [*((first, last) for first, last, _ in folds), *((seq, seq) for seq, _, _ in prunes)]
+        ids: dict[int, str] = {}
+        if spans:
+            parameters = {"first": [first for first, _ in spans], "last": [last for _, last in spans]}
+            found = transaction.rows("change_message_ids", {"session_pk": session_pk, **parameters})
+            ids = {seq: from_text(message_id) for seq, message_id in found}
+        if result is not None:  # None: the session was purged after the change was read
+            details[compaction_pk] = CompactionResult(**from_json(result[0])), ids
+    return details
+
+
 def _compaction_events(
-    transaction: Transaction,
-    session_pk: int,
     session_id: str,
-    compaction_pk: int,
+    details: tuple[CompactionResult, dict[int, str]] | None,
     folds: list[tuple[int, int, str | None]],
     prunes: list[tuple[int, int, int]],
     context_tokens: int,
     turn_count: int,
 ) -> list[Event]:
-    spans = [*((first, last) for first, last, _ in folds), *((seq, seq) for seq, _, _ in prunes)]
-    ids: dict[int, str] = {}
-    if spans:
-        parameters = {"first": [first for first, _ in spans], "last": [last for _, last in spans]}
-        rows = transaction.rows("change_message_ids", {"session_pk": session_pk, **parameters})
-        ids = {seq: from_text(message_id) for seq, message_id in rows}
-    result = CompactionResult(**from_json(transaction.value("change_compaction", {"pk": compaction_pk})))
+    if details is None:
+        return []
     return [
-        *compaction_events(session_id, result, folds, prunes, ids),
+        *compaction_events(session_id, details[0], folds, prunes, details[1]),
         updated_event(session_id, context_tokens, turn_count),
     ]

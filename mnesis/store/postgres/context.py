@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from mnesis.errors import SummaryNotFoundError
-from mnesis.models.context import ActiveContext, Cover, Prune
+from mnesis.models.context import Cover, Prune
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
@@ -20,7 +20,6 @@ from mnesis.store.covers import (
     hide_span,
     hide_spans,
     leaf_spans,
-    order_items,
     referenced_summary_ids,
     refuse_pinned,
     refuse_unpinnable,
@@ -43,30 +42,6 @@ from mnesis.store.postgres.stored_session import StoredSession
 from mnesis.store.postgres.transaction import Answer, Transaction, session_parameters, stored_session
 from mnesis.store.postgres.turn_leases import refuse_lost_turn, send_fence
 from mnesis.store.record_heads import RecordHeads
-
-
-def active_context(transaction: Transaction, session_id: str) -> ActiveContext:
-    """Load the items that currently represent the log, in one round trip."""
-    parameters = session_parameters(session_id)
-    names = ("session", "covers", "visible_messages", "visible_summaries", "visible_prunes", "pins")
-    found, *answers = [transaction.send(name, parameters) for name in names]
-    stored = stored_session(session_id, found)
-    cover_rows, message_rows, summary_rows, prune_rows, pin_rows = [answer.rows() for answer in answers]
-    covers = covers_from_rows(cover_rows)
-    summaries = [summary_from_row(session_id, row) for row in summary_rows]
-    if stored.record.inherited_seq:
-        shared_spans = visible_spans(covers, stored.record.inherited_seq)
-        message_rows += transaction.rows(
-            "inherited_in_spans", {"session_pk": stored.pk, **span_parameters(shared_spans)}
-        )
-    messages = [message_from_row(session_id, row) for row in message_rows]
-    return ActiveContext(
-        session=stored.record,
-        covers=covers,
-        items=order_items(covers, {summary.id: summary for summary in summaries}, messages),
-        prunes={(seq, index): Prune(seq, index, saved) for seq, index, saved in prune_rows},
-        pins=frozenset(seq for (seq,) in pin_rows),
-    )
 
 
 def compact(transaction: Transaction, session_id: str, sweep: Compaction) -> SessionRecord:

@@ -23,6 +23,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from mnesis.config import StoreConfig
@@ -30,11 +31,13 @@ from mnesis.database_url import DatabaseURL
 from mnesis.errors import ForkedStoreError, MnesisStoreError, NotFoundError, ReadOnlyStoreError
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.postgres.job_queue import JobQueue
+from mnesis.store.postgres.known_sessions import KnownSessions
 from mnesis.store.postgres.listener import ChangeListener
 from mnesis.store.postgres.migrate import prepare_schema
 from mnesis.store.postgres.queries import statements
 from mnesis.store.postgres.rows import Row
-from mnesis.store.postgres.transaction import Transaction
+from mnesis.store.postgres.stored_session import StoredSession
+from mnesis.store.postgres.transaction import Transaction, WrongAssumptionError
 from mnesis.store.postgres.translate_errors import (
     is_connection_lost,
     is_login_refused,
@@ -52,6 +55,8 @@ Connection = psycopg.Connection[Row]
 
 WRITE = b"BEGIN"
 UNLISTED_WRITE = b"BEGIN READ WRITE"
+ONE_STATEMENT = b""
+"""No BEGIN: a statement by itself sees one consistent state."""
 READ = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 CONNECTION_DEFAULTS = {
     "application_name": "mnesis",
@@ -79,6 +84,7 @@ class PostgresDatabase:
         self._key = None if key is None else key.get_secret_value()
         self._pid = os.getpid()
         self._statements = statements(url.schema)
+        self._known = KnownSessions()
         self.listener = self._new_listener()
         self._jobs: JobQueue | None = None
         self._pool: ConnectionPool[Connection] | None = None
@@ -130,6 +136,12 @@ class PostgresDatabase:
         """Run `function` on one consistent state of the database. Raises typed errors."""
         with observe_store("postgresql", function):
             return await self._wait(partial(self._run, READ, partial(_call, function, args, kwargs)), _key(args))
+
+    async def read_one_statement(
+        self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do the same as `read` for a function that sends one statement, in one round trip: it needs no transaction."""
+        return await self._wait(partial(self._run, ONE_STATEMENT, partial(_call, function, args, kwargs)), _key(args))
 
     def read_blocking(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do the same as `read`, but block the calling thread."""
@@ -186,6 +198,10 @@ class PostgresDatabase:
         return parameters | {"autocommit": True, "prepare_threshold": None if self.url.uses_pgbouncer else 2}
 
     def _configure(self, connection: Connection) -> None:
+        # psycopg sends an int in the smallest type that holds it, and prepares a statement once for each combination of
+        # types: https://www.psycopg.org/psycopg3/docs/basic/adapt.html#numbers-adaptation
+        connection.adapters.register_dumper(int, Int8BinaryDumper)
+        connection.adapters.register_dumper(int, Int8Dumper)
         if not self.url.uses_pgbouncer:
             milliseconds = int(min(self._config.connection_timeout * 1_000, 2**31 - 1))
             connection.execute("SELECT set_config('lock_timeout', %s, false)", (str(milliseconds),))
@@ -213,28 +229,55 @@ class PostgresDatabase:
     def _run(self, begin: bytes, function: Callable[[Transaction], T]) -> T:
         deadline = time.monotonic() + self._config.connection_timeout
         pause = FIRST_PAUSE_SECONDS
+        known: KnownSessions | None = self._known
+        may_be_committed = False
         while True:
             attempt = _Attempt(function)
             try:
-                self._attempt(attempt, begin, deadline)
-                return attempt.result()
+                self._attempt(attempt, begin, deadline, known, may_be_committed)
+                return self._finish(attempt)
+            except WrongAssumptionError:
+                known = None
+                continue
             except NotFoundError as error:
                 error.location = error.location or self.location
                 raise
             except (psycopg.Error, UnicodeEncodeError, DamagedValueError) as error:
                 if attempt.is_committed:
-                    return attempt.result()
-                if attempt.is_committing and is_connection_lost(error) and self._was_committed(attempt, deadline):
-                    return attempt.result()
+                    return self._finish(attempt)
+                if attempt.is_assuming:
+                    known = None
+                    if isinstance(error, psycopg.errors.UniqueViolation):
+                        continue
+                    may_be_committed = may_be_committed or is_connection_lost(error)
+                elif attempt.is_committing and is_connection_lost(error) and self._was_committed(attempt, deadline):
+                    return self._finish(attempt)
+                if may_be_committed and time.monotonic() + pause > deadline:
+                    raise unavailable_error(self.location, str(error), is_outcome_unknown=True) from error
                 if not is_repeatable(error) or time.monotonic() + pause > deadline:
                     raise translate_error(error, self.location) from error
             time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # spreads out processes, protects nothing
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
-    def _attempt(self, attempt: _Attempt[T], begin: bytes, deadline: float) -> None:
+    def _finish(self, attempt: _Attempt[T]) -> T:
+        """Return the result of a transaction that was committed, and remember the session that it wrote."""
+        result, saved = attempt.result(), attempt.saved_session
+        if saved is not None and attempt.number is not None:
+            self._known.put(saved, attempt.number)
+        return result
+
+    def _attempt(
+        self,
+        attempt: _Attempt[T],
+        begin: bytes,
+        deadline: float,
+        known: KnownSessions | None,
+        may_be_committed: bool,
+    ) -> None:
         connection = self._take_connection(deadline)
         try:
             transaction = Transaction(connection, self._statements, self.origin, self.location, self._key)
+            transaction.known, transaction.may_be_committed = known, may_be_committed
             attempt.run(connection, begin, transaction, self.channel)
         finally:
             self._open_pool().putconn(connection)
@@ -315,13 +358,27 @@ class _Attempt(Generic[T]):
         """Whether the transaction noted a change."""
         return self._transaction is not None and self._transaction.has_change
 
+    @property
+    def is_assuming(self) -> bool:
+        """Whether the transaction depended on what was known before it."""
+        return self._transaction is not None and self._transaction.is_assuming
+
+    @property
+    def saved_session(self) -> StoredSession | None:
+        """The session that the transaction wrote, as it is then."""
+        return self._transaction.saved_session if self._transaction is not None else None
+
     def result(self) -> T:
-        """Return what the function returned."""
-        return self._results[0]
+        """Return the result of the function. Raises `WrongAssumptionError` if the transaction must be repeated."""
+        assert self._transaction is not None  # noqa: S101  # it ran
+        return self._transaction.result(self._results[0])
 
     def run(self, connection: Connection, begin: bytes, transaction: Transaction, channel: str) -> None:
         """Run the function between BEGIN and COMMIT, and wake followers if it noted a change."""
         self._transaction = transaction
+        if begin == ONE_STATEMENT:
+            self._results = [self._function(transaction)]
+            return
         try:
             with connection.pipeline():
                 connection.execute(begin)

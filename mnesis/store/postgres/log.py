@@ -31,7 +31,13 @@ from mnesis.store.postgres.rows import (
 )
 from mnesis.store.postgres.sessions import load
 from mnesis.store.postgres.stored_session import StoredSession
-from mnesis.store.postgres.transaction import Answer, Transaction, session_parameters, stored_session
+from mnesis.store.postgres.transaction import (
+    Answer,
+    Transaction,
+    WrongAssumptionError,
+    session_parameters,
+    stored_session,
+)
 from mnesis.store.postgres.turn_leases import refuse_lost_turn, send_fence
 
 END_OF_LOG = 2**63 - 1
@@ -41,6 +47,9 @@ def append(
     transaction: Transaction, session_id: str, append: Append, encoded: Sequence[EncodedMessage]
 ) -> AppendResult:
     """Insert messages and a turn snapshot and update the accounts. Does nothing if all of it is stored already."""
+    known = None if transaction.known is None else transaction.known.get(session_id)
+    if known is not None and _can_assume(known, append):
+        return _append_to_known(transaction, known, append, encoded)
     lock = transaction.lock_session(session_id)
     ids = [message.id for message in encoded]
     present = send_messages_by_id(transaction, session_id, ids)
@@ -64,14 +73,10 @@ def append_to(
     """
     if present:
         return _repeat_append(transaction, stored, encoded, present)
-    session_id = stored.record.id
-    refuse_lost_turn(session_id, append.fence, fence)
-    after, snapshot = accounts_after_append(stored.record, append)
+    refuse_lost_turn(stored.record.id, append.fence, fence)
     first_seq = stored.record.last_seq + 1
-    hashes = [hash_of(session_id, seq, message) for seq, message in enumerate(encoded, first_seq)]
-    log_head = reduce(extend_chain, hashes, stored.log_head)
-    parameters = append_parameters(stored.pk, first_seq, encoded, hashes, snapshot)
-    transaction.send("append_messages", parameters | append_change(transaction, first_seq, after))
+    parameters, result = _prepare_append(transaction, stored, append, encoded, "update_accounts")
+    transaction.send("append_messages", parameters)
     transaction.send_many(
         "insert_file_ref",
         [
@@ -80,13 +85,65 @@ def append_to(
             for content_id in file_ids(message)
         ],
     )
+    return result
+
+
+def _prepare_append(
+    transaction: Transaction,
+    stored: StoredSession,
+    append: Append,
+    encoded: Sequence[EncodedMessage],
+    statement: str | None,
+) -> tuple[Parameters, AppendResult]:
+    """Save the accounts after an append. Returns the parameters of the statement that inserts the rest, and the result.
+
+    With `statement=None` the parameters include the accounts.
+    """
+    session_id, first_seq = stored.record.id, stored.record.last_seq + 1
+    after, snapshot = accounts_after_append(stored.record, append)
+    hashes = [hash_of(session_id, seq, message) for seq, message in enumerate(encoded, first_seq)]
+    log_head = reduce(extend_chain, hashes, stored.log_head)
     turn_head = None if snapshot is None else extend_chain(stored.turn_head, encode_turn(turn_values(snapshot)))
-    save_accounts(transaction, stored, after, log_head=log_head, turn_head=turn_head)
+    accounts = save_accounts(transaction, stored, after, log_head=log_head, turn_head=turn_head, statement=statement)
+    parameters = append_parameters(stored.pk, first_seq, encoded, hashes, snapshot)
+    parameters |= append_change(transaction, first_seq, after)
     messages = tuple(
         message.model_copy(update={"session_id": session_id, "seq": seq})
         for seq, message in enumerate(append.messages, first_seq)
     )
-    return AppendResult(after, messages, snapshot)
+    return parameters if statement is not None else accounts | parameters, AppendResult(after, messages, snapshot)
+
+
+def _can_assume(known: StoredSession, append: Append) -> bool:
+    """Return whether an append needs nothing from the database but that the session is as it was left."""
+    return (
+        append.fence is None
+        and known.record.forked_from is None
+        and not any(file_ids(message) for message in append.messages)
+    )
+
+
+def _append_to_known(
+    transaction: Transaction, known: StoredSession, append: Append, encoded: Sequence[EncodedMessage]
+) -> AppendResult:
+    """Append in one round trip, provided that the accounts are still the row that this store wrote, with its hash.
+
+    The hash covers everything that an append depends on but the ids of messages, which a constraint keeps unique. If the
+    row is another one, the statement writes nothing.
+    """
+    known_row = {"known_hash": known.hash, "known_version": str(known.row_version)}
+    transaction.ask_number_under_lock(known.record.id)
+    parameters, result = _prepare_append(transaction, known, append, encoded, None)
+    answer = transaction.send("append_to_known", parameters | known_row)
+
+    def finish() -> AppendResult:
+        transaction.read_number()
+        if answer.row() is None:
+            raise WrongAssumptionError
+        return result
+
+    transaction.assume(finish)
+    return result
 
 
 def send_messages_by_id(transaction: Transaction, session_id: str, ids: Sequence[str]) -> Answer:
@@ -129,7 +186,12 @@ def _repeat_append(
     refuse_other_content(encoded, [encoded_from_row(row) for row in present])
     messages = tuple(message_from_row(stored.record.id, row) for row in present)
     row = transaction.row("turn_at", {"session_pk": stored.pk, "seq": messages[-1].seq})
-    return AppendResult(stored.record, messages, turn_from_row(row) if row else None, is_new=False)
+    is_new = False
+    if transaction.may_be_committed:
+        span = f"[{messages[0].seq},{messages[-1].seq},"
+        own = {"session_pk": stored.pk, "origin": transaction.origin, "span": span}
+        is_new = bool(transaction.value("is_own_append", own))
+    return AppendResult(stored.record, messages, turn_from_row(row) if row else None, is_new=is_new)
 
 
 def _send_location(transaction: Transaction, session_id: str) -> tuple[Answer, Answer]:

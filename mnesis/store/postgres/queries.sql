@@ -54,6 +54,25 @@ WHERE session_pk = %(session_pk)s;
 -- update_profile: change the settings of a session
 UPDATE {schema}.sessions SET profile = %(profile)s, hash = %(hash)s WHERE pk = %(session_pk)s;
 
+-- session_since: one session, and the messages that it stores after a seq
+SELECT s.pk, s.id, s.parent_id, s.created_at, s.profile, a.updated_at, a.last_seq, a.turn_count, a.system_tokens, a.message_tokens, a.tool_tokens, a.summary_tokens,
+    a.context_tokens, a.last_request_tokens, a.calibration, a.usage_input, a.usage_output, a.usage_cache_read,
+    a.usage_cache_write, a.usage_total, a.usage_reasoning, a.cost, a.fold_count, a.last_request, a.log_head, a.last_used,
+    a.turn_head, a.record_head, a.hash, a.seal, s.hash,
+    n.seqs, n.ids, n.roles, n.parts, n.metas, n.hashes, n.token_counts, n.tool_token_counts, n.created_at
+FROM {schema}.sessions AS s JOIN {schema}.accounts AS a ON a.session_pk = s.pk
+LEFT JOIN LATERAL (
+    SELECT
+        array_agg(m.seq ORDER BY m.seq) AS seqs, array_agg(m.id ORDER BY m.seq) AS ids,
+        array_agg(m.role ORDER BY m.seq) AS roles, array_agg(m.parts ORDER BY m.seq) AS parts,
+        array_agg(m.meta ORDER BY m.seq) AS metas, array_agg(m.hash ORDER BY m.seq) AS hashes,
+        array_agg(m.token_count ORDER BY m.seq) AS token_counts,
+        array_agg(m.tool_tokens ORDER BY m.seq) AS tool_token_counts,
+        array_agg(m.created_at ORDER BY m.seq) AS created_at
+    FROM {schema}.messages AS m WHERE m.session_pk = s.pk AND m.seq > %(after_seq)s
+) AS n ON true
+WHERE s.id = %(id)s;
+
 -- record_heads: the hashes of the records of a session
 SELECT summaries, compactions, interruptions, hidden_spans, prunes, covers, pins FROM {schema}.record_heads
 WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s);
@@ -87,6 +106,10 @@ FROM {schema}.sessions AS s WHERE s.id = %(id)s;
 
 -- lock_session: put the writers of a session in order and lock it; returns the number of the transaction
 SELECT {schema}.lock_session(%(id)s);
+
+-- order_session: put the writers of a session in order; returns the number of the transaction, as `lock_session` does
+SELECT pg_current_xact_id()::text::bigint
+FROM (SELECT pg_advisory_xact_lock(hashtextextended('{schema}.session ' || %(id)s, 0)) OFFSET 0) AS locked;
 
 -- turn_lease: the lease on the turns of a session, and whether the process of its holder is connected
 SELECT
@@ -137,7 +160,7 @@ WITH appended AS (
     )
     SELECT %(session_pk)s, m.* FROM unnest(
         %(seqs)s::bigint[], %(ids)s::text[], %(roles)s::text[], %(parts)s::bytea[], %(metas)s::bytea[],
-        %(hashes)s::bytea[], %(token_counts)s::bigint[], %(tool_tokens)s::bigint[], %(created_at)s::bigint[]
+        %(hashes)s::bytea[], %(token_counts)s::bigint[], %(tool_token_counts)s::bigint[], %(created_at)s::bigint[]
     ) AS m
 ),
 ended AS (
@@ -154,6 +177,52 @@ ended AS (
 INSERT INTO {schema}.changes (position, origin, kind, session_pk, run_pk, body)
 SELECT pg_current_xact_id()::text::bigint + s.position_offset, %(origin)s, 'append', %(session_pk)s, NULL, %(body)s
 FROM {schema}.mnesis_schema AS s;
+
+-- append_to_known: the same, with the accounts, if their row is still the known one; otherwise nothing
+WITH changed AS (
+    UPDATE {schema}.accounts SET
+        last_used = %(last_used)s, updated_at = %(updated_at)s, last_seq = %(last_seq)s,
+        turn_count = %(turn_count)s, system_tokens = %(system_tokens)s, message_tokens = %(message_tokens)s,
+        tool_tokens = %(tool_tokens)s, summary_tokens = %(summary_tokens)s, context_tokens = %(context_tokens)s,
+        last_request_tokens = %(last_request_tokens)s, calibration = %(calibration)s, usage_input = %(usage_input)s,
+        usage_output = %(usage_output)s, usage_cache_read = %(usage_cache_read)s,
+        usage_cache_write = %(usage_cache_write)s, usage_total = %(usage_total)s, usage_reasoning = %(usage_reasoning)s,
+        cost = %(cost)s, fold_count = %(fold_count)s, last_request = %(last_request)s, log_head = %(log_head)s,
+        turn_head = %(turn_head)s, record_head = %(record_head)s, hash = %(hash)s, seal = %(seal)s
+    WHERE session_pk = %(session_pk)s AND hash = %(known_hash)s AND xmin = %(known_version)s::text::xid
+    RETURNING 1
+),
+appended AS (
+    INSERT INTO {schema}.messages (
+        session_pk, seq, id, role, parts, meta, hash, token_count, tool_tokens, created_at
+    )
+    SELECT %(session_pk)s, m.* FROM unnest(
+        %(seqs)s::bigint[], %(ids)s::text[], %(roles)s::text[], %(parts)s::bytea[], %(metas)s::bytea[],
+        %(hashes)s::bytea[], %(token_counts)s::bigint[], %(tool_token_counts)s::bigint[], %(created_at)s::bigint[]
+    ) AS m
+    WHERE EXISTS (SELECT 1 FROM changed)
+),
+ended AS (
+    INSERT INTO {schema}.turns (
+        session_pk, turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens,
+        created_at
+    )
+    SELECT
+        %(session_pk)s, %(turn_index)s::bigint, %(turn_seq)s::bigint, %(turn_role)s, %(turn_system_tokens)s::bigint,
+        %(turn_summary_tokens)s::bigint, %(turn_message_tokens)s::bigint, %(turn_tool_tokens)s::bigint,
+        %(turn_context_tokens)s::bigint, %(turn_created_at)s::bigint
+    WHERE %(turn_index)s::bigint IS NOT NULL AND EXISTS (SELECT 1 FROM changed)
+)
+INSERT INTO {schema}.changes (position, origin, kind, session_pk, run_pk, body)
+SELECT pg_current_xact_id()::text::bigint + s.position_offset, %(origin)s, 'append', %(session_pk)s, NULL, %(body)s
+FROM {schema}.mnesis_schema AS s, changed
+RETURNING 1;
+
+-- is_own_append: whether this store appended a span of messages
+SELECT EXISTS (
+    SELECT 1 FROM {schema}.changes
+    WHERE session_pk = %(session_pk)s AND origin = %(origin)s AND kind = 'append' AND starts_with(body, %(span)s)
+);
 
 -- messages_by_id: some messages of a session, in order
 SELECT m.seq, m.id, m.role, m.parts, m.meta, m.hash, m.token_count, m.tool_tokens, m.created_at
@@ -500,14 +569,24 @@ SELECT
     %(run_pk)s::bigint, %(body)s
 FROM {schema}.mnesis_schema AS s;
 
--- changes_page: what was committed after a position, and whether all before it has ended
+-- changes_page: what was committed after a position, whether all before it has ended, and the messages of appends
 SELECT c.position, c.position < coalesce(
     %(horizon)s::bigint,
     (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + position_offset FROM {schema}.mnesis_schema)
-), c.origin, c.kind, c.session_pk, c.body, s.id, s.created_at, r.id
+), c.origin, c.kind, c.session_pk, c.body, s.id, s.created_at, r.id, h.seqs, h.ids, h.roles, h.token_counts, h.parts
 FROM {schema}.changes AS c
 LEFT JOIN {schema}.sessions AS s ON s.pk = c.session_pk
 LEFT JOIN {schema}.runs AS r ON r.pk = c.run_pk
+LEFT JOIN LATERAL (
+    SELECT
+        array_agg(m.seq ORDER BY m.seq) AS seqs, array_agg(m.id ORDER BY m.seq) AS ids,
+        array_agg(m.role ORDER BY m.seq) AS roles, array_agg(m.token_count ORDER BY m.seq) AS token_counts,
+        array_agg(m.parts ORDER BY m.seq) AS parts
+    FROM {schema}.messages AS m
+    WHERE m.session_pk = c.session_pk AND m.seq BETWEEN
+        CASE WHEN c.kind = 'append' THEN (c.body::json ->> 0)::bigint END
+        AND CASE WHEN c.kind = 'append' THEN (c.body::json ->> 1)::bigint END
+) AS h ON true
 WHERE c.position > %(after)s
 ORDER BY c.position, c.pk LIMIT %(limit)s;
 
@@ -535,10 +614,6 @@ LOCK TABLE {schema}.changes IN ROW EXCLUSIVE MODE;
 
 -- notify: wake followers
 SELECT pg_notify(%(channel)s, '');
-
--- change_messages: what events say about appended messages
-SELECT seq, id, role, token_count, parts FROM {schema}.messages
-WHERE session_pk = %(session_pk)s AND seq BETWEEN %(first_seq)s AND %(last_seq)s ORDER BY seq;
 
 -- change_message_ids: the ids of messages in several spans
 SELECT m.seq, m.id

@@ -57,7 +57,7 @@ def append_parameters(
         "metas": [message.meta for message in messages],
         "hashes": list(hashes),
         "token_counts": [message.token_count for message in messages],
-        "tool_tokens": [message.tool_tokens for message in messages],
+        "tool_token_counts": [message.tool_tokens for message in messages],
         "created_at": [message.created_at for message in messages],
         **_turn_parameters(turn),
     }

@@ -50,15 +50,17 @@ async def find_page(database: PostgresDatabase, search: Search, on_progress: OnI
     place = search_position(search)
     if search.query.strip():
         for substrings in _required_indexes(search):
-            for session_id in await database.read(_sessions_to_search, search.session_id):
+            for session_id in await _sessions_to_search(database, search.session_id):
                 await catch_up(database, session_id, substrings, on_progress)
     return await database.read(_page, search, place)
 
 
-def _sessions_to_search(transaction: Transaction, session_id: str | None) -> list[str | None]:
+async def _sessions_to_search(database: PostgresDatabase, session_id: str | None) -> list[str | None]:
     """Return the sessions whose index a search needs: those that a fork shares messages of come first."""
-    if session_id is None:
-        return [None]
+    return [None] if session_id is None else [*await database.read(_sessions_of_log, session_id)]
+
+
+def _sessions_of_log(transaction: Transaction, session_id: str) -> list[str]:
     stored = _load(transaction, session_id)
     return [*(owner_id for _, owner_id in _segments(transaction, stored)), session_id]
 
@@ -81,7 +83,8 @@ async def catch_up(
 
     `on_progress` is called after each batch.
     """
-    total = missing = await database.read(_count_missing, session_id, substrings)
+    count = database.read if session_id is not None else database.read_one_statement
+    total = missing = await count(_count_missing, session_id, substrings)
     try:
         while missing > 0:
             indexed = await database.write_without_listing(_index_batch, session_id, substrings)
@@ -240,7 +243,8 @@ def _page(transaction: Transaction, search: Search, place: SearchPosition) -> Se
     if not search.query.strip() or not scope.logs:
         return SearchPage()
     # Ranking asks for rows by the name of a statement, as `sqlite3.Connection.execute` gives them.
-    index = cast("sqlite3.Connection", SearchIndex(transaction))
+    groups = ranked_search.expressions_of_query(search) if search.mode == "words" else []
+    index = cast("sqlite3.Connection", SearchIndex(transaction, groups))
     hits: Iterator[SearchHit]
     missing_vectors = 0
     if search.mode == "substring":

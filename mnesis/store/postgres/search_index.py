@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from mnesis.store.postgres.rows import Parameters, Row, from_text, to_text
 from mnesis.store.postgres.search_terms import LAST_CHARACTER, parse_expression, trigram_hashes
-from mnesis.store.postgres.transaction import Transaction
+from mnesis.store.postgres.transaction import Answer, Transaction
 from mnesis.store.sqlite.queries import statements
 
 
 class SearchIndex:
-    """Answers the statements that ranking sends. Each is recognized by its text and sent by its name."""
+    """Answers the statements that ranking sends. Each is recognized by its text and sent by its name.
 
-    def __init__(self, transaction: Transaction) -> None:
+    `groups` are expressions that are likely to be looked up together: the first of a group sends all of it, so that a group
+    costs one round trip.
+    """
+
+    def __init__(self, transaction: Transaction, groups: Iterable[Sequence[str]] = ()) -> None:
         self._transaction = transaction
+        self._groups = {expression: group for group in groups for expression in group}
+        self._answers: dict[tuple[Any, ...], Answer | None] = {}
+        self._rows: dict[tuple[Any, ...], list[Row]] = {}
 
     def execute(self, statement: str, parameters: Mapping[str, Any]) -> Iterator[Row]:
         """Return the rows of a statement of the SQLite store."""
         name = _names_by_text()[statement]
         if name == "search_words":
-            return iter(self._words(dict(parameters)))
+            return iter(self._words(parameters))
         if name == "search_trigrams":
             return iter(self._trigrams(dict(parameters)))
         rows = self._transaction.rows(name, {key: _escape(value) for key, value in parameters.items()})
@@ -32,13 +39,24 @@ class SearchIndex:
             return ((session_pk, from_text(speaker), messages) for session_pk, speaker, messages in rows)
         return iter(rows)
 
-    def _words(self, parameters: Parameters) -> list[Row]:
+    def _words(self, parameters: Mapping[str, Any]) -> list[Row]:
+        place = tuple(parameters[name] for name in ("first_key", "last_key", "limit"))
+        wanted = (parameters["match"], *place)
+        if wanted not in self._rows:
+            for expression in self._groups.get(parameters["match"], [parameters["match"]]):
+                if (expression, *place) not in self._answers:
+                    self._answers[expression, *place] = self._send_words({**parameters, "match": expression})
+            answer = self._answers[wanted]
+            self._rows[wanted] = answer.rows() if answer is not None else []
+        return self._rows[wanted]
+
+    def _send_words(self, parameters: Parameters) -> Answer | None:
         query = parse_expression(parameters.pop("match"))
         if query is None:
-            return []
+            return None
         words = query.exact_words
         if words is None:
-            return self._transaction.rows(
+            return self._transaction.send(
                 "search_beginnings",
                 parameters
                 | {
@@ -48,8 +66,8 @@ class SearchIndex:
                 },
             )
         if len(words) == 1:
-            return self._transaction.rows("search_word", parameters | {"term": words[0]})
-        return self._transaction.rows("search_any_word", parameters | {"terms": words})
+            return self._transaction.send("search_word", parameters | {"term": words[0]})
+        return self._transaction.send("search_any_word", parameters | {"terms": words})
 
     def _trigrams(self, parameters: Parameters) -> list[Row]:
         quoted = parameters.pop("match").split(" AND ")

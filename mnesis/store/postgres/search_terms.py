@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mnesis.store.memory_index import SEARCH_MIGRATIONS
 from mnesis.store.sqlite.migrate import migrations
@@ -53,6 +54,7 @@ def words_by_key(texts: Mapping[int, str]) -> dict[int, list[str]]:
     return words
 
 
+@lru_cache(maxsize=4_096)
 def parse_expression(expression: str) -> WordQuery | None:
     """Return what an expression asks for, or None if it can match nothing.
 

@@ -21,10 +21,12 @@ from mnesis.store.accounting import refuse_repeated_ids
 from mnesis.store.base import Append, AppendResult, Compaction, OnChecked, OnCopied, OnDamage, OnIndexed, SessionPage
 from mnesis.store.change_log import StoredChange
 from mnesis.store.codec import encode_message
+from mnesis.store.context_cache import SharedContextCache
 from mnesis.store.heads import Heads, parse_heads
 from mnesis.store.postgres import changes as change_list
 from mnesis.store.postgres import check, context, forks, log, sessions, turn_leases
 from mnesis.store.postgres import search as search_index
+from mnesis.store.postgres.active_context import read_active_context
 from mnesis.store.postgres.database import PostgresDatabase
 from mnesis.store.postgres.file_mentions import find_mentioned_files
 from mnesis.store.postgres.run_store import PostgresRunStore
@@ -48,6 +50,7 @@ class PostgresStore(PostgresRunStore):
                 " file"
             )
         self._database = PostgresDatabase(DatabaseURL(url), config)
+        self._contexts = SharedContextCache()
         self._session_names: change_list.SessionNames | None = None
         self._is_behind = False
         """Whether changes were committed that an older transaction, which still runs, may yet precede."""
@@ -118,7 +121,7 @@ class PostgresStore(PostgresRunStore):
 
     async def active_context(self, session_id: str) -> ActiveContext:
         """See `Store.active_context`."""
-        return await self._database.read(context.active_context, session_id)
+        return await read_active_context(self._database, self._contexts, session_id)
 
     async def compact(self, session_id: str, compaction: Compaction) -> SessionRecord:
         """See `Store.compact`."""
@@ -268,12 +271,21 @@ class PostgresStore(PostgresRunStore):
     async def changes(self, *, after: int, limit: int) -> list[StoredChange]:
         """See `ChangeLog.changes`."""
         names = self._session_names if self._session_names is not None else {}
-        page, self._is_behind = await self._database.read(change_list.page, names, after, limit, None)
+        page, self._is_behind = await self._changes_page(names, after, limit, None)
         if not page and self._is_behind:
             # A transaction of another application, or one that adds no change, does not count.
-            before = await self._horizon()
-            page, self._is_behind = await self._database.read(change_list.page, names, after, limit, before)
+            page, self._is_behind = await self._changes_page(names, after, limit, await self._horizon())
         return page
+
+    async def _changes_page(
+        self, names: change_list.SessionNames, after: int, limit: int, before: int | None
+    ) -> tuple[list[StoredChange], bool]:
+        database = self._database
+        rows = await database.read_one_statement(change_list.load_page, after, limit, before)
+        details: change_list.Details = {}
+        if change_list.has_compactions(rows):
+            details = await database.read(change_list.load_compactions, rows)
+        return change_list.events_of_page(rows, names, limit, details, database.origin)
 
     async def backup(self, path: str | Path, on_progress: OnCopied | None = None) -> None:
         """Raise `ConfigurationError`: a server is copied by its own tools, or to an SQLite file by `mnesis migrate`."""

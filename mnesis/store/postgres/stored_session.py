@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import asdict
 
 from mnesis.models.sent_request import SentRequest
@@ -28,6 +29,7 @@ class StoredSession:
         "record",
         "record_head",
         "request",
+        "row_version",
         "seal",
         "turn_head",
     )
@@ -39,6 +41,8 @@ class StoredSession:
         session_id = from_text(escaped_id)
         parent_id = None if escaped_parent is None else from_text(escaped_parent)
         self.profile_hash: bytes = session_hash(session_id, parent_id, created_at, profile)
+        self.row_version: int | None = None
+        """`xmin` of the accounts, if this store wrote them."""
         self.has_profile_hash: bool = stored_hash is not None
         if self.has_profile_hash and stored_hash != self.profile_hash:
             raise DamagedValueError(f"the settings of session {session_id!r}")
@@ -77,6 +81,10 @@ class StoredSession:
             )
         except (ValueError, TypeError) as error:
             raise DamagedValueError(f"the accounts of session {session_id!r}") from error
+
+    def copy(self) -> StoredSession:
+        """Return a copy that can be written without changing this one."""
+        return copy(self)
 
     def is_intact(self) -> bool:
         """Return whether its accounts are what was stored."""

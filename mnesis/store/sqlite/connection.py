@@ -7,7 +7,7 @@ import sqlite3
 from typing import Any
 
 from mnesis.open_files import unregister_database
-from mnesis.store.sqlite.context_cache import ContextCache
+from mnesis.store.context_cache import ContextCache
 from mnesis.store.sqlite.known_sessions import KnownSessions
 
 MAX_ORIGIN = 2**62

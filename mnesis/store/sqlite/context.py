@@ -15,6 +15,7 @@ from mnesis.models.summary import Summary
 from mnesis.store.accounting import accounts_after_fold, add_spending, finalize_result
 from mnesis.store.base import Append, AppendResult, Compaction
 from mnesis.store.codec import DamagedValueError, EncodedMessage, encode_summary, to_json
+from mnesis.store.context_cache import CachedContext, is_continuation, seqs_with_containers
 from mnesis.store.covers import (
     CoverDiff,
     Span,
@@ -43,7 +44,6 @@ from mnesis.store.sqlite.accounts import (
 )
 from mnesis.store.sqlite.changes import note_compaction, note_update
 from mnesis.store.sqlite.connection import StoreConnection
-from mnesis.store.sqlite.context_cache import CachedContext, is_continuation, seqs_with_containers
 from mnesis.store.sqlite.log import NO_LIMIT
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import load_record_heads, save_record_heads

@@ -136,6 +136,17 @@ def _rank_by_words(
     return rank(rows, words, scope.total, _speakers(connection, scope), time), words
 
 
+def expressions_of_query(search: Search) -> list[list[str]]:
+    """Return the expressions that a search by words is likely to look up: those of its words, then those of each variant."""
+    text = read_query_time(search.query, search.now).text
+    pieces, joined = identifier_pieces(text), joined_words(text)
+    words, groups = list[str](), list[list[str]]()
+    for forms in query_terms(text):
+        words += [" OR ".join(f'"{mark}{form}"' for form in forms) for mark in ("", REPEATED_MARK)]
+        groups.append(list(variants(forms[0], pieces.get(forms[0], ()), joined.get(forms[0], ()))))
+    return [words, *groups]
+
+
 def _look_up_words(connection: sqlite3.Connection, scope: SearchScope, query: str) -> list[QueryTerm]:
     """Return the terms of a query that match messages. A word that matches nothing is looked up in other ways."""
     pieces, joined = identifier_pieces(query), joined_words(query)

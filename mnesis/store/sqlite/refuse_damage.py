@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Iterable
 
 from mnesis.models.context import Cover
+from mnesis.store import record_heads
 from mnesis.store.chain import EMPTY_HEAD, encode_turn, extend_chain
 from mnesis.store.codec import DamagedValueError
-from mnesis.store.record_heads import RecordHeads
 from mnesis.store.sqlite.accounts import StoredSession
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import compute_record_head, load_record_heads
@@ -27,14 +27,8 @@ def refuse_damaged_context(
 ) -> None:
     """Compare covers and pins that were just read with their hashes. Raises `DamagedValueError`."""
     heads = _intact_heads(connection, stored)
-    if heads is None:
-        return
-    read = RecordHeads()
-    read.set_covers(covers)
-    read.set_pins(pins)
-    for kind in ("covers", "pins"):
-        if getattr(read, kind) != getattr(heads, kind):
-            raise _damaged(kind, stored)
+    if heads is not None:
+        record_heads.refuse_damaged_context(heads, stored.record_head, covers, pins, stored.record.id)
 
 
 def refuse_damaged_turns(connection: sqlite3.Connection, stored: StoredSession) -> None:
@@ -48,7 +42,7 @@ def refuse_damaged_turns(connection: sqlite3.Connection, stored: StoredSession) 
         raise _damaged("turns", stored)
 
 
-def _intact_heads(connection: sqlite3.Connection, stored: StoredSession) -> RecordHeads | None:
+def _intact_heads(connection: sqlite3.Connection, stored: StoredSession) -> record_heads.RecordHeads | None:
     """Load the hashes of the records of a session. None if an older release wrote it and they are not computed yet."""
     if stored.hash is None:
         return None

@@ -7,6 +7,7 @@ Every write moves one of the two, in any process, so nothing has to be invalidat
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -51,34 +52,56 @@ class CachedContext:
 
 
 class ContextCache:
-    """The decoded contexts of a connection by row of their session, the least recently used ones first. For one thread."""
+    """Decoded contexts by row or id of their session, the least recently used ones first. For one thread."""
 
     def __init__(self) -> None:
-        self._contexts: OrderedDict[int, CachedContext] = OrderedDict()
+        self._contexts: OrderedDict[int | str, CachedContext] = OrderedDict()
         self._size_bytes = 0
+
+    def get(self, session: int | str) -> CachedContext | None:
+        """Return the context of a session as it was last decoded, whatever the database holds now."""
+        context = self._contexts.get(session)
+        if context is not None:
+            self._contexts.move_to_end(session)
+        return context
 
     def find(self, session_pk: int, record_head: bytes) -> CachedContext | None:
         """Return the context of a session if its covers, summaries, prunes and pins are unchanged."""
-        context = self._contexts.get(session_pk)
-        if context is None or context.record_head != record_head:
-            return None
-        self._contexts.move_to_end(session_pk)
-        return context
+        context = self.get(session_pk)
+        return context if context is not None and context.record_head == record_head else None
 
-    def put(self, session_pk: int, context: CachedContext) -> None:
+    def put(self, session: int | str, context: CachedContext) -> None:
         """Keep a context, and drop the least recently used ones if it is too much. Larger contexts are not kept at all."""
-        self.remove(session_pk)
+        self.remove(session)
         if context.size_bytes > MAX_CACHED_BYTES:
             return
-        self._contexts[session_pk] = context
+        self._contexts[session] = context
         self._size_bytes += context.size_bytes
         while self._size_bytes > MAX_CACHED_BYTES or len(self._contexts) > MAX_CACHED_CONTEXTS:
             self.remove(next(iter(self._contexts)))
 
-    def remove(self, session_pk: int) -> None:
+    def remove(self, session: int | str) -> None:
         """Drop the context of a session, if there is one."""
-        context = self._contexts.pop(session_pk, None)
+        context = self._contexts.pop(session, None)
         self._size_bytes -= 0 if context is None else context.size_bytes
+
+
+class SharedContextCache:
+    """A `ContextCache` for any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cache = ContextCache()
+
+    def get(self, session: int | str) -> CachedContext | None:
+        """See `ContextCache.get`."""
+        with self._lock:
+            return self._cache.get(session)
+
+    def put(self, session: int | str, context: CachedContext) -> None:
+        """See `ContextCache.put`."""
+        with self._lock:
+            self._cache.put(session, context)
 
 
 def is_continuation(log_head: bytes, message_hashes: Iterable[bytes], new_log_head: bytes) -> bool:
