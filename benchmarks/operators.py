@@ -17,6 +17,7 @@ from benchmarks.tables import format_table
 from mnesis.engine import Engine
 from mnesis.llm.base import LLM, LLMReply, LLMRequest
 from mnesis.llm.litellm import LiteLLM
+from mnesis.llm.openai_compatible import OpenAICompatibleLLM
 from mnesis.models.usage import TokenUsage
 from mnesis.operators.llm_map import LLMMap
 
@@ -134,7 +135,13 @@ async def time_work(work: Callable[[], Awaitable[Any]]) -> float:
 async def measure_throughput(port: int, items: int, folder: str) -> list[dict[str, Any]]:
     rows = []
     options = {"api_base": f"http://127.0.0.1:{port}/v1", "api_key": "none"}
-    for name, client, share in (("light client", LightClient(port), 1), ("litellm", LiteLLM(), 5)):
+    direct = OpenAICompatibleLLM(options["api_base"])
+    clients: tuple[tuple[str, LLM, int], ...] = (
+        ("light client", LightClient(port), 1),
+        ("OpenAICompatibleLLM", direct, 1),
+        ("litellm", LiteLLM(), 5),
+    )
+    for name, client, share in clients:
         count, ideal = items // share, items // share * RESPONSE_SECONDS / CONCURRENCY
         await time_floor(CONCURRENCY * 2, client, options)
         floor_seconds = await time_floor(count, client, options)
@@ -159,6 +166,7 @@ async def measure_throughput(port: int, items: int, folder: str) -> list[dict[st
                 "of_floor": 1.0,
             },
         )
+    await direct.close()
     return rows
 
 

@@ -28,6 +28,7 @@ from mnesis.events.bus import EventBus as EventBus
 from mnesis.events.bus import MnesisEvent as MnesisEvent
 from mnesis.files import FileHandleResult as FileHandleResult
 from mnesis.files import LargeFileHandler as LargeFileHandler
+from mnesis.llm.openai_compatible import OpenAICompatibleLLM as OpenAICompatibleLLM
 from mnesis.models.agents import AgentMapBatch as AgentMapBatch
 from mnesis.models.agents import AgentMapResult as AgentMapResult
 from mnesis.models.agents import DelegateResult as DelegateResult

@@ -21,7 +21,7 @@ from mnesis.llm.base import Delta, LLMReply, LLMRequest
 from mnesis.llm.litellm_errors import to_llm_error
 from mnesis.llm.litellm_replies import StreamedReply, parse_reply, parse_usage
 from mnesis.llm.piece_timer import PieceTimer
-from mnesis.llm.refusals import Refusals, find_refusal, without, without_reasoning_items
+from mnesis.llm.refusals import SCHEMA_NAME, Refusals, find_refusal, without, without_reasoning_items
 
 LOCAL_COST_MAP_VARIABLE = "LITELLM_LOCAL_MODEL_COST_MAP"
 
@@ -158,7 +158,7 @@ def _response_format(litellm: Any, model: str, schema: dict[str, Any] | None) ->
     """
     if schema is None or schema.get("type") != "object" or not _supports_schemas(litellm, model):
         return None
-    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": False}}
+    return {"type": "json_schema", "json_schema": {"name": SCHEMA_NAME, "schema": schema, "strict": False}}
 
 
 @lru_cache(maxsize=100)

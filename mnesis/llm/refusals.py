@@ -16,6 +16,7 @@ from mnesis.redaction import get_logger
 logger = get_logger(__name__)
 
 CACHE_MARKS, REASONING, IMAGES, FILES = "cache marks", "reasoning", "images", "files"
+SCHEMA = "response schema"
 _MEDIA_TYPES = {IMAGES: "image_url", FILES: "file"}
 _REASONING_FIELDS = ("thinking_blocks", "reasoning_details", "reasoning_items")
 # An endpoint that does not know marks names the field, says that something extra is there, or wants a string as content.
@@ -44,6 +45,9 @@ _FILES_REJECTED = re.compile(
     r"|(invalid|unknown|unsupported) .{0,40}\bfile\b"
 )
 _BAD_REQUEST, _NOT_FOUND = (400, 422), 404
+_SCHEMA_REJECTED = re.compile(r"(?i)response.?format|json.?schema|structured.?output|guided|grammar")
+SCHEMA_NAME = "answer"
+"""The name of schemas that mnesis sends. The messages have the same schema, so it can be left out; those of callers stay."""
 # Bedrock answers 400 (cline/cline#2064) or 403 (strands-agents/harness-sdk#1807) where a model has no prompt cache.
 _CACHING_FORBIDDEN, _FORBIDDEN = re.compile(r"(?i)did not allow prompt caching"), (401, 403)
 _ADDRESS_ARGUMENTS = ("api_base", "base_url", "aws_bedrock_runtime_endpoint", "aws_region_name", "vertex_location")
@@ -62,7 +66,9 @@ def find_refusal(arguments: Mapping[str, Any], error: BaseException) -> str | No
         return REASONING
     if _sends_media(arguments, FILES, _FILES_REJECTED, text):
         return FILES
-    return IMAGES if _sends_media(arguments, IMAGES, _IMAGES_REJECTED, text) else None
+    if _sends_media(arguments, IMAGES, _IMAGES_REJECTED, text):
+        return IMAGES
+    return SCHEMA if _has_own_schema(arguments) and _SCHEMA_REJECTED.search(text) else None
 
 
 def _sends_media(arguments: Mapping[str, Any], part: str, rejected: re.Pattern[str], error_text: str) -> bool:
@@ -79,11 +85,13 @@ def _blocks(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def without(part: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call without cache marks, returned reasoning, images or files.
+    """Return the arguments of a call without cache marks, returned reasoning, images, files or the schema.
 
     A tool loop that has lost its opening thinking also goes on without new thinking, as Claude demands (platform.claude.com,
     extended-thinking).
     """
+    if part == SCHEMA:
+        return {name: value for name, value in arguments.items() if name != "response_format"}
     messages = arguments["messages"]
     if part in _MEDIA_TYPES:
         return {**arguments, "messages": [_name_media(message, part) for message in messages]}
@@ -134,6 +142,11 @@ def _contains_mark(value: Any) -> bool:
 
 def _has_reasoning(arguments: Mapping[str, Any]) -> bool:
     return any(name in message for message in arguments["messages"] for name in _REASONING_FIELDS)
+
+
+def _has_own_schema(arguments: Mapping[str, Any]) -> bool:
+    schema = (arguments.get("response_format") or {}).get("json_schema") or {}
+    return bool(schema.get("name") == SCHEMA_NAME)
 
 
 def _is_in_tool_loop(messages: Sequence[Mapping[str, Any]]) -> bool:

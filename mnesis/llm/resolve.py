@@ -12,6 +12,7 @@ from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest, closing_stream, pr
 from mnesis.llm.function import CallableLLM
 from mnesis.llm.litellm import LiteLLM
 from mnesis.llm.mock import MockLLM
+from mnesis.llm.openai_compatible import OpenAICompatibleLLM
 from mnesis.telemetry.hooks import Observation, observe
 
 MOCK_VARIABLE = "MNESIS_MOCK_LLM"
@@ -75,7 +76,7 @@ class SwitchedLLM:
     def model(self) -> str | None:
         """The model that replaces the one a request names. None if the client calls what the request names."""
         client = self._active_client()
-        return client.model if isinstance(client, LiteLLM) else None
+        return client.model if isinstance(client, LiteLLM | OpenAICompatibleLLM) else None
 
     @property
     def accepts_cache_marks(self) -> bool:
@@ -87,7 +88,7 @@ class SwitchedLLM:
 
 
 def _observe_call(client: LLM, request: LLMRequest, *, is_streamed: bool = False) -> Observation:
-    model = client.model if isinstance(client, LiteLLM) and client.model else request.model
+    model = (client.model if isinstance(client, LiteLLM | OpenAICompatibleLLM) else None) or request.model
     observation = observe("model call", model=model, purpose=request.purpose, is_streamed=is_streamed or None)
     if observation.is_recorded:
         observation.set(max_output_tokens=request.max_output_tokens, input_messages=request.messages)

@@ -61,6 +61,14 @@ def test_the_search_benchmark_prints_a_row_for_each_size() -> None:
     assert all(row["index_share"] > 0 and row["search_ms_median"] <= row["search_ms_95"] for row in rows)
 
 
+def test_the_client_benchmark_compares_each_call_with_what_it_builds_on() -> None:
+    rows = {row["name"]: row for row in run("benchmarks.clients")}
+    assert len(rows) == 2 + 2 * 4
+    assert rows["send(), OpenAICompatibleLLM"]["base"] == "call, OpenAICompatibleLLM"
+    assert rows["stream, litellm"]["base"] == "stream, aiohttp alone"
+    assert all(row["ms"] > 0 for row in rows.values())
+
+
 def marked(*tokens: int) -> list[Segment]:
     """Segments of these sizes; the last one is marked."""
     return [Segment(index, size, is_marked=index == len(tokens) - 1) for index, size in enumerate(tokens)]

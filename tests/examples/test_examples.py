@@ -77,6 +77,7 @@ PRINTED = {
         r"every message: \[1, 2, .*, 12\]",
         r'"done": 20, "failed": 0, "total": 20',
     ],
+    "18": [r"Answer: \d+ characters, \d+ tokens", r"Map: 3 of 3 answered"],
 }
 SCRIPTS = sorted(EXAMPLES.glob("[0-9]*.py"))
 # The example with a client of its own imports litellm itself, which would look for prices on the network.
@@ -86,6 +87,7 @@ NATIVE = {
     **{number: ["A real ", "answer."] for number in ("01", "02", "03", "04", "06", "07", "12")},
     "05": ['{"satisfied": true, "reason": "as expected"}'],
     "16": ['{"urgent": true}'],
+    "18": ['{"country": "Italy"}'],
 }
 
 

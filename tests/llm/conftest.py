@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
-from mnesis.llm.base import LLMRequest
+from mnesis.llm.base import LLM, LLMRequest
+from mnesis.llm.litellm import LiteLLM
+from mnesis.llm.openai_compatible import OpenAICompatibleLLM
 from tests.support.openai_server import OpenAIServer
 
 SECRET = "sk-test-secret-0123456789"
@@ -32,3 +34,13 @@ def request_to(openai_server: OpenAIServer) -> Callable[..., LLMRequest]:
         return LLMRequest(messages=[{"role": "user", "content": text}], options=options, **fields)
 
     return make
+
+
+@pytest.fixture(params=["litellm", "direct"])
+async def llm(request: pytest.FixtureRequest) -> AsyncIterator[LLM]:
+    """Each client for OpenAI-compatible endpoints. The requests of `request_to` say where to."""
+    if request.param == "litellm":
+        yield LiteLLM()
+        return
+    async with OpenAICompatibleLLM("http://unused.invalid/v1") as client:
+        yield client
