@@ -1,7 +1,6 @@
 """Search by meaning: with the small embeddings of the extra `vectors`, and with an embedding function of your own.
 
-    pip install "mnesis-context[vectors]"
-    uv run --extra vectors python examples/17_search_by_meaning.py
+uv run --extra vectors python examples/17_search_by_meaning.py
 
 No key and no model is needed. `embed_by_theme` takes the place of a call of your embedding provider.
 """

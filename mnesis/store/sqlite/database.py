@@ -144,7 +144,8 @@ class Database:
         await self._run(self._reconnect)
 
     def __del__(self) -> None:
-        if self._worker is None or self._worker.has_ended or os.getpid() != self._pid:
+        # The names of this module are None when the interpreter ends.
+        if os is None or self._worker is None or self._worker.has_ended or os.getpid() != self._pid:
             return
         was_connected = self._worker.connection is not None
         with suppress(StoreThreadError):
