@@ -191,7 +191,7 @@ def inject(point: FaultPoint, target: Target = SQLITE) -> Iterator[FaultPoint]:
 
 
 def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in _FILE_EVENTS and _active is not None:
+    if _active is not None and event in _FILE_EVENTS:  # names of this module are None when the interpreter ends
         _active.enter_file_event(arguments)
 
 

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from mnesis import Engine
-from mnesis.cli import indexing
 from mnesis.cli.app import cli
+from mnesis.cli.follow_progress import follow_progress
 from mnesis.models.message import text_message
 from mnesis.models.search import Search
 from mnesis.models.session import SessionRecord
@@ -81,7 +81,7 @@ class RecordingBar:
 
 def test_the_bar_shows_how_many_messages_are_indexed() -> None:
     bar = RecordingBar()
-    show = indexing.follow_progress(bar)
+    show = follow_progress(bar)
     for indexed in (256, 512, 600):
         show(indexed, 600)
         assert (bar.done, bar.total) == (indexed, 600)
@@ -95,7 +95,7 @@ async def test_the_commands_follow_the_indexing(
         await fill(engine.store, ["a", "b"], "the valve leaked")
     bar = RecordingBar()
     for module in ("mnesis.cli.search", "mnesis.cli.maintenance"):
-        monkeypatch.setattr(f"{module}.follow_progress", lambda _: indexing.follow_progress(bar))
+        monkeypatch.setattr(f"{module}.follow_progress", lambda _: follow_progress(bar))
     from anyio import to_thread
 
     result = await to_thread.run_sync(lambda: CliRunner().invoke(cli, [*command, "--db", str(tmp_path / "a.db")]))

@@ -39,8 +39,7 @@ assert not blocking_calls, blocking_calls
 """
 
 
-@pytest.mark.parametrize("first", ["window", "search"])
-@pytest.mark.parametrize("db", ["s.db", ":memory:"])
+@pytest.mark.parametrize(("first", "db"), [("window", "s.db"), ("search", ":memory:")])
 def test_the_first_question_of_a_process_reads_no_file_in_the_loop(tmp_path: Path, first: str, db: str) -> None:
     path = db if db == ":memory:" else str(tmp_path / db)
     done = subprocess.run(
