@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -76,7 +77,7 @@ class _Config(BaseModel):
             yield name, redact_data({name: value})[name]
 
 
-_OPTIONS = ("llm_options", "compaction_options")
+_OPTIONS = ("llm_options", "compaction_options", "storage_url")
 """Fields whose whole value may be a key that was passed by mistake."""
 
 
@@ -119,6 +120,29 @@ DatabasePath = Annotated[Path | DatabaseURL, BeforeValidator(_parse_database)]
 
 def _list_to_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
+
+
+_STORAGE_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def is_storage_url(text: str) -> bool:
+    """Return whether a text is the URL of an object store, not a path."""
+    return _STORAGE_URL.match(text) is not None
+
+
+def _check_storage_url(value: object) -> object:
+    """Return a URL without its last slash. Its errors do not repeat it, since it may contain a password."""
+    if not isinstance(value, str):
+        return value
+    if not is_storage_url(value) or not value.partition("://")[2].strip("/"):
+        raise ValueError("storage_url must be a URL with a scheme and a path, such as s3://bucket/prefix")
+    if re.search(r"://[^/]*:[^/]*@", value) or "?" in value:
+        raise ValueError(
+            "storage_url must not contain credentials; pass them where fsspec reads them, in the environment"
+        )
+    if re.search(r"[*\[\]#\s\0]", value):
+        raise ValueError("storage_url must not contain spaces or any of * [ ] #; use another path")
+    return value.rstrip("/")
 
 
 class CompactionConfig(_Config):
@@ -286,6 +310,11 @@ class FileConfig(_Config):
         default=Path(DEFAULT_DIRECTORY, "files"),
         validate_default=True,
         description="Directory for external file storage",
+    )
+    storage_url: Annotated[str | None, BeforeValidator(_check_storage_url)] = Field(
+        default=None,
+        description="URL of an object store for the files, such as s3://bucket/prefix (extra `object-storage`); `storage_dir`"
+        " then has copies. None = the files are in `storage_dir`",
     )
     exploration_summary_model: str | None = Field(
         default=None, description="Model for summaries of unstructured files. None = structural summaries only"

@@ -128,7 +128,7 @@ def _stored_file_findings(db: DatabaseOption, session_id: str | None, storage: s
             bar.advance()
     if findings:
         return findings
-    return [Finding("ok", "files", f"{pluralize(len(ids), 'stored file')} referenced, all intact in {store.directory}")]
+    return [Finding("ok", "files", f"{pluralize(len(ids), 'stored file')} referenced, all intact in {store.address}")]
 
 
 async def _referenced_content_ids(db: DatabaseOption, session_id: str | None) -> list[str]:

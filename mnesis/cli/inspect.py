@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +10,7 @@ import click
 from mnesis.cli.database_option import DatabaseOption, db_option, existing_database_path, open_store
 from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import print_note
-from mnesis.cli.storage_option import storage_option
+from mnesis.cli.storage_option import file_config, storage_option
 
 if TYPE_CHECKING:
     from mnesis.inspect import Inspector
@@ -61,7 +60,6 @@ async def _serve(
     no_browser: bool,
     storage: str | None,
 ) -> None:
-    from mnesis.config import FileConfig
     from mnesis.engine.engine import Engine
     from mnesis.inspect import Inspector
     from mnesis.inspect.paths import session_path
@@ -69,7 +67,7 @@ async def _serve(
 
     async with open_store(db) as store:
         path = "/" if session_id is None else session_path((await find_session(store, session_id)).id)
-    files = FileConfig(storage_dir=Path(storage)) if storage else FileConfig()
+    files = file_config(storage)
     database = existing_database_path(db)
     engine = Engine(database, config=db.config(read_only=not allow_changes, file=files))
     inspector = Inspector(

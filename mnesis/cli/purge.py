@@ -14,7 +14,7 @@ import click
 from mnesis.cli.database_option import DatabaseOption, db_option, json_option, open_engine, open_store
 from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import clean_line, pluralize, print_json, print_note
-from mnesis.cli.storage_option import file_storage, storage_option
+from mnesis.cli.storage_option import file_config, file_storage, storage_option
 from mnesis.cli.time_option import TIME_PARAM
 from mnesis.display.progress_bar import progress
 from mnesis.errors import FileNotStoredError
@@ -125,10 +125,7 @@ def command(
 
 
 async def _purge_by_rule(db: DatabaseOption, rule: RetentionConfig, storage: str | None, applied: bool) -> PurgePlan:
-    from mnesis.config import FileConfig
-
-    files = FileConfig(storage_dir=file_storage(storage, db).directory)
-    async with open_engine(db, file=files) as engine:
+    async with open_engine(db, file=file_config(storage)) as engine:
         plan = await engine.plan_purge(rule)
         if not applied:
             return plan

@@ -35,7 +35,7 @@ def command(new_key_file: Path, storage: str | None, as_json: bool, db: Database
     The current key is that of MNESIS_ENCRYPTION_KEY or MNESIS_ENCRYPTION_KEY_FILE. If the command is interrupted, the database
     has either key, with all of its files; repeat the command with the key it has. Backups keep the key they were made with.
     """
-    from mnesis.config import StoreConfig
+    from mnesis.config import StoreConfig, is_storage_url
     from mnesis.store.sqlite.rekey import rekey
 
     path = existing_database_path(db)
@@ -46,6 +46,10 @@ def command(new_key_file: Path, storage: str | None, as_json: bool, db: Database
     new_key = StoreConfig(encryption_key=read_key_file(new_key_file)).read_encryption_key()
     if new_key is None:  # a key file always has one
         raise click.UsageError(f"the key file {new_key_file} has no key")
+    if is_storage_url(storage or ""):
+        raise click.UsageError(
+            "the key of files in an object store cannot be changed in place; use `mnesis backup --new-key-file … --files-to`"
+        )
     config, directory = db.config().store, file_storage(storage, db).directory
     with progress("stored files") as bar:
         count = rekey(path.absolute(), config, new_key, directory, follow_progress(bar))

@@ -275,7 +275,7 @@ class Engine:
         interrupted and repeated: sub-agents go before their parents, and files last.
         """
         from mnesis.engine.retention import has_same_state, purge_files
-        from mnesis.files.storage import FileStorage
+        from mnesis.files.object_storage import open_storage
         from mnesis.models.retention import PurgePlan
 
         await self.open()
@@ -285,7 +285,7 @@ class Engine:
                 await self.purge(session.id)
                 purged.append(session)
         store_config = self.config.store
-        storage = FileStorage(self.config.file.storage_dir, read_key=store_config.read_encryption_key)
+        storage = open_storage(self.config.file, read_key=store_config.read_encryption_key)
         erased_files = await purge_files(self.store, storage, plan.file_ids, store_config)
         return PurgePlan(tuple(purged), plan.kept, tuple(erased_files))
 

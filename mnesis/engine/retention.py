@@ -115,7 +115,7 @@ async def _is_used_elsewhere(store: Store, storage: FileStorage, content_id: str
                 content_id,
                 location,
                 error,
-                storage.database_note(location),
+                storage.note_address(location),
             )
             return True
     return False

@@ -15,8 +15,9 @@ from mnesis.encryption import EncryptionKey
 from mnesis.errors import UnsuitableFileError
 from mnesis.files.explorers import Exploration
 from mnesis.files.llm_summary import FileSummarizer
+from mnesis.files.object_storage import open_storage
 from mnesis.files.source_file import read_chunks, retry_while_changing, suitable_file_size
-from mnesis.files.storage import FileStorage, StoredFile
+from mnesis.files.storage import StoredFile
 from mnesis.files.summary_cache import explore_cached, load_exploration, save_exploration
 from mnesis.files.token_size import MAX_BYTES_PER_TOKEN, decode_text, estimate_file_tokens, exceeds
 from mnesis.llm.resolve import resolve
@@ -58,7 +59,7 @@ class HasFiles(Protocol):
 class LargeFileHandler:
     """A handler that keeps text of at most `config.inline_threshold` tokens inline and stores everything else.
 
-    Stored content is a copy in `config.storage_dir`, under the hash of its bytes, with a summary. Binary content, and text
+    Stored content is a copy in `config.storage_dir` or at `config.storage_url`, under the hash of its bytes, with a summary. Binary content, and text
     that is not valid UTF-8 (or UTF-16 with a byte order mark), is always stored, because inline text could not reproduce it.
 
     `estimator` is a `TokenEstimator` or a function from text to tokens; it counts for `model` if one is given. `llm` is the
@@ -83,13 +84,7 @@ class LargeFileHandler:
         self.store = store
         self._has_noted_database = False
         self.config = config or FileConfig()
-        self.storage = FileStorage(
-            self.config.storage_dir,
-            max_file_bytes=self.config.max_file_bytes,
-            allowed_roots=self.config.allowed_roots,
-            redaction=redaction,
-            read_key=read_key,
-        )
+        self.storage = open_storage(self.config, redaction=redaction, read_key=read_key)
         estimator = estimator or TokenEstimator()
         self.count: TokenCounter = (
             partial(estimator.estimate, model=model) if isinstance(estimator, TokenEstimator) else estimator

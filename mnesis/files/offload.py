@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Sequence
 from typing import TypeVar
 
-from mnesis.errors import FileError, InvalidMessageError
+from mnesis.errors import ConfigurationError, FileError, InvalidMessageError
 from mnesis.files.handler import LargeFileHandler
 from mnesis.files.token_size import may_exceed
 from mnesis.formats.text import output_reference, parts_text
@@ -67,7 +67,7 @@ async def offload_results(results: Sequence[ToolResultPart], handler: LargeFileH
 async def _offload_result(result: ToolResultPart, handler: LargeFileHandler) -> ToolResultPart:
     try:
         return await _offload_tool_output(result, handler)
-    except (FileError, InvalidMessageError) as error:
+    except (FileError, InvalidMessageError, ConfigurationError) as error:  # such as an object store without its library
         if any(isinstance(part, FilePart) and part.path is not None for part in result.output_parts):
             return result.model_copy(update={"output": str(error), "output_parts": (), "is_error": True})
         logger.warning("a tool output could not be offloaded and stays in its message: %s", error)

@@ -87,6 +87,11 @@ class FileStorage:
         self._read_key = read_key
         register_file_directory(self, self.directory)
 
+    @property
+    def address(self) -> str:
+        """Where the files are, as text for users."""
+        return str(self.directory)
+
     @cached_property
     def cipher(self) -> FileCipher | None:
         """The cipher of the files here, or None if they are not encrypted. Blocking at the first use.
@@ -134,6 +139,10 @@ class FileStorage:
         """Return the path of the note about a database."""
         name = hashlib.sha256(location.encode("utf-8", "surrogatepass")).hexdigest()
         return self.directory / "databases" / (self.cipher.name(name) if self.cipher is not None else name)[:16]
+
+    def note_address(self, location: str) -> str:
+        """Return where the note about a database is, as text for users."""
+        return str(self.database_note(location))
 
     def databases(self) -> list[str]:
         """Return the paths of the databases that store files here with the same key, or without one."""
@@ -188,6 +197,17 @@ class FileStorage:
             _check_bytes(stored)
         elif expected != size:
             raise _damaged_error(content_id, path, f"it has {size:,} bytes instead of {expected:,}")
+        return stored
+
+    def _verify(self, content_id: str, path: Path, address: str) -> StoredFile:
+        """Return the content of a file that is not under its id, if it is intact. `address` names it in the error."""
+        try:
+            size = path.stat().st_size
+            size = size if self.cipher is None else content_size(size)
+            stored = StoredFile(content_id, size, path, self.cipher)
+            _check_bytes(stored)
+        except (InvalidContentError, DamagedFileError):
+            raise _damaged_error(content_id, address, "its bytes no longer match its id") from None
         return stored
 
     def _find_encrypted(self, content_id: str, path: Path, encrypted_bytes: int) -> StoredFile:
@@ -347,7 +367,7 @@ def _sync_directory(directory: Path) -> None:
             os.close(descriptor)
 
 
-def _damaged_error(content_id: str, path: Path, what: str) -> DamagedFileError:
+def _damaged_error(content_id: str, path: Path | str, what: str) -> DamagedFileError:
     return DamagedFileError(
         f"the stored file {content_id} at {str(path)!r} is damaged: {what}; add the file again to repair it",
         path=path,
