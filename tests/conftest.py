@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.blocking import blocking_calls, refuse_blocking_calls
 from tests.support.litellm_clients import close_clients_of_ended_loops
@@ -19,10 +20,14 @@ KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BA
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the processes that tests start share compiled modules where the environment forbids writing them beside the source.
+    """Let no test depend on the load of the machine, and let processes that tests start share compiled modules.
 
-    Otherwise each of them compiles every module again, which takes most of the suite's time.
+    Where the environment forbids writing those beside the source, each process would compile every module again, which takes
+    most of the suite's time.
     """
+    # On a busy machine, drawing data is slow; that says nothing about the code.
+    settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any load")
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
         os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".pytest_cache" / "pycache")
 
