@@ -3,7 +3,11 @@
 Each row compares an adapter with what the engine itself needs for the same session: reading a window of 40 messages after a
 new turn was stored, or one model call of an agent through the middleware. Cells are medians of processor time in milliseconds,
 measured alternately, so that other work on the machine changes both. `SQLiteSession` of the Agents SDK, which stores items and
-returns all of them, is the peer. The last table counts the requests of an agent that extend the previous one.
+returns all of them, is the peer.
+
+A model call of an agent is compared with what any program must do that loses nothing: store the step's new message, read the window, and
+store the reply, with the same messages as they are stored for LangChain, in a log of the same length. What the middleware adds is its
+agent's time without that of an agent whose middleware passes every call on, since LangChain itself takes time to wrap calls. The last table counts the requests of an agent that extend the previous one.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from agents import SQLiteSession
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelRequest
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.memory.mnesis import MnesisMemory
@@ -31,6 +35,7 @@ from pydantic_ai.messages import ModelResponse, TextPart, UserPromptPart
 from agents_mnesis import MnesisAgentSession
 from benchmarks.tables import format_table
 from langchain_mnesis import MnesisChatMessageHistory, MnesisMiddleware
+from langchain_mnesis.messages.convert import to_record
 from mnesis import CompactionConfig, Engine, MnesisConfig, MnesisSession
 from pydantic_ai_mnesis import MnesisHistory
 
@@ -152,30 +157,56 @@ def replies(count: int) -> list[AIMessage]:
     return messages
 
 
-async def middleware_row(directory: Path) -> list[str]:
-    """Compare what the middleware adds to a model call with the engine's append and window."""
+class PassOn(AgentMiddleware[Any, Any, Any]):
+    """Middleware that wraps model and tool calls like `MnesisMiddleware`, and changes nothing."""
+
+    async def awrap_model_call(self, request: ModelRequest[Any], handler: Any) -> Any:
+        """Call the model."""
+        return await handler(request)
+
+    async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+        """Call the tool."""
+        return await handler(request)
+
+
+async def middleware_row(directory: Path, turns: int = STEPS // 2) -> list[str]:
+    """Compare what the middleware adds to a model call with the engine's two appends and its window."""
     engine = Engine(directory / "middleware.db", config=CONFIG)
-    times: list[float] = []
-    for middleware in ([], [MnesisMiddleware(engine=engine, recall_tools=False)]):
-        agent = create_agent(
-            Model(messages=iter(replies(STEPS))), [look], middleware=middleware, checkpointer=InMemorySaver()
+    agents = [
+        create_agent(
+            Model(messages=iter(replies(turns))), [look], middleware=[middleware], checkpointer=InMemorySaver()
         )
-        samples = []
-        for _ in range(STEPS):
+        for middleware in (PassOn(), MnesisMiddleware(engine=engine, recall_tools=False))
+    ]
+    session = await MnesisSession.create(model="openai/gpt-4o", session_id="own", engine=engine, system_prompt="")
+    samples: list[list[float]] = [[], [], []]
+    for turn in range(turns):
+        for agent, sample in zip(agents, samples, strict=False):
             start = time.process_time()
             await agent.ainvoke({"messages": [HumanMessage(QUESTION)]}, {"configurable": {"thread_id": "t"}})
-            samples.append((time.process_time() - start) * 1e3 / 3)
-        times.append(median(samples[: STEPS // 2]))
-    session = await MnesisSession.create(model="openai/gpt-4o", session_id="own", engine=engine, system_prompt="")
-    own = []
-    for _ in range(STEPS):
+            sample.append((time.process_time() - start) * 1e3 / 3)
+        records = [to_record(message) for message in turn_messages(turn)]
         start = time.process_time()
-        await session.record(QUESTION, ANSWER)
-        await session.window()
-        own.append((time.process_time() - start) * 1e3)
+        for asked, reply in zip(records[::2], records[1::2], strict=True):
+            await session.append([asked])
+            await session.window()
+            await session.append([reply], ends_turn=not reply.tool_calls)
+        samples[2].append((time.process_time() - start) * 1e3 / 3)
+    logged, own = await engine.store.session("t"), await engine.store.session("own")
+    assert logged.last_seq == own.last_seq, "the middleware and the engine stored different messages"
     await engine.close()
-    added, engine_ms = times[1] - times[0], median(own[: STEPS // 2])
-    return ["middleware, one model call", f"{added:.2f}", f"{engine_ms:.2f}", f"{added / engine_ms:.2f}"]
+    wrapped_ms, middleware_ms, engine_ms = map(median, samples)
+    added_ms = middleware_ms - wrapped_ms
+    return ["middleware, one model call", f"{added_ms:.2f}", f"{engine_ms:.2f}", f"{added_ms / engine_ms:.2f}"]
+
+
+def turn_messages(number: int) -> list[BaseMessage]:
+    """Return all messages of a turn: each of the model's three replies, after the message that it replies to."""
+    first, second, answer = replies(number + 1)[-3:]
+    results = [
+        ToolMessage(look("x"), name="look", tool_call_id=message.tool_calls[0]["id"]) for message in (first, second)
+    ]
+    return [HumanMessage(QUESTION), first, results[0], second, results[1], answer]
 
 
 async def prefix_row(directory: Path) -> list[str]:

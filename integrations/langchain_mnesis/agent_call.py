@@ -14,7 +14,8 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.types import Command
 
 from langchain_mnesis.interruptions import record_interruption
-from langchain_mnesis.messages.convert import from_record, has_same_state, to_record
+from langchain_mnesis.known_messages import ShownMessage
+from langchain_mnesis.messages.convert import to_record
 from langchain_mnesis.request_changes import RequestChanges, compare_request, is_equal
 from langchain_mnesis.request_recorder import RequestRecorder
 from langchain_mnesis.sessions import MIN_COMPACTION_TOKENS, Sessions
@@ -69,8 +70,8 @@ class CompactionRules:
 class AgentCall:
     """The progress of one model call. `thread` is what is known of the log of the session.
 
-    `seqs` are those of the messages that the request shows, and `forms` what it contains instead of them, by seq. `sent` are
-    the messages of the window by id, with their seqs. `requests` records what the model really received.
+    `seqs` are those of the messages that the request shows, and `forms` what it contains instead of them, by seq. `candidates` are
+    the messages to send by seq, unless the window changes them. `sent` are the messages of the window by id, with their seqs. `requests` records what the model really received.
     """
 
     sessions: Sessions
@@ -83,6 +84,7 @@ class AgentCall:
     changes: RequestChanges = field(init=False)
     seqs: Sequence[int] = ()
     forms: dict[int, BaseMessage] = field(default_factory=dict)
+    candidates: dict[int, ShownMessage] = field(default_factory=dict)
     sent: dict[str, tuple[int, BaseMessage]] = field(default_factory=dict)
     requests: RequestRecorder = field(default_factory=RequestRecorder)
 
@@ -100,8 +102,12 @@ class AgentCall:
         through summaries, and the messages that summaries replaced in the state. Messages that other middleware added keep
         their places and are not logged.
         """
-        self.seqs = await self._call_session(self._show_request)
+        shown = await self._call_session(self._show_request)
+        self.seqs = [message.seq for message in shown]
         self.forms = {self.seqs[i]: form for i, form in self.changes.forms.items() if i < len(self.seqs)}
+        self.candidates = {message.seq: message for message in shown}
+        for seq, form in self.forms.items():
+            self.candidates[seq] = ShownMessage(seq, form, self.thread.known.key(form)[1])
         session = await self.sessions.pool.get_or_create(
             self.session_ref.session_id, parent_id=self.session_ref.parent_id
         )
@@ -166,7 +172,7 @@ class AgentCall:
             self.session_ref.session_id, operation, parent_id=self.session_ref.parent_id
         )
 
-    async def _show_request(self, session: MnesisSession) -> list[int]:
+    async def _show_request(self, session: MnesisSession) -> list[ShownMessage]:
         if not self.thread.follows_state:
             for message in self.changes.shown:
                 _ensure_id(message)
@@ -245,21 +251,25 @@ class AgentCall:
             for count, message in self.changes.additions
         ]
         messages: list[Any] = []
-        for record in self.window.messages if self.window is not None else ():
+        records = self.window.messages if self.window is not None else ()
+        for record, rendered in zip(records, self._to_langchain(records), strict=True):
             while additions and additions[0][0] < record.seq and record.role != "tool":
                 messages.append(additions.pop(0)[1])
-            rendered = self._to_langchain(record)
             if len(rendered) == 1 and rendered[0].id is not None and not record.is_summary:
                 self.sent[rendered[0].id] = (record.seq, rendered[0])
             messages += rendered
         messages += [message for _, message in additions]
         return self.request.override(messages=messages)
 
-    def _to_langchain(self, record: Message) -> list[BaseMessage]:
-        message = self.forms.get(record.seq) or self.thread.originals.get(record.id)
-        if message is not None and has_same_state(record, message):
-            return [message]
-        return from_record(record, self.sessions.types, keep_chunks=False)
+    def _to_langchain(self, records: Sequence[Message]) -> list[list[BaseMessage]]:
+        """Return what each record of the window becomes: the state's own message, unless the window changes it."""
+        unchanged = self.thread.known.find_unchanged(records, self.candidates)
+        others = [record for record in records if record.is_summary or record.seq not in unchanged]
+        converted = iter(self.sessions.convert_window(self.session_ref.session_id, others))
+        return [
+            next(converted) if record.is_summary or record.seq not in unchanged else [unchanged[record.seq]]
+            for record in records
+        ]
 
 
 def _form_records(forms: Mapping[int, FormT]) -> dict[int, Any]:

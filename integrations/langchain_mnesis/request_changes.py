@@ -49,7 +49,7 @@ def compare_request(state: Sequence[BaseMessage], request: Sequence[BaseMessage]
 def is_equal(one: BaseMessage, other: BaseMessage) -> bool:
     """Return whether two messages are equal. Values that have no single truth value when compared are not equal."""
     try:
-        return one == other
+        return one is other or one == other
     except ValueError:
         return False
 

@@ -15,6 +15,9 @@ from langchain_core.tracers.context import register_configure_hook
 class RequestRecorder(BaseCallbackHandler):
     """Records the messages of chat model calls. Middleware inside this one can change a request after it was prepared."""
 
+    run_inline = True
+    """Otherwise each event of the model, such as a chunk, is a task for a thread (langchain_core.callbacks.manager)."""
+
     def __init__(self) -> None:
         self.requests: list[list[BaseMessage]] = []
 

@@ -150,12 +150,15 @@ class Sessions:
 
     def window_to_langchain(self, session_id: str, records: Iterable[Message]) -> list[BaseMessage]:
         """Convert messages of a session's window to LangChain messages. What an earlier window had is copied."""
+        return [message for messages in self.convert_window(session_id, records) for message in messages]
+
+    def convert_window(self, session_id: str, records: Iterable[Message]) -> list[list[BaseMessage]]:
+        """Return what each message of a session's window becomes, like `window_to_langchain`."""
 
         def convert(group: Sequence[Message]) -> list[BaseMessage]:
             return self.to_langchain(group)
 
-        converted = self.converted.read(session_id, ((record,) for record in records), convert)
-        return [message for messages in converted for message in messages]
+        return self.converted.read(session_id, ((record,) for record in records), convert)
 
     async def _append(
         self, session_id: str, messages: Sequence[BaseMessage], origin: str | None = None

@@ -59,9 +59,14 @@ class SummaryOriginals:
     seqs: frozenset[int]
 
 
-def message_fingerprint(message: BaseMessage) -> Fingerprint:
-    """Return a hash of a message's content, without its id and without what a checkpoint changes."""
-    return _fingerprint(dump_message(message))
+def canonical_json(message: BaseMessage) -> str:
+    """Return a message's content as JSON, without its id and without what a checkpoint changes."""
+    return _canonical_json(dump_message(message))
+
+
+def fingerprint(text: str) -> Fingerprint:
+    """Return a hash of the canonical JSON of a message."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def record_fingerprint(record: Message) -> Fingerprint:
@@ -69,9 +74,9 @@ def record_fingerprint(record: Message) -> Fingerprint:
     data = record.extra.get(EXTRA_KEY)
     fields = data.get("f") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(fields, dict):
-        return message_fingerprint(from_record(record)[0])
+        return fingerprint(canonical_json(from_record(record)[0]))
     content = {} if "content" in fields else {"content": record_text(record)}
-    return _fingerprint({**data, "f": {**content, **fields}})
+    return fingerprint(_canonical_json({**data, "f": {**content, **fields}}))
 
 
 def logged_message(record: Message, origin: str | None) -> LoggedMessage:
@@ -89,14 +94,10 @@ def match_log(
     A state's message is its id and its fingerprint. A message without an id is matched by its content alone.
     """
     seqs: list[int] = []
-    for message_id, fingerprint in state:
+    for message_id, content in state:
         previous_seq = seqs[-1] if seqs else 0
         seq = next(
-            (
-                logged.seq
-                for logged in log.get(fingerprint, ())
-                if logged.seq > previous_seq and logged.is_same(message_id)
-            ),
+            (logged.seq for logged in log.get(content, ()) if logged.seq > previous_seq and logged.is_same(message_id)),
             None,
         )
         if seq is None:
@@ -149,9 +150,8 @@ def _spans(seqs: Iterable[int]) -> list[tuple[int, int]]:
     return spans
 
 
-def _fingerprint(data: Mapping[str, Any]) -> Fingerprint:
+def _canonical_json(data: Mapping[str, Any]) -> str:
     fields = {name: value for name, value in data["f"].items() if name != "id"}
     rest = {key: value for key, value in data.items() if key != "v"}
     stable = checkpoint_stable_form({**rest, "f": fields})
-    text = json.dumps(stable, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return json.dumps(stable, sort_keys=True, default=str)

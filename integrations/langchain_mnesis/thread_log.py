@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_mnesis.append import MAX_ATTEMPTS, ends_turn, last_usage, pin_instructions, revision_id
+from langchain_mnesis.known_messages import KnownMessages, ShownMessage, StateKey
 from langchain_mnesis.messages.convert import log_id, redact_messages, to_record
 from langchain_mnesis.state_view import (
     Fingerprint,
@@ -16,7 +17,6 @@ from langchain_mnesis.state_view import (
     SummaryOriginals,
     logged_message,
     match_log,
-    message_fingerprint,
     plan_covers,
 )
 from mnesis.errors import DuplicateIDError, StaleContextError, SummaryNotFoundError
@@ -29,34 +29,19 @@ from mnesis.session.session import MnesisSession
 PAGE_MESSAGES = 500
 """How many messages of the log are read at once."""
 
-StateKey = tuple[str | None, Fingerprint]
-"""What identifies a message of a state: its id and its content."""
-
-
-@dataclass
-class _KnownMessage:
-    """A message whose fingerprint is known. `content` notices a change of the object itself."""
-
-    message: BaseMessage
-    content: object
-    key: StateKey
-
-    def is_current(self, message: BaseMessage) -> bool:
-        return self.message is message and self.content is message.content and self.key[0] == log_id(message)
-
 
 @dataclass
 class ThreadLog:
     """What the log of one session contains, kept in memory and read on from where it was read last.
 
     `origin` identifies the state; None means that each run has a state of its own, so that the view cannot follow it. `seqs` are the seqs of the messages of the state that was shown last, `changed_seqs` those that the model received in
-    another form.
+    another form. `known` is what was computed of the state's messages.
     """
 
     origin: str | None
-    originals: dict[str, BaseMessage] = field(default_factory=dict)
     seqs: list[int] = field(default_factory=list)
     changed_seqs: set[int] = field(default_factory=set)
+    known: KnownMessages = field(default_factory=KnownMessages)
     _keys: list[StateKey] = field(default_factory=list)
     _trimmed_ids: tuple[str, ...] = ()
     _by_fingerprint: dict[Fingerprint, list[LoggedMessage]] = field(default_factory=lambda: defaultdict(list))
@@ -65,7 +50,6 @@ class ThreadLog:
     _last_seq: int = 0
     _created_at: int = 0
     _summaries: dict[str, SummaryOriginals] = field(default_factory=dict)
-    _known: dict[int, _KnownMessage] = field(default_factory=dict)
 
     async def show(
         self,
@@ -75,10 +59,10 @@ class ThreadLog:
         withheld: Sequence[BaseMessage] = (),
         trimmed_ids: Sequence[str] = (),
         forms: Mapping[int, Message] | None = None,
-    ) -> list[int]:
+    ) -> list[ShownMessage]:
         """Log the new messages of a state, and make the session's view consist of exactly its messages.
 
-        Returns the seqs of the messages. `withheld` are messages that are logged and not shown. `trimmed_ids` are summaries
+        Returns the messages. `withheld` are messages that are logged and not shown. `trimmed_ids` are summaries
         that replaced messages in the state itself; their originals belong to the view. Messages that other APIs stored
         stay in the view as they are. `forms` are what the request contains instead of messages, by index; summaries are made
         from them.
@@ -97,29 +81,30 @@ class ThreadLog:
         """Whether the view consists of the messages of a state."""
         return self.origin is not None
 
-    async def add_new(self, session: MnesisSession, messages: Sequence[BaseMessage]) -> list[int]:
-        """Log messages that are not logged yet, at the end of the view, and return their seqs in the log."""
-        seqs: list[int] = []
+    async def add_new(self, session: MnesisSession, messages: Sequence[BaseMessage]) -> list[ShownMessage]:
+        """Log messages that are not logged yet, at the end of the view, and return all of them."""
         messages = redact_messages(session, messages)
         for attempt in range(MAX_ATTEMPTS):
             await self._read_on(session)
-            known = [self._find(message) for message in messages]
+            keys = [self.known.key(message) for message in messages]
+            logged_messages = [self._find(key) for key in keys]
             try:
-                new_messages = [message for message, logged in zip(messages, known, strict=True) if logged is None]
+                new_messages = [m for m, logged in zip(messages, logged_messages, strict=True) if logged is None]
                 stored = iter(await self._append(session, new_messages))
-                seqs = [logged.seq if logged is not None else next(stored).seq for logged in known]
-                break
+                seqs = [logged.seq if logged is not None else next(stored).seq for logged in logged_messages]
+                self.known.forget_unused()
+                return _shown_messages(seqs, messages, keys)
             except DuplicateIDError:  # another writer stored one of the messages after the log was read
                 if attempt == MAX_ATTEMPTS - 1:
                     raise
-        return seqs
+        return []
 
     async def add_reply(self, session: MnesisSession, messages: Sequence[BaseMessage]) -> None:
         """Log the reply to the state that was shown last."""
         if not messages:
             return
         messages = redact_messages(session, messages)
-        keys = [self._key(message) for message in messages]
+        keys = [self.known.key(message) for message in messages]
         stored = await self._append(session, messages)
         self.seqs += [record.seq for record in stored]
         self._keys += keys
@@ -131,10 +116,9 @@ class ThreadLog:
         withheld: Sequence[BaseMessage],
         trimmed_ids: tuple[str, ...],
         forms: Mapping[int, Message],
-    ) -> list[int]:
+    ) -> list[ShownMessage]:
         has_grown = await self._read_on(session)
-        keys = [self._key(message) for message in state]
-        self._forget_objects([*state, *withheld])
+        keys = [self.known.key(message) for message in state]
         shown_count = len(self._keys)
         is_continued = not has_grown and not withheld and trimmed_ids == self._trimmed_ids
         if self._keys and is_continued and keys[:shown_count] == self._keys:
@@ -148,14 +132,15 @@ class ThreadLog:
         await self._set_forms(session, self.seqs, forms)
         if withheld:
             self._keys = []
-        return list(self.seqs)
+        self.known.forget_unused()
+        return _shown_messages(self.seqs, state, keys)
 
     async def _log_withheld(self, session: MnesisSession, withheld: Sequence[BaseMessage]) -> None:
-        await self._append(session, [message for message in withheld if self._find(message) is None])
+        await self._append(session, [message for message in withheld if self._find(self.known.key(message)) is None])
 
-    def _find(self, message: BaseMessage) -> LoggedMessage | None:
+    def _find(self, key: StateKey) -> LoggedMessage | None:
         """Return the newest logged message that is this one."""
-        message_id, fingerprint = self._key(message)
+        message_id, fingerprint = key
         logged = self._by_fingerprint.get(fingerprint, ())
         return next((each for each in reversed(logged) if each.is_same(message_id)), None)
 
@@ -220,7 +205,6 @@ class ThreadLog:
         else:
             return []
         self._remember(stored)
-        self.originals.update((record.id, message) for record, message in zip(stored, messages, strict=True))
         await pin_instructions(session, stored)
         return stored
 
@@ -236,7 +220,7 @@ class ThreadLog:
         return has_grown
 
     def _forget_log(self, created_at: int) -> None:
-        self.originals, self.seqs, self._keys, self._trimmed_ids = {}, [], [], ()
+        self.seqs, self._keys, self._trimmed_ids = [], [], ()
         self._by_fingerprint, self._own_seqs, self._log_ids = defaultdict(list), set(), set()
         self._last_seq, self._created_at, self._summaries = 0, created_at, {}
 
@@ -257,17 +241,12 @@ class ThreadLog:
             if summary.id not in self._summaries:
                 self._summaries[summary.id] = await _read_originals(session, summary)
 
-    def _key(self, message: BaseMessage) -> StateKey:
-        known = self._known.get(id(message))
-        if known is not None and known.is_current(message):
-            return known.key
-        key = (log_id(message), message_fingerprint(message))
-        self._known[id(message)] = _KnownMessage(message, message.content, key)
-        return key
 
-    def _forget_objects(self, messages: Iterable[BaseMessage]) -> None:
-        objects = {id(message) for message in messages}
-        self._known = {key: known for key, known in self._known.items() if key in objects}
+def _shown_messages(
+    seqs: Sequence[int], messages: Sequence[BaseMessage], keys: Sequence[StateKey]
+) -> list[ShownMessage]:
+    shown = zip(seqs, messages, keys, strict=True)
+    return [ShownMessage(seq, message, fingerprint) for seq, message, (_, fingerprint) in shown]
 
 
 async def _read_originals(session: MnesisSession, summary: Summary) -> SummaryOriginals:
