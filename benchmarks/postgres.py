@@ -314,9 +314,8 @@ def _record_turns(url: str, turns: int, number: int, ready: Any) -> None:
 
 def measure_map(url: str, items: int) -> Row:
     """Measure a map on four workers against the time that the model server alone would take."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.operators", "--serve"], stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "benchmarks.operators", "--serve", "--response-seconds", str(RESPONSE_SECONDS)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     port = int(server.stdout.readline())
 
