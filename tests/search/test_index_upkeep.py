@@ -223,3 +223,19 @@ async def test_many_searches_at_once_beside_appends_index_everything_once(tmp_pa
     assert await stores[0].check() == []
     for store in stores:
         await store.close()
+
+
+async def test_a_damaged_index_does_not_stop_a_purge(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    await store.open()
+    await fill(store, "gone", talk(100))
+    await fill(store, "kept", talk(100))
+    before = [hit.message_id for hit in await store.search(Search("harbour", "kept"))]
+    await store.search(Search("harbour", "gone"))
+    await store._database.write(
+        lambda c: c.execute("UPDATE search_words_data SET block = x'ffffffff' WHERE id > 10") and None
+    )
+    await store.purge("gone")
+    assert [hit.message_id for hit in await store.search(Search("harbour", "kept"))] == before
+    assert await store.check() == []
+    await store.close()

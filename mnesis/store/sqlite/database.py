@@ -95,14 +95,25 @@ class Database:
     async def write(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `function` between BEGIN IMMEDIATE and COMMIT: completely or not at all. Raises typed errors.
-
-        It may be rolled back and run again before the call returns, so it must change nothing but the database.
-        """
+        """Run `function` between BEGIN IMMEDIATE and COMMIT: completely or not at all. Raises typed errors."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         with observe_store("sqlite", function):
             self._enqueue_write(PendingWrite(future, loop, function, args, kwargs))
+            return await future
+
+    async def write_shared(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do the same as `write`, if possible in one transaction with other such functions that wait.
+
+        The function may be rolled back and run again before the call returns, so it must change nothing but the database.
+        It must not change the full-text index, which does not expect savepoints.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        with observe_store("sqlite", function):
+            self._enqueue_write(PendingWrite(future, loop, function, args, kwargs, may_share=True))
             return await future
 
     async def read(

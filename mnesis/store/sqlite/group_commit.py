@@ -1,6 +1,6 @@
-"""Group commit: writes that wait at the same time share one transaction, because a commit costs more than most writes.
+"""Group commit: appends that wait at the same time share one transaction, because a commit costs more than most appends.
 
-Each write has its own outcome. If one of them fails, the transaction is rolled back and run again with a savepoint for each
+Other writes have a transaction of their own. Each write has its own outcome. If one of them fails, the transaction is rolled back and run again with a savepoint for each
 write, so that a failing one is undone alone. Outcomes are reported after the commit, to each event loop at once.
 """
 
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import groupby
 from typing import Any
 
 from mnesis.errors import StoreBusyError
@@ -22,9 +23,12 @@ Write = Callable[[Callable[[sqlite3.Connection], Any]], Any]
 
 
 class PendingWrite:
-    """A function that is to run in a transaction, and the future of its outcome."""
+    """A function that is to run in a transaction, and the future of its outcome.
 
-    __slots__ = ("args", "error", "function", "future", "kwargs", "loop", "result")
+    With `may_share`, other such functions may run in the same transaction.
+    """
+
+    __slots__ = ("args", "error", "function", "future", "kwargs", "loop", "may_share", "result")
 
     def __init__(
         self,
@@ -33,8 +37,10 @@ class PendingWrite:
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
+        may_share: bool = False,
     ) -> None:
-        self.future, self.loop = future, loop
+        self.future, self.loop, self.may_share = future, loop, may_share
         self.function, self.args, self.kwargs = function, args, kwargs
         self.result: Any = None
         self.error: BaseException | None = None
@@ -94,12 +100,19 @@ def commit_writes(writes: Sequence[PendingWrite], write: Write, run: Callable[[C
 
     `write` runs a function in a transaction; `run` calls a function within one and translates its errors.
     """
-    for start in range(0, len(writes), MAX_BATCH_WRITES):
-        batch = writes[start : start + MAX_BATCH_WRITES]
+    for batch in _batches(writes):
         if len(batch) == 1 or not _run_together(batch, write, run):
             for each in batch:
                 _run_alone(each, write)
         report(batch)
+
+
+def _batches(writes: Sequence[PendingWrite]) -> Iterator[Sequence[PendingWrite]]:
+    """Divide writes, in their order, into those that share a transaction."""
+    for may_share, group in groupby(writes, key=lambda write: write.may_share):
+        members, size = list(group), MAX_BATCH_WRITES if may_share else 1
+        for start in range(0, len(members), size):
+            yield members[start : start + size]
 
 
 def _run_together(batch: Sequence[PendingWrite], write: Write, run: Callable[[Callable[[], Any]], Any]) -> bool:

@@ -205,16 +205,32 @@ async def unindex(database: Database, session_id: str) -> bool:
     """
     if not await database.read(_is_indexed, session_id):
         return False
-    while await database.write(_unindex_batch, session_id):
-        pass
+    try:
+        while await database.write(_unindex_batch, session_id):
+            pass
+    except MnesisStoreError as error:
+        await _recreate_if_damaged(database, error)
     return True
 
 
 async def merge_index(database: Database) -> None:
-    """Merge the index, so that no word of removed messages remains in it. Other writers wait for single steps only."""
-    has_more = await database.write(merge_step, True)
-    while has_more:
-        has_more = await database.write(merge_step, False)
+    """Merge the index, so that no word of removed messages remains in it. Other writers wait for single steps only.
+
+    An index that cannot be merged is replaced by an empty one, in which no word remains either.
+    """
+    try:
+        has_more = await database.write(merge_step, True)
+        while has_more:
+            has_more = await database.write(merge_step, False)
+    except MnesisStoreError as error:
+        await _recreate_if_damaged(database, error)
+
+
+async def _recreate_if_damaged(database: Database, error: MnesisStoreError) -> None:
+    """Replace the index if an error of a write to it may come from damage in it; otherwise raise the error."""
+    if not is_index_damage(error):
+        raise error
+    await _recreate_index(database)
 
 
 def _is_indexed(connection: sqlite3.Connection, session_id: str) -> bool:
