@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from mnesis.errors import ConfigurationError, ReadOnlyStoreError
+from mnesis.errors import ConfigurationError, CorruptStoreError, ReadOnlyStoreError
 from mnesis.models.message import text_message
 from mnesis.models.search import Search
 from mnesis.store.base import Append, Store
 from mnesis.store.sqlite import SqliteStore, fulltext, ranked_search
+from mnesis.store.sqlite.search import merge_index
+from mnesis.store.sqlite.unindex import merge_step
 from tests.support.searching import fill, ids, talk
 
 
@@ -238,4 +241,24 @@ async def test_a_damaged_index_does_not_stop_a_purge(tmp_path: Path) -> None:
     await store.purge("gone")
     assert [hit.message_id for hit in await store.search(Search("harbour", "kept"))] == before
     assert await store.check() == []
+    await store.close()
+
+
+async def test_any_number_of_merges_leaves_a_working_index(tmp_path: Path) -> None:
+    """Each merge adds a level to the index, and SQLite 3.40 calls more than 2,000 levels malformed."""
+
+    def add_and_merge(connection: sqlite3.Connection) -> None:
+        for _ in range(50):
+            connection.execute("INSERT INTO search_words (rowid, text) VALUES (9000000000000, 'a word')")
+            merge_step(connection, True)
+
+    store = SqliteStore(tmp_path / "s.db")
+    await store.open()
+    await fill(store, "s", talk(100))
+    before = [hit.message_id for hit in await store.search(Search("harbour", "s"))]
+    with suppress(CorruptStoreError):
+        for _ in range(50):
+            await store._database.write(add_and_merge)
+    await merge_index(store._database)
+    assert [hit.message_id for hit in await store.search(Search("harbour", "s"))] == before
     await store.close()
