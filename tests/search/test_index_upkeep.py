@@ -247,18 +247,17 @@ async def test_a_damaged_index_does_not_stop_a_purge(tmp_path: Path) -> None:
 async def test_any_number_of_merges_leaves_a_working_index(tmp_path: Path) -> None:
     """Each merge adds a level to the index, and SQLite 3.40 calls more than 2,000 levels malformed."""
 
-    def add_and_merge(connection: sqlite3.Connection) -> None:
-        for _ in range(50):
-            connection.execute("INSERT INTO search_words (rowid, text) VALUES (9000000000000, 'a word')")
-            merge_step(connection, True)
+    def add_and_merge(connection: sqlite3.Connection, key: int) -> None:
+        connection.execute("INSERT INTO search_words (rowid, text) VALUES (?, 'a word')", (key,))
+        merge_step(connection, True)
 
     store = SqliteStore(tmp_path / "s.db")
     await store.open()
     await fill(store, "s", talk(100))
     before = [hit.message_id for hit in await store.search(Search("harbour", "s"))]
     with suppress(CorruptStoreError):
-        for _ in range(50):
-            await store._database.write(add_and_merge)
+        for number in range(2_500):
+            await store._database.write(add_and_merge, 9_000_000_000_000 + number)
     await merge_index(store._database)
     assert [hit.message_id for hit in await store.search(Search("harbour", "s"))] == before
     await store.close()
