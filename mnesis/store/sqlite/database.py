@@ -108,7 +108,7 @@ class Database:
         """Do the same as `write`, if possible in one transaction with other such functions that wait.
 
         The function may be rolled back and run again before the call returns, so it must change nothing but the database.
-        It must not change the full-text index, which does not expect savepoints.
+        It must be short, because all of them wait for the last.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
