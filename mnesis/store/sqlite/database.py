@@ -102,7 +102,7 @@ class Database:
             self._enqueue_write(PendingWrite(future, loop, function, args, kwargs))
             return await future
 
-    async def write_shared(
+    async def write_together(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Do the same as `write`, if possible in one transaction with other such functions that wait.

@@ -209,7 +209,7 @@ async def unindex(database: Database, session_id: str) -> bool:
         while await database.write(_unindex_batch, session_id):
             pass
     except MnesisStoreError as error:
-        await _recreate_if_damaged(database, error)
+        await _repair_index(database, error)
     return True
 
 
@@ -225,10 +225,10 @@ async def merge_index(database: Database) -> None:
         while has_more:
             has_more = await database.write(merge_step, False)
     except MnesisStoreError as error:
-        await _recreate_if_damaged(database, error)
+        await _repair_index(database, error)
 
 
-async def _recreate_if_damaged(database: Database, error: MnesisStoreError) -> None:
+async def _repair_index(database: Database, error: MnesisStoreError) -> None:
     """Replace the index if an error of a write to it may come from damage in it; otherwise raise the error."""
     if not is_index_damage(error):
         raise error

@@ -89,7 +89,7 @@ class SqliteStore(SqliteRunStore):
         """See `Store.append`."""
         refuse_repeated_ids(append.messages)
         encoded = [encode_message(message) for message in append.messages]
-        return await self._database.write_shared(log.append, session_id, append, encoded)
+        return await self._database.write_together(log.append, session_id, append, encoded)
 
     async def messages(
         self,
