@@ -44,9 +44,12 @@ asyncio.run(main())
 
 
 def wait(browser: Any, condition: Callable[[Any], object]) -> Any:
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.wait import WebDriverWait
 
-    return WebDriverWait(browser, 60, poll_frequency=0.05).until(condition)
+    # A page that is just being replaced may take its elements away while a condition reads them.
+    ignored = (StaleElementReferenceException,)
+    return WebDriverWait(browser, 60, poll_frequency=0.05, ignored_exceptions=ignored).until(condition)
 
 
 def open_page(browser: Any, url: str, *, live: bool = False) -> None:
