@@ -67,7 +67,7 @@ async def _rows(size: Size, directory: Path) -> AsyncIterator[Row]:
     yield process_rows.measure_file_size(long)
     yield await session_rows.record_against_floor(directory, size.rounds)
     if find_spec("sqlcipher3") is not None:
-        yield await session_rows.record_encrypted(directory, size.rounds)
+        yield await session_rows.measure_encrypted_record(directory, size.rounds)
     yield await chain_cost(directory, size.rounds)
     indexed = await create_long_session(directory / "bare.db", size.indexed)
     yield await session_rows.doctor_with_index(indexed, max(size.heavy_rounds // 8, 1))

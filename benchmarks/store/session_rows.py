@@ -165,7 +165,7 @@ def _timed_fold(session: MnesisSession) -> TimedWork:
     return once
 
 
-async def record_encrypted(directory: Path, rounds: int) -> Row:
+async def measure_encrypted_record(directory: Path, rounds: int) -> Row:
     """Compare `record()` in an encrypted database with one that is not."""
     key = StoreConfig(encryption_key="ab" * 32)
     async with (
