@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mnesis.session.session import MnesisSession
-from mnesis.testing.store_suite import HOSTILE_TEXTS
+from mnesis.testing.store_samples import HOSTILE_TEXTS
 
 LARGE_LIMIT_TOKENS = 200_000
 SMALL_LIMIT_TOKENS = 1_500

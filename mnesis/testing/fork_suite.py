@@ -22,7 +22,7 @@ from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
 from mnesis.store.base import Append, Store
 from mnesis.store.change_log import Event
-from mnesis.testing.store_suite import (
+from mnesis.testing.store_samples import (
     expect_error,
     make_compaction,
     make_condensed,

@@ -12,7 +12,7 @@ from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append, Store
 from mnesis.store.chain import extend_chain, first_log_head
 from mnesis.store.codec import encode_message, hash_of
-from mnesis.testing.store_suite import EVERY_PART, HOSTILE_TEXTS, expect_error, make_message, store_conversation
+from mnesis.testing.store_samples import EVERY_PART, HOSTILE_TEXTS, expect_error, make_message, store_conversation
 
 
 class IntegritySuite:

@@ -12,7 +12,7 @@ from mnesis.models.run import ItemOutcome, MapRun, RunItem, RunSpec
 from mnesis.models.session import SessionRecord
 from mnesis.models.usage import TokenUsage
 from mnesis.store.base import Append, Store
-from mnesis.testing.store_suite import expect_error, make_message
+from mnesis.testing.store_samples import expect_error, make_message
 
 SPEC = RunSpec("r", "llm_map", "print", "m", 7)
 LEASE = 10

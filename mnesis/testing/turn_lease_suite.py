@@ -7,7 +7,7 @@ from mnesis.errors import SessionNotFoundError, TurnLostError
 from mnesis.models.session import SessionRecord
 from mnesis.models.turn_lease import TurnLease
 from mnesis.store.base import Append, Store
-from mnesis.testing.store_suite import expect_error, make_message
+from mnesis.testing.store_samples import expect_error, make_message
 
 LEASE = 10
 

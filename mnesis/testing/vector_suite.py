@@ -11,7 +11,7 @@ from mnesis.models.search import QueryVector, Search
 from mnesis.models.session import SessionRecord
 from mnesis.search.vectors import encode_vectors
 from mnesis.store.base import Append, Store
-from mnesis.testing.store_suite import expect_error, make_message
+from mnesis.testing.store_samples import expect_error, make_message
 
 MODEL = "compass"
 DIRECTIONS = {

@@ -15,7 +15,7 @@ from mnesis.models.context import Prune
 from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import make_compaction, make_turn
+from mnesis.testing.store_samples import make_compaction, make_turn
 from tests.cli.conftest import Run
 
 CONFIG = MnesisConfig(compaction=CompactionConfig(auto=False))

@@ -20,7 +20,7 @@ from mnesis.models.usage import TokenUsage
 from mnesis.store.base import Append
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import make_turn, store_conversation
+from mnesis.testing.store_samples import make_turn, store_conversation
 from tests.support.postgres import temporary_schema
 
 CONFIG = MnesisConfig(compaction=CompactionConfig(auto=False))

@@ -13,7 +13,7 @@ import pytest
 from mnesis import Engine
 from mnesis.cli.import_replay import Replay, parse_export
 from mnesis.cli.import_session import KINDS
-from mnesis.testing.store_suite import store_conversation
+from mnesis.testing.store_samples import store_conversation
 from tests.cli.conftest import Run
 from tests.store.children import Report, start
 

@@ -18,7 +18,7 @@ from mnesis.store.base import Store
 from mnesis.store.memory_index import InMemoryIndex
 from mnesis.store.sqlite import SqliteStore, fulltext, ranked_search
 from mnesis.store.sqlite.search_scope import LogRange, SearchScope
-from mnesis.testing.store_suite import make_message
+from mnesis.testing.store_samples import make_message
 from tests.support.searching import fill, ids
 
 WORDS = [f"word{number}" for number in range(2_000)]

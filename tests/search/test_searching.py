@@ -13,7 +13,7 @@ from mnesis.models.search import Search, SearchHit
 from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import make_compaction, make_leaf
+from mnesis.testing.store_samples import make_compaction, make_leaf
 from tests.support.searching import TOPICS, fill, ids, talk
 
 

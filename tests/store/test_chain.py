@@ -18,7 +18,7 @@ from mnesis.store.sqlite.migrate import migrate
 from mnesis.store.sqlite.seal import add_missing_hashes
 from mnesis.sync import SyncSession
 from mnesis.testing.fault_migration import write_old_database
-from mnesis.testing.store_suite import make_turn, store_conversation
+from mnesis.testing.store_samples import make_turn, store_conversation
 from tests.support.damage import flips, store_every_kind, tables
 
 EMPTY_TABLES = {"purging", "purging_runs", "unhashed", "turn_leases"}

@@ -14,7 +14,7 @@ from mnesis.errors import InvalidMessageError
 from mnesis.models.message import DataPart, Message, MessagePart, TextPart, ToolPart, ToolResultPart, text_message
 from mnesis.models.usage import TokenUsage
 from mnesis.store.codec import DamagedValueError, decode_message, encode_message, from_json, hash_of, to_json
-from mnesis.testing.store_suite import EVERY_PART, HOSTILE_TEXTS
+from mnesis.testing.store_samples import EVERY_PART, HOSTILE_TEXTS
 
 ANY_TEXT = st.text(st.characters(codec=None) | st.sampled_from('\ud83d\ude00\x00"\\'))
 JSON = st.recursive(

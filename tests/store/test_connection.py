@@ -21,13 +21,7 @@ from mnesis.models.context import Cover
 from mnesis.models.session import SessionRecord
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.database import AIOSQLITE_RANGE
-from mnesis.testing.store_suite import (
-    expect_error,
-    make_compaction,
-    make_leaf,
-    make_turn,
-    store_conversation,
-)
+from mnesis.testing.store_samples import expect_error, make_compaction, make_leaf, make_turn, store_conversation
 from tests.support.busy_store import hold
 
 STEPS = 60

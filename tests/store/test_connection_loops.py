@@ -22,7 +22,7 @@ from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.group_commit import MAX_BATCH_WRITES
-from mnesis.testing.store_suite import (
+from mnesis.testing.store_samples import (
     expect_error,
     make_compaction,
     make_condensed,

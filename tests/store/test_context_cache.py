@@ -19,7 +19,7 @@ from mnesis.store.base import Append, Store
 from mnesis.store.context_cache import CachedContext, ContextCache
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore, context
-from mnesis.testing.store_suite import make_compaction, make_leaf, make_message, make_turn
+from mnesis.testing.store_samples import make_compaction, make_leaf, make_message, make_turn
 from tests.store.test_equivalence import SEQS, SESSIONS, Act, TwoStores, told
 
 

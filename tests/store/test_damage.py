@@ -11,7 +11,7 @@ import pytest
 from mnesis.errors import CorruptStoreError
 from mnesis.models.context import Cover
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import make_compaction, make_condensed, make_leaf, store_conversation
+from mnesis.testing.store_samples import make_compaction, make_condensed, make_leaf, store_conversation
 from tests.store.children import patch, read_bytes, replace_bytes
 
 

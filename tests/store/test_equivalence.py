@@ -22,7 +22,7 @@ from mnesis.models.usage import TokenUsage
 from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import make_compaction, make_condensed, make_leaf
+from mnesis.testing.store_samples import make_compaction, make_condensed, make_leaf
 
 SESSIONS = st.sampled_from(["a", "b"])
 SEQS = st.integers(0, 12)

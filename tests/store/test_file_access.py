@@ -21,7 +21,7 @@ from mnesis.errors import (
 )
 from mnesis.store.sqlite import SqliteStore, connect
 from mnesis.store.sqlite.connection import StoreConnection
-from mnesis.testing.store_suite import expect_error, make_turn, store_conversation
+from mnesis.testing.store_samples import expect_error, make_turn, store_conversation
 from tests.store.children import Report, start
 from tests.support.store_files import filled, opens
 
@@ -162,7 +162,7 @@ def test_a_process_that_never_closes_exits_with_everything_stored(tmp_path: Path
     script = """
         import asyncio, sys
         from mnesis.store.sqlite import SqliteStore
-        from mnesis.testing.store_suite import store_conversation
+        from mnesis.testing.store_samples import store_conversation
         store = SqliteStore(sys.argv[1])
         async def main():
             await store.open()

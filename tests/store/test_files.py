@@ -25,7 +25,7 @@ from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.migrate import migrations
-from mnesis.testing.store_suite import expect_error, make_message, make_turn, store_conversation
+from mnesis.testing.store_samples import expect_error, make_message, make_turn, store_conversation
 from tests.store.children import Report, patch, read_bytes, start
 from tests.support.store_files import filled, opens
 

@@ -21,7 +21,7 @@ from mnesis.models.summary import Summary
 from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import make_compaction, make_condensed, make_leaf, make_message
+from mnesis.testing.store_samples import make_compaction, make_condensed, make_leaf, make_message
 
 TOKENS = 10
 CHOICES = st.integers(0, 10_000)

@@ -13,7 +13,7 @@ from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore, context, log
 from mnesis.store.sqlite.salvage import salvage
-from mnesis.testing.store_suite import make_message, make_turn, store_conversation
+from mnesis.testing.store_samples import make_message, make_turn, store_conversation
 
 
 @pytest.fixture

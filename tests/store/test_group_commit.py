@@ -17,7 +17,7 @@ from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.group_commit import PendingWrite, WriteQueue
-from mnesis.testing.store_suite import make_message, make_turn, store_conversation
+from mnesis.testing.store_samples import make_message, make_turn, store_conversation
 from tests.support.busy_store import hold
 
 

@@ -11,7 +11,7 @@ from mnesis.models.context import Cover
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import make_compaction, make_leaf, make_message
+from mnesis.testing.store_samples import make_compaction, make_leaf, make_message
 from tests.store.children import Report, start
 
 TURNS = 100

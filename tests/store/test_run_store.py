@@ -26,7 +26,7 @@ from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
 from mnesis.testing.fault_migration import write_old_database
 from mnesis.testing.run_suite import LEASE, RunSuite, assert_counts_agree, begin_sealed_run, claim_indexes
-from mnesis.testing.store_suite import make_message, store_conversation
+from mnesis.testing.store_samples import make_message, store_conversation
 from tests.store.children import Report, start
 
 

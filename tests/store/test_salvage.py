@@ -17,7 +17,7 @@ from mnesis.models.run import MapRun
 from mnesis.models.search import Search
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.salvage import salvage
-from mnesis.testing.store_suite import store_conversation
+from mnesis.testing.store_samples import store_conversation
 from tests.store.children import read_bytes
 from tests.support.damage import flips, store_every_kind
 

@@ -16,7 +16,7 @@ from mnesis.models.summary import Summary
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.salvage import salvage
-from mnesis.testing.store_suite import make_compaction, make_condensed, make_leaf, make_message, store_conversation
+from mnesis.testing.store_samples import make_compaction, make_condensed, make_leaf, make_message, store_conversation
 
 SESSIONS = ("s", "f", "g", "old")
 

@@ -16,7 +16,7 @@ from mnesis.models.context import Cover
 from mnesis.store.sqlite import SqliteStore, migrate
 from mnesis.store.sqlite.migrate import Migration, migrations
 from mnesis.store.sqlite.queries import statements
-from mnesis.testing.store_suite import make_compaction, make_condensed, make_leaf, store_conversation
+from mnesis.testing.store_samples import make_compaction, make_condensed, make_leaf, store_conversation
 from tests.store.children import Report, start
 
 GUARDED = ("messages", "summaries", "summary_messages", "summary_children", "turns", "compactions")

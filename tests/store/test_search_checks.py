@@ -16,7 +16,7 @@ from mnesis.search.vectors import encode_vectors
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.unindex import merge_step
-from mnesis.testing.store_suite import make_message
+from mnesis.testing.store_samples import make_message
 from tests.support.damage import Flip, search_tables, tables
 
 WORDS = [f"word{number}" for number in range(40)]

@@ -17,7 +17,7 @@ from mnesis.models.session import Interruption, SessionRecord, UsageReport
 from mnesis.models.usage import TokenUsage
 from mnesis.store.base import Append, Store
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import (
+from mnesis.testing.store_samples import (
     make_compaction,
     make_condensed,
     make_leaf,

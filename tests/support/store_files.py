@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import store_conversation
+from mnesis.testing.store_samples import store_conversation
 
 
 async def filled(path: Path, turns: int = 3) -> None:

@@ -11,7 +11,7 @@ import pytest
 from mnesis import Engine, MnesisEvent, MnesisSession
 from mnesis.concurrency import run as run_sync
 from mnesis.models.context import Cover
-from mnesis.testing.store_suite import make_message
+from mnesis.testing.store_samples import make_message
 from tests.support.llamaindex_fakes import SummaryLLM
 
 MODEL = "anthropic/claude-sonnet-4-5"

@@ -13,7 +13,7 @@ from mnesis.database_url import DatabaseURL
 from mnesis.engine.follow import ChangeStream
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Store
-from mnesis.testing.store_suite import make_turn, store_conversation
+from mnesis.testing.store_samples import make_turn, store_conversation
 from tests.events.test_follow import by_session, collect, run_other_process
 from tests.support.postgres import connect, server_url
 

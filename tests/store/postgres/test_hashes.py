@@ -13,7 +13,7 @@ from mnesis import StoreConfig
 from mnesis.database_url import DatabaseURL
 from mnesis.errors import ConfigurationError, CorruptStoreError, IntegrityKeyError
 from mnesis.models.session import ForkPoint, SessionRecord
-from mnesis.testing.store_suite import make_turn
+from mnesis.testing.store_samples import make_turn
 from tests.support.damage import fill_with_every_kind
 from tests.support.postgres import connect, temporary_schema
 

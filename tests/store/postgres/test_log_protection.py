@@ -16,7 +16,7 @@ from mnesis.models.run import ItemOutcome, RunSpec
 from mnesis.models.search import Search
 from mnesis.models.session import Interruption
 from mnesis.store.base import Append, Store
-from mnesis.testing.store_suite import (
+from mnesis.testing.store_samples import (
     make_compaction,
     make_condensed,
     make_leaf,

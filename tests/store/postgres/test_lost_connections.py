@@ -18,7 +18,7 @@ from mnesis.errors import MnesisStoreError, StoreBusyError, StoreUnavailableErro
 from mnesis.models.run import ItemOutcome, RunSpec
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append, Store
-from mnesis.testing.store_suite import make_message, make_turn
+from mnesis.testing.store_samples import make_message, make_turn
 from tests.support.postgres import connect, server_url, url_of
 
 psycopg = pytest.importorskip("psycopg")

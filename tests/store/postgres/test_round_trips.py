@@ -12,7 +12,7 @@ from mnesis.models.context import Cover
 from mnesis.models.message import DataPart, Message
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append, Store
-from mnesis.testing.store_suite import make_compaction, make_leaf, make_message, make_turn, store_conversation
+from mnesis.testing.store_samples import make_compaction, make_leaf, make_message, make_turn, store_conversation
 
 pytest.importorskip("psycopg")
 

@@ -14,7 +14,7 @@ from mnesis.models.search import Search, SearchPage
 from mnesis.models.session import SessionRecord
 from mnesis.store.base import Append, Store
 from mnesis.store.sqlite import SqliteStore
-from mnesis.testing.store_suite import make_compaction, make_leaf, make_message
+from mnesis.testing.store_samples import make_compaction, make_leaf, make_message
 
 WORDS = [
     "harbour",
