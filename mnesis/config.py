@@ -240,7 +240,7 @@ class CompactionConfig(_Config):
         ge=1,
         le=1_000,
         description="Failed summariser calls in a row after which the model is not called for a while (circuit breaker). A"
-        " summary of which no answer was accepted counts as one",
+        " summary of which no answer was accepted counts as one, unless the answers were only too long",
     )
     summarizer_pause_seconds: float = Field(
         default=300.0,

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from anyio import to_thread
 
 from mnesis.compaction.extract import extract
-from mnesis.compaction.summarizer import RejectedSummaryError, Spending, Summarizer, SummaryRequest, SuspendedError
+from mnesis.compaction.summarizer import (
+    RejectedSummaryError,
+    Spending,
+    Summarizer,
+    SummaryRequest,
+    SuspendedError,
+    TooLongSummaryError,
+    TooShortLimitError,
+)
 from mnesis.models.results import CompactionAttempt
 from mnesis.redaction import get_logger
 from mnesis.tokens.estimator import TokenCounter
 
 logger = get_logger(__name__)
+
+Fault = Literal["content", "length", "call"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +43,11 @@ class SummaryDraft:
 
 
 class _Outcome(NamedTuple):
-    """The result of one level. `was_answered` says that the model answered, whether or not the answer was accepted."""
+    """The result of one level. `fault` is what was wrong: the content or length of the answer, or that there was no answer."""
 
     text: str
     attempt: CompactionAttempt
-    was_answered: bool
+    fault: Fault | None
 
 
 async def summarize(
@@ -48,18 +58,19 @@ async def summarize(
     Level 3 is not checked: the caller decides whether it helps.
     """
     attempts: list[CompactionAttempt] = []
-    rejected_answers: list[str] = []
+    rejections: dict[Fault, str] = {}
     for writer, level, max_tokens in _list_tries(request, summarizer, level2_enabled):
-        text, attempt, was_answered = await _attempt(request, writer, level, max_tokens, count)
+        text, attempt, fault = await _attempt(request, writer, level, max_tokens, count)
         attempts.append(attempt)
-        if attempt.rejection is None:
+        if fault is None or attempt.rejection is None:
             return SummaryDraft(text=text, level=level, attempts=tuple(attempts), model_id=writer.model)
-        rejected_answers += [attempt.rejection] if was_answered else []
+        rejections[fault] = attempt.rejection
         logger.info("level %d summary rejected: %s", level, attempt.rejection.partition(": ")[0])
         if summarizer is not None and summarizer.suspension() is not None:
             break
-    if summarizer is not None and rejected_answers and len(rejected_answers) == len(attempts):
-        summarizer.note_rejections(rejected_answers[-1])
+    if summarizer is not None and "content" in rejections and "call" not in rejections:
+        # A model that only writes too much for this session is not suspended for others: `AnswerLengths` remembers it.
+        summarizer.note_rejections(rejections["content"])
     started = time.monotonic()
     text = await to_thread.run_sync(
         lambda: extract(request.passages, max_tokens=request.target_tokens, count=count, focus=request.focus)
@@ -85,16 +96,19 @@ async def _attempt(
 ) -> _Outcome:
     """Return the text of one level, and the attempt with its spending and the reason to reject it, if any."""
     started, spending = time.monotonic(), Spending()
-    text, rejection, was_answered = "", None, True
+    text, rejection = "", None
+    fault: Fault | None = None
     try:
         text = await summarizer.summarize(request, level, max_tokens, count, spending)
     except RejectedSummaryError as error:
-        rejection = str(error)
+        rejection, fault = str(error), "length" if isinstance(error, TooLongSummaryError) else "content"
+    except TooShortLimitError as error:
+        rejection, fault = str(error), "length"
     except (SuspendedError, TimeoutError) as error:
-        rejection, was_answered = str(error), False
+        rejection, fault = str(error), "call"
     except Exception as error:
         # No failure of a summarizer, which may be the user's own function, may stop a compaction.
-        rejection, was_answered = f"{type(error).__name__}: {error}", False
+        rejection, fault = f"{type(error).__name__}: {error}", "call"
     attempt = CompactionAttempt(
         level=level,
         rejection=rejection,
@@ -104,4 +118,4 @@ async def _attempt(
         cost=spending.cost,
         seconds=time.monotonic() - started,
     )
-    return _Outcome(text, attempt, was_answered)
+    return _Outcome(text, attempt, fault)

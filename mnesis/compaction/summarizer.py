@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from anyio import to_thread
 
-from mnesis.compaction.acceptance import content_rejection, size_rejection
+from mnesis.compaction.acceptance import MAX_LENGTH_RATIO, content_rejection, size_rejection
 from mnesis.compaction.cached_prefix import CachedPrefix
 from mnesis.compaction.extract import Passage
 from mnesis.compaction.limits import Deadline, SpendingLimit
@@ -19,6 +19,7 @@ from mnesis.compaction.summary_prompt import build_prompt, cut_to_fit, split_pas
 from mnesis.compaction.transcript import transcript_text
 from mnesis.config import RetryConfig
 from mnesis.errors import LLMAuthenticationError, NoModelError
+from mnesis.llm.answer_lengths import AnswerLengths
 from mnesis.llm.base import LLM, LLMReply, LLMRequest, prepare_client
 from mnesis.llm.breaker import BreakerStatus, CircuitBreaker
 from mnesis.llm.retry import Backoff, OnRetry, complete_with_retry
@@ -62,8 +63,20 @@ class RejectedSummaryError(Exception):
     """A model's answer is not a summary of its source. The message says why."""
 
 
+class TooLongSummaryError(RejectedSummaryError):
+    """A model's answer has more tokens than a summary may have here. It would have needed a limit of `needed_tokens`."""
+
+    def __init__(self, reason: str, needed_tokens: int) -> None:
+        super().__init__(reason)
+        self.needed_tokens = needed_tokens
+
+
 class SuspendedError(Exception):
     """The model is not called: it failed too often, the time is over, or a spending limit is reached."""
+
+
+class TooShortLimitError(Exception):
+    """The model is not called: its answers were too long for such a short summary."""
 
 
 @dataclass
@@ -89,7 +102,8 @@ class Summarizer:
     its reasoning; None means unknown. `concurrency` is how many
     calls it answers at the same time. `instructions` replaces the built-in prompt. `backoff` can end the waits before retries.
     Calls end at the `deadline`, stop at the `spending_limit`, and are not made while the `breaker` is open; `on_breaker_change`
-    is called when its state changes, with the reason. `prefix_writer` is the session's model, which reads the conversation from
+    is called when its state changes, with the reason. `lengths` are those that its answers exceeded in this session; it is not
+    asked for summaries that are as short. `prefix_writer` is the session's model, which reads the conversation from
     its provider's cache: its `prefix`.
     """
 
@@ -107,6 +121,7 @@ class Summarizer:
     deadline: Deadline | None = None
     spending_limit: SpendingLimit = field(default_factory=SpendingLimit)
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    lengths: AnswerLengths = field(default_factory=AnswerLengths)
     on_breaker_change: Callable[[BreakerStatus, str], None] = lambda status, reason: None
     prefix: CachedPrefix | None = None
     prefix_writer: Summarizer | None = None
@@ -133,11 +148,26 @@ class Summarizer:
         A source that does not fit into one call is read in several, one after another, since each sees the answer before it;
         the answers are joined. Each answer is checked against the text that it summarizes.
 
-        Raises `RejectedSummaryError` if an answer, or all of them together, must not be used, and `SuspendedError` if the
-        model must not be called.
+        Raises `RejectedSummaryError` if an answer, or all of them together, must not be used, and `SuspendedError` or
+        `TooShortLimitError` if the model must not be called.
         """
-        if self.prefix is not None:
-            return await self._summarize_from_prefix(self.prefix, request, max_tokens, count, spending)
+        writer, limit_tokens = (self.model, level, self.prefix is not None), min(max_tokens, request.source_tokens - 1)
+        if not self.lengths.can_ask(writer, limit_tokens):
+            raise TooShortLimitError(f"its answers were too long for a summary of {limit_tokens:,} tokens")
+        try:
+            if self.prefix is not None:
+                summary = await self._summarize_from_prefix(self.prefix, request, max_tokens, count, spending)
+            else:
+                summary = await self._summarize_texts(request, level, max_tokens, count, spending)
+        except TooLongSummaryError as error:
+            self.lengths.note_too_long(writer, limit_tokens, error.needed_tokens)
+            raise
+        self.lengths.note_met(writer, limit_tokens)
+        return summary
+
+    async def _summarize_texts(
+        self, request: SummaryRequest, level: int, max_tokens: int, count: TokenCounter, spending: Spending
+    ) -> str:
         previous = cut_to_fit(request.previous, int(self.input_tokens * MAX_PREVIOUS_FRACTION), count)
         texts = list(split_passages(request.passages, self.input_tokens - count(previous), count))
         target_tokens = request.target_tokens * max_tokens // max(request.max_tokens, 1)
@@ -159,8 +189,7 @@ class Summarizer:
             answers.append(answer)
             previous = cut_to_fit(answer, int(self.input_tokens * MAX_PREVIOUS_FRACTION), count)
         summary = "\n\n".join(answers)
-        if rejection := size_rejection(count(summary), request.source_tokens, max_tokens):
-            raise RejectedSummaryError(rejection)
+        _check_size(count(summary), request.source_tokens, max_tokens)
         return summary
 
     async def _summarize_from_prefix(
@@ -193,16 +222,16 @@ class Summarizer:
     ) -> str:
         """Return the text of an answer, and tell the breaker. Raises `RejectedSummaryError` if it is not a summary of `source`."""
         answer = strip_thinking(reply.text)
-        rejection = (
-            _finish_rejection(reply.finish_reason)
-            or size_rejection(count(answer), source_tokens, max_tokens)
-            or await to_thread.run_sync(content_rejection, answer, source, max_answer_tokens)
-        )
-        if rejection:
+        try:
+            _check_finish(reply.finish_reason, count(answer))
+            _check_size(count(answer), source_tokens, max_tokens)
+            if rejection := await to_thread.run_sync(content_rejection, answer, source, max_answer_tokens):
+                raise RejectedSummaryError(rejection)
+        except RejectedSummaryError as error:
             if self.breaker.status().state == "half_open":
                 # The call was to try whether the model works again.
-                self.note_rejections(rejection)
-            raise RejectedSummaryError(rejection)
+                self.note_rejections(str(error))
+            raise
         self._watch_breaker(self.breaker.note_success, "the model writes summaries")
         return answer
 
@@ -285,10 +314,21 @@ def _is_missing_key(error: Exception) -> bool:
     return isinstance(error, LLMAuthenticationError) and error.status_code != HTTPStatus.FORBIDDEN
 
 
-def _finish_rejection(finish_reason: str) -> str | None:
-    """Return why an answer that ended for this reason must be rejected, or None."""
+def _check_finish(finish_reason: str, answer_tokens: int) -> None:
+    """Raise `RejectedSummaryError` if an answer that ended for this reason must not be used."""
     if finish_reason.lower() in CUT_FINISH_REASONS:
-        return f"it was cut off at the output limit (finish_reason {finish_reason!r})"
+        reason = f"it was cut off at the output limit (finish_reason {finish_reason!r})"
+        raise TooLongSummaryError(reason, _needed_tokens(answer_tokens))
     if finish_reason.lower() in FILTERED_FINISH_REASONS:
-        return f"the provider withheld it (finish_reason {finish_reason!r})"
-    return None
+        raise RejectedSummaryError(f"the provider withheld it (finish_reason {finish_reason!r})")
+
+
+def _check_size(answer_tokens: int, source_tokens: int, max_tokens: int) -> None:
+    """Raise `TooLongSummaryError` if an answer of this size must not be used."""
+    if rejection := size_rejection(answer_tokens, source_tokens, max_tokens):
+        raise TooLongSummaryError(rejection, _needed_tokens(answer_tokens))
+
+
+def _needed_tokens(answer_tokens: int) -> int:
+    """Return the smallest limit with which an answer of this size is accepted."""
+    return math.ceil(answer_tokens / MAX_LENGTH_RATIO)

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from mnesis.concurrency import FairLock
+from mnesis.llm.answer_lengths import AnswerLengths
 from mnesis.llm.breaker import CircuitBreakers
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
@@ -33,6 +34,8 @@ class SessionState:
     """Held by the sweep that runs."""
     breakers: CircuitBreakers = field(default_factory=CircuitBreakers)
     """The circuit breakers of the models that this process calls, shared by all sessions of the database."""
+    summary_lengths: AnswerLengths = field(default_factory=AnswerLengths)
+    """The lengths of summaries that models exceeded."""
     record: SessionRecord | None = None
     """The newest known record of the session. Changed by `advance()` only."""
     background_compaction: asyncio.Task[None] | None = None

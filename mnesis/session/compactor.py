@@ -314,6 +314,7 @@ class Compactor:
             concurrency=config.summary_concurrency or (1 if ONE_AT_A_TIME.match(name) else DEFAULT_CONCURRENCY),
             spending_limit=spending_limit,
             breaker=self._find_breaker(name, llm, options),
+            lengths=core.shared.summary_lengths,
             on_breaker_change=functools.partial(self._publish_breaker_change, name, llm),
         )
         if config.reuse_cached_prefix and not callable(choice):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from mnesis.llm.base import LLMRequest
+from mnesis.llm.base import LLMReply, LLMRequest
 
 _MAX_WORDS = re.compile(r"at most about (\d+) words")
 _BOUNDARY = re.compile(r"^=== [0-9a-f]{16} ===$", re.MULTILINE)
@@ -33,3 +33,20 @@ def acceptable_summary(request: LLMRequest | Sequence[dict[str, Any]], opening: 
     facts = sorted(words, key=lambda word: (not any(map(str.isdigit, word)), not word[:1].isupper(), -len(word)))
     chosen = dict.fromkeys([*facts[: max_words - 2], *sorted(words, key=len, reverse=True)[:2]])
     return f"{opening} {', '.join(chosen)}."
+
+
+class WordyModel:
+    """Writes summaries that are too long for a small window, and counts them."""
+
+    def __init__(self, words: int = 54) -> None:
+        self.words = words
+        self.summary_requests = 0
+
+    async def complete(self, request: LLMRequest) -> LLMReply:
+        if request.purpose != "summary":
+            return LLMReply(text="answer " + "words " * 60)
+        self.summary_requests += 1
+        return LLMReply(text=" ".join(f"fact{number} about valve{number}" for number in range(self.words // 2)))
+
+    async def stream(self, request: LLMRequest) -> AsyncIterator[LLMReply]:
+        yield await self.complete(request)
