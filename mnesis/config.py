@@ -268,7 +268,7 @@ class CompactionConfig(_Config):
         default=0.5,
         ge=0.1,
         le=1.0,
-        description="Fraction of the soft threshold from which on the expiry of the cache is a reason to compact",
+        description="Fraction of the soft threshold at and above which an expired cache is a reason to compact",
     )
     expiry_margin_seconds: float = Field(
         default=30.0, ge=0, description="How long before the expiry 'before' compacts, in seconds"

@@ -103,7 +103,7 @@ def unregister_database(owner: object) -> None:
 
 
 def register_file_directory(owner: object, path: str | os.PathLike[str]) -> None:
-    """Protect a directory of stored files while `owner` exists. It need not exist yet."""
+    """Protect a directory of stored files while `owner` exists. The directory may not exist yet."""
     with _lock:
         # An absolute path needs no look at the working directory, which would block an event loop.
         _file_directories[owner] = os.path.normpath(path) if os.path.isabs(path) else os.path.abspath(path)

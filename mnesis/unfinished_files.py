@@ -27,7 +27,7 @@ _NAME = re.compile(
 
 
 def unfinished_path(target: Path) -> Path:
-    """Return a new hidden name beside `target` for the file that will become it."""
+    """Return a new hidden name in the directory of `target`, for the file that will replace it."""
     return target.with_name(f".{target.name[:MAX_NAME_CHARS]}.{process_id()}-{secrets.token_hex(8)}{SUFFIX}")
 
 

@@ -1,4 +1,4 @@
-"""mnesis beside other stores of conversations: `python -m benchmarks.peers` (about a minute).
+"""mnesis compared with other stores of conversations: `python -m benchmarks.peers` (about a minute).
 
 One run measures all of them by turns: a turn is stored, the newest 50 messages are read, and what was stored is opened and read by a
 new object. Cells are medians in milliseconds, `processor / wall`. The processor time covers all threads and does not depend on

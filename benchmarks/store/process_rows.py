@@ -63,7 +63,7 @@ def measure_first_session(rounds: int) -> Row:
 
 
 def _processor_times(programs: tuple[str, str], rounds: int) -> tuple[float, float]:
-    """Return the median processor time of two programs, in milliseconds, each run in processes of its own by turns."""
+    """Return the median processor time of two programs, in milliseconds, each run in separate processes by turns."""
     samples: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):
         for place, program in enumerate(programs):

@@ -148,7 +148,7 @@ def _is_output(item: Mapping[str, Any]) -> bool:
 
 
 def _has_output(item: Mapping[str, Any]) -> bool:
-    """Return whether the output of a call is an item of its own. Calls that the provider runs contain their result."""
+    """Return whether the output of a call is a separate item. Calls that the provider runs contain their result."""
     return str(item.get("type") or "").endswith("_call") and _call_id(item) != "" and "call_id" in item
 
 
@@ -255,7 +255,7 @@ def _changed_item(item: Item, parts: Sequence[MessagePart]) -> list[Item]:
 
 
 def _build_items(role: Role, parts: Sequence[MessagePart]) -> list[Item]:
-    """Build items for parts that no item of the SDK stands for: those of other APIs, and those a window changed."""
+    """Build items for parts that no item of the SDK represents: those of other APIs, and those a window changed."""
     items: list[Item] = []
     content: list[MessagePart] = []
     for part in parts:

@@ -55,7 +55,7 @@ def find_session_ref(runtime: Any, state: Any) -> SessionRef | None:
 
 
 def named_session_ref(session_id: str, runtime: Any, state: Any) -> SessionRef:
-    """Return the session that the user names, whatever the thread."""
+    """Return the session that the user names, regardless of the thread."""
     names = thread_names(runtime)
     is_new = state.get(SESSION_FIELD) != session_id
     return SessionRef(session_id, names[-1] if names else None, _enclosing_session.get(), is_new=is_new)

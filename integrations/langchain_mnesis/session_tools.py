@@ -18,7 +18,7 @@ from mnesis.tools.recall import RECALL_TOOL_SPECS
 
 
 def session_tools(sessions: Sessions, session_id: str, grant: Grant | None = None) -> list[BaseTool]:
-    """Return the recall tools of a session, which need not exist yet. Errors are reported to the model.
+    """Return the recall tools of a session, which may not exist yet. Errors are reported to the model.
 
     All calls share one `grant`. The default limits each result, but not all results together.
     """

@@ -196,7 +196,7 @@ class Replay:
         for summary in summaries:
             covers = _add_cover(covers, summary)
         new = tuple(summary for summary in summaries if summary.id not in self._shared_ids)
-        # The first append has the whole usage, unless a fork has no messages of its own.
+        # The first append has the whole usage, unless a fork has added no messages.
         counts_spending = self.shared_seq == self.export.session.last_seq
         compaction = Compaction(self._covers, covers, new, tuple(prunes), result, counts_spending=counts_spending)
         await self.store.compact(self.export.session.id, compaction)

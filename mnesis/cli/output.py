@@ -1,4 +1,4 @@
-"""Output for people and programs: safe for terminals whatever the content, coloured only on a terminal."""
+"""Output for people and programs: safe for terminals with any content, coloured only on a terminal."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ def _part_text(part: MessagePart, raw: bool) -> Text:
             return Text(f"(thinking) {truncate_unless_raw(part.text, _MAX_OUTPUT_CHARS)}", style="dim italic")
         case "tool":
             call = (_tool_call_line(part, raw), "yellow")
-            if not part.has_result:  # it may be in a message of its own
+            if not part.has_result:  # it may be in a separate message
                 return Text.assemble(call)
             outcome = _indent(truncate_unless_raw(part.result().output, _MAX_OUTPUT_CHARS))
             return Text.assemble(call, "\n", (outcome, "red" if part.result().is_error else "dim"))

@@ -59,7 +59,7 @@ MAX_UNRELATED_TERMS = 40
 
 MAX_ACKNOWLEDGEMENT_WORDS = 30
 MIN_SHARED_TERMS = 4
-"""A text that opens like an acknowledgement is one unless it shares this many terms with the source, and half of its own."""
+"""A text that opens like an acknowledgement counts as one unless it shares this many terms with the source, and half of its terms."""
 
 _WORD = re.compile(r"\w+")
 _ROLE = r"(?:system|user|assistant|tool|human|ai|model|bot)"

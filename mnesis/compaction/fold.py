@@ -118,7 +118,7 @@ def _pinned_indices(messages: Sequence[Message], pins: frozenset[int]) -> set[in
 def _find_cut_between_turns(starts: Sequence[int], tokens: Sequence[int], fresh_start: int, keep_tokens: int) -> int:
     """Return the index of the first message to keep.
 
-    It begins the earliest turn from which on everything fits into `keep_tokens`, and is at most `fresh_start`.
+    It begins the earliest turn such that everything from it to the end fits into `keep_tokens`, and is at most `fresh_start`.
     """
     kept_tokens = sum(tokens[fresh_start:])
     cut_index = fresh_start

@@ -1,6 +1,6 @@
 """The layout of a window with `WindowOptions`, and how it is made to fit. Pure functions, no I/O.
 
-A layout has, in this order: system messages that are folded or stand before the first turn, the preface (summaries, the
+A layout has, in this order: system messages that are folded or come before the first turn, the preface (summaries, the
 messages before the first user message, a note on what is left out), and the turns. To make it fit, whole turns are left
 out, oldest first, so that the window still begins with a user message. A tool call always stays with its results. The
 newest message stays unchanged as long as it fits alone.
@@ -48,7 +48,7 @@ class Layout:
         return self.shows_note and bool(self.omitted or self.omits_summaries)
 
     def preface(self, count: TokenCounter) -> tuple[Message, ...]:
-        """Return what stands before the turns: summaries, the opening and the note, each as a user message."""
+        """Return what comes before the turns: summaries, the opening and the note, each as a user message."""
         preface = [*self.summaries, *([self.opening] if self.opening is not None else [])]
         if self._needs_note:
             lines = [markers.OMITTED_SUMMARIES] if self.omits_summaries else []

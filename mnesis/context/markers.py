@@ -27,7 +27,7 @@ ELLIPSIS = "[…]"
 
 OPENING_HEADER = "[Messages before the first user message]"
 OMITTED_SUMMARIES = "[Summaries of earlier messages are left out to save space; kept: lcm_grep, lcm_expand.]"
-MISSING_RESULT = "[No result was recorded for this tool call. This note stands in for it.]"
+MISSING_RESULT = "[No result was recorded for this tool call. This note replaces it.]"
 LEVEL_NOTE = {
     1: "",
     2: "",

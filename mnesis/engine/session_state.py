@@ -51,7 +51,7 @@ class SessionState:
     used_cache_at: int = 0
     """When this process last called the session's model, in milliseconds since 1970. The call may have failed."""
     sent_parts: RequestParts = field(default_factory=RequestParts)
-    """What the newest request of this process had beside the conversation."""
+    """What the newest request of this process contained besides the conversation."""
     expiry_swept: int | None = None
     """`answered_at` of the request whose expired cache was the reason of a sweep: one is enough."""
     has_warned_of_overhead: bool = False

@@ -100,7 +100,7 @@ class EventBus:
             self._remove(key, handler)
 
     def has_handlers(self, event: MnesisEvent) -> bool:
-        """Return whether `event` has handlers here, or is logged. If not, the caller need not build its payload."""
+        """Return whether `event` has handlers here, or is logged. If not, the caller does not have to build its payload."""
         if is_logged(event):
             return True
         return self._hub.has_handlers and any(True for _ in self._hub.handlers_of(self._session_id, event))

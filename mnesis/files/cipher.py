@@ -2,7 +2,7 @@
 
     b"MNESISF1" · 32 random bytes · chunk 0 · chunk 1 · …
 
-Each file has a key of its own, from the key of the storage and its random bytes. The nonce of a chunk is its number and
+Each file has its own key, derived from the key of the storage and the random bytes of the file. The nonce of a chunk is its number and
 whether it is the last one, so chunks cannot be swapped, removed or appended (the STREAM construction,
 https://eprint.iacr.org/2015/189, section 7). Blocking; call it off the event loop.
 """
@@ -53,7 +53,7 @@ class FileCipher:
             pending += chunk
             while (
                 len(pending) > CHUNK_BYTES
-            ):  # the last chunk is known only at the end, and is never empty beside others
+            ):  # the last chunk is known only at the end, and is empty only if it is the only one
                 yield aead.encrypt(_nonce(number, is_last=False), bytes(pending[:CHUNK_BYTES]), None)
                 del pending[:CHUNK_BYTES]
                 number += 1

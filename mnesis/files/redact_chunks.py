@@ -14,7 +14,7 @@ MAX_CUTS = 8
 
 
 def redact_chunks(chunks: Iterable[bytes], redaction: Redaction) -> Iterator[bytes]:
-    """Yield content with its secrets replaced. Bytes that are not part of a secret do not change, whatever the content.
+    """Yield content with its secrets replaced. Bytes that are not part of a secret never change.
 
     UTF-8 and UTF-16 (with a byte order mark) are decoded; other bytes pass as they are.
     """

@@ -67,7 +67,7 @@ def _system_as_user(message: Message) -> Message:
 
 
 def _move_summaries_before_turns(messages: Iterable[Message]) -> list[Message]:
-    """Move each summary that stands between the steps of a tool loop to the beginning of its turn.
+    """Move each summary between the steps of a tool loop to the beginning of its turn.
 
     Text between steps would begin another loop, without the thinking that must open it, or is not allowed at all.
     """

@@ -123,7 +123,7 @@ def _asks_for_thinking(options: Mapping[str, Any], model: str) -> bool:
 def _open_loop_thinks(messages: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether the tool loop at the end of the messages begins with thinking. True if there is no open loop.
 
-    A loop also counts as open if the user interrupts it: sources differ on whether text beside results begins another.
+    A loop also counts as open if the user interrupts it: sources differ on whether text next to results begins another.
     """
     last_reply = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
     if not any(message["role"] == "tool" for message in messages[last_reply + 1 :]):

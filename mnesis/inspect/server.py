@@ -190,7 +190,7 @@ def open_inspector(engine: Engine, path: str = "/", *, open_browser: bool = True
 def inspect_session(engine: Engine, session_id: str, *, open_browser: bool = True, **options: Any) -> Inspector:
     """Start an inspector of the database of an engine, at the page of a session. See `open_inspector`.
 
-    Unless the database is in memory, or changes are allowed, the inspector reads through a connection of its own that cannot
+    Unless the database is in memory, or changes are allowed, the inspector reads through its own connection, which cannot
     write, and outlives the engine.
     """
     path = session_path(session_id)

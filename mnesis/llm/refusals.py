@@ -87,7 +87,7 @@ def _blocks(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def without(part: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call without cache marks, returned reasoning, images, files or the schema.
 
-    A tool loop that has lost its opening thinking also goes on without new thinking, as Claude demands (platform.claude.com,
+    A tool loop that has lost its opening thinking also continues without new thinking, as Claude requires (platform.claude.com,
     extended-thinking).
     """
     if part == SCHEMA:

@@ -106,7 +106,7 @@ class Budget:
         includes_system_prompt: bool = True,
         config: CompactionConfig | None = None,
     ) -> Budget:
-        """Return a budget of exactly `usable_tokens` for a window, whatever the model. Nothing is reserved for the reply.
+        """Return a budget of exactly `usable_tokens` for a window, regardless of the model. Nothing is reserved for the reply.
 
         With `keep_tokens`, the context is compacted just before the budget is full, and then that many of the newest
         tokens stay verbatim. Without it, the fractions of `config` determine the thresholds. Without
@@ -146,7 +146,7 @@ class Budget:
         )
 
     def after_reserving(self, reserved_tokens: int) -> Budget:
-        """Return the budget that is left beside `reserved_tokens` in each request, such as tool definitions.
+        """Return the budget that is left after `reserved_tokens` in each request, such as tool definitions.
 
         No compaction can reduce them, nor the system prompt. So the thresholds keep their place within what is left for the
         conversation, and a session with many tools does not compact more often than it helps.
@@ -209,8 +209,8 @@ class Window(Displayable):
     without a result. `tokens` counts them and the system prompt. `omitted` is the number of messages that a marker replaces
     to save space; it is 0 unless the context exceeds its budget. `hides_content` says whether the window leaves out any
     message or output of the log, and `file_ids` which stored files its messages and summaries refer to. `reserved_tokens`
-    of `tokens` are what the request carries beside the context, such as tool definitions. `session` is the record that the
-    window was built from, and `budget` holds the session's limits, if known. `system_messages` and `preface` stand before
+    of `tokens` are what the request carries besides the context, such as tool definitions. `session` is the record that the
+    window was built from, and `budget` holds the session's limits, if known. `system_messages` and `preface` come before
     `messages`; both are empty unless `WindowOptions` ask for them.
     """
 

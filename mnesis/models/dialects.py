@@ -85,7 +85,7 @@ class Dialect:
     `sees_media` says whether messages may have any. `calls_without_text` is the content of an assistant message that has only calls. `is_alternating` means that neighbors of
     one role must be merged. `reply_after_results` means that an assistant message must follow tool results; `user_first`
     that the first message must be the user's; `system_anywhere` that system messages may occur between others;
-    `text_in_tool_loops` that user text may stand between two steps of one tool loop. `content_blocks` means that texts are
+    `text_in_tool_loops` that user text may come between two steps of one tool loop. `content_blocks` means that texts are
     always sent as lists of blocks, so that a cache mark does not change their form. `context_limit_argument` is the argument
     that tells the server how much to read, `mends_thinking` the models that check what precedes a thinking block.
     """
@@ -142,7 +142,7 @@ def _automatic(min_tokens: int, lifetime_seconds: float, read_factor: float) -> 
 
 DIALECTS: tuple[Dialect, ...] = (
     # platform.claude.com/docs/en/build-with-claude/extended-thinking: blocks go back unchanged, signatures hold on the Claude
-    # API, Bedrock and Vertex; a tool loop must begin with thinking, and text beside a tool result begins another loop. Ids:
+    # API, Bedrock and Vertex; a tool loop must begin with thinking, and text next to a tool result begins another loop. Ids:
     # ^[a-zA-Z0-9_-]+$, unique. preserved-thinking: newer models reject a block if anything before it changed.
     Dialect(
         "anthropic",
@@ -330,7 +330,7 @@ def find_dialect(model: str, name: str | None = None) -> Dialect:
 
 
 def for_own_client(dialect: Dialect) -> Dialect:
-    """Return the dialect of requests to a client of the user's own, which gets back the opaque blocks of its own replies."""
+    """Return the dialect of requests to a user's own client, which gets back the opaque blocks of its own replies."""
     reasoning = dialect.reasoning
     if reasoning is None or reasoning.client_decides:
         reasoning = Reasoning("thinking_blocks", _ALL_KINDS)

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class RequestParts:
-    """What the newest request had beside the conversation: system prompt (None means the session's), tools, and arguments.
+    """What the newest request contained besides the conversation: system prompt (None means the session's), tools, and arguments.
 
     Only the process that sent it knows them.
     """

@@ -161,7 +161,7 @@ def prompt_with_scope(prompt: str, delegated_scope: str | None, kept_work: str |
     if _normalize(delegated_scope):
         lines.append(f"Your part of the work: {delegated_scope}")
     if _normalize(kept_work):
-        lines.append(f"Not your part, it is done by whoever asks you: {kept_work}")
+        lines.append(f"Not your part, the agent that asks you does it: {kept_work}")
     return "\n\n".join(lines)
 
 

@@ -216,9 +216,7 @@ def agentic_map_tool(
         )
         return await collect_map_results(run, output_file, result_tokens)
 
-    description = (
-        "Give each of many items to an agent of its own, which works until it is done; gives back all results."
-    )
+    description = "Give each of many items to its own agent, which works until it is done. Returns all results."
     parameters = _map_parameters(directory is not None, ["prompt_template"])
     return ToolSpec(name, description, parameters, handler, options.get("read_only", True) and directory is None)
 

@@ -1,6 +1,6 @@
 """Events that a query uses as a time: "before the trip", "nach dem Umzug". Pure functions, no I/O.
 
-An event has no date of its own; the store looks for the message that is about it, and its time counts.
+An event has no date itself; the store looks for the message that is about it, and its time counts.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ LENGTH_EXPONENT = 0.85
 SHORT_QUERY_TERMS = 8
 """As above, for queries: with many words, some occur near any message."""
 SHORT_MESSAGE_WORDS = 40
-"""Neighbours and proximity count in full up to this length, and less in proportion above it: a long message stands alone."""
+"""Neighbours and proximity count in full up to this length, and proportionally less above it: a long message does not need its neighbours."""
 PROXIMITY_WINDOW = 8
 """Messages. Like the weights below, chosen by trial."""
 MAX_PAUSE_MS = 30 * 60_000
@@ -119,7 +119,7 @@ def rank(
 
 
 def _context_share(messages: Sequence[MessageStats], slots: Mapping[int, int]) -> float:
-    """Return what the context of a message counts in this log, from 0 to 1: nothing for notes that stand alone.
+    """Return what the context of a message counts in this log, from 0 to 1: nothing for independent notes.
 
     The length is that of the message in which a word of the log stands on average: tool outputs decide, not the short
     messages between them.

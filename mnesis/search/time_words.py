@@ -109,7 +109,7 @@ GLUE: Final = (
     r"(?:[\s,'’-]|\b(?:the|of|on|in|at|during|am|im|an|der|die|das|den|dem|des|zum|la|les?|l|el|los|las|de|du|del|por|en|au|a)\b"
     r"|[的在于个])*"
 )
-"""What may stand between the words of one expression."""
+"""What may separate the words of one expression."""
 
 GERMAN_WORDS: Final = r"\b(?:der|die|das|ist|sind|wo|wer|was|wir|ich|und|nicht|ein|eine|hat|haben|steht|liegt)\b"
 """Words of German, in which "hier" means "here"; in French it means "yesterday"."""

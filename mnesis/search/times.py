@@ -44,7 +44,7 @@ class TimeSpan:
 class TimeExpression:
     """A time expression: its span, and its position in the query.
 
-    `is_relative` says that messages of that time need not contain its words: "last week", but not "Tuesday evening".
+    `is_relative` means that messages of that time do not have to contain its words: "last week", but not "Tuesday evening".
     `is_certain` says that it is about the time of a message: a weekday alone may be a subject.
     """
 

@@ -67,7 +67,7 @@ class Compactor:
     async def start_if_due(self, reserved_tokens: int = 0) -> bool:
         """Start a background sweep if one is due and worthwhile. Returns whether one was started. Called after each turn.
 
-        `reserved_tokens` is our count of what each request carries beside the context: tool definitions."""
+        `reserved_tokens` is our count of what each request carries besides the context: tool definitions."""
         core = self.core
         budget = self._budget_beside(reserved_tokens)
         self._watch_expiry(reserved_tokens)
@@ -191,7 +191,7 @@ class Compactor:
         return await self.core.run_to_completion(coroutine)
 
     def _budget_beside(self, reserved_tokens: int) -> Budget:
-        """Return the budget beside `reserved_tokens` of our own count, which the provider counts by the calibration."""
+        """Return the budget that is left after `reserved_tokens` of our own count, which the provider counts by the calibration."""
         return self.core.budget.after_reserving(int(reserved_tokens * self.core.record.calibration))
 
     async def _run_exclusively(

@@ -50,7 +50,7 @@ class SessionSettings:
     default_model: str | None = None
 
     def is_same(self, other: SessionSettings) -> bool:
-        """Return whether sessions need not be opened again with the other settings. Clients are compared by identity."""
+        """Return whether sessions can stay open with the other settings. Clients are compared by identity."""
         names = [field.name for field in fields(self) if field.name != "llm"]
         return self.llm is other.llm and all(getattr(self, name) == getattr(other, name) for name in names)
 
@@ -65,7 +65,7 @@ class SessionPool:
     """The open sessions of one database, each opened once and shared. Nothing is opened before the first use.
 
     Pass an `engine`, which stays open, or the path of the database; then the pool creates an engine and closes it. With
-    `owns_engine`, it also closes the engine that was passed. A forked child process gets an engine of its own. Without
+    `owns_engine`, it also closes the engine that was passed. A forked child process gets its own engine. Without
     `settings.llm`, sessions use the engine's own client, or no model; the model that a session was created with is never
     called. `on_open` is called with each session object that the pool opens.
 

@@ -364,7 +364,7 @@ class MnesisSession(SessionView, Displayable):
     def fork(
         self, at: str | None = None, *, before: str | None = None, session_id: str | None = None
     ) -> OpeningSession[MnesisSession]:
-        """Continue this session from a message in a session of its own, over a shared log. Use it like `create()`.
+        """Continue this session from a message in a new session, over a shared log. Use it like `create()`.
 
         `at` is the id of the last message that the fork has, `before` that of the first message that it does not have; without
         both it has all messages. `session_id` is the id of the fork; None chooses one. Forking again with the same id and the

@@ -59,7 +59,7 @@ class ContextCache:
         self._size_bytes = 0
 
     def get(self, session: int | str) -> CachedContext | None:
-        """Return the context of a session as it was last decoded, whatever the database holds now."""
+        """Return the context of a session as it was last decoded, without asking the database."""
         context = self._contexts.get(session)
         if context is not None:
             self._contexts.move_to_end(session)

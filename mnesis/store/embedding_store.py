@@ -66,7 +66,7 @@ class _EmbeddingStore:
             return await work
         except MnesisError:
             raise
-        except Exception as error:  # whatever the model or its provider raises
+        except Exception as error:  # anything that the model or its provider raises
             logger.warning("the embedding function failed, so messages are searched by words only: %r", error)
             return None
 

@@ -340,7 +340,7 @@ def assert_contains_turns(log: Sequence[Any], turns: Sequence[Sequence[Any]]) ->
 
 
 def _add_turns(driver_class: type[AdapterDriver], db_path: Path, first: int) -> None:
-    """Add turns in a process of its own."""
+    """Add turns in a separate process."""
 
     async def add() -> None:
         driver = driver_class(db_path, SESSION_ID, LARGE_LIMIT_TOKENS)

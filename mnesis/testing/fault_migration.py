@@ -44,7 +44,7 @@ def _content_hash(message_id: str, role: str, parts: bytes, meta: bytes | None) 
 
 
 async def write_old_scene(scene: Scene, messages: int) -> None:
-    """Replace the database of a scene, whose session "s" has so many messages, by one of an older release."""
+    """Replace the database of a scene, whose session "s" has `messages` messages, by one of an older release."""
 
     def write() -> None:
         newest = scene.path.rename(scene.directory / "newest.db")

@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run_kills(
     kills: int, *, only: str = "", store: str | None = None, done: list[SweepCount] | None = None
 ) -> Iterator[SweepCount]:
-    """Sweep over all operations on all stores, and yield each sweep, until so many processes were killed.
+    """Sweep over all operations on all stores, and yield each sweep, until this number of processes was killed.
 
     Each round goes over everything, before statements and inside them in turn. `done` are sweeps of earlier runs: what they
     finished of a round is not repeated in it.

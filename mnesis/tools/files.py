@@ -23,8 +23,8 @@ CHARS_PER_TOKEN = 4
 """The first guess for the length of a page; pages with more tokens are read again, shorter."""
 MIN_PAGE_CHARS = 80
 
-_FILE = {"type": "string", "description": "The id of a file as it stands in the context, or its first 12 characters."}
-_CURSOR = {"type": "string", "description": "Where the last result said it goes on."}
+_FILE = {"type": "string", "description": "The id of a file as shown in the context, or its first 12 characters."}
+_CURSOR = {"type": "string", "description": "The cursor at the end of the last result, to read what follows."}
 _READ = {
     "type": "object",
     "properties": {
@@ -148,7 +148,7 @@ class FileToolHandlers:
             available_tokens -= self.count(lines[-1]) + 1
         if page.timed_out:
             lines.append(
-                f"The time limit ended the search after {page.searched_bytes:,} bytes; the cursor goes on there."
+                f"The time limit ended the search after {page.searched_bytes:,} bytes; the cursor continues there."
             )
         return [*lines, f"More: cursor={cursor}"] if cursor else lines or ["No line matches."]
 

@@ -35,8 +35,8 @@ PAGE_MESSAGES = 50
 MAX_CURSOR_LINE_CHARS = 200
 """The longest line with a cursor that the tools write; a longer one is quoted content."""
 
-_ID = {"type": "string", "description": "An id as it stands in the context: sum_… or msg_…"}
-_CURSOR = {"type": "string", "description": "Where the last result said it goes on."}
+_ID = {"type": "string", "description": "An id as shown in the context: sum_… or msg_…"}
+_CURSOR = {"type": "string", "description": "The cursor at the end of the last result, to read what follows."}
 _WHEN = {"type": "string", "description": "Only messages of this time: '2026-03-01', 'yesterday', 'last week'."}
 _GREP = {
     "type": "object",
@@ -47,7 +47,7 @@ _GREP = {
             "enum": ["regex", "words"],
             "description": "'regex' finds every place in order; 'words' ranks messages by what a question asks for.",
         },
-        "summary_id": {"type": "string", "description": "Only look at what stands behind this summary."},
+        "summary_id": {"type": "string", "description": "Only look at the messages behind this summary."},
         "when": _WHEN,
         "cursor": _CURSOR,
     },
@@ -60,7 +60,7 @@ _EXPAND = {"type": "object", "properties": {"id": _ID, "when": _WHEN, "cursor": 
 RECALL_TOOL_SPECS = (
     ToolSpec(
         "lcm_grep",
-        "Search everything that was ever said in this conversation, also what summaries stand for. Results say which"
+        "Search everything that was ever said in this conversation, including what summaries replaced. Results say which"
         " summary covers them; read on with lcm_expand.",
         _GREP,
         read_only=True,
@@ -68,7 +68,7 @@ RECALL_TOOL_SPECS = (
     ToolSpec("lcm_describe", "Say what an id names: a summary, a message or a file.", _ONE_ID, read_only=True),
     ToolSpec(
         "lcm_expand",
-        "Read originals: what stands behind a summary, or one message whole, tool outputs included. Long results come"
+        "Read originals: the messages behind a summary, or one whole message with its tool outputs. Long results come"
         " in pages; pass the cursor to go on.",
         _EXPAND,
         read_only=True,

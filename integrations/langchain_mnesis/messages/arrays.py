@@ -87,7 +87,7 @@ def _load_array(data: Any, load: Load) -> Any:
 
 
 def _dump_values(values: Any, dump: Dump) -> Any:
-    """Convert the values of a column or an index, whatever its dtype."""
+    """Convert the values of a column or an index of any dtype."""
     import numpy
     import pandas
 

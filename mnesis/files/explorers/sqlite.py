@@ -41,7 +41,7 @@ def explore(source: Source, report: Report, kind: Kind) -> Kind:
             f"SQLite database, {format_size(source.size_bytes)}, {plural(len(tables), 'table')}{_settings(connection)}"
         )
         if source.head[18:20] == b"\x02\x02":
-            report.add_line("It used a write-ahead log: rows that were still in a -wal file beside it are not here")
+            report.add_line("It used a write-ahead log: rows that were still in its -wal file are not included")
         until = source.remaining_seconds - MAX_COUNT_SECONDS
         connection.set_progress_handler(
             lambda: source.is_expired or source.remaining_seconds < until, _STEPS_BETWEEN_CHECKS

@@ -119,7 +119,7 @@ class PostgresDatabase:
     async def write_without_listing(
         self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Do the same as `write` for a verb that adds no change: followers need not wait for its transaction."""
+        """Do the same as `write` for a verb that adds no change: followers do not wait for its transaction."""
         return await self._write(UNLISTED_WRITE, function, args, kwargs)
 
     async def _write(self, begin: bytes, function: Callable[..., T], args: tuple[Any, ...], kwargs: Any) -> T:

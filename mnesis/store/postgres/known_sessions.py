@@ -1,4 +1,4 @@
-"""Sessions as this store last wrote them, so that an append to one need not wait for the server to describe it."""
+"""Sessions as this store last wrote them, so that an append does not wait for the server to describe them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A thread that listens for commits of other processes (LISTEN), so that followers need not ask.
+"""A thread that listens for commits of other processes (LISTEN), so that followers do not have to poll.
 
 Its connection also holds an advisory lock on the number of the store. As long as it does, the process is alive: the server
 releases the lock as soon as the connection ends.

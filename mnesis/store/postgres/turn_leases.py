@@ -1,7 +1,7 @@
 """Transactions on the leases on turns.
 
 The listener of a store holds an advisory lock on the number of the store, `origin`, which the lease names. A process that
-died has lost that lock, so others need not wait until the lease ends.
+died has lost that lock, so others do not wait until the lease ends.
 """
 
 from __future__ import annotations

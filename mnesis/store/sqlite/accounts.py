@@ -76,7 +76,7 @@ class StoredSession:
 
 @dataclass(slots=True)
 class SessionChange:
-    """What one transaction changes in a session beside its record. None keeps the stored value."""
+    """What one transaction changes in a session besides its record. None keeps the stored value."""
 
     change_pk: int = 0
     message_pks: int = 0

@@ -1,4 +1,4 @@
-"""The connection of a store: what it knows beside the database."""
+"""The connection of a store, with what the store knows about the database."""
 
 from __future__ import annotations
 

@@ -248,7 +248,7 @@ class Database:
     def _file_identities(self) -> dict[str, FileIdentity | None]:
         """Return the files that must stay in place while the database is open: itself, and its -wal and -shm if it has them.
 
-        SQLite puts the latter beside the file that a link leads to, and keeps them while any connection is open
+        SQLite puts the latter next to the file that a link leads to, and keeps them while any connection is open
         (https://sqlite.org/walformat.html, section 1).
         """
         real_path = os.path.realpath(self.path)

@@ -1,4 +1,4 @@
-"""Sessions as a connection last wrote them, so that the next append need not read and check them again.
+"""Sessions as a connection last wrote them, so that the next append does not read and check them again.
 
 An entry counts only if nothing else can have changed the database since: SQLite's number of commits by other connections
 (https://sqlite.org/pragma.html#pragma_data_version) and its number of rows that this connection changed are the same.

@@ -31,7 +31,7 @@ def has_expected_tables(connection: sqlite3.Connection) -> bool:
 
 
 def recreate_index(connection: sqlite3.Connection) -> None:
-    """Drop every table of the search index, whatever state it is in, and create all of them as in a new database."""
+    """Drop every table of the search index, in any state, and create all of them as in a new database."""
     for name in _table_names():
         try:
             connection.execute(f"DROP TABLE IF EXISTS {name}")
