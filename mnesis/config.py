@@ -122,6 +122,8 @@ def _list_to_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+DATABASE_STORAGE = "database"
+"""The `storage_url` of files in the PostgreSQL database of the sessions."""
 _STORAGE_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -132,10 +134,15 @@ def is_storage_url(text: str) -> bool:
 
 def _check_storage_url(value: object) -> object:
     """Return a URL without its last slash. Its errors do not repeat it, since it may contain a password."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value == DATABASE_STORAGE:
         return value
+    if is_database_url(value):
+        raise ValueError(f"storage_url must be {DATABASE_STORAGE!r} for files in the database of the sessions")
     if not is_storage_url(value) or not value.partition("://")[2].strip("/"):
-        raise ValueError("storage_url must be a URL with a scheme and a path, such as s3://bucket/prefix")
+        raise ValueError(
+            "storage_url must be a URL with a scheme and a path, such as s3://bucket/prefix, or"
+            f" {DATABASE_STORAGE!r} for the PostgreSQL database of the sessions"
+        )
     if re.search(r"://[^/]*:[^/]*@", value) or "?" in value:
         raise ValueError(
             "storage_url must not contain credentials; pass them where fsspec reads them, in the environment"
@@ -313,8 +320,9 @@ class FileConfig(_Config):
     )
     storage_url: Annotated[str | None, BeforeValidator(_check_storage_url)] = Field(
         default=None,
-        description="URL of an object store for the files, such as s3://bucket/prefix (extra `object-storage`); `storage_dir`"
-        " then has copies. None = the files are in `storage_dir`",
+        description="URL of an object store for the files, such as s3://bucket/prefix (extra `object-storage`), or"
+        " 'database' for the PostgreSQL database of the sessions; `storage_dir` then has copies. None = the files are in"
+        " `storage_dir`, or in the PostgreSQL database if `storage_dir` is not set",
     )
     exploration_summary_model: str | None = Field(
         default=None, description="Model for summaries of unstructured files. None = structural summaries only"
@@ -326,6 +334,21 @@ class FileConfig(_Config):
         default=None,
         description="Directories that files may be imported from; links that lead outside are refused. None = anywhere",
     )
+
+    def is_in_database(self, location: str | os.PathLike[str]) -> bool:
+        """Return whether the files of a database at this path or URL are kept in it.
+
+        Raises `ConfigurationError` if they should be, and it is not a PostgreSQL database.
+        """
+        if self.storage_url != DATABASE_STORAGE:
+            has_own_place = self.storage_url is not None or "storage_dir" in self.model_fields_set
+            return is_database_url(location) and not has_own_place
+        if not is_database_url(location):
+            raise ConfigurationError(
+                f"FileConfig.storage_url={DATABASE_STORAGE!r} needs a PostgreSQL database, and {str(location)!r} is not one; omit it,"
+                " or pass the URL of an object store"
+            )
+        return True
 
 
 EncryptionSetting = str | bytes | SecretStr | SecretBytes | KeySource | None

@@ -130,13 +130,13 @@ def _copy_files(
     db: DatabaseOption, storage: str | None, target: Path, new_key: EncryptionSetting, directory: Path
 ) -> int:
     """Copy the stored files that the copy refers to, and note in their directory that it does. Returns their number."""
+    from mnesis.files.copy_files import copy_files
     from mnesis.files.storage import FileStorage
-    from mnesis.store.sqlite.rekey import copy_files
 
     new = FileStorage(directory, read_key=lambda: _key_of(new_key))
     ids = asyncio.run(_content_ids(target, new_key))
     with progress("stored files", len(ids)) as bar:
-        count = copy_files(file_storage(storage, db), new, ids, lambda done, total: bar.advance())
+        count = copy_files(file_storage(storage, db), new, ids, lambda done, total: bar.advance()).copied
     if ids:
         new.note_database(str(target.absolute()))
     return count

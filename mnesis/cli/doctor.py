@@ -24,7 +24,7 @@ from mnesis.cli.findings import count_findings, print_findings
 from mnesis.cli.follow_progress import follow_progress
 from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import make_console, pluralize, print_json
-from mnesis.cli.storage_option import file_storage, storage_option
+from mnesis.cli.storage_option import file_storage, referenced_content_ids, storage_option
 from mnesis.display.progress_bar import progress
 from mnesis.errors import (
     CorruptStoreError,
@@ -118,7 +118,7 @@ def _stored_file_findings(db: DatabaseOption, session_id: str | None, storage: s
     from mnesis.models.finding import Finding
 
     try:
-        ids = asyncio.run(_referenced_content_ids(db, session_id))
+        ids = asyncio.run(referenced_content_ids(db, session_id))
     except NoDatabaseError:
         return []
     store, findings = file_storage(storage, db), []
@@ -129,12 +129,6 @@ def _stored_file_findings(db: DatabaseOption, session_id: str | None, storage: s
     if findings:
         return findings
     return [Finding("ok", "files", f"{pluralize(len(ids), 'stored file')} referenced, all intact in {store.address}")]
-
-
-async def _referenced_content_ids(db: DatabaseOption, session_id: str | None) -> list[str]:
-    async with open_store(db) as store:
-        chosen_id = (await find_session(store, session_id)).id if session_id is not None else None
-        return list(dict.fromkeys(each.content_id for each in await store.file_references(session_id=chosen_id)))
 
 
 def _suggest_fix(error: MnesisStoreError) -> str:

@@ -19,13 +19,15 @@ from mnesis.cli.database_option import (
     open_store,
 )
 from mnesis.cli.follow_progress import follow_progress
-from mnesis.cli.output import print_json, print_note
-from mnesis.database_url import is_same_database
+from mnesis.cli.output import pluralize, print_json, print_note
+from mnesis.cli.storage_option import file_storage, referenced_content_ids, storage_option
+from mnesis.database_url import DatabaseURL, is_same_database
 from mnesis.display.progress_bar import progress
 from mnesis.unfinished_files import remove_leftovers
 
 if TYPE_CHECKING:
     from mnesis.cli.copy_database import CopyReport
+    from mnesis.files.copy_files import CopiedFiles
 
 
 @click.command(
@@ -33,10 +35,19 @@ if TYPE_CHECKING:
     short_help="Update a database written by an older mnesis, or copy it to another one.",
     epilog="Example: mnesis migrate --db chat.db --to postgresql://user@host/name",
 )
-@click.option("--to", "target", metavar="PATH|URL", help="Copy every session and map run to this database.")
+@click.option(
+    "--to", "target", metavar="PATH|URL", help="Copy every session, map run and stored file to this database."
+)
+@click.option(
+    "--to-storage",
+    metavar="DIR_OR_URL",
+    type=click.Path(),
+    help="Where the other database keeps its stored files, like --storage.",
+)
+@storage_option
 @json_option
 @db_option
-def migrate(target: str | None, as_json: bool, db: DatabaseOption) -> None:
+def migrate(target: str | None, to_storage: str | None, storage: str | None, as_json: bool, db: DatabaseOption) -> None:
     """Update the database schema to this release. A copy of the old database is kept next to it.
 
     Opening a session does the same. Commands that only read never do. Unfinished copies that killed processes left next to the
@@ -44,32 +55,64 @@ def migrate(target: str | None, as_json: bool, db: DatabaseOption) -> None:
 
     With --to, everything is copied to another database, of either kind, and compared. The source is not changed. Repeat the
     command after an interruption, or to copy what was added since: what was copied already is only compared. Stored files
-    are not copied; keep their directory, or share it.
+    are copied to where the other database keeps them, unless both keep them in the same place.
     """
     if target is None:
+        if storage or to_storage:
+            raise click.UsageError("--storage and --to-storage need --to; an update changes no stored file")
         asyncio.run(_migrate(db))
         _print_outcome(db, "is up to date", as_json)
         return
     destination = DatabaseOption(target, db.timeout_seconds)
+    if is_same_database(existing_database_path(db), database_path(destination)):
+        raise click.UsageError("--to is the database itself; pass another path or URL")
+    # Files first, so that the target never has a message without its file.
+    files = _copy_files(db, storage, destination, to_storage)
     report = asyncio.run(_copy(db, destination))
     location = database_path(destination)
     if as_json:
-        print_json({"database": str(existing_database_path(db)), "to": str(location), **asdict(report)})
+        counts = asdict(report) | {"files": files.copied, "files_present": files.present}
+        document = {"database": str(existing_database_path(db)), "to": str(location), **counts}
+        print_json(document | {"files_unreadable": files.unreadable_ids})
         return
     print_note(
         f"{report.sessions} sessions with {report.messages} messages and {report.runs} runs copied to {location};"
         f" {report.sessions_present} sessions and {report.runs_present} runs were there already. All logs agree"
     )
+    if files.copied or files.present:
+        print_note(f"{pluralize(files.copied, 'stored file')} copied; {files.present} were there already")
+    if files.unreadable_ids:
+        print_note(
+            f"{pluralize(len(files.unreadable_ids), 'stored file')} could not be copied, because the source lacks or has"
+            f" damaged them; run `mnesis doctor --deep` there: {', '.join(files.unreadable_ids[:5])}"
+        )
+
+
+def _copy_files(
+    db: DatabaseOption, storage: str | None, destination: DatabaseOption, to_storage: str | None
+) -> CopiedFiles:
+    """Copy the stored files that the messages of the source refer to."""
+    from mnesis.files.copy_files import CopiedFiles, copy_files
+
+    ids = asyncio.run(referenced_content_ids(db))
+    source, target = file_storage(storage, db), file_storage(to_storage, destination)
+    if not ids:
+        return CopiedFiles()
+    location = database_path(destination)
+    if not isinstance(location, DatabaseURL):
+        target.note_database(str(location.absolute()))
+    if source.address == target.address:
+        return CopiedFiles()
+    with progress("stored files", len(ids)) as bar:
+        return copy_files(source, target, ids, lambda done, total: bar.advance(), skip_present=True)
 
 
 async def _copy(db: DatabaseOption, destination: DatabaseOption) -> CopyReport:
     from mnesis.cli.copy_database import copy_database
     from mnesis.engine.engine import Engine
 
-    source_path, target_path = existing_database_path(db), database_path(destination)
-    if is_same_database(source_path, target_path):
-        raise click.UsageError("--to is the database itself; pass another path or URL")
-    async with open_store(db) as source, Engine(target_path, config=destination.config()) as target:
+    config = destination.config()
+    async with open_store(db) as source, Engine(database_path(destination), config=config) as target:
         with progress("copying sessions") as bar:
             return await copy_database(source, target.store, follow_progress(bar))
 

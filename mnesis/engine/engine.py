@@ -102,6 +102,7 @@ class Engine:
         self.llm: LLM = resolve(llm)
         self.has_own_llm = llm is not None
         self.path = self.config.store.resolve_path(db)
+        self.config.file.is_in_database(self.path)  # raises before anything is stored
         self._shared = acquire_shared(self.path, self.config.store)
         self._store = self._make_store()
         self._identifying = threading.Lock()
@@ -275,8 +276,8 @@ class Engine:
         interrupted and repeated: sub-agents go before their parents, and files last.
         """
         from mnesis.engine.retention import has_same_state, purge_files
-        from mnesis.files.object_storage import open_storage
         from mnesis.models.retention import PurgePlan
+        from mnesis.store.file_storage import open_file_storage
 
         await self.open()
         purged = []
@@ -285,7 +286,7 @@ class Engine:
                 await self.purge(session.id)
                 purged.append(session)
         store_config = self.config.store
-        storage = open_storage(self.config.file, read_key=store_config.read_encryption_key)
+        storage = open_file_storage(self.config.file, store_config, self.path)
         erased_files = await purge_files(self.store, storage, plan.file_ids, store_config)
         return PurgePlan(tuple(purged), plan.kept, tuple(erased_files))
 

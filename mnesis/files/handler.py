@@ -16,6 +16,7 @@ from mnesis.errors import UnsuitableFileError
 from mnesis.files.explorers import Exploration
 from mnesis.files.llm_summary import FileSummarizer
 from mnesis.files.object_storage import open_storage
+from mnesis.files.object_store import ObjectStore
 from mnesis.files.source_file import read_chunks, retry_while_changing, suitable_file_size
 from mnesis.files.storage import StoredFile
 from mnesis.files.summary_cache import explore_cached, load_exploration, save_exploration
@@ -59,13 +60,13 @@ class HasFiles(Protocol):
 class LargeFileHandler:
     """A handler that keeps text of at most `config.inline_threshold` tokens inline and stores everything else.
 
-    Stored content is a copy in `config.storage_dir` or at `config.storage_url`, under the hash of its bytes, with a summary. Binary content, and text
-    that is not valid UTF-8 (or UTF-16 with a byte order mark), is always stored, because inline text could not reproduce it.
+    Stored content is a copy in `config.storage_dir`, at `config.storage_url` or in `objects`, under the hash of its bytes, with
+    a summary. Binary content, and text that is not valid UTF-8 (or UTF-16 with a byte order mark), is always stored, because inline text could not reproduce it.
 
     `estimator` is a `TokenEstimator` or a function from text to tokens; it counts for `model` if one is given. `llm` is the
     client for `config.exploration_summary_model` (as in `Engine`), and `llm_options` are further arguments of its calls.
     With `redaction`, secrets in files are replaced before they are stored. With `read_key`, which returns the key of
-    encrypted files, they are stored encrypted.
+    encrypted files, they are stored encrypted. `objects` is the object store to use instead of `config.storage_url`.
     `store` is only kept as an attribute: references are stored in messages, so the handler does not need a database.
     """
 
@@ -80,11 +81,12 @@ class LargeFileHandler:
         llm_options: Mapping[str, Any] | None = None,
         redaction: Redaction | None = None,
         read_key: Callable[[], EncryptionKey | None] | None = None,
+        objects: ObjectStore | None = None,
     ) -> None:
         self.store = store
         self._has_noted_database = False
         self.config = config or FileConfig()
-        self.storage = open_storage(self.config, redaction=redaction, read_key=read_key)
+        self.storage = open_storage(self.config, redaction=redaction, read_key=read_key, objects=objects)
         estimator = estimator or TokenEstimator()
         self.count: TokenCounter = (
             partial(estimator.estimate, model=model) if isinstance(estimator, TokenEstimator) else estimator

@@ -28,17 +28,23 @@ def open_storage(
     *,
     redaction: Redaction | None = None,
     read_key: Callable[[], EncryptionKey | None] | None = None,
+    objects: ObjectStore | None = None,
 ) -> FileStorage:
-    """Return the storage of the settings: a directory, or an object store. Reads and writes nothing."""
+    """Return the storage of the settings: a directory, or an object store. Reads and writes nothing.
+
+    `objects` is an object store that is already known, such as a database; it goes before `storage_url`.
+    """
     options: dict[str, Any] = {
         "max_file_bytes": config.max_file_bytes,
         "allowed_roots": config.allowed_roots,
         "redaction": redaction,
         "read_key": read_key,
     }
+    if objects is not None:
+        return ObjectStorage(config.storage_dir, objects, **options)
     if config.storage_url is None:
         return FileStorage(config.storage_dir, **options)
-    return ObjectStorage(config.storage_dir, config.storage_url, **options)
+    return ObjectStorage(config.storage_dir, FsspecStore(config.storage_url), **options)
 
 
 class ObjectStorage(FileStorage):
@@ -47,14 +53,13 @@ class ObjectStorage(FileStorage):
     All methods raise `FileError` if the object store does not answer.
     """
 
-    def __init__(
-        self, storage_dir: Path | str, url: str, *, objects: ObjectStore | None = None, **options: Any
-    ) -> None:
+    def __init__(self, storage_dir: Path | str, objects: ObjectStore, **options: Any) -> None:
         """The copies are in a subdirectory of `storage_dir`, since a directory of stored files has the only ones."""
+        url = objects.url
         copies = Path(storage_dir).expanduser() / "copies" / hashlib.sha256(url.encode()).hexdigest()[:16]
         super().__init__(copies, **options)
         self.url = url
-        self.objects: ObjectStore = FsspecStore(url) if objects is None else objects
+        self.objects = objects
 
     @property
     def address(self) -> str:
@@ -73,6 +78,10 @@ class ObjectStorage(FileStorage):
         except (FileNotFoundError, FileNotStoredError, DamagedFileError):
             pass  # the object may be intact
         return self._fetch(content_id)
+
+    def has(self, content_id: str) -> bool:
+        """Return whether a file with this id is stored, without copying it here."""
+        return self.objects.size_bytes(_object_name(self.path_of(content_id))) is not None
 
     def find_verified(self, content_id: str) -> StoredFile:
         """Find a stored file and check all bytes of its copy against its hash. A damaged copy is replaced."""

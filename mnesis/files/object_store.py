@@ -31,6 +31,10 @@ _UPLOAD = re.compile(r"(?P<seconds>\d{1,12})\.(?P<process>[0-9a-f]{16}-\d+-\d+)\
 class ObjectStore(Protocol):
     """What stored files need of an object store. Names have the form "directory/name"; all methods raise `FileError`."""
 
+    @property
+    def url(self) -> str:
+        """The name of the store in messages, without credentials."""
+
     def put(self, name: str, source: Path) -> None:
         """Store a copy of a local file, which appears completely or not at all and replaces an object of that name."""
 

@@ -199,6 +199,14 @@ class FileStorage:
             raise _damaged_error(content_id, path, f"it has {size:,} bytes instead of {expected:,}")
         return stored
 
+    def has(self, content_id: str) -> bool:
+        """Return whether a file with this id is stored, without reading its content."""
+        try:
+            self.find(content_id)
+        except (FileNotStoredError, DamagedFileError):
+            return False
+        return True
+
     def _verify(self, content_id: str, path: Path, address: str) -> StoredFile:
         """Return the content of a file that is not under its id, if it is intact. `address` names it in the error."""
         try:

@@ -20,13 +20,13 @@ from mnesis.config import MnesisConfig
 from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError, MnesisError, NotFoundError
 from mnesis.events.change import Change
-from mnesis.files.storage import FileStorage
 from mnesis.inspect import paths
 from mnesis.inspect.guard import Guard
 from mnesis.inspect.render import render
 from mnesis.inspect.views import log, runs, search, session_list, stored_files, summaries, tool_calls, usage, window
 from mnesis.models.session import SessionRecord
 from mnesis.session.session import MnesisSession
+from mnesis.store.file_storage import open_file_storage
 
 POLL_SECONDS = 0.2
 """How often the database is looked at for a page that is open."""
@@ -264,7 +264,7 @@ async def _files(app: InspectorApp, request: Request) -> Response:
 async def _file(app: InspectorApp, request: Request) -> Response:
     view = await stored_files.read_file(
         app.engine.store,
-        FileStorage(app.config.file.storage_dir, read_key=app.config.store.read_encryption_key),
+        open_file_storage(app.config.file, app.config.store, app.engine.path),
         _id(request, "session"),
         _id(request, "file"),
         line=_integer(request, "line"),

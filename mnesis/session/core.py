@@ -47,6 +47,7 @@ from mnesis.redaction import Redaction, get_logger
 from mnesis.session.cache_report import CacheAge, RequestDigests, describe_request
 from mnesis.store.base import Append, AppendResult, Store
 from mnesis.store.embedding_store import embedding_store
+from mnesis.store.file_storage import file_objects
 from mnesis.store.redacting import redact_message, redacting_store
 from mnesis.tokens.estimator import TokenCounter, parts_tokens
 from mnesis.tokens.model_info import ModelInfo
@@ -95,6 +96,7 @@ class SessionCore:
             llm_options=connection_options(self.config.session.llm_options) if is_same_provider else None,
             redaction=self.redaction,
             read_key=self.config.store.read_encryption_key,
+            objects=file_objects(config, self.engine.config.store, self.engine.path),
         )
 
     def may_need_offload(self, parts: Sequence[MessagePart]) -> bool:

@@ -14,10 +14,11 @@ import pytest
 from mnesis import MnesisSession
 from mnesis.encryption import EncryptionKey
 from mnesis.errors import ConfigurationError, EncryptionKeyError, MnesisStoreError, StoreBusyError
+from mnesis.files.copy_files import copy_files
 from mnesis.files.storage import FileStorage
 from mnesis.models.message import FilePart
 from mnesis.store.sqlite import SqliteStore
-from mnesis.store.sqlite.rekey import copy_files, rekey
+from mnesis.store.sqlite.rekey import rekey
 from tests.support.encrypted import KEY, OTHER_KEY, PASSPHRASE, encrypted, encrypted_config, files_below, find_on_disk
 
 CANARY = "Zirkuspferd"
@@ -195,7 +196,7 @@ async def test_a_copy_has_any_key_and_the_same_content(tmp_path: Path, key: obje
         FileStorage(tmp_path / name, read_key=encrypted(each).read_encryption_key)
         for name, each in (("files", key), ("new", new))
     )
-    assert copy_files(old, target, ids) == 5
+    assert copy_files(old, target, ids).copied == 5
     assert target.check(ids) == []
     assert (find_on_disk(tmp_path / "new", CANARY) == []) == (new is not None)
     await copy.close()

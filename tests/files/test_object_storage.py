@@ -17,22 +17,28 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from mnesis import ConfigurationError, FileConfig
 from mnesis.config import StoreConfig
+from mnesis.database_url import DatabaseURL, is_database_url
 from mnesis.errors import DamagedFileError, FileError, FileNotStoredError
 from mnesis.files.object_storage import ObjectStorage, open_storage
-from mnesis.files.object_store import FsspecStore
+from mnesis.files.object_store import FsspecStore, ObjectStore
 from mnesis.files.paging import read_page
 from mnesis.files.summary_cache import explore_cached
 from mnesis.process_ids import process_id
+from tests.support.postgres import connect, temporary_schema
 
 CONTENT = b"".join(b"line %d\n" % n for n in range(20_000))
 CONTENT_ID = hashlib.sha256(CONTENT).hexdigest()
 KEYS = {"plain": None, "key": "ab" * 32, "passphrase": "correct horse battery staple"}
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "database"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "file":
         yield f"file://{tmp_path}/bucket"
+        return
+    if request.param == "database":
+        with temporary_schema() as url:
+            yield DatabaseURL(url)
         return
     root = f"memory://{uuid.uuid4().hex}"
     yield root
@@ -44,18 +50,44 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def machine(where: Path, url: str, key: str | None = None) -> ObjectStorage:
     """The storage of one machine, which has its own directory for copies."""
     read_key = StoreConfig(encryption_key=key).read_encryption_key
-    storage = open_storage(FileConfig(storage_dir=where, storage_url=url), read_key=read_key)
+    storage = open_storage(FileConfig(storage_dir=where), read_key=read_key, objects=object_store(url))
     assert isinstance(storage, ObjectStorage)
     return storage
 
 
+def object_store(url: str) -> ObjectStore:
+    if not is_database_url(url):
+        return FsspecStore(url)
+    from mnesis.store.postgres.file_objects import PostgresFileObjects
+
+    return PostgresFileObjects(DatabaseURL(url), StoreConfig())
+
+
 def objects_of(url: str) -> dict[str, bytes]:
     """All objects of the store with their bytes, by name."""
+    if is_database_url(url):
+        schema = DatabaseURL(url).schema
+        with connect(url) as admin:
+            rows = admin.execute(
+                f"SELECT name, string_agg(content, ''::bytea ORDER BY position) FROM {schema}.file_objects"
+                f" LEFT JOIN {schema}.file_chunks ON file_pk = pk GROUP BY name"
+            )
+            return {name: content or b"" for name, content in rows}
     fs, root = fsspec.core.url_to_fs(url)
     return {path[len(root) :].lstrip("/"): fs.cat_file(path) for path in fs.find(root)}
 
 
 def overwrite_object(url: str, name: str, content: bytes) -> None:
+    if is_database_url(url):
+        schema = DatabaseURL(url).schema
+        with connect(url) as admin:
+            admin.execute(f"ALTER TABLE {schema}.file_chunks DISABLE TRIGGER USER")
+            admin.execute(
+                f"UPDATE {schema}.file_chunks SET content = %s FROM {schema}.file_objects WHERE file_pk = pk AND name = %s",
+                (content, name),
+            )
+            admin.execute(f"ALTER TABLE {schema}.file_chunks ENABLE TRIGGER USER")
+        return
     fs, root = fsspec.core.url_to_fs(url)
     fs.pipe_file(f"{root}/{name}", content)
 
@@ -131,7 +163,7 @@ def test_content_that_is_stored_is_not_uploaded_again(
 ) -> None:
     storage = machine(tmp_path / "a", url)
     storage.add(CONTENT)
-    monkeypatch.setattr(FsspecStore, "put", lambda *args: pytest.fail("uploaded"))
+    monkeypatch.setattr(storage.objects, "put", lambda *args: pytest.fail("uploaded"))
     assert storage.add(CONTENT).content_id == CONTENT_ID
 
 
@@ -141,9 +173,10 @@ def test_a_killed_upload_leaves_only_what_the_next_one_deletes(tmp_path: Path) -
         "import os, signal, sys\n"
         "from fsspec.implementations.local import LocalFileSystem\n"
         "from mnesis.files.object_storage import ObjectStorage\n"
+        "from mnesis.files.object_store import FsspecStore\n"
         "def mv(*args, **options): os.kill(os.getpid(), signal.SIGKILL)\n"
         "LocalFileSystem.mv = mv\n"
-        "ObjectStorage(sys.argv[1], sys.argv[2]).add(b'x' * 1000)\n"
+        "ObjectStorage(sys.argv[1], FsspecStore(sys.argv[2])).add(b'x' * 1000)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "a"), url], check=False)
     assert done.returncode == -signal.SIGKILL
@@ -153,7 +186,8 @@ def test_a_killed_upload_leaves_only_what_the_next_one_deletes(tmp_path: Path) -
     assert set(objects_of(url)) == {f"files/{CONTENT_ID}"}
 
 
-def test_uploads_of_other_machines_stay_for_a_day(url: str, tmp_path: Path) -> None:
+def test_uploads_of_other_machines_stay_for_a_day(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/bucket"
     storage, live = machine(tmp_path / "a", url), process_id()
     storage.add(b"first")
     names = [f"9999999999.{live}.{'0' * 16}", f"1000000000.{'f' * 16}-1-1.{'0' * 16}", "notes.txt"]

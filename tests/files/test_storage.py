@@ -7,17 +7,13 @@ import os
 import stat
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mnesis.errors import DamagedFileError, FileError, FileNotStoredError
 from mnesis.files import FileStorage
-from mnesis.files.paging import read_page
 from mnesis.unfinished_files import LEFTOVER_SECONDS, unfinished_path
 
 ROOT = Path(__file__).parents[2]
@@ -33,67 +29,10 @@ def contents(storage: FileStorage) -> list[Path]:
     return [path for path in storage.directory.glob("??/*") if not path.suffix]
 
 
-@settings(max_examples=60, deadline=None)
-@given(content=st.binary(max_size=4_000), cuts=st.lists(st.integers(0, 4_000), max_size=4))
-def test_any_bytes_come_back_equal_under_their_hash_whole_and_in_ranges(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes, cuts: list[int]
-) -> None:
-    directory = tmp_path_factory.mktemp("any")
-    storage = FileStorage(directory / "kept")
-    (directory / "source").write_bytes(content)
-    stored = storage.add(content)
-    assert stored == storage.add_file(str(directory / "source")) == storage.find(stored.content_id)
-    assert stored.content_id == hashlib.sha256(content).hexdigest()
-    assert stored.size_bytes == len(content)
-    assert storage.read(stored.content_id) == content
-    for cut in cuts:
-        if cut <= len(content):
-            page = read_page(stored, offset=cut)
-            raw = content[page.offset : page.end]
-            assert page.offset <= cut
-            assert page.is_binary or raw.decode("latin-1").count("\n") == page.text.count("\n") or b"\0" in raw
-
-
-def test_pages_by_cursor_are_the_whole_file_without_gap_or_overlap(storage: FileStorage) -> None:
-    text = "".join(f"line {number} – äöü 𝄞\n" for number in range(500)) + "x" * 900 + "no end of line"
-    for encoded in (
-        text.encode(),
-        b"\xff\xfe" + text.encode("utf-16-le"),
-        text.encode("utf-32"),
-        b"\xef\xbb\xbf" + text.encode(),
-    ):
-        stored = storage.add(encoded)
-        cursor, pieces, end = None, [], None
-        while True:
-            page = read_page(stored, cursor=cursor, max_chars=333)
-            assert end in (None, page.offset)
-            assert page.first_line == "".join(pieces).count("\n") + 1
-            pieces.append(page.text)
-            cursor, end = page.next_cursor, page.end
-            if cursor is None:
-                break
-        assert "".join(pieces) == text
-        assert end == len(encoded)
-        assert read_page(stored, line=123, max_lines=1).text == "line 122 – äöü 𝄞\n"
-
-
-def test_bytes_that_are_no_text_do_not_move_what_follows(storage: FileStorage) -> None:
-    good = "ä" * 40_000
-    content = good.encode() + b"\xe4\n" + b"tail\n"
-    stored = storage.add(content)
-    page = read_page(stored, offset=len(good.encode()), max_lines=1)
-    assert (page.text, page.end) == ("\ufffd\n", len(content) - 5)
-    assert read_page(stored, cursor=page.next_cursor).text == "tail\n"
-
-
 def test_the_same_bytes_are_kept_once(storage: FileStorage) -> None:
     ids = {storage.add(b"the same").content_id for _ in range(3)}
     assert len(ids) == 1
     assert len(contents(storage)) == 1
-
-
-def test_bytes_that_no_text_can_hold_are_told_apart(storage: FileStorage) -> None:
-    assert storage.add(b"\xff" * 4_000).content_id != storage.add(b"\xfe" * 4_000).content_id
 
 
 def test_only_the_user_may_look_in(tmp_path: Path) -> None:
@@ -179,26 +118,6 @@ def test_long_stretches_of_zeros_take_no_space(storage: FileStorage, tmp_path: P
     assert stored.size_bytes == stored.path.stat().st_size == 50 << 20
     assert storage.check([stored.content_id]) == []
     assert stored.path.stat().st_blocks * 512 < 5_000_000
-
-
-def test_threads_may_store_the_same_bytes_at_once(storage: FileStorage) -> None:
-    failures: list[BaseException] = []
-    content = os.urandom(300_000)
-
-    def store() -> None:
-        try:
-            for _ in range(10):
-                assert storage.read(storage.add(content).content_id) == content
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=store) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    assert len(contents(storage)) == 1
 
 
 STORE_FOREVER = """

@@ -71,6 +71,12 @@ FIRST_PAUSE_SECONDS = 0.02
 MAX_PAUSE_SECONDS = 0.5
 
 
+def connect(url: DatabaseURL, **options: Any) -> Connection:
+    """Return a new connection in autocommit mode. Raises `psycopg.Error`."""
+    parameters: dict[str, Any] = CONNECTION_DEFAULTS | conninfo_to_dict(url.conninfo) | options
+    return psycopg.connect(**parameters, autocommit=True)
+
+
 class PostgresDatabase:
     """The connections to one schema of a PostgreSQL database, for any thread and any event loop."""
 
@@ -154,8 +160,7 @@ class PostgresDatabase:
 
     def connect(self, **options: Any) -> Connection:
         """Return a new connection outside the pool, in autocommit mode. Raises `psycopg.Error`."""
-        parameters: dict[str, Any] = CONNECTION_DEFAULTS | conninfo_to_dict(self.url.conninfo) | options
-        return psycopg.connect(**parameters, autocommit=True)
+        return connect(self.url, **options)
 
     def __del__(self) -> None:
         if self._pool is not None and os.getpid() == self._pid:

@@ -1135,3 +1135,25 @@ WHERE NOT EXISTS (SELECT 1 FROM {schema}.runs AS r WHERE r.pk = t.run_pk)
 UNION ALL
 SELECT 'summary_children', 'session', count(*) FROM {schema}.summary_children AS t
 JOIN {schema}.summaries AS s ON s.pk = t.parent_pk WHERE s.session_pk <> t.session_pk;
+
+-- lock_file: put the writers of a stored file in order
+SELECT pg_advisory_xact_lock(hashtextextended('{schema}.file ' || %(name)s, 0));
+
+-- delete_file: delete a stored file, and return its size, or NULL
+SELECT {schema}.delete_file(%(name)s);
+
+-- insert_file: a new stored file, whose content follows; does nothing if there is one of that name
+INSERT INTO {schema}.file_objects (name, size_bytes) VALUES (%(name)s, %(size_bytes)s)
+ON CONFLICT (name) DO NOTHING RETURNING pk;
+
+-- insert_file_chunk: the next piece of a stored file
+INSERT INTO {schema}.file_chunks (file_pk, position, content) VALUES (%(file_pk)s, %(position)s, %(content)b);
+
+-- file: the row and the size of a stored file
+SELECT pk, size_bytes FROM {schema}.file_objects WHERE name = %(name)s;
+
+-- file_chunk: one piece of a stored file
+SELECT content FROM {schema}.file_chunks WHERE file_pk = %(file_pk)s AND position = %(position)s;
+
+-- file_names: the names of the stored files that begin with a text
+SELECT name FROM {schema}.file_objects WHERE starts_with(name, %(prefix)s) ORDER BY name;

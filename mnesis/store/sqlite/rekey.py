@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from mnesis.config import StoreConfig
 from mnesis.encryption import EncryptionKey
-from mnesis.errors import ConfigurationError, DamagedFileError, FileNotStoredError, StoreBusyError
+from mnesis.errors import ConfigurationError, StoreBusyError
+from mnesis.files.copy_files import OnFile, copy_files
 from mnesis.files.storage import FileStorage
 from mnesis.open_files import describe_open_file, find_identity, open_file
 from mnesis.store.sqlite.connect import busy_timeout_ms, refuse_unreadable
@@ -28,8 +29,6 @@ from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.translate_errors import has_code, translate_error
 
 _LIST_NAME = "rekey.json"
-
-OnFile = Callable[[int, int], None]
 
 
 def rekey(
@@ -57,28 +56,13 @@ def rekey(
             _delete_leftovers(old, path, content_ids)
             _write_list(old, new, path, content_ids)
             new.note_database(str(path))
-        count = copy_files(old, new, content_ids, on_file)
+        count = copy_files(old, new, content_ids, on_file).copied
         try:
             connection.execute(f"PRAGMA rekey = {new_key.to_sql()}")
         except sqlite3.Error as error:
             raise translate_error(error, path) from error
     if content_ids or new.directory.is_dir():
         _delete_leftovers(new, path, content_ids)
-    return count
-
-
-def copy_files(
-    source: FileStorage, target: FileStorage, content_ids: Sequence[str], on_file: OnFile | None = None
-) -> int:
-    """Copy stored files from one storage to another, each with its own encryption. Returns how many were copied."""
-    count = 0
-    for number, content_id in enumerate(content_ids, 1):
-        with suppress(FileNotStoredError, DamagedFileError):
-            with source.find_verified(content_id).open() as file:
-                target.add_chunks(iter(lambda: file.read(1 << 20), b""), content_id)
-            count += 1
-        if on_file is not None:
-            on_file(number, len(content_ids))
     return count
 
 

@@ -1,0 +1,50 @@
+"""Copying stored files from one storage to another, each with its own encryption. Blocking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from mnesis.errors import DamagedFileError, FileNotStoredError
+from mnesis.files.source_file import CHUNK_BYTES
+from mnesis.files.storage import FileStorage
+
+OnFile = Callable[[int, int], None]
+"""Called with the number of files that are done, and of all."""
+
+
+@dataclass
+class CopiedFiles:
+    """How many files were copied, how many the target had, and the ids of those that the source lacks or has damaged."""
+
+    copied: int = 0
+    present: int = 0
+    unreadable_ids: list[str] = field(default_factory=list)
+
+
+def copy_files(
+    source: FileStorage,
+    target: FileStorage,
+    content_ids: Sequence[str],
+    on_file: OnFile | None = None,
+    *,
+    skip_present: bool = False,
+) -> CopiedFiles:
+    """Copy stored files. With `skip_present`, files that the target has already are not copied again.
+
+    Raises `FileError` if the target cannot be written.
+    """
+    report = CopiedFiles()
+    for number, content_id in enumerate(content_ids, 1):
+        try:
+            if skip_present and target.has(content_id):
+                report.present += 1
+            else:
+                with source.find_verified(content_id).open() as file:
+                    target.add_chunks(iter(lambda: file.read(CHUNK_BYTES), b""), content_id)
+                report.copied += 1
+        except (FileNotStoredError, DamagedFileError):
+            report.unreadable_ids.append(content_id)
+        if on_file is not None:
+            on_file(number, len(content_ids))
+    return report
