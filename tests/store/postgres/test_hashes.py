@@ -216,8 +216,11 @@ async def test_a_schema_without_hashes_gets_them(url: str) -> None:
         for table in ("sessions", "accounts", "runs", "run_inputs", "run_items"):
             for column in ("turn_head", "record_head", "input_head", "hash", "seal"):
                 connection.execute(f"ALTER TABLE {schema}.{table} DROP COLUMN IF EXISTS {column} CASCADE")
-        for table in ("record_heads", "search_vectors"):  # of this version, and of later ones
+        # Of this version, and of later ones.
+        for table in ("record_heads", "search_vectors", "file_chunks", "file_objects", "deleting_files"):
             connection.execute(f"DROP TABLE {schema}.{table}")
+        for function in ("delete_file", "refuse_file_unless_deleting", "refuse_chunk_unless_deleting"):
+            connection.execute(f"DROP FUNCTION {schema}.{function}")
         for table, function in (("run_inputs", "refuse"), ("run_items", "refuse_item_change")):
             name = f"{table}_refuse_update"
             connection.execute(f"DROP TRIGGER IF EXISTS {name} ON {schema}.{table}")
