@@ -1,22 +1,26 @@
 """`python -m mnesis.testing.fault_report`: kill every operation at every step, again and again, and print counts per operation.
 
-`--resume FILE` continues where an earlier run ended, also one that was interrupted, and adds to its counts.
+`--resume FILE` continues where an earlier run ended, also one that was interrupted, and adds to its counts. `--jobs N` runs
+N sweeps at the same time, each in its own process.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mnesis.testing.fault_operations import all_operations
-from mnesis.testing.fault_targets import Target, file_targets
-from mnesis.testing.faults import Operation, sweep_kills
+from mnesis.testing.fault_targets import file_targets
+from mnesis.testing.faults import sweep_kills
 
 DEFAULT_KILLS = 10_000
 
@@ -42,10 +46,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--resume", type=Path, metavar="FILE", help="keep the counts in this file, and continue with them"
     )
+    parser.add_argument("--jobs", type=int, default=1, help="sweeps at the same time (%(default)s)")
     options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs must be at least 1, not {options.jobs}")
     counts = read_counts(options.resume)
     try:
-        for count in run_kills(options.kills, only=options.only, store=options.store, done=counts):
+        for count in run_kills(
+            options.kills, only=options.only, store=options.store, done=list(counts), jobs=options.jobs
+        ):
             counts.append(count)
             if options.resume is not None:
                 write_counts(options.resume, counts)
@@ -59,15 +68,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run_kills(
-    kills: int, *, only: str = "", store: str | None = None, done: list[SweepCount] | None = None
+    kills: int, *, only: str = "", store: str | None = None, done: list[SweepCount] | None = None, jobs: int = 1
 ) -> Iterator[SweepCount]:
     """Sweep over all operations on all stores, and yield each sweep, until this number of processes was killed.
 
     Each round goes over everything, before statements and inside them in turn. `done` are sweeps of earlier runs: what they
-    finished of a round is not repeated in it.
+    finished of a round is not repeated in it. Several jobs may kill more than `kills`, since each finishes its sweep.
     """
     pairs = [
-        (target, operation)
+        (target.name, operation.api, operation.name)
         for target in file_targets()
         for operation in all_operations()
         if only in f"{operation.api} {operation.name}"
@@ -76,19 +85,40 @@ def run_kills(
     ]
     if not pairs:
         raise SystemExit(f"no operation contains {only!r}")
-    killed = sum(count.kills for count in done or [])
-    position = len(done or [])
-    while killed < kills:
-        target, operation = pairs[position % len(pairs)]
-        count = _sweep(target, operation, position // len(pairs) % 2 == 1, kills - killed)
-        position, killed = position + 1, killed + count.kills
-        yield count
+    counts = list(done or [])
+    rounds = Counter((count.store, count.api, count.operation) for count in counts)
+    killed = sum(count.kills for count in counts)
+
+    def next_sweep() -> tuple[tuple[str, str, str], bool, int]:
+        pair = min(pairs, key=lambda each: rounds[each])
+        rounds[pair] += 1
+        return pair, rounds[pair] % 2 == 0, kills - killed
+
+    if jobs == 1:
+        while killed < kills:
+            count = _sweep(*next_sweep())
+            killed += count.kills
+            yield count
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running: set[Future[SweepCount]] = set()
+        while killed < kills or running:
+            while killed < kills and len(running) < jobs:
+                running.add(pool.submit(_sweep, *next_sweep()))
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                killed += future.result().kills
+                yield future.result()
 
 
-def _sweep(target: Target, operation: Operation, inside: bool, max_kills: int) -> SweepCount:
+def _sweep(pair: tuple[str, str, str], inside: bool, max_kills: int) -> SweepCount:
+    """Sweep over one operation of one store, which are named because another process may do it."""
+    store, api, name = pair
+    target = next(each for each in file_targets() if each.name == store)
+    operation = next(each for each in all_operations() if (each.api, each.name) == (api, name))
     with tempfile.TemporaryDirectory(prefix="mnesis-faults-") as directory:
         result = sweep_kills(operation, Path(directory), inside=inside, steps=range(1, max_kills + 1), target=target)
-    return SweepCount(target.name, operation.api, operation.name, result.steps, result.faults, result.violations)
+    return SweepCount(store, api, name, result.steps, result.faults, result.violations)
 
 
 def read_counts(path: Path | None) -> list[SweepCount]:

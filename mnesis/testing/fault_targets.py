@@ -27,6 +27,7 @@ Count = Callable[["StepInfo"], bool]
 """Counts a step, and carries out its fault. Returns whether the process must be killed once the step was taken."""
 
 MEMORY_LOCATION = ":memory:"
+DATABASE_FILE = "s.db"
 
 
 @dataclass(frozen=True)
@@ -45,24 +46,29 @@ class Target:
     """
 
     name: str
-    database: str = "s.db"
+    database: str = DATABASE_FILE
     store_config: StoreConfig = field(default_factory=StoreConfig)
     held: Store | None = None
 
+    @property
+    def is_file(self) -> bool:
+        """Whether the database is a file in the directory of a scene."""
+        return self.database == DATABASE_FILE
+
     def locate(self, directory: Path) -> str:
         """Return the path or URL of the database."""
-        return str(directory / self.database) if self.database == "s.db" else self.database
+        return str(directory / self.database) if self.is_file else self.database
 
     def exists(self, directory: Path) -> bool:
         """Return whether there may be a database to check."""
-        return self.database != "s.db" or os.path.exists(self.locate(directory))
+        return not self.is_file or os.path.exists(self.locate(directory))
 
     def new_store(self, directory: Path) -> Store:
         """Return a store on the database, which is not open yet."""
         if self.held is not None:
             return self.held
-        if self.database == "s.db":
-            return SqliteStore(directory / "s.db", self.store_config)
+        if self.is_file:
+            return SqliteStore(directory / self.database, self.store_config)
         from mnesis.store.postgres import PostgresStore
 
         return PostgresStore(self.database, self.store_config)

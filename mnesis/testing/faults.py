@@ -13,6 +13,7 @@ import asyncio
 import errno
 import gc
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -36,6 +37,8 @@ FaultKind = Literal["kill", "kill inside", "fail"]
 
 MAX_STEPS = 10_000
 """No operation has as many steps."""
+KILLS_PER_DATABASE = 40
+"""After so many kills a sweep continues on a fresh database, because checks take as long as their database is large."""
 ALL_STORES = frozenset({"sqlite", "encrypted", "memory", "postgres"})
 FILE_STORES = frozenset({"sqlite", "encrypted"})
 _FILE_EVENTS = frozenset({"os.rename", "os.link", "os.remove", "os.mkdir"})
@@ -205,15 +208,17 @@ def sweep_kills(
 ) -> SweepResult:
     """Kill a child at each of the steps of an operation until one survives, and check the database after each kill.
 
-    All children use the same database one after another, so each of them also recovers from the kill before it.
+    Children use the same database one after another, so each of them also recovers from the kill before it. A database in a
+    file is replaced by a fresh one after `KILLS_PER_DATABASE` kills.
     """
     warm_up()
-    result, history = SweepResult(operation, store=target.name), History()
-    prepared = Scene(directory, _ignore, history.reader(), "prepare", target)
-    _run_child(operation, prepared, history, FaultPoint(0, "kill", directory))
+    result, prepared = SweepResult(operation, store=target.name), _prepare_scene(operation, directory, target)
+    place, history = prepared.copy()
     for step in steps:
-        point = FaultPoint(step, "kill inside" if inside else "kill", directory)
-        scene = Scene(directory, point.arm, history.reader(), f"run{step}", target)
+        if result.faults and result.faults % KILLS_PER_DATABASE == 0:
+            place, history = prepared.copy()
+        point = FaultPoint(step, "kill inside" if inside else "kill", place)
+        scene = Scene(place, point.arm, _ignore_report, f"run{step}", target)
         code = _run_child(operation, scene, history, point)
         result.violations += [
             f"{target.name}: {operation.api} {operation.name}, step {step}: {each}"
@@ -228,6 +233,39 @@ def sweep_kills(
             return result
         result.steps, result.faults = step, result.faults + 1
     return result
+
+
+@dataclass
+class _PreparedScene:
+    """A directory that `prepare` has filled, with its history. Only databases in files can be copied."""
+
+    directory: Path
+    history: History
+    is_copied: bool
+    _copies: int = 0
+
+    def copy(self) -> tuple[Path, History]:
+        """Return a directory and a history to go on with: a fresh copy, which replaces the last one, or always the same."""
+        if not self.is_copied:
+            return self.directory, self.history
+        shutil.rmtree(self._copy_directory, ignore_errors=True)
+        self._copies += 1
+        shutil.copytree(self.directory, self._copy_directory)
+        return self._copy_directory, History(list(self.history.attempts))
+
+    @property
+    def _copy_directory(self) -> Path:
+        return self.directory.with_name(str(self._copies))
+
+
+def _prepare_scene(operation: Operation, directory: Path, target: Target) -> _PreparedScene:
+    """Fill a directory in a child, which is not killed."""
+    history, is_copied = History(), target.is_file
+    place = directory / "prepared" if is_copied else directory
+    place.mkdir(exist_ok=True)
+    scene = Scene(place, _ignore, _ignore_report, "prepare", target)
+    _run_child(operation, scene, history, FaultPoint(0, "kill", place))
+    return _PreparedScene(place, history, is_copied)
 
 
 @cache
@@ -246,8 +284,12 @@ def warm_up() -> None:
         ) as session:
             await session.send("question")
             await session.search("question")
+            for number in range(8):
+                await session.record(f"Ada found file{number}.py. {'word ' * 400}", "It failed at 10:30.")
+            await session.compact()
 
-    TokenEstimator().estimate("warm", model="openai/gpt-4o")
+    for model in ("openai/gpt-4o", "openai/gpt-4"):  # one model of each table
+        TokenEstimator().estimate("warm", model=model)
     for module in (
         "langchain_mnesis",
         "llama_index.memory.mnesis",
@@ -353,3 +395,7 @@ async def _await(work: Awaitable[None]) -> None:
 
 def _ignore() -> None:
     """Arm nothing."""
+
+
+def _ignore_report(line: str) -> None:
+    """Drop a report: a child sends its own through a pipe."""

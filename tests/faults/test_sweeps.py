@@ -118,6 +118,22 @@ def test_the_command_counts_kills_per_operation() -> None:
         list(run_kills(1, only="no such operation"))
 
 
+def test_sweeps_in_other_processes_count_like_those_in_this_one() -> None:
+    """Each sweep is finished, so two jobs may kill more than asked; no operation is swept twice while another waits."""
+    counts = list(run_kills(12, only="record", store="sqlite", jobs=2))
+    assert sum(count.kills for count in counts) >= 12
+    assert {(count.api, count.operation) for count in counts} == {("session", "record"), ("sync", "record")}
+    assert [violation for count in counts for violation in count.violations] == []
+
+
+def test_a_sweep_continues_on_a_fresh_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The history of the old database is not looked for in the new one, and what `prepare` stored is."""
+    monkeypatch.setattr("mnesis.testing.faults.KILLS_PER_DATABASE", 2)
+    result = sweep_kills(OPERATIONS["engine reindex"], tmp_path, steps=range(1, 6))
+    assert (result.faults, result.violations) == (5, [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "prepared"]
+
+
 def test_the_command_continues_where_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "kills.json"
     arguments = ["--only", "session record", "--store", SQLITE.name, "--resume", str(file)]
