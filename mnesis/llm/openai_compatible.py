@@ -23,6 +23,7 @@ from mnesis.llm.litellm_errors import to_llm_error
 from mnesis.llm.litellm_replies import StreamedReply, parse_reply, parse_usage
 from mnesis.llm.piece_timer import PieceTimer
 from mnesis.llm.prices import compute_cost, load_prices
+from mnesis.llm.proxies import find_proxy
 from mnesis.llm.refusals import Refusals, find_refusal, without
 from mnesis.llm.server_events import EventParser
 from mnesis.models.usage import TokenUsage
@@ -40,8 +41,8 @@ class OpenAICompatibleLLM:
     the model that a request names. The endpoint receives the model string without the provider in front: "openai/gpt-4o" is
     sent as "gpt-4o". Options `api_base` and `api_key` of a request take precedence over those given here.
 
-    Connections are kept and used again, one pool for each event loop, until `close()`. The client does not retry, because
-    `mnesis.llm.retry` does.
+    Connections are kept and used again, one pool for each event loop, until `close()`. The proxy of an address is looked up
+    at its first call. The client does not retry, because `mnesis.llm.retry` does.
 
     ```python
     async with OpenAICompatibleLLM("http://localhost:8000/v1") as llm:
@@ -69,6 +70,7 @@ class OpenAICompatibleLLM:
         self._api_key = api_key
         self._headers = dict(headers or {})
         self._sessions: dict[asyncio.AbstractEventLoop, Any] = {}
+        self._proxies: dict[str, str | None] = {}
         self._refusals = Refusals()
         weakref.finalize(self, _forget_ended_loops, self._sessions)
 
@@ -169,7 +171,14 @@ class OpenAICompatibleLLM:
             **(options.get("extra_headers") or {}),
         }
         content = {name: value for name, value in body.items() if name != "api_base"}
-        return await (await self._session()).post(url, data=json.dumps(content, default=str).encode(), headers=headers)
+        session, proxy = await self._session(), await self._proxy(url)
+        return await session.post(url, data=json.dumps(content, default=str).encode(), headers=headers, proxy=proxy)
+
+    async def _proxy(self, url: str) -> str | None:
+        # With trust_env, aiohttp would look up the proxy and read ~/.netrc at every call, each in a thread.
+        if url not in self._proxies:
+            self._proxies[url] = await anyio.to_thread.run_sync(find_proxy, url, abandon_on_cancel=True)
+        return self._proxies[url]
 
     def _hide_key(self, text: str, options: Mapping[str, Any]) -> str:
         """Return what an endpoint answered without the key, which may look like none of the patterns that are redacted."""
@@ -184,7 +193,7 @@ class OpenAICompatibleLLM:
             _forget_ended_loops(self._sessions)
             # The callers limit how many calls run at once, and how long each may take.
             session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None), trust_env=True
+                connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
             )
         return session
 

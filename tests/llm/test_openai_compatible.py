@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,7 @@ from mnesis import OpenAICompatibleLLM
 from mnesis.errors import ConfigurationError, LLMAuthenticationError, LLMBadRequestError, LLMError, LLMServerError
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
 from mnesis.llm.chat_request import build_body, endpoint_model
+from mnesis.llm.proxies import find_proxy
 from mnesis.llm.resolve import resolve
 from mnesis.llm.server_events import EventParser
 from mnesis.models.usage import TokenUsage
@@ -58,6 +60,51 @@ async def test_the_key_is_in_no_error_and_no_repr(openai_server: OpenAIServer, d
         await direct.complete(request())
     assert KEY not in str(caught.value) + repr(caught.value.__cause__) + repr(direct)
     assert "[redacted: api-key]" in str(caught.value)
+
+
+async def test_a_call_through_the_proxy_of_the_environment_names_the_endpoint(
+    openai_server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", openai_server.url.removesuffix("/v1"))
+    monkeypatch.setenv("no_proxy", "")
+    async with OpenAICompatibleLLM("http://endpoint.invalid/v1") as client:
+        assert (await client.complete(request())).text == "Hello world"
+    assert openai_server.headers[0]["host"] == "endpoint.invalid"
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "proxy"),
+    [
+        ("http://a.example/v1", {"http_proxy": "http://p:1"}, "http://p:1"),
+        ("https://a.example/v1", {"http_proxy": "http://p:1"}, None),
+        ("https://a.example/v1", {"https_proxy": "p:1"}, "http://p:1"),
+        ("https://a.example/v1", {"https_proxy": "https://p:1"}, None),
+        ("https://a.example/v1", {"https_proxy": "http://p:1", "no_proxy": "example"}, None),
+        ("http://a.example/v1", {}, None),
+    ],
+)
+def test_the_environment_names_the_proxy(
+    url: str, environment: dict[str, str], proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert find_proxy(url) == proxy
+
+
+async def test_only_the_first_call_to_an_address_uses_a_thread(
+    direct: OpenAICompatibleLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await direct.complete(request())
+
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError("a call used a thread")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", refuse)
+    monkeypatch.setattr("anyio.to_thread.run_sync", refuse)
+    await direct.complete(request())
+    assert [event async for event in direct.stream(request())]
 
 
 @pytest.mark.parametrize("base_url", ["localhost:8000", "", None])
