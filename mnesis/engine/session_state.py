@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from mnesis.concurrency import FairLock
+from mnesis.formats.request_digests import RequestDigests
 from mnesis.llm.answer_lengths import AnswerLengths
 from mnesis.llm.breaker import CircuitBreakers
 from mnesis.models.message import Message
@@ -52,6 +53,8 @@ class SessionState:
     """When this process last called the session's model, in milliseconds since 1970. The call may have failed."""
     sent_parts: RequestParts = field(default_factory=RequestParts)
     """What the newest request of this process contained besides the conversation."""
+    sent_digests: RequestDigests | None = None
+    """The digests of the newest request of this process, so that the next one digests only what is new."""
     expiry_swept: int | None = None
     """`answered_at` of the request whose expired cache was the reason of a sweep: one is enough."""
     has_warned_of_overhead: bool = False

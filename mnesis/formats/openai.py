@@ -10,7 +10,7 @@ message, and providers allow nothing between the two. `mnesis.formats.request` a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mnesis.formats.text import compact_arguments, is_plain_text, part_text, parts_text, result_text
@@ -75,11 +75,8 @@ def chat_message(message: Message, dialect: Dialect = PLAIN, model: str = "") ->
 
     Reasoning and signatures in the message must be the model's own; see `mnesis.formats.origin`.
     """
-    if is_plain_text(message) and message.role != "tool":
-        step = {"role": message.role, "content": replace_lone_surrogates(parts_text(message.parts) or EMPTY_MESSAGE)}
-        if message.role == "assistant" and dialect.reasoning is not None:
-            step |= _reasoning_field((), False, dialect, model.lower())
-        return [step]
+    if message.role != "tool" and is_plain_text(message):
+        return [plain_chat_message(message, plain_reply_fields(dialect, model))]
     if message.role == "tool":
         steps = [_tool_result(part, dialect) for part in message.tool_results]
     elif message.role == "assistant":
@@ -87,6 +84,19 @@ def chat_message(message: Message, dialect: Dialect = PLAIN, model: str = "") ->
     else:
         steps = [{"role": message.role, "content": _content(message.parts, dialect)}]
     return [replace_lone_surrogates(step) for step in steps]
+
+
+def plain_chat_message(message: Message, reply_fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message that is one text as a dict. `reply_fields` are `plain_reply_fields()` of its request."""
+    content = replace_lone_surrogates(part_text(message.parts[0]) or EMPTY_MESSAGE)
+    if message.role == "assistant" and reply_fields:
+        return {"role": "assistant", "content": content, **reply_fields}
+    return {"role": message.role, "content": content}
+
+
+def plain_reply_fields(dialect: Dialect, model: str) -> dict[str, Any]:
+    """Return what a model demands in a reply that is one text, beside the text: the same for all of a request."""
+    return {} if dialect.reasoning is None else _reasoning_field((), False, dialect, model.lower())
 
 
 def _assistant_messages(parts: Sequence[MessagePart], dialect: Dialect, model: str) -> Iterable[dict[str, Any]]:

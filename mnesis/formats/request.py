@@ -12,7 +12,14 @@ from typing import Any, Literal
 
 from mnesis.formats.anthropic import THINKING, anthropic_steps, merge_steps
 from mnesis.formats.cache_marks import MarkSettings, mark_blocks, mark_chat_step, mark_places
-from mnesis.formats.openai import EMPTY_MESSAGE, chat_message, replace_lone_surrogates, result_media
+from mnesis.formats.openai import (
+    EMPTY_MESSAGE,
+    chat_message,
+    plain_chat_message,
+    plain_reply_fields,
+    replace_lone_surrogates,
+    result_media,
+)
 from mnesis.formats.origin import adapt_messages
 from mnesis.formats.roles import arrange_roles
 from mnesis.formats.step import Step, content_blocks
@@ -150,12 +157,20 @@ def _mend_thinking(options: Mapping[str, Any], target: Target) -> dict[str, Any]
 def _conversation_steps(messages: Iterable[Message], target: Target) -> Iterator[Step]:
     """Yield the steps of the messages. Media of tool results follow the last result of a step, where the dialect wants that."""
     media: list[dict[str, Any]] = []
+    is_anthropic, reply_fields = target.dialect.name == "anthropic", plain_reply_fields(target.dialect, target.model)
+    moves_media = target.dialect.media_in_results == "user message"
     for message in messages:
-        if media and message.role != "tool":
+        role = message.role
+        if media and role != "tool":
             yield Step({"role": "user", "content": media})
             media = []
+        if role != "tool" and is_plain_text(message):  # as most messages, which every request renders again
+            rendered = plain_chat_message(message, reply_fields)
+            rendered = _without_blank_text(rendered) if is_anthropic else rendered
+            yield Step(rendered, message.token_count, message.is_summary)
+            continue
         yield from _steps(message, target)
-        if target.dialect.media_in_results == "user message" and not is_plain_text(message):
+        if moves_media:
             media = media + replace_lone_surrogates(result_media(message))
     if media:
         yield Step({"role": "user", "content": media})

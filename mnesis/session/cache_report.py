@@ -5,14 +5,9 @@ The figures are the provider's. What it could have read is what the previous req
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from mnesis.formats.request import Rendered
-from mnesis.formats.step import content_blocks
+from mnesis.formats.request_digests import RequestDigests
 from mnesis.models.dialects import PromptCache
 from mnesis.models.results import CacheMissCause, CacheReport
 from mnesis.models.sent_request import SentRequest
@@ -24,9 +19,6 @@ MIN_MISS_TOKENS = 1_024
 
 MIN_MISS_FRACTION = 0.1
 """Of what could have been read. Less is the part that no provider promises."""
-
-CACHED_OPTIONS = ("tool_choice", "parallel_tool_calls", "thinking", "reasoning_effort", "response_format", "speed")
-"""The arguments that belong to the cached prefix (platform.claude.com, prompt caching, "What invalidates the cache")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,34 +33,6 @@ class CacheAge:
     def left_seconds(self) -> float:
         """The seconds until the cache has certainly expired. Negative afterwards."""
         return self.lifetime_seconds - self.idle_seconds
-
-
-@dataclass(frozen=True, slots=True)
-class RequestDigests:
-    """Digests of the parts of a request. Those of `messages` cover all messages up to each one, without the system prompt."""
-
-    tools: str
-    system: str
-    options: str
-    messages: tuple[str, ...]
-
-
-def digest_request(rendered: Rendered) -> RequestDigests:
-    """Return the digests of a request. Cache marks do not change them."""
-    messages = [_without_marks(message) for message in rendered.messages]
-    conversation = hashlib.sha256()
-    digests = []
-    for message in messages:
-        if message["role"] != "system":
-            conversation.update(_to_bytes(message))
-            digests.append(conversation.hexdigest()[:32])
-    options = {name: rendered.options[name] for name in CACHED_OPTIONS if name in rendered.options}
-    return RequestDigests(
-        tools=_digest([_without_marks(tool) for tool in rendered.tools]),
-        system=_digest([message for message in messages if message["role"] == "system"]),
-        options=_digest(options),
-        messages=tuple(digests),
-    )
 
 
 def describe_request(
@@ -153,25 +117,3 @@ def _find_cause(previous: SentRequest, request: SentRequest, digests: RequestDig
         return "options"
     kept = digests.messages[previous.message_count - 1 : previous.message_count]
     return "eviction" if kept == (previous.messages_digest,) else "history"
-
-
-def _without_marks(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message or tool without cache marks, and with its content as blocks, whose form depends on marks."""
-    plain = {key: each for key, each in value.items() if key != "cache_control"}
-    if "content" in plain and plain["content"] is not None:
-        plain["content"] = _unmarked(content_blocks(plain["content"]))
-    if plain.get("tool_calls"):
-        plain["tool_calls"] = _unmarked(plain["tool_calls"])
-    return plain
-
-
-def _unmarked(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: each for key, each in block.items() if key != "cache_control"} for block in blocks]
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(_to_bytes(value)).hexdigest()[:32]
-
-
-def _to_bytes(value: object) -> bytes:
-    return json.dumps(value, default=str).encode()

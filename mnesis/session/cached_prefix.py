@@ -10,10 +10,10 @@ from mnesis.compaction.cached_prefix import CachedPrefix
 from mnesis.compaction.policy import is_certainly_cached
 from mnesis.formats.cache_marks import mark_chat_step
 from mnesis.formats.request import render_request
+from mnesis.formats.request_digests import digest_request
 from mnesis.models.context import Window
 from mnesis.models.dialects import PromptCache
 from mnesis.models.sent_request import SentRequest
-from mnesis.session.cache_report import digest_request
 from mnesis.session.core import SessionCore
 
 
@@ -35,7 +35,7 @@ async def find_cached_prefix(core: SessionCore, price_ratio: float) -> CachedPre
     rendered = render_request(
         window, replace(target, cache_lifetime="off"), tools=list(parts.tools), options=parts.options
     )
-    digests = digest_request(rendered)
+    digests = digest_request(rendered, core.shared.sent_digests)
     is_same = (digests.tools, digests.system, digests.options) == (
         newest.tools_digest,
         newest.system_digest,

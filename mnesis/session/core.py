@@ -32,6 +32,7 @@ from mnesis.events.payloads import (
 from mnesis.files.handler import LargeFileHandler
 from mnesis.files.offload import may_need_offload, offload_large_parts
 from mnesis.formats.request import Target
+from mnesis.formats.request_digests import RequestDigests
 from mnesis.llm.base import LLM
 from mnesis.llm.connection import connection_options
 from mnesis.llm.no_model import NoModel
@@ -44,7 +45,7 @@ from mnesis.models.results import CacheReport
 from mnesis.models.sent_request import SentRequest
 from mnesis.models.session import SessionRecord, UsageReport
 from mnesis.redaction import Redaction, get_logger
-from mnesis.session.cache_report import CacheAge, RequestDigests, describe_request
+from mnesis.session.cache_report import CacheAge, describe_request
 from mnesis.store.base import Append, AppendResult, Store
 from mnesis.store.embedding_store import embedding_store
 from mnesis.store.file_storage import file_objects

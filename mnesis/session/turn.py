@@ -19,6 +19,7 @@ from mnesis.errors import (
 )
 from mnesis.formats.parse import new_message
 from mnesis.formats.request import render_request
+from mnesis.formats.request_digests import RequestDigests, digest_request
 from mnesis.ids import now_ms
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
 from mnesis.llm.retry import complete_with_retry, stream_with_retry
@@ -31,7 +32,7 @@ from mnesis.models.tool import ToolSpec
 from mnesis.models.usage import TokenUsage
 from mnesis.recall.grants import Grant
 from mnesis.redaction import get_logger, redact
-from mnesis.session.cache_report import RequestDigests, digest_request, report_cache
+from mnesis.session.cache_report import report_cache
 from mnesis.session.compactor import Compactor
 from mnesis.session.core import SessionCore
 from mnesis.session.doom_loop import detect_doom_loop
@@ -305,7 +306,8 @@ class Turn:
             reply = await (self._stream(request) if self.options.is_streamed else self._call_once(request))
         finally:
             core.shared.used_cache_at = core.now_ms()
-        return _Answer(window, reply, digest_request(rendered), sent_at)
+        digests = core.shared.sent_digests = digest_request(rendered, core.shared.sent_digests)
+        return _Answer(window, reply, digests, sent_at)
 
     async def _call_once(self, request: LLMRequest) -> LLMReply:
         core = self.core
