@@ -39,17 +39,18 @@ async def create_long_session(path: Path, messages: int) -> LongSession:
     async with Engine(path, config=CONFIG) as engine:
         async with MnesisSession.open(model=MODEL, session_id=SESSION_ID, engine=engine):
             pass
-        await _append_turns(engine.store, messages // 2)
+        await append_turns(engine.store, SESSION_ID, messages // 2)
         if messages > 2 * UNFOLDED_MESSAGES:
             await _fold_messages(engine.store, messages - UNFOLDED_MESSAGES)
     return LongSession(path, messages)
 
 
-async def _append_turns(store: Store, count: int) -> None:
+async def append_turns(store: Store, session_id: str, count: int) -> None:
+    """Append this number of turns to a session. Turns that are appended at the same time share a transaction."""
     texts = make_turns(BATCH_TURNS)
     for start in range(0, count, BATCH_TURNS):
         numbers = range(start, min(start + BATCH_TURNS, count))
-        await asyncio.gather(*(store.append(SESSION_ID, _append_of(texts[n - start], n)) for n in numbers))
+        await asyncio.gather(*(store.append(session_id, _append_of(texts[n - start], n)) for n in numbers))
 
 
 def _append_of(turn: Turn, number: int) -> Append:

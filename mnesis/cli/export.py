@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mnesis.store.base import Store
 
 _PAGE_SIZE = 500
+_PAGE_TURNS = 10_000
 
 
 @click.command(
@@ -177,9 +178,12 @@ async def export_lines(store: Store, session: SessionRecord) -> AsyncIterator[di
         yield {"kind": "cover", "value": asdict(cover)}
     for prune in context.prunes.values():
         yield {"kind": "prune", "value": asdict(prune)}
-    for turn in store.turns(session.id):
-        if turn.seq <= session.last_seq:
-            yield {"kind": "turn", "value": turn.model_dump(exclude={"compact_result"})}
+    after_turn = -1
+    while turns := store.turns(session.id, after_turn=after_turn, limit=_PAGE_TURNS):
+        after_turn = turns[-1].turn_index
+        for turn in turns:
+            if turn.seq <= session.last_seq:
+                yield {"kind": "turn", "value": turn.model_dump(exclude={"compact_result"})}
     for compaction in await store.compactions(session.id):
         yield {"kind": "compaction", "value": compaction.model_dump(exclude={"session_id"})}
     for interruption in await store.interruptions(session.id):

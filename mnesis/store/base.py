@@ -273,8 +273,11 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
         """Return the original messages that a summary covers, however deep, in order. Raises `SummaryNotFoundError`."""
         ...
 
-    def turns(self, session_id: str) -> list[TurnSnapshot]:
-        """Return the snapshots of all turns, oldest first. Not async: it blocks until they are read."""
+    def turns(self, session_id: str, *, after_turn: int = -1, limit: int | None = None) -> list[TurnSnapshot]:
+        """Return the snapshots of the turns after `after_turn`, oldest first. Not async: it blocks until they are read.
+
+        A call from the first turn on compares all of them with their hashes; calls for further pages do not repeat that.
+        """
         ...
 
     async def compactions(self, session_id: str) -> list[CompactionResult]:

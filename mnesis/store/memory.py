@@ -348,10 +348,12 @@ class MemoryStore(MemoryRunStore):
             seqs = sorted({seq for seq in covered_by(stored, find_summary(stored, summary_id)) if seq > after_seq})
             return self._messages(stored, [(seq, seq) for seq in seqs[:limit]])
 
-    def turns(self, session_id: str) -> list[TurnSnapshot]:
+    def turns(self, session_id: str, *, after_turn: int = -1, limit: int | None = None) -> list[TurnSnapshot]:
         """See `Store.turns`."""
+        first = max(after_turn + 1, 0)
         with self._hold_session(session_id) as stored:
-            return attach_compactions(stored.turns, stored.compactions)
+            page = stored.turns[first:] if limit is None else stored.turns[first : first + limit]
+            return attach_compactions(page, stored.compactions)
 
     async def compactions(self, session_id: str) -> list[CompactionResult]:
         """See `Store.compactions`."""

@@ -84,6 +84,13 @@ class AccountSuite:
         assert second.session.turn_count == 2
         assert store.turns("s") == [snapshot, second.snapshot]
 
+    async def test_turns_are_read_in_pages(self, store: Store) -> None:
+        await store_conversation(store, 5)
+        turns = store.turns("s")
+        pages = [store.turns("s", after_turn=after, limit=2) for after in (-1, 1, 3, 4)]
+        assert pages == [turns[:2], turns[2:4], turns[4:], []]
+        assert store.turns("s", after_turn=2) == turns[3:]
+
     async def test_turns_can_be_read_from_another_thread(self, store: Store) -> None:
         await store_conversation(store, 2)
         assert len(await asyncio.to_thread(store.turns, "s")) == 2

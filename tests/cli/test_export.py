@@ -23,7 +23,7 @@ from mnesis.llm.base import LLMReply
 from mnesis.llm.no_model import NoModel
 from mnesis.models.context import Prune
 from mnesis.models.message import DataPart, FilePart, Message, ReasoningPart, TextPart, ToolPart, ToolResultPart
-from mnesis.models.results import CompactionAttempt, CompactionResult
+from mnesis.models.results import CompactionAttempt, CompactionResult, TurnSnapshot
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.store.base import Compaction
@@ -123,6 +123,26 @@ def test_an_imported_session_is_the_same_log_and_the_same_context(run: Run, data
         for path in (database, other)
     ]
     assert shown[0] == shown[1]
+
+
+async def test_an_export_reads_messages_and_turns_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_PAGE_SIZE", 2)
+    monkeypatch.setattr(export, "_PAGE_TURNS", 2)
+    pages: list[int] = []
+    read = MemoryStore.turns
+
+    def read_page(store: MemoryStore, session_id: str, **bounds: Any) -> list[TurnSnapshot]:
+        turns = read(store, session_id, **bounds)
+        pages.append(len(turns))
+        return turns
+
+    monkeypatch.setattr(MemoryStore, "turns", read_page)
+    async with Engine(":memory:") as engine, MnesisSession.open(model=None, session_id="s", engine=engine) as session:
+        for number in range(5):
+            await session.record(f"question {number}", "answer")
+        lines = [line async for line in export.export_lines(engine.store, await engine.store.session("s"))]
+    assert [len([line for line in lines if line["kind"] == kind]) for kind in ("message", "turn")] == [10, 5]
+    assert pages == [2, 2, 1, 0]
 
 
 def test_exporting_again_gives_the_same_messages_and_summaries(run: Run, database: Path, tmp_path: Path) -> None:

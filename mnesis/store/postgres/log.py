@@ -266,10 +266,13 @@ def message(transaction: Transaction, session_id: str, message_id: str) -> Messa
     return message_from_row(session_id, rows[0])
 
 
-def turns(transaction: Transaction, session_id: str) -> list[TurnSnapshot]:
-    """Load all turn snapshots, each with the compaction it triggered."""
+def turns(
+    transaction: Transaction, session_id: str, after_turn: int = -1, limit: int | None = None
+) -> list[TurnSnapshot]:
+    """Load turn snapshots, each with the compaction it triggered."""
     parameters = session_parameters(session_id)
-    found, rows = transaction.send("session", parameters), transaction.send("turns", parameters)
+    found = transaction.send("session", parameters)
+    rows = transaction.send("turns", {**parameters, "after_turn": after_turn, "limit": limit})
     results = transaction.send("compactions", parameters)
     stored_session(session_id, found)
     return attach_compactions([turn_from_row(row) for row in rows.rows()], _compactions(results))

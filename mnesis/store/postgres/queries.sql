@@ -292,9 +292,12 @@ VALUES (%(session_pk)s, %(seq)s, %(part_index)s, %(tokens_saved)s)
 ON CONFLICT DO NOTHING
 RETURNING 1;
 
--- turns: all turns, oldest first
+-- turns: turns after one of them, oldest first
 SELECT turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens, created_at
-FROM {schema}.turns WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) ORDER BY turn_index;
+FROM {schema}.turns
+WHERE session_pk = (SELECT pk FROM {schema}.sessions WHERE id = %(id)s) AND turn_index > %(after_turn)s
+ORDER BY turn_index
+LIMIT %(limit)s;
 
 -- turn_at: the turn that ends with a message, if one does
 SELECT turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens, created_at

@@ -169,9 +169,9 @@ class PostgresStore(PostgresRunStore):
         """See `Store.covered_messages`."""
         return await self._database.read(context.covered_messages, session_id, summary_id, after_seq, limit)
 
-    def turns(self, session_id: str) -> list[TurnSnapshot]:
+    def turns(self, session_id: str, *, after_turn: int = -1, limit: int | None = None) -> list[TurnSnapshot]:
         """See `Store.turns`."""
-        return self._database.read_blocking(log.turns, session_id)
+        return self._database.read_blocking(log.turns, session_id, after_turn, limit)
 
     async def compactions(self, session_id: str) -> list[CompactionResult]:
         """See `Store.compactions`."""

@@ -195,7 +195,8 @@ def _check_reachability(connection: sqlite3.Connection, session_pk: int, name: s
         return connection.execute(sql(statement), parameters).fetchall()
 
     last_seq = _fetch_one(connection, "check_last_seq", session_pk)[0]
-    graph = SummaryGraph.from_rows(rows("check_summaries"), rows("check_edges"), rows("check_children"))
+    edges = connection.execute(sql("check_edges"), parameters)
+    graph = SummaryGraph.from_rows(rows("check_summaries"), edges, rows("check_children"))
     return reachability_findings(name, last_seq, graph, rows("check_covers"), rows("check_hidden_spans"))
 
 

@@ -1,4 +1,7 @@
-"""The check that every message can be reached from the active context. Pure functions, no I/O."""
+"""The check that every message can be reached from the active context. Pure functions, no I/O.
+
+Messages are held as spans, so that the memory of the check grows with the summaries and not with the log.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mnesis.models.finding import Finding
-from mnesis.store.chain import compress_seqs
 from mnesis.store.covers import Span, subtract
 from mnesis.store.sqlite.fixes import SALVAGE_CONTEXT
 
@@ -19,7 +21,7 @@ class SummaryGraph:
     names: dict[int, str]
     spans: dict[int, Span]
     counts: dict[int, int]
-    messages: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    messages: dict[int, list[Span]] = field(default_factory=lambda: defaultdict(list))
     children: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     @classmethod
@@ -29,7 +31,10 @@ class SummaryGraph:
         edges: Iterable[tuple[int, int]],
         children: Iterable[tuple[int, int]],
     ) -> SummaryGraph:
-        """Build the graph from rows (pk, id, first, last, message count, tokens), (summary, seq) and (parent, child)."""
+        """Build the graph from rows (pk, id, first, last, message count, tokens), (summary, seq) and (parent, child).
+
+        Edges in ascending order take the least memory.
+        """
         rows = list(summaries)
         graph = cls(
             names={pk: str(name) for pk, name, *_ in rows},
@@ -37,19 +42,23 @@ class SummaryGraph:
             counts={pk: count for pk, _, _, _, count, _ in rows},
         )
         for summary_pk, seq in edges:
-            graph.messages[summary_pk].add(seq)
+            spans = graph.messages[summary_pk]
+            if spans and spans[-1][1] == seq - 1:
+                spans[-1] = (spans[-1][0], seq)
+            else:
+                spans.append((seq, seq))
         for parent, child in children:
             graph.children[parent].add(child)
         return graph
 
-    def reachable_messages(self) -> dict[int, set[int] | None]:
-        """Return the seqs that each summary covers; None for summaries in a cycle."""
-        reached: dict[int, set[int] | None] = {}
+    def reachable_messages(self) -> dict[int, list[Span] | None]:
+        """Return the seqs that each summary covers, as spans in order; None for summaries in a cycle."""
+        reached: dict[int, list[Span] | None] = {}
         waiting = set(self.names)
         while ready := {pk for pk in waiting if self.children.get(pk, set()) <= reached.keys()}:
             for pk in ready:
-                children_seqs = [reached[child] or set() for child in self.children.get(pk, ())]
-                reached[pk] = set(self.messages.get(pk, ())).union(*children_seqs)
+                below = [span for child in self.children.get(pk, ()) for span in reached[child] or ()]
+                reached[pk] = _merge_spans([*self.messages.get(pk, ()), *below])
             waiting -= ready
         return {**reached, **dict.fromkeys(waiting)}
 
@@ -74,10 +83,8 @@ def reachability_findings(
             detail = f"session {session!r}: the cover of {first} to {last} overlaps another or lies outside the log"
             findings.append(Finding("error", "covers", detail, SALVAGE_CONTEXT))
         previous_last = last
-        covered = (reachable.get(summary_pk) or set()) if summary_pk is not None else set()
-        ends = compress_seqs(seq for seq in covered if first <= seq <= last)
-        # Spans and not a loop over seqs: a damaged cover may reach very far.
-        lost = subtract([(first, last)], [*zip(ends[::2], ends[1::2], strict=True), *hidden])
+        covered = (reachable.get(summary_pk) or []) if summary_pk is not None else []
+        lost = subtract([(first, last)], [*covered, *hidden])
         if lost:
             count = sum(end - start + 1 for start, end in lost)
             detail = f"session {session!r}: {count} messages from {lost[0][0]} on cannot be reached from the context"
@@ -85,12 +92,24 @@ def reachability_findings(
     return findings
 
 
-def _describe_fault(graph: SummaryGraph, pk: int, covered: set[int] | None) -> str:
+def _merge_spans(spans: list[Span]) -> list[Span]:
+    """Return the same seqs as disjoint spans in order, with something between any two."""
+    merged: list[Span] = []
+    for first, last in sorted(spans):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def _describe_fault(graph: SummaryGraph, pk: int, covered: list[Span] | None) -> str:
     name, (first, last), count = graph.names[pk], graph.spans[pk], graph.counts[pk]
     if covered is None:
         return f"summary {name!r} covers itself"
-    if len(covered) != count:
-        return f"summary {name!r} covers {count} messages; {len(covered)} can be reached"
-    if covered and not first <= min(covered) <= max(covered) <= last:
+    reached_count = sum(end - start + 1 for start, end in covered)
+    if reached_count != count:
+        return f"summary {name!r} covers {count} messages; {reached_count} can be reached"
+    if covered and not first <= covered[0][0] <= covered[-1][1] <= last:
         return f"summary {name!r} leads to messages outside {first} to {last}"
     return ""

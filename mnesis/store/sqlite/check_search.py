@@ -52,15 +52,15 @@ def search_findings(connection: sqlite3.Connection, session_pk: int, session_id:
 def _mismatched_seqs(connection: sqlite3.Connection, session_pk: int, words_seq: int, log: LogState) -> set[int]:
     """Return the seqs whose row in the index is damaged, missing, or not that of the message."""
     span = {"first_key": key_of(session_pk, 0), "last_key": key_of(session_pk + 1, 0) - 1}
-    seqs, mismatched = set(), set()
+    mismatched: set[int] = set()
+    next_seq = log.shared_seq + 1
     for *row, crc in connection.execute(sql("check_search_rows"), span):
         seq = seq_of(row[0])
-        seqs.add(seq)
         if checksum(tuple(row)) != crc or not log.shared_seq < seq <= words_seq:
             mismatched.add(seq)
-    if len(seqs) != max(words_seq - log.shared_seq, 0):
-        own_seqs = range(log.shared_seq + 1, words_seq + 1)
-        mismatched |= {seq for seq in own_seqs if seq not in seqs and log.is_readable(seq)}
+        mismatched |= {missing for missing in range(next_seq, min(seq, words_seq + 1)) if log.is_readable(missing)}
+        next_seq = max(next_seq, seq + 1)
+    mismatched |= {missing for missing in range(next_seq, words_seq + 1) if log.is_readable(missing)}
     others = connection.execute(sql("check_search_messages"), {"session_pk": session_pk})
     return mismatched | {seq_of(key) for (key,) in others}
 

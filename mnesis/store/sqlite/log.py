@@ -215,12 +215,16 @@ def message(connection: sqlite3.Connection, session_id: str, message_id: str) ->
     return message_from_row(session_id, rows[0])
 
 
-def turns(connection: sqlite3.Connection, session_id: str) -> list[TurnSnapshot]:
-    """Load all turn snapshots, each with the compaction it triggered."""
+def turns(
+    connection: sqlite3.Connection, session_id: str, after_turn: int = -1, limit: int | None = None
+) -> list[TurnSnapshot]:
+    """Load turn snapshots, each with the compaction it triggered. All are checked if it begins with the first."""
     stored = load_session(connection, session_id)
-    refuse_damaged_turns(connection, stored)
-    refuse_damaged_records(connection, stored, "compactions")
-    rows = connection.execute(sql("turns"), {"session_pk": stored.pk})
+    if after_turn < 0:
+        refuse_damaged_turns(connection, stored)
+        refuse_damaged_records(connection, stored, "compactions")
+    page = {"session_pk": stored.pk, "after_turn": after_turn, "limit": NO_LIMIT if limit is None else limit}
+    rows = connection.execute(sql("turns"), page)
     return attach_compactions([turn_from_row(row) for row in rows], load_compactions(connection, stored.pk))
 
 

@@ -125,9 +125,9 @@ INSERT INTO turns (
     created_at
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
--- turns: all turns, oldest first
+-- turns: turns after one of them, oldest first
 SELECT turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens, created_at
-FROM turns WHERE session_pk = :session_pk ORDER BY turn_index;
+FROM turns WHERE session_pk = :session_pk AND turn_index > :after_turn ORDER BY turn_index LIMIT :limit;
 
 -- turn_at: the turn that ends with a message, if one does
 SELECT turn_index, seq, role, system_tokens, summary_tokens, message_tokens, tool_tokens, context_tokens, created_at
@@ -418,7 +418,8 @@ FROM summary_messages AS e
 WHERE e.summary_pk IN (
     SELECT pk FROM summaries WHERE session_pk = :session_pk
     UNION ALL SELECT i.summary_pk FROM inherited_summaries AS i WHERE i.session_pk = :session_pk
-);
+)
+ORDER BY e.summary_pk, e.seq;
 
 -- check_children: which summaries condensed summaries cover
 SELECT parent_pk, child_pk FROM summary_children

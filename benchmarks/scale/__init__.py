@@ -1,0 +1,1 @@
+"""What sessions of a million messages and databases of ten thousand sessions cost."""
