@@ -27,13 +27,18 @@ def drop_outdated(connection: sqlite3.Connection) -> None:
 
 def clear_index(connection: sqlite3.Connection) -> None:
     """Clear the whole index. `unindex.remove_newest` removes one session."""
+    clear_terms(connection)
+    connection.execute(sql("empty_search_vectors"))
+
+
+def clear_terms(connection: sqlite3.Connection) -> None:
+    """Clear the index except for vectors, which take a model to compute again."""
     for statement in (
         "empty_search_words",
         "empty_search_trigrams",
         "empty_search_rows",
         "empty_search_speakers",
         "empty_search_state",
-        "empty_search_vectors",
     ):
         connection.execute(sql(statement))
 

@@ -218,8 +218,6 @@ async def merge_index(database: Database) -> None:
 
     An index that cannot be merged is replaced by an empty one, in which no word remains either.
     """
-    # Each first step adds a level to the index. SQLite 3.40 calls an index of more than 2,000 levels malformed; later
-    # versions limit the levels (`fts5IndexOptimizeStruct` and `fts5StructureDecode` in ext/fts5/fts5_index.c).
     try:
         has_more = await database.write(merge_step, True)
         while has_more:

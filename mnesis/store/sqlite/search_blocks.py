@@ -26,6 +26,11 @@ SEGMENT_RUNS = 1 << 6
 """Runs of one segment: its leaves, and the pages that index a long list of messages."""
 RECORDS_RUN = 0
 """The run of the two records that every change writes again: averages and structure."""
+STRUCTURE_ID = 10
+"""The block that lists the segments of each level (`FTS5_STRUCTURE_ROWID`)."""
+STRUCTURE_COOKIE_BYTES = 4
+STRUCTURE_V2 = b"\xff\x00\x00\x01"
+"""What follows the cookie in the newer form of that block (`FTS5_STRUCTURE_V2`)."""
 SETTINGS_ID = -1
 """The id under which the checksum of the settings of a full-text table is kept."""
 
@@ -46,6 +51,23 @@ def mismatched_blocks(connection: sqlite3.Connection) -> list[str]:
         for table in FULL_TEXT_TABLES
         if (_read_checksums(connection, table) or _checksums_when_new(table)) != _compute(connection, table)
     ]
+
+
+def level_count(connection: sqlite3.Connection) -> int:
+    """Return the number of levels of the full-text table that has most, also empty ones. Damage counts as no level."""
+    blocks = (connection.execute(_statement("search_block", table), {"id": STRUCTURE_ID}) for table in FULL_TEXT_TABLES)
+    return max(_levels_in(block) for rows in blocks for block, *_ in [rows.fetchone() or (b"",)])
+
+
+def _levels_in(structure: bytes) -> int:
+    """Return the first number of a structure record: a varint, https://sqlite.org/fileformat2.html#varint."""
+    numbers = structure[STRUCTURE_COOKIE_BYTES:].removeprefix(STRUCTURE_V2)
+    levels = 0
+    for byte in numbers[:3]:  # more than three bytes would be millions of levels
+        levels = levels << 7 | byte & 0x7F
+        if byte < 0x80:
+            return levels
+    return 0
 
 
 def _save_table(connection: sqlite3.Connection, table: str) -> None:

@@ -15,6 +15,7 @@ from mnesis.search.analysis import build_index_entry
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite.fulltext import (
     clear_index,
+    clear_terms,
     drop_outdated,
     indexed_up_to,
     save_state_checksum,
@@ -22,11 +23,17 @@ from mnesis.store.sqlite.fulltext import (
 )
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import message_from_row
-from mnesis.store.sqlite.search_blocks import save_checksums
+from mnesis.store.sqlite.search_blocks import level_count, save_checksums
 from mnesis.store.sqlite.search_scope import key_of
 
 MERGED_PAGES = 256
 """Pages of the index that one step writes: about a megabyte, a few milliseconds."""
+MAX_LEVELS = 1_000
+"""An index with more levels is cleared instead of merged, and built again by the next searches.
+
+A merge of all segments adds two levels. SQLite 3.40 calls an index of more than 2,000 levels malformed; later versions
+stop at 64 (`fts5IndexOptimizeStruct` and `fts5StructureDecode` in ext/fts5/fts5_index.c). Levels disappear with the index only.
+"""
 
 
 def remove_newest(connection: sqlite3.Connection, session_pk: int, session_id: str, limit: int | None = None) -> bool:
@@ -71,8 +78,14 @@ def remove_messages(connection: sqlite3.Connection, session_pk: int, messages: I
 def merge_step(connection: sqlite3.Connection, is_first: bool) -> bool:
     """Merge some pages of the index, which drops what was deleted. Returns whether there is more to do.
 
+    The first step clears an index with more than `MAX_LEVELS` levels, which has the same effect.
+
     See https://sqlite.org/fts5.html#the_merge_command for the negative first step and for the two changes that mean "done".
     """
+    if is_first and level_count(connection) > MAX_LEVELS:
+        clear_terms(connection)
+        save_checksums(connection)
+        return False
     has_more = False
     for statement in ("merge_search_words", "merge_search_trigrams"):
         before = connection.total_changes
