@@ -8,10 +8,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from mnesis.config import CompactionConfig, FileConfig, MnesisConfig, RetentionConfig
+from mnesis.config import DATABASE_STORAGE, CompactionConfig, FileConfig, MnesisConfig, RetentionConfig
+from mnesis.database_url import is_database_url
 from mnesis.engine.engine import Engine
 from mnesis.errors import MnesisError
-from mnesis.files.storage import FileStorage
 from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.models.message import FilePart, Message, TextPart, ToolPart, text_message
 from mnesis.models.search import Search
@@ -20,6 +20,7 @@ from mnesis.models.summary import Summary
 from mnesis.operators.llm_map import LLMMap
 from mnesis.session.session import MnesisSession
 from mnesis.store.base import Append
+from mnesis.store.file_storage import open_file_storage
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.salvage import salvage
@@ -42,8 +43,14 @@ def config_for(scene: Scene) -> MnesisConfig:
         store=scene.target.store_config,
         model_overrides=WINDOW,
         compaction=CompactionConfig(compaction_output_budget=1_000),
-        file=FileConfig(storage_dir=scene.directory / "files", inline_threshold=200),
+        file=_file_config(scene),
     )
+
+
+def _file_config(scene: Scene) -> FileConfig:
+    """Return the settings of stored files: in the database if that is a server, so that its faults meet them, too."""
+    url = DATABASE_STORAGE if is_database_url(scene.database) else None
+    return FileConfig(storage_dir=scene.directory / "files", storage_url=url, inline_threshold=200)
 
 
 def _engine(scene: Scene, llm: object | None = None) -> Engine:
@@ -230,7 +237,7 @@ async def _files_are_complete(scene: Scene) -> list[str]:
     """Every file that a message refers to is stored and intact."""
     async with scene.open_store() as store:
         ids = dict.fromkeys(each.content_id for each in await store.file_references())
-    storage = FileStorage(scene.directory / "files", read_key=scene.target.store_config.read_encryption_key)
+    storage = open_file_storage(_file_config(scene), scene.target.store_config, scene.database)
     findings = await asyncio.to_thread(storage.check, ids)
     return [finding.detail for finding in findings]
 

@@ -9,7 +9,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,13 +42,15 @@ class StepInfo:
 class Target:
     """A store to interrupt. `database` is a path in the directory of a scene, or a URL.
 
-    `held` is the store itself, if it is kept in memory, where nothing is left to check after a kill.
+    `held` is the store itself, if it is kept in memory, where nothing is left to check after a kill. `interrupt` counts steps
+    somewhere else than in the stores, such as in the network.
     """
 
     name: str
     database: str = DATABASE_FILE
     store_config: StoreConfig = field(default_factory=StoreConfig)
     held: Store | None = None
+    interrupt: Callable[[Count], AbstractContextManager[None]] | None = None
 
     @property
     def is_file(self) -> bool:
@@ -101,7 +103,9 @@ def file_targets() -> list[Target]:
 def count_steps(target: Target, count: Count) -> Iterator[None]:
     """Call `count` at each step of the stores of this process that the target is one of."""
     with ExitStack() as patches:
-        if target.held is not None:
+        if target.interrupt is not None:
+            patches.enter_context(target.interrupt(count))
+        elif target.held is not None:
             _count_verbs(target, count, patches)
         elif target.name == "postgres":
             _count_sent_statements(count, patches)
@@ -149,14 +153,14 @@ def _count_sent_statements(count: Count, patches: ExitStack) -> None:
     send = Transaction.send
 
     def counted(self: Transaction, name: str, parameters: Any = None) -> Any:
-        if count(StepInfo(_NoError, lambda kill: None)):
+        if count(StepInfo(LostConnection, lambda kill: None)):
             os.kill(os.getpid(), 9)
         return send(self, name, parameters)
 
     def lose(self: Transaction, name: str, parameters: Any = None) -> Any:
         try:
             return counted(self, name, parameters)
-        except _NoError:
+        except LostConnection:
             handle = socket.socket(fileno=os.dup(self._connection.pgconn.socket))
             handle.shutdown(socket.SHUT_RDWR)
             handle.close()
@@ -165,7 +169,7 @@ def _count_sent_statements(count: Count, patches: ExitStack) -> None:
     patches.enter_context(mock.patch.object(Transaction, "send", lose))
 
 
-class _NoError(Exception):
+class LostConnection(Exception):  # not an error: it is never raised to callers
     """Stands for the loss of a connection, which is not raised but carried out."""
 
 
