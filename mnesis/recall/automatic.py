@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
+from operator import attrgetter
 
 from mnesis.config import RecallConfig
 from mnesis.context.markers import MAX_CHARS_PER_TOKEN, excerpt
-from mnesis.formats.text import message_text
 from mnesis.ids import now_ms
 from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import Message, TextPart
@@ -16,7 +17,7 @@ from mnesis.models.search import Search
 from mnesis.recall.fence import message_header, quotable_text, quote
 from mnesis.search.analysis import STOP_WORDS, excerpt_terms, query_terms
 from mnesis.search.query_time import read_query_time
-from mnesis.search.snippets import passages_excerpt
+from mnesis.search.snippets import TermMatch, find_matches, passage_weight, passages_excerpt
 from mnesis.store.base import Store
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter
 
@@ -24,10 +25,15 @@ MIN_ENTRY_TOKENS = 40
 """A short message with its header takes about this many tokens, so no more candidates than fit are looked up."""
 MIN_SCORE_FRACTION = 0.2
 """Hits with a smaller fraction of the best score are left out: they would only use up tokens. Chosen by trial."""
+BEST_MESSAGES = 3
 MAX_MESSAGE_FRACTION = 0.4
-MIN_MESSAGE_FRACTION = 0.2
-"""One message takes between these fractions of the budget, the fewer the more candidates there are. Of a longer message,
-the passages that answer the query are shown."""
+BEST_MESSAGE_FRACTION = 0.2
+OTHER_MESSAGE_FRACTION = 0.045
+MIN_PASSAGE_TOKENS = 120
+"""Each of the best messages takes this fraction of the budget, or more if there are few candidates. Others take less, but at
+least a passage, so that many of them fit: which one has the answer is uncertain. Chosen on the questions for fitting."""
+RERANKED_MESSAGES = 40
+"""Candidates whose text is examined for the passage that answers best; it bounds the time."""
 FOCUS_FACTOR = 2.0
 """What the score of a message with a word of the session's focus counts."""
 FOCUS_CANDIDATES = 100
@@ -35,6 +41,24 @@ FOCUS_CANDIDATES = 100
 STRETCH_MESSAGES = 3
 """Messages this near to each other are about the same thing."""
 BLOCK_TITLE = "Recalled from earlier in this conversation"
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A message that may be recalled for the terms of a query."""
+
+    message: Message
+    terms: Sequence[Sequence[str]]
+    score: float
+
+    @cached_property
+    def text(self) -> str:
+        return quotable_text(self.message)
+
+    @cached_property
+    def matches(self) -> Sequence[TermMatch]:
+        """Where the terms are in the text. It takes a few milliseconds per megabyte, so it is not read without need."""
+        return find_matches(self.text, self.terms)
 
 
 def pending_user_message(messages: Sequence[Message]) -> Message | None:
@@ -84,41 +108,59 @@ async def build_recall_block(
     pruned_seqs = {key[0] for key in context.prunes}
     shown_ids = {m.id for m in window.messages if not m.is_summary and m.seq not in pruned_seqs}
     hits = [hit for hit in page if hit.message_id not in shown_ids and hit.score >= MIN_SCORE_FRACTION * page[0].score]
-    candidates = [await store.message(session_id, hit.message_id) for hit in hits[:max_hits]]
     terms = excerpt_terms(query)
+    candidates = [
+        _Candidate(await store.message(session_id, hit.message_id), terms, hit.score) for hit in hits[:max_hits]
+    ]
     if focus.strip():
-        scores = {hit.message_id: hit.score for hit in hits}
-        candidates = _prefer(candidates, scores, excerpt_terms(focus))[:max_candidates]
-    return _fill_block(spread(candidates, terms), terms, available_tokens, count)
+        candidates = _prefer(candidates, excerpt_terms(focus))[:max_candidates]
+    if not is_about_time:
+        candidates = _rank_by_passage(candidates)
+    return _fill_block(spread(candidates), available_tokens, count)
 
 
-def _prefer(
-    candidates: Sequence[Message], scores: Mapping[str, float], focus_terms: Sequence[Sequence[str]]
-) -> list[Message]:
+def _prefer(candidates: Sequence[_Candidate], focus_terms: Sequence[Sequence[str]]) -> list[_Candidate]:
     """Order candidates by their scores, which count more for messages with a term of the focus."""
 
-    def preference(message: Message) -> float:
-        text = message_text(message).lower()
-        is_in_focus = any(form in text for forms in focus_terms for form in forms)
-        return scores[message.id] * (FOCUS_FACTOR if is_in_focus else 1.0)
+    def focus_factor(candidate: _Candidate) -> float:
+        text = candidate.text.lower()
+        return FOCUS_FACTOR if any(form in text for forms in focus_terms for form in forms) else 1.0
 
-    return sorted(candidates, key=preference, reverse=True)
+    return _order(candidates, focus_factor)
 
 
-def spread(candidates: Sequence[Message], terms: Sequence[Sequence[str]]) -> list[Message]:
+def _rank_by_passage(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """Order the first candidates again: those count up to twice that have many terms of the query in one passage.
+
+    The index does not know where words stand, and in a long message they may be far apart.
+    """
+
+    def passage_factor(candidate: _Candidate) -> float:
+        return 1 + passage_weight(candidate.matches) / max(len(candidate.terms), 1)
+
+    return [*_order(candidates[:RERANKED_MESSAGES], passage_factor), *candidates[RERANKED_MESSAGES:]]
+
+
+def _order(candidates: Sequence[_Candidate], factor: Callable[[_Candidate], float]) -> list[_Candidate]:
+    """Order candidates by their scores, multiplied by a factor."""
+    scored = (replace(candidate, score=candidate.score * factor(candidate)) for candidate in candidates)
+    return sorted(scored, key=attrgetter("score"), reverse=True)
+
+
+def spread(candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """Order candidates, best first, so that each term gets evidence: only the best of a stretch until every term has some."""
-    missing = set(range(len(terms)))
-    first: list[Message] = []
-    deferred: list[Message] = []
-    for number, message in enumerate(candidates):
+    missing = set(range(len(candidates[0].terms) if candidates else 0))
+    first: list[_Candidate] = []
+    deferred: list[_Candidate] = []
+    for number, candidate in enumerate(candidates):
         if not missing:
-            return [*first, *sorted([*deferred, *candidates[number:]], key=candidates.index)]
-        if any(abs(message.seq - other.seq) <= STRETCH_MESSAGES for other in first):
-            deferred.append(message)
+            return [*first, *sorted([*deferred, *candidates[number:]], key=attrgetter("score"), reverse=True)]
+        seq = candidate.message.seq
+        if any(abs(seq - other.message.seq) <= STRETCH_MESSAGES for other in first):
+            deferred.append(candidate)
             continue
-        first.append(message)
-        text = message_text(message).lower()
-        missing -= {index for index in missing if any(form in text for form in terms[index])}
+        first.append(candidate)
+        missing -= {match.term for match in candidate.matches}
     return [*first, *deferred]
 
 
@@ -134,20 +176,19 @@ def _has_content_words(query: str) -> bool:
     return any(forms[0] not in STOP_WORDS for forms in query_terms(query))
 
 
-def _fill_block(
-    candidates: Sequence[Message], terms: Sequence[Sequence[str]], available_tokens: int, count: TokenCounter
-) -> Message | None:
+def _fill_block(candidates: Sequence[_Candidate], available_tokens: int, count: TokenCounter) -> Message | None:
     """Build a block of as many candidates, best first, as fit. It shows them in log order."""
     if not candidates:
         return None
-    share = min(MAX_MESSAGE_FRACTION, max(MIN_MESSAGE_FRACTION, 1 / len(candidates)))
-    max_entry_tokens = int(available_tokens * share)
     remaining_tokens = available_tokens - MESSAGE_OVERHEAD_TOKENS - count(quote(BLOCK_TITLE, [""]))
     entries: dict[int, str] = {}
-    for message in candidates:
-        entry = f"{message_header(message)}\n{_shorten(message, terms, max_entry_tokens, count)}"
+    for rank, candidate in enumerate(candidates):
+        if remaining_tokens < MIN_ENTRY_TOKENS:
+            break
+        text = _shorten(candidate, _max_entry_tokens(rank, len(candidates), available_tokens), count)
+        entry = f"{message_header(candidate.message)}\n{text}"
         if (tokens := count(entry) + 1) <= remaining_tokens:
-            entries[message.seq] = entry
+            entries[candidate.message.seq] = entry
             remaining_tokens -= tokens
     # Tokens of pieces do not add up exactly, so the block is counted whole.
     while entries and (block := _build_message(entries, count)).token_count > available_tokens:
@@ -155,12 +196,23 @@ def _fill_block(
     return block if entries else None
 
 
-def _shorten(message: Message, terms: Sequence[Sequence[str]], max_tokens: int, count: TokenCounter) -> str:
+def _max_entry_tokens(rank: int, candidate_count: int, available_tokens: int) -> int:
+    """Return the tokens that the text of a candidate may take; the best has rank 0."""
+    best_fraction = min(MAX_MESSAGE_FRACTION, max(BEST_MESSAGE_FRACTION, 1 / candidate_count))
+    if rank < BEST_MESSAGES:
+        return int(available_tokens * best_fraction)
+    others = candidate_count - BEST_MESSAGES
+    fraction = max(OTHER_MESSAGE_FRACTION, (1 - BEST_MESSAGES * best_fraction) / others)
+    return max(int(available_tokens * fraction), MIN_PASSAGE_TOKENS)
+
+
+def _shorten(candidate: _Candidate, max_tokens: int, count: TokenCounter) -> str:
     """Return a message whole if it fits, else its passages for the terms, or else its head and tail."""
-    text = quotable_text(message)
+    text, message_id = candidate.text, candidate.message.id
     if len(text) <= max_tokens or (len(text) <= MAX_CHARS_PER_TOKEN * max_tokens and count(text) <= max_tokens):
         return text
-    return passages_excerpt(text, terms, max_tokens, count, message.id) or excerpt(text, max_tokens, count, message.id)
+    passages = passages_excerpt(text, candidate.matches, max_tokens, count, message_id)
+    return passages or excerpt(text, max_tokens, count, message_id)
 
 
 def _build_message(entries: dict[int, str], count: TokenCounter) -> Message:

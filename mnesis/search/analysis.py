@@ -17,7 +17,7 @@ from itertools import islice, pairwise
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message, ToolPart, ToolResultPart
 
-ANALYSIS_VERSION = 4
+ANALYSIS_VERSION = 5
 """Increment it when the same message would be indexed differently: indexes of an older version are rebuilt."""
 
 REPEATED_MARK = "\ue000"
@@ -29,6 +29,11 @@ REPETITIONS = (2, 4)
 MAX_QUERY_CHARS = 10_000
 MAX_QUERY_TERMS = 128
 """A question of some sentences in a script without spaces has this many pairs of characters."""
+
+LONG_QUERY_TERMS = 8
+"""A query with more terms is more than a question: what people say about anything counts less in it."""
+HALF_STOP_PAIR_WEIGHT = 0.7
+"""The weight of a pair of characters of which one is a stop word, and which is often not a word. Chosen on the questions for fitting."""
 
 _WORD = re.compile(r"[^\W_]+")
 _LAST_WORD = re.compile(r"(?<![^\W_])[^\W_]{1,64}$")
@@ -120,10 +125,10 @@ def to_index_text(text: str) -> str:
 
 
 def count_words(text: str) -> int:
-    """Return the number of words of a text. In scripts without spaces, two characters count as a word."""
+    """Return the number of words of a text. In scripts without spaces, each pair of characters counts, as in the index."""
     text = normalize(text)
-    chars = [len(run) for run in _UNSPACED_RUN.findall(text)]
-    return len(_WORD.findall(_UNSPACED_RUN.sub(" ", text))) + sum((count + 1) // 2 for count in chars)
+    pairs = sum(map(len, _UNSPACED_RUN.findall(text)))
+    return len(_WORD.findall(_UNSPACED_RUN.sub(" ", text))) + pairs
 
 
 def normalize(text: str) -> str:
@@ -200,6 +205,20 @@ def query_terms(query: str) -> tuple[tuple[str, ...], ...]:
         for word in significant_terms or list(terms)
     )
     return tuple(islice(groups, MAX_QUERY_TERMS))
+
+
+def term_weight(word: str, query_term_count: int) -> float:
+    """Return the weight of a term in a query of `query_term_count` terms, at most 1.
+
+    In a long query, words that occur in any conversation ("really", "probably") would outweigh those that it is about.
+    """
+    from mnesis.search.word_lists import CONVERSATION_WORDS, UNSPACED_STOP_WORDS  # reads files
+
+    if len(word) == 2 and _UNSPACED_RUN.match(word):
+        return HALF_STOP_PAIR_WEIGHT if any(char in UNSPACED_STOP_WORDS for char in word) else 1.0
+    if query_term_count > LONG_QUERY_TERMS and word in CONVERSATION_WORDS:
+        return LONG_QUERY_TERMS / query_term_count
+    return 1.0
 
 
 def excerpt_terms(query: str) -> list[tuple[str, ...]]:

@@ -25,7 +25,9 @@ STEM_MATCH_WEIGHT = 0.5
 Span = tuple[int, int]
 
 
-class _Match(NamedTuple):
+class TermMatch(NamedTuple):
+    """An occurrence of a term in a text: its place, the number of the term, and what it counts."""
+
     start: int
     term: int
     weight: float
@@ -38,7 +40,7 @@ def best_excerpt(text: str, terms: Iterable[Sequence[str]], max_chars: int = MAX
     """
     if len(text) <= max_chars:
         return text.strip()
-    matches = _find_matches(text, list(terms))
+    matches = find_matches(text, terms)
     start = max(_windows(matches, max_chars * 2 // 3), default=(0.0, 0))[1]
     start = max(0, min(-start - max_chars // 6, len(text) - max_chars))
     end = start + max_chars
@@ -47,16 +49,20 @@ def best_excerpt(text: str, terms: Iterable[Sequence[str]], max_chars: int = MAX
     return f"{'…' if start else ''}{text[start:end].strip()}{'…' if end < len(text) else ''}"
 
 
-def find_passages(text: str, terms: Iterable[Sequence[str]], max_chars: int) -> list[Span]:
-    """Return spans of a text with the most and rarest terms, in order, about `max_chars` together; none if no term occurs."""
-    matches = _find_matches(text, list(terms))
-    passage_chars = min(MAX_PASSAGE_CHARS, max_chars)
+def passage_weight(matches: Sequence[TermMatch]) -> float:
+    """Return the weight of the distinct terms that occur together in the best passage of a text."""
+    return max((weight for weight, _ in _windows(matches, MAX_EXCERPT_CHARS * 2 // 3)), default=0.0)
+
+
+def find_passages(text: str, matches: Sequence[TermMatch], max_chars: int) -> list[Span]:
+    """Return spans of a text with the most and rarest terms, in order, about `max_chars` together; none without matches."""
+    passage_chars = min(MAX_EXCERPT_CHARS, max_chars)
     spans: list[Span] = []
     for _, negative_start in heapq.nlargest(64, _windows(matches, passage_chars * 2 // 3)):
         start = -negative_start
         if any(first <= start < end for first, end in spans):
             continue
-        span = _extend(text, max(0, start - passage_chars // 6), min(len(text), start + passage_chars * 5 // 6))
+        span = _extend(text, max(0, start - passage_chars // 4), min(len(text), start + passage_chars * 3 // 4))
         if sum(end - first for first, end in spans) + span[1] - span[0] > max_chars and spans:
             break
         spans = _merge([*spans, span])
@@ -64,20 +70,17 @@ def find_passages(text: str, terms: Iterable[Sequence[str]], max_chars: int) -> 
 
 
 def passages_excerpt(
-    text: str, terms: Iterable[Sequence[str]], max_tokens: int, count: TokenCounter, message_id: str
+    text: str, matches: Sequence[TermMatch], max_tokens: int, count: TokenCounter, message_id: str
 ) -> str | None:
     """Return the passages of a text that answer a query in at most `max_tokens`, with a pointer to the rest.
 
-    Returns None if no term occurs in the text, or if not even a short passage fits.
+    `matches` are those of the query's terms. Returns None if there are none, or if not even a short passage fits.
     """
-    groups = list(terms)
-    pointer = f'[… these are passages; all of it is kept: lcm_expand("{message_id}") …]'
+    pointer = f'[… passages; all of it is kept: lcm_expand("{message_id}") …]'
     sample = text[:MAX_SCANNED_CHARS][-20_000:]
     max_chars = int((max_tokens - count(pointer)) * len(sample) / max(count(sample), 1))
-    while max_chars >= 40:
-        spans = find_passages(text, groups, max_chars)
-        if not spans:
-            return None
+    while matches and max_chars >= 40:
+        spans = find_passages(text, matches, max_chars)
         pieces = [text[start:end].strip() for start, end in spans]
         body = "\n…\n".join(pieces)
         first = "" if spans[0][0] == 0 else "…\n"
@@ -103,18 +106,18 @@ def passages_around(text: str, matches: Iterable[Span], max_chars: int) -> str:
     return f"{'… ' if is_cut_before else ''}{body}{' …' if is_cut_after else ''}"
 
 
-def _find_matches(text: str, groups: Sequence[Sequence[str]]) -> list[_Match]:
+def find_matches(text: str, terms: Iterable[Sequence[str]]) -> list[TermMatch]:
     """Return the matches of all terms in order. Rare terms of the text weigh more."""
     text = text[:MAX_SCANNED_CHARS]
     found: list[tuple[int, int, float]] = []
-    for number, forms in enumerate(groups):
+    for number, forms in enumerate(terms):
         pattern = re.compile("|".join(_pattern(form) for form in forms if form), re.IGNORECASE)
         matches = pattern.finditer(text) if forms else iter(())
         for match, _ in zip(matches, range(MAX_MATCHES_PER_TERM), strict=False):
             is_exact = any(match.group().lower() == form for form in forms)
             found.append((match.start(), number, 1.0 if is_exact else STEM_MATCH_WEIGHT))
     counts = Counter(number for _, number, _ in found)
-    return sorted(_Match(start, number, weight / math.log2(1 + counts[number])) for start, number, weight in found)
+    return sorted(TermMatch(start, number, weight / math.log2(1 + counts[number])) for start, number, weight in found)
 
 
 def _pattern(form: str) -> str:
@@ -126,7 +129,7 @@ def _pattern(form: str) -> str:
     return r"(?<![^\W_])" + re.escape(form[: max(len(form) - 3, 4)]) + r"[^\W_]*"
 
 
-def _windows(matches: Sequence[_Match], width: int) -> Iterator[tuple[float, int]]:
+def _windows(matches: Sequence[TermMatch], width: int) -> Iterator[tuple[float, int]]:
     """Yield the weight of the distinct terms in the window that begins at each match, and the negated start of the match."""
     inside: dict[int, list[float]] = {}
     last = 0

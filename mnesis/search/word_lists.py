@@ -13,3 +13,5 @@ STOP_WORD_LANGUAGES = ("german", "french", "spanish", "italian", "portuguese", "
 LANGUAGE_STOP_WORDS = {language: frozenset(get_stop_words(language)) for language in STOP_WORD_LANGUAGES}
 UNSPACED_STOP_WORDS = frozenset(get_stop_words("chinese") + get_stop_words("japanese"))
 """Stop words of scripts without spaces. The Korean list has "child" and "time"."""
+CONVERSATION_WORDS = frozenset(get_stop_words("english"))
+"""English words that say little about what a text is about. Some of them matter in a short question: "computer", "fire", "bill"."""

@@ -155,6 +155,6 @@ async def test_one_huge_message_is_searched_in_bounded_memory(tmp_path: Path) ->
 
 def test_excerpts_examine_a_bounded_part_of_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "word7 " * 2_000_000
-    examined = snippets._find_matches(text, [("word7",), ("word8",)])
+    examined = snippets.find_matches(text, [("word7",), ("word8",)])
     assert len(examined) <= 2 * snippets.MAX_MATCHES_PER_TERM
     assert all(match.start < snippets.MAX_SCANNED_CHARS for match in examined)

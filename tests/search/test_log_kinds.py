@@ -6,7 +6,14 @@ import pytest
 
 from mnesis import MnesisSession
 from mnesis.models.message import text_message
-from mnesis.search.analysis import REPEATED_MARK, build_index_entry, count_words, query_terms
+from mnesis.search.analysis import (
+    LONG_QUERY_TERMS,
+    REPEATED_MARK,
+    build_index_entry,
+    count_words,
+    query_terms,
+    term_weight,
+)
 from mnesis.search.query_time import QueryTime
 from mnesis.search.ranking import MessageStats, QueryTerm, rank
 
@@ -61,8 +68,8 @@ def test_tool_outputs_between_short_messages_make_neighbours_count_less() -> Non
     assert share(agent) < 0.5 * share(chat)
 
 
-@pytest.mark.parametrize(("text", "words"), [("two words", 2), ("机器学习很有趣", 4), ("ab 机器 c", 3), ("", 0)])
-def test_two_characters_of_a_script_without_spaces_count_as_a_word(text: str, words: int) -> None:
+@pytest.mark.parametrize(("text", "words"), [("two words", 2), ("机器学习很有趣", 7), ("ab 机器 c", 4), ("", 0)])
+def test_characters_of_a_script_without_spaces_count_as_words(text: str, words: int) -> None:
     assert count_words(text) == words
 
 
@@ -70,6 +77,26 @@ def test_a_pair_of_stop_characters_is_a_stop_word() -> None:
     words = {forms[0] for forms in query_terms("我们的机器在哪")}
     assert "机器" in words
     assert "我们" not in words
+
+
+def test_a_pair_with_one_stop_character_counts_less() -> None:
+    assert term_weight("的狗", 3) < term_weight("机器", 3) == 1
+
+
+def test_words_of_any_conversation_count_less_in_a_long_query() -> None:
+    assert term_weight("really", LONG_QUERY_TERMS) == 1
+    assert term_weight("really", 2 * LONG_QUERY_TERMS) == 0.5
+    assert term_weight("orchid", 2 * LONG_QUERY_TERMS) == 1
+
+
+async def test_what_a_long_message_is_about_outranks_its_phrases(session: MnesisSession) -> None:
+    texts = {f"other{n}": f"Lisa painted picture {n} and felt happy." for n in range(30)}
+    texts |= {"phrases": "Probably late.", "topic": "Bart found an orchid at the sea."}
+    await session.append(
+        [text_message("user", text, id=name, created_at=n * 10**8) for n, (name, text) in enumerate(texts.items())]
+    )
+    said = "Yes, really? Best thing, probably, sure, an idea I keep. I think you would like to look for an orchid sometimes."
+    assert (await session.search(said))[0].message_id == "topic"
 
 
 async def test_the_end_of_a_long_question_without_spaces_counts(session: MnesisSession) -> None:

@@ -6,18 +6,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mnesis.search.snippets import find_passages, passages_around, passages_excerpt
+from mnesis.search.snippets import find_matches, find_passages, passage_weight, passages_around, passages_excerpt
 
 
 def count(text: str) -> int:
     return len(text) // 4 + 1
 
 
+def excerpt_for(text: str, words: str, max_tokens: int) -> str | None:
+    return passages_excerpt(text, find_matches(text, [(word,) for word in words.split()]), max_tokens, count, "msg_1")
+
+
 @pytest.mark.parametrize("lines", [60, 400, 5_000])
 def test_a_line_in_the_middle_of_a_long_output_is_shown(lines: int) -> None:
     output = [f"step {number:04} compiled unit_{number:04} with {number % 7} remarks" for number in range(lines)]
     output[lines // 2] = "step skipped unit_orchid: its licence file is missing"
-    excerpt = passages_excerpt("\n".join(output), [("unit",), ("orchid",), ("skipped",)], 150, count, "msg_1")
+    excerpt = excerpt_for("\n".join(output), "unit orchid skipped", 150)
     assert excerpt is not None
     assert output[lines // 2] in excerpt
     assert count(excerpt) <= 150
@@ -26,7 +30,7 @@ def test_a_line_in_the_middle_of_a_long_output_is_shown(lines: int) -> None:
 
 def test_two_places_far_apart_are_both_shown() -> None:
     text = "\n".join(["filler of no use"] * 200 + ["the alpha line"] + ["filler of no use"] * 200 + ["the omega line"])
-    excerpt = passages_excerpt(text, [("alpha",), ("omega",)], 400, count, "m")
+    excerpt = excerpt_for(text, "alpha omega", 400)
     assert excerpt is not None
     assert "the alpha line" in excerpt
     assert "the omega line" in excerpt
@@ -34,19 +38,25 @@ def test_two_places_far_apart_are_both_shown() -> None:
 
 def test_a_frequent_word_does_not_hide_a_rare_one() -> None:
     text = "error " * 40_000 + "needle " + "error " * 40_000
-    excerpt = passages_excerpt(text, [("error",), ("needle",)], 150, count, "m")
+    excerpt = excerpt_for(text, "error needle", 150)
     assert excerpt is not None
     assert "needle" in excerpt
 
 
 def test_a_text_without_the_words_has_no_passages() -> None:
-    assert passages_excerpt("nothing here " * 500, [("absent",)], 100, count, "m") is None
+    assert excerpt_for("nothing here " * 500, "absent", 100) is None
+
+
+def test_words_near_each_other_weigh_more_than_words_far_apart() -> None:
+    terms = [("gate",), ("code",), ("harbour",)]
+    near, far = "the gate code of the harbour", "gate " + "filler " * 100 + "code " + "filler " * 100 + "harbour"
+    assert passage_weight(find_matches(near, terms)) > 2 * passage_weight(find_matches(far, terms))
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=600), st.lists(st.tuples(st.text(min_size=1, max_size=8)), max_size=4), st.integers(1, 300))
 def test_spans_are_in_order_and_inside_the_text(text: str, terms: list[tuple[str]], max_chars: int) -> None:
-    spans = find_passages(text, terms, max_chars)
+    spans = find_passages(text, find_matches(text, terms), max_chars)
     edges = [edge for span in spans for edge in span]
     assert edges == sorted(edges)
     assert all(0 <= edge <= len(text) for edge in edges)

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import NamedTuple, cast
 
 from mnesis.models.search import Search
-from mnesis.search.analysis import REPEATED_MARK, REPETITIONS, identifier_pieces, joined_words, query_terms
+from mnesis.search.analysis import REPEATED_MARK, REPETITIONS, identifier_pieces, joined_words, query_terms, term_weight
 from mnesis.search.query_time import QueryTime, read_query_time
 from mnesis.search.ranking import MessageStats, QueryTerm, inverse_document_frequency, rank
 from mnesis.search.variants import MAX_VARIANT_CHARS, index_stem, similar_words, variants
@@ -152,13 +152,14 @@ def _look_up_words(connection: sqlite3.Connection, scope: SearchScope, query: st
     pieces, joined = identifier_pieces(query), joined_words(query)
     terms: list[QueryTerm] = []
     fallbacks = 0
-    for forms in query_terms(query):
+    groups = query_terms(query)
+    for forms in groups:
         term = _look_up(connection, scope, forms, " OR ".join(f'"{form}"' for form in forms))
         if not term.keys and fallbacks < MAX_FALLBACK_WORDS:
             fallbacks += 1
             term = _look_up_variants(connection, scope, forms, pieces.get(forms[0], ()), joined.get(forms[0], ()))
         if term.keys and term.expression not in {each.expression for each in terms}:
-            terms.append(term)
+            terms.append(replace(term, weight=term.weight * term_weight(forms[0], len(groups))))
     return terms
 
 
