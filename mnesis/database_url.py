@@ -36,6 +36,7 @@ class DatabaseURL(str):
         """Parse a URL. Raises `ConfigurationError`, which does not show the password."""
         if isinstance(text, DatabaseURL):
             return text
+        _refuse_unescaped(text)
         base, _, query = text.partition("?")
         parameters = parse_qsl(query, keep_blank_values=True)
         shown = [(name, value) for name, value in parameters if name not in _SECRET_PARAMETERS]
@@ -74,6 +75,28 @@ def is_same_database(one: str | os.PathLike[str], other: str | os.PathLike[str])
 
 def _real_path(path: str | os.PathLike[str]) -> str:
     return os.path.realpath(os.path.expanduser(os.fspath(path)))
+
+
+def _refuse_unescaped(text: str) -> None:
+    """Raise `ConfigurationError` for a URL whose password cannot be told from the rest. The error does not repeat it.
+
+    libpq would take a part of the password for a host, a database or a token, and name it in its error
+    (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS).
+    """
+    location, _, query = text.partition("//")[2].partition("?")
+    authority = re.split("[/#]", location, maxsplit=1)[0]
+    is_ambiguous = (
+        authority.count("@") > 1
+        or "@" in location[len(authority) :]
+        or any("@" in each.partition("=")[0] for each in query.split("&"))
+        or re.search(r"%(?![0-9A-Fa-f]{2})|%00", text)
+        or re.search(r"\s", location)
+    )
+    if is_ambiguous:
+        raise ConfigurationError(
+            "the URL of the database has a character that must be escaped: in a user, password or other value, write @ as %40,"
+            " / as %2F, ? as %3F, # as %23, : as %3A, % as %25 and a space as %20"
+        )
 
 
 def _check_schema(url: DatabaseURL) -> None:

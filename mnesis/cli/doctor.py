@@ -25,6 +25,7 @@ from mnesis.cli.follow_progress import follow_progress
 from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import make_console, pluralize, print_json
 from mnesis.cli.storage_option import file_storage, referenced_content_ids, storage_option
+from mnesis.database_url import DatabaseURL
 from mnesis.display.progress_bar import progress
 from mnesis.errors import (
     CorruptStoreError,
@@ -83,8 +84,10 @@ def command(
         ctx.exit(PROBLEM_FOUND)
 
 
-def _sqlite_release(db: DatabaseOption) -> tuple[int, ...]:
-    """Return the release of SQLite that opens this database."""
+def _sqlite_release(db: DatabaseOption) -> tuple[int, ...] | None:
+    """Return the release of SQLite that opens this database, or None if it is on a server."""
+    if isinstance(database_path(db), DatabaseURL):
+        return None
     from mnesis.store.sqlite.keyed_file import is_installed, sqlite_version
 
     key = db.config().store.read_encryption_key() if is_installed() else None

@@ -20,10 +20,11 @@ BROKEN_TOOLS_LITELLM = ("1.106.0", "1.106.1", "1.106.2")
 LARGE_WAL_BYTES = 64 * 1024 * 1024
 
 
-def environment_findings(sqlite_release: tuple[int, ...] = sqlite3.sqlite_version_info) -> Iterator[Finding]:
-    """Yield the findings that need no database. `sqlite_release` is the SQLite that opens it."""
+def environment_findings(sqlite_release: tuple[int, ...] | None = sqlite3.sqlite_version_info) -> Iterator[Finding]:
+    """Yield the findings that need no database. `sqlite_release` is the SQLite that opens it, if any does."""
     yield python_finding(sys.version_info[:3])
-    yield sqlite_finding(sqlite_release)
+    if sqlite_release is not None:
+        yield sqlite_finding(sqlite_release)
     yield litellm_finding(_installed_version("litellm"))
     yield tokenizer_finding()
 

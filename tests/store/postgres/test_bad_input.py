@@ -47,7 +47,7 @@ async def open_error(url: str, config: StoreConfig = QUICK) -> MnesisError:
         f"postgresql://ada:{SECRET}@db.example:5432/chat",
         f"postgres://ada:{SECRET}@/chat?host=/run&sslmode=disable",
         f"postgresql://ada@db/chat?password={SECRET}&schema=other",
-        f"postgresql://ada:p@{SECRET}@db/chat?sslpassword={SECRET}",
+        f"postgresql://ada:p%40{SECRET}@db/chat?sslpassword={SECRET}&application_name=a@b",
     ],
 )
 def test_no_text_of_a_url_contains_the_password(text: str) -> None:
@@ -73,6 +73,15 @@ def test_no_text_of_a_url_contains_the_password(text: str) -> None:
     assert Engine(engine.path).path.conninfo == url.conninfo  # type: ignore[attr-defined]  # asserted above
     assert isinstance(config.db_path, DatabaseURL)
     assert config.db_path.conninfo == url.conninfo
+
+
+@pytest.mark.parametrize("password", ["a@b", "a/b", "a?b", "a#b", "12/b", "12?b", "a%b", "a%zz", "a%00", "a b"])
+def test_a_password_that_is_not_escaped_is_refused_without_showing_it(password: str) -> None:
+    for parts in (password, f"{SECRET}{password}", f"{password}{SECRET}", f"{SECRET}@{SECRET}"):
+        with pytest.raises(ConfigurationError, match="write @ as %40") as raised:
+            DatabaseURL(f"postgresql://ada:{parts}@db.example/chat?sslmode=disable")
+        assert SECRET not in str(raised.value)
+        assert "example" not in str(raised.value)
 
 
 @pytest.mark.parametrize("schema", ["", "pg_temp", "information_schema", "A", "a-b", 'a"b', "x" * 64, "a b", "1a"])

@@ -110,6 +110,7 @@ def test_commands_find_the_files_in_the_database(url: str, admin: Any, tmp_path:
         done = run("doctor", "--deep", *options)
         assert done.exit_code == 0, done.output
         assert f"all intact in {DatabaseURL(url)}" in done.output.replace("\n", "")
+        assert "SQLite" not in done.output
     export = tmp_path / "s.jsonl"
     assert run("export", "s", "--with-files", "-o", export, "--db", url).exit_code == 0
     assert run("purge", "s", "--apply", "--files", "--db", url).exit_code == 0
