@@ -1,7 +1,7 @@
 """Generator of the documentation's parts that come from the code: `python docs/generate.py`.
 
-A part is between `<!-- generated: name -->` and `<!-- end of generated -->` in a page. docs/cli.md and docs/reference/commands-*.md are generated as a whole.
-The output is deterministic; the tests compare the pages with it.
+A part is between `<!-- generated: name -->` and `<!-- end of generated -->` in a page. docs/cli.md and docs/reference/commands-*.md are generated as a whole,
+and so is mnesis/store/sqlite/migrations/base.sql. The output is deterministic; the tests compare the pages with it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from mnesis.cli.reference import command_pages
+from mnesis.store.sqlite.base_schema import render_base_schema
 
 DOCS = Path(__file__).parent
+BASE_SCHEMA = DOCS.parent / "mnesis" / "store" / "sqlite" / "migrations" / "base.sql"
 PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end of generated -->)", re.DOTALL)
 EXTRA_MODULES = (
     "mnesis.sync",
@@ -290,7 +292,7 @@ def render_parts(text: str) -> str:
 
 def stale_pages() -> Iterator[tuple[Path, str]]:
     """Yield the pages that differ from the code, each with its new text."""
-    whole_pages = {DOCS / name: text for name, text in command_pages().items()}
+    whole_pages = {BASE_SCHEMA: render_base_schema(), **{DOCS / name: text for name, text in command_pages().items()}}
     for page in sorted({*DOCS.rglob("*.md"), *whole_pages}):
         text = page.read_text("utf-8") if page.exists() else ""
         new = whole_pages.get(page) or render_parts(text)

@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from tests.support.blocking import blocking_calls, refuse_blocking_calls
 from tests.support.litellm_clients import close_clients_of_ended_loops
 
+pytest_plugins = ["tests.support.suite"]
+
 _attempts: list[str] = []
 _allowed = False
+_numbers = count()
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Let no test depend on the load of the machine, and let processes that tests start share compiled modules.
-
-    Where the environment forbids writing those beside the source, each process would compile every module again, which takes
-    most of the suite's time.
-    """
-    # On a busy machine, drawing data is slow; that says nothing about the code.
-    settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    settings.load_profile("any load")
-    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-        os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".pytest_cache" / "pycache")
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Run one process more than there are cores, because many tests wait for processes that they start."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores + 1
 
 
 WATCHED_FOLDERS = {"session", "compaction", "langchain", "llamaindex", "agents_sdk", "pydantic_ai"}
@@ -112,12 +97,15 @@ def _own_surroundings(
     # litellm looks for this file in the event loop, whenever it creates a client.
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.delenv("LITELLM_LOCAL_MODEL_COST_MAP", raising=False)
-    home = str(tmp_path_factory.mktemp("home"))
-    monkeypatch.setenv("HOME", home)
-    monkeypatch.setenv("USERPROFILE", home)
+    # Not mktemp: it lists the folders of all earlier tests, and keeps this one.
+    home = tmp_path_factory.getbasetemp() / f"home{next(_numbers)}"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
     _attempts.clear()
     blocking_calls.clear()
     close_clients_of_ended_loops()
     yield
+    shutil.rmtree(home, ignore_errors=True)
     assert not _attempts, f"the network was used: {_attempts}"
     assert not blocking_calls, f"an event loop was blocked:\n{blocking_calls[0]}"

@@ -185,6 +185,44 @@ async def test_a_migrated_database_equals_a_fresh_one_and_keeps_its_rows(path: P
     assert not (tmp_path / f"fresh.db.v{NEXT - 1}.backup").exists()
 
 
+def test_a_new_database_is_what_the_migrations_make(tmp_path: Path) -> None:
+    def make(name: str, scripts: list[Migration] | None) -> list[object]:
+        connection = sqlite3.connect(tmp_path / name, isolation_level=None)
+        migrate.migrate(connection, tmp_path / name, scripts)
+        pragmas = [connection.execute(f"PRAGMA {each}").fetchone() for each in ("user_version", "application_id")]
+        tables = {name for _, name, kind, *_ in connection.execute("PRAGMA main.table_list") if kind != "virtual"}
+        # An empty index counts how often it was emptied.
+        tables -= {"sqlite_schema", "search_words_data", "search_trigrams_data"}
+        rows = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+        made = [pragmas, rows, objects(connection)]
+        connection.close()
+        return made
+
+    assert make("new.db", None) == make("migrated.db", list(migrations()))
+
+
+def test_the_base_schema_is_followed_by_later_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "migrations", lambda: (*migrations(), FURTHER))
+    connection = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+    migrate.migrate(connection, tmp_path / "s.db")
+    assert migrate.schema_version(connection) == NEXT
+    assert ("notes",) in connection.execute("SELECT name FROM sqlite_master").fetchall()
+    connection.close()
+
+
+def test_many_processes_may_make_a_database_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+
+    def work(tell: Report) -> None:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=60)
+        migrate.migrate(connection, path)
+        tell(str(migrate.schema_version(connection)))
+        connection.close()
+
+    children = [start(work) for _ in range(8)]
+    assert [child.wait() for child in children] == [([str(NEXT - 1)], 0)] * 8
+
+
 async def test_a_migration_that_fails_leaves_the_database_as_it_was(path: Path) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     before = objects(connection)

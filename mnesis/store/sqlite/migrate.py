@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -41,6 +41,12 @@ def migrations() -> tuple[Migration, ...]:
             key=lambda migration: migration.version,
         )
     )
+
+
+@cache
+def base_schema() -> str:
+    """Return the script that makes a new database at once, with its schema version."""
+    return files("mnesis.store.sqlite").joinpath("migrations", "base.sql").read_text(encoding="utf-8")
 
 
 def refuse_foreign(connection: sqlite3.Connection, path: Path, scripts: Sequence[Migration] | None = None) -> int:
@@ -83,14 +89,17 @@ def _read_identity(connection: sqlite3.Connection) -> tuple[int, int, int]:
 def migrate(connection: sqlite3.Connection, path: Path, scripts: Sequence[Migration] | None = None) -> None:
     """Apply the missing scripts. Several processes may do this at once; each script runs in only one of them.
 
-    A database of an older version is first copied to `<name>.v<version>.backup` in the same directory.
+    An empty database gets the base schema first. One of an older version is first copied to
+    `<name>.v<version>.backup` in the same directory. `scripts` replaces the migrations and the base schema.
     """
-    scripts = migrations() if scripts is None else scripts
-    refuse_wrong_version(connection, path, scripts)
+    to_run = migrations() if scripts is None else scripts
+    refuse_wrong_version(connection, path, to_run)
+    if scripts is None and schema_version(connection) == 0:
+        _run_script(connection, base_schema(), lambda version: version == 0)
     version = schema_version(connection)
-    if 0 < version < scripts[-1].version:
+    if 0 < version < to_run[-1].version:
         _back_up(connection, path.with_name(f"{path.name}.v{version}.backup"))
-    for migration in scripts:
+    for migration in to_run:
         if migration.version > version:
             _apply(connection, migration)
 
@@ -116,12 +125,17 @@ def schema_version(connection: sqlite3.Connection) -> int:
 
 
 def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
+    script = f"{migration.sql}\nPRAGMA user_version = {migration.version};"
+    _run_script(connection, script, lambda version: version < migration.version)
+
+
+def _run_script(connection: sqlite3.Connection, script: str, is_needed: Callable[[int], bool]) -> None:
+    """Run a script in one transaction, if the schema version that the database then has needs it."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if schema_version(connection) < migration.version:
-            for statement in _split_statements(migration.sql):
+        if is_needed(schema_version(connection)):
+            for statement in _split_statements(script):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {migration.version}")
         connection.execute("COMMIT")
     except BaseException:
         with suppress(sqlite3.Error):  # the first error says more
