@@ -29,6 +29,9 @@ from mnesis.models.message import (
     ToolResultPart,
     ToolStatus,
 )
+from mnesis.models.unvalidated import create_text_message
+
+_PLAIN_FIELDS = frozenset({"token_count", "tool_tokens", "model_id", "tokens", "cost", "finish_reason"})
 
 CountParts = Callable[[Sequence[MessagePart]], tuple[int, int]]
 """Returns the tokens of a message of these parts, and how many of them are tool outputs. (0, 0) means count later."""
@@ -85,6 +88,8 @@ def new_message(
     merged_parts = _attach_results(list(parts)) if role == "assistant" else tuple(parts)
     if count is not None:
         fields["token_count"], fields["tool_tokens"] = count(merged_parts)
+    if (message := _new_text_message(role, merged_parts, id, fields)) is not None:
+        return message
     try:
         return Message(id=id or new_id("msg"), role=role, parts=tuple(merged_parts), created_at=now_ms(), **fields)
     except ValidationError as error:
@@ -92,6 +97,37 @@ def new_message(
             f"{'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r})" for e in error.errors()
         )
         raise InvalidMessageError(f"the message is not valid: {problems}") from error
+
+
+def _new_text_message(
+    role: Role, parts: Sequence[MessagePart], id: str | None, fields: Mapping[str, Any]
+) -> Message | None:
+    """Create a message that is one text, if that and its fields are all it has and they are valid. None for any other."""
+    model_id, finish_reason = fields.get("model_id", ""), fields.get("finish_reason")
+    token_count, tool_tokens = fields.get("token_count", 0), fields.get("tool_tokens", 0)
+    if (
+        len(parts) != 1
+        or type(part := parts[0]) is not TextPart
+        or part.provider is not None
+        or not _PLAIN_FIELDS.issuperset(fields)
+        or fields.get("tokens") is not None
+        or fields.get("cost", 0.0) != 0.0
+        or type(model_id) is not str
+        or not (finish_reason is None or type(finish_reason) is str)
+        or not (id is None or type(id) is str)
+        or not (type(token_count) is type(tool_tokens) is int and token_count >= 0 <= tool_tokens)
+    ):
+        return None
+    return create_text_message(
+        part.text,
+        id=id or new_id("msg"),
+        role=role,
+        created_at=now_ms(),
+        token_count=token_count,
+        tool_tokens=tool_tokens,
+        model_id=model_id,
+        finish_reason=finish_reason,
+    )
 
 
 def _attach_results(parts: list[MessagePart]) -> list[MessagePart]:

@@ -6,13 +6,13 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from anyio import to_thread
 
+from mnesis.concurrency import import_in_thread
 from mnesis.config import ConfigOrDict, MnesisConfig, ModelOverrides, parse_config
 from mnesis.context.budget import resolve_budget
-from mnesis.database_url import database_exists, is_same_database
+from mnesis.database_url import database_exists, is_database_url, is_same_database
 from mnesis.engine.engine import Engine
 from mnesis.engine.registry import IN_MEMORY
 from mnesis.errors import ConfigurationError, SessionNotFoundError
@@ -206,13 +206,20 @@ async def _open_engine(request: OpenRequest) -> AsyncIterator[tuple[Engine, bool
             )
         yield await engine.open(), False
         return
-    # In a thread, because the client of a database server is imported when its first engine is created.
-    engine = await to_thread.run_sync(partial(Engine, db_path, config=request.config))
+    await import_in_thread(_store_module(_database_path(request)))
+    engine = Engine(db_path, config=request.config)
     try:
         yield await engine.open(), True
     except BaseException:
         await engine.close()
         raise
+
+
+def _store_module(path: str) -> str:
+    """Return the module that the first engine of a database imports."""
+    if is_database_url(path):
+        return "mnesis.store.postgres"
+    return "mnesis.store.memory" if path == IN_MEMORY else "mnesis.store.sqlite"
 
 
 async def _token_counter(info: ModelInfo) -> TokenCounter:

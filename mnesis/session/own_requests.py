@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from mnesis.formats.request import Target
 from mnesis.models.dialects import PLAIN, find_dialect, match_dialect
@@ -31,16 +32,22 @@ def note_own_request(core: SessionCore, usage: TokenUsage, model: str | None = N
     """Return what to remember of a request that the caller of mnesis sent, about now. Its content is not known.
 
     `model` is the model string of the caller's client. None means the session's model."""
-    if model is None:
-        called = core.called_model()
-        dialect = find_dialect(called, core.model.dialect)
-    else:
-        called, dialect = model, match_dialect(model) or PLAIN
-    target = Target(called, dialect, is_own_client=True)
+    lifetime_seconds = (
+        _cache_lifetime(core.called_model(), core.model.dialect) if model is None else _cache_lifetime(model)
+    )
     return SentRequest(
         model or core.record.model,
         core.now_ms(),
-        target.cache_lifetime_seconds,
+        lifetime_seconds,
         usage.request_tokens,
         usage.cached_tokens,
     )
+
+
+@lru_cache(maxsize=1_000)
+def _cache_lifetime(model: str, dialect_name: str | None = "") -> float | None:
+    """Return how long the cache of a model lives at most, in seconds, for a client of the user's own. None if it has none.
+
+    `dialect_name` is that of the session's model; "" finds the one of the model string alone."""
+    dialect = (match_dialect(model) or PLAIN) if dialect_name == "" else find_dialect(model, dialect_name)
+    return Target(model, dialect, is_own_client=True).cache_lifetime_seconds

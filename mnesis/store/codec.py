@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed lists only the decoder
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from mnesis.errors import CorruptStoreError, InvalidMessageError
 from mnesis.models.message import DataPart, Message, MessagePart, ReasoningPart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.summary import Summary
+from mnesis.models.unvalidated import create_text_message
 from mnesis.store.chain import message_hash
 
 MAX_DEPTH = 200
@@ -29,6 +31,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 _LONE_SURROGATE = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
 _INTEGERS = range(-(2**63), 2**63)
 _MESSAGE_COLUMNS = {"id", "session_id", "seq", "role", "parts", "created_at", "token_count", "tool_tokens", "damage"}
+_ROLES = frozenset({"system", "user", "assistant", "tool"})
+_PLAIN_FIELDS: dict[str, Any] = {"model_id": "", "finish_reason": None}
 _SUMMARY_COLUMNS = {"id", "session_id", "first_seq", "last_seq", "token_count", "message_count", "child_ids"}
 
 
@@ -93,6 +97,8 @@ def decode_message(session_id: str, seq: int, stored: EncodedMessage, owner_id: 
     if not is_message_intact(owner_id or session_id, seq, stored):
         raise DamagedValueError(f"message {stored.id!r} (seq {seq}) of session {session_id!r}")
     try:
+        if (message := _decode_text_message(session_id, seq, stored)) is not None:
+            return message
         return Message(
             id=stored.id,
             session_id=session_id,
@@ -106,6 +112,40 @@ def decode_message(session_id: str, seq: int, stored: EncodedMessage, owner_id: 
         )
     except (ValueError, ValidationError) as error:
         raise DamagedValueError(f"message {stored.id!r} (seq {seq}) of session {session_id!r}") from error
+
+
+def _decode_text_message(session_id: str, seq: int, stored: EncodedMessage) -> Message | None:
+    """Decode a message that is one text, whose hash proves it unchanged since it was validated. None for any other."""
+    fields = _PLAIN_FIELDS if stored.meta is None else _plain_fields(stored.meta) if len(stored.meta) < 200 else None
+    if fields is None or stored.parts[:1] != b'"' or stored.role not in _ROLES or min(stored[5:7]) < 0:
+        return None
+    text = stored.parts.decode("utf-8", "surrogatepass")
+    value, end = scanstring(text, 1)
+    if end != len(text):
+        return None
+    return create_text_message(
+        value,
+        id=stored.id,
+        role=stored.role,  # type: ignore[arg-type]  # checked above
+        session_id=session_id,
+        seq=seq,
+        created_at=stored.created_at,
+        token_count=stored.token_count,
+        tool_tokens=stored.tool_tokens,
+        **fields,
+    )
+
+
+@lru_cache(maxsize=1_024)
+def _plain_fields(meta: bytes) -> dict[str, Any] | None:
+    """Decode the two fields that most replies have. None if there are others."""
+    fields = from_json(meta)
+    is_plain = (
+        isinstance(fields, dict)
+        and fields.keys() <= _PLAIN_FIELDS.keys()
+        and all(isinstance(value, str) for value in fields.values())
+    )
+    return {**_PLAIN_FIELDS, **fields} if is_plain else None
 
 
 def stored_message(row: Sequence[Any]) -> EncodedMessage:

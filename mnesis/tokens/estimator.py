@@ -134,6 +134,8 @@ def parts_tokens(parts: Iterable[MessagePart], count: TokenCounter) -> tuple[int
     The message is counted as it is sent to a provider.
     """
     parts = tuple(parts)
+    if len(parts) == 1 and type(parts[0]) is TextPart:  # as most messages
+        return MESSAGE_OVERHEAD_TOKENS + count(parts[0].text), 0
     other_tokens, output_tokens = MESSAGE_OVERHEAD_TOKENS + _text_reasoning_tokens(parts, count), 0
     for part in parts:
         if isinstance(part, ToolResultPart):

@@ -108,12 +108,27 @@ async def test_unsuitable_surroundings_are_logged_once_with_advice(
         store = SqliteStore(path)
         await store.open()
         await store.close()
-    advice = environment.environment_findings(path)
+    advice = [environment.sqlite_finding((3, 40, 1)), environment.file_system_finding(path, "nfs4")]
     assert [finding.severity for finding in advice] == ["warning", "warning"]
     expected = [f"{finding.detail}; {finding.fix}" for finding in advice]
     assert [record.getMessage() for record in caplog.records] == expected
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
     assert advice[1] in list(file_findings(path))
+
+
+async def test_the_mounts_are_read_once_per_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+
+    def note(path: Path) -> str:
+        looked_up.append(path.name)
+        return "ext4"
+
+    monkeypatch.setattr(environment, "find_file_system", note)
+    for name in ("one.db", "one.db", "two.db"):
+        store = SqliteStore(tmp_path / name)
+        await store.open()
+        await store.close()
+    assert looked_up == ["one.db", "two.db"]
 
 
 async def test_a_sqlite_without_strict_tables_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

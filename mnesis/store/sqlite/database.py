@@ -75,7 +75,8 @@ class Database:
             if self._worker is None or self._worker.has_ended:
                 self._worker = _Worker(self.path)
         try:
-            await self._run(_do_nothing)  # an incompatible aiosqlite ends its thread after the first job
+            # An incompatible aiosqlite ends its thread after the first job, so the first one does nothing.
+            self._enqueue(_do_nothing, _ignore_result)
             await self._run(partial(self._connect, on_progress=on_progress))
         except StoreThreadError as error:
             raise _incompatible_aiosqlite("its thread ended after the first job") from error

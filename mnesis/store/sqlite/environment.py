@@ -9,7 +9,6 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 
 from mnesis.errors import ConfigurationError
@@ -123,28 +122,25 @@ def find_file_system(path: Path, mounts: str | None = None) -> str | None:
     return file_system
 
 
-def environment_findings(path: Path, sqlite_release: tuple[int, ...] = sqlite3.sqlite_version_info) -> list[Finding]:
-    """Return the findings about the surroundings of a database."""
-    return [sqlite_finding(sqlite_release), file_system_finding(path, find_file_system(path))]
-
-
 def report_environment(path: Path, sqlite_release: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
     """Log unsuitable surroundings, each once per process and database. Call it when a database is opened.
 
     Raises `ConfigurationError` if SQLite is too old.
     """
-    _report(path, environment_findings(path, sqlite_release))
+    release = sqlite_finding(sqlite_release)
+    if release.severity == "error":
+        raise ConfigurationError(f"{release.detail}; {release.fix}")
+    # Most Python releases contain a SQLite with the rare race, so that is not worth a warning in every program.
+    if _is_first_report("sqlite", "") and release.severity == "warning":
+        logger.info("%s; %s", release.detail, release.fix)
+    if _is_first_report("file system", os.path.realpath(path)):
+        location = file_system_finding(path, find_file_system(path))
+        if location.severity == "warning":
+            logger.warning("%s; %s", location.detail, location.fix)
 
 
-def _report(path: Path, findings: Iterable[Finding]) -> None:
-    for finding in findings:
-        if finding.severity == "error":
-            raise ConfigurationError(f"{finding.detail}; {finding.fix}")
-        key = (finding.check, "" if finding.check == "sqlite" else os.path.realpath(path))
-        with _reported_lock:
-            is_known = key in _reported
-            _reported.add(key)
-        if finding.severity == "warning" and not is_known:
-            # Most Python releases contain a SQLite with the rare race, so that is not worth a warning in every program.
-            log = logger.info if finding.check == "sqlite" else logger.warning
-            log("%s; %s", finding.detail, finding.fix)
+def _is_first_report(check: str, location: str) -> bool:
+    with _reported_lock:
+        is_known = (check, location) in _reported
+        _reported.add((check, location))
+        return not is_known

@@ -108,9 +108,12 @@ def refuse_wrong_version(
     connection: sqlite3.Connection, path: Path, scripts: Sequence[Migration] | None = None
 ) -> None:
     """Raise `CorruptStoreError` if a database has tables of a later version than its header says."""
+    scripts = migrations() if scripts is None else scripts
+    if schema_version(connection) >= scripts[-1].version:
+        return
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     version = schema_version(connection)  # read last: another process may be updating the database
-    for migration in migrations() if scripts is None else scripts:
+    for migration in scripts:
         if migration.version > version and tables.intersection(_CREATED_TABLE.findall(migration.sql)):
             raise CorruptStoreError(
                 f"{path} says that its schema version is {version}, but it has tables of version {migration.version}: its"
