@@ -18,7 +18,7 @@ from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.salvage import salvage
 from mnesis.testing.store_samples import make_compaction, make_condensed, make_leaf, make_message, store_conversation
 
-SESSIONS = ("s", "f", "g", "old")
+SESSIONS = ("s", "f", "g", "old", "side")
 
 
 @asynccontextmanager
@@ -39,7 +39,10 @@ async def fold(store: SqliteStore, session_id: str, spans: list[Summary], new: l
 
 @pytest.fixture
 async def path(tmp_path: Path) -> Path:
-    """A session, a fork that condensed inherited summaries, a fork of the fork, and a fork before the second summary."""
+    """A session, a fork that condensed inherited summaries, a fork of the fork, and a fork before the second summary.
+
+    A last one was made of a fork at a message of the first session: it shows the summary of the fork.
+    """
     path = tmp_path / "s.db"
     async with opened(path) as store:
         await store_conversation(store, 6)
@@ -55,6 +58,7 @@ async def path(tmp_path: Path) -> Path:
         await store.fork_session("f", SessionRecord(id="g", model="m"), last_seq=12)
         await store.append("g", Append([make_message("user", "last", id="last")]))
         await store.fork_session("s", SessionRecord(id="old", model="m"), last_seq=4)
+        await store.fork_session("g", SessionRecord(id="side", model="m"), last_seq=8)
     return path
 
 
@@ -84,12 +88,13 @@ async def test_a_lost_summary_is_lost_in_each_fork_that_inherits_it(path: Path, 
         connection.commit()
     result = await salvage(path, tmp_path / "new.db")
     lost = {each.session_id: set(each.lost_summaries) for each in result.sessions}
-    assert lost == {"s": {"two"}, "f": {"two", "top"}, "g": {"two", "top"}, "old": set()}
+    assert lost == {"s": {"two"}, "f": {"two", "top"}, "g": {"two", "top"}, "old": set(), "side": {"two", "top"}}
     found = await contexts(tmp_path / "new.db")
     assert {name: set(each[2]) for name, each in found.items()} == {
         "s": {"one"},
         "f": {"one", "three"},
         "g": {"one", "three"},
         "old": {"one"},
+        "side": {"one"},
     }
     assert [cover.summary_id for cover in found["g"][0] if cover.summary_id] == ["one", "three"]

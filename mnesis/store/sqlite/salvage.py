@@ -14,7 +14,7 @@ from mnesis.errors import ConfigurationError, CorruptStoreError, MnesisStoreErro
 from mnesis.models.context import Cover
 from mnesis.models.message import Message
 from mnesis.models.results import CompactionResult
-from mnesis.models.session import NO_MODEL, SessionRecord, UsageReport
+from mnesis.models.session import NO_MODEL, ForkPoint, SessionRecord, UsageReport
 from mnesis.models.summary import Summary
 from mnesis.store.base import Append, Compaction
 from mnesis.store.forks import clip_spans
@@ -133,18 +133,27 @@ async def _copy(
 
 @dataclass(frozen=True, slots=True)
 class _CopiedLog:
-    """The new seqs of the messages of a log, by their old ones, the gaps in the old log, and the summaries by id."""
+    """The new seqs of the messages of a log, by their old ones, the gaps in the old log, and the summaries by id.
+
+    `owners` are the sessions that store the messages, each with the first old seq of its messages, in order.
+    """
 
     new_seqs: dict[int, int]
     gaps: list[tuple[int, int]]
     summaries: dict[str, Summary] = field(default_factory=dict)
+    owners: tuple[tuple[int, str], ...] = ()
 
     def until(self, seq: int) -> _CopiedLog:
         """Return what a fork at an old seq shares."""
         new_seqs = {old: new for old, new in self.new_seqs.items() if old <= seq}
         last_seq = len(new_seqs)
         summaries = {name: each for name, each in self.summaries.items() if each.last_seq <= last_seq}
-        return _CopiedLog(new_seqs, clip_spans(self.gaps, seq), summaries)
+        owners = tuple((first_seq, name) for first_seq, name in self.owners if first_seq <= seq)
+        return _CopiedLog(new_seqs, clip_spans(self.gaps, seq), summaries, owners)
+
+    def owner_of(self, seq: int) -> str | None:
+        """Return the session that stores the message with an old seq."""
+        return next((name for first_seq, name in reversed(self.owners) if first_seq <= seq), None)
 
 
 async def _copy_session(
@@ -232,13 +241,35 @@ async def _begin_log(
     point = session.forked_from
     if point is None or point.session_id not in copies:
         await store.create_session(_record(session))
-        return _CopiedLog({}, [(1, point.seq)] if point is not None and point.seq else [])
-    shared = copies[point.session_id].until(point.seq)
-    shared = replace(shared, summaries={name: each for name, each in shared.summaries.items() if name in inherited_ids})
+        gaps = [(1, point.seq)] if point is not None and point.seq else []
+        return _CopiedLog({}, gaps, owners=((1, session.id),))
+    origin_id, shared = _find_origin(point, copies, inherited_ids)
     await store.fork_session(
-        point.session_id, _record(session), last_seq=len(shared.new_seqs), summary_ids=tuple(shared.summaries)
+        origin_id, _record(session), last_seq=len(shared.new_seqs), summary_ids=tuple(shared.summaries)
     )
-    return shared
+    return replace(shared, owners=(*shared.owners, (point.seq + 1, session.id)))
+
+
+def _find_origin(
+    point: ForkPoint, copies: dict[str, _CopiedLog], inherited_ids: Collection[str]
+) -> tuple[str, _CopiedLog]:
+    """Return the session that had the summaries which a fork inherits, and what it shares with the fork. Pure.
+
+    `point` names the session that stores the message. It may have been forked at that message through a fork of it, which
+    has other summaries.
+    """
+    candidates = [
+        point.session_id,
+        *(name for name, log in copies.items() if log.owner_of(point.seq) == point.session_id),
+    ]
+    shared = {}
+    for name in candidates:
+        log = copies[name].until(point.seq)
+        shared[name] = replace(
+            log, summaries={key: each for key, each in log.summaries.items() if key in inherited_ids}
+        )
+    origin_id = max(shared, key=lambda name: len(shared[name].summaries))
+    return origin_id, shared[origin_id]
 
 
 def _batches(
