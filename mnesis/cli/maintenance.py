@@ -121,15 +121,19 @@ async def _migrate(db: DatabaseOption) -> None:
     from mnesis.store.sqlite import SqliteStore
 
     path = existing_database_path(db)
-    if not isinstance(path, Path):
-        with progress("updating"):
-            async with open_engine(db):
-                return
-    store = SqliteStore(path, db.config().store)
+    config = db.config().store
     with progress("updating sessions and runs") as bar:
-        await store.open(follow_progress(bar))
-    await store.close()
-    remove_leftovers(path.parent)
+        if isinstance(path, Path):
+            store = SqliteStore(path, config)
+            await store.open(follow_progress(bar))
+            await store.close()
+            remove_leftovers(path.parent)
+        else:
+            from mnesis.store.postgres import PostgresStore
+
+            database = PostgresStore(path, config)
+            await database.open(follow_progress(bar))
+            await database.close()
 
 
 @click.command("reindex", short_help="Rebuild the search index.", epilog="Example: mnesis reindex --db memory.db")

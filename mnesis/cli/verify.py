@@ -124,5 +124,5 @@ def seal(key_file: Path | None, as_json: bool, db: DatabaseOption) -> None:
 
 async def _seal(db: DatabaseOption) -> int:
     async with open_engine(db) as engine:
-        with progress("sealing"):
-            return await engine.store.seal()
+        with progress("checking and sealing sessions") as bar:
+            return await engine.store.seal(follow_progress(bar))

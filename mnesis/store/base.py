@@ -375,8 +375,10 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
         """
         ...
 
-    async def seal(self) -> int:
+    async def seal(self, on_progress: OnChecked | None = None) -> int:
         """Seal every session and run with the key of the store, and return their number.
+
+        `on_progress` follows the check before it, which takes most of the time.
 
         Raises `ConfigurationError` if the store has no key, and `CorruptStoreError` if `verify` finds an error.
         """

@@ -527,7 +527,7 @@ class MemoryStore(MemoryRunStore):
             on_progress(len(sessions), len(sessions))
         return verification
 
-    async def seal(self) -> int:
+    async def seal(self, on_progress: OnChecked | None = None) -> int:
         """Raise `ConfigurationError`: an in-memory store has no key."""
         raise ConfigurationError("an in-memory store has no key; pass a db_path and StoreConfig(integrity_key=…)")
 

@@ -222,7 +222,9 @@ async def test_an_existing_database_can_be_sealed_unless_it_is_damaged(complete:
     with pytest.raises(IntegrityKeyError, match="mnesis seal"):
         await store.append("s", make_turn(9))
     assert {finding.check for finding in (await store.verify()).findings} == {"seal"}
-    assert await store.seal() == 5
+    progress: list[tuple[int, int]] = []
+    assert await store.seal(lambda done, total: progress.append((done, total))) == 5
+    assert progress[-1] == (len(progress), len(progress))
     assert (await store.verify()).is_intact
     await store.append("s", make_turn(9))
     await store.claim_items("r", "w", limit=1, now_ms=1, lease_ms=10, max_claims=3)

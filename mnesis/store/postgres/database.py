@@ -36,6 +36,7 @@ from mnesis.store.postgres.listener import ChangeListener
 from mnesis.store.postgres.migrate import prepare_schema
 from mnesis.store.postgres.queries import statements
 from mnesis.store.postgres.rows import Row
+from mnesis.store.postgres.seal import OnHashed
 from mnesis.store.postgres.stored_session import StoredSession
 from mnesis.store.postgres.transaction import Transaction, WrongAssumptionError
 from mnesis.store.postgres.translate_errors import (
@@ -100,11 +101,14 @@ class PostgresDatabase:
         """Whether what is written is sealed with a key."""
         return self._key is not None
 
-    async def open(self) -> None:
-        """Connect, and create or migrate the schema. Does nothing if already open. Raises one of the typed store errors."""
+    async def open(self, on_progress: OnHashed | None = None) -> None:
+        """Connect, and create or migrate the schema. Does nothing if already open. Raises one of the typed store errors.
+
+        `on_progress` follows the migration of an older schema.
+        """
         self._refuse_fork()
         if self._jobs is None:
-            await asyncio.to_thread(self._open)
+            await asyncio.to_thread(self._open, on_progress)
 
     async def close(self) -> None:
         """Disconnect after all earlier calls are done. Does nothing if not open, or in a forked child."""
@@ -166,10 +170,12 @@ class PostgresDatabase:
         if self._pool is not None and os.getpid() == self._pid:
             warnings.warn(f"{self.location} was never closed", ResourceWarning, stacklevel=1)
 
-    def _open(self) -> None:
+    def _open(self, on_progress: OnHashed | None) -> None:
         try:
             with self.connect() as connection:
-                prepare_schema(connection, self.url, read_only=self._config.read_only, key=self._key)
+                prepare_schema(
+                    connection, self.url, read_only=self._config.read_only, key=self._key, on_progress=on_progress
+                )
         except psycopg.Error as error:
             raise translate_error(error, self.location) from error
         pool: ConnectionPool[Connection] = ConnectionPool(

@@ -20,7 +20,7 @@ from mnesis.errors import (
     StoreAccessDeniedError,
 )
 from mnesis.store.postgres.queries import statements
-from mnesis.store.postgres.seal import add_missing_hashes
+from mnesis.store.postgres.seal import OnHashed, add_missing_hashes
 from mnesis.store.postgres.transaction import Transaction
 
 HASHES_VERSION = 6
@@ -53,8 +53,9 @@ def prepare_schema(
     read_only: bool,
     key: bytes | None = None,
     scripts: Sequence[Migration] | None = None,
+    on_progress: OnHashed | None = None,
 ) -> None:
-    """Make the schema ready. Creates it if it is missing and migrates it if it is older.
+    """Make the schema ready. Creates it if it is missing and migrates it if it is older, which `on_progress` follows.
 
     Raises `ConfigurationError` for a server that cannot be used, `CorruptStoreError` for a schema with other tables,
     `SchemaTooNewError`, `ReadOnlyStoreError` and `StoreAccessDeniedError`. They leave the database as it was.
@@ -83,7 +84,7 @@ def prepare_schema(
                 " read-only; run `mnesis migrate`",
                 db_path=url,
             )
-        _migrate(connection, url, scripts, key)
+        _migrate(connection, url, scripts, key, on_progress)
     if not read_only:
         connection.execute(statements(url.schema)["continue_positions"])
 
@@ -125,7 +126,11 @@ def _schema_version(connection: psycopg.Connection[Any], url: DatabaseURL) -> in
 
 
 def _migrate(
-    connection: psycopg.Connection[Any], url: DatabaseURL, scripts: Sequence[Migration], key: bytes | None
+    connection: psycopg.Connection[Any],
+    url: DatabaseURL,
+    scripts: Sequence[Migration],
+    key: bytes | None,
+    on_progress: OnHashed | None,
 ) -> None:
     try:
         with connection.transaction():
@@ -136,7 +141,8 @@ def _migrate(
             for migration in scripts[version:]:
                 connection.execute(migration.sql.replace("{schema}", url.schema).encode())
             if version < HASHES_VERSION <= scripts[-1].version:
-                add_missing_hashes(Transaction(connection, statements(url.schema), 0, str(url), key))
+                transaction = Transaction(connection, statements(url.schema), 0, str(url), key)
+                add_missing_hashes(transaction, on_progress)
             parameters = {"version": scripts[-1].version}
             connection.execute(statements(url.schema)["set_schema_version"], parameters)
     except psycopg.errors.InsufficientPrivilege as error:

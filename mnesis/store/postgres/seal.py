@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mnesis.store.chain import EMPTY_HEAD, encode_turn, extend_chain, seal
 from mnesis.store.postgres.accounts import insert_record_heads, rows_of_session, save_accounts
@@ -18,14 +18,23 @@ PAGE_ITEMS = 1_000
 ALL_RUNS = 2**62
 
 
-def add_missing_hashes(transaction: Transaction) -> None:
+OnHashed = Callable[[int, int], None]
+"""Called with the number of sessions and runs that have hashes, and the number of all."""
+
+
+def add_missing_hashes(transaction: Transaction, on_progress: OnHashed | None = None) -> None:
     """Compute the hashes of all sessions and runs, in the transaction of the migration that adds their columns."""
-    for session_pk, escaped_id in transaction.rows("check_sessions"):
+    sessions = transaction.rows("check_sessions")
+    runs = transaction.rows("runs", {"limit": ALL_RUNS})
+    report = on_progress or (lambda done, total: None)
+    for number, (session_pk, escaped_id) in enumerate(sessions, 1):
         row = transaction.row("session", {"id": escaped_id})
         if row is not None:
             _add_session_hashes(transaction, session_pk, StoredSession(row))
-    for row in transaction.rows("runs", {"limit": ALL_RUNS}):
+        report(number, len(sessions) + len(runs))
+    for number, row in enumerate(runs, len(sessions) + 1):
         _add_run_hashes(transaction, run_from_row(row))
+        report(number, len(sessions) + len(runs))
 
 
 def compute_turn_head(transaction: Transaction, session_pk: int) -> bytes:

@@ -30,7 +30,7 @@ from mnesis.store.postgres.active_context import read_active_context
 from mnesis.store.postgres.database import PostgresDatabase
 from mnesis.store.postgres.file_mentions import find_mentioned_files
 from mnesis.store.postgres.run_store import PostgresRunStore
-from mnesis.store.postgres.seal import seal_all
+from mnesis.store.postgres.seal import OnHashed, seal_all
 
 BEHIND_SECONDS = 0.02
 """How soon changes are looked at again that wait for an older transaction."""
@@ -60,9 +60,9 @@ class PostgresStore(PostgresRunStore):
         """The URL of the database, without its password."""
         return self._database.location
 
-    async def open(self) -> None:
-        """See `Store.open`."""
-        await self._database.open()
+    async def open(self, on_progress: OnHashed | None = None) -> None:
+        """See `Store.open`. `on_progress` is called, in a thread, while sessions of an older release get their hashes."""
+        await self._database.open(on_progress)
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -303,11 +303,12 @@ class PostgresStore(PostgresRunStore):
         """See `Store.verify`."""
         return await check.verify(self._database, session_id, parse_heads(heads or {}), on_progress)
 
-    async def seal(self) -> int:
+    async def seal(self, on_progress: OnChecked | None = None) -> int:
         """See `Store.seal`."""
         if not self._database.has_key:
             raise ConfigurationError("there is no key to seal with; pass StoreConfig(integrity_key=…), or --key-file")
-        findings = [each for each in await self.check() if each.severity == "error" and each.check != "seal"]
+        checked = await self.check(on_progress=on_progress)
+        findings = [each for each in checked if each.severity == "error" and each.check != "seal"]
         if findings:
             raise CorruptStoreError(
                 f"{self.location} is not sealed, because a seal would confirm its damage: {findings[0].detail}; run"

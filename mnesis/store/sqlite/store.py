@@ -294,11 +294,12 @@ class SqliteStore(SqliteRunStore):
 
         return await check.verify(self._database, session_id, parse_heads(heads or {}), on_progress)
 
-    async def seal(self) -> int:
+    async def seal(self, on_progress: OnChecked | None = None) -> int:
         """See `Store.seal`."""
         if self._config.integrity_key is None:
             raise ConfigurationError("there is no key to seal with; pass StoreConfig(integrity_key=…), or --key-file")
-        findings = [each for each in await self.check() if each.severity == "error" and each.check != "seal"]
+        checked = await self.check(on_progress=on_progress)
+        findings = [each for each in checked if each.severity == "error" and each.check != "seal"]
         if findings:
             raise CorruptStoreError(
                 f"{self.location} is not sealed, because a seal would confirm its damage: {findings[0].detail}; run"

@@ -194,7 +194,9 @@ async def test_an_existing_database_can_be_sealed(url: str) -> None:
     with_key = PostgresStore(url, StoreConfig(integrity_key=b"k" * 16))
     await with_key.open()
     assert {finding.check for finding in (await with_key.verify()).findings} == {"seal"}
-    assert await with_key.seal() == 5
+    progress: list[tuple[int, int]] = []
+    assert await with_key.seal(lambda done, total: progress.append((done, total))) == 5
+    assert progress[-1] == (len(progress), len(progress))
     assert (await with_key.verify()).is_intact
     await with_key.append("s", make_turn(9))
     await with_key.claim_items("r", "w", limit=1, now_ms=1, lease_ms=10, max_claims=3)
@@ -230,7 +232,10 @@ async def test_a_schema_without_hashes_gets_them(url: str) -> None:
             )
         connection.execute(f"UPDATE {schema}.mnesis_schema SET version = {HASHES_VERSION - 1}")
     migrated = PostgresStore(url)
-    await migrated.open()
+    progress: list[tuple[int, int]] = []
+    await migrated.open(lambda done, total: progress.append((done, total)))
+    assert progress == [(number, len(progress)) for number in range(1, len(progress) + 1)]
+    assert len(progress) == len(expected) + len(await migrated.runs())
     assert (await migrated.verify()).heads == expected
     assert await migrated.check() == []
     await migrated.append("s", make_turn(9))
