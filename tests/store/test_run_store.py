@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import AsyncIterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,26 @@ async def steps_of_a_claim_and_finish(path: Path, count: int) -> int:
 async def test_a_claim_among_many_items_takes_the_steps_of_one_among_few(tmp_path: Path) -> None:
     few = await steps_of_a_claim_and_finish(tmp_path / "few.db", 100)
     assert await steps_of_a_claim_and_finish(tmp_path / "many.db", 20_000) <= 1.2 * few
+
+
+def count_statements(executed: list[str]) -> int:
+    """Return how many statements a trace holds. One that fires a trigger stands in it twice."""
+    return len(list(groupby(executed)))
+
+
+async def test_an_item_takes_one_statement_to_claim_and_two_to_finish(store: SqliteStore) -> None:
+    await begin_sealed_run(store, 40)
+    counts = []
+    for limit in (1, 11):
+        executed: list[str] = []
+        await store._database.read(lambda connection, note=executed.append: connection.set_trace_callback(note))
+        taken = await claim_indexes(store, "a", limit=limit)
+        claiming = count_statements(executed)
+        await store.finish_items("r", "a", [ItemOutcome(index, "done", "1") for index in taken])
+        await store._database.read(lambda connection: connection.set_trace_callback(None))
+        counts.append((claiming, count_statements(executed) - claiming))
+    (claim_one, finish_one), (claim_more, finish_more) = counts
+    assert (claim_more - claim_one, finish_more - finish_one) == (10, 2 * 10)
 
 
 async def test_inputs_and_results_refuse_change(store: SqliteStore) -> None:

@@ -755,7 +755,7 @@ UPDATE runs SET input_head = :input_head, hash = :hash, seal = :seal WHERE pk = 
 
 -- run_item: one item with its hash
 SELECT item_index, state, claims, attempts, worker, lease_until, outcome, hash, seal
-FROM run_items WHERE run_pk = :run_pk AND item_index = :item_index;
+FROM run_items WHERE run_pk = ? AND item_index = ?;
 
 -- save_item_hash: the hash of an item after a change
 UPDATE run_items SET hash = :hash, seal = :seal WHERE run_pk = :run_pk AND item_index = :item_index;
@@ -831,30 +831,10 @@ WHERE i.run_pk = :run_pk AND i.state = :state AND i.item_index > :after_index
 ORDER BY i.item_index
 LIMIT :limit;
 
--- claim_run_item: assign an item to a worker
-UPDATE run_items SET state = 'running', claims = claims + 1, worker = :worker, lease_until = :lease_until
-WHERE run_pk = :run_pk AND item_index = :item_index;
-
--- renew_run_item: extend the lease of a worker, or end it if the worker is dead
-UPDATE run_items SET lease_until = CASE WHEN :ended THEN :lease_until ELSE max(lease_until, :lease_until) END
-WHERE run_pk = :run_pk AND item_index = :item_index AND state = 'running' AND worker = :worker;
-
--- release_run_item: return an item to pending
-UPDATE run_items SET state = 'pending', claims = claims - 1, worker = NULL, lease_until = NULL
-WHERE run_pk = :run_pk AND item_index = :item_index AND state = 'running' AND worker = :worker;
-
--- finish_run_item: the outcome of an item that its worker holds
+-- save_run_item: an item after a change
 UPDATE run_items SET
-    state = :state, attempts = attempts + :attempts, worker = NULL, lease_until = NULL, outcome = :outcome
-WHERE run_pk = :run_pk AND item_index = :item_index AND state = 'running' AND worker = :worker;
-
--- give_up_run_item: fail an item that no worker finished
-UPDATE run_items SET state = 'failed', worker = NULL, lease_until = NULL, outcome = :outcome
-WHERE run_pk = :run_pk AND item_index = :item_index;
-
--- retry_failed_item: make a failed item pending again
-UPDATE run_items SET state = 'pending', claims = 0, outcome = NULL
-WHERE run_pk = :run_pk AND item_index = :item_index;
+    state = ?, claims = ?, attempts = ?, worker = ?, lease_until = ?, outcome = ?, hash = ?, seal = ?
+WHERE run_pk = ? AND item_index = ?;
 
 -- purge_run_declare: declare the run that this transaction erases
 INSERT INTO purging_runs (run_pk) VALUES (:run_pk);

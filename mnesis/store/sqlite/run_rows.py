@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mnesis.errors import RunNotFoundError
 from mnesis.models.run import MapRun, RunItem
@@ -104,23 +104,42 @@ def insert_items(connection: sqlite3.Connection, stored: StoredRun, items: Seque
     return head
 
 
-def change_item(connection: sqlite3.Connection, stored: StoredRun, statement: str, parameters: dict[str, Any]) -> bool:
-    """Run a statement that changes one item, and write the hash of the item. Returns whether it changed.
+class ItemRow(NamedTuple):
+    """What may change in an item, in the order of its columns."""
 
-    Raises `DamagedValueError` if the item is damaged, because a new hash would hide that.
+    item_index: int
+    state: str
+    claims: int
+    attempts: int
+    worker: str | None
+    lease_until: int | None
+    outcome: str | None
+
+
+def load_item(connection: sqlite3.Connection, stored: StoredRun, index: int) -> ItemRow | None:
+    """Load an item in order to change it, or return None if there is none.
+
+    Raises `DamagedValueError` if it is damaged, because a new hash would hide that.
     """
-    place = {"run_pk": stored.pk, "item_index": parameters["item_index"]}
-    before = connection.execute(sql("run_item"), place).fetchone()
-    if before is None:
-        return False
-    _refuse_damaged_item(stored.run.id, before)
-    if connection.execute(sql(statement), {"run_pk": stored.pk} | parameters).rowcount != 1:
-        return False
-    after = connection.execute(sql("run_item"), place).fetchone()
-    key, item_hash = key_of(connection), hash_item(stored.run.id, after)
+    row = connection.execute(sql("run_item"), (stored.pk, index)).fetchone()
+    if row is None:
+        return None
+    _refuse_damaged_item(stored.run.id, row)
+    return ItemRow(*row[:7])
+
+
+def load_held_item(connection: sqlite3.Connection, stored: StoredRun, worker: str, index: int) -> ItemRow | None:
+    """Load an item in order to change it, or return None if the worker does not hold it. Raises `DamagedValueError`."""
+    item = load_item(connection, stored, index)
+    return item if item is not None and (item.state, item.worker) == ("running", worker) else None
+
+
+def save_item(connection: sqlite3.Connection, stored: StoredRun, item: ItemRow) -> None:
+    """Write a changed item with its new hash and seal."""
+    index, *changed = item
+    key, item_hash = key_of(connection), hash_item(stored.run.id, item)
     sealed = None if key is None else seal(key, item_hash)
-    connection.execute(sql("save_item_hash"), place | {"hash": item_hash, "seal": sealed})
-    return True
+    connection.execute(sql("save_run_item"), (*changed, item_hash, sealed, stored.pk, index))
 
 
 def item_from_row(run_id: str, row: Row) -> RunItem:

@@ -20,12 +20,15 @@ from mnesis.store.run_validation import (
 from mnesis.store.sqlite.changes import note_run_completed, note_run_deleted, note_run_items, note_run_started
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.run_rows import (
+    ItemRow,
     StoredRun,
-    change_item,
     insert_items,
     item_from_row,
+    load_held_item,
+    load_item,
     load_run,
     load_run_for_update,
+    save_item,
     save_run_hash,
     stored_run,
 )
@@ -94,15 +97,14 @@ def claim_items(
     candidates += connection.execute(sql("run_items_waiting"), parameters).fetchall()
     rows = sorted(candidates, key=lambda row: row[0])[: parameters["limit"]]
     items = [item_from_row(run_id, row) for row in rows]
-    lease = {"worker": worker, "lease_until": now_ms + lease_ms}
-    for item in items:
-        change_item(connection, stored, "claim_run_item", lease | {"item_index": item.index})
     pending_count = sum(1 for item in items if item.state == "pending")
+    lease: dict[str, Any] = {"state": "running", "worker": worker, "lease_until": now_ms + lease_ms}
+    claimed = [replace(item, claims=item.claims + 1, **lease) for item in items]
+    for item in claimed:
+        state = (item.state, item.claims, item.attempts, item.worker, item.lease_until, item.outcome)
+        save_item(connection, stored, ItemRow(item.index, *state))
     _apply_change(connection, stored, RunDelta(pending=-pending_count, running=pending_count))
-    lease_until = now_ms + lease_ms
-    return [
-        replace(item, state="running", claims=item.claims + 1, worker=worker, lease_until=lease_until) for item in items
-    ]
+    return claimed
 
 
 def renew_items(
@@ -115,17 +117,24 @@ def renew_items(
 ) -> list[int]:
     """Extend the leases of a worker, or end them."""
     stored = load_run_for_update(connection, run_id)
-    lease = {"worker": worker, "lease_until": now_ms + lease_ms, "ended": lease_ms == 0}
-    return [i for i in indexes if change_item(connection, stored, "renew_run_item", lease | {"item_index": i})]
+    renewed = []
+    for index in indexes:
+        if (item := load_held_item(connection, stored, worker, index)) is not None:
+            longest = max(item.lease_until or 0, now_ms + lease_ms)
+            save_item(connection, stored, item._replace(lease_until=longest if lease_ms else now_ms))
+            renewed.append(index)
+    return renewed
 
 
 def release_items(connection: sqlite3.Connection, run_id: str, worker: str, indexes: Iterable[int]) -> None:
     """Return items to the pending state."""
     stored = load_run_for_update(connection, run_id)
-    count = sum(
-        change_item(connection, stored, "release_run_item", {"worker": worker, "item_index": index})
-        for index in indexes
-    )
+    count = 0
+    for index in indexes:
+        if (item := load_held_item(connection, stored, worker, index)) is not None:
+            waiting = item._replace(state="pending", claims=item.claims - 1, worker=None, lease_until=None)
+            save_item(connection, stored, waiting)
+            count += 1
     _apply_change(connection, stored, RunDelta(pending=count, running=-count))
 
 
@@ -134,22 +143,22 @@ def finish_items(
 ) -> list[int]:
     """Store the outcomes of items. Returns the accepted indexes."""
     stored = load_run_for_update(connection, run_id)
-    worker_name = {"worker": worker}
-    accepted = [
-        each for each in outcomes if change_item(connection, stored, "finish_run_item", worker_name | _outcome(each))
-    ]
+    accepted = [each for each in outcomes if _finish_item(connection, stored, worker, each)]
     note_run_items(connection, stored.pk, stored.run, [each.state == "done" for each in accepted])
     _apply_change(connection, stored, completion_delta(accepted))
     return [outcome.index for outcome in accepted]
 
 
-def _outcome(outcome: ItemOutcome) -> dict[str, Any]:
-    return {
-        "item_index": outcome.index,
-        "state": outcome.state,
-        "attempts": outcome.attempts,
-        "outcome": outcome.outcome,
-    }
+def _finish_item(connection: sqlite3.Connection, stored: StoredRun, worker: str, outcome: ItemOutcome) -> bool:
+    """Store the outcome of an item. Returns whether its worker still held it."""
+    item = load_held_item(connection, stored, worker, outcome.index)
+    if item is None:
+        return False
+    attempts = item.attempts + outcome.attempts
+    save_item(
+        connection, stored, ItemRow(item.item_index, outcome.state, item.claims, attempts, None, None, outcome.outcome)
+    )
+    return True
 
 
 def give_up_items(connection: sqlite3.Connection, run_id: str, now_ms: int, max_claims: int, outcome: str) -> list[int]:
@@ -158,7 +167,9 @@ def give_up_items(connection: sqlite3.Connection, run_id: str, now_ms: int, max_
     parameters = {"run_pk": stored.pk, "now": now_ms, "max_claims": max_claims}
     lost = [index for (index,) in connection.execute(sql("run_items_lost"), parameters)]
     for index in lost:
-        change_item(connection, stored, "give_up_run_item", {"outcome": outcome, "item_index": index})
+        if (item := load_item(connection, stored, index)) is not None:
+            failed = item._replace(state="failed", worker=None, lease_until=None, outcome=outcome)
+            save_item(connection, stored, failed)
     note_run_items(connection, stored.pk, stored.run, [False] * len(lost))
     _apply_change(connection, stored, RunDelta(running=-len(lost), failed=len(lost)))
     return lost
@@ -169,7 +180,8 @@ def retry_failures(connection: sqlite3.Connection, run_id: str) -> int:
     stored = load_run_for_update(connection, run_id)
     failed = [index for (index,) in connection.execute(sql("run_items_failed"), {"run_pk": stored.pk})]
     for index in failed:
-        change_item(connection, stored, "retry_failed_item", {"item_index": index})
+        if (item := load_item(connection, stored, index)) is not None:
+            save_item(connection, stored, item._replace(state="pending", claims=0, outcome=None))
     _apply_change(connection, stored, RunDelta(pending=len(failed), failed=-len(failed)))
     return len(failed)
 
