@@ -33,7 +33,7 @@ LABEL = {"type": "object", "properties": {"urgent": {"type": "boolean"}}, "requi
 
 def create_app(database: str, model: str) -> Starlette:
     """Return the application that every worker runs."""
-    config = MnesisConfig(session=SessionConfig(exclusive_turns=True, exclusive_wait_seconds=30))
+    config = MnesisConfig(session=SessionConfig(exclusive_turns=True, exclusive_wait_seconds=120))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -117,7 +117,7 @@ async def serve(database: str, model: str) -> None:
 
 async def use(addresses: list[str]) -> None:
     """Use the service as browsers would: through either worker."""
-    async with httpx.AsyncClient(timeout=60) as client, client.stream("GET", f"{addresses[1]}/events") as stream:
+    async with httpx.AsyncClient(timeout=120) as client, client.stream("GET", f"{addresses[1]}/events") as stream:
         heard = stream.aiter_lines()
         print("Events from the second worker:", await anext(heard))
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import ROOT, python_blocks
 from tests.docs.test_docs_blocks import run_page, skip_without_packages
+from tests.support.warm_python import run_python
 
 README = ROOT / "README.md"
 BLOCKS = python_blocks(README)
@@ -38,9 +37,7 @@ def test_with_a_model_the_compaction_brings_the_context_down(tmp_path: Path) -> 
     script = tmp_path / "real.py"
     script.write_text(next(block.text for block in BLOCKS if "session.send(" in block.text), "utf-8")
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MNESIS_MOCK_LLM": "1"}
-    ran = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
-    )
+    ran = run_python([str(script)], cwd=tmp_path, env=environment)
     shown = re.findall(r"(\d+) messages, (\d+) tokens", ran.stdout)
     assert len(shown) == 2, ran.stderr
     (messages, tokens), (messages_after, tokens_after) = shown

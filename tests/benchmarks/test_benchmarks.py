@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,14 +15,13 @@ from benchmarks.cache.run_strategy import run_strategy
 from benchmarks.cache.workload import WORKLOADS
 from benchmarks.store.benchmark_row import Row
 from benchmarks.tables import format_table
+from tests.support.warm_python import run_python
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str) -> object:
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments, "--quick", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+    done = run_python(["-m", *arguments, "--quick", "--json"], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -160,8 +157,7 @@ def test_the_soak_loses_nothing_and_measures_everything() -> None:
 
 def test_the_peers_benchmark_measures_each_store_it_is_asked_for() -> None:
     arguments = ["--sizes", "10", "--rounds", "2", "--only", "one hop,mnesis,Agents"]
-    command = [sys.executable, "-m", "benchmarks.peers", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = run_python(["-m", "benchmarks.peers", *arguments], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     head, _, *rows = done.stdout.splitlines()
     assert head.split("  ")[0] == "ms, processor / wall"

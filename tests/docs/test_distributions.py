@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from distributions.build import DISTRIBUTIONS, ThinDistribution, project_metadata, write_source
 from tests.docs.pages import ROOT, python_blocks
+from tests.support.warm_python import run_python
 
 METADATA = project_metadata()
 NEEDS = {
@@ -63,6 +62,5 @@ def test_the_readme_of_an_adapter_runs_and_has_absolute_links(distribution: Thin
     pytest.importorskip(NEEDS[distribution.name])
     (block,) = python_blocks(distribution.readme)
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    run = [sys.executable, "-c", block.text]
-    outcome = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    outcome = run_python(["-c", block.text], cwd=tmp_path, env=environment)
     assert outcome.returncode == 0, outcome.stderr

@@ -6,12 +6,12 @@ import importlib.util
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks, python_blocks
+from tests.support.warm_python import run_python
 
 RUNNER = Path(__file__).with_name("run_page.py")
 # These pages need a model of their framework's test suite, or a server, and are run there.
@@ -47,8 +47,7 @@ NEEDS = (
 
 def run_page(page: Path, home: Path, *numbers: int, mock: str = "1") -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "MNESIS_MOCK_LLM": mock}
-    command = [sys.executable, str(RUNNER), str(page), *map(str, numbers)]
-    return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=100)
+    return run_python([str(RUNNER), str(page), *map(str, numbers)], cwd=home, env=environment)
 
 
 def skip_without_packages(text: str) -> None:

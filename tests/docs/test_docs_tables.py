@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks
+from tests.support.warm_python import run_python
 
 PACKAGES = [ROOT / "mnesis", ROOT / "integrations"]
 
@@ -149,8 +149,7 @@ def test_the_providers_variables_are_those_that_litellm_wants() -> None:
         "print(json.dumps({m: litellm.validate_environment(model=m)['missing_keys'] for m in json.loads(sys.argv[1])}))"
     )
     environment = {"PATH": os.environ["PATH"], "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    command = [sys.executable, "-c", code, json.dumps(list(said))]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=True)
+    ran = run_python(["-c", code, json.dumps(list(said))], env=environment)
     wanted = json.loads(ran.stdout.splitlines()[-1])
     # Where several keys would do, the page names one of them.
     assert {model: names for model, names in said.items() if not names or not names <= set(wanted[model])} == {}

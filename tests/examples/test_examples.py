@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
-import sys
-from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.support.openai_server import OpenAIServer, Reply
+from tests.support.warm_python import run_python
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {
@@ -95,13 +91,8 @@ NATIVE = {
 
 
 def run(script: Path, home: Path, *arguments: str, **environment: str) -> str:
-    ran = subprocess.run(
-        [sys.executable, str(script), *arguments],
-        cwd=home,
-        env={"PATH": os.environ["PATH"], "HOME": str(home), **environment},
-        capture_output=True,
-        text=True,
-        timeout=100,
+    ran = run_python(
+        [str(script), *arguments], cwd=home, env={"PATH": os.environ["PATH"], "HOME": str(home), **environment}
     )
     assert ran.returncode == 0, ran.stderr
     assert "Traceback" not in ran.stderr
@@ -133,49 +124,14 @@ def test_an_example_prints_what_it_promises_without_a_key(number: str, tmp_path:
     assert not list(tmp_path.rglob("sessions.db")), "an example leaves the user's own database alone"
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "fork"), reason="the examples run in forks of one process, and this system has none"
-)
-def test_the_examples_run_with_a_real_model(tmp_path: Path) -> None:
-    numbers = [number for number in sorted(NATIVE) if all(map(_is_installed, NEEDS.get(number, [])))]
-    with ExitStack() as servers:
-        server_of = {number: servers.enter_context(OpenAIServer(Reply(NATIVE[number]))) for number in numbers}
-        scripts = [_script(number, tmp_path / number, server_of[number].url) for number in numbers]
-        ran = subprocess.run(
-            [sys.executable, "-m", "tests.support.drivers.forked_scripts"],
-            input=json.dumps(scripts),
-            cwd=EXAMPLES.parent,
-            env={**os.environ, **OFFLINE},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        asked = {number: bool(server.requests) for number, server in server_of.items()}
-    outcomes = dict(zip(numbers, json.loads(ran.stdout), strict=True))
-    failed = {
-        number: each["errors"] for number, each in outcomes.items() if each["code"] or "Traceback" in each["errors"]
-    }
-    assert failed == {}
-    assert all(asked.values()), "each model was asked"
-    assert not any("Mock" in each["output"] for each in outcomes.values())
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _script(number: str, folder: Path, url: str) -> dict[str, object]:
-    folder.mkdir()
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "OPENAI_API_BASE": url, "OPENAI_API_KEY": "sk-test"}
-    return {
-        "path": str(script_of(number)),
-        "folder": str(folder),
-        "arguments": ["openai/test-model"],
-        "environment": {**environment, **OFFLINE},
-    }
+@pytest.mark.parametrize("number", sorted(NATIVE))
+def test_an_example_runs_with_a_real_model(number: str, tmp_path: Path) -> None:
+    skip_without_packages(number)
+    with OpenAIServer(Reply(NATIVE[number])) as server:
+        settings = {"OPENAI_API_BASE": server.url, "OPENAI_API_KEY": "sk-test", **OFFLINE}
+        printed = run(script_of(number), tmp_path, "openai/test-model", **settings)
+        assert server.requests, "the model was asked"
+    assert "Mock" not in printed
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,16 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.warm_python import run_python
 
 pytest.importorskip("langchain.agents")
 pytest.importorskip("langgraph.checkpoint.sqlite.aio")
 
 
 def test_the_benchmark_runs() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.langchain", "--quick"],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        cwd=Path(__file__).parents[2],
-        check=True,
-    )
+    done = run_python(["-m", "benchmarks.langchain", "--quick"], cwd=Path(__file__).parents[2])
     for row in ("mnesis: read the window", "AsyncSqliteSaver: put a checkpoint", "loads langgraph: no"):
         assert row in done.stdout

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from langchain_mnesis import MnesisChatMessageHistory, MnesisMemory, MnesisMiddl
 from mnesis import CompactionConfig, Engine, MnesisConfig, ModelOverrides, concurrency
 from mnesis.errors import ConfigurationError
 from tests.support.langchain_fakes import texts_of
+from tests.support.warm_python import run_python
 
 PROMPT = ChatPromptTemplate.from_messages([MessagesPlaceholder("history"), ("human", "{question}")])
 # The oldest supported langchain-core has no list of classes that may be loaded.
@@ -153,8 +152,7 @@ def test_a_pickle_attaches_in_another_process(db: Path, tmp_path: Path) -> None:
         "make('s').add_ai_message('from the second')\n"
         "print([message.content for message in history.messages], history.view)\n"
     )
-    run = [sys.executable, "-c", program, str(tmp_path / "history.pickle")]
-    output = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    output = run_python(["-c", program, str(tmp_path / "history.pickle")]).stdout
     assert output.strip() == "['from the first process', 'from the second'] full"
     history.refresh()
     assert texts_of(history.messages) == ["from the first process", "from the second"]

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from pydantic import BaseModel
 from workflows.context.serializers import PickleSerializer
 
 from tests.support.llamaindex_fakes import AgentLLM, assistant, calls, result, user
+from tests.support.warm_python import run_python
 
 
 def look(q: str = "") -> str:
@@ -101,8 +100,7 @@ async def test_a_saved_context_goes_on_in_another_process(db: Path, memory: Mnes
         """
     )
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", code, str(saved)]
-    done = await asyncio.to_thread(subprocess.run, command, cwd=root, capture_output=True, text=True, timeout=90)
+    done = await asyncio.to_thread(run_python, ["-c", code, str(saved)], cwd=root)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['user', 'assistant', 'tool', 'assistant', 'user']"
     assert [str(m.content) for m in await memory.aget_all()][-2:] == ["on what?", "on rails"]

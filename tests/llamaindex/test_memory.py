@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from llama_index.memory.mnesis import MnesisMemory
 from mnesis import Engine, MnesisConfig, concurrency
 from mnesis.errors import ConfigurationError, MnesisStoreError, SessionClosedError, SessionNotFoundError
 from tests.support.llamaindex_fakes import MakeMemory, SummaryLLM, assistant, calls, result, turns, user
+from tests.support.warm_python import run_python
 
 METHODS = ("get", "get_all", "put", "put_messages", "set", "reset", "from_defaults", "class_name")
 ASYNC_METHODS = ("aget", "aget_all", "aput", "aput_messages", "aset", "areset")
@@ -70,7 +69,7 @@ def test_messages_of_another_process_and_of_another_object_are_seen(db: Path, ma
         "assert [x.content for x in m.get()] == ['a']; m.put(ChatMessage(role='assistant', content='b'))"
     )
     # Nothing is closed there: the process must end by itself, with everything stored.
-    subprocess.run([sys.executable, "-c", code, str(db)], check=True, timeout=60)
+    run_python(["-c", code, str(db)]).check_returncode()
     assert make_memory(session_id="s").get() == [user("a"), assistant("b")]
 
 

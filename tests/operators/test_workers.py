@@ -7,8 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from tests.store.children import Child, Report, start
 from tests.support.durable_items import Number, echo
 from tests.support.openai_server import Exchange, OpenAIServer, Reply
 from tests.support.postgres import connect, temporary_schema
+from tests.support.warm_python import run_python
 
 ITEMS = 90
 FOREVER_SECONDS = 10.0**6
@@ -124,15 +123,15 @@ def test_a_command_joins_a_run_with_its_own_key(database: str) -> None:
 
     try:
         asyncio.run(enqueue())
-        command = [sys.executable, "-m", "mnesis.cli", "worker", "r", "--db", database, "--json"]
+        command = ["-m", "mnesis.cli", "worker", "r", "--db", database, "--json"]
         environment = {**os.environ, "OPENAI_API_KEY": "sk-worker-own-key-0123456789"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = run_python(command, env=environment)
         assert done.returncode == 0, done.stderr
         run = json.loads(done.stdout)
         assert (run["done"], run["total"], run["attempts"]) == (5, 5, 5)
         assert {headers["authorization"] for headers in server.headers} == {"Bearer sk-worker-own-key-0123456789"}
         assert {request["seed"] for request in server.requests} == {7}
-        unknown = subprocess.run([*command[:4], "other", *command[5:]], capture_output=True, text=True, check=False)
+        unknown = run_python([*command[:3], "other", *command[4:]])
         assert unknown.returncode == 2
         assert "Run not found: 'other'" in unknown.stderr
     finally:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.warm_python import run_python
 
 ROOT = Path(__file__).parents[2]
 SEARCH_FIRST = """
@@ -42,9 +42,7 @@ assert not blocking_calls, blocking_calls
 @pytest.mark.parametrize(("first", "db"), [("window", "s.db"), ("search", ":memory:")])
 def test_the_first_question_of_a_process_reads_no_file_in_the_loop(tmp_path: Path, first: str, db: str) -> None:
     path = db if db == ":memory:" else str(tmp_path / db)
-    done = subprocess.run(
-        [sys.executable, "-c", SEARCH_FIRST, path, first], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = run_python(["-c", SEARCH_FIRST, path, first], cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3_000:]
 
 
@@ -53,5 +51,5 @@ def test_importing_the_adapters_reads_no_word_list() -> None:
         "import agents_mnesis, langchain_mnesis, llama_index.memory.mnesis, pydantic_ai_mnesis, mnesis.recall.automatic, sys;"
         "import mnesis.store.memory, mnesis.store.sqlite.search; print('stop_words' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python(["-c", code])
     assert done.stdout.split() == ["False"]

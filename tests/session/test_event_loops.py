@@ -13,6 +13,7 @@ from mnesis import Engine, MnesisEvent, MnesisSession
 from mnesis.errors import ConfigurationError
 from mnesis.models.config import MnesisConfig
 from tests.support.blocking import blocking_calls
+from tests.support.warm_python import run_python
 
 ROOT = Path(__file__).parents[2]
 EVERY_TEXT = ["native", "history", "memory", "memory's answer", "agent", "answer 1", "llama"]
@@ -20,10 +21,12 @@ EVERY_TEXT = ["native", "history", "memory", "memory's answer", "agent", "answer
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_no_api_blocks_the_loop_in_a_new_process(loop: str, tmp_path: Path) -> None:
-    if loop == "uvloop":
+    command = ["-m", "tests.support.every_api", str(tmp_path / "a.db"), loop]
+    if loop == "uvloop":  # the other one imports the frameworks, too
         pytest.importorskip("uvloop")
-    command = [sys.executable, "-m", "tests.support.every_api", str(tmp_path / "a.db"), loop]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = run_python(command, cwd=ROOT)
+    else:
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3_000:]
     assert [line for line in done.stdout.splitlines() if line in EVERY_TEXT] == EVERY_TEXT
 

@@ -1,0 +1,165 @@
+"""An interpreter that has imported what is slow to import, and runs programs in forks of itself.
+
+`tests.support.warm_python` starts it and asks it over a socket. It imports third-party packages only, so that programs import
+this project's modules anew. It ends when the processes of the test run have gone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import shutil
+import signal
+import socket
+import sys
+import threading
+import types
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
+
+SLOW_PACKAGES = (
+    "litellm",
+    "aiohttp",
+    "aiosqlite",
+    "langchain.agents",
+    "langgraph.checkpoint.memory",
+    "llama_index.core",
+    "agents",
+    "pydantic_ai",
+    "fastapi",
+    "matplotlib.pyplot",
+)
+MAX_REQUEST_BYTES = 4_000_000
+Program = Callable[[], object]
+
+_exit_codes: list[int] = []
+
+
+def _end_at_once() -> None:
+    """End the process without freeing every object of the packages, which takes longer than most programs."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(_exit_codes[0] if _exit_codes else 0)
+
+
+# What is registered first is called last: when threads have ended, and all other functions were called.
+atexit.register(_end_at_once)
+
+
+def run(program: Program) -> None:
+    """Run a program and note its exit code."""
+    try:
+        program()
+    except SystemExit as end:
+        _exit_codes.append(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
+    except BaseException:
+        _exit_codes.append(1)
+        raise
+
+
+def serve(path: str) -> Program:
+    """Fork for each request; return in the fork, with what it has to run. Ends the process when nobody is connected any more."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    print("ready", flush=True)
+    clients: list[socket.socket] = []
+    while True:
+        readable, _, _ = select.select([listener, *clients], [], [])
+        for client in set(readable).intersection(clients):
+            client.close()
+            clients.remove(client)
+        if listener in readable:
+            connection, _ = listener.accept()
+            message, descriptors, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 3)
+            if not descriptors:  # a process of the run, which keeps this connection for its life
+                clients.append(connection)
+                continue
+            if os.fork() == 0:
+                for each in (listener, *clients):
+                    each.close()
+                return _start(connection, message, descriptors)
+            connection.close()
+            for descriptor in descriptors:
+                os.close(descriptor)
+        if not clients:
+            shutil.rmtree(os.path.dirname(path), ignore_errors=True)
+            sys.exit(0)
+
+
+def _start(connection: socket.socket, message: bytes, descriptors: list[int]) -> Program:
+    """Fork once more: the child runs the program, and this process reports how it ended, or kills it if nobody asks any more."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    while not message.endswith(b"\n"):
+        message += connection.recv(MAX_REQUEST_BYTES)
+    process = os.fork()
+    if process == 0:
+        connection.close()
+        for target, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, target)
+        os.closerange(3, max(descriptors) + 1)
+        return _become(**json.loads(message))
+    threading.Thread(target=_kill_when_closed, args=(connection, process), daemon=True).start()
+    _, status = os.waitpid(process, 0)
+    with suppress(OSError):
+        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
+
+
+def _kill_when_closed(connection: socket.socket, process: int) -> None:
+    if not connection.recv(1):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _become(arguments: list[str], folder: str, environment: dict[str, str]) -> Program:
+    """Prepare this process as `python ARGUMENTS` would be, and return its program."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[1:1] = [place for place in environment.get("PYTHONPATH", "").split(os.pathsep) if place]
+    first, *rest = arguments
+    if first == "-m":
+        sys.argv, sys.path[0] = rest, folder
+        return lambda: runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    if first == "-c":
+        code, *rest = rest
+        sys.argv, sys.path[0] = ["-c", *rest], ""
+        return lambda: _run_as_main(compile(code, "<string>", "exec"))
+    sys.argv, sys.path[0] = arguments, os.path.dirname(os.path.abspath(first))
+    with open(first, "rb") as file:
+        compiled = compile(file.read(), first, "exec")
+    return lambda: _run_as_main(compiled, first)
+
+
+def _run_as_main(code: types.CodeType, path: str | None = None) -> None:
+    main = types.ModuleType("__main__")
+    if path is not None:
+        main.__file__ = path
+    sys.modules["__main__"] = main
+    exec(code, main.__dict__)
+
+
+def _import_slow_packages() -> None:
+    gc.disable()
+    for name in SLOW_PACKAGES:
+        if find_spec(name.partition(".")[0]) is not None:
+            with suppress(ImportError):
+                importlib.import_module(name)
+    gc.freeze()
+    gc.enable()
+    assert threading.active_count() == 1, "a process with threads must not be forked"
+    assert "mnesis" not in sys.modules, "programs import the project's own modules"
+
+
+if __name__ == "__main__":
+    _import_slow_packages()
+    run(serve(sys.argv[1]))

@@ -1,0 +1,102 @@
+"""Programs in processes of their own that start quickly, because the slow packages are imported already.
+
+Each test run has one interpreter (`tests.support.drivers.warm_interpreter`) that forks for every program. Programs
+whose subject is importing, the interpreter's options or memory need a new interpreter: `subprocess.run([sys.executable, …])`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+
+
+def run_python(
+    arguments: Sequence[str],
+    *,
+    cwd: Path | str | None = None,
+    env: Mapping[str, str] | None = None,
+    text: str = "",
+    timeout: float = 600,
+) -> subprocess.CompletedProcess[str]:
+    """Do the same as `subprocess.run([sys.executable, *arguments], …)` with captured texts and `text` as the input.
+
+    Raises `subprocess.TimeoutExpired`, and kills the program, after `timeout` seconds.
+    """
+    if not hasattr(os, "fork") or sys.platform == "darwin":
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=cwd, env=env, input=text, capture_output=True, text=True, timeout=timeout
+        )
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as printed,
+        tempfile.TemporaryFile() as complaints,
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
+        given.write(text.encode())
+        given.seek(0)
+        connection.connect(_interpreter()[0])
+        request = {
+            "arguments": list(map(str, arguments)),
+            "folder": os.fspath(cwd or os.getcwd()),
+            "environment": dict(os.environ if env is None else env),
+        }
+        files = [given.fileno(), printed.fileno(), complaints.fileno()]
+        message = json.dumps(request).encode() + b"\n"
+        sent = socket.send_fds(connection, [message], files)
+        connection.sendall(message[sent:])
+        connection.settimeout(timeout)
+        try:
+            answer = connection.recv(64)
+        except TimeoutError as error:
+            raise subprocess.TimeoutExpired(list(arguments), timeout) from error
+        assert answer, "the interpreter has ended"
+        texts = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (printed, complaints)]
+    return subprocess.CompletedProcess(list(arguments), int(answer), *texts)
+
+
+@cache
+def _interpreter() -> tuple[str, socket.socket]:
+    """Return the socket of the run's interpreter, and a connection that says that this process still needs it.
+
+    The first process that needs it starts it; a lock makes the others wait.
+    """
+    import fcntl
+
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    folder = Path(tempfile.gettempdir(), f"warm-python-{run}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = str(folder / "socket")
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        needed = socket.socket(socket.AF_UNIX)
+        try:
+            needed.connect(path)
+        except OSError:
+            Path(path).unlink(missing_ok=True)
+            needed.close()
+            needed = socket.socket(socket.AF_UNIX)
+            _start_interpreter(path)
+            needed.connect(path)
+        needed.sendall(b"needed")
+    return path, needed
+
+
+def _start_interpreter(path: str) -> None:
+    command = [sys.executable, "-m", "tests.support.drivers.warm_interpreter", path]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **OFFLINE}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n", "the interpreter did not start"
+    process.stdout.close()
+    process.returncode = 0  # nobody waits for it: it ends after this process
