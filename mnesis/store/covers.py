@@ -41,6 +41,25 @@ def folded_spans(diff: CoverDiff) -> list[tuple[int, int, str | None]]:
     ]
 
 
+def add_seq(spans: list[Span], seq: int) -> None:
+    """Add a seq to a list of spans, which stays short if seqs are added in ascending order."""
+    if spans and spans[-1][1] == seq - 1:
+        spans[-1] = (spans[-1][0], seq)
+    else:
+        spans.append((seq, seq))
+
+
+def merge_spans(spans: Iterable[Span]) -> list[Span]:
+    """Return the same seqs as disjoint spans in order, with something between any two."""
+    merged: list[Span] = []
+    for first, last in sorted(spans):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((first, last))
+    return merged
+
+
 def subtract(spans: Iterable[Span], holes: Iterable[Span]) -> list[Span]:
     """Return the parts of ordered, disjoint `spans` outside `holes`."""
     remainder, holes = [], sorted(holes)

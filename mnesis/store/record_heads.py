@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 from mnesis.models.context import Cover
 from mnesis.store.chain import EMPTY_HEAD, compress_seqs, encode_record, extend_chain, hash_bytes, hash_set
 from mnesis.store.codec import DamagedValueError
+from mnesis.store.covers import Span, add_seq, merge_spans
 
-Rows: TypeAlias = Callable[[str], list[tuple[Any, ...]]]
-"""Returns the rows of a session that a named statement of the store selects."""
+Rows: TypeAlias = Callable[[str], Iterable[tuple[Any, ...]]]
+"""Returns the rows of a session that a named statement of the store selects. They are read one after another."""
 
 
 @dataclass(slots=True)
@@ -38,7 +39,13 @@ class RecordHeads:
         self, pk: int, summary: tuple[str, int, int, int, int, bytes], seqs: Iterable[int], child_ids: Sequence[str]
     ) -> None:
         """Extend the chain of summaries. `summary` is (id, first, last, tokens, messages, hash of the body)."""
-        edges: tuple[str | int, ...] = (len(child_ids), *child_ids, *compress_seqs(seqs))
+        self.add_stored_summary(pk, summary, compress_seqs(seqs), child_ids)
+
+    def add_stored_summary(
+        self, pk: int, summary: tuple[str, int, int, int, int, bytes], ends: Sequence[int], child_ids: Sequence[str]
+    ) -> None:
+        """Do what `add_summary` does, for seqs that are compressed (`mnesis.store.chain.compress_seqs`)."""
+        edges: tuple[str | int, ...] = (len(child_ids), *child_ids, *ends)
         self.summaries = extend_chain(self.summaries, encode_record("summary", pk, *summary, *edges))
 
     def add_inherited(self, pk: int, summary_id: str, digest: bytes) -> None:
@@ -115,9 +122,9 @@ def compute_record_head(rows: Rows, kind: str) -> bytes:
 
 
 def _add_summaries(heads: RecordHeads, rows: Rows) -> None:
-    seqs: defaultdict[int, list[int]] = defaultdict(list)
+    spans: defaultdict[int, list[Span]] = defaultdict(list)
     for summary_pk, seq in rows("check_edges"):
-        seqs[summary_pk].append(seq)
+        add_seq(spans[summary_pk], seq)
     children: defaultdict[int, list[str]] = defaultdict(list)
     for summary_pk, position, child_id in rows("check_child_ids"):
         # A position that was changed must not go unnoticed because the order is the same.
@@ -125,4 +132,5 @@ def _add_summaries(heads: RecordHeads, rows: Rows) -> None:
     for pk, summary_id, digest in rows("check_inherited"):
         heads.add_inherited(pk, summary_id, digest)
     for pk, *summary in rows("check_summary_rows"):
-        heads.add_summary(pk, tuple(summary), seqs[pk], children[pk])
+        ends = [end for span in merge_spans(spans[pk]) for end in span]
+        heads.add_stored_summary(pk, tuple(summary), ends, children[pk])

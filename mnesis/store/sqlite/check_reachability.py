@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mnesis.models.finding import Finding
-from mnesis.store.covers import Span, subtract
+from mnesis.store.covers import Span, add_seq, merge_spans, subtract
 from mnesis.store.sqlite.fixes import SALVAGE_CONTEXT
 
 
@@ -42,11 +42,7 @@ class SummaryGraph:
             counts={pk: count for pk, _, _, _, count, _ in rows},
         )
         for summary_pk, seq in edges:
-            spans = graph.messages[summary_pk]
-            if spans and spans[-1][1] == seq - 1:
-                spans[-1] = (spans[-1][0], seq)
-            else:
-                spans.append((seq, seq))
+            add_seq(graph.messages[summary_pk], seq)
         for parent, child in children:
             graph.children[parent].add(child)
         return graph
@@ -58,7 +54,7 @@ class SummaryGraph:
         while ready := {pk for pk in waiting if self.children.get(pk, set()) <= reached.keys()}:
             for pk in ready:
                 below = [span for child in self.children.get(pk, ()) for span in reached[child] or ()]
-                reached[pk] = _merge_spans([*self.messages.get(pk, ()), *below])
+                reached[pk] = merge_spans([*self.messages.get(pk, ()), *below])
             waiting -= ready
         return {**reached, **dict.fromkeys(waiting)}
 
@@ -90,17 +86,6 @@ def reachability_findings(
             detail = f"session {session!r}: {count} messages from {lost[0][0]} on cannot be reached from the context"
             findings.append(Finding("error", "covers", detail, SALVAGE_CONTEXT))
     return findings
-
-
-def _merge_spans(spans: list[Span]) -> list[Span]:
-    """Return the same seqs as disjoint spans in order, with something between any two."""
-    merged: list[Span] = []
-    for first, last in sorted(spans):
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
-        else:
-            merged.append((first, last))
-    return merged
 
 
 def _describe_fault(graph: SummaryGraph, pk: int, covered: list[Span] | None) -> str:

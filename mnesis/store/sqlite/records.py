@@ -41,4 +41,4 @@ def compute_record_head(connection: sqlite3.Connection, session_pk: int, kind: s
 
 
 def _rows_of(connection: sqlite3.Connection, session_pk: int) -> record_heads.Rows:
-    return lambda statement: connection.execute(sql(statement), {"session_pk": session_pk}).fetchall()
+    return lambda statement: connection.execute(sql(statement), {"session_pk": session_pk})
