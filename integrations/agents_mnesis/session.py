@@ -22,6 +22,7 @@ from mnesis.models.message import Message
 from mnesis.models.summary import Summary
 from mnesis.models.tool import ToolSpec
 from mnesis.recall.grants import Grant
+from mnesis.session.conversion_cache import ConversionCache
 from mnesis.session.pool import SessionId, SessionPool, validate_session_id
 from mnesis.session.pool import SessionSettings as PoolSettings
 from mnesis.session.session import MnesisSession
@@ -67,6 +68,7 @@ class MnesisAgentSession(SessionABC):
         budget = None if token_limit is None else Budget.for_tokens(token_limit, includes_system_prompt=False)
         settings = PoolSettings(model=model, config=parse_config(config), llm=llm, budget=budget)
         self._pool = SessionPool(engine=engine, db_path=db_path, settings=settings)
+        self._converted: ConversionCache[Item] = ConversionCache()
 
     @property
     def engine(self) -> Engine:
@@ -79,7 +81,7 @@ class MnesisAgentSession(SessionABC):
         With `limit`, return the newest `limit` items of it. The limit of `session_settings` applies if it is None.
         """
         window = await self._pool.run(self.session_id, self._read_window)
-        items = _window_items(window) if window is not None else []
+        items = self._window_items(window) if window is not None else []
         max_items = limit if limit is not None else self.session_settings.limit if self.session_settings else None
         if max_items is not None and max_items >= 0:  # as in SQLite, a negative limit is none
             items = items[len(items) - max_items :] if max_items < len(items) else items
@@ -138,7 +140,12 @@ class MnesisAgentSession(SessionABC):
         await self._pool.close()
 
     async def _read_window(self, session: MnesisSession) -> Window:
-        return await session.window(system_prompt="", reserved_tokens=self._reserved_tokens)
+        return await session.window(system_prompt="", reserved_tokens=self._reserved_tokens, shared=True)
+
+    def _window_items(self, window: Window) -> list[Item]:
+        groups = ((message,) for message in window.messages)
+        converted = self._converted.read(self.session_id, groups, lambda records: to_items(records[0]))
+        return _order_items(window.messages, converted)
 
 
 def _parse_settings(settings: SessionSettings | dict[str, Any] | None) -> SessionSettings:
@@ -150,25 +157,25 @@ def _parse_settings(settings: SessionSettings | dict[str, Any] | None) -> Sessio
     return SessionSettings(**settings)
 
 
-def _window_items(window: Window) -> list[Item]:
-    """Return the messages of a window as items. Outputs come in the order in which they were stored."""
+def _order_items(messages: Sequence[Message], converted: Sequence[list[Item]]) -> list[Item]:
+    """Return the items of a window's messages. Outputs come in the order in which they were stored."""
     items: list[Item] = []
-    outputs: list[Message] = []
-    missing: list[Message] = []
+    outputs: list[tuple[int, list[Item]]] = []
+    missing: list[tuple[int, list[Item]]] = []
     call_seq = 0
-    for message in window.messages:
+    for message, message_items in zip(messages, converted, strict=True):
         if message.role == "tool":
             # The window adds a note for each missing output, with the position of its call.
-            (missing if message.seq == call_seq else outputs).append(message)
+            (missing if message.seq == call_seq else outputs).append((message.seq, message_items))
             continue
-        items += _output_items(outputs) + _output_items(missing) + to_items(message)
+        items += _in_order(outputs) + _in_order(missing) + message_items
         outputs, missing, call_seq = [], [], message.seq
     # The newest calls may be waiting for approval. Then their outputs come with the next items.
-    return items + _output_items(outputs)
+    return items + _in_order(outputs)
 
 
-def _output_items(messages: Sequence[Message]) -> list[Item]:
-    return [item for message in sorted(messages, key=lambda each: each.seq) for item in to_items(message)]
+def _in_order(outputs: Sequence[tuple[int, list[Item]]]) -> list[Item]:
+    return [item for _, items in sorted(outputs, key=lambda output: output[0]) for item in items]
 
 
 async def _pop_newest(session: MnesisSession) -> Item | None:

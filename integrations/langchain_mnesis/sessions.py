@@ -102,7 +102,10 @@ class Sessions:
         budget_tokens: int | None = None,
         forms: Mapping[int, Message] | None = None,
     ) -> Window | None:
-        """Return the window, compacting the session first if necessary; None if the session does not exist."""
+        """Return the window, compacting the session first if necessary; None if the session does not exist.
+
+        Its messages are shared with other readers: convert them with `window_to_langchain()`.
+        """
         await self._flush_failed_writes(session_id)
 
         async def read(session: MnesisSession) -> Window:
@@ -111,6 +114,7 @@ class Sessions:
                 reserved_tokens=reserved_tokens,
                 budget_tokens=budget_tokens,
                 forms=forms,
+                shared=True,
             )
 
         return await self.pool.run(session_id, read)

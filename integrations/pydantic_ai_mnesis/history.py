@@ -118,7 +118,7 @@ class MnesisHistory(AbstractCapability[Any]):
         session = await self._pool.get(validate_session_id(session_id))
         if session is None:
             return []
-        window = await session.window(system_prompt="")
+        window = await session.window(system_prompt="", shared=True)
         known = await self._read_on(session, window.session)
 
         def convert(records: Sequence[Message]) -> list[ModelMessage]:

@@ -101,7 +101,9 @@ def fit_layout(layout: Layout, available_tokens: int, count: TokenCounter, *, ke
     With `keeps_newest_message`, the newest message stays unchanged, and the result exceeds `available_tokens` if that
     message alone does. Without it, that message becomes an excerpt.
     """
-    if layout.tokens > available_tokens and layout.opening is not None:
+    if layout.tokens <= available_tokens:
+        return layout
+    if layout.opening is not None:
         layout = replace(layout, opening=None, omitted=layout.opening_messages)
     while layout.tokens > available_tokens and len(layout.turns) > 1:
         layout = _drop_oldest_turn(layout)

@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from mnesis.formats.copy_plan import Make, plan_copy
 from mnesis.models.message import Message, MessagePart
+from mnesis.store.context_cache import copy_message
 
 T = TypeVar("T")
 
@@ -29,7 +30,8 @@ class _Conversion(NamedTuple):
 class ConversionCache(Generic[T]):
     """Converted messages of the newest window of each session. May be shared between threads.
 
-    A conversion counts only for records that are equal to those it was made from. Copies and pickles of a cache are empty.
+    A conversion counts only for records that are equal to those it was made from. Records may be shared with other readers; nothing
+    that is returned holds a dict or list of them. Copies and pickles of a cache are empty.
     """
 
     def __init__(self) -> None:
@@ -51,9 +53,8 @@ class ConversionCache(Generic[T]):
                 converted = convert(records)
                 self.conversions += 1
                 conversion = _Conversion(records, plan_copy(converted))
-                messages.append(converted if conversion.make is None else conversion.make())
-            else:
-                messages.append(convert(records) if conversion.make is None else conversion.make())
+            # What cannot be copied is converted each time, from records that nobody else has.
+            messages.append(convert(list(map(copy_message, records))) if conversion.make is None else conversion.make())
             window[key] = conversion
         self._windows.pop(session_id, None)  # so that it becomes the newest
         self._windows[session_id] = window

@@ -315,14 +315,16 @@ class SessionCore:
         forms: Mapping[int, Message] | None = None,
         options: WindowOptions | None = None,
         context: ActiveContext | None = None,
+        shared: bool = False,
     ) -> Window:
         """Assemble the window for the next request.
 
         The budget is divided by the calibration: how much more the provider counts than the estimator. `message` is the
         next user message, if it is not stored yet; automatic recall searches for it. `forms` are shown instead of
-        messages of the log, by `seq`. `now` is the time of the next message; None is the clock's. `context` None is read."""
+        messages of the log, by `seq`. `now` is the time of the next message; None is the clock's. `context` None is read; see
+        `Store.active_context` for `shared`."""
         if context is None:
-            context = await self.store.active_context(self.session_id)
+            context = await self.store.active_context(self.session_id, shared=shared)
         self.shared.advance(context.session)
         context = with_forms(context, forms or {})
         available_tokens = int((budget_tokens or self.budget.usable_tokens) / context.session.calibration)

@@ -93,6 +93,7 @@ class SessionView(SessionReader):
         forms: Mapping[int, Message] | None = None,
         options: WindowOptions | None = None,
         context: ActiveContext | None = None,
+        shared: bool = False,
     ) -> Window:
         """Return the window that the model would receive now. Compacts first if the context is over the hard threshold, or if the
         provider's cache has expired and that pays off.
@@ -102,7 +103,8 @@ class SessionView(SessionReader):
         automatic recall; None means the newest message, if it has no reply yet. `now` is the time of that message, to which "last
         week" in it is relative: a datetime or milliseconds since 1970; None is the current time. `forms` are shown instead of messages of the
         log, by `seq`; see `set_shown_forms()`. `options` change the layout. `context` is the active context, for a caller that has just
-        read it from the store; then nothing is compacted.
+        read it from the store; then nothing is compacted. With `shared`, dicts and lists in the messages may be those that other
+        readers receive, and must not be changed: for adapters, which convert the messages.
         """
         self._check_open()
         if message is not None and not isinstance(message, str):
@@ -123,6 +125,7 @@ class SessionView(SessionReader):
             forms=await self._count_forms(forms or {}),
             options=options,
             context=context,
+            shared=shared,
         )
 
     def is_compaction_due(self, *, reserved_tokens: int = 0) -> bool:

@@ -218,8 +218,11 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
         """Return one message by id. Raises `MessageNotFoundError`."""
         ...
 
-    async def active_context(self, session_id: str) -> ActiveContext:
-        """Return the items that currently represent the log. The cost depends on their number, not on the log."""
+    async def active_context(self, session_id: str, *, shared: bool = False) -> ActiveContext:
+        """Return the items that currently represent the log. The cost depends on their number, not on the log.
+
+        With `shared`, dicts and lists in the items may be those that other readers receive, and must not be changed.
+        """
         ...
 
     async def compact(self, session_id: str, compaction: Compaction) -> SessionRecord:

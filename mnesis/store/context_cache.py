@@ -36,19 +36,28 @@ class CachedContext:
     pins: frozenset[int]
     size_bytes: int
     with_containers: frozenset[int]
-    """The seqs of messages with dicts or lists in them. Readers get copies of these; all other items are shared."""
+    """The seqs of messages with dicts or lists in them. Readers may get copies of these; all other items are shared."""
 
     def copy_items(self) -> tuple[Summary | Message, ...]:
         """Return the items, with copies of all containers, so that no reader can change what another one receives."""
         return tuple([self._copy_item(item) for item in self.items])
 
+    def share_items(self) -> tuple[Summary | Message, ...]:
+        """Return the items themselves, for readers that change nothing."""
+        if any(self._is_changed(item) for item in self.items):
+            return tuple([self._copy_item(item) if self._is_changed(item) else item for item in self.items])
+        return self.items
+
+    def _is_changed(self, item: Summary | Message) -> bool:
+        """Return whether a reader has added something to the empty dict of a shared message."""
+        return bool(isinstance(item, Message) and item.extra and item.seq not in self.with_containers)
+
     def _copy_item(self, item: Summary | Message) -> Summary | Message:
         if isinstance(item, Summary):
             return item
         if item.seq in self.with_containers:
-            return _copy_containers(item)
-        # A reader may have added something to the empty dict of a shared message.
-        return item.model_copy(update={"extra": {}}) if item.extra else item
+            return copy_message(item)
+        return item.model_copy(update={"extra": {}}) if self._is_changed(item) else item
 
 
 class ContextCache:
@@ -128,7 +137,8 @@ def _part_holds_containers(part: MessagePart) -> bool:
     )
 
 
-def _copy_containers(message: Message) -> Message:
+def copy_message(message: Message) -> Message:
+    """Return a message that shares no dict and no list with this one."""
     parts = tuple(_copy_part(part) if _part_holds_containers(part) else part for part in message.parts)
     return message.model_copy(update={"parts": parts, "extra": _copy_json(message.extra)})
 

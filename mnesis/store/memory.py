@@ -234,8 +234,8 @@ class MemoryStore(MemoryRunStore):
             seq = stored.seqs_by_id[message_id]
             return self._messages(stored, [(seq, seq)])[0]
 
-    async def active_context(self, session_id: str) -> ActiveContext:
-        """See `Store.active_context`."""
+    async def active_context(self, session_id: str, *, shared: bool = False) -> ActiveContext:
+        """See `Store.active_context`. The items are always new."""
         with self._hold_session(session_id) as stored:
             spans = visible_spans(stored.covers, stored.record.last_seq)
             return ActiveContext(

@@ -149,6 +149,7 @@ class LogSuite:
         assert await store.messages("s") == expected
         assert [await store.message("s", message.id) for message in messages] == expected
         assert list((await store.active_context("s")).items) == expected
+        assert list((await store.active_context("s", shared=True)).items) == expected
         assert await store.check() == []
 
     async def test_what_json_would_change_is_refused_and_nothing_is_stored(self, store: Store) -> None:

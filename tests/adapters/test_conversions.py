@@ -11,20 +11,25 @@ from typing import Any
 import pytest
 
 from mnesis import Engine
+from mnesis.session import conversion_cache
 from mnesis.session.conversion_cache import ConversionCache
+from mnesis.store import context_cache
 from mnesis.store.sqlite import SqliteStore
 
 pytest.importorskip("langchain_core")
 pytest.importorskip("llama_index.core")
 pytest.importorskip("pydantic_ai")
+pytest.importorskip("agents")
 
 from langchain_core.messages import AIMessage, HumanMessage
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.memory.mnesis import MnesisMemory
 from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart
 
+from agents_mnesis import MnesisAgentSession
 from langchain_mnesis import MnesisChatMessageHistory
 from pydantic_ai_mnesis import MnesisHistory
+from tests.support.histories import text_message
 
 Write = Callable[[str], Awaitable[Any]]
 Read = Callable[[], Awaitable[list[Any]]]
@@ -122,3 +127,52 @@ async def test_a_window_is_read_once(adapter: Any, tmp_path: Path, monkeypatch: 
         for _ in range(3):
             await read()
     assert reads == {"active_context": 3}
+
+
+def agents_sdk(engine: Engine) -> tuple[Write, Read]:
+    session = MnesisAgentSession("s", engine=engine)
+    return (
+        lambda text: session.add_items([{"role": "user", "content": text}, {"role": "assistant", "content": [text]}]),  # type: ignore[list-item]
+        session.get_items,  # type: ignore[return-value]  # items are dicts
+    )
+
+
+@pytest.mark.parametrize("adapter", [langchain, llamaindex, pydantic_ai, agents_sdk], ids=lambda each: each.__name__)
+async def test_reading_again_copies_and_compares_no_record(
+    adapter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def count(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def record(*arguments: Any) -> Any:
+            calls.append(name)
+            return original(*arguments)
+
+        monkeypatch.setattr(module, name, record)
+
+    async with Engine(tmp_path / "s.db") as engine:
+        write, read = adapter(engine)
+        for number in range(5):
+            await write(f"text {number}")
+        first = await read()
+        count(context_cache, "copy_message")
+        count(conversion_cache, "_is_equal_part")
+        assert await read() == first
+        await write("more")
+        assert (await read())[:10] == first
+    assert not calls
+
+
+async def test_what_cannot_be_copied_is_converted_from_records_of_its_own() -> None:
+    record = text_message("assistant", "text").model_copy(update={"extra": {"x": [1]}})
+    cache: ConversionCache[Any] = ConversionCache()
+
+    def convert(records: Any) -> list[Any]:
+        return [(object(), records[0].extra)]
+
+    for _ in range(2):
+        ((returned,),) = cache.read("s", [(record,)], convert)
+        returned[1]["x"].append(2)
+    assert record.extra == {"x": [1]}

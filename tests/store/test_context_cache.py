@@ -148,6 +148,7 @@ async def test_readers_cannot_change_what_others_receive(store: SqliteStore) -> 
             for output in getattr(part, "output_parts", ()):
                 output.provider.clear()
     assert told(await store.active_context("s")) == kept
+    assert told(await store.active_context("s", shared=True)) == kept
 
 
 def test_the_cache_is_bounded_in_bytes_and_contexts(monkeypatch: pytest.MonkeyPatch) -> None:

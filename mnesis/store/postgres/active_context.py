@@ -27,7 +27,9 @@ MESSAGE_COLUMNS = 9
 """The columns of messages at the end of a row of `session_since`."""
 
 
-async def read_active_context(database: PostgresDatabase, cache: SharedContextCache, session_id: str) -> ActiveContext:
+async def read_active_context(
+    database: PostgresDatabase, cache: SharedContextCache, session_id: str, shared: bool
+) -> ActiveContext:
     """Load the items that currently represent the log. Decodes only what this store has not decoded yet."""
     cached = cache.get(session_id)
     if cached is not None:
@@ -36,14 +38,15 @@ async def read_active_context(database: PostgresDatabase, cache: SharedContextCa
             record, context = extended
             if context is not cached:
                 cache.put(session_id, context)
-            return _show(record, context)
+            return _show(record, context, shared)
     record, context = await database.read(_load_context, session_id)
     cache.put(session_id, context)
-    return _show(record, context)
+    return _show(record, context, shared)
 
 
-def _show(record: SessionRecord, context: CachedContext) -> ActiveContext:
-    return ActiveContext(record, context.covers, context.copy_items(), dict(context.prunes), context.pins)
+def _show(record: SessionRecord, context: CachedContext, shared: bool) -> ActiveContext:
+    items = context.share_items() if shared else context.copy_items()
+    return ActiveContext(record, context.covers, items, dict(context.prunes), context.pins)
 
 
 def _extend_context(

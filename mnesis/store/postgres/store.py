@@ -119,9 +119,9 @@ class PostgresStore(PostgresRunStore):
         """See `Store.message`."""
         return await self._database.read(log.message, session_id, message_id)
 
-    async def active_context(self, session_id: str) -> ActiveContext:
+    async def active_context(self, session_id: str, *, shared: bool = False) -> ActiveContext:
         """See `Store.active_context`."""
-        return await read_active_context(self._database, self._contexts, session_id)
+        return await read_active_context(self._database, self._contexts, session_id, shared)
 
     async def compact(self, session_id: str, compaction: Compaction) -> SessionRecord:
         """See `Store.compact`."""

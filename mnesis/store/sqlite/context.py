@@ -52,21 +52,22 @@ from mnesis.store.sqlite.rows import Row, load_covers, load_prunes, message_from
 from mnesis.store.sqlite.turn_leases import refuse_lost_turn
 
 
-def active_context(connection: sqlite3.Connection, session_id: str) -> ActiveContext:
+def active_context(connection: sqlite3.Connection, session_id: str, shared: bool) -> ActiveContext:
     """Load the items that currently represent the log. Decodes only what this connection has not decoded yet."""
     stored = load_session(connection, session_id)
     if not isinstance(connection, StoreConnection) or stored.hash is None:
-        return _show(stored, _load_context(connection, stored))
+        return _show(stored, _load_context(connection, stored), shared)
     cache = connection.contexts
     cached = cache.find(stored.pk, stored.record_head)
     context = (cached and _extend_context(connection, stored, cached)) or _load_context(connection, stored)
     if context is not cached:
         cache.put(stored.pk, context)
-    return _show(stored, context)
+    return _show(stored, context, shared)
 
 
-def _show(stored: StoredSession, context: CachedContext) -> ActiveContext:
-    return ActiveContext(stored.record, context.covers, context.copy_items(), dict(context.prunes), context.pins)
+def _show(stored: StoredSession, context: CachedContext, shared: bool) -> ActiveContext:
+    items = context.share_items() if shared else context.copy_items()
+    return ActiveContext(stored.record, context.covers, items, dict(context.prunes), context.pins)
 
 
 def _extend_context(

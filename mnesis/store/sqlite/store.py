@@ -111,9 +111,9 @@ class SqliteStore(SqliteRunStore):
         """See `Store.message`."""
         return await self._database.read(log.message, session_id, message_id)
 
-    async def active_context(self, session_id: str) -> ActiveContext:
+    async def active_context(self, session_id: str, *, shared: bool = False) -> ActiveContext:
         """See `Store.active_context`."""
-        return await self._database.read(context.active_context, session_id)
+        return await self._database.read(context.active_context, session_id, shared)
 
     async def compact(self, session_id: str, compaction: Compaction) -> SessionRecord:
         """See `Store.compact`."""

@@ -90,7 +90,7 @@ class History:
 
     async def records(self) -> list[Message]:
         """Return the messages of the log that `all_messages` converts."""
-        context = await self._read_context()
+        context = await self.session.engine.store.active_context(self.session.id)
         store, records = self.session.engine.store, []
         for item in context.items:
             records += [item] if isinstance(item, Message) else await store.covered_messages(self.session.id, item.id)
@@ -135,7 +135,8 @@ class History:
         return render_view(shown.window, stored, placement, self._converted)
 
     def _view_digests(self, shown: _Shown, placement: SummaryPlacement) -> Iterable[tuple[bytes, int | None]]:
-        return [(digest(element.message), element.seq) for element in self._render(shown, placement).elements]
+        view = self._render(shown, placement)
+        return list(zip(map(digest, view.messages), view.seqs, strict=True))
 
     async def replace(self, messages: Sequence[ChatMessage], *, token_limit: int, placement: SummaryPlacement) -> Case:
         """Replace the history in one transaction; see `plan_revision`. The log keeps the replaced messages."""
@@ -171,7 +172,8 @@ class History:
         return await to_thread.run_sync(prepare)
 
     async def _read_context(self) -> ActiveContext:
-        return await self.session.engine.store.active_context(self.session.id)
+        """Return the active context, whose messages are shared with other readers."""
+        return await self.session.engine.store.active_context(self.session.id, shared=True)
 
     async def _compact(self, context: ActiveContext, reserved_tokens: int) -> ActiveContext:
         # A synchronous caller must not wait for a compaction in an event loop that the caller itself blocks.

@@ -18,6 +18,7 @@ from llama_index.memory.mnesis.messages import from_record, from_window_record
 from mnesis.models.context import Window, WindowOptions
 from mnesis.models.message import Message
 from mnesis.session.conversion_cache import ConversionCache
+from mnesis.store.context_cache import copy_message
 
 SummaryPlacement = Literal["system", "user"]
 
@@ -28,31 +29,36 @@ _TEMPLATE_VARIABLE = re.compile(r"\{(query_str|context_str|context_msg|chat_hist
 
 
 @dataclass(frozen=True, slots=True)
-class Element:
-    """One message of a view and its seq in the log, which is None if the view added the message."""
-
-    message: ChatMessage
-    seq: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class View:
-    """The messages that `get()` returns, and their tokens according to the stored counts."""
+    """The messages that `get()` returns, and their tokens according to the stored counts.
 
-    elements: tuple[Element, ...]
+    `seqs` are the seqs of the messages in the log, None for messages that the view added.
+    """
+
+    messages: list[ChatMessage]
+    seqs: list[int | None]
     tokens: int
-
-    @property
-    def messages(self) -> list[ChatMessage]:
-        return [element.message for element in self.elements]
 
 
 def render_view(
     window: Window, stored: Mapping[str, Message], placement: SummaryPlacement, cache: ConversionCache[ChatMessage]
 ) -> View:
     """Convert a window to a view. `stored` are the messages of the active context by id."""
+    head = [chat for message in window.system_messages for chat in from_record(copy_message(message))]
+    originals = [stored.get(message.id) for message in window.messages]
+    groups = [
+        (message,) if original is None or original is message else (message, original)
+        for message, original in zip(window.messages, originals, strict=True)
+    ]
+    session_id = window.session.id if window.session is not None else ""
+    tail: list[ChatMessage] = []
+    seqs: list[int | None] = []
+    for original, messages in zip(originals, cache.read(session_id, groups, _convert), strict=True):
+        tail += messages
+        seqs += [original.seq if original is not None else None] * len(messages)
+    head += _insert_preface(tail, window.preface, placement)
     tokens = window.tokens - window.system_tokens - window.reserved_tokens
-    return View(tuple(_render(window, stored, placement, cache)), tokens)
+    return View([*head, *tail], [*[None] * len(head), *seqs], tokens)
 
 
 def _convert(records: Sequence[Message]) -> list[ChatMessage]:
@@ -60,29 +66,18 @@ def _convert(records: Sequence[Message]) -> list[ChatMessage]:
     return from_record(records[0]) if len(records) == 1 else from_window_record(*records)
 
 
-def _render(
-    window: Window, stored: Mapping[str, Message], placement: SummaryPlacement, cache: ConversionCache[ChatMessage]
-) -> Iterable[Element]:
-    head = [Element(chat, None) for message in window.system_messages for chat in from_record(message)]
-    originals = [stored.get(message.id) for message in window.messages]
-    groups = [
-        (message,) if original is None or original is message else (message, original)
-        for message, original in zip(window.messages, originals, strict=True)
-    ]
-    session_id = window.session.id if window.session is not None else ""
-    tail = [
-        Element(chat, original.seq if original is not None else None)
-        for original, messages in zip(originals, cache.read(session_id, groups, _convert), strict=True)
-        for chat in messages
-    ]
-    text = "\n\n".join(message.text_content() for message in window.preface)
+def _insert_preface(
+    messages: Sequence[ChatMessage], preface: Iterable[Message], placement: SummaryPlacement
+) -> list[ChatMessage]:
+    """Put the text of a preface before the first user message, in it or as a message of its own, which is returned."""
+    text = "\n\n".join(message.text_content() for message in preface)
     if not text:
-        return [*head, *tail]
+        return []
     # Chat engines fill in template variables everywhere, including the history.
     text = _TEMPLATE_VARIABLE.sub(r"{ \1 }", text)
-    first_user_index = next((i for i, element in enumerate(tail) if element.message.role == MessageRole.USER), None)
-    if placement == "system" or first_user_index is None:
+    first_user = next((message for message in messages if message.role == MessageRole.USER), None)
+    if placement == "system" or first_user is None:
         role = MessageRole.SYSTEM if placement == "system" else MessageRole.USER
-        return [*head, Element(ChatMessage(role=role, content=text), None), *tail]
-    tail[first_user_index].message.blocks = [TextBlock(text=text), *tail[first_user_index].message.blocks]
-    return [*head, *tail]
+        return [ChatMessage(role=role, content=text)]
+    first_user.blocks = [TextBlock(text=text), *first_user.blocks]
+    return []
