@@ -20,8 +20,9 @@ from typing import Any
 import psycopg
 
 from benchmarks.operators import MODEL, SCHEMA, TEMPLATE, LightClient, make_item
+from benchmarks.postgres_floor import Floor, make_turn
+from benchmarks.postgres_growth import measure_growth
 from benchmarks.store.benchmark_row import HEAD, Row
-from benchmarks.store.sample_turns import Turn, make_turns
 from benchmarks.store.timing import median_seconds, time_work
 from benchmarks.tables import format_table
 from mnesis import Engine, LLMMap, MnesisEvent, MnesisSession
@@ -33,7 +34,6 @@ SESSIONS = 50
 MAP_CONCURRENCY = 16
 RESPONSE_SECONDS = 0.25
 """How long the model server of the map takes: less than any real model, and more than four processes need per item."""
-TURNS = make_turns(64)
 
 
 @contextmanager
@@ -59,59 +59,6 @@ def temporary_schema(url: str) -> Iterator[str]:
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
-
-
-def make_turn(number: int) -> Turn:
-    """Return one of the sample turns."""
-    return TURNS[number % len(TURNS)]
-
-
-class Floor:
-    """The same rows in one pipelined transaction of psycopg: tables and indexes of the store without triggers and keys."""
-
-    def __init__(self, url: str) -> None:
-        target = DatabaseURL(url)
-        self._connection = psycopg.connect(target.conninfo, autocommit=True, prepare_threshold=2)
-        self._schema = target.schema
-        for table in ("messages", "turns", "accounts"):
-            self._connection.execute(
-                f"CREATE TABLE IF NOT EXISTS {self._schema}.floor_{table} (LIKE {self._schema}.{table} INCLUDING INDEXES)".encode()
-            )
-
-    def add_session(self, session_id: str) -> int:
-        """Copy the row of a session's accounts, which turns update. Returns its key."""
-        schema = self._schema
-        row = self._connection.execute(
-            f"INSERT INTO {schema}.floor_accounts SELECT a.* FROM {schema}.accounts AS a JOIN {schema}.sessions AS s"
-            " ON s.pk = a.session_pk WHERE s.id = %s RETURNING session_pk".encode(),
-            (session_id,),
-        ).fetchone()
-        assert row is not None
-        return int(row[0])
-
-    def write(self, session_pk: int, number: int, turn: Turn) -> None:
-        """Write one turn."""
-        execute, seq = self._connection.execute, 2 * number + 1
-        message = f"INSERT INTO {self._schema}.floor_messages VALUES (%s, %s, 50, 0, 0, %s, %s, %s, NULL, %s)".encode()
-        with self._connection.pipeline():
-            execute(b"BEGIN")
-            for offset, role, text in ((0, "user", turn.user_text), (1, "assistant", turn.assistant_text)):
-                values = (session_pk, seq + offset, f"msg_{session_pk}_{seq + offset}", role, b"h" * 32, text.encode())
-                execute(message, values)
-            execute(
-                f"INSERT INTO {self._schema}.floor_turns VALUES (%s, %s, %s, 'assistant', 1, 2, 3, 4, 5, 6)".encode(),
-                (session_pk, number, seq + 1),
-            )
-            execute(
-                f"UPDATE {self._schema}.floor_accounts SET last_used = %s, last_seq = %s, turn_count = %s,"
-                " message_tokens = %s, context_tokens = %s WHERE session_pk = %s".encode(),
-                (time.time_ns(), seq + 1, number + 1, 200 * number, 200 * number, session_pk),
-            )
-            execute(b"COMMIT")
-
-    def close(self) -> None:
-        """Disconnect."""
-        self._connection.close()
 
 
 async def measure_record(url: str, turns: int, long_messages: int) -> list[Row]:
@@ -359,11 +306,17 @@ def _work(url: str, port: int, ready: Any) -> None:
     asyncio.run(run())
 
 
-def measure(url: str, *, quick: bool, only: str | None = None, items: int = 10_000) -> list[Row]:
-    """Run all measurements, or those whose name is `only`. `items` is the size of the map."""
+def measure(
+    url: str, *, quick: bool, only: str | None = None, items: int = 10_000, messages: int = 100_000
+) -> list[Row]:
+    """Run all measurements, or those whose name is `only`. `items` is the size of the map, `messages` that of a grown log."""
     rounds = 25 if quick else 200
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder, temporary_schema(url) as schema_url:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        temporary_schema(url) as schema_url,
+        temporary_schema(url) as small_url,
+    ):
         works: dict[str, Callable[[], Any]] = {
             "record": lambda: asyncio.run(measure_record(schema_url, rounds, 100 if quick else 100_000)),
             "window": lambda: asyncio.run(measure_window(schema_url, rounds)),
@@ -371,6 +324,7 @@ def measure(url: str, *, quick: bool, only: str | None = None, items: int = 10_0
             "events": lambda: asyncio.run(measure_events(schema_url, rounds)),
             "sessions": lambda: measure_sessions(schema_url, 4 if quick else 40),
             "map": lambda: measure_map(schema_url, 256 if quick else items),
+            "growth": lambda: asyncio.run(measure_growth(schema_url, small_url, 20_000 if quick else messages, rounds)),
         }
         for name, work in works.items():
             if only in (None, name):
@@ -383,8 +337,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", help="a PostgreSQL server; by default one from a wheel is started")
-    parser.add_argument("--only", help="record, window, search, events, sessions or map")
+    parser.add_argument("--only", help="record, window, search, events, sessions, map or growth")
     parser.add_argument("--items", type=int, default=10_000, help="the size of the map")
+    parser.add_argument("--messages", type=int, default=100_000, help="the size of the database that grows")
     parser.add_argument("--quick", action="store_true", help="a smoke run, whose figures mean little")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.add_argument("--write", help=argparse.SUPPRESS)
@@ -398,7 +353,9 @@ def main() -> None:
         asyncio.run(write_on_request(arguments.write, arguments.count))
         return
     with server_url(arguments.url) as url:
-        rows = measure(url, quick=arguments.quick, only=arguments.only, items=arguments.items)
+        rows = measure(
+            url, quick=arguments.quick, only=arguments.only, items=arguments.items, messages=arguments.messages
+        )
     if arguments.json:
         print(json.dumps([{"name": row.name, "value": row.value, "limit": row.limit, "ok": row.ok} for row in rows]))
     else:

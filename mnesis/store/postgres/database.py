@@ -35,6 +35,7 @@ from mnesis.store.postgres.known_sessions import KnownSessions
 from mnesis.store.postgres.listener import ChangeListener
 from mnesis.store.postgres.migrate import prepare_schema
 from mnesis.store.postgres.queries import statements
+from mnesis.store.postgres.read_ahead import ReadAhead
 from mnesis.store.postgres.rows import Row
 from mnesis.store.postgres.seal import OnHashed
 from mnesis.store.postgres.stored_session import StoredSession
@@ -92,6 +93,7 @@ class PostgresDatabase:
         self._pid = os.getpid()
         self._statements = statements(url.schema)
         self._known = KnownSessions()
+        self.next_changes = ReadAhead()
         self.listener = self._new_listener()
         self._jobs: JobQueue | None = None
         self._pool: ConnectionPool[Connection] | None = None
@@ -193,7 +195,21 @@ class PostgresDatabase:
         self._jobs = JobQueue(self._config.max_connections)
 
     def _new_listener(self) -> ChangeListener:
-        return ChangeListener(self.connect, self.channel, self.origin)
+        return ChangeListener(self._connect_listener, self.channel, self.origin, self._read_ahead)
+
+    def _connect_listener(self) -> Connection:
+        connection = self.connect()
+        self._configure(connection)
+        return connection
+
+    def _read_ahead(self, connection: Connection) -> None:
+        """Read the next page of changes for followers. They ask for it again if this fails."""
+        transaction = Transaction(connection, self._statements, self.origin, self.location)
+        try:
+            self.next_changes.load(transaction)
+        except psycopg.Error:
+            if connection.closed:
+                raise
 
     def _close(self, jobs: JobQueue, pool: ConnectionPool[Connection]) -> None:
         self.listener.stop()

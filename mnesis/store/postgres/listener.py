@@ -29,16 +29,25 @@ MAX_RECONNECT_SECONDS = 5.0
 class ChangeListener:
     """Counts notifications on a channel and wakes who waits for one.
 
-    `connect` returns a connection outside the pool. `origin` is the number of the store. The thread starts at the first `version()`; a lost connection is
-    replaced, and counts as a notification, because some may have been missed.
+    `connect` returns a connection outside the pool. `origin` is the number of the store. The thread starts at the first
+    `version()`; a lost connection is replaced, and counts as a notification, because some may have been missed. `read_ahead`
+    is called on that connection after each notification, before anybody is woken.
     """
 
-    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], channel: str, origin: int) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], psycopg.Connection[Any]],
+        channel: str,
+        origin: int,
+        read_ahead: Callable[[psycopg.Connection[Any]], None],
+    ) -> None:
         self._connect = connect
+        self._read_ahead = read_ahead
         self._origin = origin
         self._channel = channel
         self._lock = threading.Lock()
         self._count = 0
+        self._received = 0
         self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = set()
         self._thread: threading.Thread | None = None
         self._is_listening = threading.Event()
@@ -104,17 +113,30 @@ class ChangeListener:
         self._is_listening.set()
 
     def _listen(self, connection: psycopg.Connection[Any], wake: socket.socket) -> None:
+        # Not `connection.notifies()`, which may miss notifications that come with the answer to a statement (before 3.2.4).
+        connection.add_notify_handler(self._note)
+        seen = self._received
         with selectors.DefaultSelector() as selector:
             selector.register(connection.fileno(), selectors.EVENT_READ)
             stopping = selector.register(wake, selectors.EVENT_READ)
             deadline = time.monotonic() + FALLBACK_SECONDS
             while True:
-                ready = selector.select(max(deadline - time.monotonic(), 0))
+                pause = max(deadline - time.monotonic(), 0) if seen == self._received else 0
+                ready = selector.select(pause)
                 if any(key is stopping for key, _ in ready):
                     return
-                if not ready or list(connection.notifies(timeout=0)):
+                connection.pgconn.consume_input()
+                while connection.pgconn.notifies() is not None:
+                    self._note()
+                if seen != self._received or time.monotonic() >= deadline:
+                    seen = self._received
                     deadline = time.monotonic() + FALLBACK_SECONDS
+                    self._read_ahead(connection)
                     self._announce()
+
+    def _note(self, _: object = None) -> None:
+        """Count a notification, on the thread that listens."""
+        self._received += 1
 
     def _announce(self) -> None:
         with self._lock:

@@ -275,13 +275,16 @@ class PostgresStore(PostgresRunStore):
         if not page and self._is_behind:
             # A transaction of another application, or one that adds no change, does not count.
             page, self._is_behind = await self._changes_page(names, after, limit, await self._horizon())
+        self._database.next_changes.expect(page[-1].position if page else after, limit)
         return page
 
     async def _changes_page(
         self, names: change_list.SessionNames, after: int, limit: int, before: int | None
     ) -> tuple[list[StoredChange], bool]:
         database = self._database
-        rows = await database.read_one_statement(change_list.load_page, after, limit, before)
+        rows = database.next_changes.take(after, limit) if before is None else None
+        if rows is None:
+            rows = await database.read_one_statement(change_list.load_page, after, limit, before)
         details: change_list.Details = {}
         if change_list.has_compactions(rows):
             details = await database.read(change_list.load_compactions, rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import asdict
 
 from mnesis.models.sent_request import SentRequest
 from mnesis.models.session import SessionRecord
@@ -103,7 +102,11 @@ def intact_session(row: Row) -> StoredSession:
 def request_json(record: SessionRecord) -> bytes:
     """Encode the last request of a session as JSON, b"" if there is none."""
     request = record.last_request
-    return b"" if request is None else to_json(asdict(request), f"session {record.id!r}, last request")
+    if request is None:
+        return b""
+    # Not `asdict`, which copies each value: all of them are numbers and texts.
+    values = {name: getattr(request, name) for name in SentRequest.__slots__}
+    return to_json(values, f"session {record.id!r}, last request")
 
 
 def hash_accounts(record: SessionRecord, last_used: int, heads: bytes, request: bytes) -> bytes:
