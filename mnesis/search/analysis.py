@@ -8,6 +8,7 @@ are searched together.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from itertools import islice, pairwise
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message, ToolPart, ToolResultPart
 
-ANALYSIS_VERSION = 5
+ANALYSIS_VERSION = 6
 """Increment it when the same message would be indexed differently: indexes of an older version are rebuilt."""
 
 REPEATED_MARK = "\ue000"
@@ -46,7 +47,9 @@ _COLOUR_CODE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|(?<!\w)\[\d{1,3}(?:;\d{1,3})
 _VOWEL_SIGNS = re.compile(
     "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc]"
 )
-_EMOJI = re.compile("[\u2600-\u27bf\U0001f300-\U0001faff]")
+_EMOJI = re.compile("[\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff]")
+_WIDE_OR_NARROW = re.compile("[\uff01-\uffef]+")
+_NUMBER_WITH_SPACES = re.compile(r"(?<![\w.,])\d{1,3}(?: \d{3})+(?!\w)")
 _SPEAKER = re.compile(r"\s*([^\W\d_][\w .'’-]{0,30}?):\s")
 
 _STOP_WORD_LIST = """a about above after again all also am an and any are aren as at be because been before being below between both
@@ -112,6 +115,7 @@ def to_index_text(text: str) -> str:
     text = normalize(text)
     pieces = [_CAMEL_BOUNDARY.sub(" ", match) for match in _CAMEL_WORD.findall(text)]
     numbers = [join_digits(match) for match in _NUMBER_WITH_SEPARATORS.findall(text)]
+    numbers += [join_digits(match) for match in _NUMBER_WITH_SPACES.findall(text)]
     emoji = [emoji_word(match) for match in _EMOJI.findall(text)]
     text = " ".join([_UNSPACED_RUN.sub(_space_out_bigrams, text), *pieces, *numbers, *emoji])
     counts = Counter(_WORD.findall(text.lower()))
@@ -132,8 +136,14 @@ def count_words(text: str) -> int:
 
 
 def normalize(text: str) -> str:
-    """Remove what is not part of words: colour codes of terminals, and Arabic and Hebrew vowel signs."""
-    return _VOWEL_SIGNS.sub("", _COLOUR_CODE.sub(" ", text))
+    """Remove what is not part of words: colour codes of terminals, and Arabic and Hebrew vowel signs.
+
+    Full-width and half-width characters are replaced by ordinary ones, and the Russian ё by е, as it is often written.
+    """
+    if text.isascii():
+        return _COLOUR_CODE.sub(" ", text)
+    text = _WIDE_OR_NARROW.sub(lambda match: unicodedata.normalize("NFKC", match.group()), text)
+    return _VOWEL_SIGNS.sub("", _COLOUR_CODE.sub(" ", text)).replace("ё", "е").replace("Ё", "Е")
 
 
 def join_digits(number: str) -> str:

@@ -116,8 +116,8 @@ GERMAN_WORDS: Final = r"\b(?:der|die|das|ist|sind|wo|wer|was|wir|ich|und|nicht|e
 
 QUESTION_VERBS: Final = frozenset(
     """happen happened happening discuss discussed talk talked chat chatted speak spoke decide decided work worked passiert
-    geschehen los besprochen gesprochen geredet gemacht getan gesagt war waren haben hatten wir uns parle parlons discute fait
-    passe quoi dit avons avez nous vous pasa paso ocurrio hablamos hablado dicho dijimos hicimos hecho hemos""".split()  # noqa: SIM905
+    geschehen geschah machte machten tat taten los besprochen gesprochen geredet gemacht getan gesagt war waren haben hatten wir uns parle parlons discute fait fais
+    faites faisons passe quoi dit avons avez nous vous pasa paso ocurrio sucedio hice hizo haciamos hablamos hablado dicho dijimos hicimos hecho hemos""".split()  # noqa: SIM905
 )
 """Words that say no more than that something was said or done, without accents. A question of these and a time is about the time."""
 

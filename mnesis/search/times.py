@@ -212,6 +212,8 @@ def _read_ago(words: _Words, now: datetime) -> TimeSpan:
     if number == A_FEW:
         first_span, last_span = (_unit_span(day, unit, -count) for count in reversed(FEW_DAYS))
         return TimeSpan(first_span.start, last_span.end)
+    if unit == "day" and "p" in words:
+        return _day_span(day - timedelta(days=number), words["p"])
     return _unit_span(day, unit, -number)
 
 
@@ -268,7 +270,7 @@ def _ignore(words: _Words, now: datetime) -> None:
 
 _Reader = Callable[[_Words, datetime], TimeSpan | None]
 _POINT_RULES: tuple[tuple[str, _Reader], ...] = (
-    ("Nua|[vo]Nu", _read_ago),
+    ("Nuap?|[vo]Nup?", _read_ago),
     ("l?Nlu|lNu|tNlu", _read_recent),
     ("wp?(?:lu|ul|q)|(?:lu|ul|q)wp?", _read_last_unit),
     ("n[uwem]|[uwe]n|x", _ignore),

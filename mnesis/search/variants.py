@@ -7,6 +7,7 @@ the word or differ by one typo.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -25,8 +26,18 @@ MAX_VARIANT_CHARS = 64
 
 _LATIN_STEMMERS = ("german", "spanish", "french", "italian", "portuguese", "dutch")
 _STEMMERS_BY_SCRIPT = {"CYRILLIC": ("russian",), "ARABIC": ("arabic",), "GREEK": ("greek",), "LATIN": _LATIN_STEMMERS}
-_HEBREW_PREFIXES = "והבלכמש"
-_UMLAUTS = (("ä", "ae"), ("ö", "oe"), ("ü", "ue"))
+_PREFIXES_BY_SCRIPT = {
+    "HEBREW": ("ה", "ב", "ל", "ו", "כ", "מ", "ש"),
+    "ARABIC": ("ال", "وال", "بال", "لل", "فال", "كال", "و", "ب", "ل", "ف", "ك"),
+}
+"""Articles, prepositions and conjunctions that are written together with the word after them."""
+_LETTER_PAIRS = (("ä", "ae"), ("ö", "oe"), ("ü", "ue"), ("ß", "ss"), ("œ", "oe"), ("æ", "ae"))
+_BRITISH_ENDING = re.compile(r"i([sz])(?=(?:e|es|ed|er|ers|ing|ation|ations)$)")
+MIN_DIGITS_OF_PIECE = 3
+MIN_BASE_CHARS = 2
+MIN_TWO_TYPOS_CHARS = 7
+MIN_SWAPPED_CHARS = 4
+MIN_INNER_STEM_CHARS = 5
 
 
 def variants(word: str, pieces: Iterable[str], neighbours: Iterable[str]) -> Iterator[str]:
@@ -42,16 +53,32 @@ def variants(word: str, pieces: Iterable[str], neighbours: Iterable[str]) -> Ite
     yield from (f'"{joined}"' for joined in neighbours)
     for spelling in _spellings(word):
         yield f'"{spelling}"'
+    yield from _with_other_prefixes(word)
     if word.isdigit():
         yield f'"{word}"*'
+        yield from (
+            all_of([word[:cut], word[cut:]]) for cut in range(MIN_DIGITS_OF_PIECE, len(word) - MIN_DIGITS_OF_PIECE + 1)
+        )
         return
     if len(word) >= MIN_PREFIX_CHARS or not word.isascii():
         yield f'"{word}"*'
-    yield from (f'"{stem}"*' for stem in _stems(word))
+    yield from dict.fromkeys(beginning(stem) for stem in _stems(word))
     for cut in range(MIN_PIECE_CHARS, len(word) - MIN_PIECE_CHARS + 1):
         yield all_of([word[:cut], word[cut:]])
     if len(parts) > 1:
         yield " OR ".join(f'"{part}"' for part in parts if len(part) >= MIN_PREFIX_CHARS) or f'"{parts[0]}"'
+
+
+def beginning(text: str) -> str:
+    """Return an expression that matches words which begin with a text.
+
+    The index stems what it is asked for, also a beginning ("analys" becomes "anali"): then a shorter one is taken.
+    """
+    for cut in range(MAX_CUT_CHARS):
+        start = text[: len(text) - cut]
+        if len(start) >= MIN_PREFIX_CHARS and text.startswith(index_stem(start)):
+            return f'"{start}"*'
+    return f'"{text}"*'
 
 
 def all_of(words: Iterable[str]) -> str:
@@ -61,27 +88,40 @@ def all_of(words: Iterable[str]) -> str:
 
 def _spellings(word: str) -> Iterator[str]:
     plain = _without_marks(word)
-    for letter, pair in _UMLAUTS:
+    for letter, pair in _LETTER_PAIRS:
         if pair in word:
             yield word.replace(pair, letter)
         if letter in word:
             yield word.replace(letter, pair)
+    if match := _BRITISH_ENDING.search(word):
+        yield f"{word[: match.start(1)]}{'z' if match[1] == 's' else 's'}{word[match.end(1) :]}"
     if plain != word:
         yield plain
-    if _script(word) == "HEBREW" and len(word) > MIN_PREFIX_CHARS and word[0] in _HEBREW_PREFIXES:
-        yield word[1:]
+
+
+def _with_other_prefixes(word: str) -> Iterator[str]:
+    """Yield expressions of a Hebrew or Arabic word without its prefix, and of it with any prefix."""
+    prefixes = _PREFIXES_BY_SCRIPT.get(_script(word), ())
+    bases = [word, *(word[len(prefix) :] for prefix in prefixes if word.startswith(prefix))]
+    for base in (base for base in bases if prefixes and len(base) >= MIN_BASE_CHARS):
+        if base != word:
+            yield f'"{base}"'
+        yield " OR ".join(f'"{prefix}{base}"' for prefix in prefixes)
 
 
 def _stems(word: str) -> list[str]:
     """Return stems of a word in the languages of its script, the longest first, then the word without its last letters."""
-    languages = _STEMMERS_BY_SCRIPT.get(_script(word), ())
-    stems = {_stemmer(language).stemWord(word) for language in languages}
+    stems = _language_stems(word)
+    # Where one language uses a script, its stems are precise, so they may be shorter.
+    min_chars = MIN_STEM_CHARS if _script(word) == "LATIN" else MIN_PREFIX_CHARS
     cuts = {
         word[:-cut] for cut in range(1, MAX_CUT_CHARS + 1) if len(word) - cut >= max(MIN_STEM_CHARS, len(word) * 3 // 5)
     }
-    return sorted(
-        (stem for stem in stems | cuts if len(stem) >= MIN_STEM_CHARS and stem != word), key=len, reverse=True
-    )
+    return sorted((stem for stem in stems | cuts if len(stem) >= min_chars and stem != word), key=len, reverse=True)
+
+
+def _language_stems(word: str) -> set[str]:
+    return {_stemmer(language).stemWord(word) for language in _STEMMERS_BY_SCRIPT.get(_script(word), ())}
 
 
 @cache
@@ -113,17 +153,23 @@ def _without_marks(word: str) -> str:
 
 
 def similar_words(word: str, vocabulary: Iterable[str]) -> list[str]:
-    """Return the words of the vocabulary that contain the word, or else those that differ from it by one typo."""
+    """Return the words of the vocabulary that contain the word, or else those with one typo, or else with two."""
     stem, plain, tail = index_stem(word), _without_marks(word), compound_tail(word)
-    containing, misspelt = [], []
+    inner = {stem, plain, *(each for each in _language_stems(word) if len(each) >= MIN_INNER_STEM_CHARS)}
+    containing: list[str] = []
+    one_typo: list[str] = []
+    two_typos: list[str] = []
     for term in vocabulary:
         if term[0] == REPEATED_MARK:
             continue
-        if plain in term or stem in term or (len(term) > len(tail) + 2 and term.endswith(tail)):
+        if any(each in term for each in inner) or (len(term) > len(tail) + 2 and term.endswith(tail)):
             containing.append(term)
-        elif len(word) >= MIN_TYPO_CHARS and is_one_typo_away(stem, term):
-            misspelt.append(term)
-    return containing or misspelt
+        elif len(word) >= MIN_SWAPPED_CHARS and is_one_typo_away(stem, term):
+            if len(word) >= MIN_TYPO_CHARS or sorted(stem) == sorted(term):
+                one_typo.append(term)
+        elif len(stem) >= MIN_TWO_TYPOS_CHARS and term[0] == stem[0] and are_two_typos_apart(stem, term):
+            two_typos.append(term)
+    return containing or one_typo or two_typos
 
 
 def is_one_typo_away(word: str, other: str) -> bool:
@@ -135,3 +181,18 @@ def is_one_typo_away(word: str, other: str) -> bool:
     if len(word) != len(other):
         return rest[1:] == other_rest or rest == other_rest[1:]
     return rest[1:] == other_rest[1:] or (rest[:2] == other_rest[1::-1] and rest[2:] == other_rest[2:])
+
+
+def are_two_typos_apart(word: str, other: str) -> bool:
+    """Return whether two words differ by at most two typos: one where they first differ, and one after it."""
+    if abs(len(word) - len(other)) > 2:
+        return False
+    start = next((i for i, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), min(len(word), len(other)))
+    rest, other_rest = word[start:], other[start:]
+    mended = (
+        (rest[1:], other_rest),
+        (rest, other_rest[1:]),
+        (rest[1:], other_rest[1:]),
+        (rest[1::-1] + rest[2:], other_rest),
+    )
+    return any(one == two or is_one_typo_away(one, two) for one, two in mended)

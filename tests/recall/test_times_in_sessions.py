@@ -76,6 +76,11 @@ async def test_a_question_only_about_time_returns_its_messages(session: MnesisSe
     assert len(hits) == 2
 
 
+async def test_a_question_without_known_words_returns_messages_of_its_time(session: MnesisSession) -> None:
+    hits = await session.search("Which zeppelins flew on Tuesday evening?", now=NOW)
+    assert hits[0].message_id == "m2026-05-19T20"
+
+
 async def test_a_time_without_messages_does_not_hide_other_answers(session: MnesisSession) -> None:
     assert (await session.search("Who inspected the boiler last year?", now=NOW))[0].message_id == "m2026-05-12T10"
 

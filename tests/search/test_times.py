@@ -29,6 +29,11 @@ SPANS = {
     ("2026-05-19T04", "2026-05-19T12"): "yesterday morning|gestern Morgen|hier matin|ayer por la mañana|昨天早上",
     ("2026-05-20T04", "2026-05-20T12"): "this morning|heute früh|ce matin|esta mañana|今天早上",
     ("2026-05-17", "2026-05-18"): "three days ago|vor drei Tagen|il y a trois jours|hace tres días|三天前|3天前",
+    (
+        "2026-05-17T04",
+        "2026-05-17T12",
+    ): "three days ago in the morning|vor drei Tagen am Morgen|il y a trois jours au matin"
+    "|hace tres días por la mañana",
     ("2026-05-14", "2026-05-19"): "a few days ago|vor ein paar Tagen|il y a quelques jours|hace unos días|几天前",
     ("2026-05-04", "2026-05-11"): "2 weeks ago|vor zwei Wochen|il y a deux semaines|hace dos semanas|两周前",
     ("2026-04-01", "2026-05-01"): "last month|letzten Monat|le mois dernier|el mes pasado|上个月",
@@ -86,7 +91,7 @@ def test_words_that_only_look_like_months_are_not_dates() -> None:
     "query",
     ["What happened last week?", "What did we talk about yesterday?", "Was haben wir letzte Woche besprochen?",
      "Was war am Dienstagabend?", "De quoi avons-nous parlé la semaine dernière ?", "¿De qué hablamos la semana pasada?",
-     "上周我们讨论了什么？", "What did we decide on 3 May?"],
+     "上周我们讨论了什么？", "What did we decide on 3 May?", "¿Qué hice ayer?", "Was geschah gestern?"],
 )  # fmt: skip
 def test_a_question_about_nothing_but_a_time_is_seen_as_such(query: str) -> None:
     assert read_query_time(query, NOW).is_only_time

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnesis.models.search import Search
-from mnesis.search.variants import MAX_VARIANT_CHARS, is_one_typo_away, variants
+from mnesis.search.variants import MAX_VARIANT_CHARS, are_two_typos_apart, is_one_typo_away, variants
 from mnesis.store.base import Store
 from tests.search.test_searching import fill
 
@@ -50,11 +50,41 @@ async def first_text(store: Store, text: str, query: str) -> str | None:
         pytest.param("🎉", "Party 🎉 tonight", id="emoji"),
         pytest.param("Przybilsky", "The notary is Przybylski.", id="typo in a name"),
         pytest.param("acommodation", "The accommodation is booked.", id="missing letter"),
+        pytest.param("analysis", "We analyse samples.", id="stem that the index would stem again"),
+        pytest.param("organisation", "Organizing takes weeks.", id="British spelling"),
+        pytest.param("4200", "Came: 4 200 people.", id="digits with spaces"),
+        pytest.param("5551234", "Call 555-1234 now.", id="digits split"),
+        pytest.param("quarterdekc", "On the quaterdeck.", id="two typos"),
+        pytest.param("Jhon", "John fixed it.", id="swapped letters of a short word"),
+        pytest.param("Versicherungen", "Die Krankenversicherung kam.", id="German plural inside a compound"),
+        pytest.param("ёлка", "Купили елку вчера.", id="Russian yo in the query"),
+        pytest.param("елка", "Купили ёлку вчера.", id="Russian yo in the text"),
+        pytest.param("œuvre", "Une oeuvre rare.", id="ligature in the query"),
+        pytest.param("oeuvre", "Une œuvre rare.", id="ligature in the text"),
+        pytest.param("ספר", "קראתי את הספר", id="Hebrew article before a short word"),
+        pytest.param("בבית", "הבית שלנו", id="other Hebrew prefix"),
+        pytest.param("بيت", "والبيت صغير", id="Arabic prefixes"),
+        pytest.param("ｶﾒﾗ", "新しいカメラです", id="half-width katakana"),
+        pytest.param("ＡＢＣ１２３", "The code is abc123.", id="full-width letters"),
+        pytest.param("🇩🇪", "The flag 🇩🇪 is up.", id="flag"),
         pytest.param("QuotaExceeded", "\x1b[31mQuotaExceeded\x1b[0m on bravo", id="colour codes"),
     ],
 )
 async def test_a_word_is_found_in_other_shapes(store: Store, query: str, text: str) -> None:
     assert await first_text(store, text, query) == text
+
+
+@pytest.mark.parametrize(
+    ("word", "other", "expected"),
+    [
+        ("wensdai", "wednesdai", True),
+        ("quarterdekc", "quaterdeck", True),
+        ("harbour", "herbert", False),
+        ("harbour", "barbours", True),
+    ],
+)
+def test_two_typos_are_two_changes(word: str, other: str, expected: bool) -> None:
+    assert are_two_typos_apart(word, other) is expected
 
 
 async def test_a_word_that_matches_is_not_replaced(store: Store) -> None:

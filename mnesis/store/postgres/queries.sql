@@ -746,9 +746,11 @@ SELECT key FROM {schema}.search_trigrams
 WHERE trigrams @> %(trigrams)s::integer[] AND key BETWEEN %(first_key)s AND %(last_key)s
 ORDER BY key DESC;
 
--- search_rows: what ranking knows about the messages in a span
-SELECT key, words, created_at, speaker FROM {schema}.search_rows
-WHERE key BETWEEN %(first_key)s AND %(last_key)s ORDER BY key;
+-- search_rows: what ranking knows about the messages in spans of keys
+SELECT r.key, r.words, r.created_at, r.speaker
+FROM unnest(%(first)s::bigint[], %(last)s::bigint[]) AS span (first_key, last_key)
+JOIN {schema}.search_rows AS r ON r.key BETWEEN span.first_key AND span.last_key
+ORDER BY r.key;
 
 -- search_filtered: messages in a span that pass a filter
 SELECT key FROM {schema}.search_rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -32,9 +33,12 @@ class SearchIndex:
             return iter(self._words(parameters))
         if name == "search_trigrams":
             return iter(self._trigrams(dict(parameters)))
-        rows = self._transaction.rows(name, {key: _escape(value) for key, value in parameters.items()})
         if name == "search_rows":
+            spans = json.loads(parameters["spans"])
+            places = {"first": [first for first, _ in spans], "last": [last for _, last in spans]}
+            rows = self._transaction.rows(name, places)
             return ((key, words, created_at, from_text(speaker)) for key, words, created_at, speaker in rows)
+        rows = self._transaction.rows(name, {key: _escape(value) for key, value in parameters.items()})
         if name == "search_speakers":
             return ((session_pk, from_text(speaker), messages) for session_pk, speaker, messages in rows)
         return iter(rows)

@@ -531,8 +531,10 @@ WHERE search_trigrams MATCH :match AND rowid BETWEEN :first_key AND :last_key
 ORDER BY rowid DESC
 LIMIT :limit;
 
--- search_rows: what ranking knows about the messages in a span
-SELECT key, words, created_at, speaker FROM search_rows WHERE key BETWEEN :first_key AND :last_key ORDER BY key;
+-- search_rows: what ranking knows about the messages in spans of keys, which are in order
+SELECT r.key, r.words, r.created_at, r.speaker
+FROM json_each(:spans) AS span CROSS JOIN search_rows AS r
+WHERE r.key BETWEEN json_extract(span.value, '$[0]') AND json_extract(span.value, '$[1]');
 
 -- search_filtered: messages in a span that pass a filter
 SELECT key FROM search_rows
@@ -589,15 +591,26 @@ DELETE FROM search_vectors;
 -- check_search_vectors: the vectors of a session
 SELECT key, model, vectors, crc FROM search_vectors WHERE key BETWEEN :first_key AND :last_key;
 
--- search_message: one message by seq
-SELECT seq, id, role, CAST(parts AS BLOB), CAST(meta AS BLOB), hash, token_count, tool_tokens, created_at
-FROM messages WHERE session_pk = :session_pk AND seq = :seq;
-
--- search_covering: the cover of a seq
-SELECT c.last_seq, s.id FROM context_covers AS c LEFT JOIN summaries AS s ON s.pk = c.summary_pk
-WHERE c.session_pk = :session_pk AND c.first_seq <= :seq
-ORDER BY c.first_seq DESC
-LIMIT 1;
+-- search_messages: messages by key, with the summary that covers each
+SELECT
+    m.seq,
+    m.id,
+    m.role,
+    CAST(m.parts AS BLOB),
+    CAST(m.meta AS BLOB),
+    m.hash,
+    m.token_count,
+    m.tool_tokens,
+    m.created_at,
+    span.value,
+    (
+        SELECT CASE WHEN c.last_seq >= m.seq THEN s.id END
+        FROM context_covers AS c LEFT JOIN summaries AS s ON s.pk = c.summary_pk
+        WHERE c.session_pk = coalesce(:fork_pk, m.session_pk) AND c.first_seq <= m.seq
+        ORDER BY c.first_seq DESC
+        LIMIT 1
+    )
+FROM json_each(:keys) AS span CROSS JOIN messages AS m ON m.session_pk = span.value >> 32 AND m.seq = (span.value & 4294967295);
 
 -- search_indexed: whether any message of a session is indexed
 SELECT 1 FROM search_state WHERE session_pk = :session_pk;

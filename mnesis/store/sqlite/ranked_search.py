@@ -1,24 +1,22 @@
 """Queries of the full-text index: rank messages by words, and find those that may contain a substring.
 
-Small logs are ranked whole. In large logs, the blocks with the most important matches are ranked only, so the cost of a search
+Small logs are ranked whole. In large logs, the blocks and messages with the most important matches are ranked only, so the cost of a search
 does not grow with the log.
 """
 
 from __future__ import annotations
 
-import heapq
+import json
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import NamedTuple, cast
 
 from mnesis.models.search import Search
 from mnesis.search.analysis import REPEATED_MARK, REPETITIONS, identifier_pieces, joined_words, query_terms, term_weight
 from mnesis.search.query_time import QueryTime, read_query_time
 from mnesis.search.ranking import MessageStats, QueryTerm, inverse_document_frequency, rank
-from mnesis.search.variants import MAX_VARIANT_CHARS, index_stem, similar_words, variants
+from mnesis.search.variants import MAX_VARIANT_CHARS, beginning, index_stem, similar_words, variants
 from mnesis.search.vectors import fuse, nearness
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.search_scope import SearchScope, Span, key_of, seq_of
@@ -29,7 +27,11 @@ BLOCK_BITS = 4
 MAX_MESSAGES_RANKED_WHOLE = 4_096
 """Logs with at most this many messages are ranked whole."""
 MAX_BLOCKS = 32
-"""Blocks that are ranked in a large log: 32 blocks of 16 messages. On the questions for fitting, as good as ranking all messages."""
+"""Blocks that are ranked in a large log if a word is too frequent to know all of its messages."""
+MAX_COMPLETE_BLOCKS = 16
+MAX_SINGLE_MESSAGES = 64
+"""Otherwise these blocks are ranked, and these single messages with one on each side. On the questions for fitting, asked of a log of
+all conversations, blocks alone find as much as ranking all messages if these are short, but a quarter less if they are long."""
 MAX_KEYS_PER_WORD = 3_000
 """Messages with one word that are examined in a large log; a more frequent word says little."""
 MAX_TRIGRAMS = 64
@@ -66,10 +68,10 @@ def rank_messages(
     time = _with_event(connection, scope, read_query_time(search.query, search.now))
     of_the_time = _keys_of_the_time(connection, scope, time)
     if time.is_only_time and of_the_time:
-        # What was before an event is returned from there on backwards.
-        keys = sorted(of_the_time, reverse=time.event is not None and time.event.is_before)
-        return RankedMessages([(key, 1.0) for key in keys if allowed is None or key in allowed])
+        return RankedMessages(_hits_of_the_time(of_the_time, time, allowed))
     hits, words = _rank_by_words(connection, scope, search.query, time, allowed, of_the_time)
+    if not words and search.vector is None:
+        return RankedMessages(_hits_of_the_time(of_the_time, time, allowed))
     hits = [hit for hit in hits if allowed is None or hit[0] in allowed]
     if search.vector is None:
         return RankedMessages(hits)
@@ -78,6 +80,14 @@ def rank_messages(
     covered = _coverage(hits, words, len(query_terms(time.text or search.query)), scope.total)
     hits = fuse(hits, near, covered, lambda key: allowed is None or key in allowed)
     return RankedMessages(hits, stored.missing, stored.damaged_keys)
+
+
+def _hits_of_the_time(
+    of_the_time: frozenset[int], time: QueryTime, allowed: frozenset[int] | None
+) -> list[tuple[int, float]]:
+    """Return the messages of a time in order; what was before an event is returned from there on backwards."""
+    keys = sorted(of_the_time, reverse=time.event is not None and time.event.is_before)
+    return [(key, 1.0) for key in keys if allowed is None or key in allowed]
 
 
 def _coverage(
@@ -100,7 +110,7 @@ def _with_event(connection: sqlite3.Connection, scope: SearchScope, time: QueryT
     ranked, terms = _rank_by_words(connection, scope, event, QueryTime(event), None, frozenset())
     if not ranked or 2 * sum(ranked[0][0] in term.keys for term in terms) < len(query_terms(event)):
         return time
-    (row,) = _ranking_rows(connection, scope, (ranked[0][0], ranked[0][0]))
+    (row,) = _ranking_rows(connection, scope, [(ranked[0][0], ranked[0][0])])
     _, _, created_at, _ = row
     return time.at_event(created_at)
 
@@ -111,7 +121,7 @@ def _keys_of_the_time(connection: sqlite3.Connection, scope: SearchScope, time: 
     for each in time.expressions:
         keys.update(_keys_that_pass(connection, scope, Search("", after=each.span.start, before=each.span.end)))
     if time.is_only_time and time.dates:
-        rows = (row for span in scope.spans for row in _ranking_rows(connection, scope, span))
+        rows = _ranking_rows(connection, scope, scope.spans)
         keys.update(key for key, _, created_at, _ in rows if time.contains(created_at))
     return frozenset(filter(scope.contains, keys))
 
@@ -130,9 +140,9 @@ def _rank_by_words(
         return [], []
     spans = list(scope.spans)
     if scope.total > MAX_MESSAGES_RANKED_WHOLE:
-        spans = _best_blocks(words, scope, allowed, of_the_time)
+        spans = _spans_to_rank(words, scope, allowed, of_the_time)
         words = [_with_all_keys(connection, scope, word, spans) for word in words]
-    rows = [row for span in spans for row in _ranking_rows(connection, scope, span)]
+    rows = list(_ranking_rows(connection, scope, spans))
     return rank(rows, words, scope.total, _speakers(connection, scope), time), words
 
 
@@ -175,7 +185,7 @@ def _look_up_variants(
         if (term := _look_up(connection, scope, forms, expression)).keys:
             return replace(term, weight=VARIANT_WEIGHT if forms[0].isalpha() and not pieces else 1.0)
     similar = _similar_words(connection, scope, forms[0])
-    expression = " OR ".join(f'"{word}"*' for word in similar) or f'"{forms[0]}"'
+    expression = " OR ".join(map(beginning, similar)) or f'"{forms[0]}"'
     return replace(_look_up(connection, scope, forms, expression), weight=VARIANT_WEIGHT)
 
 
@@ -239,39 +249,65 @@ def _with_all_keys(
     return replace(word, keys=_keys_in_scope(scope, keys), repeated_keys=repeated)
 
 
-def _best_blocks(
+def _spans_to_rank(
     words: Sequence[QueryTerm], scope: SearchScope, allowed: frozenset[int] | None, preferred: frozenset[int]
 ) -> list[Span]:
-    """Choose the blocks in which the terms have the most weight, those with preferred keys first, in log order."""
+    """Choose the blocks and messages in which the terms have the most weight, those with preferred keys first, in log order."""
     rare = [word for word in words if word.document_frequency < MAX_KEYS_PER_WORD] or words
-    allowed_blocks = None if allowed is None else {key >> BLOCK_BITS for key in allowed}
-    weights: Counter[int] = Counter()
+    blocks: dict[int, float] = {}
+    messages: dict[int, float] = {}
     for word in rare:
         weight = inverse_document_frequency(word.document_frequency, scope.total)
         for block in {key >> BLOCK_BITS for key in word.keys}:
-            weights[block] += weight  # type: ignore[assignment]  # a Counter of weights
-    total_weight = sum(weights.values())
+            blocks[block] = blocks.get(block, 0.0) + weight
+        for key in word.keys:
+            messages[key] = messages.get(key, 0.0) + weight
+    if allowed is not None:
+        allowed_blocks = {key >> BLOCK_BITS for key in allowed}
+        blocks = {block: weight for block, weight in blocks.items() if block in allowed_blocks}
+        messages = {key: weight for key, weight in messages.items() if key in allowed}
+    total_weight = sum(blocks.values())
     for block in {key >> BLOCK_BITS for key in preferred}:
-        weights[block] += total_weight
-    best = heapq.nlargest(
-        MAX_BLOCKS,
-        ((weight, block) for block, weight in weights.items() if allowed_blocks is None or block in allowed_blocks),
-    )
-    return list(_merge_blocks(sorted(block for _, block in best)))
+        blocks[block] = blocks.get(block, 0.0) + total_weight
+    if any(word.document_frequency >= MAX_KEYS_PER_WORD for word in words):
+        return _merge_spans(sorted(map(_block_span, _heaviest(blocks, MAX_BLOCKS))))
+    spans = [_block_span(block) for block in _heaviest(blocks, MAX_COMPLETE_BLOCKS)]
+    spans += [(key - 1, key + 1) for key in _heaviest(messages, MAX_SINGLE_MESSAGES)]
+    return _merge_spans(sorted(spans))
 
 
-def _merge_blocks(blocks: Sequence[int]) -> Iterator[Span]:
-    """Convert blocks to spans of keys, and merge neighbours."""
-    starts = [b for a, b in pairwise([-2, *blocks]) if b != a + 1]
-    ends = [a for a, b in pairwise([*blocks, 1 << 62]) if b != a + 1]
-    for start, end in zip(starts, ends, strict=True):
-        yield start << BLOCK_BITS, (end + 1 << BLOCK_BITS) - 1
+def _block_span(block: int) -> Span:
+    return block << BLOCK_BITS, (block + 1 << BLOCK_BITS) - 1
 
 
-def _ranking_rows(connection: sqlite3.Connection, scope: SearchScope, span: Span) -> Iterable[MessageStats]:
-    parameters = {"first_key": max(span[0], scope.span[0]), "last_key": min(span[1], scope.span[1])}
+def _heaviest(weights: Mapping[int, float], count: int) -> list[int]:
+    """Return the keys with the largest weights; of equal ones the largest keys."""
+    if len(weights) <= count:
+        return list(weights)
+    least = sorted(weights.values(), reverse=True)[count - 1]  # sorting numbers is much faster than sorting pairs
+    heavier = [key for key, weight in weights.items() if weight > least]
+    equal = sorted((key for key, weight in weights.items() if weight == least), reverse=True)
+    return [*heavier, *equal[: count - len(heavier)]]
+
+
+def _merge_spans(spans: Sequence[Span]) -> list[Span]:
+    """Merge spans in order that touch or overlap."""
+    merged: list[Span] = []
+    for first, last in spans:
+        if merged and first <= merged[-1][1] + 1:
+            if last > merged[-1][1]:
+                merged[-1] = (merged[-1][0], last)
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def _ranking_rows(connection: sqlite3.Connection, scope: SearchScope, spans: Sequence[Span]) -> Iterable[MessageStats]:
+    """Read what ranking needs to know about the messages of spans, in one statement."""
+    first_key, last_key = scope.span
+    inside = [(max(first, first_key), min(last, last_key)) for first, last in spans]
     # The columns are the fields of `MessageStats`; plain tuples are read twice as fast.
-    rows = cast("Iterable[MessageStats]", connection.execute(sql("search_rows"), parameters))
+    rows = cast("Iterable[MessageStats]", connection.execute(sql("search_rows"), {"spans": json.dumps(inside)}))
     return rows if len(scope.logs) == 1 else (row for row in rows if scope.contains(row[0]))
 
 

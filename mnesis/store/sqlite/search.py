@@ -31,7 +31,8 @@ from mnesis.store.sqlite.recreate_index import (
 )
 from mnesis.store.sqlite.rows import message_from_row
 from mnesis.store.sqlite.search_blocks import mismatched_blocks, save_checksums
-from mnesis.store.sqlite.search_scope import SEQ_BITS, LogRange, SearchScope, fork_scope, seq_of
+from mnesis.store.sqlite.search_messages import readable_messages
+from mnesis.store.sqlite.search_scope import LogRange, SearchScope, fork_scope
 from mnesis.store.sqlite.search_vectors import delete_vectors, save_present_vectors, unembedded_messages
 from mnesis.store.sqlite.unindex import merge_step, remove_newest
 
@@ -301,16 +302,29 @@ def _page_if_indexed(
     connection: sqlite3.Connection, search: Search, place: SearchPosition, damaged_keys: list[int]
 ) -> SearchPage | None:
     """Return a page of a search, or None if messages are missing in the index. One read does for most searches."""
-    session_ids = _sessions_to_search(connection, search.session_id)
-    indexes = _required_indexes(search)
-    if any(_count_missing(connection, each, substrings) for each in session_ids for substrings in indexes):
+    scope = _search_scope(connection, search.session_id, place)
+    if any(_is_behind(connection, scope, search.session_id, substrings) for substrings in _required_indexes(search)):
         return None
-    return _page(connection, search, place, damaged_keys)
+    return _page_of_scope(connection, scope, search, place, damaged_keys)
+
+
+def _is_behind(connection: sqlite3.Connection, scope: SearchScope, session_id: str | None, substrings: bool) -> bool:
+    """Return whether messages of a scope are missing in the index."""
+    if session_id is None:
+        return _count_missing(connection, None, substrings) > 0
+    return any(fulltext.indexed_up_to(connection, log.pk)[substrings] < log.last_seq for log in scope.logs)
 
 
 def _page(connection: sqlite3.Connection, search: Search, place: SearchPosition, damaged_keys: list[int]) -> SearchPage:
-    """Return a page of a search. Adds the keys of messages with damaged vectors to `damaged_keys`."""
+    """Return a page of a search of what is indexed."""
     scope = _search_scope(connection, search.session_id, place)
+    return _page_of_scope(connection, scope, search, place, damaged_keys)
+
+
+def _page_of_scope(
+    connection: sqlite3.Connection, scope: SearchScope, search: Search, place: SearchPosition, damaged_keys: list[int]
+) -> SearchPage:
+    """Return a page of a search. Adds the keys of messages with damaged vectors to `damaged_keys`."""
     covered_seqs = _covered_seqs(connection, scope, search) if search.summary_id is not None else None
     if not search.query.strip() or not scope.logs:
         return SearchPage()
@@ -319,10 +333,10 @@ def _page(connection: sqlite3.Connection, search: Search, place: SearchPosition,
         return build_page(_substring_hits(connection, scope, search, covered_seqs), search, place, last_seq)
     ranked = ranked_search.rank_messages(connection, scope, search, covered_seqs)
     damaged_keys += ranked.damaged_keys
+    scores = dict(ranked.hits[place.offset :])
     hits = (
-        hit
-        for key, score in ranked.hits[place.offset :]
-        if (hit := _hit(connection, scope, key, score, search)) is not None
+        build_hit(message, scores[key], search, summary_id)
+        for key, message, summary_id in readable_messages(connection, scope, list(scores), search)
     )
     return replace(build_page(hits, search, place, last_seq), missing_vectors=ranked.missing_vectors)
 
@@ -353,44 +367,10 @@ def _substring_hits(
     connection: sqlite3.Connection, scope: SearchScope, search: Search, covered_seqs: frozenset[int] | None
 ) -> Iterator[SearchHit]:
     match_count, offset = 0, search_position(search).offset
-    for key in ranked_search.substring_candidates(connection, scope, search, covered_seqs):
-        message = _readable_message(connection, scope, key, search)
-        if message is None or not contains_text(message, search.query):
+    keys = ranked_search.substring_candidates(connection, scope, search, covered_seqs)
+    for _, message, summary_id in readable_messages(connection, scope, keys, search):
+        if not contains_text(message, search.query):
             continue
         match_count += 1
         if match_count > offset:
-            yield build_hit(message, 1.0, search, _covering_summary_id(connection, scope, key))
-
-
-def _hit(
-    connection: sqlite3.Connection, scope: SearchScope, key: int, score: float, search: Search
-) -> SearchHit | None:
-    message = _readable_message(connection, scope, key, search)
-    return None if message is None else build_hit(message, score, search, _covering_summary_id(connection, scope, key))
-
-
-def _readable_message(connection: sqlite3.Connection, scope: SearchScope, key: int, search: Search) -> Message | None:
-    """Load a message. A damaged one raises if one session is searched, and must not hide those of other sessions."""
-    try:
-        return _load_message(connection, scope, key)
-    except DamagedValueError as error:
-        if search.session_id is not None:
-            raise
-        logger.warning("%s is damaged and is left out of the results; run mnesis doctor", error)
-        return None
-
-
-def _load_message(connection: sqlite3.Connection, scope: SearchScope, key: int) -> Message:
-    log = scope.log(key)
-    row = connection.execute(sql("search_message"), {"session_pk": log.pk, "seq": seq_of(key)}).fetchone()
-    if row is None:
-        raise DamagedValueError(f"message {seq_of(key)} of session {log.session_id!r}, which is missing,")
-    return message_from_row(log.session_id, (*row, log.owner_id or log.session_id))
-
-
-def _covering_summary_id(connection: sqlite3.Connection, scope: SearchScope, key: int) -> str | None:
-    """Return the id of the summary that currently covers a message."""
-    session_pk = key >> SEQ_BITS if scope.fork_pk is None else scope.fork_pk
-    parameters = {"session_pk": session_pk, "seq": seq_of(key)}
-    row = connection.execute(sql("search_covering"), parameters).fetchone()
-    return row[1] if row and row[0] >= seq_of(key) else None
+            yield build_hit(message, 1.0, search, summary_id)
