@@ -12,6 +12,11 @@ from mnesis.store.accounting import file_ids
 from mnesis.store.base import OnChecked
 from mnesis.store.chain import extend_chain, first_log_head
 from mnesis.store.codec import is_message_intact, summary_digest
+from mnesis.store.postgres.check_changes import (
+    damaged_change_findings,
+    run_change_findings,
+    session_change_findings,
+)
 from mnesis.store.postgres.check_records import record_findings, run_findings, settings_findings
 from mnesis.store.postgres.fixes import REBUILD, RESTORE, RESTORE_RUN
 from mnesis.store.postgres.rows import Row, encoded_from_row, from_text, message_from_row
@@ -39,7 +44,10 @@ async def verify(
     findings += await database.read(_check_references)
     heads: list[LogHead] = []
     for number, (session_pk, name) in enumerate(sessions, 1):
-        for part in (settings_findings, _check_log, _check_accounts, _check_summaries, record_findings):
+        for part in (
+            *(settings_findings, _check_log, _check_accounts, _check_summaries),
+            *(record_findings, session_change_findings),
+        ):
             findings += await database.read(part, session_pk, name)
         head, log_findings = await _check_messages(database, session_pk, name, earlier_heads.get(name, ()))
         heads.append(head)
@@ -54,6 +62,8 @@ async def verify(
     if session_id is None:
         findings += await database.read(_check_runs)
         findings += await database.read(run_findings)
+        findings += await database.read(damaged_change_findings)
+        findings += await database.read(run_change_findings)
     return Verification(tuple(heads), tuple(findings))
 
 

@@ -947,6 +947,48 @@ SELECT
 FROM {schema}.runs AS r LEFT JOIN {schema}.run_items AS i ON i.run_pk = r.pk
 GROUP BY r.pk ORDER BY r.pk;
 
+-- count_damaged_changes: how many changes are not what was stored
+SELECT count(*) FROM {schema}.changes AS c WHERE c.hash <> {schema}.hash_change(c);
+
+-- check_changes_of_session: whether the creation, the sweeps, and all messages of a session in order were announced
+WITH intact AS MATERIALIZED ( -- a damaged body may be no JSON
+    SELECT c.position, c.pk, c.kind, c.body FROM {schema}.changes AS c
+    WHERE c.session_pk = %(session_pk)s AND c.hash = {schema}.hash_change(c)
+),
+appended AS (
+    SELECT
+        (body::json ->> 0)::bigint AS first_seq, (body::json ->> 1)::bigint AS last_seq,
+        lag((body::json ->> 1)::bigint) OVER (ORDER BY position, pk) AS previous_seq
+    FROM intact WHERE kind = 'append'
+),
+shared AS (
+    SELECT coalesce(max(last_seq), 0) AS last_seq FROM {schema}.segments WHERE session_pk = %(session_pk)s
+)
+SELECT
+    (SELECT count(*) = 1 FROM intact WHERE kind = 'created'),
+    (SELECT count(*) FROM intact WHERE kind = 'compaction')
+        = (SELECT count(*) FROM {schema}.compactions WHERE session_pk = %(session_pk)s),
+    coalesce((SELECT bool_and(first_seq = coalesce(previous_seq, shared.last_seq) + 1) FROM appended), true),
+    coalesce((SELECT max(last_seq) FROM appended), shared.last_seq) = a.last_seq
+FROM shared, {schema}.accounts AS a WHERE a.session_pk = %(session_pk)s;
+
+-- check_changes_of_runs: runs whose beginning or whose finished items were not all announced
+WITH intact AS MATERIALIZED (
+    SELECT c.run_pk, c.kind, c.body FROM {schema}.changes AS c
+    WHERE c.run_pk IS NOT NULL AND c.hash = {schema}.hash_change(c)
+),
+announced AS (
+    SELECT
+        run_pk, count(*) FILTER (WHERE kind = 'run_started') AS starts,
+        sum(CASE WHEN kind = 'run_items' THEN json_array_length(body::json -> 2) ELSE 0 END) AS finished_items,
+        count(*) FILTER (WHERE kind = 'run_completed') AS completions
+    FROM intact GROUP BY run_pk
+)
+SELECT r.id FROM {schema}.runs AS r LEFT JOIN announced AS a ON a.run_pk = r.pk
+WHERE a.starts IS DISTINCT FROM 1 OR a.finished_items <> r.done + r.failed
+    OR (a.completions = 0 AND r.total > 0 AND r.done + r.failed = r.total) OR a.completions > 1
+ORDER BY r.pk;
+
 -- insert_segment: the log of a fork has a span of another log
 INSERT INTO {schema}.segments (session_pk, first_seq, last_seq, source_pk)
 VALUES (%(session_pk)s, %(first_seq)s, %(last_seq)s, %(source_pk)s);

@@ -148,10 +148,11 @@ async def test_a_restored_copy_continues_the_positions(store: Any, admin: Any, u
     from mnesis.store.postgres import PostgresStore
 
     await store_conversation(store, 1)
-    newest = await store.last_change()
+    schema = DatabaseURL(url).schema
+    newest = admin.execute(f"SELECT max(position) FROM {schema}.changes").fetchone()[0]
     await store.close()
     # As after pg_dump and a restore into a server that counts transactions from the beginning.
-    admin.execute(f"UPDATE {DatabaseURL(url).schema}.changes SET position = position + 1000000")
+    admin.execute(f"UPDATE {schema}.changes SET position = position + 1000000")
     restored = PostgresStore(url)
     await restored.open()
     stream = ChangeStream(restored, f"{newest + 1_000_000}.0")

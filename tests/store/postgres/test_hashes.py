@@ -22,7 +22,7 @@ psycopg = pytest.importorskip("psycopg")
 TABLES = (
     *("sessions", "accounts", "messages", "summaries", "summary_messages", "summary_children", "context_covers"),
     *("hidden_spans", "prunes", "turns", "compactions", "interruptions", "pins", "file_refs", "record_heads"),
-    *("runs", "run_inputs", "run_items", "run_plans", "segments", "inherited_summaries"),
+    *("runs", "run_inputs", "run_items", "run_plans", "segments", "inherited_summaries", "changes"),
 )
 NEXT_VALUE = {
     "int8": "{column} + 1000",
@@ -215,7 +215,9 @@ async def test_a_schema_without_hashes_gets_them(url: str) -> None:
     await store.close()
     schema = DatabaseURL(url).schema
     with connect(url) as connection:
-        for table in ("sessions", "accounts", "runs", "run_inputs", "run_items"):
+        connection.execute(f"DROP FUNCTION {schema}.set_change_hash CASCADE")
+        connection.execute(f"DROP FUNCTION {schema}.hash_change")
+        for table in ("sessions", "accounts", "runs", "run_inputs", "run_items", "changes"):
             for column in ("turn_head", "record_head", "input_head", "hash", "seal"):
                 connection.execute(f"ALTER TABLE {schema}.{table} DROP COLUMN IF EXISTS {column} CASCADE")
         # Of this version, and of later ones.
