@@ -72,9 +72,15 @@ def message_hash(
 
 
 def encode_turn(row: Sequence[Any]) -> bytes:
-    """Write the snapshot of a turn: turn index, seq, role, five token counts and the time."""
-    turn_index, seq, role, *numbers = row
-    return _TURN(turn_index, seq, *numbers) + str(role).encode()
+    """Write the snapshot of a turn: turn index, seq, role, five token counts and the time.
+
+    Values that no turn has, which only a damaged row holds, get another encoding, which no hash agrees with.
+    """
+    try:
+        turn_index, seq, role, *numbers = row
+        return _TURN(turn_index, seq, *numbers) + str(role).encode()
+    except (ValueError, struct.error):
+        return b"damaged " + repr(tuple(row)).encode("utf-8", "backslashreplace")
 
 
 def session_hash(session_id: str, parent_id: str | None, created_at: int, profile: bytes) -> bytes:

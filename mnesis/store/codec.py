@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed lists only the decoder
@@ -149,9 +150,15 @@ def _plain_fields(meta: bytes) -> dict[str, Any] | None:
 
 
 def stored_message(row: Sequence[Any]) -> EncodedMessage:
-    """Convert a stored row: id, role, parts, meta, hash, token count, tool tokens and creation time."""
+    """Convert a stored row: id, role, parts, meta, hash, token count, tool tokens and creation time.
+
+    A row with values of other types, as in a page of another table, gets an empty digest, which no message has.
+    """
     message_id, role, parts, meta, stored_hash, token_count, tool_tokens, created_at = row
-    digest = _digest(message_id, role, parts, meta)
+    try:
+        digest = _digest(message_id, role, parts, meta)
+    except (TypeError, AttributeError):
+        digest = b""
     return EncodedMessage(message_id, role, parts, meta, digest, token_count, tool_tokens, created_at, stored_hash)
 
 
@@ -162,7 +169,10 @@ def hash_of(session_id: str, seq: int, message: EncodedMessage) -> bytes:
 
 def is_message_intact(session_id: str, seq: int, stored: EncodedMessage) -> bool:
     """Return whether a message is what was stored at this place."""
-    return stored.stored_hash in (hash_of(session_id, seq, stored), stored.digest)
+    try:
+        return stored.digest != b"" and stored.stored_hash in (hash_of(session_id, seq, stored), stored.digest)
+    except (struct.error, TypeError):
+        return False
 
 
 def encode_summary(summary: Summary) -> tuple[bytes, bytes]:

@@ -13,6 +13,7 @@ import pytest
 from mnesis import Engine, MnesisConfig, MnesisSession, StoreConfig
 from mnesis.errors import ConfigurationError, CorruptStoreError, IntegrityKeyError
 from mnesis.models.session import ForkPoint, SessionRecord
+from mnesis.store.chain import encode_turn
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.migrate import migrate
 from mnesis.store.sqlite.seal import add_missing_hashes
@@ -44,6 +45,18 @@ async def checked(path: Path) -> list[str]:
     findings = await store.check()
     await store.close()
     return [f"{finding.check}: {finding.detail}" for finding in findings]
+
+
+def test_no_value_of_a_damaged_turn_stops_the_check() -> None:
+    """A page of another table has rows of other types, which STRICT tables do not convert."""
+    rows = [
+        (1, 2, "user", 3, 4, 5, 6, 7, 8),
+        ("x", 2, "user", 3, 4, 5, 6, 7, 8),
+        (1, 2, "\udcff", 3),
+        (),
+        (2**70, 1, b"x"),
+    ]
+    assert len({encode_turn(row) for row in rows}) == len(rows)
 
 
 async def test_an_untouched_database_has_no_findings(complete: Path) -> None:
@@ -274,6 +287,21 @@ async def test_an_old_database_gets_hashes_and_keeps_its_messages(complete: Path
     await store._database.write(lambda c: c.execute("DROP TRIGGER messages_refuse_update"))
     await store._database.write(lambda c: c.execute("UPDATE messages SET created_at = 7 WHERE seq = 3"))
     assert "log" in {finding.check for finding in await store.check()}
+    await store.close()
+
+
+async def test_a_damaged_list_of_missing_hashes_does_not_stop_an_opening(complete: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    shutil.copyfile(complete, path)
+    intruder = sqlite3.connect(path)
+    intruder.execute("PRAGMA ignore_check_constraints = ON")
+    intruder.execute("INSERT INTO unhashed (kind, pk) VALUES ('no kind', 1)")
+    intruder.commit()
+    intruder.close()
+    store = SqliteStore(path)
+    await store.open()
+    assert len(await store.messages("s")) >= 11
+    assert any(finding.severity == "error" for finding in await store.check())
     await store.close()
 
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import sqlite3
+import struct
 import threading
 import warnings
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from mnesis.config import StoreConfig
 from mnesis.errors import (
     ConfigurationError,
     ForkedStoreError,
+    MnesisError,
     MnesisStoreError,
     NotFoundError,
     StoreReplacedError,
@@ -38,7 +40,7 @@ from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite.connect import busy_timeout_ms, open_connection
 from mnesis.store.sqlite.connection import ConnectionState, StoreConnection
 from mnesis.store.sqlite.group_commit import PendingWrite, WriteQueue, commit_writes, report
-from mnesis.store.sqlite.translate_errors import translate_error
+from mnesis.store.sqlite.translate_errors import has_damaged_rows, translate_error
 from mnesis.telemetry.hooks import observe_store
 
 T = TypeVar("T")
@@ -271,13 +273,15 @@ class Database:
                     " database in every process, run `mnesis doctor` on it, and open it again",
                     db_path=self.path,
                 )
-        return self._translate_errors(partial(_run_write, connection, function))
+        return self._translate_errors(partial(_run_write, connection, function), connection)
 
     def _read(self, function: Transaction[T], worker: _Worker) -> T:
-        return self._translate_errors(partial(_run_transaction, self._connection_of(worker), "BEGIN", function))
+        connection = self._connection_of(worker)
+        return self._translate_errors(partial(_run_transaction, connection, "BEGIN", function), connection)
 
     def _query(self, function: Transaction[T], worker: _Worker) -> T:
-        return self._translate_errors(partial(function, self._connection_of(worker)))
+        connection = self._connection_of(worker)
+        return self._translate_errors(partial(function, connection), connection)
 
     def _checkpoint_wal(self, worker: _Worker) -> None:
         connection = self._connection_of(worker)
@@ -287,18 +291,28 @@ class Database:
         finally:
             connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms(self._config)}")
 
-    def _translate_errors(self, function: Callable[[], T]) -> T:
-        """Call `function`. Errors of SQLite become typed errors, and errors about an id name this database."""
+    def _translate_errors(self, function: Callable[[], T], connection: sqlite3.Connection | None = None) -> T:
+        """Call `function`. Errors of SQLite become typed errors, and errors about an id name this database.
+
+        So do errors of values that have another type than their column, as in pages that changed places, if the check of
+        `connection` confirms them.
+        """
         try:
             return function()
         except NotFoundError as error:
             error.location = error.location or str(self.path)
+            raise
+        except MnesisError:
             raise
         except (sqlite3.Error, OverflowError, UnicodeEncodeError, DamagedValueError) as error:
             raise translate_error(error, self.path) from error
         except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
             # Everything is validated before it is written, so within a transaction these come from stored values only.
             raise DamagedValueError(f"a stored value ({str(error).splitlines()[0]})").at(str(self.path)) from error
+        except (TypeError, ValueError, AttributeError, LookupError, struct.error) as error:
+            if connection is None or not has_damaged_rows(connection):
+                raise
+            raise DamagedValueError(f"a stored value ({error})").at(str(self.path)) from error
 
 
 class _Worker:

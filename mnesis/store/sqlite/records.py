@@ -12,9 +12,9 @@ from mnesis.store.sqlite.queries import sql
 
 
 def load_record_heads(connection: sqlite3.Connection, session_pk: int, session_id: str) -> RecordHeads:
-    """Load the record heads of a session. Raises `DamagedValueError` if they are missing."""
+    """Load the record heads of a session. Raises `DamagedValueError` if they are missing or are no hashes."""
     row = connection.execute(sql("record_heads"), (session_pk,)).fetchone()
-    if row is None:
+    if row is None or not all(isinstance(head, bytes) for head in row):
         raise DamagedValueError(f"the list of records of session {session_id!r}")
     return RecordHeads(*row)
 

@@ -26,15 +26,18 @@ def add_missing_hashes(connection: sqlite3.Connection, report: Progress | None =
 
     The hashes of each session and run are one short transaction. If the process ends, the next connection continues.
     """
-    total = connection.execute(sql("count_unhashed")).fetchone()[0]
+    total = remaining = connection.execute(sql("count_unhashed")).fetchone()[0]
     if not total:
         return
     logger.info("computing the hashes of %d sessions and runs", total)
     while (row := connection.execute(sql("unhashed")).fetchone()) is not None:
         kind, pk = row
         (_add_session_hashes if kind == "session" else _add_run_hashes)(connection, pk)
+        before, remaining = remaining, connection.execute(sql("count_unhashed")).fetchone()[0]
+        if remaining >= before:  # damage: the row names neither a session nor a run
+            logger.warning("the hashes of %d sessions and runs cannot be computed; run mnesis doctor", remaining)
+            return
         if report is not None:
-            remaining = connection.execute(sql("count_unhashed")).fetchone()[0]
             report(total - remaining, total)
 
 

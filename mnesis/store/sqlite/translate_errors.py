@@ -152,3 +152,11 @@ def translate_error(error: Exception, path: Path) -> MnesisError:
 def has_code(error: sqlite3.Error, *codes: int) -> bool:
     """Return whether the primary result code of an error is one of `codes`."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in codes
+
+
+def has_damaged_rows(connection: sqlite3.Connection) -> bool:
+    """Return whether rows are not what their table holds, such as a text in a column of integers."""
+    try:
+        return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
+    except sqlite3.Error:
+        return True
