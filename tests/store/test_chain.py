@@ -181,6 +181,7 @@ async def test_an_earlier_head_proves_that_the_history_goes_on_from_it(tmp_path:
         result = await engine.verify(heads={"s": [forged, later.hash]})
         assert [finding.check for finding in result.findings] == ["head"]
         assert forged in result.findings[0].detail
+        assert "mnesis verify --head" in result.findings[0].fix  # in a backup: a salvage finds nothing that is gone
         await engine.purge("s")
         result = await engine.verify(heads={"s": later.hash})
         assert [finding.ids for finding in result.findings] == [("s",)]

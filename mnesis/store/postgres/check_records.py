@@ -35,7 +35,7 @@ def settings_findings(transaction: Transaction, session_pk: int, name: str) -> l
     if stored.seal is None:
         return [Finding("error", "seal", f"session {name!r} is not sealed with a key", SEAL, (name,))]
     detail = f"session {name!r} is sealed with another key, or was changed by someone without the key"
-    return [_error("seal", detail, name)]
+    return [Finding("error", "seal", detail, SEAL, (name,))]
 
 
 def record_findings(transaction: Transaction, session_pk: int, name: str) -> list[Finding]:

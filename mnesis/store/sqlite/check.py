@@ -20,7 +20,7 @@ from mnesis.store.sqlite.check_runs import file_findings, run_findings
 from mnesis.store.sqlite.check_search import index_findings, search_findings
 from mnesis.store.sqlite.database import Database
 from mnesis.store.sqlite.expected_schema import expected_objects, schema_objects
-from mnesis.store.sqlite.fixes import REINDEX, SALVAGE, SALVAGE_SCHEMA
+from mnesis.store.sqlite.fixes import FIND_BACKUP, REINDEX, SALVAGE, SALVAGE_SCHEMA
 from mnesis.store.sqlite.lenient import read_leniently
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.rows import load_prunes
@@ -57,7 +57,9 @@ async def verify(
         findings += await _run_check(database, index_findings)
     missing = earlier_heads.keys() - {name for _, name in sessions}
     findings += [
-        Finding("error", "head", f"session {name!r} is not in the database: it was purged or removed", SALVAGE, (name,))
+        Finding(
+            "error", "head", f"session {name!r} is not in the database: it was purged or removed", FIND_BACKUP, (name,)
+        )
         for name in sorted(missing)
     ]
     return Verification(tuple(heads), tuple(findings))

@@ -12,7 +12,7 @@ from mnesis.store.chain import extend_chain, first_log_head
 from mnesis.store.codec import EncodedMessage, hash_of, is_message_intact, stored_message
 from mnesis.store.covers import contains
 from mnesis.store.sqlite.database import Database
-from mnesis.store.sqlite.fixes import SALVAGE
+from mnesis.store.sqlite.fixes import FIND_BACKUP, SALVAGE
 from mnesis.store.sqlite.forks import load_segments
 from mnesis.store.sqlite.lenient import read_leniently
 from mnesis.store.sqlite.queries import sql
@@ -125,11 +125,13 @@ def log_findings(
 def head_findings(state: LogState) -> list[Finding]:
     """Find earlier heads that the log does not lead to."""
     return [
-        _error(
+        Finding(
+            "error",
             "head",
             f"session {state.session_id!r} does not continue the history with head {head.hex()}: messages up to that point"
             " were changed, removed or reordered",
-            state.session_id,
+            FIND_BACKUP,
+            (state.session_id,),
         )
         for head in state.earlier_heads
         if head not in state.known_heads

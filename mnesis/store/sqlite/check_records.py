@@ -39,7 +39,7 @@ def _seal_findings(key: bytes | None, stored: StoredSession, name: str) -> list[
     if stored.seal is None:
         return [Finding("error", "seal", f"session {name!r} is not sealed with a key", SEAL, (name,))]
     detail = f"session {name!r} is sealed with another key, or was changed by someone without the key"
-    return [_error("seal", detail, name)]
+    return [Finding("error", "seal", detail, SEAL, (name,))]
 
 
 def turn_findings(connection: sqlite3.Connection, session_pk: int, name: str) -> list[Finding]:
