@@ -17,7 +17,7 @@ from mnesis.models.search import Search
 from mnesis.recall.fence import message_header, quotable_text, quote
 from mnesis.search.analysis import STOP_WORDS, excerpt_terms, query_terms
 from mnesis.search.query_time import read_query_time
-from mnesis.search.snippets import TermMatch, find_matches, passage_weight, passages_excerpt
+from mnesis.search.snippets import TermMatch, find_matches, passage_factor, passages_excerpt
 from mnesis.store.base import Store
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter
 
@@ -130,15 +130,12 @@ def _prefer(candidates: Sequence[_Candidate], focus_terms: Sequence[Sequence[str
 
 
 def _rank_by_passage(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """Order the first candidates again: those count up to twice that have many terms of the query in one passage.
+    """Order the first candidates again, those first that have many terms of the query in one passage."""
 
-    The index does not know where words stand, and in a long message they may be far apart.
-    """
+    def factor(candidate: _Candidate) -> float:
+        return passage_factor(candidate.matches, len(candidate.terms))
 
-    def passage_factor(candidate: _Candidate) -> float:
-        return 1 + passage_weight(candidate.matches) / max(len(candidate.terms), 1)
-
-    return [*_order(candidates[:RERANKED_MESSAGES], passage_factor), *candidates[RERANKED_MESSAGES:]]
+    return [*_order(candidates[:RERANKED_MESSAGES], factor), *candidates[RERANKED_MESSAGES:]]
 
 
 def _order(candidates: Sequence[_Candidate], factor: Callable[[_Candidate], float]) -> list[_Candidate]:

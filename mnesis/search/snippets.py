@@ -42,7 +42,7 @@ def best_excerpt(text: str, terms: Iterable[Sequence[str]], max_chars: int = MAX
         return text.strip()
     matches = find_matches(text, terms)
     start = max(_windows(matches, max_chars * 2 // 3), default=(0.0, 0))[1]
-    start = max(0, min(-start - max_chars // 6, len(text) - max_chars))
+    start = max(0, min(-start - max_chars // 4, len(text) - max_chars))
     end = start + max_chars
     start = text.find(" ", start, start + 24) + 1 or start if start else 0
     end = text.rfind(" ", end - 24, end) if end < len(text) and text.rfind(" ", end - 24, end) > start else end
@@ -52,6 +52,14 @@ def best_excerpt(text: str, terms: Iterable[Sequence[str]], max_chars: int = MAX
 def passage_weight(matches: Sequence[TermMatch]) -> float:
     """Return the weight of the distinct terms that occur together in the best passage of a text."""
     return max((weight for weight, _ in _windows(matches, MAX_EXCERPT_CHARS * 2 // 3)), default=0.0)
+
+
+def passage_factor(matches: Sequence[TermMatch], term_count: int) -> float:
+    """Return what a message counts, up to twice, that has many of the `term_count` terms of a query in one passage.
+
+    The index does not know where words stand, and in a long message they may be far apart.
+    """
+    return 1 + passage_weight(matches) / max(term_count, 1)
 
 
 def find_passages(text: str, matches: Sequence[TermMatch], max_chars: int) -> list[Span]:
