@@ -260,12 +260,22 @@ class FileStorage:
         return findings
 
     def remove(self, content_id: str) -> int:
-        """Delete a file and its cached explorations, and return the bytes freed. Does nothing if it is not stored."""
+        """Delete a file and its cached explorations, and return the bytes freed. Does nothing if it is not stored.
+
+        Raises `FileError` if a file cannot be deleted.
+        """
         path, freed_bytes = self.path_of(content_id), 0
-        for each in [*path.parent.glob(f"{path.name}.*"), path]:
-            with suppress(FileNotFoundError):
-                freed_bytes += each.stat().st_size
-                each.unlink()
+        try:
+            for each in [*path.parent.glob(f"{path.name}.*"), path]:
+                with suppress(FileNotFoundError):
+                    freed_bytes += each.stat().st_size
+                    each.unlink()
+        except OSError as error:
+            raise FileError(
+                f"the stored file {content_id} cannot be deleted from {str(self.directory)!r}: {error.strerror or error}; check"
+                " the permissions of the directory and the disk, and try again",
+                path=path,
+            ) from error
         return freed_bytes
 
     def write_private(self, path: Path, content: bytes) -> None:

@@ -88,6 +88,17 @@ def test_removing_leaves_nothing_of_a_file_and_nothing_else_goes(storage: FileSt
     assert contents(storage) == [second.path]
 
 
+def test_what_cannot_be_deleted_is_a_file_error(storage: FileStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(5, "Input/output error")
+
+    stored = storage.add(b"content")
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(FileError, match=r"cannot be deleted.*Input/output error"):
+        storage.remove(stored.content_id)
+    assert storage.read(stored.content_id) == b"content"
+
+
 def test_what_cannot_be_written_is_a_file_error_that_leaves_nothing(
     storage: FileStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
