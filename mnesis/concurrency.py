@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -128,11 +127,16 @@ async def run_to_completion(coroutine: Coroutine[Any, Any, None]) -> None:
         await asyncio.shield(task)
 
 
+_imported: set[str] = set()
+"""Modules that were imported completely. Others may be in `sys.modules` while a thread still runs them."""
+
+
 async def import_in_thread(*modules: str) -> None:
     """Import modules in a thread, because reading and running them blocks. Does nothing if all are imported."""
-    missing = [name for name in modules if name not in sys.modules]
+    missing = [name for name in modules if name not in _imported]
     if missing:
         await asyncio.to_thread(lambda: [import_module(name) for name in missing])
+        _imported.update(missing)
 
 
 async def run_in_daemon_thread(function: Callable[[], T]) -> T:

@@ -48,7 +48,7 @@ class ScriptedLLM:
         self._script: list[Any] = [script] if is_single else list(script)  # type: ignore[arg-type]  # not single: a sequence
         self._repeat_last = repeat_last or is_single
         self._usage = usage
-        self._gate = gate
+        self.gate = gate
         self.requests: list[LLMRequest] = []
 
     async def complete(self, request: LLMRequest) -> LLMReply:
@@ -74,8 +74,8 @@ class ScriptedLLM:
     async def _next(self, request: LLMRequest) -> Any:
         self.requests.append(copy.deepcopy(request))
         item = self._item(len(self.requests))
-        if self._gate is not None:
-            await self._gate.wait()
+        if self.gate is not None:
+            await self.gate.wait()
         while callable(item):
             item = item(request)
             if inspect.isawaitable(item):

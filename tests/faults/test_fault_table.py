@@ -196,7 +196,7 @@ async def test_a_reader_that_stays_open_blocks_no_writer(tmp_path: Path) -> None
         return 50
 
     loop = asyncio.get_running_loop()
-    assert await reader._database.read(write_meanwhile) == 50
+    assert await reader.database.read(write_meanwhile) == 50
     assert len(await reader.messages("s")) == 50
     await reader.close()
     await writer.close()

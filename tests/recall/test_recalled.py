@@ -14,6 +14,7 @@ from mnesis.models.message import Message, ToolPart, ToolResultPart, text_messag
 from mnesis.models.search import Search, SearchPage
 from mnesis.testing import ScriptedLLM
 from tests.session.support import MODEL, calls, chatter, small, talk
+from tests.support.switched_llm import SwitchedLLM
 
 
 def settings(**recall: object) -> MnesisConfig:
@@ -26,12 +27,17 @@ def numbering(messages: object) -> str:
 
 
 @pytest.fixture
-async def session(tmp_path: Path) -> AsyncIterator[MnesisSession]:
+def llm() -> SwitchedLLM:
+    return SwitchedLLM(ScriptedLLM(numbering, repeat_last=True))
+
+
+@pytest.fixture
+async def session(tmp_path: Path, llm: SwitchedLLM) -> AsyncIterator[MnesisSession]:
     """Twelve turns, all but two of them folded, with recall on."""
-    async with MnesisSession.open(model=MODEL, db_path=tmp_path / "s.db", config=settings(), llm=numbering) as session:
+    async with MnesisSession.open(model=MODEL, db_path=tmp_path / "s.db", config=settings(), llm=llm) as session:
         await talk(session, 12)
         await session.compact()
-        session._core.llm = ScriptedLLM(["fine"] * 9)
+        llm.client = ScriptedLLM(["fine"] * 9)
         yield session
 
 
@@ -39,19 +45,21 @@ def contents(messages: list[dict[str, object]]) -> list[str]:
     return [str(message["content"]) for message in messages]
 
 
-async def test_what_the_newest_message_asks_for_stands_right_before_it(session: MnesisSession) -> None:
+async def test_what_the_newest_message_asks_for_stands_right_before_it(
+    session: MnesisSession, llm: SwitchedLLM
+) -> None:
     await session.send("Which code has drawer 3?")
-    shown = contents(session._core.llm.requests[-1].messages)  # type: ignore[attr-defined]  # a scripted one
+    shown = contents(llm.requests[-1].messages)
     assert shown[-1] == "Which code has drawer 3?"
     assert "K23757" in shown[-2]
     assert shown[-2].startswith("[Recalled from earlier")
     assert "drawer 3 is K23757" not in "".join(shown[:-2])
 
 
-async def test_everything_before_it_stays_as_it_was(session: MnesisSession) -> None:
+async def test_everything_before_it_stays_as_it_was(session: MnesisSession, llm: SwitchedLLM) -> None:
     before = await session.context_for_next_turn()
     await session.send("Which code has drawer 3?")
-    sent = session._core.llm.requests[-1].messages[1:]  # type: ignore[attr-defined]  # after the system prompt
+    sent = llm.requests[-1].messages[1:]  # after the system prompt
     assert sent[: len(before)] == before
     after = await session.context_for_next_turn()
     assert "Recalled" not in str(after)
@@ -92,12 +100,11 @@ async def test_recall_stays_within_its_tokens(tmp_path: Path) -> None:
             assert asked.tokens <= asked.budget_tokens
 
 
-async def test_all_requests_of_a_turn_show_the_same(session: MnesisSession) -> None:
+async def test_all_requests_of_a_turn_show_the_same(session: MnesisSession, llm: SwitchedLLM) -> None:
     def look() -> str:
         return "nothing about drawers or codes"
 
-    llm = ScriptedLLM([calls(("look", {})), "K23757"])
-    session._core.llm = llm
+    llm.client = ScriptedLLM([calls(("look", {})), "K23757"])
     search, asked = session.engine.store.search, []
 
     async def counted(wanted: Search) -> SearchPage:
@@ -124,12 +131,12 @@ async def test_it_is_off_by_default(tmp_path: Path) -> None:
 # Pins
 
 
-async def test_a_pinned_message_survives_every_fold_word_for_word(session: MnesisSession) -> None:
+async def test_a_pinned_message_survives_every_fold_word_for_word(session: MnesisSession, llm: SwitchedLLM) -> None:
     note = text_message("user", "The launch is on the 4th of May at 7:15, bay 12.")
     await session.append([note])
     await session.pin(note.id)
     fact = await session.pin_fact("The captain is called Ines.")
-    session._core.llm = ScriptedLLM(numbering, repeat_last=True)
+    llm.client = ScriptedLLM(numbering, repeat_last=True)
     for first in range(12, 60, 12):
         await talk(session, 12, first=first)
         await session.compact()
@@ -145,24 +152,24 @@ async def test_a_pinned_message_survives_every_fold_word_for_word(session: Mnesi
     assert await session.engine.store.check() == []
 
 
-async def test_with_a_pinned_result_its_call_stays(session: MnesisSession) -> None:
+async def test_with_a_pinned_result_its_call_stays(session: MnesisSession, llm: SwitchedLLM) -> None:
     call = Message(id="call", role="assistant", parts=(ToolPart(tool_name="read", tool_call_id="c", input={}),))
     result = Message(id="result", role="tool", parts=(ToolResultPart(tool_call_id="c", output="tide at noon"),))
     await session.append([text_message("user", "read"), call, result])
     await session.pin("result")
-    session._core.llm = ScriptedLLM(numbering, repeat_last=True)
+    llm.client = ScriptedLLM(numbering, repeat_last=True)
     await talk(session, 6, first=12)
     await session.compact()
     ids = [message.id for message in (await session.window()).messages]
     assert ids.index("result") == ids.index("call") + 1
 
 
-async def test_a_folded_message_can_be_pinned_and_comes_back_verbatim(session: MnesisSession) -> None:
+async def test_a_folded_message_can_be_pinned_and_comes_back_verbatim(session: MnesisSession, llm: SwitchedLLM) -> None:
     original = (await session.messages())[6]
     assert original.text_content() not in str(await session.context_for_next_turn())
     pinned = await session.pin(original.id)
     assert await session.pin(original.id) == pinned
-    session._core.llm = ScriptedLLM(numbering, repeat_last=True)
+    llm.client = ScriptedLLM(numbering, repeat_last=True)
     await talk(session, 6, first=12)
     await session.compact()
     shown = [message for message in (await session.window()).messages if message.id == pinned.id]

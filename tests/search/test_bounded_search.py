@@ -99,8 +99,8 @@ async def test_a_search_of_an_indexed_session_reads_once(tmp_path: Path, monkeyp
     await fill(store, "s", ["word7 and more"] * 5)
     await store.search(Search("word7", "s"))
     reads = []
-    read = store._database.read
-    monkeypatch.setattr(store._database, "read", lambda step, *rest: reads.append(step) or read(step, *rest))
+    read = store.database.read
+    monkeypatch.setattr(store.database, "read", lambda step, *rest: reads.append(step) or read(step, *rest))
     assert len(await store.search(Search("word7", "s"))) == 5
     assert len(reads) == 1
     await store.close()

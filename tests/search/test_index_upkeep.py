@@ -54,14 +54,14 @@ async def test_the_doctor_sees_an_index_that_differs_and_reindexing_mends_it(tmp
     await fill(store, "s", talk(100))
     before = await store.search(Search("harbour", "s"))
     assert await store.check() == []
-    await store._database.write(
+    await store.database.write(
         lambda c: c.execute("UPDATE search_rows SET words = 99 WHERE key & 0xffffffff = 7") and None
     )
     (finding,) = await store.check()
     assert (finding.severity, finding.check) == ("warning", "search")
     await store.reindex()
     assert await store.check() == []
-    await store._database.write(
+    await store.database.write(
         lambda c: c.execute("INSERT INTO search_words (search_words) VALUES ('delete-all')") and None
     )
     assert [finding.check for finding in await store.check()] == ["search"]
@@ -86,7 +86,7 @@ async def test_the_doctor_looks_at_every_part_of_the_index(tmp_path: Path, harm:
     await store.search(Search("harbour", "s"))
     before = await store.search(Search("HARBOUR", "s", mode="substring"))
     assert await store.check() == []
-    await store._database.write(lambda c: c.execute(harm) and None)
+    await store.database.write(lambda c: c.execute(harm) and None)
     assert [finding.check for finding in await store.check()] == ["search"]
     await store.reindex()
     assert await store.check() == []
@@ -167,7 +167,7 @@ async def test_a_read_only_database_is_searched_as_far_as_it_is_indexed(
     async def refused(*_: object) -> None:
         raise ReadOnlyStoreError("no", db_path="s.db")
 
-    monkeypatch.setattr(store._database, "write", refused)
+    monkeypatch.setattr(store.database, "write", refused)
     found = await ids(store, Search("harbour", "s"))
     assert "s-11" in found
     assert "new" not in found
@@ -235,7 +235,7 @@ async def test_a_damaged_index_does_not_stop_a_purge(tmp_path: Path) -> None:
     await fill(store, "kept", talk(100))
     before = [hit.message_id for hit in await store.search(Search("harbour", "kept"))]
     await store.search(Search("harbour", "gone"))
-    await store._database.write(
+    await store.database.write(
         lambda c: c.execute("UPDATE search_words_data SET block = x'ffffffff' WHERE id > 10") and None
     )
     await store.purge("gone")
@@ -261,11 +261,11 @@ async def test_any_number_of_merges_leaves_a_working_index(
     await store.save_vectors("m", {key_of(1, 1): b"v" * 8})
     levels = []
     for number in range(60):
-        levels.append(await store._database.write(add, 9_000_000_000_000 + number))
-        await merge_index(store._database)
+        levels.append(await store.database.write(add, 9_000_000_000_000 + number))
+        await merge_index(store.database)
         assert [hit.message_id for hit in await store.search(Search("harbour", "s"))] == before
     assert max(levels) < 30
     assert max(levels) > 20 or sqlite3.sqlite_version_info > (3, 40, 1)  # newer ones may add fewer
-    assert await store._database.read(lambda c: c.execute("SELECT count(*) FROM search_vectors").fetchone()[0]) == 1
+    assert await store.database.read(lambda c: c.execute("SELECT count(*) FROM search_vectors").fetchone()[0]) == 1
     assert not caplog.records  # nothing was damaged
     await store.close()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mnesis import Engine, MnesisEvent, MnesisSession
+from mnesis.concurrency import import_in_thread
 from mnesis.errors import ConfigurationError
 from mnesis.models.config import MnesisConfig
 from tests.support.blocking import blocking_calls
@@ -41,6 +44,25 @@ async def test_the_detector_sees_calls_that_block() -> None:
         encodings.load_encoding.__wrapped__("o200k_base")
     assert blocking_calls
     blocking_calls.clear()
+
+
+async def test_an_import_that_another_task_began_is_waited_for_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_part.py").write_text("import builtins\nbuiltins.gate_of_slow_part.wait()\nis_ready = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    gate = threading.Event()
+    monkeypatch.setattr("builtins.gate_of_slow_part", gate, raising=False)
+    first = asyncio.create_task(import_in_thread("slow_part"))
+    while "slow_part" not in sys.modules:  # noqa: ASYNC110  # an import tells nobody that it began
+        await asyncio.sleep(0)
+    second = asyncio.create_task(import_in_thread("slow_part"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not second.done()
+    gate.set()
+    await asyncio.gather(first, second)
+    assert sys.modules.pop("slow_part").is_ready
 
 
 async def test_an_engine_behind_a_link_shares_its_bus_and_store(tmp_path: Path) -> None:

@@ -73,9 +73,9 @@ async def test_the_focus_stays_until_it_is_changed(tmp_path: Path) -> None:
     async with MnesisSession.open(session_id="s", **arguments) as session:
         await session.focus("herons")
     async with MnesisSession.open(session_id="s", **arguments) as session:
-        assert session._core.focus == "herons"
+        assert (await session.engine.store.session("s")).metadata == {"mnesis_focus": "herons"}
         await session.focus("")
-        assert session._core.focus == ""
+        assert (await session.engine.store.session("s")).metadata == {}
 
 
 async def test_recall_prefers_messages_with_words_of_the_focus(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from mnesis import (
 )
 from mnesis.llm.base import LLMReply
 from mnesis.testing import ScriptedLLM
+from mnesis.tokens.estimator import ModelTokenCounter
 from tests.session.support import MODEL, calls, chatter, roles, small, talk, until
 from tests.support.promised_sessions import count_open_files, opened
 from tests.support.summaries import acceptable_summary
@@ -173,8 +174,8 @@ async def test_a_turn_reads_no_more_of_a_long_log_than_of_a_short_one(db: Path) 
         read: list[int] = []
         context = store.active_context
 
-        async def counted(session_id: str) -> Any:
-            found = await context(session_id)
+        async def counted(session_id: str, **options: Any) -> Any:
+            found = await context(session_id, **options)
             read.append(len(found.items))
             return found
 
@@ -257,17 +258,17 @@ def test_opening_and_recording_loads_no_model_client(db: Path) -> None:
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
 
 
-async def test_large_messages_are_counted_beside_the_event_loop(db: Path) -> None:
+async def test_large_messages_are_counted_beside_the_event_loop(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: set[str] = set()
+    count = ModelTokenCounter.__call__
+
+    def counted(self: ModelTokenCounter, text: str) -> int:
+        if len(text) > 1_000:
+            threads.add(threading.current_thread().name)
+        return count(self, text)
+
+    monkeypatch.setattr(ModelTokenCounter, "__call__", counted)
     async with opened(db) as session:
-        count = session._core.count_tokens
-
-        def counted(text: str) -> int:
-            if len(text) > 1_000:
-                threads.add(threading.current_thread().name)
-            return count(text)
-
-        session._core.count_tokens = counted
         await session.record("word " * 60_000, "ok")
     assert threads
     assert threading.current_thread().name not in threads

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mnesis import ConfigurationError, Engine, MnesisSession, SessionClosedError, concurrency
-from mnesis.llm.no_model import NoModel
+from mnesis.errors import NoModelError
 from mnesis.session.pool import SessionPool, SessionSettings
 
 
@@ -84,7 +84,8 @@ async def test_a_pool_never_calls_the_model_that_a_session_was_created_with(db: 
         await MnesisSession.create(model="openai/gpt-4o", session_id="ada", engine=engine)
         pool = SessionPool(engine=engine)
         session = await pool.get_or_create("ada")
-        assert isinstance(getattr(session._core.llm, "inner", None), NoModel)
+        with pytest.raises(NoModelError):
+            await session.send("hello")
         await pool.close()
 
 

@@ -56,7 +56,7 @@ def test_a_loop_that_ends_in_the_middle_of_a_turn_does_not_block_the_next(db: Pa
         reading = asyncio.ensure_future(anext(session.stream("abandoned")))
         await until(lambda: len(model.requests) == 1)
         reading.cancel()
-        model._gate = None
+        model.gate = None
         return session
 
     async def go_on(session: MnesisSession) -> str:
@@ -75,7 +75,7 @@ def test_a_loop_that_ends_during_a_compaction_does_not_block_the_next(db: Path) 
         while not session.compaction_in_progress:
             await talk(session, 1)
         await until(lambda: len(model.requests) == 1)
-        model._gate = None
+        model.gate = None
         return session
 
     async def go_on(session: MnesisSession) -> int:
@@ -282,7 +282,7 @@ CLOSED_LOOP = """
     loop = asyncio.new_event_loop()
     session = loop.run_until_complete(begin())
     loop.close()
-    model._gate = None
+    model.gate = None
     asyncio.run(asyncio.wait_for(go_on(session), 10))
     print("went on", flush=True)
     os._exit(0)

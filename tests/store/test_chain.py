@@ -243,7 +243,7 @@ async def test_an_existing_database_can_be_sealed_unless_it_is_damaged(complete:
     await store.append("s", make_turn(9))
     await store.claim_items("r", "w", limit=1, now_ms=1, lease_ms=10, max_claims=3)
     assert (await store.verify()).is_intact
-    await store._database.write(lambda c: c.execute("UPDATE accounts SET cost = cost + 1"))
+    await store.database.write(lambda c: c.execute("UPDATE accounts SET cost = cost + 1"))
     with pytest.raises(CorruptStoreError, match="not sealed"):
         await store.seal()
     await store.close()
@@ -285,8 +285,8 @@ async def test_an_old_database_gets_hashes_and_keeps_its_messages(complete: Path
     await fresh.close()
     await store.append("s", make_turn(9))
     assert await store.check() == []
-    await store._database.write(lambda c: c.execute("DROP TRIGGER messages_refuse_update"))
-    await store._database.write(lambda c: c.execute("UPDATE messages SET created_at = 7 WHERE seq = 3"))
+    await store.database.write(lambda c: c.execute("DROP TRIGGER messages_refuse_update"))
+    await store.database.write(lambda c: c.execute("UPDATE messages SET created_at = 7 WHERE seq = 3"))
     assert "log" in {finding.check for finding in await store.check()}
     await store.close()
 

@@ -79,7 +79,7 @@ async def test_incompatible_aiosqlite_is_reported_when_opening(
 async def test_dead_thread_fails_its_waiters_and_the_store_can_be_opened_again(store: SqliteStore, death: str) -> None:
     log = await store_conversation(store, 1)
     release = await hold(store)
-    worker = store._database._worker
+    worker = store.database._worker
     assert worker is not None
     if death == "stopped":
         worker._source.stop()
@@ -109,7 +109,7 @@ async def test_dead_thread_fails_its_waiters_and_the_store_can_be_opened_again(s
 async def test_close_after_the_thread_died_does_nothing(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.db")
     await store.open()
-    worker = store._database._worker
+    worker = store.database._worker
     assert worker is not None
     worker._source.stop()
     worker._source._thread.join(30)
@@ -118,7 +118,7 @@ async def test_close_after_the_thread_died_does_nothing(tmp_path: Path) -> None:
 
 
 async def test_the_thread_does_not_keep_a_process_alive(store: SqliteStore) -> None:
-    worker = store._database._worker
+    worker = store.database._worker
     assert worker is not None
     assert worker._source._thread.daemon
     await store.close()
@@ -131,7 +131,7 @@ async def test_a_forgotten_store_warns_and_lets_its_thread_go(tmp_path: Path) ->
     forgotten = SqliteStore(tmp_path / "s.db")
     await forgotten.open()
     await forgotten.create_session(SessionRecord(id="s", model="m"))
-    worker = forgotten._database._worker
+    worker = forgotten.database._worker
     assert worker is not None
     idle = threading.Event()
     worker._source._tx.put_nowait((None, idle.set))
@@ -164,7 +164,7 @@ async def test_cancelling_at_any_step_leaves_whole_turns_and_no_transaction(stor
     numbers = iter(range(10, 10_000))
     cancelled = await every_step(lambda: store.append("s", make_turn(next(numbers))))
     assert cancelled >= 1
-    assert not await store._database.read(lambda c: c.in_transaction is False)
+    assert not await store.database.read(lambda c: c.in_transaction is False)
     session = await store.session("s")
     assert session.last_seq == 2 * session.turn_count == len(await store.messages("s"))
     await store.append("s", make_turn(0))

@@ -70,7 +70,7 @@ def test_a_loop_that_is_closed_with_a_call_in_flight_disturbs_no_other(tmp_path:
         go_on.wait(30)
 
     async def abandon() -> None:
-        task = asyncio.ensure_future(store._database.read(slow))
+        task = asyncio.ensure_future(store.database.read(slow))
         await asyncio.sleep(0)
         begun.wait(30)
         task.cancel()
@@ -103,7 +103,7 @@ def test_a_closed_loop_does_not_keep_others_from_their_answer(tmp_path: Path) ->
         go_on.set()
         await task
 
-    asyncio.run(abandon(lambda: store._database.read(slow)))
+    asyncio.run(abandon(lambda: store.database.read(slow)))
     begun.wait(30)
     asyncio.run(abandon(lambda: store.append("s", make_turn(1))))
     asyncio.run(asyncio.wait_for(write(), 30))
@@ -119,13 +119,13 @@ async def test_reading_at_once_works_while_a_loop_runs(store: SqliteStore) -> No
 async def test_writes_that_wait_together_share_a_transaction(store: SqliteStore) -> None:
     await store_conversation(store, 1)
     executed: list[str] = []
-    await store._database.read(lambda c: c.set_trace_callback(executed.append))
+    await store.database.read(lambda c: c.set_trace_callback(executed.append))
     release = await hold(store)
     tasks = [asyncio.ensure_future(store.append("s", make_turn(number))) for number in range(MAX_BATCH_WRITES)]
     await asyncio.sleep(0)
     release()
     await asyncio.gather(*tasks)
-    await store._database.read(lambda c: c.set_trace_callback(None))
+    await store.database.read(lambda c: c.set_trace_callback(None))
     assert executed.count("BEGIN IMMEDIATE") == 1
     assert [message.text_content() for message in (await store.messages("s"))[2::2]] == [
         f"question {number}" for number in range(MAX_BATCH_WRITES)
@@ -213,9 +213,9 @@ async def costs(store: SqliteStore, act: Callable[[], Awaitable[object]]) -> tup
         connection.set_trace_callback(None)
         connection.set_progress_handler(None, 0)
 
-    await store._database.read(watch)
+    await store.database.read(watch)
     await act()
-    await store._database.read(stop)
+    await store.database.read(stop)
     return statements, steps
 
 

@@ -39,9 +39,9 @@ async def worker(path: Path, report: Report, *, die_at_statement: int | None = N
                 os._exit(9)
             return 0
 
-        await store._database.read(lambda c: c.set_trace_callback(die))
+        await store.database.read(lambda c: c.set_trace_callback(die))
     if die_at_step:
-        await store._database.read(lambda c: c.set_progress_handler(lambda: os._exit(9), die_at_step))
+        await store.database.read(lambda c: c.set_progress_handler(lambda: os._exit(9), die_at_step))
     report("ready")
     for number in itertools.count():
         name = f"{os.getpid()}-{number}"

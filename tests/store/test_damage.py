@@ -32,7 +32,7 @@ async def test_a_flipped_byte_of_a_message_is_seen_and_the_others_stay_readable(
     replace_bytes(path, b"question 3", byte + b"uestion 3")
     store = SqliteStore(path)
     await store.open()
-    damaged = (await store._database.read(lambda c: c.execute("SELECT id FROM messages WHERE seq = 7").fetchone()))[0]
+    damaged = (await store.database.read(lambda c: c.execute("SELECT id FROM messages WHERE seq = 7").fetchone()))[0]
     for reading in (store.message("s", damaged), store.messages("s"), store.active_context("s")):
         with pytest.raises(CorruptStoreError, match=r"mnesis doctor") as caught:
             await reading

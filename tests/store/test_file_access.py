@@ -78,7 +78,7 @@ async def test_a_write_ahead_log_that_is_refused_is_done_without(
     store = SqliteStore(tmp_path / "s.db")
     await store.open()
     await store_conversation(store, 2)
-    modes = await store._database.read(
+    modes = await store.database.read(
         lambda c: (c.execute("PRAGMA journal_mode").fetchone()[0], c.execute("PRAGMA synchronous").fetchone()[0])
     )
     await store.close()
@@ -107,7 +107,7 @@ async def test_the_switch_to_a_write_ahead_log_is_tried_again_until_the_timeout(
     store = SqliteStore(tmp_path / "s.db", StoreConfig(connection_timeout=30.0 if refusals == 3 else 0.1))
     if refusals == 3:
         await store.open()
-        assert await store._database.read(lambda c: c.execute("PRAGMA journal_mode").fetchone()[0]) == "wal"
+        assert await store.database.read(lambda c: c.execute("PRAGMA journal_mode").fetchone()[0]) == "wal"
         assert Busy.tries == 4
     else:
         with expect_error(StoreBusyError):
@@ -119,7 +119,7 @@ async def test_durability_is_a_setting(tmp_path: Path) -> None:
     for durability, synchronous in (("normal", 1), ("full", 2)):
         store = SqliteStore(StoreConfig(db_path=tmp_path / "s.db", durability=durability))  # type: ignore[arg-type]  # as given
         await store.open()
-        assert await store._database.read(lambda c: c.execute("PRAGMA synchronous").fetchone()[0]) == synchronous
+        assert await store.database.read(lambda c: c.execute("PRAGMA synchronous").fetchone()[0]) == synchronous
         await store.close()
 
 

@@ -34,7 +34,7 @@ async def traced(store: SqliteStore, verb: object, *args: object) -> list[str]:
         finally:
             connection.set_trace_callback(None)
 
-    await store._database.write(run)
+    await store.database.write(run)
     return statements
 
 
@@ -45,7 +45,7 @@ async def test_a_session_without_forks_runs_no_statement_of_forks(store: SqliteS
     turn = make_turn(9)
     encoded = [encode_message(message) for message in turn.messages]
     appended = await traced(store, log.append, "s", turn, encoded)
-    read = await traced(store, context.active_context, "s")
+    read = await traced(store, context.active_context, "s", False)
     for statement in (*appended, *read):
         assert "segments" not in statement
         assert "inherited" not in statement
@@ -56,7 +56,7 @@ async def test_a_session_without_forks_runs_no_statement_of_forks(store: SqliteS
         appended
     )
     # The second read finds what the first one decoded.
-    assert len(await traced(store, context.active_context, "s")) <= len(read)
+    assert len(await traced(store, context.active_context, "s", False)) <= len(read)
     await store.close()
 
 

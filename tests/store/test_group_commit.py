@@ -25,11 +25,11 @@ from tests.support.busy_store import hold
 async def trace_statements(store: SqliteStore) -> AsyncIterator[list[str]]:
     """Collect the statements that the store runs, without those of triggers."""
     executed: list[str] = []
-    await store._database.query(lambda c: c.set_trace_callback(executed.append))
+    await store.database.query(lambda c: c.set_trace_callback(executed.append))
     try:
         yield executed
     finally:
-        await store._database.query(lambda c: c.set_trace_callback(None))
+        await store.database.query(lambda c: c.set_trace_callback(None))
 
 
 async def test_the_append_of_a_turn_reads_only_whether_others_wrote(store: SqliteStore) -> None:
@@ -72,7 +72,7 @@ async def test_accounts_that_somebody_changed_are_damage(store: SqliteStore, is_
     await store.append("s", make_turn(1))
     harm = "UPDATE accounts SET cost = cost + 1"
     if is_same_connection:
-        await store._database.write(lambda c: c.execute(harm) and None)
+        await store.database.write(lambda c: c.execute(harm) and None)
     else:
         with sqlite3.connect(store.location) as connection:
             connection.execute(harm)
@@ -121,7 +121,7 @@ async def test_a_write_that_fails_is_undone_alone_in_the_shared_transaction(stor
     await store.create_session(SessionRecord(id="t", model="m"))
     release = await hold(store)
     executed: list[str] = []
-    tracing = asyncio.ensure_future(store._database.query(lambda c: c.set_trace_callback(executed.append)))
+    tracing = asyncio.ensure_future(store.database.query(lambda c: c.set_trace_callback(executed.append)))
     bad = Append([make_message("user", "new"), make_message("user", "other", id=log[0].id)])
     appends = (("s", make_turn(1)), ("s", bad), ("t", make_turn(2)))
     tasks = [asyncio.ensure_future(store.append(session_id, append)) for session_id, append in appends]
@@ -129,7 +129,7 @@ async def test_a_write_that_fails_is_undone_alone_in_the_shared_transaction(stor
     release()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     await tracing
-    await store._database.query(lambda c: c.set_trace_callback(None))
+    await store.database.query(lambda c: c.set_trace_callback(None))
     assert [type(outcome).__name__ for outcome in outcomes] == [
         "AppendResult",
         "DuplicateIDError",
@@ -151,11 +151,11 @@ async def test_nobody_is_answered_before_the_commit(store: SqliteStore) -> None:
         if statement == "COMMIT":
             answered.extend(task.done() for task in tasks)
 
-    tracing = asyncio.ensure_future(store._database.query(lambda c: c.set_trace_callback(look)))
+    tracing = asyncio.ensure_future(store.database.query(lambda c: c.set_trace_callback(look)))
     await asyncio.sleep(0)
     release()
     await asyncio.gather(tracing, *tasks)
-    await store._database.query(lambda c: c.set_trace_callback(None))
+    await store.database.query(lambda c: c.set_trace_callback(None))
     assert not any(answered)
     assert len(await store.messages("s")) == 2 * 9
 

@@ -204,7 +204,7 @@ async def steps_of_a_claim_and_finish(path: Path, count: int) -> int:
 
     await claim_indexes(store, "a", limit=8)
     await store.finish_items("r", "a", [ItemOutcome(index, "done", "1") for index in range(8)])
-    await store._database.read(lambda connection: connection.set_progress_handler(count_step, 10))
+    await store.database.read(lambda connection: connection.set_progress_handler(count_step, 10))
     taken = await claim_indexes(store, "a", limit=8)
     await store.finish_items("r", "a", [ItemOutcome(index, "done", "1") for index in taken])
     await store.run("r")
@@ -227,11 +227,11 @@ async def test_an_item_takes_one_statement_to_claim_and_two_to_finish(store: Sql
     counts = []
     for limit in (1, 11):
         executed: list[str] = []
-        await store._database.read(lambda connection, note=executed.append: connection.set_trace_callback(note))
+        await store.database.read(lambda connection, note=executed.append: connection.set_trace_callback(note))
         taken = await claim_indexes(store, "a", limit=limit)
         claiming = count_statements(executed)
         await store.finish_items("r", "a", [ItemOutcome(index, "done", "1") for index in taken])
-        await store._database.read(lambda connection: connection.set_trace_callback(None))
+        await store.database.read(lambda connection: connection.set_trace_callback(None))
         counts.append((claiming, count_statements(executed) - claiming))
     (claim_one, finish_one), (claim_more, finish_more) = counts
     assert (claim_more - claim_one, finish_more - finish_one) == (10, 2 * 10)
@@ -269,7 +269,7 @@ async def test_wrong_counts_and_missing_references_are_found(store: SqliteStore)
         connection.execute("UPDATE runs SET done = done + 1")
         connection.execute("INSERT INTO file_refs SELECT session_pk, 1, 'ghost' FROM file_refs")
 
-    await store._database.write(harm)
+    await store.database.write(harm)
     assert {finding.check for finding in await store.check()} == {"runs", "files"}
 
 

@@ -121,7 +121,7 @@ async def test_a_purge_leaves_no_row_and_no_byte(path: Path) -> None:
     await store_conversation(store, 1, "needle-session")
     await store.purge("s")
     counts = {
-        table: await store._database.read(lambda c, t=table: c.execute(f"SELECT count(*) FROM {t}").fetchone()[0])
+        table: await store.database.read(lambda c, t=table: c.execute(f"SELECT count(*) FROM {t}").fetchone()[0])
         for table in (*GUARDED, "sessions", "accounts", "context_covers", "prunes", "hidden_spans", "purging")
     }
     await store.purge("needle-session")

@@ -59,9 +59,9 @@ async def _create_indexed(path: Path) -> None:
 
 async def count_statements_of_a_check(store: SqliteStore) -> int:
     statements: list[str] = []
-    await store._database.query(lambda connection: connection.set_trace_callback(statements.append))
+    await store.database.query(lambda connection: connection.set_trace_callback(statements.append))
     assert await store.check() == []
-    await store._database.query(lambda connection: connection.set_trace_callback(None))
+    await store.database.query(lambda connection: connection.set_trace_callback(None))
     return len(statements)
 
 
@@ -168,7 +168,7 @@ async def test_checksums_follow_progress_purging_and_merging(tmp_path: Path) -> 
         await search_both(store)
         if number % 2:
             await store.purge(f"s{number - 1}")
-        await store._database.write(merge_step, True)
+        await store.database.write(merge_step, True)
         assert await store.check() == []
     for number in range(20):
         await fill(store, "s5", 2)

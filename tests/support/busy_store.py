@@ -19,7 +19,7 @@ async def hold(store: SqliteStore) -> Callable[[], None]:
         loop.call_soon_threadsafe(begun.set)
         go_on.wait(30)
 
-    task = asyncio.ensure_future(store._database.read(wait))
+    task = asyncio.ensure_future(store.database.read(wait))
     await begun.wait()
 
     def release() -> None:

@@ -17,7 +17,9 @@ from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.models.message import text_message
 from mnesis.recall.grants import Grant
 from mnesis.testing import ScriptedLLM
+from mnesis.tokens import TokenEstimator
 from tests.session.support import MODEL, calls, chatter, small, talk
+from tests.support.switched_llm import SwitchedLLM
 
 NAMES = ["lcm_grep", "lcm_describe", "lcm_expand"]
 
@@ -31,13 +33,20 @@ def cursor_in(result: str) -> str | None:
     return found[-1].rstrip("]") if found else None
 
 
+def count(session: MnesisSession, text: str) -> int:
+    return TokenEstimator().estimate(text, model=session.model)
+
+
 @pytest.fixture
-async def session(tmp_path: Path) -> AsyncIterator[MnesisSession]:
+def model() -> SwitchedLLM:
+    return SwitchedLLM(ScriptedLLM(lambda messages: "They numbered drawers.", repeat_last=True))
+
+
+@pytest.fixture
+async def session(tmp_path: Path, model: SwitchedLLM) -> AsyncIterator[MnesisSession]:
     """Twelve turns, all but two of them under one summary."""
     config = small(auto=False)
-    async with MnesisSession.open(
-        model=MODEL, db_path=tmp_path / "s.db", config=config, llm=lambda m: "They numbered drawers."
-    ) as session:
+    async with MnesisSession.open(model=MODEL, db_path=tmp_path / "s.db", config=config, llm=model) as session:
         await talk(session, 12)
         await session.compact()
         yield session
@@ -75,7 +84,7 @@ async def test_no_result_is_larger_than_the_grant_allows(session: MnesisSession)
     tools = by_name(session, Grant(tokens=None, result_tokens=300))
     for arguments in ({"pattern": r"\w+"}, {"pattern": "drawer code note mind", "mode": "words"}):
         result = await tools["lcm_grep"](**arguments)
-        assert session._core.count_tokens(result) <= 300
+        assert count(session, result) <= 300
         assert "cursor=" in result
 
 
@@ -94,7 +103,7 @@ async def test_expanding_page_by_page_gives_every_original_word_for_word(session
     shown, cursor, pages = "", None, 0
     while True:
         result = await small_pages(id=summary_id, cursor=cursor)
-        assert session._core.count_tokens(result) <= 400
+        assert count(session, result) <= 400
         shown, cursor, pages = shown + result, cursor_in(result), pages + 1
         if cursor is None:
             break
@@ -110,7 +119,7 @@ async def test_a_message_larger_than_a_result_comes_in_pieces(session: MnesisSes
     pieces, cursor = [], None
     while True:
         result = await expand(id="large", cursor=cursor)
-        assert session._core.count_tokens(result) <= 500
+        assert count(session, result) <= 500
         cursor = cursor_in(result)
         lines = result.split("\n")
         pieces.append("\n".join(lines[2 : -2 if cursor else -1]))
@@ -211,7 +220,7 @@ async def test_children_that_do_not_fit_come_in_pages(tmp_path: Path) -> None:
         shown, cursor, pages = "", None, 0
         while pages < 20:
             result = await by_name(session, Grant(result_tokens=200))["lcm_expand"](id=top.id, cursor=cursor)
-            assert session._core.count_tokens(result) <= 200
+            assert count(session, result) <= 200
             shown, cursor, pages = shown + result, cursor_in(result), pages + 1
             if cursor is None:
                 break
@@ -234,7 +243,7 @@ async def test_the_way_on_is_never_cut_off(tmp_path: Path, text: str, result_tok
             shown, cursor = "", None
             for _ in range(60):
                 result = await tools[name](**arguments, cursor=cursor)
-                assert session._core.count_tokens(result) <= result_tokens
+                assert count(session, result) <= result_tokens
                 lines = result.split("\n")
                 on = re.search(r"More: cursor=(\S+)$", lines[-2])
                 shown, cursor = shown + result, on[1] if on else None
@@ -259,13 +268,14 @@ def offered(request: LLMRequest) -> list[str]:
 async def test_send_offers_and_runs_the_tools_once_something_is_folded(tmp_path: Path) -> None:
     llm = ScriptedLLM(["fine", calls(("lcm_grep", {"pattern": r"drawer 2 is \w+"})), "It was K15838."])
     config = small(auto=False, level2_enabled=False)
-    async with MnesisSession.open(model=MODEL, db_path=tmp_path / "s.db", config=config, llm=llm) as session:
+    model = SwitchedLLM(llm)
+    async with MnesisSession.open(model=MODEL, db_path=tmp_path / "s.db", config=config, llm=model) as session:
         await talk(session, 12)
         await session.send("hello")
         assert offered(llm.requests[-1]) == []
-        session._core.llm = ScriptedLLM("They numbered drawers.")
+        model.client = ScriptedLLM("They numbered drawers.")
         await session.compact()
-        session._core.llm = llm
+        model.client = llm
         result = await session.send("Which code had drawer 2?")
         assert result.text == "It was K15838."
         assert [offered(request) for request in llm.requests[-2:]] == [NAMES, NAMES]
@@ -280,19 +290,22 @@ async def test_send_offers_and_runs_the_tools_once_something_is_folded(tmp_path:
         ]
 
 
-async def test_a_users_tool_of_that_name_replaces_the_recall_tool(session: MnesisSession) -> None:
+async def test_a_users_tool_of_that_name_replaces_the_recall_tool(session: MnesisSession, model: SwitchedLLM) -> None:
     llm = ScriptedLLM(["fine", "fine"])
-    session._core.llm = llm
+    model.client = llm
     await session.send("hello", tools=[ToolSpec("lcm_grep", "mine", handler=lambda: "mine")])
     assert [t["function"]["description"] for t in llm.requests[0].tools if t["function"]["name"] == "lcm_grep"] == [
         "mine"
     ]
-    session._core.config = session.config.model_copy(update={"recall": RecallConfig(tools=False)})
-    await session.send("again")
+    config = session.config.model_copy(update={"recall": RecallConfig(tools=False)})
+    async with MnesisSession.open(
+        model=MODEL, session_id=session.id, engine=session.engine, config=config, llm=llm
+    ) as other:
+        await other.send("again")
     assert offered(llm.requests[-1]) == []
 
 
-async def test_a_model_that_takes_no_tools_is_asked_without_them(session: MnesisSession) -> None:
+async def test_a_model_that_takes_no_tools_is_asked_without_them(session: MnesisSession, model: SwitchedLLM) -> None:
     class NoTools:
         requests: list[LLMRequest] = []
 
@@ -305,15 +318,15 @@ async def test_a_model_that_takes_no_tools_is_asked_without_them(session: Mnesis
         stream = None
 
     llm = NoTools()
-    session._core.llm = llm  # type: ignore[assignement,unused-ignore]  # only what is called
+    model.client = llm
     assert (await session.send("hello")).text == "fine"
     assert (await session.send("again")).text == "fine"
     assert [bool(request.tools) for request in llm.requests] == [True, False, False]
 
 
-async def test_a_models_wrong_arguments_are_an_answer_not_an_error(session: MnesisSession) -> None:
+async def test_a_models_wrong_arguments_are_an_answer_not_an_error(session: MnesisSession, model: SwitchedLLM) -> None:
     llm = ScriptedLLM([calls(("lcm_expand", {"id": "sum_none"}), ("lcm_grep", {"pattern": "("})), "I do not know."])
-    session._core.llm = llm
+    model.client = llm
     assert (await session.send("hello")).text == "I do not know."
     results = [message["content"] for message in llm.requests[-1].messages if message["role"] == "tool"]
     assert "not found" in results[0]
@@ -337,7 +350,7 @@ async def test_a_question_gets_as_many_messages_as_fit(session: MnesisSession) -
         grant = Grant(tokens=None, result_tokens=tokens)
         result = await by_name(session, grant)["lcm_grep"](pattern="code of the drawer", mode="words")
         assert result.count("[msg_") >= least
-        assert session._core.count_tokens(result) <= tokens
+        assert count(session, result) <= tokens
 
 
 async def test_pages_of_a_question_repeat_and_skip_nothing(session: MnesisSession) -> None:

@@ -53,11 +53,11 @@ def _script_turns(server: Any, replies: list[Reply]) -> None:
 
     def answer(request: Any) -> Any:
         if request.body.get("tools"):
-            server._script[:] = [pending[0]]
+            server.script[:] = [pending[0]]
             response = respond(request)
-            if not server._script:
+            if not server.script:
                 pending.pop(0)
-            server._script.clear()
+            server.script.clear()
             return response
         return respond(request)
 

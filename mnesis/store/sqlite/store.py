@@ -44,6 +44,11 @@ class SqliteStore(SqliteRunStore):
         self._database = Database(Path(path).absolute(), self._config)
 
     @property
+    def database(self) -> Database:
+        """The connection to the file, for statements that no verb makes."""
+        return self._database
+
+    @property
     def location(self) -> str:
         """The path of the database."""
         return str(self._database.path)
