@@ -122,6 +122,7 @@ class Mnesis:
     async def open(self, path: Path) -> None:
         from mnesis import CompactionConfig, MnesisConfig, MnesisSession
 
+        self._last_seq, self._has_appended = 0, False
         config = MnesisConfig(compaction=CompactionConfig(auto=False))
         self._session = await MnesisSession.open(
             model="openai/gpt-4o", session_id="s", db_path=path / "mnesis.db", config=config
@@ -132,17 +133,24 @@ class Mnesis:
 
         messages = [text_message(role, text) for role, text in _rows(turns)]  # type: ignore[arg-type]  # both are roles
         stored = await self._session.append(messages)
-        last_hidden = stored[-1].seq - WINDOW_MESSAGES
-        if last_hidden > 0:
-            await self._session.hide(1, last_hidden)
+        self._last_seq = stored[-1].seq
+        await self._hide_older()
+
+    async def _hide_older(self) -> None:
+        if self._last_seq > WINDOW_MESSAGES:
+            await self._session.hide(1, self._last_seq - WINDOW_MESSAGES)
 
     async def append(self, turn: Texts) -> None:
+        self._last_seq += 2
+        self._has_appended = True
         await self._session.record(turn.user, turn.assistant)
 
     async def read(self) -> int:
         return len(await self._session.context_for_next_turn())
 
     async def close(self) -> None:
+        if self._has_appended:  # so that the next object reads as many messages as those of other stores
+            await self._hide_older()
         await self._session.close()
 
 

@@ -14,7 +14,7 @@ from mnesis.models.search import Search
 from mnesis.models.session import SessionRecord
 from mnesis.search.vectors import encode_vectors
 from mnesis.store.base import Append
-from mnesis.store.sqlite import SqliteStore
+from mnesis.store.sqlite import SqliteStore, check_search
 from mnesis.store.sqlite.unindex import merge_step
 from mnesis.testing.store_samples import make_message
 from tests.support.damage import Flip, search_tables, tables
@@ -54,6 +54,15 @@ async def _create_indexed(path: Path) -> None:
     await search_both(store)
     unembedded = await store.messages_without_vectors(None, "model")
     await store.save_vectors("model", {each.key: encode_vectors([[1.0, each.key % 7]]) for each in unembedded})
+    await store.close()
+
+
+async def test_an_index_of_an_earlier_release_is_not_a_finding(
+    indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store(Path(shutil.copy(indexed, tmp_path / "s.db")))
+    monkeypatch.setattr(check_search, "ANALYSIS_VERSION", check_search.ANALYSIS_VERSION + 1)
+    assert await store.check() == []
     await store.close()
 
 

@@ -33,6 +33,8 @@ def search_findings(connection: sqlite3.Connection, session_pk: int, session_id:
     details = []
     if state is not None and checksum((session_pk, *state[:3])) != state[3]:
         details.append("the last indexed message is not what was written")
+    if not details and state is not None and state[0] != ANALYSIS_VERSION:
+        return []  # an earlier release built it by other rules, so the next search builds it again
     words_seq = state[1] if state is not None and state[0] == ANALYSIS_VERSION else 0
     if not details and state is not None and max(words_seq, state[2]) > log.last_seq:
         details.append("the index ends after the log")
@@ -58,7 +60,8 @@ def _mismatched_seqs(connection: sqlite3.Connection, session_pk: int, words_seq:
         seq = seq_of(row[0])
         if checksum(tuple(row)) != crc or not log.shared_seq < seq <= words_seq:
             mismatched.add(seq)
-        mismatched |= {missing for missing in range(next_seq, min(seq, words_seq + 1)) if log.is_readable(missing)}
+        if seq > next_seq:
+            mismatched |= {missing for missing in range(next_seq, min(seq, words_seq + 1)) if log.is_readable(missing)}
         next_seq = max(next_seq, seq + 1)
     mismatched |= {missing for missing in range(next_seq, words_seq + 1) if log.is_readable(missing)}
     others = connection.execute(sql("check_search_messages"), {"session_pk": session_pk})
