@@ -42,6 +42,9 @@ MARKER_TOKENS = 60
 MIN_AVAILABLE_TOKENS = MIN_EXCERPT_TOKENS + 2 * MARKER_TOKENS
 """The newest user message as an excerpt, with a marker on each side."""
 
+SMALL_LAYOUT = WindowOptions(starts_with_user=True)
+"""The layout of windows with fewer tokens than that."""
+
 
 def assemble(
     context: ActiveContext,
@@ -106,9 +109,16 @@ def _reduce(entries: list[Entry], available_tokens: int, count: TokenCounter, la
     omitted_count = 0
     if _total_tokens(entries) > available_tokens:
         if available_tokens < MIN_AVAILABLE_TOKENS:
-            return None
+            return _show_newest(entries, available_tokens, count)
         entries, omitted_count = _fit(entries, available_tokens, count, latest_user_seq)
     return _Content(tuple(entry.message for entry in entries), omitted_count)
+
+
+def _show_newest(entries: Sequence[Entry], available_tokens: int, count: TokenCounter) -> _Content | None:
+    """Return the newest turns that fit where markers would not. None if the newest message alone does not fit."""
+    if not entries or entries[-1].message.token_count > available_tokens:
+        return None
+    return _lay_out(entries, available_tokens, count, SMALL_LAYOUT)
 
 
 def _lay_out(
