@@ -69,13 +69,13 @@ def test_no_zeroed_page_or_short_file_stops_a_command(source: Path, sweep: Sweep
     assert sample(sweep, pages(source), 15) == []
 
 
-@pytest.mark.parametrize("table", ["sessions", "messages", "turns", "record_heads"])
+@pytest.mark.parametrize("table", ["sessions", "messages", "turns", "record_heads", "sqlite_autoindex_messages_1"])
 def test_rows_of_another_table_stop_no_command(source: Path, sweep: Sweep, table: str) -> None:
     """STRICT tables do not protect from pages that changed places, which hold values of other types."""
     with closing(sqlite3.connect(source)) as connection:
         root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
-    damage = next(each for each in pages(source) if each.name == f"pages {root} and {root + 1} swapped")
-    assert sweep.find_violations(damage, ["doctor", "ls", "search", "stats"]) == []
+    damage = next(each for each in pages(source) if each.name.startswith(f"pages {root} and"))
+    assert sweep.find_violations(damage, ["doctor", "ls", "search", "reindex", "stats"]) == []
 
 
 def test_the_whole_sweep_damages_every_column_and_every_object(source: Path) -> None:

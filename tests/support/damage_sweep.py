@@ -197,11 +197,14 @@ def pages(path: Path) -> Iterator[Damage]:
     """Yield every page overwritten with zeros, neighbours that changed places, and files that end too early."""
     connection = sqlite3.connect(path)
     page_bytes, count = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count"))
+    names = dict(connection.execute("SELECT rootpage, name FROM sqlite_master WHERE rootpage"))
     connection.close()
     for page in range(count):
         yield Damage(f"page {page + 1} zeroed", _overwrite(page * page_bytes, bytes(page_bytes)))
     for page in range(1, count - 1):
-        yield Damage(f"pages {page + 1} and {page + 2} swapped", _swap_with_next(page * page_bytes, page_bytes))
+        holds = f"{names.get(page + 1, 'no root')}, {names.get(page + 2, 'no root')}"
+        name = f"pages {page + 1} and {page + 2} swapped ({holds})"
+        yield Damage(name, _swap_with_next(page * page_bytes, page_bytes))
     for page in range(1, count, max(count // 12, 1)):
         yield Damage(f"truncated to {page} pages", _truncate(page * page_bytes))
     for size in (1, 50, 100, 1_000, page_bytes * count - 1, page_bytes * count - page_bytes // 2):

@@ -113,7 +113,8 @@ class DamagedDatabase:
 
     def message(self, session: ReadableSession, seq: int) -> Message | None:
         """Return a message if its hash is right at this place."""
-        row = self._fetch("salvage_message", session.message_pks.get(seq))
+        pk = session.message_pks.get(seq)
+        row = None if pk is None else self._fetch("salvage_message", pk)  # damaged accounts may name a million seqs
         try:
             return None if row is None else decode_message(session.id, seq, stored_message(row))
         except (DamagedValueError, UnicodeEncodeError, TypeError, AttributeError):

@@ -288,7 +288,7 @@ def _index_session(
         try:
             batch.append(message_from_row(session_id, row))
         except DamagedValueError:
-            logger.warning("message %d of session %r is damaged and cannot be searched", last_seq, session_id)
+            logger.warning("message %s of session %r is damaged and cannot be searched", last_seq, session_id)
         if size > MAX_BATCH_CHARS:
             break
     if last_seq == after_seq:

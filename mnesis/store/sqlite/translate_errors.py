@@ -155,8 +155,8 @@ def has_code(error: sqlite3.Error, *codes: int) -> bool:
 
 
 def has_damaged_rows(connection: sqlite3.Connection) -> bool:
-    """Return whether rows are not what their table holds, such as a text in a column of integers."""
+    """Return whether rows are not what their table or index holds, such as a text in a column of integers."""
     try:
-        return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
+        return bool(connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok")
     except sqlite3.Error:
         return True
