@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mnesis import CompactionConfig, Engine, FileConfig, LLMMap, MnesisConfig, MnesisSession
 from mnesis.errors import LLMServerError
-from mnesis.files.redact_chunks import MAX_SECRET_BYTES, WINDOW_BYTES, redact_chunks
+from mnesis.files.redact_chunks import MAX_SECRET_BYTES, redact_chunks
 from mnesis.llm.base import LLMReply
 from mnesis.models.message import (
     DataPart,
@@ -217,16 +217,17 @@ def test_bytes_outside_secrets_never_change(content: bytes, sizes: list[int], wi
     assert b"".join(redact_chunks([*chunks, rest], Redaction())) == whole.replace(SECRET.encode(), MARKED.encode())
 
 
-@pytest.mark.parametrize("offset", range(-45, 46, 5))
+@pytest.mark.parametrize("offset", range(-45, 46, 15))
 def test_no_window_cuts_a_secret(offset: int) -> None:
     key = "-----BEGIN PRIVATE KEY-----\n" + "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n" * 500 + "-----END PRIVATE KEY-----"
-    filler = b"a line of text\n" * (WINDOW_BYTES // 15)
+    # The fourth chunk fills the first window, which is cut so far before its end.
+    cut = 4 * 300_000 - MAX_SECRET_BYTES
+    filler = b"a line of text\n" * (cut // 15 + 1)
     for secret, marked in ((SECRET, MARKED), (key, "[redacted: private-key]")):
-        lead = filler[: WINDOW_BYTES - MAX_SECRET_BYTES // 2 + offset] + b"\n"
-        content = lead + secret.encode() + b"\n" + filler + secret.encode()
+        lead = filler[: cut - len(secret) // 2 + offset] + b"\n"
+        content = lead + secret.encode() + b"\n" + filler[:200_000]
         chunks = [content[start : start + 300_000] for start in range(0, len(content), 300_000)]
-        expected = lead + marked.encode() + b"\n" + filler + marked.encode()
-        assert b"".join(redact_chunks(chunks, Redaction())) == expected
+        assert b"".join(redact_chunks(chunks, Redaction())) == lead + marked.encode() + b"\n" + filler[:200_000]
 
 
 def test_the_langchain_history_stores_no_secret_and_no_message_twice(tmp_path: Path) -> None:
