@@ -89,7 +89,7 @@ def test_removing_leaves_nothing_of_a_file_and_nothing_else_goes(storage: FileSt
 
 
 def test_what_cannot_be_deleted_is_a_file_error(storage: FileStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: Path, missing_ok: bool = False) -> None:
+    def fail(path: Path, **_: bool) -> None:
         raise OSError(5, "Input/output error")
 
     stored = storage.add(b"content")
