@@ -206,6 +206,17 @@ async def test_a_truncated_file_gives_what_is_left(tmp_path: Path) -> None:
     assert not [name for name in os.listdir(tmp_path) if name.startswith((".", "other"))]
 
 
+async def test_a_damaged_place_of_a_message_does_not_lengthen_the_log(copy: Path, tmp_path: Path) -> None:
+    """One bit makes a seq of 2**38; the salvage does not look for the messages before it."""
+    change(copy, "UPDATE messages SET seq = seq + (1 << 38) WHERE session_pk = 1 AND seq = 11")
+    result = await salvage(copy, tmp_path / "new.db")
+    assert [(each.session_id, each.message_count, each.gaps) for each in result.sessions] == [
+        ("s", 10, ((11, 11),)),
+        ("t", 11, ()),
+        ("child", 0, ()),
+    ]
+
+
 async def test_a_missing_message_is_never_passed_over(copy: Path) -> None:
     change(copy, "DELETE FROM messages WHERE session_pk = 1 AND seq IN (3, 7)")
     store = SqliteStore(copy)

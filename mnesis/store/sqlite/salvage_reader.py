@@ -153,7 +153,9 @@ class DamagedDatabase:
 
     def _add_accounts(self, session: ReadableSession) -> None:
         row = self._fetch("salvage_accounts", session.pk)
-        last = max(session.message_pks, default=0)
+        shared = session.forked_from.seq if session.forked_from else 0
+        limit = shared + len(session.message_pks) + MAX_TRAILING_GAP  # a damaged seq may be as large as 2**62
+        last = max((seq for seq in session.message_pks if seq <= limit), default=0)
         if row is not None and all(isinstance(value, int) for value in row):
             session.last_seq = row[0] if last <= row[0] <= last + MAX_TRAILING_GAP else last
             session.system_tokens = max(row[1], 0)
