@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from mnesis.models.message import TextPart, ToolPart
-from tests.support.providers.strict_anthropic import StrictAnthropic, blocks_of
+from tests.support.providers.strict_anthropic import StrictAnthropic
 from tests.support.providers.strict_chat_completions import StrictChatCompletions
-from tests.support.providers.strict_server import Failure, ProviderRequest, Reply, ToolCall
+from tests.support.providers.strict_server import Failure, ProviderRequest, Reply, ToolCall, blocks_of
 from tests.support.strict_session import THINKING, talking_to, weather
 
 PROMPT = "You are a careful assistant. " * 300

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.providers.strict_anthropic import StrictAnthropic, input_cost
+from tests.support.providers.anthropic_prompt_cache import input_cost
+from tests.support.providers.strict_anthropic import StrictAnthropic
 from tests.support.providers.strict_chat_completions import StrictChatCompletions
 from tests.support.providers.strict_gemini import StrictGemini
 from tests.support.providers.strict_server import Reply, StrictServer, ToolCall

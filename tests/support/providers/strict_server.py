@@ -121,8 +121,8 @@ class Rule:
 class RuleBook:
     """The rules of one server, in the order in which they are checked."""
 
-    def __init__(self) -> None:
-        self.rules: list[Rule] = []
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self.rules = list(rules)
 
     def rule(
         self,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.providers import strict_anthropic, strict_gemini
+from tests.support.providers.anthropic_subject import Subject
 from tests.support.providers.strict_anthropic import StrictAnthropic
 from tests.support.providers.strict_gemini import StrictGemini
 from tests.support.providers.strict_server import Failure, Json, ProviderRequest, Reply, Response, RuleBook
@@ -98,8 +99,7 @@ def _path(maker: str, methods: str) -> str:
 class StrictVertexAnthropic(_VertexAccess, StrictAnthropic):
     """Claude: POST …/publishers/anthropic/models/<model>:rawPredict and :streamRawPredict."""
 
-    book = RuleBook()
-    book.rules = [*BOOK.rules, *strict_anthropic.BOOK.rules]
+    book = RuleBook([*BOOK.rules, *strict_anthropic.BOOK.rules])
     flavour = "vertex-anthropic"
 
     def model(self, name: str = "claude-sonnet-4-5") -> str:
@@ -122,7 +122,7 @@ class StrictVertexAnthropic(_VertexAccess, StrictAnthropic):
         match = re.search(r"/models/([^/:]+):", request.path)
         return replace(request, body={"model": match[1] if match else "", **body})
 
-    def inspect(self, request: ProviderRequest) -> strict_anthropic.Subject:
+    def inspect(self, request: ProviderRequest) -> Subject:
         return super().inspect(self._named(request))
 
     def account(self, request: ProviderRequest, reply: Reply) -> Json:
@@ -135,8 +135,7 @@ class StrictVertexAnthropic(_VertexAccess, StrictAnthropic):
 class StrictVertexGemini(_VertexAccess, StrictGemini):
     """Gemini: POST …/publishers/google/models/<model>:generateContent and :streamGenerateContent."""
 
-    book = RuleBook()
-    book.rules = [BOOK.rules[0], *strict_gemini.BOOK.rules]
+    book = RuleBook([BOOK.rules[0], *strict_gemini.BOOK.rules])
     flavour = "vertex-gemini"
 
     def model(self, name: str = "gemini-3-pro-preview") -> str:
