@@ -53,11 +53,11 @@ def _script_turns(server: Any, replies: list[Reply]) -> None:
 
     def answer(request: Any) -> Any:
         if request.body.get("tools"):
-            server.script[:] = [pending[0]]
+            server.pending_answers[:] = [pending[0]]
             response = respond(request)
-            if not server.script:
+            if not server.pending_answers:
                 pending.pop(0)
-            server.script.clear()
+            server.pending_answers.clear()
             return response
         return respond(request)
 

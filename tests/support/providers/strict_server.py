@@ -197,7 +197,7 @@ class StrictServer:
         self.requests: list[ProviderRequest] = []
         self.rejections: list[Rejection] = []
         self.usages: list[Json] = []
-        self.script = list(script)
+        self.pending_answers = list(script)
         self._rules = self._choose_rules(frozenset(enable), frozenset(disable))
         self._secret = (secret or type(self).__name__ + self.flavour).encode()
         self._minted = 0
@@ -225,7 +225,7 @@ class StrictServer:
     def script(self, *answers: Answer) -> None:
         """Add answers to the end of the script."""
         with self._lock:
-            self.script.extend(answers)
+            self.pending_answers.extend(answers)
 
     def has_rule(self, name: str) -> bool:
         return any(rule.name == name for rule in self._rules)
@@ -251,7 +251,7 @@ class StrictServer:
             if fault := self._first_fault(request):
                 return Response(fault.status, self.error(fault), fault.headers)
             self.requests.append(request)
-            chosen = self.script.pop(0) if self.script else Reply()
+            chosen = self.pending_answers.pop(0) if self.pending_answers else Reply()
             if isinstance(chosen, Failure):
                 return Response(chosen.status, self.error(chosen), chosen.headers)
             usage = self.account(request, chosen)
