@@ -8,18 +8,21 @@ import pytest
 
 pytest.importorskip("llama_index.core")
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.memory.mnesis import MnesisMemory
 from llama_index.memory.mnesis.messages import to_record
+from llama_index.memory.mnesis.view import View
 
 from mnesis import Engine, concurrency
 from mnesis.context.markers import OPENING_HEADER
 from mnesis.models.message import ToolPart
+from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS
 from tests.support.llamaindex_fakes import MakeMemory, assistant, calls, old_calls, result, system, text_of, turns, user
 
 SPEAKS_FOR_ITSELF = {MessageRole.SYSTEM, MessageRole.DEVELOPER}
+ELLIPSIS_TOKENS = 1
 CALL_IDS = st.sampled_from(["c1", "c2", "c3", ""])
 WORDS = st.integers(min_value=0, max_value=60).map(lambda count: "word " * count)
 any_said = st.one_of(
@@ -70,8 +73,14 @@ def check_pairs(view: Sequence[ChatMessage]) -> None:
     assert waiting == []
 
 
+async def read_view(memory: MnesisMemory, limit: int, reserved: int) -> View:
+    history = await memory._open_history()
+    return await history.read_view(token_limit=limit, reserved_tokens=reserved, placement="system")
+
+
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories, st.integers(min_value=20, max_value=600), st.sampled_from(["system", "user"]), st.booleans())
+@example(history=[user("word "), old_calls("c1")], limit=43, insert="system", compacted=False)
 def test_a_view_keeps_its_promises(history: list[ChatMessage], limit: int, insert: str, compacted: bool) -> None:
     engine = Engine(":memory:")
     memory = MnesisMemory.from_defaults(engine=engine, token_limit=limit, summary_insert=insert)  # type: ignore[arg-type]  # drawn from the two
@@ -83,8 +92,11 @@ def test_a_view_keeps_its_promises(history: list[ChatMessage], limit: int, inser
     view = memory.get(initial_token_count=reserved)
 
     said = spoken(view)
-    if any(message.role == MessageRole.USER for message in history):
-        assert said[0].role == MessageRole.USER
+    if any(message.role == MessageRole.USER for message in history) and said[0].role != MessageRole.USER:
+        # The newest turn fits only without its user message: not even an ellipsis fits in its place.
+        shown = concurrency.run(read_view(memory, limit, reserved))
+        content_tokens = shown.tokens - MESSAGE_OVERHEAD_TOKENS * len(shown.messages)
+        assert content_tokens <= limit - reserved < content_tokens + ELLIPSIS_TOKENS
     check_pairs(view)
     newest = history[-1]
     if newest.role in (MessageRole.TOOL, MessageRole.FUNCTION):
