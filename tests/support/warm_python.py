@@ -6,6 +6,7 @@ whose subject is importing, the interpreter's options or memory need a new inter
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import socket
@@ -44,7 +45,7 @@ def run_python(
     ):
         given.write(text.encode())
         given.seek(0)
-        connection.connect(_interpreter()[0])
+        connection.connect(_interpreter())
         request = {
             "arguments": list(map(str, arguments)),
             "folder": os.fspath(cwd or os.getcwd()),
@@ -65,8 +66,8 @@ def run_python(
 
 
 @cache
-def _interpreter() -> tuple[str, socket.socket]:
-    """Return the socket of the run's interpreter, and a connection that says that this process still needs it.
+def _interpreter() -> str:
+    """Return the socket of the run's interpreter. A connection that stays open says that this process needs it.
 
     The first process that needs it starts it; a lock makes the others wait.
     """
@@ -88,7 +89,8 @@ def _interpreter() -> tuple[str, socket.socket]:
             _start_interpreter(path)
             needed.connect(path)
         needed.sendall(b"needed")
-    return path, needed
+    atexit.register(needed.close)
+    return path
 
 
 def _start_interpreter(path: str) -> None:
