@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -146,6 +147,8 @@ async def run_agent(capabilities: list[Any], is_stream: bool) -> list[list[tuple
 async def test_history_processors_see_and_send_the_same_as_without_mnesis(
     name: str, is_stream: bool, engine: Engine
 ) -> None:
+    if name == "in place" and version("pydantic-ai-slim").startswith("2.0."):
+        pytest.skip("with Pydantic AI 2.0, a request differs if a processor inserts into the list that it gets")
     processors = [ProcessHistory(processor) for processor in PROCESSORS[name]]
     expected = await run_agent(processors, is_stream)
     for capabilities in ([*processors, MnesisHistory(engine=engine)], [MnesisHistory(engine=engine), *processors]):
