@@ -261,11 +261,15 @@ def _apply_changes(
     removed_ids = {id(stored) for old, stored in said if stored is not None and id(old) not in requested_ids}
     kept = [replaced.get(id(message), message) for message in shown if id(message) not in removed_ids - replaced.keys()]
     new_ids = {id(message) for message in replaced.values()}
+    index_of = {id(message): index for index, message in enumerate(kept)}
+    index_of |= {id(old): index_of[id(stored)] for old, stored in said if id(stored) in index_of}
     first = next((index for index, each in enumerate(requested) if id(each) in run_ids), len(requested))
-    added = [
-        (index < first, message)
-        for index, message in enumerate(requested)
-        if id(message) not in run_ids and id(message) not in new_ids
-    ]
-    leading = [message for is_leading, message in added if is_leading]
-    return [*leading, *kept, *(message for is_leading, message in added if not is_leading)]
+    # Each added message comes after the message that it follows in the request, or where that one was folded.
+    slot = min((index_of[id(old)] for old, _ in said if id(old) in index_of), default=len(kept))
+    added: dict[int, list[ModelMessage]] = {}
+    for index, message in enumerate(requested):
+        if id(message) in index_of:
+            slot = index_of[id(message)] + 1
+        elif id(message) not in run_ids and id(message) not in new_ids:
+            added.setdefault(slot if index > first else 0, []).append(message)
+    return [message for index in range(len(kept) + 1) for message in (*added.get(index, ()), *kept[index : index + 1])]
