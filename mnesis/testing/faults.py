@@ -38,7 +38,7 @@ FaultKind = Literal["kill", "kill inside", "fail"]
 MAX_STEPS = 10_000
 """No operation has as many steps."""
 KILLS_PER_DATABASE = 40
-"""After so many kills a sweep continues on a fresh database, because checks take as long as their database is large."""
+"""After this number of kills a sweep continues on a fresh database, because checks take as long as their database is large."""
 ALL_STORES = frozenset({"sqlite", "encrypted", "memory", "postgres"})
 FILE_STORES = frozenset({"sqlite", "encrypted"})
 _FILE_EVENTS = frozenset({"os.rename", "os.link", "os.remove", "os.mkdir"})

@@ -174,12 +174,12 @@ async def test_a_turn_reads_no_more_of_a_long_log_than_of_a_short_one(db: Path) 
         read: list[int] = []
         context = store.active_context
 
-        async def counted(session_id: str, **options: Any) -> Any:
+        async def count_items(session_id: str, **options: Any) -> Any:
             found = await context(session_id, **options)
             read.append(len(found.items))
             return found
 
-        store.active_context = counted  # type: ignore[method-assign]  # to see what is read
+        store.active_context = count_items  # type: ignore[method-assign]  # to see what is read
         sizes = []
         for start in range(0, 240, 10):
             await talk(session, 10, first=start)

@@ -12,7 +12,7 @@ from mnesis.store.sqlite.queries import sql
 
 
 def load_record_heads(connection: sqlite3.Connection, session_pk: int, session_id: str) -> RecordHeads:
-    """Load the record heads of a session. Raises `DamagedValueError` if they are missing or are no hashes."""
+    """Load the record heads of a session. Raises `DamagedValueError` if they are missing or not hashes."""
     row = connection.execute(sql("record_heads"), (session_pk,)).fetchone()
     if row is None or not all(isinstance(head, bytes) for head in row):
         raise DamagedValueError(f"the list of records of session {session_id!r}")

@@ -1,7 +1,7 @@
 """An interpreter that has imported what is slow to import, and runs programs in forks of itself.
 
 `tests.support.warm_python` starts it and asks it over a socket. It imports third-party packages only, so that programs import
-this project's modules anew. It ends when the processes of the test run have gone.
+this project's modules again. It ends when the processes of the test run have gone.
 """
 
 from __future__ import annotations
