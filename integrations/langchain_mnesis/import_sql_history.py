@@ -22,8 +22,8 @@ from mnesis.engine.engine import Engine
 from mnesis.errors import ConfigurationError, InvalidMessageError
 from mnesis.ids import new_id
 from mnesis.models.message import Message
-from mnesis.open_files import find_identity, refuse_database_file
 from mnesis.session.session import MnesisSession
+from mnesis.system.open_files import find_identity, refuse_database_file
 
 BATCH_MESSAGES = 500
 """Messages stored in one transaction: many enough to be fast, few enough not to block other writers for long."""

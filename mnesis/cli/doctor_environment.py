@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mnesis.models.finding import Finding
 from mnesis.store.sqlite.environment import file_system_finding, find_file_system, sqlite_finding
-from mnesis.unfinished_files import find_leftovers
+from mnesis.system.unfinished_files import find_leftovers
 
 OLDEST_PYTHON = (3, 11)
 MALICIOUS_LITELLM = ("1.82.7", "1.82.8")

@@ -20,8 +20,8 @@ from mnesis.cli.id_lookup import find_session
 from mnesis.cli.output import print_note, to_json
 from mnesis.cli.storage_option import file_storage, storage_option
 from mnesis.cli.transcripts import render_html, render_markdown
-from mnesis.open_files import refuse_output_path
 from mnesis.redaction import redact_data
+from mnesis.system.open_files import refuse_output_path
 
 if TYPE_CHECKING:
     from mnesis.files.storage import FileStorage

@@ -23,7 +23,7 @@ from mnesis.cli.output import pluralize, print_json, print_note
 from mnesis.cli.storage_option import file_storage, referenced_content_ids, storage_option
 from mnesis.database_url import DatabaseURL, is_same_database
 from mnesis.display.progress_bar import progress
-from mnesis.unfinished_files import remove_leftovers
+from mnesis.system.unfinished_files import remove_leftovers
 
 if TYPE_CHECKING:
     from mnesis.cli.copy_database import CopyReport

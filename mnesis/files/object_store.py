@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mnesis.errors import ConfigurationError, FileError
-from mnesis.process_ids import is_process_dead, process_id
-from mnesis.unfinished_files import LEFTOVER_SECONDS
+from mnesis.system.process_ids import is_process_dead, process_id
+from mnesis.system.unfinished_files import LEFTOVER_SECONDS
 
 INSTALL_COMMAND = 'pip install "mnesis-context[object-storage]"'
 _UPLOAD = re.compile(r"(?P<seconds>\d{1,12})\.(?P<process>[0-9a-f]{16}-\d+-\d+)\.[0-9a-f]{16}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mnesis.errors import ChangedFileError, FileError, MissingFileError, UnsuitableFileError
-from mnesis.open_files import find_identity, open_descriptor, refuse_stored_file
+from mnesis.system.open_files import find_identity, open_descriptor, refuse_stored_file
 
 T = TypeVar("T")
 

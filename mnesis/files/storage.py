@@ -32,9 +32,9 @@ from mnesis.files.cipher import FileCipher, InvalidContentError, content_size
 from mnesis.files.redact_chunks import redact_chunks
 from mnesis.files.source_file import CHUNK_BYTES, read_chunks, retry_while_changing
 from mnesis.models.finding import Finding
-from mnesis.open_files import open_file, register_file_directory
 from mnesis.redaction import Redaction
-from mnesis.unfinished_files import remove_leftovers, unfinished_path
+from mnesis.system.open_files import open_file, register_file_directory
+from mnesis.system.unfinished_files import remove_leftovers, unfinished_path
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _ZEROS = bytes(CHUNK_BYTES)

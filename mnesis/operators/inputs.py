@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from pydantic import BaseModel
 
 from mnesis.errors import ConfigurationError, MissingFileError, UnsuitableFileError
-from mnesis.open_files import open_file
+from mnesis.system.open_files import open_file
 
 MAX_BATCH_ITEMS = 256
 MAX_BATCH_CHARS = 1_000_000

@@ -33,7 +33,7 @@ from mnesis.models.run import ItemOutcome, RunItem, RunSpec
 from mnesis.models.usage import TokenUsage
 from mnesis.operators.inputs import InputSource, to_json
 from mnesis.store.run_store import RunStore
-from mnesis.worker_ids import is_dead, register_worker, unregister_worker
+from mnesis.system.worker_ids import is_dead, register_worker, unregister_worker
 
 READ_AHEAD_ITEMS = 2_048
 """Inputs that are read before the items ahead of them are finished."""

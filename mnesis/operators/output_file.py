@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from mnesis.errors import ConfigurationError
-from mnesis.open_files import refuse_output_path
 from mnesis.operators.inputs import to_json
 from mnesis.operators.item_queue import FinishedItem
-from mnesis.worker_ids import is_dead, register_worker, unregister_worker
+from mnesis.system.open_files import refuse_output_path
+from mnesis.system.worker_ids import is_dead, register_worker, unregister_worker
 
 MAX_BUFFER_BYTES = 100_000
 

@@ -53,7 +53,7 @@ class ExclusiveBlock:
 
         None means `SessionConfig.exclusive_wait_seconds`. Raises `SessionBusyError` if it takes longer.
         """
-        from mnesis.worker_ids import register_worker, unregister_worker
+        from mnesis.system.worker_ids import register_worker, unregister_worker
 
         config = core.config.session
         wait_seconds = config.exclusive_wait_seconds if wait_seconds is None else wait_seconds
@@ -187,7 +187,7 @@ def _current_block(core: SessionCore) -> ExclusiveBlock | None:
 async def _claim(core: SessionCore, holder: str, started: float, wait_seconds: float) -> TurnLease:
     """Claim the lease, as soon as its holder releases it, lets it end or is dead. Raises `SessionBusyError`."""
     from mnesis.ids import now_ms
-    from mnesis.worker_ids import is_dead
+    from mnesis.system.worker_ids import is_dead
 
     lease_ms = int(core.config.session.exclusive_lease_seconds * 1_000)
     dead_fence, disconnected_since, pause = None, None, FIRST_PAUSE_SECONDS

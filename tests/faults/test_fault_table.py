@@ -26,8 +26,8 @@ ROWS: dict[int, tuple[str, str]] = {
     6: ("flipped bytes", "store/test_damage.py::test_a_flipped_byte_of_a_message_is_seen_and_the_others_stay_readable"),
     7: ("a newer schema", "store/test_files.py::test_a_newer_schema_is_refused_and_left_alone"),
     8: ("an older schema, migrated by many", "store/test_schema.py::test_many_processes_may_migrate_at_once"),
-    9: ("files that disappear", "store/test_open_files.py::test_a_missing_file_is_noticed_before_the_next_write"),
-    10: ("plain handles drop locks", "store/test_open_files.py::test_no_name_of_an_open_database_is_taken_in"),
+    9: ("files that disappear", "system/test_open_files.py::test_a_missing_file_is_noticed_before_the_next_write"),
+    10: ("plain handles drop locks", "system/test_open_files.py::test_no_name_of_an_open_database_is_taken_in"),
     11: ("files open to others", "store/test_files.py::test_files_are_private_from_the_first_moment"),
     12: (
         "a file system without WAL",

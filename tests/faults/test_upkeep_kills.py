@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from mnesis.cli.app import cli
-from mnesis.process_ids import is_process_dead, process_id
+from mnesis.system.process_ids import is_process_dead, process_id
+from mnesis.system.unfinished_files import LEFTOVER_SECONDS, find_leftovers, remove_leftovers, unfinished_path
 from mnesis.testing.faults import Operation, sweep_kills
-from mnesis.unfinished_files import LEFTOVER_SECONDS, find_leftovers, remove_leftovers, unfinished_path
 from tests.support.upkeep_operations import OPERATIONS
 
 SAMPLE = int(os.environ.get("MNESIS_FAULT_SAMPLE", "4"))
@@ -32,7 +32,7 @@ def test_killed_at_any_step_it_leaves_nothing_or_a_marked_state(operation: Opera
 
 
 def test_leftovers_are_files_of_processes_that_ended(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from mnesis.unfinished_files import unfinished_path as u; "
+    code = "import sys; from pathlib import Path; from mnesis.system.unfinished_files import unfinished_path as u; "
     code += "p = u(Path(sys.argv[1])); p.touch(); p.with_name(p.name + '-wal').touch()"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.db")], check=True)
     ours, old = unfinished_path(tmp_path / "b.db"), unfinished_path(tmp_path / ("c" * 200 + ".db"))

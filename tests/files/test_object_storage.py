@@ -23,7 +23,7 @@ from mnesis.files.object_storage import ObjectStorage, open_storage
 from mnesis.files.object_store import FsspecStore, ObjectStore
 from mnesis.files.paging import read_page
 from mnesis.files.summary_cache import explore_cached
-from mnesis.process_ids import process_id
+from mnesis.system.process_ids import process_id
 from tests.support.postgres import connect, temporary_schema
 
 CONTENT = b"".join(b"line %d\n" % n for n in range(20_000))

@@ -14,7 +14,7 @@ import pytest
 
 from mnesis.errors import DamagedFileError, FileError, FileNotStoredError
 from mnesis.files import FileStorage
-from mnesis.unfinished_files import LEFTOVER_SECONDS, unfinished_path
+from mnesis.system.unfinished_files import LEFTOVER_SECONDS, unfinished_path
 
 ROOT = Path(__file__).parents[2]
 

@@ -24,8 +24,8 @@ from mnesis.ids import now_ms
 from mnesis.llm.base import LLMReply, LLMRequest
 from mnesis.operators.item_queue import READ_AHEAD_ITEMS
 from mnesis.operators.llm_map import LLMMap
+from mnesis.system.worker_ids import is_dead, register_worker
 from mnesis.testing import EventRecorder, ScriptedLLM
-from mnesis.worker_ids import is_dead, register_worker
 from tests.support.durable_items import Held, Number, asked, echo
 from tests.support.openai_server import Exchange, OpenAIServer, Reply
 
@@ -73,7 +73,7 @@ async def test_items_of_a_dead_process_are_claimed_before_leases_end(engine: Eng
     mapper = LLMMap(engine=engine, llm=ScriptedLLM(echo))
     async with aclosing(mapper.run(range(4), "{{ item }}", Number, run_id="r", concurrency=1)) as running:
         await anext(running)
-    code = "from mnesis.worker_ids import register_worker; print(register_worker())"
+    code = "from mnesis.system.worker_ids import register_worker; print(register_worker())"
     command = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     gone = (await command.communicate())[0].decode().strip()
     held = await engine.store.claim_items("r", gone, limit=4, now_ms=now_ms(), lease_ms=10**9, max_claims=3)

@@ -17,11 +17,11 @@ from mnesis.errors import MnesisStoreError, SessionNotFoundError
 from mnesis.models.search import Search
 from mnesis.store.sqlite import SqliteStore
 from mnesis.store.sqlite.salvage import salvage
+from mnesis.system.unfinished_files import SUFFIX
 from mnesis.testing.fault_migration import write_old_database
 from mnesis.testing.fault_report import format_report
 from mnesis.testing.faults import Operation, Scene, SweepResult, sweep_kills
 from mnesis.testing.store_samples import store_conversation
-from mnesis.unfinished_files import SUFFIX
 from tests.support.damage import Flip, store_every_kind
 
 MESSAGES = 11

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from mnesis.files.explorers.report import format_size
-from mnesis.open_files import open_file
+from mnesis.system.open_files import open_file
 
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16

@@ -19,12 +19,12 @@ import psycopg
 from mnesis.config import StoreConfig
 from mnesis.database_url import DatabaseURL
 from mnesis.errors import FileError, MnesisError
-from mnesis.open_files import open_file
 from mnesis.store.postgres.database import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, connect
 from mnesis.store.postgres.migrate import prepare_schema
 from mnesis.store.postgres.queries import statements
 from mnesis.store.postgres.rows import Row
 from mnesis.store.postgres.translate_errors import is_repeatable, translate_error
+from mnesis.system.open_files import open_file
 
 T = TypeVar("T")
 Connection = psycopg.Connection[Row]

@@ -13,12 +13,12 @@ from urllib.parse import quote_from_bytes
 from mnesis.config import StoreConfig
 from mnesis.encryption import EncryptionKey
 from mnesis.errors import ConfigurationError, MnesisStoreError, StoreFullError
-from mnesis.open_files import refuse_output_path
 from mnesis.store.base import OnCopied
 from mnesis.store.sqlite.connect import open_connection
 from mnesis.store.sqlite.keyed_file import sqlite_version
 from mnesis.store.sqlite.translate_errors import translate_error
-from mnesis.unfinished_files import remove_leftovers, unfinished_path
+from mnesis.system.open_files import refuse_output_path
+from mnesis.system.unfinished_files import remove_leftovers, unfinished_path
 
 REPORT_INSTRUCTIONS = 100_000
 """Of SQLite's virtual machine between two reports of progress: some milliseconds."""

@@ -18,7 +18,6 @@ from pathlib import Path
 from mnesis.config import StoreConfig
 from mnesis.encryption import EncryptionKey
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError, StoreFullError
-from mnesis.open_files import refuse_second_name, register_database
 from mnesis.redaction import get_logger
 from mnesis.store.sqlite.connection import ConnectionState
 from mnesis.store.sqlite.environment import report_environment
@@ -26,6 +25,7 @@ from mnesis.store.sqlite.keyed_file import connect_file, refuse_wrong_key, sqlit
 from mnesis.store.sqlite.migrate import migrate, migrations, refuse_foreign, refuse_wrong_version
 from mnesis.store.sqlite.seal import Progress, add_missing_hashes
 from mnesis.store.sqlite.translate_errors import has_code
+from mnesis.system.open_files import refuse_second_name, register_database
 
 logger = get_logger(__name__)
 

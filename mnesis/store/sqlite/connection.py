@@ -6,9 +6,9 @@ import random
 import sqlite3
 from typing import Any
 
-from mnesis.open_files import unregister_database
 from mnesis.store.context_cache import ContextCache
 from mnesis.store.sqlite.known_sessions import KnownSessions
+from mnesis.system.open_files import unregister_database
 
 MAX_ORIGIN = 2**62
 

@@ -35,12 +35,12 @@ from mnesis.errors import (
     StoreReplacedError,
     StoreThreadError,
 )
-from mnesis.open_files import FileIdentity, find_identity
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite.connect import busy_timeout_ms, open_connection
 from mnesis.store.sqlite.connection import ConnectionState, StoreConnection
 from mnesis.store.sqlite.group_commit import PendingWrite, WriteQueue, commit_writes, report
 from mnesis.store.sqlite.translate_errors import has_damaged_rows, translate_error
+from mnesis.system.open_files import FileIdentity, find_identity
 from mnesis.telemetry.hooks import observe_store
 
 T = TypeVar("T")

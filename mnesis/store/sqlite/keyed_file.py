@@ -11,8 +11,8 @@ from urllib.parse import quote_from_bytes
 
 from mnesis.encryption import INSTALL_COMMAND, EncryptionKey
 from mnesis.errors import ConfigurationError, EncryptionKeyError, UnsuitableFileError
-from mnesis.open_files import open_file
 from mnesis.store.sqlite.connection import StoreConnection
+from mnesis.system.open_files import open_file
 
 _PLAIN_HEADER = b"SQLite format 3\0"
 """The beginning of every database that is not encrypted (https://sqlite.org/fileformat.html, section 1.3)."""

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from mnesis.errors import CorruptStoreError, SchemaTooNewError
-from mnesis.unfinished_files import remove_leftovers, unfinished_path
+from mnesis.system.unfinished_files import remove_leftovers, unfinished_path
 
 APPLICATION_ID = 1_835_951_475
 """Identifies mnesis databases in the file header; the ASCII codes of "mnes"."""

@@ -22,11 +22,11 @@ from mnesis.encryption import EncryptionKey
 from mnesis.errors import ConfigurationError, StoreBusyError
 from mnesis.files.copy_files import OnFile, copy_files
 from mnesis.files.storage import FileStorage
-from mnesis.open_files import describe_open_file, find_identity, open_file
 from mnesis.store.sqlite.connect import busy_timeout_ms, refuse_unreadable
 from mnesis.store.sqlite.keyed_file import connect_file, refuse_wrong_key
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.translate_errors import has_code, translate_error
+from mnesis.system.open_files import describe_open_file, find_identity, open_file
 
 _LIST_NAME = "rekey.json"
 

@@ -22,7 +22,7 @@ from mnesis.store.sqlite.salvage_reader import DamagedDatabase, ReadableSession,
 from mnesis.store.sqlite.salvage_records import RestoredContext, SalvagedRecords, read_records, restore_context
 from mnesis.store.sqlite.salvage_runs import SalvagedRun, copy_runs
 from mnesis.store.sqlite.store import SqliteStore
-from mnesis.unfinished_files import remove_leftovers, unfinished_path
+from mnesis.system.unfinished_files import remove_leftovers, unfinished_path
 
 BATCH_MESSAGES = 500
 """Messages that one transaction stores, unless a turn is longer."""

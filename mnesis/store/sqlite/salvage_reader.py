@@ -12,7 +12,6 @@ from typing import Any
 from mnesis.encryption import EncryptionKey
 from mnesis.models.message import Message
 from mnesis.models.session import ForkPoint, Interruption
-from mnesis.open_files import refuse_second_name
 from mnesis.store.chain import session_hash
 from mnesis.store.codec import DamagedValueError, decode_message, from_json, stored_message
 from mnesis.store.settings import parse_fork_point
@@ -20,6 +19,7 @@ from mnesis.store.sqlite.keyed_file import connect_file, refuse_wrong_key
 from mnesis.store.sqlite.migrate import refuse_foreign
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.translate_errors import has_code, translate_error
+from mnesis.system.open_files import refuse_second_name
 
 Row = tuple[Any, ...]
 MAX_TRAILING_GAP = 1_000_000

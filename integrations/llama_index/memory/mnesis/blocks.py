@@ -21,8 +21,8 @@ from pydantic_core import to_jsonable_python
 
 from mnesis.errors import InvalidMessageError
 from mnesis.models.message import DataPart, FilePart, ImagePart, MessagePart, ReasoningPart, TextPart, ToolPart
-from mnesis.open_files import open_file
 from mnesis.redaction import get_logger
+from mnesis.system.open_files import open_file
 
 logger = get_logger(__name__)
 

@@ -13,7 +13,7 @@ from llama_index.core.memory.types import DEFAULT_CHAT_STORE_KEY
 from llama_index.memory.mnesis.blocks import ADDED_KEYS, dump_block, load_block, to_json_value
 
 from mnesis.errors import InvalidMessageError
-from mnesis.open_files import open_file, refuse_output_path
+from mnesis.system.open_files import open_file, refuse_output_path
 
 
 def read_simple_chat_store(path: str | os.PathLike[str], key: str = DEFAULT_CHAT_STORE_KEY) -> list[ChatMessage]:

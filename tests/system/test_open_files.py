@@ -23,8 +23,8 @@ from mnesis.errors import ConfigurationError, FileError, StoreReplacedError, Uns
 from mnesis.files import FileStorage, LargeFileHandler, source_file
 from mnesis.files.explorers import explore
 from mnesis.models.message import FilePart
-from mnesis.open_files import describe_open_file, find_identity, open_descriptor
 from mnesis.store.sqlite import SqliteStore
+from mnesis.system.open_files import describe_open_file, find_identity, open_descriptor
 from tests.store.children import Report, start
 
 SUFFIXES = ["", "-wal", "-shm"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 
-from mnesis.process_ids import is_process_dead, process_id
+from mnesis.system.process_ids import is_process_dead, process_id
 
 _live_workers: set[str] = set()
 """Workers of this process that are still running."""

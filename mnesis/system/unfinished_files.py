@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from mnesis.process_ids import is_process_dead, process_id
+from mnesis.system.process_ids import is_process_dead, process_id
 
 SUFFIX = ".mnesis-unfinished"
 MAX_NAME_CHARS = 60
