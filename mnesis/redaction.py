@@ -193,7 +193,7 @@ class Redaction:
         if setting is True:
             return cls()
         if callable(setting):
-            return cls(_checked(setting), by_name=False)
+            return cls(_require_text(setting), by_name=False)
         if isinstance(setting, str | bytes) or not isinstance(setting, Mapping | Sequence):
             raise ValueError(
                 "redact must be True, a list of regular expressions, a mapping from kinds to them, or a function, not"
@@ -238,7 +238,7 @@ def _compile(expression: object) -> re.Pattern[str]:
     raise ValueError(f"redact contains {expression!r}; pass regular expressions as strings or compiled patterns")
 
 
-def _checked(function: Callable[[str], object]) -> Callable[[str], str]:
+def _require_text(function: Callable[[str], object]) -> Callable[[str], str]:
     """Return the function, which raises if the user's function returns anything but a text. Nothing is stored then."""
 
     def redact_checked(text: str) -> str:

@@ -75,7 +75,7 @@ class SpendingLimit:
         self.session_cost = _subtract(self.session_cost, cost)
         self.hourly_cost = _subtract(self.hourly_cost, cost)
 
-    def reached(self) -> str | None:
+    def find_reached_setting(self) -> str | None:
         """Return the name of the setting whose limit is reached, or None."""
         remaining = {
             "max_summary_cost_per_session": self.session_cost,

@@ -273,7 +273,7 @@ class Summarizer:
         """Return why the model must not be called now, or None."""
         if self.deadline is not None and not self.deadline.remaining_seconds:
             return f"the time for this compaction ({self.deadline.total_seconds:g} s) is over"
-        if setting := self.spending_limit.reached():
+        if setting := self.spending_limit.find_reached_setting():
             return f"the limit {setting} is reached"
         status = self.breaker.status()
         if status.state != "closed" and status.retry_after_seconds:

@@ -80,13 +80,13 @@ def _without_marks(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return a message or tool without cache marks, and with its content as blocks, whose form depends on marks."""
     plain = {key: each for key, each in value.items() if key != "cache_control"}
     if "content" in plain and plain["content"] is not None:
-        plain["content"] = _unmarked(content_blocks(plain["content"]))
+        plain["content"] = _remove_marks(content_blocks(plain["content"]))
     if plain.get("tool_calls"):
-        plain["tool_calls"] = _unmarked(plain["tool_calls"])
+        plain["tool_calls"] = _remove_marks(plain["tool_calls"])
     return plain
 
 
-def _unmarked(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _remove_marks(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{key: each for key, each in block.items() if key != "cache_control"} for block in blocks]
 
 

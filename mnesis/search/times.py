@@ -129,10 +129,10 @@ def _glue_pattern() -> re.Pattern[str]:
 
 @cache
 def _word_pattern() -> re.Pattern[str]:
-    return re.compile("|".join(f"({_bounded(words)})" for _, _, words in TIME_WORDS))
+    return re.compile("|".join(f"({_match_whole_words(words)})" for _, _, words in TIME_WORDS))
 
 
-def _bounded(words: str) -> str:
+def _match_whole_words(words: str) -> str:
     """Return a pattern whose Latin alternatives match whole words only. Parts of the day may follow a German weekday."""
     parts = [[], []]  # type: list[list[str]]
     for word in _alternatives(words):

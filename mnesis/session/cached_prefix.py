@@ -27,7 +27,7 @@ async def find_cached_prefix(core: SessionCore, price_ratio: float) -> CachedPre
     cache = target.known_cache
     if cache is None or age is None or newest is None or newest.model != target.model:
         return None
-    cached_tokens = newest.cached_tokens if cache.max_marks else _automatically_cached(newest, cache)
+    cached_tokens = newest.cached_tokens if cache.max_marks else _estimate_automatic_cache(newest, cache)
     if not (cached_tokens and is_certainly_cached(cache, age.idle_seconds, age.lifetime_seconds)):
         return None
     parts = core.shared.sent_parts
@@ -64,7 +64,7 @@ async def find_cached_prefix(core: SessionCore, price_ratio: float) -> CachedPre
     )
 
 
-def _automatically_cached(request: SentRequest, cache: PromptCache) -> int:
+def _estimate_automatic_cache(request: SentRequest, cache: PromptCache) -> int:
     """Return how much of a request a provider caches by itself. Nothing below its minimum length."""
     return request.input_tokens if request.input_tokens >= cache.min_tokens_for(request.model) else 0
 

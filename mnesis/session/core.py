@@ -197,7 +197,7 @@ class SessionCore:
 
         `fence` is the lease to write under; None means the one that this process holds now, if any.
         Cancelling the caller does not cancel a write that has started; its events are still published."""
-        counted_messages = await self.count_messages(self.redacted(messages))
+        counted_messages = await self.count_messages(self.redact_messages(messages))
         append = Append(counted_messages, report, ends_turn, fence or self.shared.turn_fence)
         try:
             stored = await self.store.append(self.session_id, append)
@@ -218,7 +218,7 @@ class SessionCore:
         report: UsageReport | None = None,
     ) -> AppendResult:
         """Hide spans and append messages in one transaction, and publish the events. Completes even if cancelled."""
-        counted_messages = await self.count_messages(self.redacted(messages))
+        counted_messages = await self.count_messages(self.redact_messages(messages))
         append = Append(counted_messages, report, fence=self.shared.turn_fence)
         write = self.store.revise(self.session_id, hide, append, last_seq=last_seq)
         return await self.run_to_completion(self._publish_revision(write))
@@ -232,12 +232,12 @@ class SessionCore:
         report: UsageReport | None = None,
     ) -> AppendResult:
         """Show the log under other covers, append messages, and publish the events. Completes even if cancelled."""
-        counted_messages = await self.count_messages(self.redacted(messages))
+        counted_messages = await self.count_messages(self.redact_messages(messages))
         append = Append(counted_messages, report, fence=self.shared.turn_fence)
         write = self.store.replace_covers(self.session_id, covers, append, read_covers=read_covers, last_seq=last_seq)
         return await self.run_to_completion(self._publish_revision(write))
 
-    def redacted(self, messages: Sequence[Message]) -> Sequence[Message]:
+    def redact_messages(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return the messages as they will be stored. The tokens of those that change are counted again."""
         if self.redaction is None:
             return messages

@@ -142,7 +142,7 @@ class SessionView(SessionReader):
 
         For adapters that compare what their framework has with what is stored.
         """
-        return list(self._core.redacted(messages))
+        return list(self._core.redact_messages(messages))
 
     async def set_shown_forms(self, forms: Mapping[int, Message | None]) -> None:
         """Make summaries from what a model was shown instead of the messages of the log, by `seq`.

@@ -409,9 +409,11 @@ class MemoryStore(MemoryRunStore):
         self, session_id: str | None, model: str, *, after_seq: int = 0, limit: int = 256
     ) -> list[UnembeddedMessage]:
         """See `Store.messages_without_vectors`."""
-        return await asyncio.to_thread(self._unembedded, session_id, model, after_seq, limit)
+        return await asyncio.to_thread(self._find_unembedded, session_id, model, after_seq, limit)
 
-    def _unembedded(self, session_id: str | None, model: str, after_seq: int, limit: int) -> list[UnembeddedMessage]:
+    def _find_unembedded(
+        self, session_id: str | None, model: str, after_seq: int, limit: int
+    ) -> list[UnembeddedMessage]:
         with self._hold_lock():
             scope = self._search_scope(session_id, SearchPosition())
             known_keys = self._index.keys_with_vectors(scope, model)

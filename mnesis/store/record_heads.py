@@ -31,7 +31,7 @@ class RecordHeads:
     covers: bytes = EMPTY_HEAD
     pins: bytes = EMPTY_HEAD
 
-    def combined(self) -> bytes:
+    def combine(self) -> bytes:
         """Return the hash of all of them, which the hash of the session covers."""
         return hash_bytes(b"".join(astuple(self)))
 
@@ -81,7 +81,7 @@ def refuse_damaged_context(
     heads: RecordHeads, record_head: bytes, covers: Iterable[Cover], pins: Iterable[int], session_id: str
 ) -> None:
     """Compare covers and pins that were read with the record heads of their session. Raises `DamagedValueError`."""
-    if heads.combined() != record_head:
+    if heads.combine() != record_head:
         raise DamagedValueError(f"the list of records of session {session_id!r}")
     read = RecordHeads()
     read.set_covers(covers)

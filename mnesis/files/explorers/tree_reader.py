@@ -93,13 +93,13 @@ def _is_declaration(node: Any) -> bool:
 def _function_declarator(node: Any) -> Any:
     """Return the part of a C declaration with the function name and parameters, below pointers and references."""
     for _ in range(8):
-        node = node.child_by_field_name("declarator") or _referenced(node)
+        node = node.child_by_field_name("declarator") or _get_referent(node)
         if node is None or node.type == "function_declarator":
             return node
     return None
 
 
-def _referenced(node: Any) -> Any:
+def _get_referent(node: Any) -> Any:
     return node.named_children[0] if node.type == "reference_declarator" and node.named_children else None
 
 

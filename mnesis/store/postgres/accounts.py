@@ -42,7 +42,7 @@ def insert_accounts(
 ) -> None:
     """Insert the accounts of a new session, and its record heads. A fork begins with those of its origin."""
     records = records or RecordHeads()
-    heads = (log_head or first_log_head(record.id), EMPTY_HEAD, records.combined())
+    heads = (log_head or first_log_head(record.id), EMPTY_HEAD, records.combine())
     parameters = account_parameters(transaction, session_pk, record, time.time_ns(), profile_hash, heads)
     transaction.send("insert_accounts", parameters)
     insert_record_heads(transaction, session_pk, records)
@@ -75,7 +75,7 @@ def save_accounts(
     stored.turn_head = turn_head or stored.turn_head
     stored.profile_hash = profile_hash or stored.profile_hash
     if records is not None:
-        stored.record_head = records.combined()
+        stored.record_head = records.combine()
         transaction.send("update_record_heads", _record_head_parameters(stored.pk, records))
     heads = (stored.log_head, stored.turn_head, stored.record_head)
     parameters = account_parameters(transaction, stored.pk, after, stored.last_used, stored.profile_hash, heads)

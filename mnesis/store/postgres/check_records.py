@@ -56,7 +56,7 @@ def record_findings(transaction: Transaction, session_pk: int, name: str) -> lis
         _error("records", f"the {kind.replace('_', ' ')} of session {name!r} are not what was stored", name)
         for kind in kinds
     ]
-    if not kinds and stored.combined() != expected[1]:
+    if not kinds and stored.combine() != expected[1]:
         findings.append(_error("records", f"the hashes of the records of session {name!r} were changed", name))
     return findings
 

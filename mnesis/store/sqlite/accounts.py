@@ -211,7 +211,7 @@ def insert_session_accounts(
 ) -> None:
     """Insert the accounts of a new session, and its record heads. A fork begins with those of its origin."""
     records = records or RecordHeads()
-    heads = (log_head or first_log_head(session.id), EMPTY_HEAD, records.combined())
+    heads = (log_head or first_log_head(session.id), EMPTY_HEAD, records.combine())
     row = _accounts_row(session, time.time_ns(), (0, change_pk), heads, profile_hash, key_of(connection))
     connection.execute(sql("insert_accounts"), (*row, session_pk))
     insert_record_heads(connection, session_pk, records)

@@ -67,7 +67,7 @@ def record_findings(connection: sqlite3.Connection, session_pk: int, name: str) 
         _error("records", f"the {kind.replace('_', ' ')} of session {name!r} are not what was stored", name)
         for kind in kinds
     ]
-    if not findings and stored.combined() != expected:
+    if not findings and stored.combine() != expected:
         findings.append(_error("records", f"the hashes of the records of session {name!r} were changed", name))
     return findings
 

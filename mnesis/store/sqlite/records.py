@@ -27,7 +27,7 @@ def insert_record_heads(connection: sqlite3.Connection, session_pk: int, heads: 
 def save_record_heads(connection: sqlite3.Connection, session_pk: int, heads: RecordHeads) -> bytes:
     """Write the record heads of a session and return their combined hash."""
     connection.execute(sql("update_record_heads"), (*astuple(heads), session_pk))
-    return heads.combined()
+    return heads.combine()
 
 
 def compute_record_heads(connection: sqlite3.Connection, session_pk: int) -> RecordHeads:

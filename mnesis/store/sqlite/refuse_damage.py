@@ -47,7 +47,7 @@ def _intact_heads(connection: sqlite3.Connection, stored: StoredSession) -> reco
     if stored.hash is None:
         return None
     heads = load_record_heads(connection, stored.pk, stored.record.id)
-    if heads.combined() != stored.record_head:
+    if heads.combine() != stored.record_head:
         raise DamagedValueError(f"the list of records of session {stored.record.id!r}")
     return heads
 

@@ -95,7 +95,7 @@ def _read_heads(
     if not rows or not all(isinstance(value, bytes) for value in rows[0]):
         return None
     heads = RecordHeads(*rows[0])
-    is_known = stored is None or stored.hash is None or heads.combined() == stored.record_head
+    is_known = stored is None or stored.hash is None or heads.combine() == stored.record_head
     return heads if is_known else None
 
 

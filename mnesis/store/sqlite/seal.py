@@ -61,7 +61,7 @@ def _add_session_hashes(connection: sqlite3.Connection, session_pk: int) -> None
             turn_head = extend_chain(turn_head, encode_turn(turn))
         heads = compute_record_heads(connection, session_pk)
         insert_record_heads(connection, session_pk, heads)
-        hashed = (*row[6:28], head, turn_head, heads.combined())
+        hashed = (*row[6:28], head, turn_head, heads.combine())
         accounts = (*hashed, hash_accounts(stored.profile_hash, hashed), None, session_pk)
         connection.execute(sql("update_accounts"), accounts)
         connection.execute(sql("set_session_hash"), {"session_pk": session_pk, "hash": stored.profile_hash})

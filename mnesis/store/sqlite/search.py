@@ -68,12 +68,12 @@ async def messages_without_vectors(
 ) -> list[UnembeddedMessage]:
     """Return the next messages without a vector. A damaged index is replaced first."""
     try:
-        return await database.read(_unembedded, session_id, model, after_seq, limit)
+        return await database.read(_find_unembedded, session_id, model, after_seq, limit)
     except MnesisStoreError as error:
         if database.is_search_index_recreated or not is_index_damage(error):
             raise
         await _recreate_index(database)
-        return await database.read(_unembedded, session_id, model, after_seq, limit)
+        return await database.read(_find_unembedded, session_id, model, after_seq, limit)
 
 
 async def save_message_vectors(database: Database, model: str, vectors: Mapping[int, bytes]) -> None:
@@ -81,7 +81,7 @@ async def save_message_vectors(database: Database, model: str, vectors: Mapping[
     await database.write(save_present_vectors, model, vectors)
 
 
-def _unembedded(
+def _find_unembedded(
     connection: sqlite3.Connection, session_id: str | None, model: str, after_seq: int, limit: int
 ) -> list[UnembeddedMessage]:
     return unembedded_messages(
