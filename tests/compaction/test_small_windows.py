@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mnesis import MnesisConfig, MnesisSession
+from mnesis import CompactionConfig, MnesisConfig, MnesisSession
 
 WORDS = [
     "harbour",
@@ -46,7 +46,11 @@ async def test_a_summary_of_ordinary_length_is_taken_in_a_small_window(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MNESIS_MOCK_LLM", "1")
-    config = MnesisConfig(model_overrides={"context_limit": 8_192, "max_output_tokens": 1_024})  # type: ignore[arg-type]  # a dict is accepted
+    # Compactions in the background would leave a remainder of any size for the last one.
+    config = MnesisConfig(
+        model_overrides={"context_limit": 8_192, "max_output_tokens": 1_024},  # type: ignore[arg-type]  # a dict is accepted
+        compaction=CompactionConfig(auto=False),
+    )
     async with MnesisSession.open(model="openai/test", db_path=tmp_path / "a.db", config=config) as session:
         assert session.budget.summary_tokens >= 600
         chance = random.Random(7)
