@@ -40,7 +40,7 @@ from mnesis import CompactionConfig, Engine, MnesisConfig, MnesisSession
 from pydantic_ai_mnesis import MnesisHistory
 
 QUESTION, ANSWER = "question " * 22, "answer " * 115
-TURNS, REPEATS, STEPS = 20, 40, 60
+TURNS, REPEATS, STEPS = 20, 80, 60
 CONFIG = MnesisConfig(compaction=CompactionConfig(auto=False))
 Call = Callable[[], Awaitable[object]]
 
@@ -68,12 +68,14 @@ async def read_rows(directory: Path) -> list[list[str]]:
             await add()
 
         async def prepare(session: MnesisSession = session, add: Call = add, read: Call = read) -> None:
-            await add()
             context = await session.engine.store.active_context(session.id)
             if len(context.items) > 3 * TURNS:
-                # The window keeps its size while the log grows. Reading it whole again is not measured.
+                # The window keeps its size while the log grows.
                 await session.hide(1, context.session.last_seq - 2 * TURNS)
-                await read()
+            # Each measured call finds one new turn. Both have read the others before, which is not measured.
+            await session.window()
+            await read()
+            await add()
 
         async def own(session: MnesisSession = session) -> object:
             return await session.window()

@@ -22,7 +22,7 @@ _IMMUTABLE = (
     *(type(None), bool, int, float, complex, str, bytes),
     *(date, time, timedelta, Decimal, UUID, AnyUrl, enum.Enum),
 )
-
+_IMMUTABLE_KINDS = frozenset(_IMMUTABLE)
 
 # The slots of every pydantic model. Setting them by name takes a third longer, and a window has hundreds of models.
 _set_fields = BaseModel.__dict__["__dict__"].__set__
@@ -42,9 +42,10 @@ def plan_copy(value: Any) -> Make | None:
 
 def _plan(value: Any) -> Make | None:
     """Return what makes a copy; None if the value may be shared. Raises TypeError for values of other kinds."""
-    if isinstance(value, _IMMUTABLE):
-        return None
     kind = type(value)
+    # Asking pydantic's and enum's metaclasses takes several times as long as looking up the type.
+    if kind in _IMMUTABLE_KINDS or isinstance(value, _IMMUTABLE):
+        return None
     if kind is dict:
         return _plan_dict(value)
     if kind is list:

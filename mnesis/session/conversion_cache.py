@@ -6,6 +6,7 @@ change what another one receives.
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -49,10 +50,12 @@ class ConversionCache(Generic[T]):
         for records in groups:
             key = records[0].id
             conversion = known.get(key)
-            if conversion is None or not _are_equal(conversion.records, records):
-                converted = convert(records)
-                self.conversions += 1
-                conversion = _Conversion(records, plan_copy(converted))
+            if conversion is None or not _are_same(conversion.records, records):
+                if conversion is None or not _are_equal(conversion.records, records):
+                    self.conversions += 1
+                    conversion = _Conversion(records, plan_copy(convert(records)))
+                # Equal records replace those that were compared: the next window will probably show the same objects.
+                conversion = _Conversion(records, conversion.make)
             # What cannot be copied is converted each time, from records that nobody else has.
             messages.append(convert(list(map(copy_message, records))) if conversion.make is None else conversion.make())
             window[key] = conversion
@@ -66,8 +69,12 @@ class ConversionCache(Generic[T]):
         return (type(self), ())
 
 
+def _are_same(known: Sequence[Message], records: Sequence[Message]) -> bool:
+    return len(known) == len(records) and all(map(operator.is_, known, records))
+
+
 def _are_equal(known: Sequence[Message], records: Sequence[Message]) -> bool:
-    return known is records or (len(known) == len(records) and all(map(_is_equal, known, records)))
+    return len(known) == len(records) and all(map(_is_equal, known, records))
 
 
 def _is_equal(known: Message, record: Message) -> bool:

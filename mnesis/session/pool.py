@@ -51,6 +51,8 @@ class SessionSettings:
 
     def is_same(self, other: SessionSettings) -> bool:
         """Return whether sessions can stay open with the other settings. Clients are compared by identity."""
+        if self is other:
+            return True
         names = [field.name for field in fields(self) if field.name != "llm"]
         return self.llm is other.llm and all(getattr(self, name) == getattr(other, name) for name in names)
 

@@ -42,6 +42,27 @@ def test_readers_share_nothing() -> None:
         message["text"] = "changed"
 
 
+class CountingDict(dict[str, Any]):
+    """A dict that counts how often it is compared."""
+
+    comparisons = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountingDict.comparisons += 1
+        return super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_records_that_were_compared_are_not_compared_again() -> None:
+    cache: ConversionCache[dict[str, Any]] = ConversionCache()
+    first, decoded_again = (record(1).model_copy(update={"extra": CountingDict(a=1)}) for _ in range(2))
+    for shown, comparisons in ((first, 0), (first, 0), (decoded_again, 1), (decoded_again, 1), (decoded_again, 1)):
+        cache.read("s", groups(shown), convert)
+        assert CountingDict.comparisons == comparisons
+    assert cache.conversions == 1
+
+
 def test_a_record_that_differs_is_converted_again() -> None:
     call = ToolPart(tool_name="look", tool_call_id="c", input={"q": [1]})
     first = record(1)
