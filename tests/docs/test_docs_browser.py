@@ -11,7 +11,7 @@ import pytest
 from tests.docs.site import shared_site
 from tests.support.browser import accessibility_violations, missing_browser, set_viewport, start_browser
 
-pytestmark = pytest.mark.skipif(missing_browser() is not None, reason=str(missing_browser()))
+pytestmark = [pytest.mark.site, pytest.mark.skipif(missing_browser() is not None, reason=str(missing_browser()))]
 CLIPPED = """
     return [...document.querySelectorAll('.md-content pre > code')]
         .filter(code => code.scrollWidth > code.clientWidth + 1).map(code => code.innerText.slice(0, 200));

@@ -1,4 +1,4 @@
-"""The site is built strictly, needs no network to be read, and has every page in its navigation."""
+"""The site is built strictly and needs no network to be read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, PAGES, ROOT
+from tests.docs.pages import DOCS, PAGES
 from tests.docs.site import shared_site
 
 pytest.importorskip("mkdocs")
 pytest.importorskip("material")
 pytest.importorskip("mkdocstrings")
+pytestmark = pytest.mark.site
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +55,6 @@ def test_what_draws_and_generates_is_no_part_of_the_site(site: Path) -> None:
     assert list(site.rglob("*.py")) == []
 
 
-def test_every_page_is_in_the_navigation() -> None:
-    listed = set(re.findall(r"^ +- .*: ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M))
-    notebooks = {f"notebooks/{path.stem}.md" for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
-    assert listed == {page.relative_to(DOCS).as_posix() for page in PAGES} | notebooks
-
-
 def test_notebooks_are_pages_with_their_pictures(site: Path) -> None:
     page = (site / "notebooks/03_watching_compaction.html").read_text("utf-8")
     assert "level 1:" in page
@@ -74,32 +69,3 @@ def test_the_reference_shows_what_docstrings_say(site: Path) -> None:
     text = (site / "reference/sessions.html").read_text("utf-8")
     assert "A conversation with a model, stored verbatim in a database" in text
     assert "context_for_next_turn" in text
-
-
-def anchors(page: Path) -> set[str]:
-    """The names a code host gives to the headings of a page."""
-    prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
-    headings = re.findall(r"^#+ +(.+?) *$", prose, re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize(
-    "page",
-    [
-        *PAGES,
-        *(
-            ROOT / name
-            for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")
-        ),
-    ],
-    ids=str,
-)
-def test_links_of_a_page_lead_somewhere_on_a_code_host_too(page: Path) -> None:
-    prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
-    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`(?!\])", "", prose)):
-        if link.startswith("https://"):
-            continue
-        name, _, anchor = link.partition("#")
-        target = (page.parent / name) if name else page
-        assert target.exists(), link
-        assert not anchor or anchor in anchors(target), link
