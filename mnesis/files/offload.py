@@ -24,7 +24,7 @@ ToolOutputPart = TypeVar("ToolOutputPart", ToolPart, ToolResultPart)
 
 def may_need_offload(parts: Sequence[MessagePart], threshold: int) -> bool:
     """Return whether any part may need to be read or offloaded, judging by types and lengths. User text never does."""
-    return any(_part_may_need_offload(part, threshold) for part in parts)
+    return any(type(part) is not TextPart and _part_may_need_offload(part, threshold) for part in parts)
 
 
 def _part_may_need_offload(part: MessagePart, threshold: int) -> bool:

@@ -29,7 +29,7 @@ from mnesis.models.message import (
     ToolResultPart,
     ToolStatus,
 )
-from mnesis.models.unvalidated import create_text_message
+from mnesis.models.text_message import create_text_message, create_text_part
 
 _PLAIN_FIELDS = frozenset({"token_count", "tool_tokens", "model_id", "tokens", "cost", "finish_reason"})
 
@@ -119,7 +119,7 @@ def _new_text_message(
     ):
         return None
     return create_text_message(
-        part.text,
+        part,
         id=id or new_id("msg"),
         role=role,
         created_at=now_ms(),
@@ -154,6 +154,8 @@ def parse_content(content: Content) -> list[MessagePart]:
 
     Raises `InvalidMessageError` if an item is not valid content.
     """
+    if type(content) is str:
+        return [create_text_part(content)]
     if isinstance(content, str):
         return [TextPart(text=content)]
     if isinstance(content, Mapping) or not isinstance(content, Sequence | tuple):

@@ -134,26 +134,24 @@ def after_append(
     the first report, if it is at least half of the estimated window. Otherwise it describes only this turn, and the context
     grows by it. The context is never smaller than our own counts.
     """
-    message_tokens = state.message_tokens + tokens
-    changes: dict[str, Any] = {
-        "last_seq": state.last_seq + message_count,
-        "message_tokens": message_tokens,
-        "tool_tokens": state.tool_tokens + tool_tokens,
-        "context_tokens": state.context_tokens + tokens,
-        **others,
-    }
-    if report is not None:
-        changes["usage"] = state.usage + report.usage
-        changes["cost"] = state.cost + report.cost
-        if report.request is not None:
-            changes["last_request"] = report.request
-        if report.kind != "estimate" and report.usage.request_tokens + report.usage.output:
-            changes |= _report_changes(state, tokens - reply_tokens, report)
-    floor = state.system_tokens + state.summary_tokens + message_tokens
-    changes["context_tokens"] = max(changes["context_tokens"], floor)
     # One copy only, and not by replace(), which calls the constructor: this runs in the transaction of every append.
+    fields = state.__dict__.copy()
+    fields.update(others)
+    fields["last_seq"] = state.last_seq + message_count
+    fields["message_tokens"] = message_tokens = state.message_tokens + tokens
+    fields["tool_tokens"] = state.tool_tokens + tool_tokens
+    fields["context_tokens"] = state.context_tokens + tokens
+    if report is not None:
+        fields["usage"] = state.usage + report.usage
+        fields["cost"] = state.cost + report.cost
+        if report.request is not None:
+            fields["last_request"] = report.request
+        if report.kind != "estimate" and report.usage.request_tokens + report.usage.output:
+            fields.update(_report_changes(state, tokens - reply_tokens, report))
+    floor = state.system_tokens + state.summary_tokens + message_tokens
+    fields["context_tokens"] = max(fields["context_tokens"], floor)
     after = object.__new__(SessionRecord)
-    after.__dict__.update(state.__dict__, **changes)
+    object.__setattr__(after, "__dict__", fields)
     return after
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mnesis.models.unvalidated import create_unvalidated
+
 
 class TokenUsage(BaseModel):
     """The tokens of one model call, or the sum over several calls.
@@ -43,11 +45,15 @@ class TokenUsage(BaseModel):
         return counted or max(self.total - self.output, 0)
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
-        return TokenUsage(
-            input=self.input + other.input,
-            output=self.output + other.output,
-            cache_read=self.cache_read + other.cache_read,
-            cache_write=self.cache_write + other.cache_write,
-            total=self.effective_total() + other.effective_total(),
-            reasoning=self.reasoning + other.reasoning,
+        # Sums of valid counts are valid, and each append makes one.
+        return create_unvalidated(
+            TokenUsage,
+            {
+                "input": self.input + other.input,
+                "output": self.output + other.output,
+                "cache_read": self.cache_read + other.cache_read,
+                "cache_write": self.cache_write + other.cache_write,
+                "total": self.effective_total() + other.effective_total(),
+                "reasoning": self.reasoning + other.reasoning,
+            },
         )

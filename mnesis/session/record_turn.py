@@ -19,7 +19,7 @@ from mnesis.session.reentrancy import refuse_reentrant_call
 from mnesis.session.turn_lock import hold_turn
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClientTurn:
     """The arguments of `record()`."""
 

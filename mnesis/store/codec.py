@@ -11,24 +11,39 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed lists only the decoder
-from json.encoder import encode_basestring
-from typing import Any, NamedTuple
+from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]  # typeshed lists only the encoder
+from typing import Any, NamedTuple, NoReturn
 
 from pydantic import BaseModel, ValidationError
 
 from mnesis.errors import CorruptStoreError, InvalidMessageError
 from mnesis.models.message import DataPart, Message, MessagePart, ReasoningPart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.summary import Summary
-from mnesis.models.unvalidated import create_text_message
+from mnesis.models.text_message import create_text_message, create_text_part
 from mnesis.store.chain import message_hash
 
 MAX_DEPTH = 200
 """How deep containers may be nested. Reading deeper values back can exhaust Python's stack."""
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+def _refuse_value(value: object) -> NoReturn:
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def _make_encoder() -> Callable[[object], str]:
+    """Return a function that writes JSON. `JSONEncoder.encode` would create the encoder in C for each value."""
+    if c_make_encoder is None:  # an interpreter without the accelerator
+        return json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+    # In the order of `json.encoder.JSONEncoder.iterencode()`: markers, default, encoder, indent, separators, sort_keys,
+    # skipkeys, allow_nan. Without markers, a value that contains itself ends in a RecursionError.
+    encode = c_make_encoder(None, _refuse_value, encode_basestring, None, ":", ",", False, False, False)
+    return lambda value: "".join(encode(value, 0))
+
+
+_encode = _make_encoder()
 _LONE_SURROGATE = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
 _INTEGERS = range(-(2**63), 2**63)
 _MESSAGE_COLUMNS = {"id", "session_id", "seq", "role", "parts", "created_at", "token_count", "tool_tokens", "damage"}
@@ -125,7 +140,7 @@ def _decode_text_message(session_id: str, seq: int, stored: EncodedMessage) -> M
     if end != len(text):
         return None
     return create_text_message(
-        value,
+        create_text_part(value),
         id=stored.id,
         role=stored.role,  # type: ignore[arg-type]  # checked above
         session_id=session_id,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mnesis.formats.parse import new_message
 from mnesis.models.message import Message, Role, TextPart
-from mnesis.models.unvalidated import create_text_message
+from mnesis.models.text_message import create_text_message, create_text_part
 from mnesis.store.codec import decode_message, encode_message, hash_of
 
 roles = st.sampled_from(["system", "user", "assistant", "tool"])
@@ -32,7 +32,10 @@ def test_a_text_message_is_the_one_that_validation_creates(
         "token_count": number,
     }
     fields |= {"tool_tokens": 1, "model_id": "openai/gpt-4o", "finish_reason": finish_reason}
-    created, validated = create_text_message(text, **fields), Message(parts=(TextPart(text=text),), **fields)
+    created, validated = (
+        create_text_message(create_text_part(text), **fields),
+        Message(parts=(TextPart(text=text),), **fields),
+    )
     assert created == validated
     assert list(created.__dict__) == list(validated.__dict__) == list(Message.model_fields)
     assert created.model_fields_set == validated.model_fields_set

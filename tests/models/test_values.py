@@ -27,6 +27,8 @@ def test_usage_adds_up_field_by_field(one: TokenUsage, other: TokenUsage) -> Non
     for name in ("input", "output", "cache_read", "cache_write"):
         assert getattr(both, name) == getattr(one, name) + getattr(other, name)
     assert both.effective_total() == one.effective_total() + other.effective_total()
+    assert both == TokenUsage(**both.model_dump())
+    assert both.model_fields_set == set(TokenUsage.model_fields)
 
 
 def test_the_total_is_what_was_reported_or_else_the_sum() -> None:

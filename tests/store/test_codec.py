@@ -85,6 +85,20 @@ def test_a_refusal_names_the_place() -> None:
         encode_message(message)
 
 
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.text(st.characters(codec="utf-8")))
+def test_values_are_written_as_the_json_module_writes_them(value: object) -> None:
+    nested = {"a": [value, {"b": value, "": None}], "c": [[], {}, True]}
+    assert to_json(nested, "value") == json.dumps(nested, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def test_what_json_cannot_hold_is_refused() -> None:
+    own: list[object] = []
+    own.append(own)
+    for value in (own, float("nan"), {"a": {1}}, object()):
+        with pytest.raises(InvalidMessageError, match="value cannot be stored"):
+            to_json(value, "value")
+
+
 @given(st.data())
 @settings(deadline=None)
 def test_any_flipped_bit_is_seen(data: st.DataObject) -> None:

@@ -143,21 +143,38 @@ async def test_a_write_that_fails_is_undone_alone_in_the_shared_transaction(stor
 
 async def test_nobody_is_answered_before_the_commit(store: SqliteStore) -> None:
     await store_conversation(store, 1)
-    release = await hold(store)
-    tasks = [asyncio.ensure_future(store.append("s", make_turn(number))) for number in range(1, 9)]
+    tasks: list[asyncio.Future[Any]] = []
     answered: list[bool] = []
 
     def look(statement: str) -> None:
         if statement == "COMMIT":
             answered.extend(task.done() for task in tasks)
 
+    release = await hold(store)
     tracing = asyncio.ensure_future(store.database.query(lambda c: c.set_trace_callback(look)))
+    tasks += [asyncio.ensure_future(store.append("s", make_turn(number))) for number in range(1, 9)]
     await asyncio.sleep(0)
     release()
     await asyncio.gather(tracing, *tasks)
     await store.database.query(lambda c: c.set_trace_callback(None))
-    assert not any(answered)
+    assert answered == [False] * 8
     assert len(await store.messages("s")) == 2 * 9
+
+
+async def test_turns_of_fifty_sessions_that_wait_share_one_transaction(store: SqliteStore) -> None:
+    names = [f"s{number}" for number in range(50)]
+    for name in names:
+        await store.create_session(SessionRecord(id=name, model="openai/gpt-4o"))
+    executed: list[str] = []
+    release = await hold(store)
+    tracing = asyncio.ensure_future(store.database.query(lambda c: c.set_trace_callback(executed.append)))
+    tasks = [asyncio.ensure_future(store.append(name, make_turn(number))) for number, name in enumerate(names)]
+    await asyncio.sleep(0)
+    release()
+    await asyncio.gather(tracing, *tasks)
+    await store.database.query(lambda c: c.set_trace_callback(None))
+    assert [executed.count(each) for each in ("BEGIN IMMEDIATE", "PRAGMA data_version", "COMMIT")] == [1, 1, 1]
+    assert await store.check() == []
 
 
 async def test_a_cancelled_caller_splits_no_batch(store: SqliteStore) -> None:

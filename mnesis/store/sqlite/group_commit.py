@@ -15,7 +15,7 @@ from typing import Any
 
 from mnesis.errors import StoreBusyError
 
-MAX_BATCH_WRITES = 32
+MAX_BATCH_WRITES = 64
 """Writes in one shared transaction at most, so that other processes wait only a few milliseconds for it."""
 
 Write = Callable[[Callable[[sqlite3.Connection], Any]], Any]
