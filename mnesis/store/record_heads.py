@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from mnesis.models.context import Cover
@@ -33,7 +33,8 @@ class RecordHeads:
 
     def combine(self) -> bytes:
         """Return the hash of all of them, which the hash of the session covers."""
-        return hash_bytes(b"".join(astuple(self)))
+        # Not astuple(), which copies each value: every window that is read first asks.
+        return hash_bytes(b"".join([getattr(self, kind) for kind in self.__slots__]))
 
     def add_summary(
         self, pk: int, summary: tuple[str, int, int, int, int, bytes], seqs: Iterable[int], child_ids: Sequence[str]
@@ -75,6 +76,10 @@ class RecordHeads:
     def set_pins(self, seqs: Iterable[int]) -> None:
         """Hash the seqs of all pinned messages."""
         self.pins = hash_set("pins", [sorted(seqs)])
+
+
+NO_RECORDS = RecordHeads().combine()
+"""The hash of a session that has no such records yet."""
 
 
 def refuse_damaged_context(

@@ -71,12 +71,12 @@ def refuse_second_name(path: str | os.PathLike[str], *, is_encrypted: bool = Fal
     Encrypted databases are opened by another copy of SQLite, and two copies drop each other's locks
     (https://sqlite.org/howtocorrupt.html, section 2.2.1), so a file is open either with a key or without.
     """
-    real_path, identity = os.path.realpath(path), find_identity(path)
+    identity = find_identity(path)
     with _lock:
         databases = list(_databases.values())
     for database in databases:
         suffix = database.suffix_of(identity) if identity else None
-        if suffix or (suffix == "" and database.path != real_path):
+        if suffix or (suffix == "" and database.path != os.path.realpath(path)):
             raise ConfigurationError(
                 f"{os.fspath(path)!r} is {_NAMES_BY_SUFFIX[suffix].format(repr(database.path))}, which is open in this"
                 " process; open the database by that path"

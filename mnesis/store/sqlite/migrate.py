@@ -56,7 +56,7 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path, scripts: Sequence
     """
     scripts = migrations() if scripts is None else scripts
     version, application_id, objects = _read_identity(connection)
-    is_empty = version == 0 and application_id == 0 and objects == 0
+    is_empty = version == application_id == objects == 0
     if application_id != APPLICATION_ID and not is_empty:
         raise CorruptStoreError(
             f"{path} is not a mnesis database but another SQLite database (application id {application_id}, version"
@@ -75,12 +75,16 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path, scripts: Sequence
 
 
 def _read_identity(connection: sqlite3.Connection) -> tuple[int, int, int]:
-    """Read version, application id and number of objects in one transaction: another process may be creating them."""
+    """Read version, application id and number of objects in one transaction: another process may be creating them.
+
+    The objects of a mnesis database are not counted."""
     connection.execute("BEGIN")
     try:
         version = schema_version(connection)
         application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-        return version, application_id, connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        is_own = application_id == APPLICATION_ID
+        objects = 0 if is_own else connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        return version, application_id, objects
     finally:
         if connection.in_transaction:  # SQLite itself ends it if the file is damaged
             connection.execute("ROLLBACK")
@@ -93,10 +97,10 @@ def migrate(connection: sqlite3.Connection, path: Path, scripts: Sequence[Migrat
     `<name>.v<version>.backup` in the same directory. `scripts` replaces the migrations and the base schema.
     """
     to_run = migrations() if scripts is None else scripts
-    refuse_wrong_version(connection, path, to_run)
-    if scripts is None and schema_version(connection) == 0:
+    version = refuse_wrong_version(connection, path, to_run)
+    if scripts is None and version == 0:
         _run_script(connection, base_schema(), lambda version: version == 0)
-    version = schema_version(connection)
+        version = schema_version(connection)
     if 0 < version < to_run[-1].version:
         _back_up(connection, path.with_name(f"{path.name}.v{version}.backup"))
     for migration in to_run:
@@ -104,13 +108,12 @@ def migrate(connection: sqlite3.Connection, path: Path, scripts: Sequence[Migrat
             _apply(connection, migration)
 
 
-def refuse_wrong_version(
-    connection: sqlite3.Connection, path: Path, scripts: Sequence[Migration] | None = None
-) -> None:
-    """Raise `CorruptStoreError` if a database has tables of a later version than its header says."""
+def refuse_wrong_version(connection: sqlite3.Connection, path: Path, scripts: Sequence[Migration] | None = None) -> int:
+    """Return the schema version. Raises `CorruptStoreError` if the database has tables of a later one."""
     scripts = migrations() if scripts is None else scripts
-    if schema_version(connection) >= scripts[-1].version:
-        return
+    version = schema_version(connection)
+    if version >= scripts[-1].version:
+        return version
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     version = schema_version(connection)  # read last: another process may be updating the database
     for migration in scripts:
@@ -120,6 +123,7 @@ def refuse_wrong_version(
                 " header is damaged. It was not changed; run `mnesis salvage`",
                 db_path=path,
             )
+    return version
 
 
 def schema_version(connection: sqlite3.Connection) -> int:

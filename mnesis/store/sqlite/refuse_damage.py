@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 
-from mnesis.models.context import Cover
-from mnesis.store import record_heads
 from mnesis.store.chain import EMPTY_HEAD, encode_turn, extend_chain
 from mnesis.store.codec import DamagedValueError
+from mnesis.store.record_heads import NO_RECORDS, RecordHeads
 from mnesis.store.sqlite.accounts import StoredSession
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import compute_record_head, load_record_heads
@@ -16,19 +14,10 @@ from mnesis.store.sqlite.records import compute_record_head, load_record_heads
 
 def refuse_damaged_records(connection: sqlite3.Connection, stored: StoredSession, *kinds: str) -> None:
     """Compare all records of some kinds (fields of `RecordHeads`) with their hashes. Raises `DamagedValueError`."""
-    heads = _intact_heads(connection, stored)
+    heads = load_intact_heads(connection, stored)
     for kind in kinds if heads is not None else ():
         if compute_record_head(connection, stored.pk, kind) != getattr(heads, kind):
             raise _damaged(kind, stored)
-
-
-def refuse_damaged_context(
-    connection: sqlite3.Connection, stored: StoredSession, covers: Iterable[Cover], pins: Iterable[int]
-) -> None:
-    """Compare covers and pins that were just read with their hashes. Raises `DamagedValueError`."""
-    heads = _intact_heads(connection, stored)
-    if heads is not None:
-        record_heads.refuse_damaged_context(heads, stored.record_head, covers, pins, stored.record.id)
 
 
 def refuse_damaged_turns(connection: sqlite3.Connection, stored: StoredSession) -> None:
@@ -42,10 +31,15 @@ def refuse_damaged_turns(connection: sqlite3.Connection, stored: StoredSession) 
         raise _damaged("turns", stored)
 
 
-def _intact_heads(connection: sqlite3.Connection, stored: StoredSession) -> record_heads.RecordHeads | None:
-    """Load the hashes of the records of a session. None if an older release wrote it and they are not computed yet."""
+def load_intact_heads(connection: sqlite3.Connection, stored: StoredSession) -> RecordHeads | None:
+    """Return the hashes of the records of a session. None if an older release wrote it and they are not computed yet.
+
+    Reads nothing if the session has no records. Raises `DamagedValueError`.
+    """
     if stored.hash is None:
         return None
+    if stored.record_head == NO_RECORDS:
+        return RecordHeads()
     heads = load_record_heads(connection, stored.pk, stored.record.id)
     if heads.combine() != stored.record_head:
         raise DamagedValueError(f"the list of records of session {stored.record.id!r}")
