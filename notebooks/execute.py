@@ -37,7 +37,7 @@ def notebooks(beginning: str = "") -> list[Path]:
     return sorted(path for path in FOLDER.glob("*.ipynb") if path.name.startswith(beginning))
 
 
-def executed(path: Path, home: Path) -> Any:
+def executed(path: Path, home: Path, kernel_name: str = "python3") -> Any:
     """The notebook with the outputs of a run with an empty home directory and without a key. Raises if a cell fails."""
     notebook = nbformat.read(path, as_version=4)
     directory = home / f"notebook-{path.stem}"
@@ -47,7 +47,7 @@ def executed(path: Path, home: Path) -> Any:
     client = NotebookClient(
         notebook,
         timeout=TIMEOUT_SECONDS,
-        kernel_name="python3",
+        kernel_name=kernel_name,
         resources={"metadata": {"path": str(directory)}},
         coalesce_streams=True,  # how many pieces a kernel sends its output in is a matter of time
     )

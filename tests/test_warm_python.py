@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.warm_python import run_python
+from tests.support.warm_python import run_python, warm_command
 
 REPORT = """
 import json, os, sys
@@ -55,3 +56,32 @@ def test_a_program_that_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
         run_python(["-c", code], timeout=5)
     while pid.exists() and Path("/proc", pid.read_text() or "none").exists():
         pass
+
+
+def test_a_warm_command_has_its_files_and_ends_as_its_program() -> None:
+    code = "import sys; print(sys.argv[1], sys.stdin.read()); sys.exit('no')"
+    done = subprocess.run(warm_command("-c", code, "a"), input="text", capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("a text\n", "no\n", 1)
+    assert subprocess.run(warm_command("-c", "import os; os.abort()"), check=False).returncode == -signal.SIGABRT
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_of_a_warm_command_reach_its_program(number: signal.Signals) -> None:
+    code = (
+        f"import signal; signal.signal({int(number)}, lambda *_: print('asked')); print(1, flush=True); signal.pause()"
+    )
+    with subprocess.Popen(warm_command("-c", code), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1\n"
+        process.send_signal(number)
+        assert process.stdout.read() == "asked\n"
+    assert process.returncode == 0
+
+
+def test_killing_a_warm_command_kills_its_program() -> None:
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    with subprocess.Popen(warm_command("-c", code), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.kill()
+        assert process.stdout.read() == "", "the file is closed when the program has ended"

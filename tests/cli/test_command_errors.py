@@ -186,14 +186,3 @@ def test_help_loads_nothing_heavy() -> None:
         "print('LOADED', [m for m in ('litellm', 'tiktoken', 'rich', 'jinja2', 'jsonschema', 'regex', 'pydantic') if m in sys.modules])"
     )
     assert python(code).stdout.splitlines()[-1] == "LOADED []"
-
-
-def test_no_command_loads_litellm(database: Path) -> None:
-    code = (
-        "import sys; from mnesis.cli import main\n"
-        "for a in (['ls'], ['show', 'alpha'], ['context', 'alpha'], ['export', 'alpha'], ['doctor'], ['demo', '--turns', '60']):\n"
-        "    try: main(a)\n"
-        "    except SystemExit as e: assert not e.code, a\n"
-        "print('LOADED', [m for m in ('litellm', 'openai') if m in sys.modules])"
-    )
-    assert python(code, MNESIS_DB=str(database)).stdout.splitlines()[-1] == "LOADED []"

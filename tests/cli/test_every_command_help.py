@@ -18,6 +18,7 @@ from mnesis.cli.app import COMMANDS, cli
 from mnesis.cli.reference import GROUPS, command_pages
 from tests.cli.conftest import Run
 from tests.support.hostile_commands import ON_A_DATABASE, USES, Fill
+from tests.support.warm_python import warm_command
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -160,7 +161,7 @@ def test_marks_that_an_output_cannot_encode_are_replaced_by_similar_ones(databas
 def test_output_that_cannot_be_written_is_told_in_one_line(database: Path, arguments: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "mnesis.cli", *arguments, "--db", str(database)],
+            warm_command("-m", "mnesis.cli", *arguments, "--db", str(database)),
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -17,6 +16,7 @@ from mcp.client.stdio import StdioServerParameters
 from mnesis import Engine, MnesisEvent, MnesisSession
 from mnesis.models.message import FilePart
 from tests.support.encrypted import KEY, encrypted_config, find_on_disk
+from tests.support.warm_python import run_python, warm_command
 
 CANARY = "Zirkuspferd"
 WRITER = """
@@ -33,7 +33,7 @@ asyncio.run(main(Path(sys.argv[1])))
 
 
 def command(directory: Path, name: str, *options: str) -> list[str]:
-    return [sys.executable, "-m", "mnesis.cli", name, "--db", str(directory / "s.db"), *options]
+    return warm_command("-m", "mnesis.cli", name, "--db", str(directory / "s.db"), *options)
 
 
 def environment(directory: Path, key: str | None = KEY.hex()) -> dict[str, str]:
@@ -43,7 +43,7 @@ def environment(directory: Path, key: str | None = KEY.hex()) -> dict[str, str]:
 
 def write_elsewhere(directory: Path) -> None:
     root = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", WRITER, str(directory)], cwd=root, check=True)
+    assert run_python(["-c", WRITER, str(directory)], cwd=root).returncode == 0
 
 
 async def fill(directory: Path) -> None:

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from mnesis import ConfigurationError, Engine, MnesisConfig, MnesisEvent, MnesisSession, StoreConfig
 from mnesis.engine.follow import ChangeStream
 from tests.events.other_process import shown
+from tests.support.warm_python import run_python
 
 OTHER = Path(__file__).with_name("other_process.py")
 LOCAL = {"session.closed", "compaction.triggered", "summarizer.breaker_changed"}
@@ -21,8 +20,8 @@ Published = list[tuple[str, dict[str, Any]]]
 
 
 def run_other_process(path: Path | str) -> Published:
-    command = [sys.executable, str(OTHER), str(path)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=OTHER.parents[2])
+    done = run_python([str(OTHER), str(path)], cwd=OTHER.parents[2])
+    assert done.returncode == 0, done.stderr
     return [(event, payload) for event, payload in json.loads(done.stdout)]
 
 

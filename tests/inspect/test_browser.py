@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from mnesis.inspect.paths import encode_id
 from mnesis.models.message import text_message
 from tests.support.browser import accessibility_violations, console_errors, set_viewport
 from tests.support.inspected import HOSTILE_ID
+from tests.support.warm_python import run_python
 
 HOSTILE = f"/s/{encode_id(HOSTILE_ID)}"
 PAGES = (
@@ -60,7 +59,7 @@ def open_page(browser: Any, url: str, *, live: bool = False) -> None:
 
 
 def write_elsewhere(path: Path, session_id: str) -> None:
-    subprocess.run([sys.executable, "-c", WRITER, str(path), session_id], check=True)
+    assert run_python(["-c", WRITER, str(path), session_id]).returncode == 0
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from mnesis import Engine
 from mnesis.inspect import Inspector
 from tests.inspect.test_browser import open_page, wait
 from tests.support.browser import set_viewport
+from tests.support.warm_python import warm_command
 
 pytest.importorskip("agents")
 pytest.importorskip("langchain_core")
@@ -39,7 +39,7 @@ KINDS = ("AgentsDriver", "LangChainDriver", "LlamaIndexDriver", "PydanticAIDrive
 
 def test_a_log_follows_each_adapter(tmp_path: Path, shared_browser: Any) -> None:
     browser, path = shared_browser, tmp_path / "live.db"
-    command = [sys.executable, "-c", WRITER, str(path)]
+    command = warm_command("-c", WRITER, str(path))
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdin is not None

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -17,8 +16,9 @@ from mnesis import Engine, MnesisSession
 from mnesis.inspect import Inspector
 from mnesis.inspect.paths import session_path
 from mnesis.inspect.server import DEFAULT_HOST
+from tests.support.warm_python import run_python, warm_command
 
-COMMAND = [sys.executable, "-m", "mnesis.cli", "inspect", "--no-browser"]
+ARGUMENTS = ["-m", "mnesis.cli", "inspect", "--no-browser"]
 
 
 def get(url: str) -> httpx.Response:
@@ -27,7 +27,9 @@ def get(url: str) -> httpx.Response:
 
 
 def test_the_command_prints_the_url_and_ends_on_interrupt(database: Path) -> None:
-    process = subprocess.Popen([*COMMAND, "main", "--db", str(database)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        warm_command(*ARGUMENTS, "main", "--db", str(database)), stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
@@ -53,15 +55,14 @@ def test_the_printed_address_never_refuses_a_connection(database: Path) -> None:
 
 def test_the_command_names_a_missing_database_and_session(database: Path, tmp_path: Path) -> None:
     for arguments in (["--db", str(tmp_path / "none.db")], ["nobody", "--db", str(database)]):
-        done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=100)
+        done = run_python([*ARGUMENTS, *arguments])
         assert done.returncode in (2, 3)
         assert "Traceback" not in done.stderr
 
 
 def test_a_missing_extra_is_named(database: Path) -> None:
     code = "import sys; sys.modules['starlette'] = None; from mnesis.cli import main; main()"
-    command = [sys.executable, "-c", code, "inspect", "--db", str(database)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env={**os.environ, "NO_COLOR": "1"})
+    done = run_python(["-c", code, "inspect", "--db", str(database)], env={**os.environ, "NO_COLOR": "1"})
     assert done.returncode == 2
     assert "mnesis-context[inspect]" in done.stderr
 

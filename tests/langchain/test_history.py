@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from mnesis.config import CompactionConfig
 from mnesis.errors import ConfigurationError, InvalidMessageError, MnesisStoreError, StoreFullError
 from mnesis.store.sqlite import SqliteStore
 from tests.support.langchain_fakes import ReadLog, texts_of
+from tests.support.warm_python import run_python
 
 CALL = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
 SMALL = MnesisConfig(
@@ -376,7 +375,7 @@ def test_the_environment_names_the_default_database_at_each_call(
 def test_a_process_that_closes_nothing_exits_with_everything_stored(tmp_path: Path) -> None:
     code = "from langchain_mnesis import mnesis_history\nmnesis_history('s').add_user_message('kept')"
     environment = {"MNESIS_DB": str(tmp_path / "s.db"), "PYTHONPATH": "integrations", "HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+    assert run_python(["-c", code], env=environment).returncode == 0
     engine = Engine(tmp_path / "s.db")
     assert texts_of(history(engine).messages) == ["kept"]
     concurrency.run(engine.close())

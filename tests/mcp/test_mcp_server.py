@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from mnesis import Engine, MnesisSession
 from mnesis.mcp import Memory, Scope, create_server
 from mnesis.mcp.server import session_uri
 from mnesis.recall.grants import Grant
+from tests.support.warm_python import warm_command
 
 TOKEN = "token-of-the-tests"
 READING = {"search", "sessions", "lcm_grep", "lcm_describe", "lcm_expand"}
@@ -43,7 +43,7 @@ def database(tmp_path: Path) -> Path:
 
 
 def command(database: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "mnesis.cli", "mcp", "--db", str(database), *options]
+    return warm_command("-m", "mnesis.cli", "mcp", "--db", str(database), *options)
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import sys
 import tomllib
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mcp.client.stdio import StdioServerParameters
 
 from mnesis import MnesisSession
 from tests.docs.pages import DOCS, blocks
+from tests.support.warm_python import warm_command
 
 PAGE = DOCS / "mcp.md"
 SHOWN_DATABASE = "/home/ada/.mnesis/sessions.db"
@@ -45,7 +45,8 @@ async def test_each_configured_command_serves_the_official_client(tmp_path: Path
     assert {tuple(command) for command in commands} == {("mnesis", "mcp", "--db", SHOWN_DATABASE)}
     _, *arguments = commands[0]
     module = ["-m", "mnesis.cli", *(str(path) if each == SHOWN_DATABASE else each for each in arguments)]
-    async with Client(StdioServerParameters(command=sys.executable, args=module)) as client:
+    executable, *rest = warm_command(*module)
+    async with Client(StdioServerParameters(command=executable, args=rest)) as client:
         result = await client.call_tool("search", {"query": "key"})
         assert "Under the pot" in result.content[0].text or "Where is the key" in result.content[0].text  # type: ignore[union-attr]
 

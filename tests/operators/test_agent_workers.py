@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from mnesis.testing import ScriptedLLM
 from tests.store.children import Child, Report, start
 from tests.support.durable_items import Number
 from tests.support.postgres import temporary_schema
+from tests.support.warm_python import run_python
 
 MODEL = "openai/gpt-4o"
 ITEMS = 12
@@ -198,13 +198,11 @@ def test_a_command_takes_the_code_of_agents_from_modules(tmp_path: Path) -> None
     (tmp_path / "my_tools.py").write_text(
         "from mnesis import ToolSpec\nLOOK = ToolSpec('look', 'Look.', handler=lambda: 'blue', read_only=True)\n"
     )
-    command = [sys.executable, "-m", "mnesis.cli", "worker", "r", "--db", str(path)]
+    command = ["-m", "mnesis.cli", "worker", "r", "--db", str(path)]
     environment = {**os.environ, "MNESIS_MOCK_LLM": "1"}
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, *more], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        return run_python([*command, *more], cwd=tmp_path, env=environment)
 
     missing = run()
     assert missing.returncode == 2

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from mnesis.system.worker_ids import is_dead, register_worker
 from mnesis.testing import EventRecorder, ScriptedLLM
 from tests.support.durable_items import Held, Number, asked, echo
 from tests.support.openai_server import Exchange, OpenAIServer, Reply
+from tests.support.warm_python import warm_command
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -256,10 +257,12 @@ class Numbers:
             self.heard.wait_for(lambda: sum(self.asked.values()) >= count, timeout=30)
 
 
-async def child(tmp_path: Path, url: str, output: str) -> asyncio.subprocess.Process:
+async def child(
+    tmp_path: Path, url: str, output: str, python: Sequence[str] = (sys.executable,)
+) -> asyncio.subprocess.Process:
     arguments = (str(tmp_path / "work.db"), url, str(tmp_path / "in.jsonl"), str(tmp_path / output))
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", WORKER, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *python, "-c", WORKER, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
 
 
@@ -298,7 +301,7 @@ async def test_several_processes_work_one_run_each_item_done_once(tmp_path: Path
     items, answer = 300, Numbers()
     (tmp_path / "in.jsonl").write_text("".join(f"{number}\n" for number in range(items)))
     with OpenAIServer(answer) as server:
-        workers = [await child(tmp_path, server.url, f"out{number}.jsonl") for number in range(3)]
+        workers = [await child(tmp_path, server.url, f"out{number}.jsonl", warm_command()) for number in range(3)]
         told = [await asyncio.wait_for(worker.communicate(), 50) for worker in workers]
     assert [output.decode().split() for output, _ in told] == [["300", "300"]] * 3, told
     assert answer.asked == Counter(range(items))

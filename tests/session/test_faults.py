@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from tests.session.support import MODEL, calls, chatter, roles, small, talk
 from tests.support.promised_sessions import opened
 from tests.support.reading_summarizer import Reader
 from tests.support.summaries import acceptable_summary
+from tests.support.warm_python import run_python
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
 
@@ -235,12 +234,6 @@ ENDS = """
 
 @pytest.mark.parametrize("how", ["load", "parent", "model", "prompt", "surrogate", "raise"])
 def test_a_program_that_handles_a_failed_opening_ends(how: str, db: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(ENDS), how, str(db)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        cwd=Path(__file__).parents[2],
-    )
+    ended = run_python(["-c", textwrap.dedent(ENDS), how, str(db)], cwd=Path(__file__).parents[2])
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip()

@@ -29,6 +29,7 @@ from mnesis.tokens.estimator import ModelTokenCounter
 from tests.session.support import MODEL, calls, chatter, roles, small, talk, until
 from tests.support.promised_sessions import count_open_files, opened
 from tests.support.summaries import acceptable_summary
+from tests.support.warm_python import run_python
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
 
@@ -67,9 +68,7 @@ async def test_a_killed_process_leaves_whole_turns_or_an_open_question(db: Path)
         await session.send("unanswered")
     asyncio.run(main(sys.argv[1]))
     """
-    ended = subprocess.run(  # noqa: ASYNC221 - nothing else runs meanwhile
-        [sys.executable, "-c", textwrap.dedent(code), str(db)], timeout=30, cwd=Path(__file__).parents[2], check=False
-    )
+    ended = run_python(["-c", textwrap.dedent(code), str(db)], cwd=Path(__file__).parents[2])
     assert ended.returncode == 9
     model = ScriptedLLM("fine")
     async with await MnesisSession.load("x", db_path=db, llm=model) as session:

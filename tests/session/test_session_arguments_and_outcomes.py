@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from mnesis.errors import ContextOverflowError
 from mnesis.formats.parse import new_message
 from mnesis.models.message import TextPart
 from mnesis.testing import ScriptedLLM
+from tests.support.warm_python import run_python
 
 MODEL = "openai/gpt-4o"
 
@@ -76,5 +75,5 @@ async def main():
         print((await session.send("hello")).text)
 asyncio.run(main())
 """
-    ran = subprocess.run([sys.executable, "-c", code, str(db)], capture_output=True, text=True, timeout=60)
+    ran = run_python(["-c", code, str(db)])
     assert (ran.stdout, ran.stderr) == ("fine\n", "")

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -24,17 +23,12 @@ from mnesis.errors import ForkedStoreError, InvalidMessageError
 from mnesis.testing import ScriptedLLM
 from tests.session.support import MODEL, roles, small, talk, until
 from tests.support.summaries import acceptable_summary
+from tests.support.warm_python import run_python
 
 
-def run_child(code: str, *arguments: object, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
-    """A Python process of its own; `sys.argv[1:]` are the arguments."""
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        cwd=Path(__file__).parents[2],
-    )
+def run_child(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a program in a Python process of its own; `sys.argv[1:]` are the arguments."""
+    return run_python(["-c", textwrap.dedent(code), *map(str, arguments)], cwd=Path(__file__).parents[2])
 
 
 def test_a_session_is_used_from_several_loops_one_after_another(db: Path) -> None:
@@ -145,7 +139,7 @@ HANGING = """
 
 
 def test_a_model_function_that_hangs_does_not_keep_the_process_alive(db: Path) -> None:
-    assert run_child(HANGING, db, timeout=15).returncode == 0
+    assert run_child(HANGING, db).returncode == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

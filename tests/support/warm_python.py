@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+LAUNCHER = ROOT / "tests/support/drivers/warm_launcher.py"
 OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 
@@ -63,6 +64,17 @@ def run_python(
         assert answer, "the interpreter has ended"
         texts = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (printed, complaints)]
     return subprocess.CompletedProcess(list(arguments), int(answer), *texts)
+
+
+def warm_command(*arguments: str) -> list[str]:
+    """Return a command that runs `python ARGUMENTS` in the warm interpreter, for code that starts processes itself.
+
+    The process that it starts stands for the program: it has its three files, forwards signals, and ends as the program does.
+    Killing it kills the program, but a little later: tests of crashes must start `sys.executable`.
+    """
+    if not hasattr(os, "fork") or sys.platform == "darwin":
+        return [sys.executable, *arguments]
+    return [sys.executable, "-I", "-S", str(LAUNCHER), _interpreter(), *arguments]
 
 
 @cache

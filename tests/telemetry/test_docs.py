@@ -8,8 +8,8 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shlex
 import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ import pytest
 
 from tests.docs.pages import DOCS, blocks
 from tests.support.telemetry import run_collector
+from tests.support.warm_python import warm_command
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the exporter is not installed; run uv sync")
 
@@ -41,7 +42,7 @@ def test_the_program_sends_its_spans_to_the_vendor(vendor: str, tmp_path: Path) 
         url = re.search(r"https?://\S+", setup.split("\n", 1)[1])
         assert url is not None
         host = f"{urlsplit(url[0]).scheme}://{urlsplit(url[0]).netloc}"
-        script = f"{setup.replace(host, collector.url)}\nexec {sys.executable} {RUNNER} {PAGE}\n"
+        script = f"{setup.replace(host, collector.url)}\nexec {shlex.join(warm_command(str(RUNNER), str(PAGE)))}\n"
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MNESIS_MOCK_LLM": "1", **KEYS}
         ran = subprocess.run(
             ["bash", "-euc", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

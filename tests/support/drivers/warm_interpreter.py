@@ -22,6 +22,7 @@ import types
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
+from typing import TextIO
 
 SLOW_PACKAGES = (
     "litellm",
@@ -33,6 +34,10 @@ SLOW_PACKAGES = (
     "agents",
     "pydantic_ai",
     "fastapi",
+    "uvicorn",
+    "mcp.server.fastmcp",
+    "ipykernel.ipkernel",
+    "ipykernel.zmqshell",
     "matplotlib.pyplot",
 )
 MAX_REQUEST_BYTES = 4_000_000
@@ -69,11 +74,11 @@ def serve(path: str) -> Program:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     print("ready", flush=True)
     clients: list[socket.socket] = []
     while True:
         readable, _, _ = select.select([listener, *clients], [], [])
+        _reap_children()
         for client in set(readable).intersection(clients):
             client.close()
             clients.remove(client)
@@ -95,9 +100,15 @@ def serve(path: str) -> Program:
             sys.exit(0)
 
 
+def _reap_children() -> None:
+    """Collect children that have ended, so that their processor time counts as this process's."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def _start(connection: socket.socket, message: bytes, descriptors: list[int]) -> Program:
     """Fork once more: the child runs the program, and this process reports how it ended, or kills it if nobody asks any more."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     while not message.endswith(b"\n"):
         message += connection.recv(MAX_REQUEST_BYTES)
     process = os.fork()
@@ -107,17 +118,20 @@ def _start(connection: socket.socket, message: bytes, descriptors: list[int]) ->
             os.dup2(descriptor, target)
         os.closerange(3, max(descriptors) + 1)
         return _become(**json.loads(message))
-    threading.Thread(target=_kill_when_closed, args=(connection, process), daemon=True).start()
+    threading.Thread(target=_forward_signals, args=(connection, process), daemon=True).start()
     _, status = os.waitpid(process, 0)
     with suppress(OSError):
         connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
 
 
-def _kill_when_closed(connection: socket.socket, process: int) -> None:
-    if not connection.recv(1):
+def _forward_signals(connection: socket.socket, process: int) -> None:
+    """Send the program the signals whose numbers arrive, and kill it when the connection is closed."""
+    number = -1
+    while number != signal.SIGKILL:
+        number = (connection.recv(1) or bytes([signal.SIGKILL]))[0]
         with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+            os.kill(process, number)
 
 
 def _become(arguments: list[str], folder: str, environment: dict[str, str]) -> Program:
@@ -125,6 +139,9 @@ def _become(arguments: list[str], folder: str, environment: dict[str, str]) -> P
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the run may ignore interrupts in the background
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        setattr(sys, name, _open_standard_stream(number))
     sys.path[1:1] = [place for place in environment.get("PYTHONPATH", "").split(os.pathsep) if place]
     first, *rest = arguments
     if first == "-m":
@@ -138,6 +155,13 @@ def _become(arguments: list[str], folder: str, environment: dict[str, str]) -> P
     with open(first, "rb") as file:
         compiled = compile(file.read(), first, "exec")
     return lambda: _run_as_main(compiled, first)
+
+
+def _open_standard_stream(number: int) -> TextIO:
+    """Open file 0, 1 or 2 as an interpreter does at its start, because it may be of another kind than this process's own."""
+    mode, errors = ("r", "strict") if number == 0 else ("w", "backslashreplace" if number == 2 else "strict")
+    buffering = 1 if number == 2 or os.isatty(number) else -1
+    return open(number, mode, buffering, encoding="utf-8", errors=errors, closefd=False)
 
 
 def _run_as_main(code: types.CodeType, path: str | None = None) -> None:
