@@ -17,7 +17,7 @@ from mnesis.models.search import Search
 from mnesis.recall.fence import message_header, quotable_text, quote
 from mnesis.search.analysis import STOP_WORDS, excerpt_terms, query_terms
 from mnesis.search.query_time import read_query_time
-from mnesis.search.snippets import TermMatch, find_matches, passage_factor, passages_excerpt
+from mnesis.search.snippets import TermMatch, find_matches, passages_excerpt, term_weights, weigh_matches
 from mnesis.store.base import Store
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter
 
@@ -32,8 +32,6 @@ OTHER_MESSAGE_FRACTION = 0.045
 MIN_PASSAGE_TOKENS = 120
 """Each of the best messages takes this fraction of the budget, or more if there are few candidates. Others take less, but at
 least a passage, so that many of them fit: which one has the answer is uncertain. Chosen on the questions for fitting."""
-RERANKED_MESSAGES = 40
-"""Candidates whose text is examined for the passage that answers best; it bounds the time."""
 FOCUS_FACTOR = 2.0
 """What the score of a message with a word of the session's focus counts."""
 FOCUS_CANDIDATES = 100
@@ -114,8 +112,6 @@ async def build_recall_block(
     ]
     if focus.strip():
         candidates = _prefer(candidates, excerpt_terms(focus))[:max_candidates]
-    if not is_about_time:
-        candidates = _rank_by_passage(candidates)
     return _fill_block(spread(candidates), available_tokens, count)
 
 
@@ -127,15 +123,6 @@ def _prefer(candidates: Sequence[_Candidate], focus_terms: Sequence[Sequence[str
         return FOCUS_FACTOR if any(form in text for forms in focus_terms for form in forms) else 1.0
 
     return _order(candidates, focus_factor)
-
-
-def _rank_by_passage(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """Order the first candidates again, those first that have many terms of the query in one passage."""
-
-    def factor(candidate: _Candidate) -> float:
-        return passage_factor(candidate.matches, len(candidate.terms))
-
-    return [*_order(candidates[:RERANKED_MESSAGES], factor), *candidates[RERANKED_MESSAGES:]]
 
 
 def _order(candidates: Sequence[_Candidate], factor: Callable[[_Candidate], float]) -> list[_Candidate]:
@@ -179,10 +166,12 @@ def _fill_block(candidates: Sequence[_Candidate], available_tokens: int, count: 
         return None
     remaining_tokens = available_tokens - MESSAGE_OVERHEAD_TOKENS - count(quote(BLOCK_TITLE, [""]))
     entries: dict[int, str] = {}
+    # Of a long message, passages with terms that few candidates have are shown first.
+    weights = term_weights([candidate.matches for candidate in candidates], len(candidates[0].terms))
     for rank, candidate in enumerate(candidates):
         if remaining_tokens < MIN_ENTRY_TOKENS:
             break
-        text = _shorten(candidate, _max_entry_tokens(rank, len(candidates), available_tokens), count)
+        text = _shorten(candidate, weights, _max_entry_tokens(rank, len(candidates), available_tokens), count)
         entry = f"{message_header(candidate.message)}\n{text}"
         if (tokens := count(entry) + 1) <= remaining_tokens:
             entries[candidate.message.seq] = entry
@@ -203,12 +192,12 @@ def _max_entry_tokens(rank: int, candidate_count: int, available_tokens: int) ->
     return max(int(available_tokens * fraction), MIN_PASSAGE_TOKENS)
 
 
-def _shorten(candidate: _Candidate, max_tokens: int, count: TokenCounter) -> str:
+def _shorten(candidate: _Candidate, weights: Sequence[float], max_tokens: int, count: TokenCounter) -> str:
     """Return a message whole if it fits, else its passages for the terms, or else its head and tail."""
     text, message_id = candidate.text, candidate.message.id
     if len(text) <= max_tokens or (len(text) <= MAX_CHARS_PER_TOKEN * max_tokens and count(text) <= max_tokens):
         return text
-    passages = passages_excerpt(text, candidate.matches, max_tokens, count, message_id)
+    passages = passages_excerpt(text, weigh_matches(candidate.matches, weights), max_tokens, count, message_id)
     return passages or excerpt(text, max_tokens, count, message_id)
 
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from mnesis.tokens.estimator import TokenCounter
@@ -21,6 +22,8 @@ MAX_LINE_CHARS = 240
 """A passage is extended to whole lines if they are at most this long."""
 STEM_MATCH_WEIGHT = 0.5
 """What a word counts that shares only its beginning with a term."""
+REPETITION_DAMPING = 0.1
+"""By this part of the weight, a term counts less for each doubling of its occurrences in a text: it decides between equal passages."""
 
 Span = tuple[int, int]
 
@@ -33,15 +36,11 @@ class TermMatch(NamedTuple):
     weight: float
 
 
-def best_excerpt(text: str, terms: Iterable[Sequence[str]], max_chars: int = MAX_EXCERPT_CHARS) -> str:
-    """Return about `max_chars` of a text, where the most distinct and rarest terms occur together. "…" marks a cut.
-
-    Each term is a group of word forms. Words are compared by their beginnings, because the stems of the index are not known here.
-    """
+def best_excerpt(text: str, matches: Sequence[TermMatch], max_chars: int = MAX_EXCERPT_CHARS) -> str:
+    """Return about `max_chars` of a text, where the most distinct and rarest terms occur together. "…" marks a cut."""
     if len(text) <= max_chars:
         return text.strip()
-    matches = find_matches(text, terms)
-    start = max(_windows(matches, max_chars * 2 // 3), default=(0.0, 0))[1]
+    start = max(_windows(matches, max_chars // 2), default=(0.0, 0))[1]
     start = max(0, min(-start - max_chars // 4, len(text) - max_chars))
     end = start + max_chars
     start = text.find(" ", start, start + 24) + 1 or start if start else 0
@@ -52,14 +51,6 @@ def best_excerpt(text: str, terms: Iterable[Sequence[str]], max_chars: int = MAX
 def passage_weight(matches: Sequence[TermMatch]) -> float:
     """Return the weight of the distinct terms that occur together in the best passage of a text."""
     return max((weight for weight, _ in _windows(matches, MAX_EXCERPT_CHARS * 2 // 3)), default=0.0)
-
-
-def passage_factor(matches: Sequence[TermMatch], term_count: int) -> float:
-    """Return what a message counts, up to twice, that has many of the `term_count` terms of a query in one passage.
-
-    The index does not know where words stand, and in a long message they may be far apart.
-    """
-    return 1 + passage_weight(matches) / max(term_count, 1)
 
 
 def find_passages(text: str, matches: Sequence[TermMatch], max_chars: int) -> list[Span]:
@@ -115,26 +106,71 @@ def passages_around(text: str, matches: Iterable[Span], max_chars: int) -> str:
 
 
 def find_matches(text: str, terms: Iterable[Sequence[str]]) -> list[TermMatch]:
-    """Return the matches of all terms in order. Rare terms of the text weigh more."""
-    text = text[:MAX_SCANNED_CHARS]
-    found: list[tuple[int, int, float]] = []
+    """Return the matches of all terms in order. Terms that the text repeats weigh a little less.
+
+    Each term is a group of word forms. Words are compared by their beginnings, because the stems of the index are not known here.
+    """
+    words = _find_words(text, terms)
+    counts = Counter(number for _, number, _ in words)
+    damping = {number: 1 + REPETITION_DAMPING * math.log2(count) for number, count in counts.items()}
+    return [
+        TermMatch(start, number, (1.0 if is_exact else STEM_MATCH_WEIGHT) / damping[number])
+        for start, number, is_exact in words
+    ]
+
+
+def term_weights(matches_of_texts: Sequence[Sequence[TermMatch]], term_count: int) -> list[float]:
+    """Return the weight of each term among some texts: that of BM25. A term that few of them have counts more."""
+    counts = Counter(term for matches in matches_of_texts for term in {match.term for match in matches})
+    return [math.log(1 + len(matches_of_texts) / max(counts[term], 1)) for term in range(term_count)]
+
+
+def weigh_matches(matches: Iterable[TermMatch], weights: Sequence[float]) -> list[TermMatch]:
+    """Multiply the weights of matches by those of their terms."""
+    return [TermMatch(start, term, weight * weights[term]) for start, term, weight in matches]
+
+
+def _find_words(text: str, terms: Iterable[Sequence[str]]) -> list[tuple[int, int, bool]]:
+    """Return where the words of terms are, which term each is of, and whether it is the term as it stands, in order."""
+    text = _lower(text[:MAX_SCANNED_CHARS])
+    found: list[tuple[int, int, bool]] = []
     for number, forms in enumerate(terms):
-        pattern = re.compile("|".join(_pattern(form) for form in forms if form), re.IGNORECASE)
-        matches = pattern.finditer(text) if forms else iter(())
-        for match, _ in zip(matches, range(MAX_MATCHES_PER_TERM), strict=False):
-            is_exact = any(match.group().lower() == form for form in forms)
-            found.append((match.start(), number, 1.0 if is_exact else STEM_MATCH_WEIGHT))
-    counts = Counter(number for _, number, _ in found)
-    return sorted(TermMatch(start, number, weight / math.log2(1 + counts[number])) for start, number, weight in found)
+        places: dict[int, bool] = {}
+        for form in filter(None, forms):
+            for start, is_exact in islice(_occurrences(text, form), MAX_MATCHES_PER_TERM):
+                places[start] = is_exact or places.get(start, False)
+        found += [(start, number, places[start]) for start in sorted(places)[:MAX_MATCHES_PER_TERM]]
+    return sorted(found)
 
 
-def _pattern(form: str) -> str:
+def _lower(text: str) -> str:
+    """Return a text in lower case with every character at its place: "İ" has two characters in lower case."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(map(_lower_character, text))
+
+
+def _lower_character(character: str) -> str:
+    lower = character.lower()
+    return lower if len(lower) == 1 else character
+
+
+def _occurrences(text: str, form: str) -> Iterator[tuple[int, bool]]:
+    """Yield where words begin like a form, and whether they are equal to it. `str.find` is much faster than a pattern."""
     if form.isdigit():
-        return r"(?<![^\W_])" + r"[.,'’_ ]?".join(form)
-    if not form.isascii() and len(form) <= 2:
-        # Scripts without spaces have no word beginnings to compare.
-        return re.escape(form)
-    return r"(?<![^\W_])" + re.escape(form[: max(len(form) - 3, 4)]) + r"[^\W_]*"
+        pattern = r"(?<![^\W_])" + r"[.,'’_ ]?".join(form)
+        yield from ((match.start(), match.group() == form) for match in re.finditer(pattern, text))
+        return
+    # Scripts without spaces have no word beginnings to compare.
+    is_pair = not form.isascii() and len(form) <= 2
+    beginning = form if is_pair else form[: max(len(form) - 3, 4)]
+    start = text.find(beginning)
+    while start >= 0:
+        if is_pair:
+            yield start, True
+        elif not text[start - 1 : start].isalnum():
+            end = start + len(form)
+            yield start, text.startswith(form, start) and not text[end : end + 1].isalnum()
+        start = text.find(beginning, start + len(beginning))
 
 
 def _windows(matches: Sequence[TermMatch], width: int) -> Iterator[tuple[float, int]]:

@@ -6,8 +6,9 @@ import asyncio
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -27,11 +28,11 @@ from mnesis.models.context import ActiveContext, Cover, Prune, find_cover
 from mnesis.models.finding import Finding, Verification
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
-from mnesis.models.search import Search, SearchHit, SearchPage, UnembeddedMessage
+from mnesis.models.search import Search, SearchPage, UnembeddedMessage
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.models.turn_lease import TurnLease
-from mnesis.search.hits import build_hit, build_page, contains_text
+from mnesis.search.hits import MatchingMessage, build_page, contains_text
 from mnesis.search.pagination import SearchPosition, check_search, search_position
 from mnesis.store.accounting import (
     accounts_after_append,
@@ -399,10 +400,14 @@ class MemoryStore(MemoryRunStore):
             covered_seqs = self._covered_seqs(search)
             if not search.query.strip() or not scope.logs:
                 return SearchPage()
-            matches, missing_vectors = self._index.find(scope, search, covered_seqs, self._messages_after, on_progress)
-            hits = (hit for key, score in matches if (hit := self._hit(scope, key, score, search)) is not None)
+            read_texts = partial(self._read_texts, scope)
+            matches, missing_vectors = self._index.find(
+                scope, search, covered_seqs, self._messages_after, read_texts, on_progress
+            )
+            found = (self._matching_message(scope, key, score, search) for key, score in matches)
+            matching = (each for each in found if each is not None)
             last_seq = scope.logs[-1].last_seq if search.session_id is not None else 0
-            page = build_page(islice(hits, place.offset, None), search, place, last_seq)
+            page = build_page(islice(matching, place.offset, None), search, place, last_seq)
             return replace(page, missing_vectors=missing_vectors)
 
     async def messages_without_vectors(
@@ -556,14 +561,24 @@ class MemoryStore(MemoryRunStore):
         stored = self._sessions[log.owner_id or log.session_id]
         return self._messages(stored, [(max(seq, stored.record.inherited_seq) + 1, stored.record.last_seq)])
 
-    def _hit(self, scope: SearchScope, key: int, score: float, search: Search) -> SearchHit | None:
-        """Return the hit for a key, or None if the message does not contain the substring."""
-        stored, seq = self._sessions[scope.log(key).session_id], seq_of(key)
-        message = self._messages(stored, [(seq, seq)])[0]
+    def _matching_message(self, scope: SearchScope, key: int, score: float, search: Search) -> MatchingMessage | None:
+        """Return the message of a key, or None if it does not contain the substring."""
+        message = self._message_of_key(scope, key)
         if search.mode == "substring" and not contains_text(message, search.query):
             return None
-        cover = find_cover(stored.covers, seq)
-        return build_hit(message, score, search, cover.summary_id if cover else None)
+        cover = find_cover(self._sessions[scope.log(key).session_id].covers, seq_of(key))
+        return MatchingMessage(message, score, cover.summary_id if cover else None)
+
+    def _message_of_key(self, scope: SearchScope, key: int) -> Message:
+        return self._messages(self._sessions[scope.log(key).session_id], [(seq_of(key), seq_of(key))])[0]
+
+    def _read_texts(self, scope: SearchScope, keys: Sequence[int]) -> dict[int, str]:
+        """Return the texts of messages by key, without those of damaged messages."""
+        texts: dict[int, str] = {}
+        for key in keys:
+            with suppress(DamagedValueError):
+                texts[key] = message_text(self._message_of_key(scope, key))
+        return texts
 
     @contextmanager
     def _hold_lock(self) -> Iterator[None]:

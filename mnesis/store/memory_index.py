@@ -34,6 +34,7 @@ class InMemoryIndex:
         search: Search,
         covered_seqs: frozenset[int] | None,
         read: ReadMessages,
+        read_texts: ranked_search.ReadTexts,
         on_progress: OnIndexed | None = None,
     ) -> tuple[Iterable[tuple[int, float]], int]:
         """Index what is missing and return the keys and scores of a search, and how many messages have no vector.
@@ -49,7 +50,7 @@ class InMemoryIndex:
                 self._catch_up(connection, scope, False, read, on_progress)
             keys = ranked_search.substring_candidates(connection, scope, search, covered_seqs)
             return ((key, 1.0) for key in keys), 0
-        ranked = ranked_search.rank_messages(connection, scope, search, covered_seqs)
+        ranked = ranked_search.rank_messages(connection, scope, search, covered_seqs, read_texts)
         return ranked.hits, ranked.missing_vectors
 
     def keys_with_vectors(self, scope: SearchScope, model: str) -> frozenset[int]:

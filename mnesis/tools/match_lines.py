@@ -1,15 +1,13 @@
-"""How `lcm_grep` shows the matches of a pattern: the passages around them, with a pointer to the rest; and orders hits of words."""
+"""How `lcm_grep` shows the matches of a pattern: the passages around them, with a pointer to the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
 
 from mnesis.formats.text import message_text
-from mnesis.models.search import GrepPage, SearchHit
-from mnesis.search.analysis import excerpt_terms
-from mnesis.search.snippets import MAX_PASSAGE_CHARS, find_matches, passage_factor, passages_around
+from mnesis.models.search import GrepPage
+from mnesis.search.snippets import MAX_PASSAGE_CHARS, passages_around
 from mnesis.store.base import Store
 
 CHARS_PER_TOKEN = 3
@@ -36,16 +34,3 @@ async def match_lines(store: Store, session_id: str, page: GrepPage, available_t
     if page.next_cursor:
         lines.append(f"More: cursor={page.next_cursor}")
     return lines or ["No match."]
-
-
-async def order_by_passage(store: Store, hits: Sequence[SearchHit], query: str) -> Sequence[SearchHit]:
-    """Put those hits first that have many words of the query in one passage. Hits with one score keep their order."""
-    if len({hit.score for hit in hits}) < 2:
-        return hits
-    terms = excerpt_terms(query)
-    scores: dict[str, float] = {}
-    for hit in hits:
-        message = await store.message(hit.session_id, hit.message_id)
-        matches = find_matches(message_text(message), terms)
-        scores[hit.message_id] = hit.score * passage_factor(matches, len(terms))
-    return sorted(hits, key=lambda hit: -scores[hit.message_id])

@@ -21,7 +21,7 @@ from mnesis.recall.stored_files import find_file_reference
 from mnesis.search.time_parameters import TimeLimits, resolve_times
 from mnesis.store.base import Store
 from mnesis.tokens.estimator import TokenCounter
-from mnesis.tools.match_lines import match_lines, order_by_passage
+from mnesis.tools.match_lines import match_lines
 
 PAGE_SIZES = (30, 10, 3, 1)
 """Numbers of matches to try per page; the first that fits is used."""
@@ -172,7 +172,7 @@ class RecallToolHandlers:
             # The cursor of a page continues after all of its hits, so the page is read again at the size that fits.
             hits = await self.store.search(replace(search, limit=max(fitting, 1)))
         lines = [note] if note and hits else []
-        lines += [line for hit in await order_by_passage(self.store, hits, page.pattern) for line in _hit_lines(hit)]
+        lines += [line for hit in hits for line in _hit_lines(hit)]
         if hits.next_cursor:
             lines.append(f"More: cursor={hits.next_cursor}")
         return lines or ["Nothing found."]

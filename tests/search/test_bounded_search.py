@@ -70,7 +70,7 @@ def count_work(index: InMemoryIndex, count: int, question: str, monkeypatch: pyt
     # Statements that the full-text tables send themselves are traced as comments.
     connection.set_trace_callback(lambda statement: statement.startswith("--") or statements.append(statement))
     scope = SearchScope((LogRange(1, "s", count),))
-    ranked_search.rank_messages(connection, scope, Search(question), None)
+    ranked_search.rank_messages(connection, scope, Search(question), None, lambda keys: {})
     connection.set_trace_callback(None)
     return len(statements), ranked[0]
 

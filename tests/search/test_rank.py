@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mnesis.search.dates import find_dates, match_score
 from mnesis.search.query_time import QueryTime, read_query_time
 from mnesis.search.ranking import MessageStats, QueryTerm, rank
-from mnesis.search.snippets import MAX_EXCERPT_CHARS, best_excerpt
+from mnesis.search.snippets import MAX_EXCERPT_CHARS, best_excerpt, find_matches
 
 MINUTE, DAY = 60_000, 86_400_000
 NO_TIME = QueryTime("")
@@ -135,7 +135,7 @@ def test_dates_are_read_as_people_write_them() -> None:
 
 def test_an_excerpt_shows_the_place_with_most_of_the_words() -> None:
     text = "filler " * 200 + "the boat sank " + "filler " * 200 + "the boat reached the harbour " + "filler " * 200
-    shown = best_excerpt(text, [("boats",), ("harbour",)])
+    shown = best_excerpt(text, find_matches(text, [("boats",), ("harbour",)]))
     assert "reached the harbour" in shown
     assert shown.startswith("…")
     assert shown.endswith("…")
@@ -144,4 +144,4 @@ def test_an_excerpt_shows_the_place_with_most_of_the_words() -> None:
 
 @given(st.text(max_size=2_000), st.lists(st.text(min_size=1, max_size=5).map(lambda w: (w,)), max_size=4))
 def test_any_text_can_be_excerpted(text: str, words: list[tuple[str]]) -> None:
-    assert len(best_excerpt(text, words)) <= MAX_EXCERPT_CHARS + 2
+    assert len(best_excerpt(text, find_matches(text, words))) <= MAX_EXCERPT_CHARS + 2

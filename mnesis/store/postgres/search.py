@@ -5,17 +5,19 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from mnesis.errors import ReadOnlyStoreError, SessionNotFoundError, SummaryNotFoundError
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message
-from mnesis.models.search import Search, SearchHit, SearchPage, UnembeddedMessage
+from mnesis.models.search import Search, SearchPage, UnembeddedMessage
 from mnesis.redaction import get_logger
 from mnesis.search.analysis import ANALYSIS_VERSION, build_index_entry
-from mnesis.search.hits import build_hit, build_page, contains_text
+from mnesis.search.hits import MatchingMessage, build_page, contains_text
 from mnesis.search.pagination import SearchPosition, check_search, page_limit, search_position
 from mnesis.store.base import OnIndexed
 from mnesis.store.codec import DamagedValueError
@@ -245,21 +247,23 @@ def _page(transaction: Transaction, search: Search, place: SearchPosition) -> Se
     # Ranking asks for rows by the name of a statement, as `sqlite3.Connection.execute` gives them.
     groups = ranked_search.expressions_of_query(search) if search.mode == "words" else []
     index = cast("sqlite3.Connection", SearchIndex(transaction, groups))
-    hits: Iterator[SearchHit]
+    matching: Iterator[MatchingMessage]
     missing_vectors = 0
     if search.mode == "substring":
         keys = ranked_search.substring_candidates(index, scope, search, covered_seqs)
-        hits = islice(_substring_hits(transaction, scope, search, keys), place.offset, None)
+        matching = islice(_substring_matches(transaction, scope, search, keys), place.offset, None)
     else:
-        ranked = ranked_search.rank_messages(index, scope, search, covered_seqs)
+        ranked = ranked_search.rank_messages(
+            index, scope, search, covered_seqs, partial(_read_texts, transaction, scope)
+        )
         missing_vectors = ranked.missing_vectors
         page = ranked.hits[place.offset : place.offset + page_limit(search.limit) + 1]
         scores = dict(page)
-        hits = (
-            build_hit(message, scores[key], search, summary_id)
+        matching = (
+            MatchingMessage(message, scores[key], summary_id)
             for key, message, summary_id in _load_messages(transaction, scope, list(scores))
         )
-    page_of_hits = build_page(hits, search, place, scope.logs[-1].last_seq if search.session_id is not None else 0)
+    page_of_hits = build_page(matching, search, place, scope.logs[-1].last_seq if search.session_id is not None else 0)
     return replace(page_of_hits, missing_vectors=missing_vectors)
 
 
@@ -323,13 +327,13 @@ def _covered_seqs(transaction: Transaction, scope: SearchScope, search: Search) 
     return frozenset(seq for (seq,) in transaction.rows("search_behind_summary", parameters))
 
 
-def _substring_hits(
+def _substring_matches(
     transaction: Transaction, scope: SearchScope, search: Search, keys: Iterator[int]
-) -> Iterator[SearchHit]:
+) -> Iterator[MatchingMessage]:
     while page := list(islice(keys, SUBSTRING_PAGE)):
         for _, message, summary_id in _load_messages(transaction, scope, page):
             if contains_text(message, search.query):
-                yield build_hit(message, 1.0, search, summary_id)
+                yield MatchingMessage(message, 1.0, summary_id)
 
 
 def _load_messages(
@@ -339,7 +343,18 @@ def _load_messages(
     rows = {row[9]: row for row in transaction.rows("search_messages", {"keys": list(keys), "fork_pk": scope.fork_pk})}
     for key in keys:
         row = rows[key]
-        summary_id = None if row[10] is None else from_text(row[10])
-        log = scope.log(key)
-        owner = to_text(log.owner_id or log.session_id)
-        yield key, message_from_row(log.session_id, (*row[:9], owner)), summary_id
+        yield key, _message_from_row(scope, row), None if row[10] is None else from_text(row[10])
+
+
+def _read_texts(transaction: Transaction, scope: SearchScope, keys: Sequence[int]) -> dict[int, str]:
+    """Return the texts of messages by key, without those of damaged messages."""
+    texts: dict[int, str] = {}
+    for row in transaction.rows("search_messages", {"keys": list(keys), "fork_pk": scope.fork_pk}):
+        with suppress(DamagedValueError):
+            texts[row[9]] = message_text(_message_from_row(scope, row))
+    return texts
+
+
+def _message_from_row(scope: SearchScope, row: Row) -> Message:
+    log = scope.log(row[9])
+    return message_from_row(log.session_id, (*row[:9], to_text(log.owner_id or log.session_id)))

@@ -8,14 +8,30 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, cast
 
 from mnesis.models.search import Search
-from mnesis.search.analysis import REPEATED_MARK, REPETITIONS, identifier_pieces, joined_words, query_terms, term_weight
+from mnesis.search.analysis import (
+    REPEATED_MARK,
+    REPETITIONS,
+    excerpt_terms,
+    identifier_pieces,
+    joined_words,
+    query_terms,
+    term_weight,
+)
+from mnesis.search.passage_order import ORDERED_HITS, order_by_passages, passage_weight_of_log
 from mnesis.search.query_time import QueryTime, read_query_time
-from mnesis.search.ranking import MessageStats, QueryTerm, inverse_document_frequency, rank
+from mnesis.search.ranking import (
+    MessageStats,
+    QueryTerm,
+    inverse_document_frequency,
+    length_share,
+    put_newest_value_first,
+    rank,
+)
 from mnesis.search.variants import MAX_VARIANT_CHARS, beginning, index_stem, similar_words, variants
 from mnesis.search.vectors import fuse, nearness
 from mnesis.store.sqlite.queries import sql
@@ -49,6 +65,9 @@ MAX_VOCABULARY_WORDS = 100_000
 MAX_SIMILAR_WORDS = 32
 
 
+ReadTexts = Callable[[Sequence[int]], Mapping[int, str]]
+
+
 class RankedMessages(NamedTuple):
     """The keys and scores of the messages that match a query, best first, and what is known about their vectors."""
 
@@ -58,21 +77,33 @@ class RankedMessages(NamedTuple):
 
 
 def rank_messages(
-    connection: sqlite3.Connection, scope: SearchScope, search: Search, covered_seqs: frozenset[int] | None
+    connection: sqlite3.Connection,
+    scope: SearchScope,
+    search: Search,
+    covered_seqs: frozenset[int] | None,
+    read_texts: ReadTexts,
 ) -> RankedMessages:
     """Rank the messages that match a query.
 
-    `covered_seqs` are the seqs covered by `search.summary_id`, or None if it is not set.
+    `covered_seqs` are the seqs covered by `search.summary_id`, or None if it is not set. `read_texts` returns the texts of
+    messages by key, as far as they can be read. It is called only in logs of long messages.
     """
     allowed = _filtered_keys(connection, scope, search, covered_seqs)
     time = _with_event(connection, scope, read_query_time(search.query, search.now))
     of_the_time = _keys_of_the_time(connection, scope, time)
     if time.is_only_time and of_the_time:
         return RankedMessages(_hits_of_the_time(of_the_time, time, allowed))
-    hits, words = _rank_by_words(connection, scope, search.query, time, allowed, of_the_time)
+    hits, words, passage_weight = _rank_by_words(connection, scope, search.query, time, allowed, of_the_time)
     if not words and search.vector is None:
         return RankedMessages(_hits_of_the_time(of_the_time, time, allowed))
-    hits = [hit for hit in hits if allowed is None or hit[0] in allowed]
+    if allowed is not None:
+        hits = [hit for hit in hits if hit[0] in allowed]
+    # A time that the query names weighs more than passages.
+    if passage_weight and len(hits) > 1 and not (time.expressions or time.dates):
+        texts = read_texts([key for key, _ in hits[:ORDERED_HITS]])
+        terms = excerpt_terms(time.text or search.query)
+        ordered = order_by_passages(hits, texts, terms, passage_weight)
+        hits = put_newest_value_first(ordered.hits, words, ordered.keys_like_first)
     if search.vector is None:
         return RankedMessages(hits)
     stored = read_vectors(connection, scope, search.vector)
@@ -107,7 +138,7 @@ def _with_event(connection: sqlite3.Connection, scope: SearchScope, time: QueryT
     if time.event is None:
         return time
     event = time.event.text
-    ranked, terms = _rank_by_words(connection, scope, event, QueryTime(event), None, frozenset())
+    ranked, terms, _ = _rank_by_words(connection, scope, event, QueryTime(event), None, frozenset())
     if not ranked or 2 * sum(ranked[0][0] in term.keys for term in terms) < len(query_terms(event)):
         return time
     (row,) = _ranking_rows(connection, scope, [(ranked[0][0], ranked[0][0])])
@@ -133,17 +164,18 @@ def _rank_by_words(
     time: QueryTime,
     allowed: frozenset[int] | None,
     of_the_time: frozenset[int],
-) -> tuple[list[tuple[int, float]], list[QueryTerm]]:
-    """Return the ranked messages, and the terms of the query that match any."""
+) -> tuple[list[tuple[int, float]], list[QueryTerm], float]:
+    """Return the ranked messages, the terms of the query that match any, and what passages count in the log."""
     words = _look_up_words(connection, scope, time.text) or _look_up_words(connection, scope, query)
     if not words:
-        return [], []
+        return [], [], 0.0
     spans = list(scope.spans)
     if scope.total > MAX_MESSAGES_RANKED_WHOLE:
         spans = _spans_to_rank(words, scope, allowed, of_the_time)
         words = [_with_all_keys(connection, scope, word, spans) for word in words]
     rows = list(_ranking_rows(connection, scope, spans))
-    return rank(rows, words, scope.total, _speakers(connection, scope), time), words
+    ranked = rank(rows, words, scope.total, _speakers(connection, scope), time)
+    return ranked, words, passage_weight_of_log(length_share(rows)) if rows else 0.0
 
 
 def expressions_of_query(search: Search) -> list[list[str]]:

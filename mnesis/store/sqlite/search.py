@@ -6,13 +6,14 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from mnesis.errors import CorruptStoreError, MnesisStoreError, ReadOnlyStoreError, SummaryNotFoundError
 from mnesis.models.message import Message
-from mnesis.models.search import Search, SearchHit, SearchPage, UnembeddedMessage
+from mnesis.models.search import Search, SearchPage, UnembeddedMessage
 from mnesis.redaction import get_logger
 from mnesis.search.analysis import ANALYSIS_VERSION
-from mnesis.search.hits import build_hit, build_page, contains_text
+from mnesis.search.hits import MatchingMessage, build_page, contains_text
 from mnesis.search.pagination import SearchPosition, check_search, search_position
 from mnesis.store.base import OnIndexed
 from mnesis.store.codec import DamagedValueError
@@ -31,7 +32,7 @@ from mnesis.store.sqlite.recreate_index import (
 )
 from mnesis.store.sqlite.rows import message_from_row
 from mnesis.store.sqlite.search_blocks import mismatched_blocks, save_checksums
-from mnesis.store.sqlite.search_messages import readable_messages
+from mnesis.store.sqlite.search_messages import read_texts, readable_messages
 from mnesis.store.sqlite.search_scope import LogRange, SearchScope, fork_scope
 from mnesis.store.sqlite.search_vectors import delete_vectors, save_present_vectors, unembedded_messages
 from mnesis.store.sqlite.unindex import merge_step, remove_newest
@@ -330,15 +331,17 @@ def _page_of_scope(
         return SearchPage()
     last_seq = scope.logs[-1].last_seq if search.session_id is not None else 0
     if search.mode == "substring":
-        return build_page(_substring_hits(connection, scope, search, covered_seqs), search, place, last_seq)
-    ranked = ranked_search.rank_messages(connection, scope, search, covered_seqs)
+        return build_page(_substring_matches(connection, scope, search, covered_seqs), search, place, last_seq)
+    ranked = ranked_search.rank_messages(
+        connection, scope, search, covered_seqs, partial(read_texts, connection, scope)
+    )
     damaged_keys += ranked.damaged_keys
     scores = dict(ranked.hits[place.offset :])
-    hits = (
-        build_hit(message, scores[key], search, summary_id)
+    matching = (
+        MatchingMessage(message, scores[key], summary_id)
         for key, message, summary_id in readable_messages(connection, scope, list(scores), search)
     )
-    return replace(build_page(hits, search, place, last_seq), missing_vectors=ranked.missing_vectors)
+    return replace(build_page(matching, search, place, last_seq), missing_vectors=ranked.missing_vectors)
 
 
 def _search_scope(connection: sqlite3.Connection, session_id: str | None, place: SearchPosition) -> SearchScope:
@@ -363,9 +366,9 @@ def _covered_seqs(connection: sqlite3.Connection, scope: SearchScope, search: Se
     return frozenset(seq for (seq,) in connection.execute(sql("search_behind_summary"), parameters))
 
 
-def _substring_hits(
+def _substring_matches(
     connection: sqlite3.Connection, scope: SearchScope, search: Search, covered_seqs: frozenset[int] | None
-) -> Iterator[SearchHit]:
+) -> Iterator[MatchingMessage]:
     match_count, offset = 0, search_position(search).offset
     keys = ranked_search.substring_candidates(connection, scope, search, covered_seqs)
     for _, message, summary_id in readable_messages(connection, scope, keys, search):
@@ -373,4 +376,4 @@ def _substring_hits(
             continue
         match_count += 1
         if match_count > offset:
-            yield build_hit(message, 1.0, search, summary_id)
+            yield MatchingMessage(message, 1.0, summary_id)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
+from mnesis.formats.text import message_text
 from mnesis.models.message import Message
 from mnesis.models.search import Search
 from mnesis.redaction import get_logger
@@ -40,6 +42,15 @@ def readable_messages(
                 logger.warning("%s is damaged and is left out of the results; run mnesis doctor", error)
                 continue
             yield key, message, rows[key][10]
+
+
+def read_texts(connection: sqlite3.Connection, scope: SearchScope, keys: Sequence[int]) -> dict[int, str]:
+    """Return the texts of messages by key, without those of damaged messages."""
+    texts: dict[int, str] = {}
+    for row in connection.execute(sql("search_messages"), {"keys": json.dumps(keys), "fork_pk": scope.fork_pk}):
+        with suppress(DamagedValueError):
+            texts[row[9]] = message_text(_message_from_row(scope, row[9], row))
+    return texts
 
 
 def _message_from_row(scope: SearchScope, key: int, row: tuple[Any, ...] | None) -> Message:
