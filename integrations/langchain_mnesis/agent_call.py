@@ -13,14 +13,16 @@ from langchain_core.messages import BaseMessage, RemoveMessage, convert_to_messa
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.types import Command
 
+from langchain_mnesis.append import MAX_ATTEMPTS
 from langchain_mnesis.interruptions import record_interruption
 from langchain_mnesis.known_messages import ShownMessage
 from langchain_mnesis.messages.convert import to_record
 from langchain_mnesis.request_changes import RequestChanges, compare_request, is_equal
 from langchain_mnesis.request_recorder import RequestRecorder
 from langchain_mnesis.sessions import MIN_COMPACTION_TOKENS, Sessions
-from langchain_mnesis.thread_log import ThreadLog
+from langchain_mnesis.thread_log import REWRITTEN_KEY, ThreadLog
 from langchain_mnesis.triggers import ContextMeasure, ContextSize, is_due, keep_tokens
+from mnesis.errors import StaleContextError
 from mnesis.models.context import Window, find_cover
 from mnesis.models.message import Message
 from mnesis.session.session import MnesisSession
@@ -102,15 +104,34 @@ class AgentCall:
         through summaries, and the messages that summaries replaced in the state. Messages that other middleware added keep
         their places and are not logged.
         """
-        shown = await self._call_session(self._show_request)
+        await self._call_session(self._prepare_window)
+        return self._request_with_window()
+
+    async def _prepare_window(self, session: MnesisSession) -> None:
+        """Make the view follow the state, and read the window. Branches of a thread take turns; other processes are noticed."""
+        async with self.sessions.pool.lock_view(session.id):
+            for _ in range(MAX_ATTEMPTS):
+                await self._show(session)
+                await self._compact_and_read_window(session)
+                if self.window is None or self.thread.is_shown_in(self.window):
+                    return
+                self.thread.forget_view()
+        raise StaleContextError(
+            f"session {session.id!r}: another process changed the view during {MAX_ATTEMPTS} attempts to read it;"
+            " run fewer branches of this thread at the same time"
+        )
+
+    async def _show(self, session: MnesisSession) -> None:
+        shown = await self._show_request(session)
         self.seqs = [message.seq for message in shown]
         self.forms = {self.seqs[i]: form for i, form in self.changes.forms.items() if i < len(self.seqs)}
         self.candidates = {message.seq: message for message in shown}
         for seq, form in self.forms.items():
             self.candidates[seq] = ShownMessage(seq, form, self.thread.known.key(form)[1])
-        session = await self.sessions.pool.get_or_create(
-            self.session_ref.session_id, parent_id=self.session_ref.parent_id
-        )
+        if self.thread.is_rewritten:
+            await session.set_shown_forms({}, known_seqs=self.thread.received_seqs)
+
+    async def _compact_and_read_window(self, session: MnesisSession) -> None:
         self.window = await self._read_window()
         for _ in range(MAX_SWEEPS_PER_CALL):
             if not self._is_compaction_due(session.context_tokens):
@@ -120,7 +141,6 @@ class AgentCall:
             self.window = await self._read_window()
             if previous_window is not None and self.window is not None and self.window.tokens >= previous_window.tokens:
                 break
-        return self._request_with_window()
 
     async def prepare_smaller(self) -> ModelRequest[Any]:
         """Compact further and return a smaller request."""
@@ -136,8 +156,9 @@ class AgentCall:
         """Log the reply and return the response with the updates of the state."""
         for message in response.result:
             _ensure_id(message)
-        await self._call_session(lambda session: self.thread.add_reply(session, response.result))
-        await self._record_shown_forms()
+        # First, since a reply may start a compaction.
+        await self._call_session(self._record_shown_forms)
+        await self._call_session(lambda session: self._add_reply(session, response.result))
         update: dict[str, Any] = {}
         if self.session_ref.is_new:
             update[SESSION_FIELD] = self.session_ref.session_id
@@ -145,9 +166,14 @@ class AgentCall:
             update |= await self._call_session(self._trim_update)
         return ExtendedModelResponse(response, Command(update=update)) if update else response
 
-    async def _record_shown_forms(self) -> None:
+    async def _add_reply(self, session: MnesisSession, messages: Sequence[BaseMessage]) -> None:
+        async with self.sessions.pool.lock_view(session.id):
+            await self.thread.add_reply(session, self.seqs, messages)
+
+    async def _record_shown_forms(self, session: MnesisSession) -> None:
         """Note in which forms the model received messages, after any middleware inside this one changed them."""
         received = {m.id: m for messages in self.requests.requests for m in messages if m.id is not None}
+        self.thread.received_seqs.update(seq for key, (seq, _) in self.sent.items() if key in received)
         forms = {
             seq: None if is_equal(message, received[key]) else received[key]
             for key, (seq, message) in self.sent.items()
@@ -158,13 +184,28 @@ class AgentCall:
         self.thread.changed_seqs.update(seq for seq, form in changed.items() if form is not None)
         # A message in its own form may still be one that other middleware changed before.
         records = {seq: form if form is not None else self.forms.get(seq) for seq, form in changed.items()}
-        if records:
-            await self._call_session(lambda session: session.set_shown_forms(_form_records(records)))
+        if received and not self.thread.is_rewritten and (records or not self.sent.keys() <= received.keys()):
+            await self._record_rewriting(session)
+        known_seqs = self.thread.received_seqs if self.thread.is_rewritten else None
+        if records or known_seqs is not None:
+            await session.set_shown_forms(_form_records(records), known_seqs=known_seqs)
+
+    async def _record_rewriting(self, session: MnesisSession) -> None:
+        """Record that requests are changed after they were prepared. Messages that no model has received yet, which a redactor
+        has not seen either, are then left out of summaries, also in other processes."""
+        self.thread.is_rewritten = True
+        store = session.engine.store
+        record = await store.session(session.id)
+        await store.update_session(session.id, metadata={**record.metadata, REWRITTEN_KEY: True})
 
     async def record_interruption(self, error: BaseException) -> None:
         """Record that the model call gave no reply. Does not raise if the store fails; the failure becomes a note."""
         await record_interruption(
-            self.sessions.engine.store, self.session_ref.session_id, error, after_seq=max(self.seqs, default=0)
+            self.sessions.engine.store,
+            self.session_ref.session_id,
+            error,
+            after_seq=max(self.seqs, default=0),
+            partial_text=self.requests.partial_text,
         )
 
     async def _call_session(self, operation: Callable[[MnesisSession], Awaitable[T]]) -> T:

@@ -40,7 +40,7 @@ from mnesis.session.session import MnesisSession
 
 REMOVE_ALL = "__remove_all__"
 """The id of LangGraph's message that removes all others."""
-MAX_ATTEMPTS = 5
+MAX_ATTEMPTS = 20
 """Attempts to append while other writers store messages with the same ids. Each one plans from the current log."""
 
 

@@ -1,4 +1,4 @@
-"""A record of the messages that chat models receive during one model call of an agent."""
+"""A record of what chat models receive and stream during one model call of an agent."""
 
 from __future__ import annotations
 
@@ -20,10 +20,21 @@ class RequestRecorder(BaseCallbackHandler):
 
     def __init__(self) -> None:
         self.requests: list[list[BaseMessage]] = []
+        self._pieces: list[str] = []
+
+    @property
+    def partial_text(self) -> str:
+        """What the newest call has streamed so far."""
+        return "".join(self._pieces)
 
     def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **kwargs: Any) -> None:
         """Record the messages of a call."""
         self.requests += [list(request) for request in messages]
+        self._pieces.clear()
+
+    def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
+        """Record a piece of a streamed reply."""
+        self._pieces.append(_text_of_piece(token))
 
     @contextmanager
     def record(self) -> Iterator[None]:
@@ -33,6 +44,14 @@ class RequestRecorder(BaseCallbackHandler):
             yield
         finally:
             _current_recorder.reset(token)
+
+
+def _text_of_piece(token: Any) -> str:
+    """Return the text of a piece: a string, or the content blocks that some models stream."""
+    if isinstance(token, str):
+        return token
+    blocks = token if isinstance(token, list) else []
+    return "".join(str(block.get("text", "")) for block in blocks if isinstance(block, dict))
 
 
 _current_recorder: ContextVar[RequestRecorder | None] = ContextVar("mnesis_request_recorder", default=None)

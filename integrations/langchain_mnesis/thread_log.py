@@ -10,7 +10,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_mnesis.append import MAX_ATTEMPTS, ends_turn, last_usage, pin_instructions, revision_id
 from langchain_mnesis.known_messages import KnownMessages, ShownMessage, StateKey
-from langchain_mnesis.messages.convert import log_id, redact_messages, to_record
+from langchain_mnesis.messages.convert import ORIGIN_KEY, log_id, redact_messages, to_record
 from langchain_mnesis.state_view import (
     Fingerprint,
     LoggedMessage,
@@ -21,11 +21,13 @@ from langchain_mnesis.state_view import (
 )
 from mnesis.errors import DuplicateIDError, StaleContextError, SummaryNotFoundError
 from mnesis.ids import new_id
-from mnesis.models.context import ActiveContext, Cover
+from mnesis.models.context import ActiveContext, Cover, Window
 from mnesis.models.message import Message
 from mnesis.models.summary import Summary
 from mnesis.session.session import MnesisSession
 
+REWRITTEN_KEY = "langchain_rewritten"
+"""In a session's metadata: whether middleware changed requests after they were prepared."""
 PAGE_MESSAGES = 500
 """How many messages of the log are read at once."""
 
@@ -35,12 +37,15 @@ class ThreadLog:
     """What the log of one session contains, kept in memory and read on from where it was read last.
 
     `origin` identifies the state; None means that each run has its own state, so the view cannot follow it. `seqs` are the seqs of the messages of the state that was shown last, `changed_seqs` those that the model received in
-    another form. `known` is what was computed of the state's messages.
+    another form, `received_seqs` those that it received in this process in any form. `is_rewritten` says whether
+    requests of the session were ever changed after they were prepared. `known` is what was computed of the state's messages.
     """
 
     origin: str | None
     seqs: list[int] = field(default_factory=list)
     changed_seqs: set[int] = field(default_factory=set)
+    received_seqs: set[int] = field(default_factory=set)
+    is_rewritten: bool = False
     known: KnownMessages = field(default_factory=KnownMessages)
     _keys: list[StateKey] = field(default_factory=list)
     _trimmed_ids: tuple[str, ...] = ()
@@ -81,6 +86,21 @@ class ThreadLog:
         """Whether the view consists of the messages of a state."""
         return self.origin is not None
 
+    def is_shown_in(self, window: Window) -> bool:
+        """Return whether a window shows the state that was shown last. Another branch may have changed the view since."""
+        if not self.follows_state or not self.seqs:
+            return True
+        shown = [message for message in window.messages if not message.is_summary]
+        own_seqs = {message.seq for message in shown if message.extra.get(ORIGIN_KEY) == self.origin}
+        originals = [self._summaries[key].seqs for key in self._trimmed_ids if key in self._summaries]
+        # Of a window that is too small for the state, the newest message may be left out.
+        has_newest = window.omitted > 0 or any(message.seq == self.seqs[-1] for message in shown)
+        return has_newest and own_seqs.issubset({*self.seqs, *(seq for seqs in originals for seq in seqs)})
+
+    def forget_view(self) -> None:
+        """Set the view again with the next state, even if that continues the last one."""
+        self._keys = []
+
     async def add_new(self, session: MnesisSession, messages: Sequence[BaseMessage]) -> list[ShownMessage]:
         """Log messages that are not logged yet, at the end of the view, and return all of them."""
         messages = redact_messages(session, messages)
@@ -99,15 +119,19 @@ class ThreadLog:
                     raise
         return []
 
-    async def add_reply(self, session: MnesisSession, messages: Sequence[BaseMessage]) -> None:
-        """Log the reply to the state that was shown last."""
+    async def add_reply(self, session: MnesisSession, seqs: Sequence[int], messages: Sequence[BaseMessage]) -> None:
+        """Log the reply to a state whose messages have these seqs."""
         if not messages:
             return
+        is_shown_last = list(seqs) == self.seqs
         messages = redact_messages(session, messages)
         keys = [self.known.key(message) for message in messages]
         stored = await self._append(session, messages)
-        self.seqs += [record.seq for record in stored]
-        self._keys += keys
+        if is_shown_last:
+            self.seqs += [record.seq for record in stored]
+            self._keys += keys
+        else:  # another branch of the thread is shown, and now this reply too
+            self.forget_view()
 
     async def _show(
         self,
@@ -212,6 +236,7 @@ class ThreadLog:
         """Read the messages that were stored since the last call. Returns whether there are any."""
         store = session.engine.store
         record = await store.session(session.id)
+        self.is_rewritten = record.metadata.get(REWRITTEN_KEY) is True
         if record.created_at != self._created_at or record.last_seq < self._last_seq:  # erased and created again
             self._forget_log(record.created_at)
         has_grown = record.last_seq > self._last_seq
@@ -221,6 +246,7 @@ class ThreadLog:
 
     def _forget_log(self, created_at: int) -> None:
         self.seqs, self._keys, self._trimmed_ids = [], [], ()
+        self.changed_seqs, self.received_seqs = set(), set()
         self._by_fingerprint, self._own_seqs, self._log_ids = defaultdict(list), set(), set()
         self._last_seq, self._created_at, self._summaries = 0, created_at, {}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from mnesis.compaction.summarize import SummaryDraft, summarize
 from mnesis.compaction.summarizer import Summarizer, SummaryRequest
 from mnesis.compaction.transcript import passages, referenced_file_ids, transcript_text
 from mnesis.config import CompactionConfig
-from mnesis.context.forms import with_forms
+from mnesis.context.forms import pin_unknown_forms, with_forms
 from mnesis.context.markers import summary_text
 from mnesis.errors import StaleContextError
 from mnesis.ids import now_ms, short_id
@@ -80,7 +80,8 @@ class Sweep:
     """One compaction of one session. Without a `summarizer`, all summaries are level 3.
 
     `keep_tokens` is how much stays unfolded; None leaves it to the trigger. See `plan_sweep()`. `forms` are what a model was
-    shown instead of messages, by `seq`; summaries are made from them. Calls of the summarizer end
+    shown instead of messages, by `seq`; summaries are made from them. Messages that are not in `seqs_with_known_forms`, unless
+    that is None, are folded only if the context does not fit otherwise. Calls of the summarizer end
     `config.sweep_timeout_seconds` after the start, by the `clock`; level 3 does the rest.
     """
 
@@ -93,6 +94,7 @@ class Sweep:
     trigger: Trigger
     keep_tokens: int | None = None
     forms: Mapping[int, Message] = field(default_factory=dict)
+    seqs_with_known_forms: Collection[int] | None = None
     focus: str = ""
     """What summaries keep above all, or ""."""
     clock: Clock = time.monotonic
@@ -111,7 +113,9 @@ class Sweep:
             self.summarizer.set_deadline(Deadline.after(self.config.sweep_timeout_seconds, self.clock))
         for _ in range(MAX_STALE_ATTEMPTS):
             context = with_forms(await self.store.active_context(self.session_id), self.forms)
-            plan = plan_sweep(context, self.budget, self.config, self.count, self.trigger, keep_tokens=self.keep_tokens)
+            plan = self._plan(pin_unknown_forms(context, self.seqs_with_known_forms))
+            if not plan and self.trigger in ("hard", "overflow"):
+                plan = self._plan(context)
             if plan and on_start is not None:
                 on_start(context.session.context_tokens)
                 on_start = None
@@ -130,6 +134,9 @@ class Sweep:
             f"session {self.session_id!r}: other writers changed the context during {MAX_STALE_ATTEMPTS} compactions in a row;"
             " compact again when fewer of them are active"
         )
+
+    def _plan(self, context: ActiveContext) -> SweepPlan:
+        return plan_sweep(context, self.budget, self.config, self.count, self.trigger, keep_tokens=self.keep_tokens)
 
     def _empty_result(self, context: ActiveContext) -> CompactionResult:
         tokens = context.session.context_tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from mnesis.models.context import ActiveContext
@@ -26,3 +26,14 @@ def with_forms(context: ActiveContext, forms: Mapping[int, Message]) -> ActiveCo
         for item in context.items
     )
     return replace(context, items=items)
+
+
+def pin_unknown_forms(context: ActiveContext, known_seqs: Collection[int] | None) -> ActiveContext:
+    """Return a context in which messages are pinned unless it is known in which form a model was shown them.
+
+    `known_seqs` are those; None means all.
+    """
+    if known_seqs is None:
+        return context
+    unknown = {item.seq for item in context.items if isinstance(item, Message) and item.seq not in known_seqs}
+    return replace(context, pins=context.pins | unknown)

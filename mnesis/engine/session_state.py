@@ -33,6 +33,8 @@ class SessionState:
     """Whether another process has claimed the lease that this one last held: the turn must store nothing more."""
     compaction_lock: FairLock = field(default_factory=FairLock)
     """Held by the sweep that runs."""
+    view_lock: FairLock = field(default_factory=FairLock)
+    """Held by an adapter from setting the session's view until it has read the window."""
     breakers: CircuitBreakers = field(default_factory=CircuitBreakers)
     """The circuit breakers of the models that this process calls, shared by all sessions of the database."""
     summary_lengths: AnswerLengths = field(default_factory=AnswerLengths)
@@ -63,6 +65,8 @@ class SessionState:
     """The results of the newest automatic recalls, by key. They stay the same for all requests of a turn."""
     shown_forms: dict[int, Message] = field(default_factory=dict)
     """Other forms in which a model was shown messages, by `seq`. Summaries are made from them."""
+    seqs_with_known_forms: set[int] | None = None
+    """The messages whose shown form is known. Sweeps fold others only if they must. None: all."""
     late_results: set[Future[None]] = field(default_factory=set)
     """Tools that run on in a thread after their turn was cancelled. Done once the result is stored."""
     _record_lock: threading.Lock = field(default_factory=threading.Lock)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnesis.compaction.policy import pays_off_when_expired, urgency
 from mnesis.concurrency import import_in_thread
-from mnesis.context.forms import with_forms
+from mnesis.context.forms import pin_unknown_forms, with_forms
 from mnesis.events.bus import MnesisEvent
 from mnesis.events.payloads import (
     CompactionCompletedPayload,
@@ -78,6 +78,7 @@ class Compactor:
 
         reason: Trigger = "hard" if due == "hard" else "soft"
         context = with_forms(await core.store.active_context(core.session_id), core.shared.shown_forms)
+        context = pin_unknown_forms(context, core.shared.seqs_with_known_forms)
         if not plan_sweep(context, budget, core.config.compaction, core.count_tokens, reason):
             return False
         core.shared.background_compaction = core.engine.spawn(self._run_in_background(reason, reserved_tokens))
@@ -236,6 +237,7 @@ class Compactor:
             trigger=trigger,
             keep_tokens=keep_tokens,
             forms=core.shared.shown_forms,
+            seqs_with_known_forms=core.shared.seqs_with_known_forms,
             focus=core.focus,
         )
         try:

@@ -132,6 +132,9 @@ def open_fork(core: SessionCore, record: SessionRecord) -> OpenedSession:
     shared.advance(record)
     shown = {seq: form for seq, form in core.shared.shown_forms.items() if seq <= record.inherited_seq}
     shared.shown_forms = shown | shared.shown_forms
+    if core.shared.seqs_with_known_forms is not None:
+        known = {seq for seq in core.shared.seqs_with_known_forms if seq <= record.inherited_seq}
+        shared.seqs_with_known_forms = known | (shared.seqs_with_known_forms or set())
     fork = SessionCore(
         engine=core.engine,
         session_id=record.id,

@@ -176,6 +176,14 @@ class SessionPool:
         if not self.settings.is_same(settings):
             self.settings = settings
 
+    def lock_view(self, session_id: str) -> FairLock:
+        """Return the lock on the view of a session, which all adapters of this process share.
+
+        For adapters that make the view follow a state and then read the window: branches of one thread would otherwise change
+        the view in between.
+        """
+        return self.engine.session_state(session_id).view_lock
+
     def forget(self, session_id: str) -> None:
         """Open the session again at its next use."""
         with self._lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -144,12 +144,15 @@ class SessionView(SessionReader):
         """
         return list(self._core.redact_messages(messages))
 
-    async def set_shown_forms(self, forms: Mapping[int, Message | None]) -> None:
+    async def set_shown_forms(
+        self, forms: Mapping[int, Message | None], *, known_seqs: Collection[int] | None = None
+    ) -> None:
         """Make summaries from what a model was shown instead of the messages of the log, by `seq`.
 
         For adapters whose framework changes requests, for example to redact them. Applies to every object of this session in
         this process, and to summaries that are written from now on. None means the message of the log again. The log does
-        not change.
+        not change. `known_seqs` are further messages that a model was shown, in these forms or their own. Once any are passed, even
+        none, messages that are not known are summarised only if the context does not fit otherwise.
         """
         self._check_open()
         self._core.shared.shown_forms |= await self._count_forms(
@@ -158,6 +161,10 @@ class SessionView(SessionReader):
         for seq, form in forms.items():
             if form is None:
                 self._core.shared.shown_forms.pop(seq, None)
+        if known_seqs is not None:
+            if self._core.shared.seqs_with_known_forms is None:
+                self._core.shared.seqs_with_known_forms = set()
+            self._core.shared.seqs_with_known_forms.update(known_seqs)
 
     async def _count_forms(self, forms: Mapping[int, Message]) -> dict[int, Message]:
         return {seq: await self._core.with_token_counts(form) for seq, form in forms.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import uuid
 import warnings
@@ -13,7 +14,8 @@ import pytest
 pytest.importorskip("langchain.agents")
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
+from langchain_core.outputs import ChatGenerationChunk
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_mnesis import MnesisMiddleware
@@ -92,6 +94,38 @@ def test_a_failed_model_call_leaves_a_note(engine: Engine) -> None:
         ask(asked, "two")
     (note,) = sync.SyncSession.load("t", engine=engine).interruptions()
     assert (note.after_seq, note.kind, note.error) == (3, "failed", "cut off")
+
+
+def stream(asked: Any, value: Any) -> None:
+    for _ in asked.stream(value, THREAD, stream_mode="messages"):
+        pass
+
+
+def stream_async(asked: Any, value: Any) -> None:
+    async def consume() -> None:
+        async for _ in asked.astream(value, THREAD, stream_mode="messages"):
+            pass
+
+    asyncio.run(consume())
+
+
+@pytest.mark.parametrize("streams", [stream, stream_async])
+def test_a_stream_that_breaks_leaves_a_note_with_its_beginning(streams: Any, engine: Engine) -> None:
+    class BreakingModel(FakeModel):
+        def _stream(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
+            for piece in ("one ", "two ", "three"):
+                chunk = ChatGenerationChunk(message=AIMessageChunk(piece))
+                if run_manager:
+                    run_manager.on_llm_new_token(piece, chunk=chunk)
+                yield chunk
+                if piece == "two ":
+                    raise ConnectionError("the stream broke")
+
+    asked = agent(BreakingModel(), engine)
+    with pytest.raises(ConnectionError):
+        streams(asked, {"messages": [("user", "count")]})
+    (note,) = sync.SyncSession.load("t", engine=engine).interruptions()
+    assert (note.after_seq, note.partial_text, note.error) == (1, "one two ", "the stream broke")
 
 
 @pytest.mark.parametrize("thread_id", [7, uuid.UUID(int=7)])

@@ -60,6 +60,34 @@ def test_a_redacted_secret_reaches_no_model_and_no_summary(is_inner: bool, engin
     assert all(SECRET not in summary.text for summary in session.summaries())
 
 
+@pytest.mark.parametrize("state", ["keep", "trim"])
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("is_inner", [True, False])
+def test_a_secret_that_the_model_writes_reaches_no_summary(
+    is_inner: bool, restarts: bool, state: Any, engine: Engine
+) -> None:
+    """The newest answer was not in any request yet, so no redactor has seen it when it would be summarised."""
+    model = FakeModel(messages=(AIMessage(f"{n}: I noted {SECRET}. " + "word " * 60) for n in range(100)))
+    writer, saver = FakeModel(), InMemorySaver()
+
+    def create() -> Any:
+        memory = MnesisMiddleware(
+            writer, engine=engine, trigger=("messages", 6), keep=("messages", 1), state=state, recall_tools=False
+        )
+        middleware = [Redactor(), memory] if is_inner else [memory, Redactor()]
+        return create_agent(model, [], middleware=middleware, checkpointer=saver)
+
+    agent = create()
+    for number in range(8):
+        agent.invoke({"messages": [("user", f"question {number}" + " word" * 60)]}, THREAD)
+        if restarts and number % 2:
+            agent = create()
+    assert writer.asked, "nothing was summarised"
+    assert len(model.asked[-1]) < 16, "the view is not shortened"
+    for messages in [*model.asked, *writer.asked]:
+        assert SECRET not in str(texts_of(messages))
+
+
 @pytest.mark.parametrize(
     ("unit", "trigger", "keep"), [("messages", 12, 20), ("tokens", 500, 500), ("fraction", 0.2, 0.5)]
 )
