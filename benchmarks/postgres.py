@@ -31,6 +31,8 @@ from mnesis.models.search import Search
 
 PROCESSES = 4
 SESSIONS = 50
+START_SECONDS = 300
+"""How long a run waits for its processes, in case one of them fails before it begins."""
 MAP_CONCURRENCY = 16
 RESPONSE_SECONDS = 0.25
 """How long the model server of the map takes: less than any real model, and more than four processes need per item."""
@@ -215,6 +217,7 @@ async def _create_sessions(url: str) -> None:
     async with Engine(url) as engine:
         for number in range(SESSIONS):
             await (await MnesisSession.create(model=None, engine=engine, session_id=f"many-{number}")).close()
+    Floor(url).close()  # creates its tables, which processes cannot do at the same time
 
 
 def _run_processes(work: Callable[..., None], url: str, turns: int) -> float:
@@ -223,7 +226,7 @@ def _run_processes(work: Callable[..., None], url: str, turns: int) -> float:
     processes = [context.Process(target=work, args=(url, turns, number, ready)) for number in range(PROCESSES)]
     for process in processes:
         process.start()
-    ready.wait()
+    ready.wait(START_SECONDS)
     started = time.perf_counter()
     for process in processes:
         process.join()
@@ -279,7 +282,7 @@ def measure_map(url: str, items: int) -> Row:
         workers = [context.Process(target=_work, args=(url, port, ready)) for _ in range(PROCESSES)]
         for worker in workers:
             worker.start()
-        ready.wait()
+        ready.wait(START_SECONDS)
         started = time.perf_counter()
         for worker in workers:
             worker.join()

@@ -14,9 +14,10 @@ import pytest
 from mnesis.errors import CorruptStoreError, DuplicateIDError
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
+from mnesis.store.awaited_writes import WriteQueue
 from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
-from mnesis.store.sqlite.group_commit import PendingWrite, WriteQueue
+from mnesis.store.sqlite.group_commit import PendingWrite
 from mnesis.testing.store_samples import make_message, make_turn, store_conversation
 from tests.support.busy_store import hold
 
@@ -233,7 +234,7 @@ async def write_batch(store: SqliteStore) -> None:
 
 
 async def test_the_thread_is_woken_once_for_all_writes_that_wait() -> None:
-    queue, loop = WriteQueue(), asyncio.get_running_loop()
+    queue, loop = WriteQueue[PendingWrite](), asyncio.get_running_loop()
     assert queue.must_wake(loop)
     assert not queue.may_delay()
     queue.note_woken()
@@ -245,7 +246,7 @@ async def test_the_thread_is_woken_once_for_all_writes_that_wait() -> None:
 
 
 async def test_after_a_batch_waking_waits_for_the_writes_of_one_loop() -> None:
-    queue, loop, other = WriteQueue(), asyncio.get_running_loop(), asyncio.new_event_loop()
+    queue, loop, other = WriteQueue[PendingWrite](), asyncio.get_running_loop(), asyncio.new_event_loop()
     queue.add(a_write(loop))
     queue.add(a_write(loop))
     queue.take()

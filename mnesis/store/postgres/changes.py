@@ -138,14 +138,11 @@ def session_names(transaction: Transaction) -> SessionNames:
 
 
 def load_page(transaction: Transaction, after: int, limit: int, before: int | None) -> list[Row]:
-    """Load the rows of changes after a position, with one statement, which needs no transaction around it.
+    """Load the changes of at most `limit` transactions after a position, with one statement, which needs no transaction.
 
     `before` is a `horizon`. None is the oldest running transaction of the whole server, which costs nothing to find.
     """
-    # A transaction has at most two rows, and the last group of a full page may lack its second.
-    wanted_rows = 2 * limit + 1
-    rows = transaction.rows("changes_page", {"after": after, "limit": wanted_rows, "horizon": before})
-    return [row for row in rows if row[0] != rows[-1][0]] if len(rows) == wanted_rows else rows
+    return transaction.rows("changes_page", {"after": after, "limit": limit, "horizon": before})
 
 
 def has_compactions(rows: Sequence[Row]) -> bool:
@@ -154,7 +151,7 @@ def has_compactions(rows: Sequence[Row]) -> bool:
 
 
 def events_of_page(
-    rows: Sequence[Row], names: SessionNames, limit: int, details: Details, own_origin: int
+    rows: Sequence[Row], names: SessionNames, details: Details, own_origin: int
 ) -> tuple[list[StoredChange], bool]:
     """Convert rows of changes to events. What one transaction did is one element.
 
@@ -168,7 +165,7 @@ def events_of_page(
         earlier = changes[position].events if position in changes else ()
         events = (*earlier, *_events(row, names, details))
         changes[position] = StoredChange(position, origin == own_origin, events)
-    return list(changes.values())[:limit], len(safe) < len(rows)
+    return list(changes.values()), len(safe) < len(rows)
 
 
 def _events(row: Row, names: SessionNames, details: Details) -> list[Event]:

@@ -15,11 +15,11 @@ import os
 import random
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -29,17 +29,20 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from mnesis.config import StoreConfig
 from mnesis.database_url import DatabaseURL
 from mnesis.errors import ForkedStoreError, MnesisStoreError, NotFoundError, ReadOnlyStoreError
+from mnesis.store.awaited_writes import report
+from mnesis.store.base import AppendResult
 from mnesis.store.codec import DamagedValueError
-from mnesis.store.postgres.job_queue import JobQueue
+from mnesis.store.postgres.attempt import ONE_STATEMENT, READ, UNLISTED_WRITE, WRITE, Attempt, Connection
+from mnesis.store.postgres.group_commit import PendingAppend
+from mnesis.store.postgres.job_queue import Job, JobQueue
 from mnesis.store.postgres.known_sessions import KnownSessions
 from mnesis.store.postgres.listener import ChangeListener
 from mnesis.store.postgres.migrate import prepare_schema
 from mnesis.store.postgres.queries import statements
 from mnesis.store.postgres.read_ahead import ReadAhead
-from mnesis.store.postgres.rows import Row
 from mnesis.store.postgres.seal import OnHashed
 from mnesis.store.postgres.stored_session import StoredSession
-from mnesis.store.postgres.transaction import Transaction, WrongAssumptionError
+from mnesis.store.postgres.transaction import Answer, Transaction
 from mnesis.store.postgres.translate_errors import (
     is_connection_lost,
     is_login_refused,
@@ -53,13 +56,6 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())  # the store repo
 
 T = TypeVar("T")
 P = ParamSpec("P")
-Connection = psycopg.Connection[Row]
-
-WRITE = b"BEGIN"
-UNLISTED_WRITE = b"BEGIN READ WRITE"
-ONE_STATEMENT = b""
-"""No BEGIN: a statement by itself sees one consistent state."""
-READ = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 CONNECTION_DEFAULTS = {
     "application_name": "mnesis",
     "connect_timeout": 10,
@@ -134,11 +130,17 @@ class PostgresDatabase:
         """Do the same as `write` for a verb that adds no change: followers do not wait for its transaction."""
         return await self._write(UNLISTED_WRITE, function, args, kwargs)
 
+    async def write_together(self, pending: PendingAppend) -> AppendResult:
+        """Append in a transaction that appends to other sessions may share. Raises typed errors."""
+        self._refuse_write()
+        with observe_store("postgresql", pending.append_alone):
+            self._refuse_fork()
+            self._queue().submit_append(pending)
+            result: AppendResult = await pending.future
+            return result
+
     async def _write(self, begin: bytes, function: Callable[..., T], args: tuple[Any, ...], kwargs: Any) -> T:
-        if self._config.read_only:
-            raise ReadOnlyStoreError(
-                f"{self.location} is opened read-only; open it with read_only=False", db_path=self.url
-            )
+        self._refuse_write()
         with observe_store("postgresql", function):
             return await self._wait(
                 partial(self._run, begin, partial(_call, function, args, kwargs)), _key(args), is_write=True
@@ -192,7 +194,7 @@ class PostgresDatabase:
         )
         pool.open()
         self._pool = pool
-        self._jobs = JobQueue(self._config.max_connections)
+        self._jobs = JobQueue(self._config.max_connections, self._commit_group)
 
     def _new_listener(self) -> ChangeListener:
         return ChangeListener(self._connect_listener, self.channel, self.origin, self._read_ahead)
@@ -233,6 +235,12 @@ class PostgresDatabase:
             milliseconds = int(min(self._config.connection_timeout * 1_000, 2**31 - 1))
             connection.execute("SELECT set_config('lock_timeout', %s, false)", (str(milliseconds),))
 
+    def _refuse_write(self) -> None:
+        if self._config.read_only:
+            raise ReadOnlyStoreError(
+                f"{self.location} is opened read-only; open it with read_only=False", db_path=self.url
+            )
+
     def _refuse_fork(self) -> None:
         if os.getpid() != self._pid:
             raise ForkedStoreError(
@@ -253,31 +261,22 @@ class PostgresDatabase:
         self._queue().submit(partial(_run_and_settle, loop, future, function), key, is_write=is_write)
         return await future
 
-    def _run(self, begin: bytes, function: Callable[[Transaction], T]) -> T:
+    def _run(self, begin: bytes, function: Callable[[Transaction], T], *, may_be_committed: bool = False) -> T:
+        """Run a function in a transaction, again if the connection is lost. `may_be_committed` says that it was sent before."""
         deadline = time.monotonic() + self._config.connection_timeout
         pause = FIRST_PAUSE_SECONDS
-        known: KnownSessions | None = self._known
-        may_be_committed = False
         while True:
-            attempt = _Attempt(function)
+            attempt = Attempt(function)
             try:
-                self._attempt(attempt, begin, deadline, known, may_be_committed)
+                self._attempt(attempt, begin, deadline, may_be_committed)
                 return self._finish(attempt)
-            except WrongAssumptionError:
-                known = None
-                continue
             except NotFoundError as error:
                 error.location = error.location or self.location
                 raise
             except (psycopg.Error, UnicodeEncodeError, DamagedValueError) as error:
                 if attempt.is_committed:
                     return self._finish(attempt)
-                if attempt.is_assuming:
-                    known = None
-                    if isinstance(error, psycopg.errors.UniqueViolation):
-                        continue
-                    may_be_committed = may_be_committed or is_connection_lost(error)
-                elif attempt.is_committing and is_connection_lost(error) and self._was_committed(attempt, deadline):
+                if attempt.is_committing and is_connection_lost(error) and self._was_committed(attempt, deadline):
                     return self._finish(attempt)
                 if may_be_committed and time.monotonic() + pause > deadline:
                     raise unavailable_error(self.location, str(error), is_outcome_unknown=True) from error
@@ -286,25 +285,51 @@ class PostgresDatabase:
             time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # spreads out processes, protects nothing
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
-    def _finish(self, attempt: _Attempt[T]) -> T:
+    def _finish(self, attempt: Attempt[T]) -> T:
         """Return the result of a transaction that was committed, and remember the session that it wrote."""
-        result, saved = attempt.result(), attempt.saved_session
+        saved = attempt.saved_session
         if saved is not None and attempt.number is not None:
             self._known.put(saved, attempt.number)
-        return result
+        return attempt.result()
 
-    def _attempt(
-        self,
-        attempt: _Attempt[T],
-        begin: bytes,
-        deadline: float,
-        known: KnownSessions | None,
-        may_be_committed: bool,
-    ) -> None:
+    def _commit_group(self, pending: Sequence[PendingAppend]) -> dict[str, Job]:
+        """Commit appends in one transaction and answer their callers. Returns jobs for those that must run alone."""
+        waiting = [each for each in pending if not each.future.cancelled()]
+        known = [(each, self._known.get(each.session_id)) for each in waiting]
+        group = [(each, stored) for each, stored in known if stored is not None and stored.record.forked_from is None]
+        attempt = Attempt(partial(_send_appends, group))
+        is_committed, may_be_committed = False, False
+        if group:
+            try:
+                self._attempt(attempt, UNLISTED_WRITE, time.monotonic() + self._config.connection_timeout)
+                is_committed = True
+            except BaseException as error:  # each append of the group runs into it again, alone, if it is to blame
+                is_committed = attempt.is_committed
+                may_be_committed = not is_committed and isinstance(error, Exception) and is_connection_lost(error)
+        if is_committed:
+            for (each, stored), (answer, result) in zip(group, attempt.result(), strict=True):
+                if (row := answer.row()) is not None:
+                    self._known.put(stored, row[0])
+                    each.result = result
+            report([each for each in waiting if each.result is not None])
+        return {
+            each.session_id: partial(self._append_alone, each, may_be_committed)
+            for each in waiting
+            if each.result is None
+        }
+
+    def _append_alone(self, pending: PendingAppend, may_be_committed: bool) -> None:
+        try:
+            pending.result = self._run(WRITE, pending.append_alone, may_be_committed=may_be_committed)
+        except BaseException as error:  # belongs to the caller of this append; the thread serves the others
+            pending.error = error
+        report([pending])
+
+    def _attempt(self, attempt: Attempt[T], begin: bytes, deadline: float, may_be_committed: bool = False) -> None:
         connection = self._take_connection(deadline)
         try:
             transaction = Transaction(connection, self._statements, self.origin, self.location, self._key)
-            transaction.known, transaction.may_be_committed = known, may_be_committed
+            transaction.may_be_committed = may_be_committed
             attempt.run(connection, begin, transaction, self.channel)
         finally:
             self._open_pool().putconn(connection)
@@ -332,7 +357,7 @@ class PostgresDatabase:
                         raise
                     pool.check()
 
-    def _was_committed(self, attempt: _Attempt[Any], deadline: float) -> bool:
+    def _was_committed(self, attempt: Attempt[Any], deadline: float) -> bool:
         """Ask whether a transaction was committed whose connection was lost. Raises `StoreUnavailableError` if unknown."""
         number, reason = attempt.number, "the connection was lost while it committed"
         while number is not None and time.monotonic() < deadline:
@@ -359,70 +384,10 @@ class PostgresDatabase:
         raise unavailable_error(self.location, reason, is_outcome_unknown=True)
 
 
-class _Attempt(Generic[T]):
-    """One attempt at a transaction, and how far it came."""
-
-    def __init__(self, function: Callable[[Transaction], T]) -> None:
-        self._function = function
-        self._results: list[T] = []
-        self._commit: psycopg.Cursor[Any] | None = None
-        self._transaction: Transaction | None = None
-        self.is_committing = False
-        """Whether COMMIT was sent, or may have been."""
-
-    @property
-    def is_committed(self) -> bool:
-        """Whether the server answered COMMIT."""
-        return self._commit is not None and self._commit.statusmessage == "COMMIT"
-
-    @property
-    def number(self) -> int | None:
-        """The number of the transaction, if it asked for one."""
-        return self._transaction.number if self._transaction is not None else None
-
-    @property
-    def has_change(self) -> bool:
-        """Whether the transaction noted a change."""
-        return self._transaction is not None and self._transaction.has_change
-
-    @property
-    def is_assuming(self) -> bool:
-        """Whether the transaction depended on what was known before it."""
-        return self._transaction is not None and self._transaction.is_assuming
-
-    @property
-    def saved_session(self) -> StoredSession | None:
-        """The session that the transaction wrote, as it is then."""
-        return self._transaction.saved_session if self._transaction is not None else None
-
-    def result(self) -> T:
-        """Return the result of the function. Raises `WrongAssumptionError` if the transaction must be repeated."""
-        assert self._transaction is not None  # noqa: S101  # it ran
-        return self._transaction.result(self._results[0])
-
-    def run(self, connection: Connection, begin: bytes, transaction: Transaction, channel: str) -> None:
-        """Run the function between BEGIN and COMMIT, and wake followers if it noted a change."""
-        self._transaction = transaction
-        if begin == ONE_STATEMENT:
-            self._results = [self._function(transaction)]
-            return
-        try:
-            with connection.pipeline():
-                connection.execute(begin)
-                if begin == WRITE:
-                    transaction.send("lock_changes")
-                self._results = [self._function(transaction)]
-                self.is_committing = True
-                self._commit = connection.execute(b"COMMIT")
-                if transaction.has_change:
-                    # After the commit, because a transaction that notifies holds a lock of the whole server while it
-                    # commits: https://www.postgresql.org/docs/current/sql-notify.html
-                    transaction.send("notify", {"channel": channel})
-        except BaseException:
-            if not connection.closed:
-                with suppress(psycopg.Error):
-                    connection.rollback()
-            raise
+def _send_appends(
+    group: Sequence[tuple[PendingAppend, StoredSession]], transaction: Transaction
+) -> list[tuple[Answer, AppendResult]]:
+    return [each.send_append(transaction, stored) for each, stored in group]
 
 
 def _call(function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], transaction: Transaction) -> T:

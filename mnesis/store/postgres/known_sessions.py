@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from copy import deepcopy
+from dataclasses import replace
 
 from mnesis.store.postgres.stored_session import StoredSession
 
@@ -29,6 +31,8 @@ class KnownSessions:
     def put(self, stored: StoredSession, number: int) -> None:
         """Remember a session as transaction `number` left it, and forget the one that was written longest ago."""
         stored.row_version = number % XID_COUNT
+        # The caller of the append gets the record, and may change its metadata.
+        stored.record = replace(stored.record, metadata=deepcopy(stored.record.metadata))
         with self._lock:
             self._sessions[stored.record.id] = stored
             self._sessions.move_to_end(stored.record.id)

@@ -34,7 +34,6 @@ from mnesis.store.postgres.stored_session import StoredSession
 from mnesis.store.postgres.transaction import (
     Answer,
     Transaction,
-    WrongAssumptionError,
     session_parameters,
     stored_session,
 )
@@ -47,9 +46,6 @@ def append(
     transaction: Transaction, session_id: str, append: Append, encoded: Sequence[EncodedMessage]
 ) -> AppendResult:
     """Insert messages and a turn snapshot and update the accounts. Does nothing if all of it is stored already."""
-    known = None if transaction.known is None else transaction.known.get(session_id)
-    if known is not None and _can_assume(known, append):
-        return _append_to_known(transaction, known, append, encoded)
     lock = transaction.lock_session(session_id)
     ids = [message.id for message in encoded]
     present = send_messages_by_id(transaction, session_id, ids)
@@ -107,43 +103,25 @@ def _prepare_append(
     accounts = save_accounts(transaction, stored, after, log_head=log_head, turn_head=turn_head, statement=statement)
     parameters = append_parameters(stored.pk, first_seq, encoded, hashes, snapshot)
     parameters |= append_change(transaction, first_seq, after)
-    messages = tuple(
-        message.model_copy(update={"session_id": session_id, "seq": seq})
-        for seq, message in enumerate(append.messages, first_seq)
-    )
-    return parameters if statement is not None else accounts | parameters, AppendResult(after, messages, snapshot)
+    return parameters if statement is not None else accounts | parameters, AppendResult.of_new(after, append)
 
 
-def _can_assume(known: StoredSession, append: Append) -> bool:
-    """Return whether an append needs nothing from the database but that the session is as it was left."""
-    return (
-        append.fence is None
-        and known.record.forked_from is None
-        and not any(file_ids(message) for message in append.messages)
-    )
-
-
-def _append_to_known(
+def send_append_to_known(
     transaction: Transaction, known: StoredSession, append: Append, encoded: Sequence[EncodedMessage]
-) -> AppendResult:
-    """Append in one round trip, provided that the accounts are still the row that this store wrote, with its hash.
+) -> tuple[Answer, AppendResult]:
+    """Append to a session, provided that its accounts are still the row that this store wrote, with its hash.
 
-    The hash covers everything that an append depends on but the ids of messages, which a constraint keeps unique. If the
-    row is another one, the statement writes nothing.
+    The hash covers everything that an append depends on but the ids of messages, which a constraint keeps unique. The answer
+    is the number of the transaction, or nothing if the row is another one or somebody else holds the session. `known` becomes
+    the session after the append.
     """
-    known_row = {"known_hash": known.hash, "known_version": str(known.row_version)}
-    transaction.ask_number_under_lock(known.record.id)
+    known_row = {
+        "id": to_text(known.record.id),
+        "known_hash": known.hash,
+        "known_version": str(known.row_version),
+    }
     parameters, result = _prepare_append(transaction, known, append, encoded, None)
-    answer = transaction.send("append_to_known", parameters | known_row)
-
-    def finish() -> AppendResult:
-        transaction.read_number()
-        if answer.row() is None:
-            raise WrongAssumptionError
-        return result
-
-    transaction.assume(finish)
-    return result
+    return transaction.send("append_to_known", parameters | known_row), result
 
 
 def send_messages_by_id(transaction: Transaction, session_id: str, ids: Sequence[str]) -> Answer:

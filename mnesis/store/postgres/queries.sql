@@ -107,10 +107,6 @@ FROM {schema}.sessions AS s WHERE s.id = %(id)s;
 -- lock_session: put the writers of a session in order and lock it; returns the number of the transaction
 SELECT {schema}.lock_session(%(id)s);
 
--- order_session: put the writers of a session in order; returns the number of the transaction, as `lock_session` does
-SELECT pg_current_xact_id()::text::bigint
-FROM (SELECT pg_advisory_xact_lock(hashtextextended('{schema}.session ' || %(id)s, 0)) OFFSET 0) AS locked;
-
 -- turn_lease: the lease on the turns of a session, and whether the process of its holder is connected
 SELECT
     l.holder, l.fence, l.lease_until,
@@ -178,7 +174,7 @@ INSERT INTO {schema}.changes (position, origin, kind, session_pk, run_pk, body)
 SELECT pg_current_xact_id()::text::bigint + s.position_offset, %(origin)s, 'append', %(session_pk)s, NULL, %(body)s
 FROM {schema}.mnesis_schema AS s;
 
--- append_to_known: the same, with the accounts, if their row is still the known one; otherwise nothing
+-- append_to_known: the same, with the accounts, if nobody holds the session and their row is the known one; otherwise nothing
 WITH changed AS (
     UPDATE {schema}.accounts SET
         last_used = %(last_used)s, updated_at = %(updated_at)s, last_seq = %(last_seq)s,
@@ -190,6 +186,9 @@ WITH changed AS (
         cost = %(cost)s, fold_count = %(fold_count)s, last_request = %(last_request)s, log_head = %(log_head)s,
         turn_head = %(turn_head)s, record_head = %(record_head)s, hash = %(hash)s, seal = %(seal)s
     WHERE session_pk = %(session_pk)s AND hash = %(known_hash)s AND xmin = %(known_version)s::text::xid
+        -- The lock of `lock_session`, without waiting. What changes a session rewrites its accounts under this lock, so the
+        -- change of an unchanged row comes after all others of its session, whenever the transaction got its number.
+        AND pg_try_advisory_xact_lock(hashtextextended('{schema}.session ' || %(id)s, 0))
     RETURNING 1
 ),
 appended AS (
@@ -216,7 +215,7 @@ ended AS (
 INSERT INTO {schema}.changes (position, origin, kind, session_pk, run_pk, body)
 SELECT pg_current_xact_id()::text::bigint + s.position_offset, %(origin)s, 'append', %(session_pk)s, NULL, %(body)s
 FROM {schema}.mnesis_schema AS s, changed
-RETURNING 1;
+RETURNING pg_current_xact_id()::text::bigint;
 
 -- is_own_append: whether this store appended a span of messages
 SELECT EXISTS (
@@ -572,7 +571,7 @@ SELECT
     %(run_pk)s::bigint, %(body)s
 FROM {schema}.mnesis_schema AS s;
 
--- changes_page: what was committed after a position, whether all before it has ended, and the messages of appends
+-- changes_page: what the next transactions after a position committed, whether all before it has ended, and the messages of appends
 SELECT c.position, c.position < coalesce(
     %(horizon)s::bigint,
     (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + position_offset FROM {schema}.mnesis_schema)
@@ -590,8 +589,12 @@ LEFT JOIN LATERAL (
         CASE WHEN c.kind = 'append' THEN (c.body::json ->> 0)::bigint END
         AND CASE WHEN c.kind = 'append' THEN (c.body::json ->> 1)::bigint END
 ) AS h ON true
-WHERE c.position > %(after)s
-ORDER BY c.position, c.pk LIMIT %(limit)s;
+WHERE c.position > %(after)s AND c.position <= (
+    SELECT max(position) FROM (
+        SELECT DISTINCT position FROM {schema}.changes WHERE position > %(after)s ORDER BY position LIMIT %(limit)s
+    ) AS page
+)
+ORDER BY c.position, c.pk;
 
 -- change_horizon: a position before which every transaction has ended, whatever other databases of the server do
 SELECT coalesce(

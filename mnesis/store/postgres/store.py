@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from mnesis.config import StoreConfig
@@ -29,6 +30,7 @@ from mnesis.store.postgres import search as search_index
 from mnesis.store.postgres.active_context import read_active_context
 from mnesis.store.postgres.database import PostgresDatabase
 from mnesis.store.postgres.file_mentions import find_mentioned_files
+from mnesis.store.postgres.group_commit import PendingAppend, may_share
 from mnesis.store.postgres.run_store import PostgresRunStore
 from mnesis.store.postgres.seal import OnHashed, seal_all
 
@@ -101,7 +103,11 @@ class PostgresStore(PostgresRunStore):
         """See `Store.append`."""
         refuse_repeated_ids(append.messages)
         encoded = [encode_message(message) for message in append.messages]
-        return await self._database.write(log.append, session_id, append, encoded)
+        if not may_share(append, encoded):
+            return await self._database.write(log.append, session_id, append, encoded)
+        append_alone = partial(log.append, session_id=session_id, append=append, encoded=encoded)
+        send_append = partial(log.send_append_to_known, append=append, encoded=encoded)
+        return await self._database.write_together(PendingAppend(session_id, append_alone, send_append))
 
     async def messages(
         self,
@@ -288,7 +294,7 @@ class PostgresStore(PostgresRunStore):
         details: change_list.Details = {}
         if change_list.has_compactions(rows):
             details = await database.read(change_list.load_compactions, rows)
-        return change_list.events_of_page(rows, names, limit, details, database.origin)
+        return change_list.events_of_page(rows, names, details, database.origin)
 
     async def backup(self, path: str | Path, on_progress: OnCopied | None = None) -> None:
         """Raise `ConfigurationError`: a server is copied by its own tools, or to an SQLite file by `mnesis migrate`."""

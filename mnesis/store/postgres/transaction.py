@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mnesis.errors import RunNotFoundError, SessionNotFoundError
-from mnesis.store.postgres.known_sessions import KnownSessions
 from mnesis.store.postgres.rows import Parameters, Row, is_storable_id, to_text
 from mnesis.store.postgres.stored_session import StoredSession, intact_session
 from mnesis.store.seals import refuse_unsealed
 
 if TYPE_CHECKING:
     import psycopg
-
-
-T = TypeVar("T")
 
 
 class Answer:
@@ -41,8 +37,8 @@ class Transaction:
     `number` is the number that the server gave the transaction, once a session or run is locked. It says later whether the
     transaction was committed, if the connection is lost meanwhile. `key` seals what it writes.
 
-    `known` are sessions as this store wrote them last; None if the transaction must not rely on them. `may_be_committed` says
-    that an earlier attempt at this transaction may have been committed. `saved_session` is the session that it wrote.
+    `may_be_committed` says that an earlier attempt at this transaction may have been committed. `saved_session` is the session
+    that it wrote last.
     """
 
     def __init__(
@@ -57,31 +53,12 @@ class Transaction:
         self.location = location
         self.key = key
         self.has_change = False
-        self.known: KnownSessions | None = None
         self.saved_session: StoredSession | None = None
         self.may_be_committed = False
-        self._finish: Callable[[], Any] | None = None
         self._connection = connection
         self._statements = statements
         self._number: Answer | None = None
         self.number: int | None = None
-
-    def assume(self, finish: Callable[[], T]) -> None:
-        """Make this transaction depend on what was known before it: nothing is read until it is committed.
-
-        `finish` then returns its result, or raises `WrongAssumptionError` if it wrote nothing because the assumption was
-        wrong. It is repeated without `known` then.
-        """
-        self._finish = finish
-
-    @property
-    def is_assuming(self) -> bool:
-        """Whether `assume` was called."""
-        return self._finish is not None
-
-    def result(self, returned: T) -> T:
-        """Return the result of the committed transaction, whose function returned `returned`."""
-        return returned if self._finish is None else cast(T, self._finish())
 
     def send(self, name: str, parameters: Parameters | None = None) -> Answer:
         """Send a statement without waiting for its answer."""
@@ -118,10 +95,6 @@ class Transaction:
             row = self._number.row()
             self.number = row[0] if row else None
 
-    def ask_number_under_lock(self, session_id: str) -> None:
-        """Put this transaction behind other writers of a session and ask for its number, without loading the session."""
-        self._number = self.send("order_session", session_parameters(session_id))
-
     def lock_session(self, session_id: str) -> SessionLock:
         """Lock a session and send the statement that loads it. Other statements may follow before it is read."""
         parameters = session_parameters(session_id)
@@ -134,10 +107,6 @@ class Transaction:
             raise RunNotFoundError(run_id)
         self.send("lock_run", {"id": to_text(run_id)})
         self.ask_number()
-
-
-class WrongAssumptionError(Exception):
-    """A transaction that assumed something wrote nothing, because it was not so. It is repeated without assumptions."""
 
 
 class SessionLock:

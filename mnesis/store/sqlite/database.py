@@ -35,10 +35,11 @@ from mnesis.errors import (
     StoreReplacedError,
     StoreThreadError,
 )
+from mnesis.store.awaited_writes import WriteQueue, report
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite.connect import busy_timeout_ms, open_connection
 from mnesis.store.sqlite.connection import ConnectionState, StoreConnection
-from mnesis.store.sqlite.group_commit import PendingWrite, WriteQueue, commit_writes, report
+from mnesis.store.sqlite.group_commit import PendingWrite, commit_writes
 from mnesis.store.sqlite.translate_errors import has_damaged_rows, translate_error
 from mnesis.system.open_files import FileIdentity, find_identity
 from mnesis.telemetry.hooks import observe_store
@@ -327,7 +328,7 @@ class _Worker:
         self.connection: sqlite3.Connection | None = None
         """Created, used and closed on the thread only, like `file_identities`."""
         self.file_identities: dict[str, FileIdentity | None] = {}
-        self.writes = WriteQueue()
+        self.writes: WriteQueue[PendingWrite] = WriteQueue()
         self.has_ended = False
         self._path = path
         self._lock = threading.Lock()

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
 from mnesis.errors import StoreBusyError
+from mnesis.store.awaited_writes import AwaitedWrite, report
 
 MAX_BATCH_WRITES = 64
 """Writes in one shared transaction at most, so that other processes wait only a few milliseconds for it."""
@@ -22,13 +22,13 @@ Write = Callable[[Callable[[sqlite3.Connection], Any]], Any]
 """Runs a function in a transaction, and raises typed errors."""
 
 
-class PendingWrite:
+class PendingWrite(AwaitedWrite):
     """A function that is to run in a transaction, and the future of its outcome.
 
     With `may_share`, other such functions may run in the same transaction.
     """
 
-    __slots__ = ("args", "error", "function", "future", "kwargs", "loop", "may_share", "result")
+    __slots__ = ("args", "function", "kwargs", "may_share")
 
     def __init__(
         self,
@@ -40,59 +40,11 @@ class PendingWrite:
         *,
         may_share: bool = False,
     ) -> None:
-        self.future, self.loop, self.may_share = future, loop, may_share
-        self.function, self.args, self.kwargs = function, args, kwargs
-        self.result: Any = None
-        self.error: BaseException | None = None
+        super().__init__(future, loop)
+        self.function, self.args, self.kwargs, self.may_share = function, args, kwargs, may_share
 
     def __call__(self, connection: sqlite3.Connection) -> Any:
         return self.function(connection, *self.args, **self.kwargs)
-
-
-class WriteQueue:
-    """The writes that wait for the thread of a database. The caller holds a lock around every method.
-
-    The thread is woken once for all writes that are added before it takes them. Where writes came in batches, waking it waits
-    until the tasks that are ready in the event loop had their turn, so that their writes share the transaction.
-    """
-
-    def __init__(self) -> None:
-        self._writes: list[PendingWrite] = []
-        self._is_woken = False
-        self._delaying_loop: asyncio.AbstractEventLoop | None = None
-        self._came_in_batch = False
-
-    def must_wake(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Return whether a write from this loop has to wake the thread. Otherwise somebody else does, soon."""
-        return not self._is_woken and self._delaying_loop is not loop
-
-    def may_delay(self) -> bool:
-        """Return whether waking the thread should wait for further writes of the loop that writes now."""
-        return self._came_in_batch and self._delaying_loop is None
-
-    def add(self, write: PendingWrite) -> None:
-        """Add a write. The caller wakes the thread, or delays that, if `must_wake()` said so."""
-        self._writes.append(write)
-
-    def delay(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Note that a callback of this loop will wake the thread."""
-        self._delaying_loop = loop
-
-    def note_woken(self) -> None:
-        """Note that the thread was woken."""
-        self._is_woken = True
-
-    @property
-    def has_unannounced(self) -> bool:
-        """Whether writes wait of which the thread does not know yet."""
-        return bool(self._writes) and not self._is_woken
-
-    def take(self) -> list[PendingWrite]:
-        """Return all writes that wait, in order, and forget them."""
-        writes, self._writes = self._writes, []
-        self._is_woken, self._delaying_loop = False, None
-        self._came_in_batch = len(writes) > 1
-        return writes
 
 
 def commit_writes(writes: Sequence[PendingWrite], write: Write, run: Callable[[Callable[[], Any]], Any]) -> None:
@@ -160,22 +112,3 @@ def _run_alone(write: PendingWrite, run: Write) -> None:
         write.result = run(write)
     except BaseException as error:  # belongs to the caller of this write; the thread serves the others
         write.error = error
-
-
-def report(writes: Sequence[PendingWrite]) -> None:
-    """Answer the callers of writes. Each event loop is woken once, which costs a system call."""
-    loops = {each.loop: None for each in writes}
-    for loop in loops:
-        answers = [each for each in writes if each.loop is loop]
-        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            loop.call_soon_threadsafe(_answer, answers)
-
-
-def _answer(writes: Sequence[PendingWrite]) -> None:
-    for write in writes:
-        if write.future.cancelled():
-            continue
-        if write.error is None:
-            write.future.set_result(write.result)
-        else:
-            write.future.set_exception(write.error)

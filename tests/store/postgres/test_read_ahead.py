@@ -71,7 +71,8 @@ async def test_a_follower_that_is_woken_has_its_page_already(
     read = PostgresDatabase.read_one_statement
 
     def note(self: PostgresDatabase, *arguments: Any) -> Any:
-        asked.append(arguments)
+        if arguments[-1] is None:  # with a horizon, a transaction of another test made it look again
+            asked.append(arguments)
         return read(self, *arguments)
 
     monkeypatch.setattr(PostgresDatabase, "read_one_statement", note)

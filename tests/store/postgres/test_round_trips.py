@@ -41,7 +41,7 @@ async def other(url: str, store: Store) -> AsyncIterator[Any]:
     await other.close()
 
 
-FAST_APPEND = ["lock_changes", "order_session", "append_to_known", "notify", "wait", "wait"]
+FAST_APPEND = ["append_to_known", "notify", "wait"]
 
 
 async def test_an_append_after_another_waits_for_the_server_once(store: Store, steps: list[str]) -> None:
