@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
 
@@ -165,5 +165,11 @@ def _print_error(error: MnesisError) -> None:
 
 
 def _discard_output() -> None:
-    """Send all further output to the null device, so that not even the interpreter reports errors at exit."""
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # lives until the process ends
+    """Send all further output to the null device, so that not even the interpreter reports errors at exit.
+
+    Python's documentation advises it: https://docs.python.org/3/library/signal.html#note-on-sigpipe.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError):  # output that a test captures in memory has no descriptor
+        os.dup2(null, sys.stdout.fileno())
+    os.close(null)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from mnesis.errors import ConfigurationError, LLMError, LLMResponseError
 from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest, closing_stream, prepare_client
@@ -143,13 +144,21 @@ def is_mock_enabled() -> bool:
     return os.environ.get(MOCK_VARIABLE) == "1"
 
 
+def _has_methods(llm: object) -> bool:
+    """Return whether an object has the methods of a client, also if it delegates them to another object.
+
+    `isinstance` with a protocol does not see delegated ones: https://docs.python.org/3/whatsnew/3.12.html#typing
+    """
+    return callable(getattr(llm, "complete", None)) and callable(getattr(llm, "stream", None))
+
+
 def _make_client(llm: object | None) -> LLM:
     if llm is None:
         return LiteLLM()
     if isinstance(llm, str) and llm.strip():
         return LiteLLM(model=llm)
-    if isinstance(llm, LLM) and not isinstance(llm, type):
-        return llm
+    if _has_methods(llm) and not isinstance(llm, type):
+        return cast("LLM", llm)
     if callable(llm) and not isinstance(llm, type):
         return CallableLLM(llm)
     raise ConfigurationError(

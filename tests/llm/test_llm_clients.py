@@ -56,6 +56,16 @@ async def test_the_mock_reads_messages_made_of_blocks() -> None:
     assert (await MockLLM().complete(asking(blocks))).text.startswith("[Mock LLM response to: look here]")
 
 
+async def test_a_client_may_delegate_its_methods_to_another() -> None:
+    class Wrapper:
+        """Its methods are found by `hasattr`, but from Python 3.12 on not by `isinstance` with a protocol."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ScriptedLLM("hello"), name)
+
+    assert (await resolve(Wrapper()).complete(asking("hi"))).text == "hello"
+
+
 async def test_the_mock_counts_usage_from_the_text() -> None:
     reply = await MockLLM().complete(asking("a" * 40))
     answered = len(reply.text) // 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,15 @@ async def test_a_size_that_is_not_a_natural_number_is_refused(value: Any) -> Non
             await session.compact(keep_tokens=value)
 
 
+def step_with_thinking(messages: list[Message]) -> list[Message]:
+    """Return the newest step with signed thinking, which must open a tool loop at the end of a request to Claude."""
+    for index in reversed(range(len(messages))):
+        if any(part.type == "reasoning" and part.provider is not None for part in messages[index].parts):
+            results = takewhile(lambda message: message.role == "tool", messages[index + 1 :])
+            return [messages[index], *results]
+    return []
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(log=histories(), keep_tokens=st.integers(0, 3_000))
 def test_a_plan_leaves_at_most_the_kept_tokens_and_what_must_stay(log: list[Message], keep_tokens: int) -> None:
@@ -94,7 +104,8 @@ def test_a_plan_leaves_at_most_the_kept_tokens_and_what_must_stay(log: list[Mess
     last_step = next((i for i in reversed(range(len(kept))) if kept[i].role != "tool"), 0)
     newest_user = max((message.seq for message in log if message.role == "user"), default=0)
     assert not newest_user or newest_user not in folded
-    must_stay = sum(m.token_count for i, m in enumerate(kept) if i >= last_step or m.seq == newest_user)
+    opening = step_with_thinking(kept[:last_step]) if log and log[-1].role == "tool" else []
+    must_stay = sum(m.token_count for i, m in enumerate(kept) if i >= last_step or m.seq == newest_user or m in opening)
     assert sum(message.token_count for message in kept) <= keep_tokens + must_stay
     tool_seqs = {message.seq for message in kept if message.role == "tool"}
     assert not any(span.messages[-1].seq + 1 in tool_seqs for span in plan.fold.spans), "a call lost its results"

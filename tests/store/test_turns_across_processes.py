@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from mnesis import MnesisSession, SessionConfig, worker_ids
+from mnesis import MnesisSession, SessionConfig
 from mnesis.config import MnesisConfig
 from mnesis.errors import SessionBusyError, TurnLostError
+from mnesis.system import worker_ids
 from mnesis.testing import ScriptedLLM
 from tests.session.support import MODEL
 from tests.store.children import Child, Report, start

@@ -92,11 +92,20 @@ def _shorten(term: str) -> str:
     return f"{beginning}#{hashlib.sha256(data).hexdigest()}"
 
 
+class _ThreadConnection(sqlite3.Connection):
+    """A connection that is closed when its thread ends. From Python 3.13 on, a connection that nobody closed is a warning."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def _splitter() -> sqlite3.Connection:
     """Return the in-memory database of this thread, which has the search tables of the SQLite store."""
     connection: sqlite3.Connection | None = getattr(_local, "connection", None)
     if connection is None:
-        connection = sqlite3.connect(":memory:", isolation_level=None)
+        connection = sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False, factory=_ThreadConnection
+        )
         for version in SEARCH_MIGRATIONS:
             connection.executescript(migrations()[version - 1].sql)
         connection.execute("CREATE VIRTUAL TABLE temp.pairs USING fts5vocab('main', 'search_words', 'instance')")

@@ -61,14 +61,22 @@ class DamagedDatabase:
         self._path, self._key, self._timeout_seconds = path, key, timeout_seconds
         self._connection = self._connect()
         try:
-            refuse_foreign(self._connection, path)
+            self._refuse_unsuitable()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _refuse_unsuitable(self) -> None:
+        """Raise a typed error for another program's file, a wrong key and a locked database. Damage is not refused."""
+        try:
+            refuse_foreign(self._connection, self._path)
         except sqlite3.Error as error:
             if has_code(error, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise translate_error(error, path) from error
+                raise translate_error(error, self._path) from error
             if has_code(error, sqlite3.SQLITE_NOTADB):
                 self._connection.close()
-                refuse_wrong_key(path, key)
-                raise translate_error(error, path) from error
+                refuse_wrong_key(self._path, self._key)
+                raise translate_error(error, self._path) from error
             # A damaged header is read around like everything else.
 
     def _connect(self) -> sqlite3.Connection:
