@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from mnesis.formats.request import Rendered
@@ -58,8 +59,18 @@ def _digest_messages(messages: Sequence[Mapping[str, Any]], earlier: RequestDige
     digests = list(earlier.messages[: _count_same(earlier.conversation, messages)]) if earlier is not None else []
     for message in messages[len(digests) :]:
         before = digests[-1] if digests else ""
-        digests.append(_digest([before, _without_marks(message)]))
+        digests.append(_digest_message(before, message))
     return tuple(digests)
+
+
+def _digest_message(before: str, message: Mapping[str, Any]) -> str:
+    """Return the digest of a message and the digest before it."""
+    content = message.get("content")
+    if type(content) is str and list(message) == ["role", "content"]:  # as most messages: the same text, without copies
+        block = f'{{"type": "text", "text": {encode_basestring_ascii(content)}}}'
+        text = f'["{before}", {{"role": "{message["role"]}", "content": [{block}]}}]'
+        return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARS]
+    return _digest([before, _without_marks(message)])
 
 
 def _count_same(earlier: Sequence[Mapping[str, Any]], messages: Sequence[Mapping[str, Any]]) -> int:

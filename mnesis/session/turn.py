@@ -23,7 +23,7 @@ from mnesis.formats.request_digests import RequestDigests, digest_request
 from mnesis.ids import now_ms
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
 from mnesis.llm.retry import complete_with_retry, stream_with_retry
-from mnesis.models.context import Window
+from mnesis.models.context import ActiveContext, Window
 from mnesis.models.message import FinishReason, Message, MessagePart, ReasoningPart, TextPart, ToolPart
 from mnesis.models.results import CacheReport, CompactionResult, ReasoningDelta, StreamEvent, TextDelta, TurnResult
 from mnesis.models.sent_request import RequestParts
@@ -113,12 +113,14 @@ class Turn:
         self._progress = _Progress()
         recall = core.config.recall
         self._grant = Grant(tokens=recall.tool_tokens, result_tokens=recall.tool_result_tokens)
+        self._context: ActiveContext | None = None
 
     async def run(self, user_messages: Sequence[Message]) -> TurnResult:
         """Store the user messages, then call the model and run tools until no tool call is left. Stores every step.
 
         `user_messages` are validated and not yet stored."""
-        await self.core.append(user_messages)
+        stored = await self.core.append(user_messages, shows_context=True)
+        self._context = stored.context
         return await self._continue(user_messages[-1].id)
 
     async def resume(self) -> TurnResult:
@@ -224,13 +226,20 @@ class Turn:
         while True:
             reserved = self._count_tool_tokens()
             await self._compact_until_fits(reserved)
-            window = await self.core.window(system_prompt=self.options.system_prompt, reserved_tokens=reserved)
+            window = await self.core.window(
+                system_prompt=self.options.system_prompt, reserved_tokens=reserved, context=self._take_context()
+            )
             if not offers_tools or not self._offer(await self._useful_tools(window)):
                 return window, reserved
             reserved, added = self._count_tool_tokens(), self._count_tool_tokens() - reserved
             is_compacted = await self._compact_until_fits(reserved)
             if not is_compacted and window.tokens + added <= window.budget_tokens:
                 return replace(window, tokens=window.tokens + added, reserved_tokens=reserved), reserved
+
+    def _take_context(self) -> ActiveContext | None:
+        """Return the context that came with the user's message, once, if the session is still as it was then."""
+        context, self._context = self._context, None
+        return context if context is not None and context.session is self.core.record else None
 
     async def _compact_until_fits(self, reserved: int) -> bool:
         """Compact if the provider's cache has expired, or the next request would be over the hard threshold.

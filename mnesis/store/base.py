@@ -50,13 +50,15 @@ class Append:
     Each message has `id`, `role`, `parts`, `token_count`, `tool_tokens` and `created_at`; the store assigns `seq`.
     `report` updates the token accounts (`mnesis.models.session.after_append`). `ends_turn` counts a turn and stores its
     snapshot, taken from the accounts after this append. With `fence`, the append needs the lease on the turns of the session
-    that has this fence, and raises `TurnLostError` if another holder has claimed it; None needs no lease.
+    that has this fence, and raises `TurnLostError` if another holder has claimed it; None needs no lease. `shows_context` asks
+    for the active context after the append, where the store has it at hand.
     """
 
     messages: Sequence[Message]
     report: UsageReport | None = None
     ends_turn: bool = False
     fence: int | None = None
+    shows_context: bool = False
 
 
 def _no_snapshot() -> TurnSnapshot | None:
@@ -67,13 +69,15 @@ def _no_snapshot() -> TurnSnapshot | None:
 class AppendResult:
     """The result of an append: the new session state, the messages with their `seq`, and the snapshot if a turn ended.
 
-    `is_new` is False if everything was stored already.
+    `is_new` is False if everything was stored already. `context` is what `Store.active_context` would return after the append,
+    or None: then it has to be read.
     """
 
     session: SessionRecord
     messages: tuple[Message, ...]
     snapshot: TurnSnapshot | None = field(default_factory=_no_snapshot)  # a default would hide it from __getattr__
     is_new: bool = True
+    context: ActiveContext | None = field(default=None, compare=False)
 
     @classmethod
     def of_new(cls, session: SessionRecord, append: Append) -> AppendResult:
@@ -82,6 +86,12 @@ class AppendResult:
         Messages and snapshot are built when they are read first: the callers of most appends need neither."""
         result = object.__new__(cls)
         result.__dict__.update(session=session, is_new=True, _append=append)
+        return result
+
+    def with_context(self, context: ActiveContext) -> AppendResult:
+        """Return the same result with the active context after the append."""
+        result = object.__new__(type(self))  # not replace(), which would build messages and snapshot
+        result.__dict__.update(self.__dict__, context=context)
         return result
 
     if not TYPE_CHECKING:  # type checkers would find every other name too

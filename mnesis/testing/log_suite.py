@@ -54,6 +54,15 @@ class LogSuite:
         assert await store.create_session(record) == (record, True)
         assert await store.session(record.id) == record
 
+    async def test_an_append_shows_the_context_that_reading_shows_or_none(self, store: Store) -> None:
+        await store_conversation(store, 2)
+        for number in range(2, 5):
+            append = replace(make_turn(number), shows_context=True)
+            first, second = await store.append("s", append), await store.append("s", append)
+            read = await store.active_context("s")
+            assert first.context in (None, read)
+            assert second.context in (None, read)
+
     async def test_creating_a_session_twice_returns_the_first(self, store: Store) -> None:
         first = SessionRecord(id="s", model="first")
         await store.create_session(first)

@@ -37,6 +37,13 @@ def test_an_earlier_request_changes_no_digest(sent: list[Rendered]) -> None:
         assert earlier == digest_request(rendered)
 
 
+@given(st.lists(st.text(st.characters(codec=None)), max_size=3))
+def test_a_text_and_its_block_have_the_same_digest(contents: list[str]) -> None:
+    sent = [{"role": "user", "content": text} for text in contents]
+    as_blocks = [{"role": "user", "content": [{"type": "text", "text": text}]} for text in contents]
+    assert digest_request(Rendered(sent)).messages == digest_request(Rendered(as_blocks)).messages
+
+
 class CountedText:
     """A value that notes how often it is written as JSON."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
 from mnesis.models.session import SessionRecord
 from mnesis.store import context_cache
 from mnesis.store.base import Append, Store
+from mnesis.store.codec import DamagedValueError
 from mnesis.store.context_cache import CachedContext, ContextCache
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore, context
@@ -97,6 +99,39 @@ async def test_a_window_decodes_only_what_was_appended_since(store: SqliteStore,
     await store.active_context("s")
     await store.pin("s", 4)
     assert decoded_seqs == [*range(1, 31), 31, 32]
+
+
+async def test_an_append_shows_a_decoded_context_and_reads_no_other(
+    store: SqliteStore, decoded_seqs: list[int]
+) -> None:
+    assert (await store.append("s", replace(make_turn(15), shows_context=True))).context is None
+    assert decoded_seqs == []
+    await store.active_context("s")
+    decoded_seqs.clear()
+    result = await store.append("s", replace(make_turn(16), shows_context=True))
+    assert decoded_seqs == [33, 34]
+    assert result.context is not None
+    assert result.context.session is result.session
+    assert result.context == await store.active_context("s")
+    for number in range(17, 26):
+        await store.append("s", make_turn(number))
+    assert (await store.append("s", replace(make_turn(26), shows_context=True))).context is None
+    assert decoded_seqs == [33, 34]
+
+
+async def test_damage_before_an_append_is_met_by_the_next_reader(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.active_context("s")
+
+    def refuse(*arguments: object) -> None:
+        raise DamagedValueError("a message")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(context, "message_from_row", refuse)
+        result = await store.append("s", replace(make_turn(15), shows_context=True))
+    assert result.context is None
+    assert len((await store.active_context("s")).items) == 32
 
 
 async def test_what_another_connection_appends_is_decoded_alone(store: SqliteStore, decoded_seqs: list[int]) -> None:

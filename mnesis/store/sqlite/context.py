@@ -52,6 +52,9 @@ from mnesis.store.sqlite.refuse_damage import load_intact_heads, refuse_damaged_
 from mnesis.store.sqlite.rows import Row, load_covers, load_prunes, message_from_row, summary_from_row
 from mnesis.store.sqlite.turn_leases import refuse_lost_turn
 
+MAX_DECODED_MESSAGES = 16
+"""Messages that an append decodes to show the context, at most: other writers wait meanwhile. A turn without tools has two."""
+
 
 def active_context(connection: sqlite3.Connection, session_id: str, shared: bool) -> ActiveContext:
     """Load the items that currently represent the log. Decodes only what this connection has not decoded yet."""
@@ -64,6 +67,32 @@ def active_context(connection: sqlite3.Connection, session_id: str, shared: bool
     if context is not cached:
         cache.put(stored.pk, context)
     return _show(stored, context, shared)
+
+
+def append(
+    connection: sqlite3.Connection, session_id: str, append: Append, encoded: Sequence[EncodedMessage]
+) -> AppendResult:
+    """Append messages. Show the context after them if this connection has decoded nearly all of it.
+
+    Otherwise the caller reads it, in a transaction for which no writer waits.
+    """
+    result = log.append(connection, session_id, append, encoded)
+    if not isinstance(connection, StoreConnection):
+        return result
+    stored = load_session_for_update(connection, session_id)
+    cached = connection.contexts.find(stored.pk, stored.record_head)
+    if cached is None or stored.record.last_seq - cached.last_seq > MAX_DECODED_MESSAGES:
+        return result
+    try:
+        context = _extend_context(connection, stored, cached)
+    except (sqlite3.Error, DamagedValueError):
+        if not connection.in_transaction:  # SQLite has undone the append
+            raise
+        return result  # the next reader meets the damage; the messages are stored
+    if context is None:
+        return result
+    connection.contexts.put(stored.pk, context)
+    return result.with_context(_show(stored, context, shared=False))
 
 
 def _show(stored: StoredSession, context: CachedContext, shared: bool) -> ActiveContext:

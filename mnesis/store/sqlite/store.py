@@ -94,7 +94,8 @@ class SqliteStore(SqliteRunStore):
         """See `Store.append`."""
         refuse_repeated_ids(append.messages)
         encoded = [encode_message(message) for message in append.messages]
-        return await self._database.write_together(log.append, session_id, append, encoded)
+        write = context.append if append.shows_context else log.append
+        return await self._database.write_together(write, session_id, append, encoded)
 
     async def messages(
         self,
