@@ -27,7 +27,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from mnesis.database_url import DatabaseURL, is_database_url
+from mnesis.database_url import DatabaseURL, is_database_url, refuse_other_url
 from mnesis.encryption import EncryptionKey, KeySource, read_key
 from mnesis.errors import ConfigurationError
 from mnesis.redaction import Redaction, RedactSetting, marker, redact, redact_data
@@ -112,6 +112,8 @@ UserPath = Annotated[Path, BeforeValidator(_expand_path)]
 
 
 def _parse_database(value: object) -> object:
+    if isinstance(value, str):
+        refuse_other_url(value)
     return DatabaseURL(value) if isinstance(value, str) and is_database_url(value) else _expand_path(value)
 
 
@@ -422,6 +424,7 @@ class StoreConfig(_Config):
         if path is None and "db_path" not in self.model_fields_set:
             path = os.environ.get(DATABASE_VARIABLE) or None
         location = os.fspath(self.db_path if path is None else path)
+        refuse_other_url(location)
         return DatabaseURL(location) if is_database_url(location) else os.path.expanduser(location)
 
 

@@ -15,7 +15,9 @@ MAX_IDENTIFIER_BYTES = 63
 
 _SCHEMA_NAME = re.compile(rf"[a-z_][a-z0-9_]{{0,{MAX_IDENTIFIER_BYTES - 1}}}")
 _PASSWORD = re.compile(r"(?P<before>//[^/?#:@]*):[^/?#]*(?=@)")
-_SECRET_PARAMETERS = ("password", "sslpassword")
+_SECRET_PARAMETER = re.compile("passw|pwd|secret|token|^scram_(client|server)_key$")
+"""Names of parameters that are not shown: those of libpq, and others that somebody may take for them."""
+_OTHER_URL = re.compile(r"\s*([a-z][a-z0-9+.:-]+:/{2,}|postgres[a-z0-9+]*:)", re.IGNORECASE)
 _OWN_PARAMETERS = ("schema", "pgbouncer")
 
 
@@ -36,10 +38,11 @@ class DatabaseURL(str):
         """Parse a URL. Raises `ConfigurationError`, which does not show the password."""
         if isinstance(text, DatabaseURL):
             return text
+        refuse_other_url(text)
         _refuse_unescaped(text)
         base, _, query = text.partition("?")
         parameters = parse_qsl(query, keep_blank_values=True)
-        shown = [(name, value) for name, value in parameters if name not in _SECRET_PARAMETERS]
+        shown = [(name, value) for name, value in parameters if not _SECRET_PARAMETER.search(name)]
         url = super().__new__(cls, _join(_PASSWORD.sub(r"\g<before>", base), shown))
         values = dict(parameters)
         url.conninfo = _join(base, [(name, value) for name, value in parameters if name not in _OWN_PARAMETERS])
@@ -59,6 +62,18 @@ class DatabaseURL(str):
 def is_database_url(database: object) -> bool:
     """Return whether a database is named by a PostgreSQL URL, not by the path of a file."""
     return isinstance(database, str) and database.lower().startswith(SCHEMES)
+
+
+def refuse_other_url(database: str) -> None:
+    """Raise `ConfigurationError` for a URL that is none of PostgreSQL's, such as one of SQLAlchemy.
+
+    As a path it would name a file whose directory has the password in its name.
+    """
+    if not is_database_url(database) and (other := _OTHER_URL.match(database)):
+        raise ConfigurationError(
+            f"the URL of the database begins with {other[0]!r}, which is neither a path nor a PostgreSQL URL; pass"
+            " postgresql://user@host/database, or the path of an SQLite file"
+        )
 
 
 def database_exists(database: str | os.PathLike[str]) -> bool:

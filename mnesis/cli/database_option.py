@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from mnesis.cli.key_files import encryption_key_setting
-from mnesis.database_url import DatabaseURL, is_database_url
+from mnesis.database_url import DatabaseURL, is_database_url, refuse_other_url
 from mnesis.errors import MnesisStoreError, SessionNotFoundError
 
 if TYPE_CHECKING:
@@ -115,8 +115,10 @@ def database_path(db: DatabaseOption) -> Path | DatabaseURL:
     """
     from mnesis.config import DEFAULT_DIRECTORY
 
-    if db.path is not None and is_database_url(db.path):
-        return DatabaseURL(db.path)
+    if db.path is not None:
+        refuse_other_url(db.path)
+        if is_database_url(db.path):
+            return DatabaseURL(db.path)
 
     if db.path == ":memory:":
         raise click.UsageError("':memory:' does not outlive one command; pass the path of a file with --db")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from mnesis import Engine
+from mnesis.cli.app import cli
 from mnesis.config import StoreConfig
 from mnesis.database_url import DatabaseURL
 from mnesis.errors import (
@@ -36,7 +40,8 @@ async def open_error(url: str, config: StoreConfig = QUICK) -> MnesisError:
     with pytest.raises(MnesisError) as raised:
         await store.open()
     await store.close()
-    shown = [str(raised.value), repr(raised.value), repr(store), store.location]
+    trace = "".join(traceback.format_exception(raised.value))
+    shown = [str(raised.value), repr(raised.value), repr(store), store.location, trace]
     assert not any(SECRET in text for text in shown)
     return raised.value
 
@@ -48,6 +53,7 @@ async def open_error(url: str, config: StoreConfig = QUICK) -> MnesisError:
         f"postgres://ada:{SECRET}@/chat?host=/run&sslmode=disable",
         f"postgresql://ada@db/chat?password={SECRET}&schema=other",
         f"postgresql://ada:p%40{SECRET}@db/chat?sslpassword={SECRET}&application_name=a@b",
+        f"postgresql://ada:{SECRET}@db/chat?oauth_client_secret={SECRET}&scram_client_key={SECRET}&pwd={SECRET}",
     ],
 )
 def test_no_text_of_a_url_contains_the_password(text: str) -> None:
@@ -96,6 +102,27 @@ def test_own_parameters_do_not_reach_the_server() -> None:
     assert url.conninfo == "postgresql://u@h/d?sslmode=require"
     with pytest.raises(ConfigurationError, match="pgbouncer"):
         DatabaseURL("postgresql://u@h/d?pgbouncer=maybe")
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    ["postgresql+psycopg://", "jdbc:postgresql://", "mysql://", "postgresql:/", "sqlite:///", " postgresql://"],
+)
+def test_the_url_of_another_database_names_no_file(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mnesis.store.postgres import PostgresStore
+
+    monkeypatch.chdir(tmp_path)
+    url = f"{scheme}ada:{SECRET}@db.example/chat"
+    for open_database in (Engine, PostgresStore, DatabaseURL):
+        with pytest.raises(ConfigurationError, match="postgresql://user@host/database") as raised:
+            open_database(url)
+        assert SECRET not in "".join(traceback.format_exception(raised.value))
+    monkeypatch.setenv("MNESIS_DB", url)
+    result = CliRunner().invoke(cli, ["ls"])
+    assert (result.exit_code, SECRET in result.output) == (2, False)
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_url_that_libpq_cannot_read_is_a_configuration_error() -> None:
