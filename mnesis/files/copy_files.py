@@ -32,7 +32,8 @@ def copy_files(
 ) -> CopiedFiles:
     """Copy stored files. With `skip_present`, files that the target has already are not copied again.
 
-    Raises `FileError` if the target cannot be written.
+    Copies that object stores make on this machine meanwhile are deleted again. Raises `FileError` if the target cannot be
+    written.
     """
     report = CopiedFiles()
     for number, content_id in enumerate(content_ids, 1):
@@ -40,11 +41,20 @@ def copy_files(
             if skip_present and target.has(content_id):
                 report.present += 1
             else:
-                with source.find_verified(content_id).open() as file:
-                    target.add_chunks(iter(lambda: file.read(CHUNK_BYTES), b""), content_id)
+                _copy_file(source, target, content_id)
                 report.copied += 1
         except (FileNotStoredError, DamagedFileError):
             report.unreadable_ids.append(content_id)
         if on_file is not None:
             on_file(number, len(content_ids))
     return report
+
+
+def _copy_file(source: FileStorage, target: FileStorage, content_id: str) -> None:
+    without_copy = [storage for storage in (source, target) if not storage.path_of(content_id).exists()]
+    try:
+        with source.find_verified(content_id).open() as file:
+            target.add_chunks(iter(lambda: file.read(CHUNK_BYTES), b""), content_id)
+    finally:
+        for storage in without_copy:
+            storage.discard_copy(content_id)

@@ -118,6 +118,9 @@ class ObjectStorage(FileStorage):
         super().remove(content_id)
         return freed_bytes
 
+    def discard_copy(self, content_id: str) -> None:
+        super().remove(content_id)
+
     def note_database(self, location: str) -> None:
         """Remember that a database on this machine refers to files here."""
         path = self.database_note(location)

@@ -259,6 +259,9 @@ class FileStorage:
                 findings.append(Finding("error", "files", str(error), fix, (content_id,)))
         return findings
 
+    def discard_copy(self, content_id: str) -> None:
+        """Delete the copy on this machine of a file in an object store. Does nothing in a directory, which has the only one."""
+
     def remove(self, content_id: str) -> int:
         """Delete a file and its cached explorations, and return the bytes freed. Does nothing if it is not stored.
 

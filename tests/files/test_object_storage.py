@@ -19,6 +19,7 @@ from mnesis import ConfigurationError, FileConfig
 from mnesis.config import StoreConfig
 from mnesis.database_url import DatabaseURL, is_database_url
 from mnesis.errors import DamagedFileError, FileError, FileNotStoredError
+from mnesis.files.copy_files import copy_files
 from mnesis.files.object_storage import ObjectStorage, open_storage
 from mnesis.files.object_store import FsspecStore, ObjectStore
 from mnesis.files.paging import read_page
@@ -94,6 +95,19 @@ def overwrite_object(url: str, name: str, content: bytes) -> None:
 
 def copies_below(where: Path) -> list[Path]:
     return [each for each in where.rglob("*") if each.is_file()]
+
+
+def test_copying_files_leaves_no_copies_on_this_machine(url: str, tmp_path: Path) -> None:
+    kept = machine(tmp_path / "author", url).add(CONTENT)
+    other = machine(tmp_path / "author", url).add(b"another file")
+    here = machine(tmp_path / "here", url)
+    here.find(other.content_id)
+    target = machine(tmp_path / "target", f"memory://{uuid.uuid4().hex}")
+    assert copy_files(here, target, [kept.content_id, other.content_id, "f" * 64]).copied == 2
+    assert [path.name for path in (tmp_path / "here").rglob("?" * 64)] == [other.content_id]
+    assert list((tmp_path / "target").rglob("?" * 64)) == []
+    assert target.read(kept.content_id) == CONTENT
+    assert here.read(other.content_id) == b"another file"
 
 
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
