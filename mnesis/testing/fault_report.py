@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mnesis.testing.fault_operations import all_operations
 from mnesis.testing.fault_targets import file_targets
-from mnesis.testing.faults import sweep_kills
+from mnesis.testing.faults import LATE_MODULES, sweep_kills
 
 DEFAULT_KILLS = 10_000
 
@@ -100,7 +100,9 @@ def run_kills(
             killed += count.kills
             yield count
         return
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+    context.set_forkserver_preload([__name__, *LATE_MODULES])  # the jobs share what takes seconds to import
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         running: set[Future[SweepCount]] = set()
         while killed < kills or running:
             while killed < kills and len(running) < jobs:

@@ -39,6 +39,15 @@ MAX_STEPS = 10_000
 """No operation has as many steps."""
 KILLS_PER_DATABASE = 40
 """After this number of kills a sweep continues on a fresh database, because checks take as long as their database is large."""
+LATE_MODULES = (
+    "langchain_mnesis",
+    "llama_index.memory.mnesis",
+    "regex",
+    "jsonschema",
+    "jinja2",
+    "anyio._backends._asyncio",
+)
+"""What operations import while they run, if it is installed."""
 ALL_STORES = frozenset({"sqlite", "encrypted", "memory", "postgres"})
 FILE_STORES = frozenset({"sqlite", "encrypted"})
 _FILE_EVENTS = frozenset({"os.rename", "os.link", "os.remove", "os.mkdir"})
@@ -290,14 +299,7 @@ def warm_up() -> None:
 
     for model in ("openai/gpt-4o", "openai/gpt-4"):  # one model of each table
         TokenEstimator().estimate("warm", model=model)
-    for module in (
-        "langchain_mnesis",
-        "llama_index.memory.mnesis",
-        "regex",
-        "jsonschema",
-        "jinja2",
-        "anyio._backends._asyncio",
-    ):
+    for module in LATE_MODULES:
         with suppress(ImportError):
             import_module(module)
     worker = threading.Thread(target=lambda: asyncio.run(rehearse()))  # the caller may run in an event loop

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.samples import sampled
+
 pytest.importorskip("agents")
 pytest.importorskip("llama_index.core")
 pytest.importorskip("pydantic_ai")
@@ -81,7 +83,7 @@ async def show_in_agents_sdk(engine: Engine, limit: int, turns: Turns) -> list[s
 
 @pytest.mark.filterwarnings("ignore:.*too small.*")
 @pytest.mark.parametrize("show", [show_natively, show_in_llamaindex, show_in_pydantic_ai, show_in_agents_sdk])
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sampled(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(limit=LIMITS, turns=st.lists(st.tuples(WORDS, WORDS), max_size=5))
 async def test_a_view_fits_every_limit_from_20_tokens(
     show: Callable[[Engine, int, Turns], Awaitable[list[str]]], limit: int, turns: Turns

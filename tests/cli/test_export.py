@@ -30,6 +30,7 @@ from mnesis.store.base import Compaction
 from mnesis.store.memory import MemoryStore
 from mnesis.testing import ScriptedLLM
 from tests.cli.conftest import Run, small_window
+from tests.support.samples import sampled
 from tests.support.summaries import acceptable_summary
 
 any_text = st.text(st.characters(exclude_categories=[]))
@@ -90,7 +91,7 @@ def test_any_text_survives_a_line(text: str, key: str) -> None:
     assert read_line(line) == {"kind": "message", "text": text, "extra": {key: text}}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=sampled(50), deadline=None)
 @given(any_text)
 def test_a_message_is_equal_after_its_line(text: str) -> None:
     message = Message(id="m", session_id="s", seq=3, role="assistant", parts=(TextPart(text=text), *EVERY_KIND_OF_PART))

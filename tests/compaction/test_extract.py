@@ -16,6 +16,7 @@ from mnesis.compaction.extract import Passage, extract
 from mnesis.compaction.identifiers import ALSO_MENTIONED
 from mnesis.compaction.sentences import MAX_UNIT_CHARS, shorten, split_units
 from mnesis.tokens import TokenEstimator
+from tests.support.samples import sampled
 
 _estimator = TokenEstimator()
 
@@ -193,7 +194,7 @@ def test_nothing_said_gives_nothing(passages: list[Passage]) -> None:
 
 
 def test_thousands_of_tiny_messages_fit() -> None:
-    passages = [Passage("user" if n % 2 else "assistant", f"ok {n}") for n in range(5_000)]
+    passages = [Passage("user" if n % 2 else "assistant", f"ok {n}") for n in range(2_000)]
     assert 0 < count(extract(passages, max_tokens=200, count=count)) <= 200
 
 
@@ -225,7 +226,7 @@ def test_the_work_grows_no_faster_than_the_text(text: str, monkeypatch: pytest.M
     assert looks <= 50 * units
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sampled(60), deadline=None)
 @given(
     st.lists(
         st.builds(Passage, speaker=st.sampled_from(["user", "tool", ""]), text=st.text(max_size=400)), max_size=12
@@ -236,7 +237,7 @@ def test_any_conversation_fits_any_room(passages: list[Passage], max_tokens: int
     assert count(extract(passages, max_tokens=max_tokens, count=count)) <= max_tokens
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=sampled(100), deadline=None)
 @given(st.text(st.sampled_from("ab .,?\n。-é汉"), max_size=2_000))
 def test_cutting_into_units_loses_nothing_but_space(text: str) -> None:
     units = split_units(text)

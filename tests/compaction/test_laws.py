@@ -21,6 +21,7 @@ from mnesis.models.message import FileRefPart, Message, TextPart, ToolPart, Tool
 from mnesis.models.summary import Summary
 from mnesis.testing import ScriptedLLM
 from tests.support.histories import chat_tokens, check_anthropic, check_chat, histories, text_message
+from tests.support.samples import sampled
 
 WINDOW = {"context_limit": 4_000, "max_output_tokens": 500}
 CONFIG = MnesisConfig(
@@ -189,7 +190,7 @@ class SessionLife(RuleBasedStateMachine):
 
 
 SessionLife.TestCase.settings = settings(
-    max_examples=25,
+    max_examples=sampled(25),
     stateful_step_count=14,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
@@ -219,7 +220,7 @@ class SessionLifeOnDisk(SessionLife):
         self.directory.cleanup()
 
 
-SessionLifeOnDisk.TestCase.settings = settings(SessionLife.TestCase.settings, max_examples=6)
+SessionLifeOnDisk.TestCase.settings = settings(SessionLife.TestCase.settings, max_examples=sampled(6))
 TestSessionLifeOnDisk = SessionLifeOnDisk.TestCase
 
 

@@ -14,9 +14,10 @@ from mnesis.context.turns import turn_starts
 from mnesis.models.context import ActiveContext, Prune
 from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
 from tests.support.histories import context_of, contexts, count, numbered, text_message
+from tests.support.samples import sampled
 
 random_histories = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=sampled(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnesis.compaction.acceptance import rejection_reason
+from tests.support.samples import sampled
 
 SOURCE = "\n\n".join(
     [
@@ -119,7 +120,7 @@ def test_a_short_source_that_is_repeated_whole_is_refused() -> None:
     assert "conversation" in str(reason)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=sampled(200), deadline=None)
 @given(
     st.one_of(
         st.text(max_size=300), st.text(st.characters(exclude_categories=()), max_size=50), st.sampled_from([SOURCE])

@@ -10,9 +10,10 @@ from mnesis.context.turns import turn_starts
 from mnesis.models.context import ActiveContext, Budget, Prune
 from mnesis.models.message import Message, ToolPart, ToolResultPart
 from tests.support.histories import context_of, contexts, histories, numbered, summary_of, text_message, turns
+from tests.support.samples import sampled
 
 random_histories = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=sampled(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

@@ -22,6 +22,7 @@ from mnesis.llm.resolve import resolve
 from mnesis.models.message import FileRefPart, Message, ReasoningPart, TextPart, ToolPart, ToolResultPart
 from mnesis.testing import ScriptedLLM
 from tests.support.histories import count, histories, numbered, text_message, turns
+from tests.support.samples import sampled
 from tests.support.sweep_harness import Summariser, llm_from, summarizer_of, transcript_in
 
 
@@ -165,14 +166,14 @@ long_texts = st.text(st.characters(codec="utf-8", exclude_characters=":\n"), max
 
 
 @given(st.lists(long_texts, max_size=6), st.integers(20, 400))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=sampled(100), deadline=None)
 def test_pieces_hold_every_character_of_what_is_read(said_texts: list[str], max_tokens: int) -> None:
     found = [Passage(speaker="User", text=text) for text in said_texts]
     assert joined(list(split_passages(found, max_tokens, count))) == "".join(said_texts)
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=8), st.integers(40, 400))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sampled(60), deadline=None)
 def test_no_word_is_cut_in_two_and_every_piece_fits(lengths: list[int], max_tokens: int) -> None:
     said_texts = [" ".join(f"token{i}x{j}" for j in range(length)) for i, length in enumerate(lengths)]
     found = [Passage(speaker="User", text=text) for text in said_texts]
@@ -207,7 +208,9 @@ async def test_a_span_larger_than_the_summarisers_window_is_read_in_parts() -> N
 
 
 @given(histories(max_size=10))
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=sampled(80), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 def test_a_transcript_holds_everything_that_messages_say(messages: list[Message]) -> None:
     text = transcript_text(passages(messages))
     for message in messages:

@@ -41,9 +41,10 @@ from tests.support.histories import (
     text_message,
     turns,
 )
+from tests.support.samples import sampled
 
 random_histories = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=sampled(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 OMITTED = re.compile(r"\[Messages? (\d+)(?: to (\d+) \([\d,]+\))? (?:are|is) left out to save space")
 

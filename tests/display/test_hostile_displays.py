@@ -9,6 +9,7 @@ from rich.cells import cell_len
 
 from mnesis.display.text import REPLACEMENT
 from tests.display.displayed import Elements, every_display, printed, window
+from tests.support.samples import sampled
 
 NASTY = {
     "elements": "<script>alert(1)</script><img src=x onerror=alert(1)><a href='javascript:x'>y</a>",
@@ -56,7 +57,7 @@ def test_html_has_only_our_elements_and_stays_small_whatever_the_content(name: s
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=sampled(40), deadline=None)
 def test_any_text_makes_the_same_elements_as_a_harmless_one(text: str) -> None:
     for value, plain in zip(every_display(f"a{text}"), every_display("a"), strict=True):
         assert Elements(value._repr_html_()).tags == Elements(plain._repr_html_()).tags

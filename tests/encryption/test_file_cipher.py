@@ -16,6 +16,7 @@ from mnesis.files.cipher import (
     InvalidContentError,
     content_size,
 )
+from tests.support.samples import sampled
 
 CIPHER = FileCipher(b"k" * 32)
 SIZES = st.one_of(
@@ -28,7 +29,7 @@ def content_of(size: int) -> bytes:
     return bytes(position * 7 % 251 for position in range(size))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sampled(60), deadline=None)
 @given(SIZES, st.integers(1, 200_000), st.lists(st.tuples(st.integers(0, 200_000), st.integers(0, 90_000)), max_size=4))
 def test_any_part_of_any_content_comes_back(size: int, piece: int, parts: list[tuple[int, int]]) -> None:
     content = content_of(size)
@@ -43,7 +44,7 @@ def test_any_part_of_any_content_comes_back(size: int, piece: int, parts: list[t
     assert file.seek(0, io.SEEK_END) == size
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sampled(60), deadline=None)
 @given(st.integers(0, 3 * CHUNK_BYTES), st.data())
 def test_no_changed_byte_is_read(size: int, data: st.DataObject) -> None:
     sealed = bytearray(CIPHER.seal(content_of(size)))

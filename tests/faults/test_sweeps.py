@@ -1,13 +1,14 @@
 """A sample of the fault suite: every operation of every API, on every store, killed and failed at some of its steps.
 
-`python -m mnesis.testing.fault_report` kills at every step. MNESIS_FAULT_SAMPLE is the number of faults per operation here.
+`python -m mnesis.testing.fault_report` kills at every step.
 """
 
 from __future__ import annotations
 
-import os
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,12 @@ from mnesis.testing.fault_targets import SQLITE, Target, encrypted_target, memor
 from mnesis.testing.faults import Operation, Scene, sweep_failures, sweep_kills
 from mnesis.testing.history import History, check_database
 from tests.support.postgres import temporary_schema
+from tests.support.samples import sampled
 
-SAMPLE = int(os.environ.get("MNESIS_FAULT_SAMPLE", "4"))
+SAMPLE = sampled(4, at_least=2)
 MAX_STRIDE = 7
+FEWEST_STEPS = 4
+"""No operation has fewer."""
 OPERATIONS = {f"{operation.api} {operation.name}": operation for operation in all_operations()}
 ON_OTHER_STORES = [
     (store, name)
@@ -43,12 +47,10 @@ def target_of(store: str) -> Iterator[Target]:
         yield memory_target() if store == "memory" else encrypted_target()
 
 
-def _sample(count: int) -> list[int]:
-    """Steps at growing distances, so that short and long operations are both interrupted at their beginning and later."""
-    steps = [1]
-    while len(steps) < count:
-        steps.append(steps[-1] + min(len(steps) + 1, MAX_STRIDE))
-    return steps
+def _sample(name: str, count: int) -> list[int]:
+    """Choose steps, which differ between operations, so that all of them together are interrupted everywhere."""
+    choose = random.Random(name)
+    return list(accumulate(choose.randint(1, MAX_STRIDE if number else FEWEST_STEPS) for number in range(count)))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -56,16 +58,18 @@ def test_killed_at_any_step_it_loses_nothing_and_tears_nothing(name: str, tmp_pa
     before, inside = tmp_path / "before", tmp_path / "inside"
     before.mkdir()
     inside.mkdir()
-    result = sweep_kills(OPERATIONS[name], before, steps=_sample(SAMPLE))
+    result = sweep_kills(OPERATIONS[name], before, steps=_sample(name, SAMPLE))
     assert result.violations == []
     assert result.faults > 0
-    assert sweep_kills(OPERATIONS[name], inside, inside=True, steps=_sample(SAMPLE // 2)).violations == []
+    assert sweep_kills(OPERATIONS[name], inside, inside=True, steps=_sample(name, SAMPLE // 2)).violations == []
 
 
 @pytest.mark.parametrize(("store", "name"), ON_OTHER_STORES)
 async def test_failing_on_other_stores_it_tears_nothing_either(store: str, name: str, tmp_path: Path) -> None:
+    # A step of the store in memory is a verb: there are fewer of them, and they take no time.
+    steps = range(1, FEWEST_STEPS) if store == "memory" else _sample(f"{store} {name}", SAMPLE // 2)
     with target_of(store) as target:
-        result = await sweep_failures(OPERATIONS[name], tmp_path, steps=_sample(max(SAMPLE // 2, 1)), target=target)
+        result = await sweep_failures(OPERATIONS[name], tmp_path, steps=steps, target=target)
     assert result.violations == []
     assert (result.faults > 0, result.store) == (True, store)
 
@@ -73,14 +77,14 @@ async def test_failing_on_other_stores_it_tears_nothing_either(store: str, name:
 @pytest.mark.parametrize(("store", "name"), [pair for pair in ON_OTHER_STORES if pair[0] != "memory"])
 def test_killed_on_other_stores_it_tears_nothing_either(store: str, name: str, tmp_path: Path) -> None:
     with target_of(store) as target:
-        result = sweep_kills(OPERATIONS[name], tmp_path, steps=_sample(max(SAMPLE // 2, 1)), target=target)
+        result = sweep_kills(OPERATIONS[name], tmp_path, steps=_sample(f"{store} {name}", SAMPLE // 2), target=target)
     assert result.violations == []
     assert (result.faults > 0, result.store) == (True, store)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_failing_at_any_step_it_raises_a_typed_error_and_tears_nothing(name: str, tmp_path: Path) -> None:
-    result = await sweep_failures(OPERATIONS[name], tmp_path, steps=_sample(SAMPLE))
+    result = await sweep_failures(OPERATIONS[name], tmp_path, steps=_sample(name, SAMPLE))
     assert result.violations == []
     assert result.faults > 0
 

@@ -15,9 +15,10 @@ from mnesis.cli.app import cli
 from mnesis.system.process_ids import is_process_dead, process_id
 from mnesis.system.unfinished_files import LEFTOVER_SECONDS, find_leftovers, remove_leftovers, unfinished_path
 from mnesis.testing.faults import Operation, sweep_kills
+from tests.support.samples import sampled
 from tests.support.upkeep_operations import OPERATIONS
 
-SAMPLE = int(os.environ.get("MNESIS_FAULT_SAMPLE", "4"))
+SAMPLE = sampled(4, at_least=2)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mnesis.files.explorers import explore
 from tests.files.explored import explored, text_of
+from tests.support.samples import sampled
 
 SUFFIXES = "py js ts tsx java go rs c cpp h json jsonl csv tsv yaml toml xml html md txt log db pdf zip tar png bin ipynb svg".split()  # noqa: SIM905 - easier to read
 STARTS = (
@@ -36,7 +37,7 @@ def is_clean(text: str) -> bool:
     return all(line.isprintable() and len(line) <= 220 for line in text.split("\n"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=sampled(300), deadline=None)
 @given(
     st.sampled_from([suffix for suffix in SUFFIXES if suffix not in IN_A_CHILD]),
     st.sampled_from([start for start in STARTS if not start.startswith(b"%PDF")]),

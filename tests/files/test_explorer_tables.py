@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mnesis.files.explorers import table
 from tests.files.explored import text_of
+from tests.support.samples import sampled
 
 
 def column(text: str, name: str) -> str:
@@ -63,7 +64,7 @@ def test_a_first_row_of_values_is_no_header() -> None:
 _FIELDS = st.text(st.sampled_from('ab",\n\r 1;é'), max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sampled(150), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 9), _FIELDS, _FIELDS), min_size=1, max_size=30),
     st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),

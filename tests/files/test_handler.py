@@ -20,6 +20,7 @@ from mnesis.errors import LLMTimeoutError, UnsuitableFileError
 from mnesis.files import FileHandleResult, LargeFileHandler, llm_summary
 from mnesis.files.token_size import exceeds, may_exceed
 from mnesis.testing import ScriptedLLM
+from tests.support.samples import sampled
 
 REFERENCE = FileRefPart(content_id="ab", path="p")
 PROSE = "It was a quiet morning in the harbour town, and nobody spoke of the storm. " * 400
@@ -95,7 +96,7 @@ async def test_small_content_that_is_no_text_is_stored_rather_than_changed(
         assert handler.storage.read(result.file_ref.content_id) == content
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sampled(60), deadline=None)
 @given(content=st.binary(max_size=300))
 async def test_what_is_inline_has_every_byte_of_the_file(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
@@ -160,7 +161,7 @@ async def test_a_home_sign_in_a_path_is_understood(handler: LargeFileHandler) ->
     assert (await handler.handle_file("~/here.txt")).inline_content == "found"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=sampled(100), deadline=None)
 @given(text=st.text(max_size=400), limit=st.integers(1, 300), model=st.sampled_from(["gpt-4o", "claude-3", "other"]))
 def test_deciding_early_decides_as_counting_does(text: str, limit: int, model: str) -> None:
     for estimator in (TokenEstimator(), TokenEstimator(heuristic_only=True)):

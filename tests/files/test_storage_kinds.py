@@ -19,6 +19,7 @@ from mnesis.files.paging import read_page
 from mnesis.redaction import Redaction
 from mnesis.store.file_storage import open_file_storage
 from tests.support.postgres import temporary_schema
+from tests.support.samples import sampled
 
 MIB = 1 << 20
 
@@ -36,7 +37,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FileStor
             yield open_file_storage(FileConfig(storage_dir=where, storage_url="database"), StoreConfig(), url)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sampled(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=4_000), cuts=st.lists(st.integers(0, 4_000), max_size=4))
 def test_any_bytes_come_back_equal_under_their_hash_whole_and_in_ranges(
     storage: FileStorage, tmp_path: Path, content: bytes, cuts: list[int]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from mnesis.formats.copy_plan import plan_copy
+from tests.support.samples import sampled
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.binary(),
@@ -59,7 +60,7 @@ def containers(value: object) -> set[int]:
     return set()
 
 
-@settings(max_examples=40)
+@settings(max_examples=sampled(40))
 @given(JSON)
 def test_copies_are_equal_and_share_nothing_that_can_change(data: Any) -> None:
     model = Open(data={"a": data}, items=[data], more=data)

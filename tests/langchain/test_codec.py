@@ -27,6 +27,7 @@ from tests.support.langchain_messages import (
     Point,
     Weather,
 )
+from tests.support.samples import sampled
 
 
 def through_json(message: BaseMessage, *types: type) -> BaseMessage:
@@ -169,7 +170,7 @@ def identical(one: Any, other: Any) -> bool:
 
 
 @given(values)
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sampled(150), suppress_health_check=[HealthCheck.too_slow])
 def test_any_value_comes_back_identical(value: Any) -> None:
     data = dump_value(value)
     check_json(data, "value")
@@ -192,7 +193,7 @@ calls = st.lists(
 
 
 @given(contents, calls, st.none() | st.text(max_size=5), st.dictionaries(keys, values, max_size=3), values)
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sampled(100), suppress_health_check=[HealthCheck.too_slow])
 def test_any_message_comes_back_equal(
     content: Any, tool_calls: Any, id: str | None, kwargs: dict[Any, Any], artifact: Any
 ) -> None:

@@ -13,6 +13,7 @@ from langchain_mnesis.messages.convert import to_record
 from mnesis.errors import ConfigurationError, ContextIrreducibleError, InvalidMessageError
 from mnesis.tokens import TokenEstimator, message_tokens
 from tests.support.langchain_fakes import FakeModel, scripted_model, texts_of
+from tests.support.samples import sampled
 
 
 def conversation(turns: int, words: int = 40) -> list[BaseMessage]:
@@ -115,7 +116,7 @@ def tool_conversations(draw: st.DrawFn) -> list[BaseMessage]:
 
 
 @given(tool_conversations(), st.integers(400, 3_000))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sampled(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_the_tool_calls_pairs_stay_whole_and_the_list_fits(
     messages: list[BaseMessage], max_tokens: int
 ) -> None:

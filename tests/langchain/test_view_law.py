@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import pytest
 
+from tests.support.samples import sampled
+
 pytest.importorskip("langchain.agents")
 
 from hypothesis import HealthCheck, given, settings
@@ -173,7 +175,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sampled(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(actions=ACTIONS, has_ids=st.booleans())
 def test_the_view_follows_any_edit_rewind_fork_and_fold(actions: list[tuple[str, int]], has_ids: bool) -> None:
     with conversation(has_ids=has_ids) as thread:

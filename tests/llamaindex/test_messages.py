@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.samples import sampled
+
 pytest.importorskip("llama_index.core", minversion="0.14.14")  # older ones have fewer types of blocks
 
 from hypothesis import given, settings
@@ -88,7 +90,7 @@ any_message = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sampled(150), deadline=None)
 @given(any_message)
 def test_any_message_comes_back_equal_and_carries_nothing_more(message: ChatMessage) -> None:
     back = round_trip(message)

@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from tests.support.samples import sampled
+
 pytest.importorskip("llama_index.core")
 
 from hypothesis import HealthCheck, given, settings
@@ -215,7 +217,7 @@ words = st.sampled_from(["a", "b", "c"])
 histories = st.lists(st.one_of(words.map(user), words.map(assistant), words.map(system)), max_size=8)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sampled(80), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(["set", "put", "compact", "get"]), histories), max_size=6))
 def test_after_any_changes_the_history_is_what_was_set(steps: list[tuple[str, list[ChatMessage]]]) -> None:
     memory = MnesisMemory.from_defaults(engine=Engine(":memory:"), token_limit=2_000)

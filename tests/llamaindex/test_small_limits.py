@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.samples import sampled
+
 pytest.importorskip("llama_index.core")
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -24,7 +26,7 @@ def words(message: ChatMessage) -> int:
     return len((message.content or "").split())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sampled(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     limit=st.integers(20, 400),
     messages=st.lists(st.tuples(st.sampled_from(["user", "assistant", "system"]), st.integers(1, 250)), min_size=1),
@@ -45,7 +47,7 @@ def test_a_view_fits_whenever_its_newest_message_does(limit: int, messages: list
             assert int(left_out.replace(",", "")) <= int(total.replace(",", ""))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=sampled(200), deadline=None)
 @given(text=st.text(max_size=400), max_tokens=st.integers(-20, 100))
 def test_an_excerpt_is_never_longer_than_its_text(text: str, max_tokens: int) -> None:
     assert count(excerpt(text, max_tokens, count, "msg_0123456789abcdef")) <= count(text)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.support.samples import sampled
+
 pytest.importorskip("llama_index.core")
 
 from hypothesis import HealthCheck, example, given, settings
@@ -78,7 +80,7 @@ async def read_view(memory: MnesisMemory, limit: int, reserved: int) -> View:
     return await history.read_view(token_limit=limit, reserved_tokens=reserved, placement="system")
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sampled(120), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories, st.integers(min_value=20, max_value=600), st.sampled_from(["system", "user"]), st.booleans())
 @example(history=[user("word "), old_calls("c1")], limit=43, insert="system", compacted=False)
 def test_a_view_keeps_its_promises(history: list[ChatMessage], limit: int, insert: str, compacted: bool) -> None:
@@ -115,7 +117,7 @@ def test_a_view_keeps_its_promises(history: list[ChatMessage], limit: int, inser
     memory.close()
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sampled(120), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories, st.integers(min_value=20, max_value=600), st.booleans())
 def test_a_view_fits_unless_what_must_stay_does_not(history: list[ChatMessage], limit: int, compacted: bool) -> None:
     memory = MnesisMemory.from_defaults(engine=Engine(":memory:"), token_limit=limit)

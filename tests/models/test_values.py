@@ -16,6 +16,7 @@ from mnesis.models.summary import Summary
 from mnesis.models.usage import TokenUsage
 from mnesis.store.codec import encode_summary
 from tests.support.histories import histories, tool_calls
+from tests.support.samples import sampled
 
 counts = st.integers(0, 10**9)
 usages = st.builds(TokenUsage, input=counts, output=counts, cache_read=counts, cache_write=counts, total=counts)
@@ -46,7 +47,9 @@ def test_impossible_usage_is_refused(fields: dict[str, object]) -> None:
 
 
 @given(histories(max_size=4))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=sampled(60), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 def test_a_message_is_equal_after_a_round_trip_through_plain_values(messages: list[Message]) -> None:
     for message in messages:
         assert Message.model_validate(message.model_dump()) == message

@@ -20,6 +20,7 @@ from mnesis.errors import ConfigurationError, LLMAuthenticationError, MissingFil
 from mnesis.operators.inputs import MAX_LINE_BYTES, InputSource
 from mnesis.operators.llm_map import LLMMap
 from mnesis.testing import ScriptedLLM
+from tests.support.samples import sampled
 
 OK = {"type": "object"}
 
@@ -161,7 +162,7 @@ VALUES = st.recursive(
 
 
 @given(values=st.lists(VALUES, max_size=20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=sampled(30), deadline=None)
 async def test_inputs_come_through_a_file_and_a_database_as_they_were(values: list[Any], tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("round") / "in.jsonl"
     path.write_text("".join(json.dumps(value) + "\n" for value in values))

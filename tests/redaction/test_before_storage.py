@@ -28,6 +28,7 @@ from mnesis.models.message import (
 )
 from mnesis.redaction import Redaction
 from mnesis.testing import ScriptedLLM
+from tests.support.samples import sampled
 
 SECRET = "ghp_abcdefghijklmnopqrstuvwxyz0123456789"
 MARKED = "[redacted: github-token]"
@@ -206,7 +207,7 @@ async def test_large_files_are_redacted_in_any_encoding(encoding: str, tmp_path:
         assert session.files.storage.read(reference.content_id) == text.replace(SECRET, MARKED).encode(encoding)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sampled(60), deadline=None)
 @given(st.binary(max_size=200), st.lists(st.integers(1, 300), max_size=5), st.booleans())
 def test_bytes_outside_secrets_never_change(content: bytes, sizes: list[int], with_secret: bool) -> None:
     whole = content + (b"\n" + SECRET.encode() + b"\n" if with_secret else b"") + content
@@ -217,7 +218,7 @@ def test_bytes_outside_secrets_never_change(content: bytes, sizes: list[int], wi
     assert b"".join(redact_chunks([*chunks, rest], Redaction())) == whole.replace(SECRET.encode(), MARKED.encode())
 
 
-@pytest.mark.parametrize("offset", range(-45, 46, 15))
+@pytest.mark.parametrize("offset", [-45, 0, 45])
 def test_no_window_cuts_a_secret(offset: int) -> None:
     key = "-----BEGIN PRIVATE KEY-----\n" + "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n" * 500 + "-----END PRIVATE KEY-----"
     # The fourth chunk fills the first window, which is cut so far before its end.

@@ -19,6 +19,7 @@ from mnesis.testing import EventRecorder
 from mnesis.tokens.model_info import ModelInfo
 from tests.session.support import chatter
 from tests.support.histories import context_of, count, histories, numbered
+from tests.support.samples import sampled
 
 
 async def talk(session: MnesisSession, turns: int) -> None:
@@ -93,7 +94,7 @@ def step_with_thinking(messages: list[Message]) -> list[Message]:
     return []
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sampled(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(log=histories(), keep_tokens=st.integers(0, 3_000))
 def test_a_plan_leaves_at_most_the_kept_tokens_and_what_must_stay(log: list[Message], keep_tokens: int) -> None:
     budget, config = Budget.for_tokens(100_000), CompactionConfig(prune=False)

@@ -26,6 +26,7 @@ from mnesis.errors import LLMServerError
 from mnesis.sync import SyncSession
 from mnesis.testing import EventRecorder, ScriptedLLM
 from tests.session.support import MODEL, calls, cancelled_at, roles, until
+from tests.support.samples import sampled
 
 PENDING = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 
@@ -51,7 +52,7 @@ async def test_a_failed_turn_is_retried_without_sending_again(db: Path) -> None:
         assert result.tokens == session.token_usage
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sampled(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(failures=st.lists(st.integers(0, 3), max_size=6), rounds=st.integers(1, 3))
 async def test_wherever_a_turn_fails_its_retries_lead_to_the_same_log(failures: list[int], rounds: int) -> None:
     paid: list[int] = []

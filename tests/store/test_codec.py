@@ -15,6 +15,7 @@ from mnesis.models.message import DataPart, Message, MessagePart, TextPart, Tool
 from mnesis.models.usage import TokenUsage
 from mnesis.store.codec import DamagedValueError, decode_message, encode_message, from_json, hash_of, to_json
 from mnesis.testing.store_samples import EVERY_PART, HOSTILE_TEXTS
+from tests.support.samples import sampled
 
 ANY_TEXT = st.text(st.characters(codec=None) | st.sampled_from('\ud83d\ude00\x00"\\'))
 JSON = st.recursive(
@@ -47,7 +48,7 @@ MESSAGES = st.builds(
 
 
 @given(MESSAGES)
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=sampled(80))
 def test_a_message_comes_back_equal(message: Message) -> None:
     encoded = encode_message(message)
     back = decode_message("s", 7, encoded._replace(stored_hash=hash_of("s", 7, encoded)))

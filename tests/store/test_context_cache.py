@@ -23,6 +23,7 @@ from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore, context
 from mnesis.testing.store_samples import make_compaction, make_leaf, make_message, make_turn
 from tests.store.test_equivalence import SEQS, SESSIONS, Act, TwoStores, told
+from tests.support.samples import sampled
 
 
 class WritersOfOneFile(TwoStores):
@@ -63,7 +64,7 @@ class WritersOfOneFile(TwoStores):
 
 TestWritersOfOneFile = WritersOfOneFile.TestCase
 TestWritersOfOneFile.settings = settings(
-    max_examples=15, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=sampled(15), stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

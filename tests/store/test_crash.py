@@ -1,7 +1,4 @@
-"""A killed process loses nothing it acknowledged and leaves nothing by halves.
-
-MNESIS_CRASH_ROUNDS multiplies the number of kills.
-"""
+"""A killed process loses nothing it acknowledged and leaves nothing by halves."""
 
 from __future__ import annotations
 
@@ -22,8 +19,9 @@ from mnesis.store.base import Append
 from mnesis.store.sqlite import SqliteStore
 from mnesis.testing.store_samples import make_compaction, make_leaf, make_message
 from tests.store.children import Report, start
+from tests.support.samples import sampled
 
-FACTOR = int(os.environ.get("MNESIS_CRASH_ROUNDS", "1"))
+STATEMENTS = 20
 
 
 async def worker(path: Path, report: Report, *, die_at_statement: int | None = None, die_at_step: int = 0) -> None:
@@ -86,7 +84,8 @@ async def survivors(path: Path) -> set[str]:
 def test_dying_at_the_start_of_any_statement_tears_nothing(tmp_path: Path, start_at: int) -> None:
     acknowledged: set[str] = set()
     path = tmp_path / "s.db"
-    for statement in range(start_at + 1, start_at + 1 + 20 * FACTOR):
+    for index in range(sampled(STATEMENTS)):
+        statement = start_at + 1 + index * STATEMENTS // sampled(STATEMENTS)
         lines, code = start(lambda tell, k=statement: worker(path, tell, die_at_statement=k)).wait()
         assert code == 9
         acknowledged.update(lines[1:])
@@ -98,7 +97,7 @@ def test_dying_inside_a_statement_tears_nothing(tmp_path: Path) -> None:
     acknowledged: set[str] = set()
     path = tmp_path / "s.db"
     chance = random.Random(7)
-    for _ in range(100 * FACTOR):
+    for _ in range(sampled(100)):
         step = chance.randrange(5, 6_000)
         lines, code = start(lambda tell, k=step: worker(path, tell, die_at_step=k)).wait()
         assert code == 9
@@ -106,12 +105,12 @@ def test_dying_inside_a_statement_tears_nothing(tmp_path: Path) -> None:
         assert acknowledged <= asyncio.run(survivors(path))
 
 
-@pytest.mark.parametrize("round", range(6))
+@pytest.mark.parametrize("round", range(sampled(6, at_least=3)))
 def test_a_killed_process_keeps_what_it_acknowledged(tmp_path: Path, round: int) -> None:
     acknowledged: set[str] = set()
     path = tmp_path / "s.db"
     chance = random.Random(round)
-    for _ in range(15 * FACTOR):
+    for _ in range(sampled(15)):
         child = start(lambda tell: worker(path, tell))
         lines = [child.read_line() for _ in range(chance.randrange(20))]
         time.sleep(chance.uniform(0, 0.003))  # the kill may fall anywhere
@@ -132,7 +131,7 @@ def test_processes_killed_while_others_write_disturb_nobody(tmp_path: Path) -> N
         except StaleContextError:
             tell("stale")
 
-    for _ in range(5 * FACTOR):
+    for _ in range(sampled(5, at_least=3)):
         children = [start(tolerant) for _ in range(3)]
         lines = [line for child in children for line in [child.read_line() for _ in range(chance.randrange(1, 15))]]
         for child in children:

@@ -23,6 +23,7 @@ from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
 from mnesis.testing.store_samples import make_compaction, make_condensed, make_leaf
+from tests.support.samples import sampled
 
 SESSIONS = st.sampled_from(["a", "b"])
 SEQS = st.integers(0, 12)
@@ -187,5 +188,5 @@ class TwoStores(RuleBasedStateMachine):
 
 TestTwoStores = TwoStores.TestCase
 TestTwoStores.settings = settings(
-    max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=sampled(40), stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -22,6 +22,7 @@ from mnesis.store.base import Append, Store
 from mnesis.store.memory import MemoryStore
 from mnesis.store.sqlite import SqliteStore
 from mnesis.testing.store_samples import make_compaction, make_condensed, make_leaf, make_message
+from tests.support.samples import sampled
 
 TOKENS = 10
 CHOICES = st.integers(0, 10_000)
@@ -205,5 +206,5 @@ class ForkModel(RuleBasedStateMachine):
 
 TestForkModel = ForkModel.TestCase
 TestForkModel.settings = settings(
-    max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=sampled(40), stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )

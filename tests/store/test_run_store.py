@@ -29,6 +29,7 @@ from mnesis.testing.fault_migration import write_old_database
 from mnesis.testing.run_suite import LEASE, RunSuite, assert_counts_agree, begin_sealed_run, claim_indexes
 from mnesis.testing.store_samples import make_message, store_conversation
 from tests.store.children import Report, start
+from tests.support.samples import sampled
 
 
 class TestMemoryRuns(RunSuite):
@@ -146,7 +147,7 @@ class Workers(RuleBasedStateMachine):
 
 TestWorkers = Workers.TestCase
 TestWorkers.settings = settings(
-    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=sampled(25), stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.samples import sampled
+
 MEMORY_FILE_SYSTEM = Path("/dev/shm")  # the name that Linux gives it
 NEEDED_BYTES = 4 * 1024**3
 """What must be free in memory before temporary files go there: all of a run's take about 2 GB, and most are removed after their test."""
@@ -19,7 +21,9 @@ NEEDED_BYTES = 4 * 1024**3
 def pytest_configure(config: pytest.Config) -> None:
     """Let no test depend on the load of the machine, and no process of a run repeat the work of another."""
     # On a busy machine, drawing data is slow; that says nothing about the code.
-    settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile(
+        "any load", max_examples=sampled(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
     settings.load_profile("any load")
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
         # Compiled modules are not wanted beside the source; without any, each process would compile all of them again.

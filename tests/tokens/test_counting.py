@@ -21,6 +21,7 @@ from mnesis.tokens import encodings
 from mnesis.tokens.encodings import encoding_for_model
 from mnesis.tokens.estimator import TokenEstimator, split_text
 from mnesis.tokens.heuristic import heuristic_tokens
+from tests.support.samples import sampled
 
 _random = random.Random(11)
 NAMES = ["cargo", "index", "reader", "session", "billing", "parser", "cache", "router"]
@@ -169,7 +170,7 @@ def test_special_tokens_in_a_text_are_counted_as_text() -> None:
     assert TokenEstimator().estimate("<|endoftext|>", "gpt-4o") > 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sampled(150), deadline=None)
 @given(
     st.text(st.characters(exclude_categories=())), st.sampled_from(["gpt-4", "gpt-4o", "claude-3", "x"]), st.booleans()
 )
@@ -180,7 +181,7 @@ def test_every_string_has_a_count_and_only_the_empty_one_counts_zero(
     assert count == 0 if text == "" else count >= 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sampled(150), deadline=None)
 @given(st.text(st.sampled_from("ab \n\t漢😀"), max_size=300), st.integers(1, 40))
 def test_pieces_are_the_text_and_never_longer_than_the_limit(text: str, limit: int) -> None:
     cut = list(split_text(text, limit))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mnesis import MnesisSession
 from mnesis.errors import LLMError
 from tests.support.providers.strict_server import Failure, Reply, StrictServer, ToolCall, dump
+from tests.support.samples import sampled
 from tests.support.strict_requests import WEATHER, post
 from tests.support.strict_session import MODELS, THINKING, strict_server, talking_to, weather
 
@@ -40,7 +41,7 @@ async def send_own_request(session: MnesisSession, server: StrictServer, **optio
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=sampled(8), deadline=None, suppress_health_check=list(HealthCheck))
 @given(STEPS)
 def test_the_context_for_anthropic_is_accepted_after_any_history(steps: list[tuple[str, str]]) -> None:
     async def run() -> None:

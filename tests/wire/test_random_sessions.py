@@ -16,6 +16,7 @@ from mnesis import Engine
 from mnesis.errors import LLMError
 from mnesis.models.message import ImagePart
 from tests.support.providers.strict_server import Failure, ProviderRequest, Reply, StrictServer, ToolCall, dump
+from tests.support.samples import sampled
 from tests.support.strict_session import CLAUDES, CLOUD_MODELS, MODELS, THINKING, strict_server, talking_to, weather
 
 pytest.importorskip("botocore", reason="litellm needs botocore for Bedrock")
@@ -101,7 +102,7 @@ def check_prefix(earlier: ProviderRequest, later: ProviderRequest) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=sampled(12), deadline=None, suppress_health_check=list(HealthCheck))
 @given(STEPS)
 def test_random_sessions_across_providers_keep_every_law(steps: list[tuple[str, str]]) -> None:
     async def run() -> None:

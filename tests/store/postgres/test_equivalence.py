@@ -9,6 +9,7 @@ from mnesis.store.base import Store
 from mnesis.store.memory import MemoryStore
 from tests.store.test_equivalence import TwoStores
 from tests.support.postgres import temporary_schema
+from tests.support.samples import sampled
 
 pytest.importorskip("psycopg")
 
@@ -29,5 +30,5 @@ class PostgresAndMemory(TwoStores):
 
 TestPostgresAndMemory = PostgresAndMemory.TestCase
 TestPostgresAndMemory.settings = settings(
-    max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=sampled(10), stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
