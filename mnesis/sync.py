@@ -180,6 +180,7 @@ class SyncSession(Displayable):
     hide = _blocking(MnesisSession.hide)
     revise = _blocking(MnesisSession.revise)
     replace_covers = _blocking(MnesisSession.replace_covers)
+    unfold = _blocking(MnesisSession.unfold)
     clear_context = _blocking(MnesisSession.clear_context)
     focus = _blocking(MnesisSession.focus)
     pin = _blocking(MnesisSession.pin)

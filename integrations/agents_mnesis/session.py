@@ -16,7 +16,7 @@ from agents.tool_context import ToolContext
 from agents_mnesis.items import Item, item_role, stored_items, to_items, to_record, to_records
 from mnesis.config import ConfigOrDict, parse_config
 from mnesis.engine.engine import Engine
-from mnesis.errors import MnesisError, StaleContextError, ToolDefinitionError
+from mnesis.errors import MnesisError, StaleContextError, SummaryNotFoundError, ToolDefinitionError
 from mnesis.models.context import ActiveContext, Budget, Window
 from mnesis.models.message import Message
 from mnesis.models.summary import Summary
@@ -187,11 +187,10 @@ async def _pop_newest(session: MnesisSession) -> Item | None:
         newest = context.items[-1]
         try:
             if isinstance(newest, Summary):  # its messages are shown again first
-                covers = [cover for cover in context.covers if cover.summary_id != newest.id]
-                await session.replace_covers(covers, [], read_covers=context.covers, last_seq=context.session.last_seq)
+                await session.unfold(newest.id)
                 continue
             return await _remove_last_item(session, context, newest)
-        except StaleContextError:
+        except (StaleContextError, SummaryNotFoundError):  # another writer changed the context
             continue
     raise StaleContextError(
         f"session {session.id!r} changed during each of {MAX_ATTEMPTS} attempts to remove its newest item; try again when"

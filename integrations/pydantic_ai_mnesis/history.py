@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_ai import RunContext
@@ -237,7 +237,8 @@ async def _count_overhead(request: ModelRequestContext) -> int:
     await preload_encoding("unknown")
     parameters = request.model_request_parameters
     tools = [*parameters.function_tools, *parameters.output_tools]
-    definitions = [asdict(tool) | {"metadata": None} for tool in tools]
+    # Models send these fields; the others of a definition tell Pydantic AI what to do.
+    definitions = [[tool.name, tool.description, tool.parameters_json_schema] for tool in tools]
     instructions = [part.content for part in parameters.instruction_parts or ()]
     return (
         TokenEstimator().estimate(json.dumps([definitions, instructions], default=str)) if tools or instructions else 0

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from mnesis.errors import ConfigurationError, InvalidMessageError, StaleContextError
+from mnesis.errors import ConfigurationError, InvalidMessageError, StaleContextError, SummaryNotFoundError
 from mnesis.late_types import declare_late_types
 from mnesis.session.reader import SessionReader
 from mnesis.session.reentrancy import refuse_reentrant_call
@@ -279,6 +279,21 @@ class SessionView(SessionReader):
             stored = await self._core.replace_covers(covers, messages, read_covers, last_seq, report)
             await self._compactor.start_if_due()
         return list(stored.messages)
+
+    async def unfold(self, summary_id: str) -> None:
+        """Show the originals of a summary in the active context again, in place of the summary.
+
+        Messages that were hidden before they were folded stay hidden. The summary stays in the log. Raises
+        `SummaryNotFoundError` if the context does not show the summary, and `StaleContextError` if it changed meanwhile.
+        """
+        from mnesis.store.covers import unfold_cover
+
+        context = await self._core.store.active_context(self.id)
+        if all(cover.summary_id != summary_id for cover in context.covers):
+            raise SummaryNotFoundError(summary_id, location=f"the active context of session {self.id!r}")
+        originals = await self._core.store.covered_messages(self.id, summary_id)
+        covers = unfold_cover(context.covers, summary_id, [message.seq for message in originals])
+        await self.replace_covers(covers, [], read_covers=context.covers, last_seq=context.session.last_seq)
 
     async def clear_context(self) -> None:
         """Remove everything from the active context. The log keeps it."""

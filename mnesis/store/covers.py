@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mnesis.errors import (
@@ -131,6 +131,19 @@ def hide_spans(before: Sequence[Cover], spans: Iterable[Span], last_seq: int, ex
     for span in spans:
         covers = hide_span(covers, span, last_seq).covers
     return diff_covers(before, covers)
+
+
+def unfold_cover(before: Sequence[Cover], summary_id: str, original_seqs: Collection[int]) -> tuple[Cover, ...]:
+    """Return the covers under which the originals of a summary are shown instead of it. What else it spans stays hidden."""
+    covers: list[Cover] = []
+    for cover in before:
+        if cover.summary_id != summary_id:
+            covers.append(cover)
+            continue
+        holes = [(seq, seq) for seq in original_seqs]
+        hidden = subtract([(cover.first_seq, cover.last_seq)], holes)
+        covers += [Cover(first, last, None) for first, last in hidden]
+    return tuple(covers)
 
 
 def change_covers(

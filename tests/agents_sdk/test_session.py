@@ -122,6 +122,19 @@ async def test_pop_reaches_behind_a_summary(make_session: MakeSession) -> None:
     assert await session.get_items() == []
 
 
+async def test_pop_brings_back_no_item_that_was_popped_before(make_session: MakeSession) -> None:
+    session: Any = make_session(token_limit=600)
+    items: list[Any] = []
+    for number in range(24):
+        items += [{"role": role, "content": f"{role} {number} " + "word " * 40} for role in ("user", "assistant")]
+        await session.add_items([*items[-2:], {"role": "user", "content": "a slip"}])
+        assert (await session.pop_item())["content"] == "a slip"
+        await session.get_items()
+    summaries = await (await session.session()).summaries()
+    assert any(summary.kind == "condensed" for summary in summaries)
+    assert [await session.pop_item() for _ in items] == items[::-1]
+
+
 async def test_clear_empties_the_history_and_purge_the_log(make_session: MakeSession) -> None:
     session: Any = make_session()
     await session.add_items(EVERY_TYPE[:1])

@@ -209,8 +209,20 @@ def test_the_whole_transcript_of_a_compacted_session_appends_what_is_new(
 
 def test_a_rollback_into_what_is_folded_brings_back_the_messages(make_memory: MakeMemory) -> None:
     memory = compacted(make_memory)
+    length = log_length(memory)
     memory.set([system("rule"), *turns(3)])
     assert memory.get_all() == memory.get() == [system("rule"), *turns(3)]
+    assert log_length(memory) == length, "originals come back; copies are not stored"
+
+
+def test_a_rollback_to_the_end_of_a_fold_shows_the_newest_message(make_memory: MakeMemory) -> None:
+    memory = make_memory(token_limit=2_000)
+    memory.put_messages(turns(8))
+    memory.compact()
+    kept = len([m for m in memory.get() if m in turns(8)])
+    rest = turns(8)[:-kept]
+    memory.set(rest)
+    assert (memory.get_all(), memory.get(), log_length(memory)) == (rest, rest, 16)
 
 
 words = st.sampled_from(["a", "b", "c"])
@@ -235,6 +247,7 @@ def test_after_any_changes_the_history_is_what_was_set(steps: list[tuple[str, li
         else:
             memory.get()
         assert memory.get_all() == expected
+        assert [m.content for m in memory.get()][-1:] == [m.content for m in expected][-1:]
         assert len(memory.history()) >= kept
         kept = len(memory.history())
     memory.close()

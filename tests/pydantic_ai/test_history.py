@@ -220,6 +220,30 @@ async def test_two_objects_write_one_session_without_loss(make_history: MakeHist
     assert len(await make_history().all_messages("ada")) == 32
 
 
+async def test_tool_definitions_count_as_what_models_are_sent(make_history: MakeHistory) -> None:
+    requests: list[list[ModelMessage]] = []
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        requests.append(messages)
+        return ModelResponse(parts=[TextPart("answer")])
+
+    agent = Agent(FunctionModel(answer), capabilities=[make_history(token_limit=250)])
+
+    @agent.tool_plain
+    def look_up(word: str) -> str:
+        """Look a word up."""
+        return word
+
+    @agent.tool_plain
+    def spell(word: str) -> str:
+        """Spell a word."""
+        return word
+
+    for number in range(4):
+        await agent.run(f"question {number} " + "word " * 20, conversation_id="ada")
+    assert f"question 3 {'word ' * 20}" in [p.content for p in requests[-1][-1].parts if isinstance(p, UserPromptPart)]
+
+
 async def test_clear_and_purge(make_history: MakeHistory) -> None:
     history = make_history()
     await history.add("s", EVERY_PART)

@@ -12,11 +12,18 @@ from anyio import to_thread
 from llama_index.core.base.llms.types import ChatMessage, TextBlock
 from llama_index.memory.mnesis.events import publish_replaced
 from llama_index.memory.mnesis.messages import EXTRA_KEY, digest, digests, from_record, to_record, with_token_counts
-from llama_index.memory.mnesis.revision import Case, ContextItem, RevisionPlan, SeenView, Span, plan_revision
+from llama_index.memory.mnesis.revision import (
+    Case,
+    ContextItem,
+    RevisionPlan,
+    SeenView,
+    Span,
+    plan_revision,
+)
 from llama_index.memory.mnesis.view import VIEW_OPTIONS, SummaryPlacement, View, render_view
 
 from mnesis import concurrency
-from mnesis.errors import ContextIrreducibleError, StaleContextError
+from mnesis.errors import ContextIrreducibleError, StaleContextError, SummaryNotFoundError
 from mnesis.models.context import ActiveContext, Window, find_cover
 from mnesis.models.message import Message
 from mnesis.models.session import SessionRecord
@@ -148,8 +155,11 @@ class History:
             if plan.case == "unchanged" or (not plan.hide and plan.new_from == len(records)):
                 return "unchanged"
             try:
+                if plan.unfold is not None:
+                    await _run_on_background_loop(self.session.unfold(plan.unfold))
+                    continue
                 await _run_on_background_loop(self._revise(plan, records, context.session.last_seq))
-            except StaleContextError:
+            except (StaleContextError, SummaryNotFoundError):  # another writer changed the context
                 continue
             publish_replaced(self.session.id, plan.case)
             return plan.case
@@ -212,7 +222,7 @@ class History:
         if item.id not in self._summary_digests:
             covered_messages = await self.session.engine.store.covered_messages(self.session.id, item.id)
             self._summary_digests[item.id] = tuple(value for message in covered_messages for value in digests(message))
-        return ContextItem(item.first_seq, item.last_seq, self._summary_digests[item.id])
+        return ContextItem(item.first_seq, item.last_seq, self._summary_digests[item.id], item.id)
 
     async def _read_folded_system_messages(self, context: ActiveContext) -> list[Message]:
         """Return the system messages that were stored through this adapter and are now folded."""

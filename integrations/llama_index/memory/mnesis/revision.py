@@ -17,6 +17,7 @@ class ContextItem:
     first_seq: int
     last_seq: int
     digests: tuple[bytes, ...]
+    summary_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,15 @@ class SeenView:
 
 @dataclass(frozen=True, slots=True)
 class RevisionPlan:
-    """The spans to hide, and the index of the first new message in the target history."""
+    """The spans to hide, and the index of the first new message in the target history.
+
+    `unfold` is a summary whose originals must first be shown again; the plan is then made from the context with them.
+    """
 
     hide: tuple[Span, ...]
     new_from: int
     case: Case
+    unfold: str | None = None
 
 
 def plan_revision(
@@ -54,10 +59,26 @@ def plan_revision(
         plan = _plan_from_view(view, target, last_seq)
         if plan is not None:
             return plan
+    summary_id = _find_divided_summary(items, target)
+    if summary_id is not None:
+        return RevisionPlan((), 0, "new_epoch", unfold=summary_id)
     kept, matched = _match_items(items, target)
     hide = tuple(_unmatched_spans(items, kept))
     is_rollback = matched == len(target) and kept == list(range(len(kept)))
     return RevisionPlan(hide, matched, "rolled_back" if is_rollback else "new_epoch")
+
+
+def _find_divided_summary(items: Sequence[ContextItem], target: Sequence[bytes]) -> str | None:
+    """Return the summary in which the history and `target` part, or at whose end `target` ends; None if there is none."""
+    matched = 0
+    for item in items:
+        end = matched + len(item.digests)
+        if tuple(target[matched:end]) == item.digests and end < len(target):
+            matched = end
+            continue
+        is_divided = matched < len(target) and bool(item.digests) and target[matched] == item.digests[0]
+        return item.summary_id if is_divided else None
+    return None
 
 
 def _plan_from_view(view: SeenView, target: Sequence[bytes], last_seq: int) -> RevisionPlan | None:
