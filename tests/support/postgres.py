@@ -7,6 +7,8 @@ random names and drop them.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import uuid
 import warnings
@@ -19,7 +21,10 @@ from typing import Any
 import pytest
 
 SERVER_VARIABLE = "MNESIS_TEST_POSTGRES"
+WATCHER = Path(__file__).parent / "drivers" / "stop_unused_server.py"
 _given_url = os.environ.get(SERVER_VARIABLE)
+_locks: list[Any] = []
+"""The open files whose locks say that this process uses a server."""
 
 
 @cache
@@ -37,6 +42,7 @@ def server_url() -> str:
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
     folder = Path(tempfile.gettempdir(), f"mnesis-postgres-{run[:12]}")
     folder.mkdir(exist_ok=True)
+    stop_server_after_use(folder)
     # The server stops, and its directory is deleted, when the last process that uses it ends.
     server = module.get_server(folder, cleanup_mode="delete")
     url = str(server.get_uri())
@@ -46,6 +52,25 @@ def server_url() -> str:
             connection.execute(f"ALTER SYSTEM SET {setting}")
         connection.execute("SELECT pg_reload_conf()")
     return url
+
+
+def stop_server_after_use(folder: Path) -> None:
+    """Have the server of a directory stopped when this process and the others that use it have ended, even if killed."""
+    if os.name != "posix":
+        return
+    import fcntl
+
+    users = open(f"{folder}.users", "a")  # noqa: SIM115  # open until this process ends
+    fcntl.flock(users, fcntl.LOCK_SH)
+    _locks.append(users)
+    subprocess.run(
+        [sys.executable, "-I", "-S", str(WATCHER), str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # survives Ctrl-C
+        check=True,
+    )
 
 
 def connect(url: str | None = None, **options: Any) -> Any:
