@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import astuple
 
 from mnesis.models.session import SessionRecord
@@ -137,14 +138,17 @@ def read_record_heads(answer: Answer, session_id: str) -> RecordHeads:
 
 
 def rows_of_session(transaction: Transaction, session_pk: int, session_id: str) -> Rows:
-    """Return a function that returns the rows of a session which a statement selects, with their texts unescaped."""
+    """Return a function that returns the rows of a session which a statement selects, with their texts unescaped.
+
+    The spans of `check_edges` become one row for each message, as SQLite has them.
+    """
     parameters = session_parameters(session_id) | {"session_pk": session_pk}
 
-    def rows(statement: str) -> list[Row]:
-        return [
-            tuple(from_text(value) if isinstance(value, str) else value for value in row)
-            for row in transaction.rows(statement, parameters)
-        ]
+    def rows(statement: str) -> Iterable[Row]:
+        selected = transaction.rows(statement, parameters)
+        if statement == "check_edges":
+            return ((pk, seq) for pk, first, last in selected for seq in range(first, last + 1))
+        return [tuple(from_text(value) if isinstance(value, str) else value for value in row) for row in selected]
 
     return rows
 

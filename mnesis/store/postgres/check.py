@@ -125,7 +125,7 @@ def _check_summaries(transaction: Transaction, session_pk: int, name: str) -> li
     names = ("check_summaries", "check_edges", "check_children", "check_covers", "check_hidden_spans")
     answers = [transaction.send(each, parameters) for each in names]
     last_seq = _row(transaction, "check_accounts", session_pk)[0]
-    rows, edges, children, covers, hidden = [answer.rows() for answer in answers]
+    rows, covered_spans, children, covers, hidden = [answer.rows() for answer in answers]
     findings = [
         Finding(
             "error", "content", f"summary {from_text(row[1])!r} of session {name!r} is not what was stored", RESTORE
@@ -134,10 +134,12 @@ def _check_summaries(transaction: Transaction, session_pk: int, name: str) -> li
         if summary_digest(from_text(row[1]), row[6]) != row[7]
     ]
     graph = SummaryGraph.from_rows(
-        [(pk, from_text(key).encode(), *counts) for pk, key, *counts, _, _ in rows],
-        edges,
+        [(pk, from_text(key), *counts) for pk, key, *counts, _, _ in rows],
+        (),
         children,
     )
+    for summary_pk, first, last in covered_spans:
+        graph.messages[summary_pk].append((first, last))
     return findings + reachability_findings(name, last_seq, graph, covers, hidden)
 
 

@@ -913,13 +913,21 @@ SELECT seq, part_index, tokens_saved FROM {schema}.prunes WHERE session_pk = %(s
 SELECT pk, id, first_seq, last_seq, message_count, token_count, body, hash FROM {schema}.all_summaries
 WHERE session_pk = %(session_pk)s ORDER BY pk;
 
--- check_edges: which messages leaves cover; those that are not part of the log are negative
-SELECT e.summary_pk, CASE WHEN e.session_pk = %(session_pk)s OR EXISTS (
-    SELECT 1 FROM {schema}.segments AS g
-    WHERE g.session_pk = %(session_pk)s AND g.source_pk = e.session_pk AND e.seq BETWEEN g.first_seq AND g.last_seq
-) THEN e.seq ELSE -e.seq END
-FROM {schema}.summary_messages AS e JOIN {schema}.all_summaries AS s ON s.pk = e.summary_pk
-WHERE s.session_pk = %(session_pk)s;
+-- check_edges: the spans of messages that leaves cover; those that are not part of the log are negative
+WITH edges AS (
+    SELECT e.summary_pk, CASE WHEN e.session_pk = %(session_pk)s OR EXISTS (
+        SELECT 1 FROM {schema}.segments AS g
+        WHERE g.session_pk = %(session_pk)s AND g.source_pk = e.session_pk AND e.seq BETWEEN g.first_seq AND g.last_seq
+    ) THEN e.seq ELSE -e.seq END AS seq
+    FROM {schema}.summary_messages AS e JOIN {schema}.all_summaries AS s ON s.pk = e.summary_pk
+    WHERE s.session_pk = %(session_pk)s
+)
+SELECT summary_pk, min(seq), max(seq)
+FROM (
+    -- Consecutive numbers have the same difference to their rank.
+    SELECT summary_pk, seq, seq - rank() OVER (PARTITION BY summary_pk ORDER BY seq) AS span FROM edges
+) AS ranked
+GROUP BY summary_pk, span ORDER BY 1, 2;
 
 -- check_children: which summaries condensed summaries cover
 SELECT e.parent_pk, e.child_pk
