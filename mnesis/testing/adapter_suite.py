@@ -34,7 +34,7 @@ LARGE_LIMIT_TOKENS = 200_000
 SMALL_LIMIT_TOKENS = 1_500
 TURN_WORDS = 60
 TURNS = 16
-"""Together several times the small limit."""
+"""Together more than the small limit, with the calls."""
 SESSION_ID = "s"
 PROCESSES = 1
 """Besides the process of the test."""
@@ -64,7 +64,7 @@ class AdapterDriver(ABC):
 
     @abstractmethod
     def make_turn(self, number: int, text: str) -> list[Any]:
-        """Return a turn's items: a question that contains `text`, a call, its result, and an answer.
+        """Return a turn's items: a question that contains `text`, a call with `text` in its arguments, its result, and an answer.
 
         Ids contain `number`, which is unique in a session.
         """
@@ -172,7 +172,8 @@ class AdapterSuite:
                 assert shown[-len(expected) :] == expected
                 positions = [log.index(item) for item in shown if item in log]
                 assert positions == sorted(set(positions))  # each once, and in the order of the log
-            assert count_words(driver, stored) > SMALL_LIMIT_TOKENS
+            words = count_words(driver, stored)
+            assert words > SMALL_LIMIT_TOKENS, f"the turns of make_turn() have too few words to be folded: {words}"
             assert await driver.read_log() == log
 
     async def test_folded_text_is_found_by_search(self, tmp_path: Path) -> None:
@@ -296,7 +297,8 @@ class AdapterSuite:
             async with await MnesisSession.load(SESSION_ID, db_path=driver.db_path) as session:
                 messages = await session.messages()
                 assert make_text(0) in messages[0].text_content()
-                assert [call.tool_call_id for message in messages for call in message.tool_calls]
+                calls = [call for message in messages for call in message.tool_calls]
+                assert calls, "the call of make_turn() is stored without a ToolPart, so that other APIs do not see it"
                 await session.record("asked natively", "answered natively")
             async with self.open(tmp_path) as other:
                 shown = await other.read()
