@@ -105,14 +105,30 @@ async def build_recall_block(
     page = await store.search(Search(query, session_id, limit=max_hits + len(window.messages), now=now))
     pruned_seqs = {key[0] for key in context.prunes}
     shown_ids = {m.id for m in window.messages if not m.is_summary and m.seq not in pruned_seqs}
-    hits = [hit for hit in page if hit.message_id not in shown_ids and hit.score >= MIN_SCORE_FRACTION * page[0].score]
+    hits = [hit for hit in page if hit.message_id not in shown_ids]
     terms = excerpt_terms(query)
     candidates = [
         _Candidate(await store.message(session_id, hit.message_id), terms, hit.score) for hit in hits[:max_hits]
     ]
+    candidates = _without_weak(candidates, MIN_SCORE_FRACTION * page[0].score if page else 0.0)
     if focus.strip():
         candidates = _prefer(candidates, excerpt_terms(focus))[:max_candidates]
     return _fill_block(spread(candidates), available_tokens, count)
+
+
+def _without_weak(candidates: Sequence[_Candidate], least_score: float) -> list[_Candidate]:
+    """Leave out candidates below a score, except for the best one with a term that no better one has.
+
+    A part of a question may have one word, and the other part many.
+    """
+    kept: list[_Candidate] = []
+    terms: set[int] = set()
+    for candidate in candidates:
+        new_terms = {match.term for match in candidate.matches} - terms
+        if candidate.score >= least_score or new_terms:
+            kept.append(candidate)
+            terms |= new_terms
+    return kept
 
 
 def _prefer(candidates: Sequence[_Candidate], focus_terms: Sequence[Sequence[str]]) -> list[_Candidate]:

@@ -59,6 +59,10 @@ MAX_FALLBACK_WORDS = 8
 """Words of one query that are looked up in other ways."""
 VARIANT_WEIGHT = 0.4
 """The weight of a word that was found only as a variant; it may be another word. Identifiers and numbers keep their weight."""
+EVENT_WORD_WEIGHT = 0.5
+"""What the words of an event count whose time is known: the answer may be near it, but the message about the event is not the answer."""
+MIN_QUESTION_WORDS = 3
+"""A query of so many words, of which one is known ("Who is my dentist?"), asks for a fact; one word asks for what is about it."""
 MIN_SIMILAR_CHARS = 4
 MAX_VOCABULARY_WORDS = 100_000
 """Indexed words that are compared with a word that matches nothing. It bounds the time, about 50 milliseconds."""
@@ -98,12 +102,15 @@ def rank_messages(
         return RankedMessages(_hits_of_the_time(of_the_time, time, allowed))
     if allowed is not None:
         hits = [hit for hit in hits if hit[0] in allowed]
-    # A time that the query names weighs more than passages.
-    if passage_weight and len(hits) > 1 and not (time.expressions or time.dates):
-        texts = read_texts([key for key, _ in hits[:ORDERED_HITS]])
-        terms = excerpt_terms(time.text or search.query)
-        ordered = order_by_passages(hits, texts, terms, passage_weight)
-        hits = put_newest_value_first(ordered.hits, words, ordered.keys_like_first)
+    # A time that the query names weighs more than passages and later values.
+    if len(hits) > 1 and not (time.expressions or time.dates):
+        comparable_keys = None
+        if passage_weight:
+            texts = read_texts([key for key, _ in hits[:ORDERED_HITS]])
+            terms = excerpt_terms(time.text or search.query)
+            hits, comparable_keys = order_by_passages(hits, texts, terms, passage_weight)
+        min_terms = 1 if len(search.query.split()) >= MIN_QUESTION_WORDS else 2
+        hits = put_newest_value_first(hits, words, scope.total, comparable_keys, min_terms)
     if search.vector is None:
         return RankedMessages(hits)
     stored = read_vectors(connection, scope, search.vector)
@@ -169,6 +176,12 @@ def _rank_by_words(
     words = _look_up_words(connection, scope, time.text) or _look_up_words(connection, scope, query)
     if not words:
         return [], [], 0.0
+    if time.event is not None and time.expressions:  # the event was found: its words say when, not what
+        event_words = {forms[0] for forms in query_terms(time.event.text)}
+        words = [
+            replace(word, weight=EVENT_WORD_WEIGHT * word.weight) if word.forms[0] in event_words else word
+            for word in words
+        ]
     spans = list(scope.spans)
     if scope.total > MAX_MESSAGES_RANKED_WHOLE:
         spans = _spans_to_rank(words, scope, allowed, of_the_time)
