@@ -75,7 +75,9 @@ async def _rows(size: Size, directory: Path) -> AsyncIterator[Row]:
     yield await session_rows.load_when_long(long, middle, size.heavy_rounds)
     yield await session_rows.fold_when_long(long, middle, size.fold_rounds)
     yield await session_rows.record_when_long(long, short, size.rounds)
-    yield await session_rows.many_sessions(directory, max(size.heavy_rounds // 5, 2), size.turns_each)
+    for by_processor in (False, True):
+        rounds = max(size.heavy_rounds // 5, 2)
+        yield await session_rows.many_sessions(directory, rounds, size.turns_each, by_processor=by_processor)
     memory = process_rows.measure_memory(
         long, await create_long_session(directory / "empty.db", 0), max(size.child_rounds // 2, 1)
     )

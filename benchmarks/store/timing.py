@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 TimedWork = Callable[[], Awaitable[float]]
 """Does the work once and returns the measured seconds."""
@@ -26,3 +26,10 @@ async def time_work(work: Awaitable[object]) -> float:
     started = perf_counter()
     await work
     return perf_counter() - started
+
+
+async def time_processor(work: Awaitable[object]) -> float:
+    """Await `work` and return the processor seconds of all threads, which depend less on what else the machine does."""
+    started = process_time()
+    await work
+    return process_time() - started
