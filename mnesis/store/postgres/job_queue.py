@@ -86,19 +86,18 @@ class JobQueue:
             self._threads.submit(self._commit_appends)
 
     def _commit_appends(self) -> None:
-        while True:
-            with self._lock:
-                group = self._appends.take(MAX_GROUP_APPENDS)
-                if not group:
-                    self._is_committing = False
-                    return
-            jobs = self._commit_group(group)
-            with self._lock:
-                for append in group:
-                    key = append.session_id
-                    job = jobs.get(key) or self._next_job(key)
-                    if job is not None:
-                        self._threads.submit(self._run_in_order, key, job)
+        with self._lock:
+            group = self._appends.take(MAX_GROUP_APPENDS)
+        jobs = self._commit_group(group)
+        with self._lock:
+            for append in group:
+                key = append.session_id
+                job = jobs.get(key) or self._next_job(key)
+                if job is not None:
+                    self._threads.submit(self._run_in_order, key, job)
+            # The next group waits for a thread behind other jobs, which have their turn where there is only one.
+            self._is_committing = False
+            self._wake()
 
     def _run_in_order(self, key: str, job: Job | None) -> None:
         while job is not None:

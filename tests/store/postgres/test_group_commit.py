@@ -250,3 +250,23 @@ async def test_a_large_append_has_a_transaction_of_its_own(store: Store, url: st
     outcomes = await append_together(store, url, {"b": make_turn(1), "c": large, "d": make_turn(1)})
     assert all(isinstance(outcome, AppendResult) for outcome in outcomes)
     assert sorted(appends_by_transaction(admin, url)[-2:]) == [1, 2]
+
+
+async def test_other_calls_have_their_turn_between_groups(url: str) -> None:
+    from mnesis.store.postgres import PostgresStore
+
+    store = PostgresStore(url, StoreConfig(max_connections=1))
+    await store.open()
+    await create_sessions(store)
+    done: list[str] = []
+    with hold(url):
+        first = asyncio.ensure_future(store.append("a", make_turn(50)))
+        await wait_until_blocked(url)
+        calls = {name: asyncio.ensure_future(store.append(name, make_turn(1))) for name in SESSIONS[1:]}
+        calls["read"] = asyncio.ensure_future(store.sessions())
+        for name, call in calls.items():
+            call.add_done_callback(lambda _, name=name: done.append(name))
+        await asyncio.sleep(0)
+    await asyncio.gather(first, *calls.values())
+    assert done == ["read", "b", "c", "d"]
+    await store.close()
