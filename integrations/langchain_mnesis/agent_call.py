@@ -184,7 +184,10 @@ class AgentCall:
         self.thread.changed_seqs.update(seq for seq, form in changed.items() if form is not None)
         # A message in its own form may still be one that other middleware changed before.
         records = {seq: form if form is not None else self.forms.get(seq) for seq, form in changed.items()}
-        if received and not self.thread.is_rewritten and (records or not self.sent.keys() <= received.keys()):
+        received_count = len(self.sent.keys() & received.keys())
+        # A model that gets no id at all gets copies, which says nothing of their content.
+        is_rewritten = bool(records) or 0 < received_count < len(self.sent)
+        if is_rewritten and not self.thread.is_rewritten:
             await self._record_rewriting(session)
         known_seqs = self.thread.received_seqs if self.thread.is_rewritten else None
         if records or known_seqs is not None:
