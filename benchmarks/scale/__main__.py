@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.scale.command_work import LIST_COMMANDS, LOG_COMMANDS, measure_commands
 from benchmarks.scale.databases import create_long, create_many
 from benchmarks.scale.scale_row import HEAD, ScaleRow
-from benchmarks.scale.session_work import measure_session
+from benchmarks.scale.session_work import measure_search_of_all, measure_session
 from benchmarks.tables import format_table
 
 SHORT_MESSAGES = 1_000
@@ -53,6 +53,7 @@ def measure(directory: Path, messages: int, sessions: int, rounds: int) -> list[
     many = asyncio.run(create_many(directory / "many.db", sessions))
     rows += measure_commands(LIST_COMMANDS, empty, few, many, "session")
     rows += asyncio.run(measure_session(few, many, rounds, "many sessions"))
+    rows.append(asyncio.run(measure_search_of_all(few, many, rounds // 4 + 1)))
     return rows
 
 

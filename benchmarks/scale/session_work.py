@@ -11,7 +11,7 @@ from statistics import median
 from benchmarks.scale.databases import Filled
 from benchmarks.scale.scale_row import ScaleRow
 from benchmarks.store.sample_turns import CONFIG, MODEL, make_turns
-from mnesis import MnesisSession
+from mnesis import Engine, MnesisSession
 
 MS_PER_SECOND = 1_000
 WARM_UPS = 3
@@ -31,6 +31,12 @@ async def measure_session(small: Filled, large: Filled, rounds: int, label: str)
             works = [make_work(session) for session in sessions]
             rows.append(await _compare(f"{name}, {label}", small, large, works, rounds))
     return rows
+
+
+async def measure_search_of_all(small: Filled, large: Filled, rounds: int) -> ScaleRow:
+    """Compare searches of every session of both databases. Search indexes must be complete."""
+    async with Engine(small.path, config=CONFIG) as few, Engine(large.path, config=CONFIG) as many:
+        return await _compare("search every session", small, large, [_searching(few), _searching(many)], rounds)
 
 
 def _open(filled: Filled) -> AbstractAsyncContextManager[MnesisSession]:
@@ -59,7 +65,7 @@ def _recording(session: MnesisSession) -> Work:
     return record
 
 
-def _searching(session: MnesisSession) -> Work:
+def _searching(session: MnesisSession | Engine) -> Work:
     questions = cycle(QUESTIONS)
 
     async def search() -> None:

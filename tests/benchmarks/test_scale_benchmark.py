@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.scale.command_work import measure_commands
 from benchmarks.scale.databases import SHOWN_SUMMARIES, Filled, create_long, create_many
-from benchmarks.scale.session_work import measure_session
+from benchmarks.scale.session_work import measure_search_of_all, measure_session
 from benchmarks.store.long_session import UNFOLDED_MESSAGES
 from mnesis import Engine
 
@@ -36,7 +36,9 @@ async def test_long_sessions_are_intact_and_show_the_same_window(tmp_path: Path)
 
 
 async def test_many_sessions_are_intact(tmp_path: Path) -> None:
-    assert await check(await create_many(tmp_path / "many.db", 3)) == (10, 10)
+    many = await create_many(tmp_path / "many.db", 3)
+    assert await check(many) == (10, 10)
+    assert (await measure_search_of_all(many, many, 1)).small_cost > 0
 
 
 async def test_commands_are_measured_in_processes_of_their_own(tmp_path: Path) -> None:

@@ -118,6 +118,23 @@ async def test_the_same_hits_come_in_the_same_order(stores: list[Store]) -> None
     assert found > 500
 
 
+async def test_logs_of_long_messages_and_of_notes_are_ordered_alike(stores: list[Store]) -> None:
+    rng = random.Random(11)
+    for store in stores:
+        for session_id, words, pause in (("long", 300, 1_000), ("notes", 12, 86_400_000)):
+            await store.create_session(SessionRecord(id=session_id, model="m"))
+            rng.seed(11)
+            texts = [" ".join(rng.choices([*WORDS, *["filler"] * 100], k=words)) for _ in range(60)]
+            messages = [
+                make_message("user", text, id=f"{session_id}-{number}", created_at=number * pause)
+                for number, text in enumerate(texts)
+            ]
+            await store.append(session_id, Append(messages))
+    for session_id in ("long", "notes"):
+        for query in ("captain of the harbour ship", "getUserName ERR_CONN_42", "ships running closed ice"):
+            assert await both(stores, Search(query, session_id, limit=40))
+
+
 async def test_substrings_are_found_alike(stores: list[Store]) -> None:
     found = 0
     for query in SUBSTRINGS:
