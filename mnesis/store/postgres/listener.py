@@ -78,8 +78,11 @@ class ChangeListener:
                 return
             self._waiters.add(waiter)
         try:
+            # Not `wait_for()`, which drops a cancellation that comes with the result, up to Python 3.11
+            # (https://github.com/python/cpython/issues/81839).
             with suppress(TimeoutError):
-                await asyncio.wait_for(waiter[1], timeout_seconds)
+                async with asyncio.timeout(timeout_seconds):
+                    await waiter[1]
         finally:
             with self._lock:
                 self._waiters.discard(waiter)
