@@ -67,8 +67,10 @@ def test_a_warm_command_has_its_files_and_ends_as_its_program() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_of_a_warm_command_reach_its_program(number: signal.Signals) -> None:
+    # Blocked before the announcement, so that the signal cannot come before the program waits for it.
     code = (
-        f"import signal; signal.signal({int(number)}, lambda *_: print('asked')); print(1, flush=True); signal.pause()"
+        f"import signal; signals = [{int(number)}]; signal.pthread_sigmask(signal.SIG_BLOCK, signals);"
+        " print(1, flush=True); signal.sigwait(signals); print('asked')"
     )
     with subprocess.Popen(warm_command("-c", code), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# A run in the background of a shell inherits an ignored SIGQUIT, which a real server does not keep either.
+SERVER = (
+    "import signal\nsignal.signal(signal.SIGQUIT, signal.SIG_DFL)\nprint(1, flush=True)\nwhile True: signal.pause()"
+)
 USER = (
     "import signal, sys\nfrom pathlib import Path\nfrom tests.support.postgres import stop_server_after_use\n"
     "stop_server_after_use(Path(sys.argv[1]))\nprint(1, flush=True)\nwhile True: signal.pause()"
@@ -19,7 +23,9 @@ USER = (
 def test_a_server_is_stopped_when_the_last_process_that_uses_it_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
-    server = subprocess.Popen([sys.executable, "-c", "import signal\nwhile True: signal.pause()", str(folder)])
+    server = subprocess.Popen([sys.executable, "-c", SERVER, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    assert server.stdout.readline() == "1\n"
     (folder / "postmaster.pid").write_text(f"{server.pid}\n{folder}\n")
     users = [
         subprocess.Popen([sys.executable, "-c", USER, str(folder)], stdout=subprocess.PIPE, text=True) for _ in range(2)
@@ -34,5 +40,5 @@ def test_a_server_is_stopped_when_the_last_process_that_uses_it_is_killed(tmp_pa
     assert server.wait(300) == -signal.SIGQUIT
     while folder.exists():
         pass
-    for user in users:
-        user.communicate()
+    for process in (server, *users):
+        process.communicate()
