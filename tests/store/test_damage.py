@@ -57,6 +57,24 @@ async def test_a_flipped_byte_of_a_summary_is_seen(path: Path) -> None:
     await store.close()
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO context_covers SELECT pk, 1, 2, NULL FROM sessions",
+        "INSERT INTO pins SELECT pk, 1 FROM sessions",
+    ],
+)
+async def test_a_record_inserted_where_there_was_none_is_refused(tmp_path: Path, statement: str) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    await store.open()
+    await store_conversation(store, 5)
+    await store.database.write(_sql(statement))
+    with pytest.raises(CorruptStoreError, match=r"the list of (covers|pins)"):
+        await store.active_context("s")
+    assert await store.check()
+    await store.close()
+
+
 def _sql(*statements: str) -> Callable[[sqlite3.Connection], None]:
     def run(connection: sqlite3.Connection) -> None:
         for statement in statements:

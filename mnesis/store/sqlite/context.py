@@ -14,7 +14,6 @@ from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.store.accounting import accounts_after_fold, add_spending, finalize_result
 from mnesis.store.base import Append, AppendResult, Compaction
-from mnesis.store.chain import EMPTY_HEAD
 from mnesis.store.codec import DamagedValueError, EncodedMessage, encode_summary, to_json
 from mnesis.store.context_cache import CachedContext, is_continuation, seqs_with_containers
 from mnesis.store.covers import (
@@ -121,13 +120,7 @@ def _extend_context(
 
 
 def _load_context(connection: sqlite3.Connection, stored: StoredSession) -> CachedContext:
-    heads = load_intact_heads(connection, stored)
-
-    def has(kind: str) -> bool:
-        """Return whether the session may have such records: the hash of a kind without records says so."""
-        return heads is None or getattr(heads, kind) != EMPTY_HEAD
-
-    covers = load_covers(connection, stored.pk) if has("covers") else ()
+    covers = load_covers(connection, stored.pk)
     spans = visible_spans(covers, stored.record.last_seq)
     rows = log.load_rows(connection, stored, spans)
     messages = [message_from_row(stored.record.id, row) for row in rows]
@@ -135,9 +128,9 @@ def _load_context(connection: sqlite3.Connection, stored: StoredSession) -> Cach
         refuse_gaps(stored.record.id, messages, (seq for first, last in spans for seq in range(first, last + 1)))
     shown_ids = [cover.summary_id for cover in covers if cover.summary_id is not None]
     summaries = _load_summaries(connection, stored, shown_ids)
-    prunes = load_prunes(connection, stored.pk, json.dumps(spans)) if has("prunes") else []
-    pins = load_pins(connection, stored.pk) if has("pins") else frozenset()
-    if heads is not None:
+    prunes = load_prunes(connection, stored.pk, json.dumps(spans))
+    pins = load_pins(connection, stored.pk)
+    if (heads := load_intact_heads(connection, stored)) is not None:
         refuse_damaged_context(heads, stored.record_head, covers, pins, stored.record.id)
     # Without a hash, an older release wrote the session, and the heads are not computed yet.
     log_head, record_head = (stored.log_head, stored.record_head) if stored.hash is not None else (b"", b"")
