@@ -192,14 +192,14 @@ class SessionCore:
         report: UsageReport | None = None,
         ends_turn: bool = False,
         fence: int | None = None,
-        shows_context: bool = False,
+        include_context: bool = False,
     ) -> AppendResult:
         """Count tokens, store the messages in one transaction, and publish the events.
 
-        `fence` is the lease to write under; None means the one that this process holds now, if any. See `Append` for `shows_context`.
+        `fence` is the lease to write under; None means the one that this process holds now, if any. See `Append` for `include_context`.
         Cancelling the caller does not cancel a write that has started; its events are still published."""
         counted_messages = await self.count_messages(self.redact_messages(messages))
-        append = Append(counted_messages, report, ends_turn, fence or self.shared.turn_fence, shows_context)
+        append = Append(counted_messages, report, ends_turn, fence or self.shared.turn_fence, include_context)
         try:
             stored = await self.store.append(self.session_id, append)
         except asyncio.CancelledError:

@@ -119,7 +119,7 @@ class Turn:
         """Store the user messages, then call the model and run tools until no tool call is left. Stores every step.
 
         `user_messages` are validated and not yet stored."""
-        stored = await self.core.append(user_messages, shows_context=True)
+        stored = await self.core.append(user_messages, include_context=True)
         self._context = stored.context
         return await self._continue(user_messages[-1].id)
 

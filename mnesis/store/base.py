@@ -50,15 +50,15 @@ class Append:
     Each message has `id`, `role`, `parts`, `token_count`, `tool_tokens` and `created_at`; the store assigns `seq`.
     `report` updates the token accounts (`mnesis.models.session.after_append`). `ends_turn` counts a turn and stores its
     snapshot, taken from the accounts after this append. With `fence`, the append needs the lease on the turns of the session
-    that has this fence, and raises `TurnLostError` if another holder has claimed it; None needs no lease. `shows_context` asks
-    for the active context after the append, where the store has it at hand.
+    that has this fence, and raises `TurnLostError` if another holder has claimed it; None needs no lease. `include_context` asks
+    for the active context after the append, if the store has it at hand.
     """
 
     messages: Sequence[Message]
     report: UsageReport | None = None
     ends_turn: bool = False
     fence: int | None = None
-    shows_context: bool = False
+    include_context: bool = False
 
 
 def _no_snapshot() -> TurnSnapshot | None:

@@ -57,7 +57,7 @@ class LogSuite:
     async def test_an_append_shows_the_context_that_reading_shows_or_none(self, store: Store) -> None:
         await store_conversation(store, 2)
         for number in range(2, 5):
-            append = replace(make_turn(number), shows_context=True)
+            append = replace(make_turn(number), include_context=True)
             first, second = await store.append("s", append), await store.append("s", append)
             read = await store.active_context("s")
             assert first.context in (None, read)

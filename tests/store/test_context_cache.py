@@ -105,18 +105,18 @@ async def test_a_window_decodes_only_what_was_appended_since(store: SqliteStore,
 async def test_an_append_shows_a_decoded_context_and_reads_no_other(
     store: SqliteStore, decoded_seqs: list[int]
 ) -> None:
-    assert (await store.append("s", replace(make_turn(15), shows_context=True))).context is None
+    assert (await store.append("s", replace(make_turn(15), include_context=True))).context is None
     assert decoded_seqs == []
     await store.active_context("s")
     decoded_seqs.clear()
-    result = await store.append("s", replace(make_turn(16), shows_context=True))
+    result = await store.append("s", replace(make_turn(16), include_context=True))
     assert decoded_seqs == [33, 34]
     assert result.context is not None
     assert result.context.session is result.session
     assert result.context == await store.active_context("s")
     for number in range(17, 26):
         await store.append("s", make_turn(number))
-    assert (await store.append("s", replace(make_turn(26), shows_context=True))).context is None
+    assert (await store.append("s", replace(make_turn(26), include_context=True))).context is None
     assert decoded_seqs == [33, 34]
 
 
@@ -130,7 +130,7 @@ async def test_damage_before_an_append_is_met_by_the_next_reader(
 
     with monkeypatch.context() as patch:
         patch.setattr(context, "message_from_row", refuse)
-        result = await store.append("s", replace(make_turn(15), shows_context=True))
+        result = await store.append("s", replace(make_turn(15), include_context=True))
     assert result.context is None
     assert len((await store.active_context("s")).items) == 32
 

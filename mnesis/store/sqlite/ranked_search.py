@@ -62,7 +62,8 @@ VARIANT_WEIGHT = 0.4
 EVENT_WORD_WEIGHT = 0.5
 """What the words of an event count whose time is known: the answer may be near it, but the message about the event is not the answer."""
 MIN_QUESTION_WORDS = 3
-"""A query of so many words, of which one is known ("Who is my dentist?"), asks for a fact; one word asks for what is about it."""
+"""A query of at least three words asks for a fact, even if the log has only one of them ("Who is my dentist?"). A shorter one asks
+for everything about its words."""
 MIN_SIMILAR_CHARS = 4
 MAX_VOCABULARY_WORDS = 100_000
 """Indexed words that are compared with a word that matches nothing. It bounds the time, about 50 milliseconds."""

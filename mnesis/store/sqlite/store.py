@@ -94,7 +94,7 @@ class SqliteStore(SqliteRunStore):
         """See `Store.append`."""
         refuse_repeated_ids(append.messages)
         encoded = [encode_message(message) for message in append.messages]
-        write = context.append if append.shows_context else log.append
+        write = context.append if append.include_context else log.append
         return await self._database.write_together(write, session_id, append, encoded)
 
     async def messages(

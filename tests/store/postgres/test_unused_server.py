@@ -19,7 +19,7 @@ USER = (
 )
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="file locks of POSIX")
+@pytest.mark.skipif(sys.platform == "win32", reason="the watcher uses fcntl, which Windows does not have")
 def test_a_server_is_stopped_when_the_last_process_that_uses_it_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
