@@ -36,9 +36,10 @@ PAGE_MESSAGES = 500
 class ThreadLog:
     """What the log of one session contains, kept in memory and read on from where it was read last.
 
-    `origin` identifies the state; None means that each run has its own state, so the view cannot follow it. `seqs` are the seqs of the messages of the state that was shown last, `changed_seqs` those that the model received in
-    another form, `received_seqs` those that it received in this process in any form. `is_rewritten` says whether
-    requests of the session were ever changed after they were prepared. `known` is what was computed of the state's messages.
+    `origin` identifies the state; None means that each run has its own state, so the view cannot follow it. `seqs` are the
+    seqs of the messages of the state that was shown last, `changed_seqs` those that the model received in another form,
+    `received_seqs` those that it received in this process in any form. `is_rewritten` says whether requests of the session
+    were ever changed after they were prepared. `known` is what was computed of the state's messages.
     """
 
     origin: str | None

@@ -12,7 +12,7 @@ from mnesis.store.covers import unfold_cover
 from tests.session.support import chatter
 
 
-async def open_folded(engine: Engine) -> tuple[MnesisSession, Summary]:
+async def open_session_with_summary(engine: Engine) -> tuple[MnesisSession, Summary]:
     """Return a session whose messages 1 to 14 are folded."""
     session = await MnesisSession.create(model=None, session_id="s", engine=engine)
     for number in range(8):
@@ -28,7 +28,7 @@ async def shown_seqs(session: MnesisSession) -> list[int]:
 
 async def test_the_originals_take_the_place_of_a_summary() -> None:
     async with Engine(":memory:") as engine:
-        session, summary = await open_folded(engine)
+        session, summary = await open_session_with_summary(engine)
         assert await shown_seqs(session) == [15, 16]
         await session.unfold(summary.id)
         assert await shown_seqs(session) == [*range(1, 17)]
@@ -40,7 +40,7 @@ async def test_the_originals_take_the_place_of_a_summary() -> None:
 
 async def test_a_summary_that_the_context_does_not_show_is_refused() -> None:
     async with Engine(":memory:") as engine:
-        session, summary = await open_folded(engine)
+        session, summary = await open_session_with_summary(engine)
         await session.unfold(summary.id)
         for unknown in (summary.id, "sum_unknown"):
             with pytest.raises(SummaryNotFoundError):

@@ -69,7 +69,7 @@ def run_python(
 def warm_command(*arguments: str) -> list[str]:
     """Return a command that runs `python ARGUMENTS` in the warm interpreter, for code that starts processes itself.
 
-    The process that it starts stands for the program: it has its three files, forwards signals, and ends as the program does.
+    The process that it starts has the three files of the program, forwards signals to it, and ends as it does.
     Killing it kills the program, but a little later: tests of crashes must start `sys.executable`.
     """
     if not hasattr(os, "fork") or sys.platform == "darwin":

@@ -1,7 +1,7 @@
 """Stop a PostgreSQL server when no process uses it any more: `python -I -S stop_unused_server.py FOLDER`.
 
-It goes on in the background. The processes that use the server hold a shared lock on `FOLDER.users`. The kernel releases it when a process ends, however it
-ends, so a test run that is killed leaves no server behind.
+It returns at once and waits in the background. The processes that use the server hold a shared lock on `FOLDER.users`, which the
+kernel releases when a process ends, even if it is killed. So a killed test run leaves no server behind.
 """
 
 from __future__ import annotations

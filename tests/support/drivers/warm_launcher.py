@@ -1,4 +1,4 @@
-"""Stand for a program of the warm interpreter: `python -I -S warm_launcher.py SOCKET ARGUMENTS`.
+"""Run a program in the warm interpreter: `python -I -S warm_launcher.py SOCKET ARGUMENTS`.
 
 The program gets the arguments, folder, environment and first three files of this process, and the signals that it receives.
 This process ends as the program does. If this process is killed, the program is killed soon after.

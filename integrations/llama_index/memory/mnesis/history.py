@@ -12,14 +12,7 @@ from anyio import to_thread
 from llama_index.core.base.llms.types import ChatMessage, TextBlock
 from llama_index.memory.mnesis.events import publish_replaced
 from llama_index.memory.mnesis.messages import EXTRA_KEY, digest, digests, from_record, to_record, with_token_counts
-from llama_index.memory.mnesis.revision import (
-    Case,
-    ContextItem,
-    RevisionPlan,
-    SeenView,
-    Span,
-    plan_revision,
-)
+from llama_index.memory.mnesis.revision import Case, ContextItem, RevisionPlan, SeenView, Span, plan_revision
 from llama_index.memory.mnesis.view import VIEW_OPTIONS, SummaryPlacement, View, render_view
 
 from mnesis import concurrency
