@@ -4,8 +4,8 @@ Every message is stored verbatim in an append-only log. The model receives a com
 window. Everything the view leaves out can be found and read again. Start with `MnesisSession`; `Engine` is what several
 sessions share.
 
-Importing the package loads nothing else: `__init__.pyi` lists each public name with its module, for type checkers and for
-`__getattr__`, which imports a name at its first use.
+Importing the package loads no other module: `__init__.pyi` lists each public name with its module, for type checkers
+and for `__getattr__`, which imports a name at its first use.
 """
 
 import os

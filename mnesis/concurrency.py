@@ -1,8 +1,8 @@
 """Tools for several event loops and threads: a fair lock, shutdown that runs once, user code in a thread, the background loop.
 
-One event loop in a daemon thread serves all synchronous calls of the process. `run()` works from plain threads, within a
-running event loop (a notebook) and from several threads at once. A process that closes nothing still exits. A forked child
-starts its own loop.
+One event loop in a daemon thread serves all synchronous calls of the process. `run()` works from plain threads, within
+a running event loop (a notebook) and from several threads at once. A process exits even if it closes nothing. A forked
+child starts its own loop.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class RunOnce:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:
-        """Start the function unless it was started. A run that a closed loop or a cancellation ended starts again."""
+        """Start the function unless it was started. If a closed loop or a cancellation ended that run, start again."""
         task = self._task
         is_abandoned = task is not None and (task.cancelled() or (not task.done() and task.get_loop().is_closed()))
         if task is None or is_abandoned:
@@ -128,7 +128,7 @@ async def run_to_completion(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 _imported: set[str] = set()
-"""Modules that were imported completely. Others may be in `sys.modules` while a thread still runs them."""
+"""Modules that were imported completely. `sys.modules` may also contain modules that a thread is still running."""
 
 
 async def import_in_thread(*modules: str) -> None:
@@ -142,7 +142,7 @@ async def import_in_thread(*modules: str) -> None:
 async def run_in_daemon_thread(function: Callable[[], T]) -> T:
     """Run a function of the user in a new daemon thread and return its result. See `start_daemon_thread`.
 
-    Cancelling the caller does not wait for the thread.
+    Cancelling the caller returns at once and does not stop the thread.
     """
     return await start_daemon_thread(function)
 

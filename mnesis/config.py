@@ -82,12 +82,12 @@ _OPTIONS = ("llm_options", "compaction_options", "storage_url")
 
 
 def _without_secret(name: object, value: object) -> object:
-    """Return what an error message may show of the value that was passed for a field."""
+    """Return the form in which an error message may show the value of a field."""
     return marker("secret") if name in _OPTIONS and isinstance(value, str) else redact_data({name: value})[name]
 
 
 def _without_secrets(error: ValidationError) -> ValidationError:
-    """Return the error with every value it shows redacted: it repeats what the user passed, which may be a key."""
+    """Return the error with every value redacted, because a value that the user passed may be a key."""
     details = [
         InitErrorDetails(
             type=PydanticCustomError(each["type"], "{message}", {"message": redact(each["msg"])}),
@@ -176,13 +176,11 @@ class CompactionConfig(_Config):
     reuse_cached_prefix: bool = Field(
         default=False,
         description="Let the session's own model summarise from the conversation as its provider has it in the prompt cache, if"
-        " that is cheaper than sending a transcript to the compaction model. Such a request has the conversation's tools and options,"
-        " and its one cache mark is where the cache ends already, so nothing is written",
+        " that is cheaper than sending a transcript to the compaction model. Such a request has the conversation's tools and options, and its one cache mark is at the end of the cached part, so it writes nothing to the cache",
     )
     compaction_options: dict[str, Any] | None = Field(
         default=None,
-        description="Additional arguments for each summariser call (api_base, temperature, …). None = how to reach the"
-        " provider (address, keys, headers) as in the session's llm_options, if it is the same provider",
+        description="Additional arguments for each summariser call (api_base, temperature, …). None = the address, keys and headers of the session's llm_options, if the provider is the same",
     )
     level2_enabled: bool = Field(default=True, description="Attempt Level 2 compression before falling back to Level 3")
     compaction_prompt: str | None = Field(
@@ -219,7 +217,7 @@ class CompactionConfig(_Config):
     fresh_tail_min_tokens: int = Field(
         default=4_000,
         ge=0,
-        description="Tokens that the two newest user turns may always take, also where fresh_tail_fraction of a small window is less",
+        description="Tokens that the two newest user turns may always take, even if fresh_tail_fraction of a small window is less",
     )
     summary_fraction: float = Field(
         default=0.4,
@@ -248,13 +246,12 @@ class CompactionConfig(_Config):
         default=3,
         ge=1,
         le=1_000,
-        description="Failed summariser calls in a row after which the model is not called for a while (circuit breaker). A"
-        " summary of which no answer was accepted counts as one, unless the answers were only too long",
+        description="Failed summariser calls in a row after which the model is not called for a while (circuit breaker). A summary without an accepted answer counts as one failure, unless the answers were only too long",
     )
     summarizer_pause_seconds: float = Field(
         default=300.0,
         gt=0,
-        description="How long the model is not called then, in seconds; after it, one call tries again",
+        description="Seconds for which the model is not called after that; then one trial call is made",
     )
     max_summary_cost_per_session: float | None = Field(
         default=None, gt=0, description="US dollars that all summaries of a session may cost. None = no limit"
@@ -269,7 +266,7 @@ class CompactionConfig(_Config):
     )
     cache_expiry: Literal["ignore", "after", "before"] = Field(
         default="after",
-        description="What the expiry of the provider's cache does: 'after' compacts before the next request once the cache has"
+        description="What to do when the provider's cache expires: 'after' compacts before the next request once the cache has"
         " certainly expired, because the prefix must be written again anyway; 'before' also compacts while the session is open"
         " and idle, shortly before that; 'ignore' does nothing",
     )
@@ -330,7 +327,7 @@ class FileConfig(_Config):
         default=None, description="Model for summaries of unstructured files. None = structural summaries only"
     )
     max_file_bytes: int = Field(
-        default=20_000_000_000, ge=1, description="Maximum size of a file, which is copied when it is imported"
+        default=20_000_000_000, ge=1, description="Maximum size of an imported file; files are copied"
     )
     allowed_roots: Annotated[tuple[UserPath, ...] | None, BeforeValidator(_list_to_tuple)] = Field(
         default=None,
@@ -338,9 +335,8 @@ class FileConfig(_Config):
     )
 
     def is_in_database(self, location: str | os.PathLike[str]) -> bool:
-        """Return whether the files of a database at this path or URL are kept in it.
-
-        Raises `ConfigurationError` if they should be, and it is not a PostgreSQL database.
+        """Return whether the database at this path or URL also stores the files. Raises `ConfigurationError` if
+        `storage_url` demands that, but the database is not PostgreSQL.
         """
         if self.storage_url != DATABASE_STORAGE:
             has_own_place = self.storage_url is not None or "storage_dir" in self.model_fields_set
@@ -354,7 +350,7 @@ class FileConfig(_Config):
 
 
 EncryptionSetting = str | bytes | SecretStr | SecretBytes | KeySource | None
-"""A key as it may be passed. A text or bytes is kept as a secret, which `repr` does not show."""
+"""The types in which a key may be passed. Text and bytes are kept as a secret, which `repr` does not show."""
 
 
 class StoreConfig(_Config):
@@ -409,7 +405,7 @@ class StoreConfig(_Config):
         return SecretBytes(secret) if isinstance(secret, bytes) else SecretStr(secret)
 
     def read_encryption_key(self) -> EncryptionKey | None:
-        """Return the key of the database, or None if it is not encrypted. Calls the callable, if it is one.
+        """Return the key of the database, or None if it is not encrypted. Calls the setting if it is a callable.
 
         Raises `EncryptionKeyError` if the callable returns no key.
         """
@@ -492,7 +488,7 @@ class SessionConfig(_Config):
     )
     prompt_cache: Literal["5m", "1h", "off"] = Field(
         default="5m",
-        description="How long providers that cache on request (Claude) keep what they read; 'off' sends no cache marks",
+        description="How long providers that cache on request (Claude) keep the prefix; 'off' sends no cache marks",
     )
     exclusive_turns: bool = Field(
         default=False,
@@ -504,7 +500,7 @@ class SessionConfig(_Config):
     exclusive_lease_seconds: float = Field(
         default=15.0,
         ge=0.3,
-        description="How long a process that stopped responding keeps others waiting; one known to be dead does not",
+        description="How long a process that stopped responding keeps others waiting; a process known to be dead never does",
     )
 
     if TYPE_CHECKING:
@@ -575,7 +571,7 @@ class RetentionConfig(_Config):
         default=None, gt=0, description="Sessions that were not used for this many days"
     )
     keep_last: int | None = Field(
-        default=None, ge=0, description="Sessions beyond this many, of those that match, the most recently used first"
+        default=None, ge=0, description="Keep this many of the matching sessions, the most recently used ones"
     )
     match: str | None = Field(
         default=None, min_length=1, description="Sessions whose id, title or agent matches this pattern (*, ?, [...])"
@@ -630,7 +626,7 @@ class MnesisConfig(_Config):
 
     @property
     def redaction(self) -> Redaction | None:
-        """How texts are redacted before they are stored, or None."""
+        """The function that redacts texts before they are stored, or None."""
         return Redaction.from_setting(self.redact)
 
     @field_validator("redact")

@@ -11,12 +11,12 @@ from mnesis.errors import ConfigurationError
 SCHEMES = ("postgresql://", "postgres://")
 DEFAULT_SCHEMA = "mnesis"
 MAX_IDENTIFIER_BYTES = 63
-"""The longest name PostgreSQL keeps (NAMEDATALEN - 1); it cuts a longer one off."""
+"""The length of the longest name in PostgreSQL (NAMEDATALEN - 1), which truncates longer names."""
 
 _SCHEMA_NAME = re.compile(rf"[a-z_][a-z0-9_]{{0,{MAX_IDENTIFIER_BYTES - 1}}}")
 _PASSWORD = re.compile(r"(?P<before>//[^/?#:@]*):[^/?#]*(?=@)")
 _SECRET_PARAMETER = re.compile("passw|pwd|secret|token|^scram_(client|server)_key$")
-"""Names of parameters that are not shown: those of libpq, and others that somebody may take for them."""
+"""Names of parameters that are not shown: those of libpq, and similar names that a user may confuse with them."""
 _OTHER_URL = re.compile(r"\s*([a-z][a-z0-9+.:-]+:/{2,}|postgres[a-z0-9+]*:)", re.IGNORECASE)
 _OWN_PARAMETERS = ("schema", "pgbouncer")
 
@@ -65,9 +65,9 @@ def is_database_url(database: object) -> bool:
 
 
 def refuse_other_url(database: str) -> None:
-    """Raise `ConfigurationError` for a URL that is none of PostgreSQL's, such as one of SQLAlchemy.
+    """Raise `ConfigurationError` for a URL that is not a PostgreSQL URL, such as one of SQLAlchemy.
 
-    As a path it would name a file whose directory has the password in its name.
+    Used as a path, it would create a directory with the password in its name.
     """
     if not is_database_url(database) and (other := _OTHER_URL.match(database)):
         raise ConfigurationError(
@@ -93,7 +93,8 @@ def _real_path(path: str | os.PathLike[str]) -> str:
 
 
 def _refuse_unescaped(text: str) -> None:
-    """Raise `ConfigurationError` for a URL whose password cannot be told from the rest. The error does not repeat it.
+    """Raise `ConfigurationError` for a URL whose password cannot be separated from the rest. The error does not repeat
+    the URL.
 
     libpq would take a part of the password for a host, a database or a token, and name it in its error
     (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS).

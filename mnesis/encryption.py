@@ -26,9 +26,9 @@ KeySource = Callable[[], "str | bytes"]
 
 
 class EncryptionKey:
-    """The key of a database: 32 random bytes, which are used as they are, or a passphrase, which is stretched.
+    """The key of a database: 32 random bytes, which are used unchanged, or a passphrase, which is stretched.
 
-    A text of 64 hexadecimal digits is the same as the 32 bytes it spells.
+    A text of 64 hexadecimal digits means these 32 bytes.
     """
 
     __slots__ = ("_passphrase", "_raw")
@@ -40,7 +40,7 @@ class EncryptionKey:
         if isinstance(value, bytes):
             if len(value) != KEY_BYTES:
                 raise ConfigurationError(
-                    f"an encryption key in bytes has {KEY_BYTES} of them, not {len(value)}; pass secrets.token_bytes(32), or"
+                    f"an encryption key in bytes has {KEY_BYTES} bytes, not {len(value)}; pass secrets.token_bytes(32), or"
                     " a passphrase as text"
                 )
             self._raw = value

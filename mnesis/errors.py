@@ -100,7 +100,7 @@ class DelegationDeniedError(MnesisError):
 
 
 class RunMismatchError(MnesisError, ValueError):
-    """A map run with this id exists, with other inputs or another template, schema or model. `run_id` is its id."""
+    """A map run with this id exists, but its inputs, template, schema or model are different. `run_id` is its id."""
 
     def __init__(self, message: str, *, run_id: str) -> None:
         super().__init__(message)
@@ -128,7 +128,7 @@ class ChangedFileError(FileError):
 
 
 class ContextIrreducibleError(MnesisError):
-    """What every request must contain is larger than the window."""
+    """The system prompt, tools and newest message together are larger than the window."""
 
     def __init__(self, message: str, *, required_tokens: int, usable_tokens: int) -> None:
         super().__init__(message)
@@ -141,7 +141,7 @@ class MnesisStoreError(MnesisError):
 
 
 class NotFoundError(MnesisStoreError, LookupError):
-    """Nothing has this id. `id` holds it; `location` names the database, if known."""
+    """Nothing has this id. `id` is the missing id; `location` names the database, if known."""
 
     kind = "object"
 
@@ -267,7 +267,7 @@ class TurnLostError(MnesisStoreError):
     """The lease on a turn ended and another process took the session over. What would be written was refused.
 
     A process loses a lease if it cannot renew it in time: its event loop was blocked, it was suspended, or the database
-    could not be reached. What was stored before is kept; call `retry()` if the turn is still the newest one.
+    could not be reached. Everything that was stored before is kept; call `retry()` if the turn is still the newest one.
     """
 
     def __init__(self, session_id: str) -> None:
@@ -329,7 +329,7 @@ class EncryptionKeyError(MnesisStoreError):
 
 
 class IntegrityKeyError(MnesisStoreError):
-    """What would be written is sealed with a key that is missing or different. Nothing was written."""
+    """The record to be changed is sealed with a key that is missing or different. Nothing was written."""
 
 
 class SchemaTooNewError(_DatabaseFileError):
@@ -372,8 +372,8 @@ class StoreThreadError(_DatabaseFileError):
 class LLMError(MnesisError):
     """A model call failed. No reply was stored; the user's message is kept.
 
-    `status_code` and `retry_after_seconds` are what the provider reported, or None. `partial_text` is the text that arrived
-    before the failure. `retryable` says whether the same request may succeed later.
+    `status_code` and `retry_after_seconds` are the values that the provider reported, or None. `partial_text` is the
+    text that arrived before the failure. `retryable` says whether the same request may succeed later.
     """
 
     retryable = False
@@ -411,7 +411,7 @@ class ContextOverflowError(LLMBadRequestError):
 
 
 class LLMRateLimitError(LLMError):
-    """The provider received too many requests. `retry_after_seconds` is the wait it asks for, if any."""
+    """The provider received too many requests. `retry_after_seconds` is the wait that the provider asks for, if any."""
 
     retryable = True
 

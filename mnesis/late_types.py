@@ -8,8 +8,8 @@ from typing import Any, ForwardRef
 def declare_late_types(namespace: dict[str, Any], names: dict[str, str]) -> None:
     """Let `typing.get_type_hints` find `names`, a space-separated list for each module, in a module's `namespace`.
 
-    Importing the classes for annotations alone would double the time of `from mnesis import MnesisSession`, and without a
-    name `get_type_hints` raises a NameError. It evaluates a `ForwardRef` that it meets:
+    Importing the classes for annotations alone would double the time of `from mnesis import MnesisSession`, and without
+    a name `get_type_hints` raises a NameError. `get_type_hints` evaluates each `ForwardRef`:
     https://docs.python.org/3/library/typing.html#typing.ForwardRef
     """
     for module, classes in names.items():

@@ -21,15 +21,16 @@ from typing import Any
 RedactSetting = (
     bool | Callable[[str], str] | Sequence[str | re.Pattern[str]] | Mapping[str, str | re.Pattern[str]] | None
 )
-"""What users pass as `redact=`: see `Redaction.from_setting`."""
+"""The type of the setting `redact=`; see `Redaction.from_setting`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecretPattern:
     """A kind of secret and its shape. If the expression has a group `value`, only that group is the secret.
 
-    Every match contains one of the `literals`, in any case; no literals means that this is not known. They make a text
-    without secrets cheap: looking for a literal is some hundred times faster than the expression.
+    Every match contains one of the `literals`, in upper or lower case; an empty tuple means that no literal is known.
+    Literals make texts without secrets cheap, because finding a literal is about a hundred times faster than the
+    expression.
     """
 
     kind: str
@@ -106,8 +107,8 @@ CATALOGUE: tuple[SecretPattern, ...] = (
     _pattern("telegram-token", ":aa", r"\b\d{8,10}:AA[\w-]{33}\b"),
     _pattern("discord-token", ".", r"\b[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,45}"),
     _pattern("age-key", "age-secret-key-1", r"\bAGE-SECRET-KEY-1[0-9A-Z]{40,80}"),
-    # Keys of model providers and others by prefix. Names of code have words there: at least one digit, capital or mask, or
-    # an unbroken run of twelve characters, makes it a key.
+    # Keys of model providers and others by prefix. Names in code have words in that place. A key has at least one
+    # digit, capital or mask, or an unbroken run of twelve characters.
     _pattern(
         "api-key",
         "sk- sk_ pk- pk_ rk- rk_ xai hf- hf_ pplx r8 nvapi fw tgp csk whsec",
@@ -239,7 +240,8 @@ def _compile(expression: object) -> re.Pattern[str]:
 
 
 def _require_text(function: Callable[[str], object]) -> Callable[[str], str]:
-    """Return the function, which raises if the user's function returns anything but a text. Nothing is stored then."""
+    """Return the function, which raises if the user's function returns anything but a text. In that case nothing is
+    stored."""
 
     def redact_checked(text: str) -> str:
         redacted = function(text)
@@ -252,7 +254,7 @@ def _require_text(function: Callable[[str], object]) -> Callable[[str], str]:
 
 LOG_CONTENT_VARIABLE = "MNESIS_LOG_CONTENT"
 _PLAIN_ERRORS = frozenset({"MnesisStoreError", "FileError", "OSError"})
-"""Errors whose texts hold ids, numbers and paths. The text of any other error may repeat what somebody wrote."""
+"""Errors whose texts contain only ids, numbers and paths. The text of any other error may repeat content."""
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -268,12 +270,13 @@ def get_logger(name: str) -> logging.Logger:
 
 
 def logs_content() -> bool:
-    """Return whether log records may hold the content of conversations now."""
+    """Return whether log records may now contain the content of conversations."""
     return os.environ.get(LOG_CONTENT_VARIABLE) == "1"
 
 
 def describe_error(error: BaseException) -> str:
-    """Return what a log record says of an error: its text only if that cannot hold content, or if content is allowed."""
+    """Return the description of an error in a log record: with its text only if the text cannot contain content, or if
+    content is allowed."""
     name = type(error).__name__
     if logs_content() or not _PLAIN_ERRORS.isdisjoint(each.__name__ for each in type(error).__mro__):
         return f"{name}: {error}"

@@ -1,9 +1,9 @@
 """Items of the OpenAI Agents SDK as messages of the log, and back. Pure functions, no I/O.
 
-An item is a dict of the Responses API: a message, a call, an output, reasoning, or another type, also one that is not known
-here. The items that a model wrote in one response become one assistant message, because a provider accepts reasoning and
-parallel calls only together. Each item is stored as it is in `Message.extra`. The parts of the message are what other APIs
-and models read.
+An item is a dict of the Responses API: a message, a call, an output, reasoning, or another type, known or not. The
+items that a model wrote in one response become one assistant message, because a provider accepts reasoning and parallel
+calls only together. `Message.extra` stores each item unchanged. The parts of the message are what other APIs and models
+read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EXTRA_KEY = "openai_agents"
 Item = dict[str, Any]
 
 MAX_DATA_CHARS = 2_000
-"""How much of an item without a counterpart here other APIs are shown. Such items can hold whole pictures."""
+"""The length to which an item without a counterpart is cut for other APIs. Such items can hold whole pictures."""
 
 
 def to_records(items: Iterable[TResponseInputItem]) -> list[Message]:
@@ -128,7 +128,7 @@ def _plain_item(item: object) -> Item:
 
 
 def _copy_json(value: object) -> object:
-    """Return a copy of JSON values. `json` itself would join a pair of surrogates to one character."""
+    """Return a copy of JSON values. `json` itself would join a pair of surrogates into one character."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -164,7 +164,7 @@ def _call_part(item: Mapping[str, Any]) -> ToolPart:
         data = {key: value for key, value in item.items() if key not in ("type", "id", "call_id", "status", "name")}
         return ToolPart(tool_name=name, tool_call_id=_call_id(item), input=data)
     arguments = _parse_object(raw)
-    if arguments is None:  # text of a custom tool, or what a model wrote instead of an object
+    if arguments is None:  # text of a custom tool, or the text that a model wrote instead of an object
         arguments = {"input": raw}
     return ToolPart(tool_name=name, tool_call_id=_call_id(item), input=arguments)
 
@@ -243,7 +243,7 @@ def _group_role(items: Sequence[Item]) -> Role:
 
 
 def _changed_item(item: Item, parts: Sequence[MessagePart]) -> list[Item]:
-    """Return an item with the content that a window shows. What identifies it stays."""
+    """Return an item with the content that a window shows. Its ids do not change."""
     if len(parts) == 1 and isinstance(parts[0], ToolResultPart) and _is_output(item):
         if item["type"] in ("function_call_output", "custom_tool_call_output") or isinstance(item.get("output"), str):
             return [item | {"output": result_text(parts[0]), "call_id": parts[0].tool_call_id}]
@@ -255,7 +255,7 @@ def _changed_item(item: Item, parts: Sequence[MessagePart]) -> list[Item]:
 
 
 def _build_items(role: Role, parts: Sequence[MessagePart]) -> list[Item]:
-    """Build items for parts that no item of the SDK represents: those of other APIs, and those a window changed."""
+    """Build items for parts without an item of the SDK: parts that another API stored or a window changed."""
     items: list[Item] = []
     content: list[MessagePart] = []
     for part in parts:

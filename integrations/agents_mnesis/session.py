@@ -83,7 +83,7 @@ class MnesisAgentSession(SessionABC):
         window = await self._pool.run(self.session_id, self._read_window)
         items = self._window_items(window) if window is not None else []
         max_items = limit if limit is not None else self.session_settings.limit if self.session_settings else None
-        if max_items is not None and max_items >= 0:  # as in SQLite, a negative limit is none
+        if max_items is not None and max_items >= 0:  # a negative limit means no limit, as in SQLite
             items = items[len(items) - max_items :] if max_items < len(items) else items
         return cast(list[TResponseInputItem], items)
 
@@ -124,7 +124,7 @@ class MnesisAgentSession(SessionABC):
         await self._pool.purge(self.session_id)
 
     async def session(self) -> MnesisSession:
-        """Return the mnesis session, for what the protocol does not have: search, expand, compact."""
+        """Return the mnesis session, for operations that the protocol does not have: search, expand, compact."""
         return await self._pool.get_or_create(self.session_id)
 
     async def recall_tools(self, grant: Grant | None = None) -> list[FunctionTool]:
@@ -213,7 +213,7 @@ def _function_tool(spec: ToolSpec) -> FunctionTool:
     async def invoke(context: ToolContext[Any], arguments: str) -> str:
         try:
             return str(await handler(**json.loads(arguments or "{}")))
-        except (MnesisError, TypeError, ValueError) as error:  # for the model, which can correct its call
+        except (MnesisError, TypeError, ValueError) as error:  # the model reads the error and can correct its call
             return f"Error: {error}"
 
     return FunctionTool(

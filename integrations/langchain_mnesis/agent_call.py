@@ -70,10 +70,10 @@ class CompactionRules:
 
 @dataclass
 class AgentCall:
-    """The progress of one model call. `thread` is what is known of the log of the session.
-
-    `seqs` are those of the messages that the request shows, and `forms` what it contains instead of them, by seq. `candidates` are
-    the messages to send by seq, unless the window changes them. `sent` are the messages of the window by id, with their seqs. `requests` records what the model really received.
+    """The progress of one model call. `thread` is the known part of the session's log. `seqs` are the seqs of the
+    messages that the request shows; `forms` has the form of each one that the request shows differently, by seq.
+    `candidates` are the messages to send by seq, unless the window changes them. `sent` are the messages of the window
+    by id, with their seqs. `requests` records what the model received after all other middleware.
     """
 
     sessions: Sessions
@@ -182,10 +182,10 @@ class AgentCall:
         changed = {seq: form for seq, form in forms.items() if form is not None or seq in self.thread.changed_seqs}
         self.thread.changed_seqs.difference_update(changed)
         self.thread.changed_seqs.update(seq for seq, form in changed.items() if form is not None)
-        # A message in its own form may still be one that other middleware changed before.
+        # Other middleware may have changed this message before, even if it is unchanged now.
         records = {seq: form if form is not None else self.forms.get(seq) for seq, form in changed.items()}
         received_count = len(self.sent.keys() & received.keys())
-        # A model that gets no id at all gets copies, which says nothing of their content.
+        # A request without any ids contains copies, so their identity does not show whether their content changed.
         is_rewritten = bool(records) or 0 < received_count < len(self.sent)
         if is_rewritten and not self.thread.is_rewritten:
             await self._record_rewriting(session)
@@ -194,8 +194,8 @@ class AgentCall:
             await session.set_shown_forms(_form_records(records), known_seqs=known_seqs)
 
     async def _record_rewriting(self, session: MnesisSession) -> None:
-        """Record that requests are changed after they were prepared. Messages that no model has received yet, which a redactor
-        has not seen either, are then left out of summaries, also in other processes."""
+        """Record that other middleware changes requests after they were prepared. Messages that no model has received
+        yet, which a redactor has not seen either, are then left out of summaries, also in other processes."""
         self.thread.is_rewritten = True
         store = session.engine.store
         record = await store.session(session.id)
@@ -236,7 +236,7 @@ class AgentCall:
     async def _trim_update(self, session: MnesisSession) -> dict[str, Any]:
         """Return the update that removes messages from the state that a summary replaces in the view.
 
-        The update names the summaries, so that every checkpoint of the state says what its view consists of.
+        The update names the summaries, so that every checkpoint of the state identifies its view.
         """
         covers = (await session.engine.store.active_context(session.id)).covers
         covers = tuple(cover for cover in covers if cover.summary_id is not None)

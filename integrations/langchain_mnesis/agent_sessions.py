@@ -1,4 +1,4 @@
-"""Which session an agent's run belongs to: by its state, its thread, or the agent whose tool started it."""
+"""Find the session of an agent's run: by its state, its thread, or the agent whose tool started it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def enclose_agents(runtime: ToolRuntime | None, state: Any) -> Iterator[None]:
 
 
 def find_session_id(runtime: ToolRuntime) -> str | None:
-    """Return the session id of the run that a tool is called in; None if it has no session."""
+    """Return the session id of the run that calls the current tool; None if it has no session."""
     session_ref = find_session_ref(runtime, runtime.state)
     return session_ref.session_id if session_ref is not None else None
 

@@ -14,7 +14,7 @@ from mnesis.models.tool import ToolSpec
 from mnesis.tools.recall import RECALL_TOOL_SPECS
 
 SessionOf = Callable[[ToolRuntime], str | None]
-"""Returns the session id of the run that a tool is called in, or None if it has no session."""
+"""Returns the session id of the run that calls the tool, or None if it has no session."""
 
 
 def agent_tools(sessions: Sessions, session_of: SessionOf) -> list[BaseTool]:

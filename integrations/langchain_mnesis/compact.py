@@ -73,7 +73,7 @@ def compact_messages(
     check_integer("max_tokens", max_tokens, minimum=MIN_LIMIT_TOKENS)
     budget = Budget.for_tokens(max_tokens, keep_tokens=max_tokens // 2 if keep_tokens is None else keep_tokens)
     settings = parse_config(config) or MnesisConfig()
-    # Calling this function is the request to compact, so a configuration without automatic compaction does not forbid it.
+    # Calling this function is a request to compact, so it compacts even if automatic compaction is switched off.
     settings = settings.model_copy(update={"compaction": settings.compaction.model_copy(update={"auto": True})})
     compact = partial(_compact, settings=settings, budget=budget, model=model or model_name(llm), llm=llm)
     if messages is None:

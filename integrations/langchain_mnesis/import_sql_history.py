@@ -26,7 +26,7 @@ from mnesis.session.session import MnesisSession
 from mnesis.system.open_files import find_identity, refuse_database_file
 
 BATCH_MESSAGES = 500
-"""Messages stored in one transaction: many enough to be fast, few enough not to block other writers for long."""
+"""The messages stored in one transaction: enough to be fast, and few enough not to block other writers for long."""
 _Row = tuple[int, str, str]
 
 
@@ -71,7 +71,7 @@ async def aimport_sql_history(
 
 @dataclass
 class _Source:
-    """What the session that is being imported already contains."""
+    """The messages that the session being imported already contains."""
 
     session: MnesisSession
     imported_rows: set[object]

@@ -11,7 +11,7 @@ from mnesis.store.base import Store
 logger = get_logger(__name__)
 
 CANCELLATION_ERRORS = ("CancelledError", "GeneratorExit", "KeyboardInterrupt")
-"""Names of the exceptions that mean that the caller stopped the call, rather than that it failed."""
+"""Names of the exceptions with which a caller stops a call; any other exception is a failure."""
 
 
 async def record_interruption(

@@ -1,4 +1,4 @@
-"""What takes the place of the keywords of LangChain's other histories and memories. Pure functions, no I/O."""
+"""Replacements for the keywords of LangChain's other histories and memories. Pure functions, no I/O."""
 
 from __future__ import annotations
 

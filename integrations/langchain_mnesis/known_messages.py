@@ -1,9 +1,9 @@
-"""What was computed of the messages of an agent's state, by their exact content.
+"""Results computed from the messages of an agent's state, cached by their exact content.
 
-Most messages of a state were in the previous one. A checkpointer rebuilds them as new objects at each run, and users and
-other middleware may change them in place, so neither the identity of a message nor its id says that it is unchanged.
-What is computed of a message is therefore kept by its content alone. Reading that takes a fraction of the time of computing a
-fingerprint.
+Most messages of a state were in the previous one. A checkpointer rebuilds them as new objects at each run, and users
+and other middleware may change them in place, so neither the identity of a message nor its id proves that it is
+unchanged. The key of the cache is therefore the content alone. Reading the content takes a fraction of the time of
+computing a fingerprint.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MARSHAL_VERSION = 2
 (https://docs.python.org/3/library/marshal.html#marshal.version)."""
 
 StateKey = tuple[str | None, Fingerprint]
-"""What identifies a message of a state: its id and its content."""
+"""The identity of a message of a state: its id and its content."""
 Content = tuple[type[BaseMessage], bytes]
 """The class of a message, and a hash of all its fields."""
 
@@ -57,7 +57,7 @@ class _Comparison(NamedTuple):
 class KnownMessages:
     """Fingerprints of the messages of the newest state, and their comparisons with the newest window.
 
-    `fingerprints` and `comparisons` count what was computed.
+    `fingerprints` and `comparisons` count the computations.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,8 @@ class KnownMessages:
                 return log_id(message), self._fingerprints[content]
         text = canonical_json(message)
         self.fingerprints += 1
-        # `marshal` writes arrays and other buffers as bytes, without their type. All other values differ in what it writes.
+        # `marshal` writes arrays and other buffers as bytes, without their type. It writes all other values as
+        # different bytes if they differ.
         if content is not None and TAG not in text:
             self._fingerprints[content] = fingerprint(text)
         return log_id(message), fingerprint(text)
@@ -104,9 +105,9 @@ class KnownMessages:
 
 
 def _content(message: BaseMessage) -> Content | None:
-    """Return what all fields of a message contain; None if one of them has a value that is not plain data."""
+    """Return the values of all fields of a message; None if one of them is not plain data."""
     fields: dict[str, Any] = message.__dict__
-    if "artifact" in fields:  # not part of a fingerprint, and often an object
+    if "artifact" in fields:  # often an object, and not part of a fingerprint
         fields = {name: value for name, value in fields.items() if name != "artifact"}
     try:
         data = marshal.dumps((fields, message.__pydantic_extra__), MARSHAL_VERSION)

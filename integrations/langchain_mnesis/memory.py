@@ -70,7 +70,7 @@ class MnesisMemory(RunnableSerializable[Any, Any]):
 
     def __init__(
         self,
-        # The default exists so that the keywords of other memories, which wrap nothing, are explained.
+        # The default allows an error that explains the keywords of other memories, which wrap no runnable.
         runnable: RunnableLike[Any, Any] = None,  # type: ignore[assignment]
         *,
         session_id: SessionId | None = None,
@@ -142,9 +142,8 @@ class MnesisMemory(RunnableSerializable[Any, Any]):
         return self.runnable.OutputType
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
-        """Return the schema of the input: the key of the user's messages, or what the wrapped runnable needs besides.
-
-        The history is not a part of the input.
+        """Return the schema of the input: the key of the user's messages, or what the wrapped runnable needs apart from
+        the history.
         """
         if self.input_messages_key is None:
             return cast(type[BaseModel], super().get_input_schema(config))

@@ -50,7 +50,7 @@ from mnesis.session.pool import SessionId, validate_session_id
 from mnesis.tokens.encodings import preload_encoding
 
 MAX_KNOWN_THREADS = 200
-"""How many threads keep what they know of their log in memory; for the others it is read from the store again."""
+"""The number of threads whose log contents stay in memory; those of other threads are read from the store again."""
 
 Response = ModelResponse[Any] | ExtendedModelResponse[Any]
 
@@ -68,8 +68,8 @@ class MnesisMiddleware(AgentMiddleware[MnesisState, Any, Any]):
     The parameters follow `SummarizationMiddleware`. `model` writes the summaries: a chat model, a litellm model string,
     or None for extracts without a model. `trigger` is the size at which to compact: `("tokens", 4000)`, `("messages",
     50)`, `("fraction", 0.8)`, a dict whose sizes must all be reached, or a list of which one must be reached; None
-    leaves it to the model's window. `keep` is how much of the newest conversation stays, in addition to the newest user
-    message. A summary is made from all the messages that it replaces, never from a part of them.
+    leaves it to the model's window. `keep` is the size of the newest part that stays verbatim, in addition to the
+    newest user message. A summary is made from all the messages that it replaces, never from a part of them.
 
     The session id is the run's `thread_id`. A sub-agent uses `thread_id|` and its node path, with the enclosing agent's
     session as the parent. Without a thread, each run has its own session. `session_id` overrides this with a string or

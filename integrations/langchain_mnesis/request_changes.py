@@ -1,4 +1,4 @@
-"""What other middleware made of a request: the state's messages that remain, their other forms, and additions."""
+"""The changes of other middleware to a request: which messages of the state remain, their new forms, and additions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class RequestChanges:
 
 
 def compare_request(state: Sequence[BaseMessage], request: Sequence[BaseMessage]) -> RequestChanges:
-    """Compare the messages of a request with those of the state. A message is recognised by its id, or as the object."""
+    """Compare the messages of a request with those of the state. A message is recognised by its id or by its identity
+    as an object."""
     if len(state) == len(request) and all(a is b for a, b in zip(state, request, strict=True)):
         return RequestChanges(tuple(state), {}, (), ())
     by_object = {id(message): message for message in state}
@@ -47,7 +48,7 @@ def compare_request(state: Sequence[BaseMessage], request: Sequence[BaseMessage]
 
 
 def is_equal(one: BaseMessage, other: BaseMessage) -> bool:
-    """Return whether two messages are equal. Values that have no single truth value when compared are not equal."""
+    """Return whether two messages are equal. Values whose comparison has no single truth value count as different."""
     try:
         return one is other or one == other
     except ValueError:

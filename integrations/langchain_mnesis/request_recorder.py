@@ -16,7 +16,8 @@ class RequestRecorder(BaseCallbackHandler):
     """Records the messages of chat model calls. Middleware inside this one can change a request after it was prepared."""
 
     run_inline = True
-    """Otherwise each event of the model, such as a chunk, is a task for a thread (langchain_core.callbacks.manager)."""
+    """Otherwise LangChain runs a task in a thread for each event of the model, such as a chunk
+    (langchain_core.callbacks.manager)."""
 
     def __init__(self) -> None:
         self.requests: list[list[BaseMessage]] = []
@@ -24,7 +25,7 @@ class RequestRecorder(BaseCallbackHandler):
 
     @property
     def partial_text(self) -> str:
-        """What the newest call has streamed so far."""
+        """The text that the newest call has streamed so far."""
         return "".join(self._pieces)
 
     def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **kwargs: Any) -> None:

@@ -94,7 +94,7 @@ def _messages_in_dict(value: dict[str, Any], key: str | None) -> list[BaseMessag
 
 
 def _structured_message(value: Any) -> AIMessage:
-    # `parsed` is where ChatOpenAI puts it too (langchain_openai.chat_models.base, `_create_chat_result`).
+    # ChatOpenAI also uses the key `parsed` (langchain_openai.chat_models.base, `_create_chat_result`).
     return AIMessage(content=_json_text(value), additional_kwargs={"parsed": value})
 
 

@@ -37,7 +37,8 @@ def session_tools(sessions: Sessions, session_id: str, grant: Grant | None = Non
 
 
 def langchain_tool(spec: ToolSpec, handler: Callable[..., Coroutine[Any, Any, str]]) -> BaseTool:
-    """Build a LangChain tool from a spec and an async handler. A `ToolException` of the handler is its result.
+    """Build a LangChain tool from a spec and an async handler. If the handler raises a `ToolException`, its text is the
+    result.
 
     LangGraph injects the parameters of `handler` that are annotated with its types, such as `ToolRuntime`.
     """

@@ -79,7 +79,7 @@ class Sessions:
         retry_failed_writes: bool = False,
         origin: str | None = None,
     ) -> list[Message]:
-        """Store messages and return them as they are in the log.
+        """Store messages and return their records in the log.
 
         With `retry_failed_writes`, messages that the store rejects are also kept in memory and stored before the
         session's next read or write, which raises if the store rejects them again. Raises the store's errors in either
@@ -153,7 +153,8 @@ class Sessions:
         ]
 
     def window_to_langchain(self, session_id: str, records: Iterable[Message]) -> list[BaseMessage]:
-        """Convert messages of a session's window to LangChain messages. What an earlier window had is copied."""
+        """Convert messages of a session's window to LangChain messages. Messages of an earlier window are copied
+        instead of converted again."""
         return [message for messages in self.convert_window(session_id, records) for message in messages]
 
     def convert_window(self, session_id: str, records: Iterable[Message]) -> list[list[BaseMessage]]:

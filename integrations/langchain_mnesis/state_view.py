@@ -1,8 +1,9 @@
 """The view of an agent's state: which messages of the log it shows, and through which summaries. Pure functions, no I/O.
 
-The log of a thread contains every message of every branch once. A state is a list of messages; its view is the part of the
-log that consists of exactly these messages, in this order. A summary belongs to the view if all its originals do. So when
-a state is edited or rewound, the summaries that no longer apply leave the view, and those that apply again return.
+The log of a thread contains every message of every branch once. A state is a list of messages; its view is the part of
+the log that consists of exactly these messages, in this order. A summary belongs to the view if all its originals do.
+When a state is edited or rewound, summaries that no longer apply are removed from the view, and those that apply again
+return.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class LoggedMessage:
     is_own: bool = True
 
     def is_same(self, message_id: str | None) -> bool:
-        """Return whether a message with this id, and with the same content, is this one."""
+        """Return whether this record is a message with this id and the same content."""
         if message_id is None or self.langchain_id is None:
             return self.is_own
         return message_id == self.langchain_id
@@ -80,7 +81,7 @@ def record_fingerprint(record: Message) -> Fingerprint:
 
 
 def logged_message(record: Message, origin: str | None) -> LoggedMessage:
-    """Return what identifies a record. `origin` is the state whose records are own."""
+    """Return the identity of a record. `origin` identifies the state whose records have `is_own` set."""
     return LoggedMessage(
         record.seq, langchain_id(record), record_fingerprint(record), record.extra.get(ORIGIN_KEY) == origin
     )
@@ -117,9 +118,9 @@ def plan_covers(
 ) -> tuple[Cover, ...]:
     """Return the covers under which exactly the messages `shown` are in the view, some of them through summaries.
 
-    A summary applies if all its originals are shown and no other shown message is in its span. Summaries of the `current`
-    covers come first, then those of most messages. `protected_seqs` are never summarised; messages from `open_from` on are
-    summarised only if they are now.
+    A summary applies if all its originals are shown and no other shown message is in its span. Summaries of the
+    `current` covers come first, then those of most messages. `protected_seqs` are never summarised. Messages from
+    `open_from` on are summarised only if they already are.
     """
     shown_seqs, taken = set(shown), set[int]()
     ordered_seqs = sorted(shown_seqs)

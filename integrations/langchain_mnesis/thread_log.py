@@ -27,19 +27,20 @@ from mnesis.models.summary import Summary
 from mnesis.session.session import MnesisSession
 
 REWRITTEN_KEY = "langchain_rewritten"
-"""In a session's metadata: whether middleware changed requests after they were prepared."""
+"""A key of a session's metadata: whether middleware changed requests after they were prepared."""
 PAGE_MESSAGES = 500
-"""How many messages of the log are read at once."""
+"""The number of messages that are read from the log at once."""
 
 
 @dataclass
 class ThreadLog:
-    """What the log of one session contains, kept in memory and read on from where it was read last.
+    """The log of one session in memory; each read continues where the last one ended.
 
-    `origin` identifies the state; None means that each run has its own state, so the view cannot follow it. `seqs` are the
-    seqs of the messages of the state that was shown last, `changed_seqs` those that the model received in another form,
-    `received_seqs` those that it received in this process in any form. `is_rewritten` says whether requests of the session
-    were ever changed after they were prepared. `known` is what was computed of the state's messages.
+    `origin` identifies the state; None means that each run has its own state, so the view cannot follow it. `seqs` are
+    the seqs of the messages of the state that was shown last, `changed_seqs` those that the model received in another
+    form, `received_seqs` those that it received in this process, changed or not. `is_rewritten` says whether requests
+    of the session were ever changed after they were prepared. `known` caches results computed from the state's
+    messages.
     """
 
     origin: str | None
@@ -68,10 +69,10 @@ class ThreadLog:
     ) -> list[ShownMessage]:
         """Log the new messages of a state, and make the session's view consist of exactly its messages.
 
-        Returns the messages. `withheld` are messages that are logged and not shown. `trimmed_ids` are summaries
-        that replaced messages in the state itself; their originals belong to the view. Messages that other APIs stored
-        stay in the view as they are. `forms` are what the request contains instead of messages, by index; summaries are made
-        from them.
+        Returns the messages. `withheld` are messages that are logged but not shown. `trimmed_ids` are summaries that
+        replaced messages in the state itself; their originals belong to the view. Messages that other APIs stored
+        remain in the view unchanged. `forms` are what the request contains instead of messages, by index; summaries are
+        made from them.
         """
         state, withheld = redact_messages(session, state), redact_messages(session, withheld)
         for attempt in range(MAX_ATTEMPTS):
@@ -88,18 +89,19 @@ class ThreadLog:
         return self.origin is not None
 
     def is_shown_in(self, window: Window) -> bool:
-        """Return whether a window shows the state that was shown last. Another branch may have changed the view since."""
+        """Return whether a window shows the state that was shown last. Another branch may have changed the view since
+        then."""
         if not self.follows_state or not self.seqs:
             return True
         shown = [message for message in window.messages if not message.is_summary]
         own_seqs = {message.seq for message in shown if message.extra.get(ORIGIN_KEY) == self.origin}
         originals = [self._summaries[key].seqs for key in self._trimmed_ids if key in self._summaries]
-        # Of a window that is too small for the state, the newest message may be left out.
+        # A window that is too small for the state may leave out the newest message.
         has_newest = window.omitted > 0 or any(message.seq == self.seqs[-1] for message in shown)
         return has_newest and own_seqs.issubset({*self.seqs, *(seq for seqs in originals for seq in seqs)})
 
     def forget_view(self) -> None:
-        """Set the view again with the next state, even if that continues the last one."""
+        """Make the next state set the view again, even if it continues the last one."""
         self._keys = []
 
     async def add_new(self, session: MnesisSession, messages: Sequence[BaseMessage]) -> list[ShownMessage]:
@@ -131,7 +133,7 @@ class ThreadLog:
         if is_shown_last:
             self.seqs += [record.seq for record in stored]
             self._keys += keys
-        else:  # another branch of the thread is shown, and now this reply too
+        else:  # the view shows another branch of the thread, and now this reply too
             self.forget_view()
 
     async def _show(
@@ -164,7 +166,7 @@ class ThreadLog:
         await self._append(session, [message for message in withheld if self._find(self.known.key(message)) is None])
 
     def _find(self, key: StateKey) -> LoggedMessage | None:
-        """Return the newest logged message that is this one."""
+        """Return the newest record of this message in the log."""
         message_id, fingerprint = key
         logged = self._by_fingerprint.get(fingerprint, ())
         return next((each for each in reversed(logged) if each.is_same(message_id)), None)
@@ -259,7 +261,7 @@ class ThreadLog:
                 self._log_ids.add(record.id)
                 if logged.is_own:
                     self._own_seqs.add(record.seq)
-            # Only consecutive messages: those of another writer in between are read with the next call.
+            # Only consecutive messages, because messages of another writer in between are read by the next call.
             if record.seq == self._last_seq + 1:
                 self._last_seq = record.seq
 

@@ -66,7 +66,7 @@ def validate_keep(keep: Any) -> ContextSize:
 
 
 def warn_if_impossible(triggers: Sequence[Mapping[str, float]], keep: ContextSize) -> None:
-    """Warn about a trigger that is still reached after each compaction, because as much as it says is kept."""
+    """Warn about a trigger that is still reached after each compaction, because `keep` retains that much."""
     unit, value = keep
     for clause in triggers:
         if set(clause) == {unit} and value >= clause[unit]:

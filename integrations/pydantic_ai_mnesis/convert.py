@@ -42,13 +42,13 @@ EXTRA_KEY = "pydantic_ai"
 METADATA_KEY = "mnesis"
 """Marks messages that mnesis made for a request, so that they are not stored when they come back."""
 MADE_AT = datetime.fromtimestamp(0, UTC)
-"""The time of parts that mnesis made. Nobody said them at any time."""
+"""The time of parts that mnesis made, which have no real time."""
 MAX_DATA_CHARS = 2_000
-"""How much of a part without a counterpart in the log other APIs are shown."""
+"""The length to which a part without a counterpart in the log is cut for other APIs."""
 
 
 def message_key(message: ModelMessage) -> str:
-    """Return what identifies a message: its parts, which contain their times. A run changes the other fields."""
+    """Return the identity of a message: its parts, which contain their times. A run changes the other fields."""
     data = dump_message(load_message(dump_message(message)))  # reading changes deprecated parts
     identity = [data["kind"], data["parts"], data.get("timestamp") if message.kind == "response" else None]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -83,7 +83,7 @@ def load_message(data: Mapping[str, Any]) -> ModelMessage:
 def to_records(message: ModelMessage) -> list[Message]:
     """Convert a message to records of the log."""
     data = dump_message(message)
-    message = load_message(data)  # so that the parts are those of the message as it will be read
+    message = load_message(data)  # converted once, so that the parts equal those of the message when it is read again
     first_id, records = new_id("msg"), []
     usage, model_id = (_usage(message), message.model_name or "") if isinstance(message, ModelResponse) else (None, "")
     for index, (role, parts) in enumerate(
@@ -129,7 +129,7 @@ def stored_message(record: Message) -> StoredMessage | None:
 
 
 def group_records(records: Iterable[Message]) -> list[Sequence[Message]]:
-    """Return the records of a window, those of a message together."""
+    """Return the records of a window, grouped by message."""
     return [list(group) for _, group in groupby(records, key=lambda record: _extra(record).get("of"))]
 
 
@@ -167,7 +167,7 @@ def native_parts(part: Any) -> tuple[MessagePart, ...]:
             if part.tool_name is None:
                 return (log.TextPart(text=part.model_response()),)
             return (_native_result(part, part.model_response(), is_error=True),)
-    if hasattr(part, "model_response"):  # feedback that answers no call
+    if hasattr(part, "model_response"):  # feedback without a tool call
         return (log.TextPart(text=part.model_response()),)
     return (_data_part(part),)
 
@@ -224,7 +224,7 @@ def _native_call(part: ToolCallPart) -> ToolPart:
             arguments = json.loads(arguments)
         except ValueError:
             arguments = None
-    if not isinstance(arguments, dict):  # what a model wrote instead of an object
+    if not isinstance(arguments, dict):  # the text that a model wrote instead of an object
         arguments = {"input": part.args}
     return ToolPart(tool_name=part.tool_name, tool_call_id=part.tool_call_id, input=arguments)
 
@@ -242,7 +242,7 @@ def _data_part(part: Any) -> log.DataPart:
 
 
 def _shown_messages(message: ModelMessage, records: Sequence[Message]) -> list[ModelMessage]:
-    """Return a message as a window shows it: itself if nothing changed."""
+    """Return a message as a window shows it: the same object if nothing changed."""
     runs = _runs(message)
     expected = [tuple(native for part in parts for native in native_parts(part)) for _, parts in runs]
     shown = {

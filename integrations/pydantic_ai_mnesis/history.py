@@ -38,7 +38,7 @@ from pydantic_ai_mnesis.convert import (
 )
 
 PAGE_MESSAGES = 500
-"""How many messages of a log are read at once."""
+"""The number of messages that are read from a log at once."""
 
 
 @dataclass
@@ -56,7 +56,7 @@ _current_run: ContextVar[_Run | None] = ContextVar("mnesis_pydantic_ai_run", def
 
 @dataclass
 class _KnownLog:
-    """What is known of a session's log: the messages of Pydantic AI in it, by key and by their first record."""
+    """The known part of a session's log: the messages of Pydantic AI in it, by key and by their first record."""
 
     created_at: int = 0
     last_seq: int = 0
@@ -161,7 +161,7 @@ class MnesisHistory(AbstractCapability[Any]):
         # Pydantic AI's alias `WrapRunHandler` is a string, whose names only its own module knows.
         handler: Callable[[], Awaitable[AgentRunResult[Any]]],
     ) -> AgentRunResult[Any]:
-        """Run the agent, and store what the run added when it ends in any way."""
+        """Run the agent, and store the messages it added, also if it fails or is cancelled."""
         outer = _current_run.get()
         run = _Run(self._session_id_of(ctx), outer.session_id if outer is not None else None, ctx.messages)
         token = _current_run.set(run)
@@ -182,7 +182,7 @@ class MnesisHistory(AbstractCapability[Any]):
             name = f"{request_context.model.system}/{request_context.model.model_name}"
             self._pool.configure(replace(settings, default_model=name))
         run = _current_run.get() or _Run(self._session_id_of(ctx), None)
-        run.messages = ctx.messages  # the list that the run adds to
+        run.messages = ctx.messages  # the run appends to this list
         session = await self._open(run)
         known = await self._store_new(session, ctx.messages)
         window = await session.window(system_prompt="", reserved_tokens=await _count_overhead(request_context))
@@ -233,7 +233,7 @@ class MnesisHistory(AbstractCapability[Any]):
 
 
 async def _count_overhead(request: ModelRequestContext) -> int:
-    """Return the tokens of what a request contains besides its messages: instructions and tool definitions."""
+    """Return the tokens of a request's instructions and tool definitions."""
     await preload_encoding("unknown")
     parameters = request.model_request_parameters
     tools = [*parameters.function_tools, *parameters.output_tools]
@@ -252,7 +252,7 @@ def _apply_changes(
 ) -> list[ModelMessage]:
     """Return the shown messages with what other capabilities changed in the request: replaced, removed and added ones.
 
-    `said` are the messages of the run, each with what is stored of it, which is None for what mnesis made.
+    `said` are the messages of the run, each with its stored form; None for messages that mnesis made.
     """
     run_ids, requested_ids = {id(message) for message, _ in said}, {id(message) for message in requested}
     replaced: dict[int, ModelMessage] = {}
@@ -265,7 +265,7 @@ def _apply_changes(
     index_of = {id(message): index for index, message in enumerate(kept)}
     index_of |= {id(old): index_of[id(stored)] for old, stored in said if id(stored) in index_of}
     first = next((index for index, each in enumerate(requested) if id(each) in run_ids), len(requested))
-    # Each added message comes after the message that it follows in the request, or where that one was folded.
+    # Each added message follows the same message as in the request, or the summary that replaces that message.
     slot = min((index_of[id(old)] for old, _ in said if id(old) in index_of), default=len(kept))
     added: dict[int, list[ModelMessage]] = {}
     for index, message in enumerate(requested):

@@ -41,13 +41,13 @@ class Transcript:
     unreadable_lines: int = 0
     """Lines that are not JSON objects. The last line of a session that is running may be cut off."""
     _tool_names: dict[str, str] = field(default_factory=dict)
-    """By the ids of calls: the results of most agents name the call, not the tool."""
+    """Names of tools by the ids of calls: the results of most agents name the call, not the tool."""
 
     @property
     def title(self) -> str:
-        """The beginning of the first thing that the user wrote."""
+        """The beginning of the user's first message."""
         texts = (" ".join(message.text_content().split()) for message in self.messages if message.role == "user")
-        # Agents wrap what they add themselves, such as the environment, in tags.
+        # Agents wrap text that they add, such as the environment, in tags.
         return next((text for text in texts if text and not text.startswith("<")), "")[:TITLE_CHARS]
 
     def records(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -62,7 +62,7 @@ class Transcript:
             yield record if isinstance(record, dict) else {}
 
     def add(self, id: str, role: Role, parts: Sequence[MessagePart], timestamp: object) -> None:
-        """Add a message, results of tools as a message of their own. Does nothing without parts."""
+        """Add a message; results of tools become a separate message. Does nothing without parts."""
         self._tool_names |= {part.tool_call_id: part.tool_name for part in parts if isinstance(part, ToolPart)}
         results = [self._with_tool_name(part) for part in parts if isinstance(part, ToolResultPart)]
         others = [part for part in parts if not isinstance(part, ToolResultPart)]
@@ -100,9 +100,9 @@ def parse_codex(lines: Iterable[str]) -> Transcript:
     """Parse a rollout of Codex CLI: ~/.codex/sessions/YYYY/MM/DD/rollout-….jsonl.
 
     Lines of type `response_item` hold items of OpenAI's Responses API: messages, calls and their outputs, reasoning
-    (`ResponseItem` in codex-rs/protocol/src/models.rs of openai/codex). The others repeat them for the screen. Before
-    version 0.33 each line was such an item, below a first line with the id. Items have no ids, so a message's id contains the
-    number of its line.
+    (`ResponseItem` in codex-rs/protocol/src/models.rs of openai/codex). Lines of other types repeat them for the
+    screen. Before version 0.33 each line was such an item, below a first line with the id. Items have no ids, so a
+    message's id contains the number of its line.
     """
     transcript = Transcript()
     for number, record in enumerate(transcript.records(lines), start=1):
@@ -169,7 +169,7 @@ def _blocks(content: object) -> list[Any]:
 
 
 def _anthropic_parts(block: object) -> list[MessagePart]:
-    """Return the parts of a block. One that cannot be understood is kept as its JSON."""
+    """Return the parts of a block. An item that cannot be interpreted is kept as its JSON."""
     if isinstance(block, dict) and block.get("type") == "text":
         return [TextPart(text=block["text"])] if _text(block.get("text")) else []
     try:

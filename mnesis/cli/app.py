@@ -90,7 +90,7 @@ class _Commands(click.Group):
         except click.UsageError as error:
             raise click.UsageError(clean(error.format_message()), error.ctx) from error
         except ValueError as error:
-            # A setting that an option made invalid. pydantic is not imported here, because that takes a while.
+            # An option made a setting invalid. pydantic is not imported here, because that takes a while.
             if type(error).__module__ != "pydantic_core._pydantic_core":
                 raise
             print_note(f"mnesis: {error}")

@@ -51,9 +51,9 @@ def command(
 ) -> None:
     """Write a consistent copy of the database to FILE, which must not exist. Other processes can keep reading and writing.
 
-    Copying the file by other means while it is in use can produce a damaged copy. The copy has the key of the database, or
-    none. --new-key-file and --plain convert it: the first encrypts, also with another key, and the second decrypts. Stored
-    large files are only included with --files-to, where they are encrypted like the copy.
+    Copying the file by other means while it is in use can produce a damaged copy. The copy has the key of the database,
+    if there is one. --new-key-file encrypts it, also with another key; --plain decrypts it. Stored large files are only
+    included with --files-to, where they are encrypted like the copy.
     """
     if new_key_file is not None and plain:
         raise click.UsageError("--new-key-file and --plain exclude each other; pass one of them")
@@ -116,7 +116,7 @@ async def _convert(db: DatabaseOption, target: Path, new_key: EncryptionSetting)
 
     source = existing_database_path(db)
     if not isinstance(source, Path):
-        raise click.UsageError("a database server is copied by its own tools, or with mnesis migrate --to PATH")
+        raise click.UsageError("a database server has its own tools for copies; use them, or mnesis migrate --to PATH")
     config = db.config(read_only=True).store
     store = SqliteStore(source, config)
     await store.open()
@@ -129,7 +129,8 @@ async def _convert(db: DatabaseOption, target: Path, new_key: EncryptionSetting)
 def _copy_files(
     db: DatabaseOption, storage: str | None, target: Path, new_key: EncryptionSetting, directory: Path
 ) -> int:
-    """Copy the stored files that the copy refers to, and note in their directory that it does. Returns their number."""
+    """Copy the stored files that the copy of the database refers to, and note the reference in their directory. Returns
+    their number."""
     from mnesis.files.copy_files import copy_files
     from mnesis.files.storage import FileStorage
 

@@ -130,7 +130,7 @@ class _Chat:
     _wrapper: StreamWrapper = field(default_factory=lambda: StreamWrapper(80), init=False)
     failed: bool = field(default=False, init=False)
     _notices: deque[str] = field(default_factory=deque, init=False)
-    """What happened in the background, to be shown before the next prompt."""
+    """Events of the background, to be shown before the next prompt."""
 
     def run(self) -> None:
         """Run until the end of the input, /quit, or Ctrl-C."""
@@ -147,7 +147,7 @@ class _Chat:
             self._print_notices()
 
     def _collect_notice(self, event: MnesisEvent, payload: Any) -> None:
-        """Remember an event that a person wants to know of. Called in other threads."""
+        """Store a line about an event that a person should see. Called in other threads."""
         match str(event):
             case "compaction.completed":
                 self._notices.append(describe_compaction(payload.result))
@@ -269,7 +269,7 @@ class _Chat:
 
 
 def _explain_mistake(name: str) -> str:
-    """Return what to say about a command that does not exist, or that lacks its words."""
+    """Return the message for a command that does not exist or lacks its argument."""
     names = [command.split()[0] for command in COMMAND_HELP]
     if name in names:
         return _COMMAND_HELP

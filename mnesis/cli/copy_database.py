@@ -26,7 +26,7 @@ LEASE_MS = 3_600_000
 
 @dataclass
 class CopyReport:
-    """What was copied, and what was in the target already. `heads` has the head of each log, as
+    """The counts of copied records, and of those that the target already had. `heads` has the head of each log, as
     `mnesis verify` prints it.
     """
 
@@ -40,7 +40,7 @@ class CopyReport:
 
 @dataclass(frozen=True)
 class SessionDigest:
-    """What two copies of a session have in common: a hash over the log, and the counts and settings around it."""
+    """Values that must be equal in two copies of a session: a hash over the log, and the counts and settings."""
 
     head: str
     last_seq: int
@@ -50,11 +50,12 @@ class SessionDigest:
 async def copy_database(
     source: Store, target: Store, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> CopyReport:
-    """Copy what the target lacks, and verify what it has. A session that an earlier attempt left half is copied again.
+    """Copy the records that the target lacks, and verify those that it has. A session that an earlier attempt left
+    incomplete is copied again.
 
-    `on_progress` is called after each session, with the number of those that are done and of all.
+    `on_progress` is called after each session with the number of finished sessions and the total.
 
-    Raises `MnesisStoreError` if the target has another session or run with the same id, which is then left as it is.
+    Raises `MnesisStoreError` if the target has another session or run with the same id; it is not changed.
     """
     report = CopyReport()
     sessions = [*_parents_first([session async for session in all_sessions(source)])]
@@ -91,13 +92,13 @@ def _parents_first(sessions: Iterable[SessionRecord]) -> list[SessionRecord]:
             for session in waiting.values()
             if session.parent_id not in waiting and session.origin_id not in waiting
         ]
-        ready = ready or list(waiting.values())[:1]  # a cycle of parents has no first one
+        ready = ready or list(waiting.values())[:1]  # in a cycle of parents, no session comes first
         ordered.extend(waiting.pop(session.id) for session in ready)
     return ordered
 
 
 async def _is_present(source: Store, target: Store, session: SessionRecord, digest: SessionDigest) -> bool:
-    """Return whether the target has the session. Erases what an interrupted attempt left of it."""
+    """Return whether the target has the session. First erases an incomplete copy of an interrupted attempt."""
     try:
         found = await _digest(target, session.id)
     except SessionNotFoundError:
@@ -110,7 +111,7 @@ async def _is_present(source: Store, target: Store, session: SessionRecord, dige
         await _purge_with_forks(target, session.id)
         return False
     raise MnesisStoreError(
-        f"{target.location} has another session {session.id!r}; it was left as it is. Purge it there, or export this one and"
+        f"{target.location} has another session {session.id!r}; it was not changed. Purge it there, or export this one and"
         " import it under another id"
     )
 
@@ -216,7 +217,7 @@ async def _copy_outcomes(source: Store, target: Store, run: MapRun) -> None:
             if original is None or original.outcome is None or original.state not in ("done", "failed"):
                 unfinished.append(item.index)
                 continue
-            # Usage is kept per run only, so the first outcome carries it.
+            # The target stores usage per run only, so the first outcome contains it.
             usage, cost = sums or (TokenUsage(), 0.0)
             sums = None
             outcomes.append(ItemOutcome(item.index, original.state, original.outcome, original.attempts, usage, cost))

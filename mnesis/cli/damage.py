@@ -1,4 +1,4 @@
-"""Commands that go on past damage: what they leave out is a note, and the exit code says that a problem was found."""
+"""Helpers for commands that continue after damage: a note names what they skip, and the exit code reports a problem."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _PAGE_SIZE = 500
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOption:
-    """The database a command uses, and how long it waits for a process that holds it."""
+    """The database of a command, and how long to wait for a process that has locked it."""
 
     path: str | None = None
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
@@ -105,7 +105,7 @@ def jsonl_option(function: _Command) -> _Command:
 
 
 class NoDatabaseError(MnesisStoreError):
-    """The path has no database. Reading never creates one."""
+    """The path has no database. Reading never creates a database."""
 
 
 def database_path(db: DatabaseOption) -> Path | DatabaseURL:
@@ -131,7 +131,7 @@ def database_path(db: DatabaseOption) -> Path | DatabaseURL:
 
 
 def existing_database_path(db: DatabaseOption) -> Path | DatabaseURL:
-    """Return the path of a database that exists, or the URL of one, which is asked when it is opened.
+    """Return the path of an existing database, or a URL, which is checked only when it is opened.
 
     Only calls `stat`, because opening and closing the file would drop SQLite's locks. Raises `NoDatabaseError` if there is
     no database at the path.

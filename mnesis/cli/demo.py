@@ -69,7 +69,7 @@ def _database_path(keep: str | None) -> Iterator[Path]:
 
 @contextmanager
 def _silence_log() -> Iterator[None]:
-    """Suppress warnings about the missing model. The demo runs without one on purpose, and its report says so."""
+    """Suppress warnings about the missing model. The demo runs without a model on purpose, and its report says so."""
     logger = logging.getLogger("mnesis")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -156,7 +156,8 @@ def _view_lines(view: WindowSnapshot) -> list[str]:
 
 
 def chart_lines(report: DemoReport) -> list[str]:
-    """Return a chart of the context's size over time: the maximum of each column, compactions above, thresholds aside."""
+    """Return a chart of the context's size over time: the maximum of each column, with compactions above and thresholds
+    at the side."""
     columns = _columns(report.samples)
     top = report.budget.usable_tokens
     rows = chart_rows([max(s.context_tokens for s in column) for column in columns], top, _CHART_HEIGHT_ROWS)

@@ -135,7 +135,7 @@ def _stored_file_findings(db: DatabaseOption, session_id: str | None, storage: s
 
 
 def _suggest_fix(error: MnesisStoreError) -> str:
-    """Return what to do about a database that cannot be opened."""
+    """Return advice for a database that cannot be opened."""
     for kind, fix in _FIX_BY_ERROR.items():
         if isinstance(error, kind):
             return fix

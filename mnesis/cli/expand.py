@@ -29,9 +29,8 @@ _NO_LIMIT = 1 << 62
 
 @dataclass
 class _Expansion:
-    """What an id expands to: `limit` messages (0: all) from `first_seq` on, or summaries down to `max_depth` levels.
-
-    With `max_depth` 0 it expands to messages. `next_seq` is the next message; it is set after `messages()` was read.
+    """The expansion of an id: `limit` messages (0: all) from `first_seq` on, or summaries down to `max_depth` levels. A
+    `max_depth` of 0 means messages. `next_seq` is the next message; it is set after `messages()` was read.
     """
 
     store: Store
@@ -117,7 +116,7 @@ async def _expand(
     if expansion.next_seq is not None:
         print_note(f"there is more; continue with --from {expansion.next_seq}")
     if expansion.max_depth and not rows:
-        print_note("it has messages, not child summaries; omit --children and --depth to see them")
+        print_note("it was made from messages, not from other summaries; omit --children and --depth to see them")
 
 
 async def _print_json(expansion: _Expansion) -> int:

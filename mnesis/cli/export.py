@@ -191,7 +191,7 @@ async def export_lines(store: Store, session: SessionRecord) -> AsyncIterator[di
 
 
 def _session_value(session: SessionRecord) -> dict[str, Any]:
-    """Return the fields of a session. Releases without forks do not know `forked_from`, so only forks have it."""
+    """Return the fields of a session. Older releases do not know `forked_from`, so only forks contain it."""
     value = asdict(session) | {"usage": session.usage.model_dump()}
     if session.forked_from is None:
         del value["forked_from"]

@@ -8,7 +8,7 @@ from mnesis.display.progress_bar import Progress
 
 
 def follow_progress(bar: Progress) -> Callable[[int, int], None]:
-    """Return a function that shows on a bar how much is done, of how much."""
+    """Return a function that shows the finished part and the total on a bar."""
     shown = 0
 
     def show(done: int, total: int) -> None:

@@ -82,11 +82,11 @@ class Replay:
     async def run(self) -> None:
         """Import everything in order, or nothing.
 
-        Until all is stored, the metadata of the session says that it is unfinished, so that `ls`, `doctor` and the next import
-        see what a killed process left. The next import of the same session deletes that and begins again.
+        Until all is stored, the metadata of the session says that it is unfinished, so that `ls`, `doctor` and the next
+        import recognise what a killed process left. The next import of the same session deletes that and begins again.
 
-        Raises `MnesisStoreError` if the session already exists or the stored log differs from the export, and what the
-        store raises.
+        Raises `MnesisStoreError` if the session already exists or the stored log differs from the export, and the
+        errors of the store.
         """
         session = self.export.session
         settings = {name: getattr(session, name) for name in _SETTINGS}
@@ -104,7 +104,7 @@ class Replay:
             )
         try:
             await self._replay()
-        except BaseException:  # also Ctrl-C: half a session is worse than none
+        except BaseException:  # also after Ctrl-C, because half a session is worse than none
             with suppress(MnesisStoreError):
                 await self.store.purge(session.id)
             raise
@@ -242,7 +242,7 @@ def _compactions_with_summaries(export: Export) -> Iterator[tuple[CompactionResu
     is_incomplete = consumed < len(export.summaries) or (export.prunes and not export.compactions)
     if is_incomplete and export.session.forked_from is None:
         raise ValueError("there are summaries that no compaction created")
-    if is_incomplete:  # those that a fork has of the session that it continues
+    if is_incomplete:  # the pruned outputs that a fork shares with its original
         yield CompactionResult(session_id=export.session.id), tuple(export.summaries[consumed:])
 
 

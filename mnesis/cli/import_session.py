@@ -47,12 +47,13 @@ def command(file: str, form: str, new_id: str | None, storage: str | None, as_js
     The transcripts are those of Claude Code (~/.claude/projects), Codex CLI (~/.codex/sessions) and Gemini CLI
     (~/.gemini/tmp). The session is named after the agent and its own id. Importing a transcript again adds what is new.
 
-    Of an export, restored exactly: every message (id, position, parts, token counts, reported usage, extra fields), the session's
-    settings, summaries with their originals and children, the current context, lifetime usage and cost, interruptions,
-    and stored files that the export includes. Set again: the times of compactions and of last use, and the token counts of
-    past turns, which are the stored counts without what providers reported. Pruned outputs inside folded spans are
-    restored unpruned. The link to a parent session is kept if the parent is in this database. A fork shares messages again if
-    the session that stores them is in this database; otherwise it becomes a session with all of its messages.
+    Restored exactly from an export: every message (id, position, parts, token counts, reported usage, extra fields),
+    the session's settings, summaries with their originals and children, the current context, lifetime usage and cost,
+    interruptions, and stored files that the export includes. Not restored: the times of compactions and of last use,
+    and the token counts of past turns, which are the stored counts without what providers reported. Pruned outputs
+    inside folded spans are restored unpruned. The link to the parent session is kept if this database contains the
+    parent. A fork shares messages again if the session that stores them is in this database; otherwise it becomes a
+    session with all of its messages.
 
     The database must not contain a session with the same id, except that of a transcript.
     """
@@ -76,7 +77,8 @@ def _print_outcome(session_id: str, messages: int, as_json: bool) -> None:
 
 
 async def _import_transcript(lines: list[str], form: str, new_id: str | None, db: DatabaseOption) -> tuple[str, int]:
-    """Append the messages of a transcript that are not stored yet. Returns the session and how many were appended."""
+    """Append the messages of a transcript that are not stored yet. Returns the session and the number of appended
+    messages."""
     from mnesis.cli.agent_transcripts import FORMATS
     from mnesis.config import CompactionConfig
     from mnesis.session.session import MnesisSession

@@ -80,7 +80,7 @@ async def _serve(
         owns_engines=True,
     )
     if host is not None:
-        print_note("note: who can reach this address and knows the URL can read every session, over plain HTTP")
+        print_note("note: anyone who can reach this address and knows the URL can read every session, over plain HTTP")
     await inspector.run(lambda: _announce(inspector, path, no_browser))
 
 

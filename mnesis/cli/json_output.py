@@ -225,14 +225,14 @@ def _class_schemas(name: str) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     kind = getattr(import_module(CLASSES[name]), name)
-    # The fields, not what a serializer may do to them, which a schema cannot know.
+    # The schema of the fields themselves, because a schema cannot express what a serializer does.
     schema = TypeAdapter(kind).json_schema(mode="validation", ref_template="#/$defs/{model}")
     nested = schema.pop("$defs", {})
     schema["additionalProperties"] = False
     if "CompactionAttempt" in nested:  # writes its fields itself
         nested["CompactionAttempt"] = {"type": "object", "required": ["level"]}
     if name == "Message":
-        # Fields with their default are omitted. What a part holds depends on its type.
+        # Fields with their default are omitted. The content of a part depends on its type.
         schema["properties"]["parts"] = {"type": "array", "items": {"type": "object", "required": ["type"]}}
         schema["properties"].pop("session_id")
         schema["required"] = ["id", "role", "parts"]

@@ -48,8 +48,9 @@ def command(
 ) -> None:
     """List sessions, most recently used first.
 
-    The ids are shortened to what is unique now; --json has them whole. With --tree, --limit, --agent and --since apply only to top-level sessions; the sessions of their sub-agents follow
-    them. ⑂ marks a fork, a session that shares its first messages with another one.
+    The ids are shortened to unique prefixes; --json prints complete ids. With --tree, --limit, --agent and --since
+    apply only to top-level sessions; the sessions of their sub-agents follow them. ⑂ marks a fork, a session that
+    shares its first messages with another one.
     """
     rows, more, short_ids = asyncio.run(_rows(db, agent, since, tree, limit))
     if as_json:

@@ -48,14 +48,14 @@ if TYPE_CHECKING:
 @json_option
 @db_option
 def migrate(target: str | None, to_storage: str | None, storage: str | None, as_json: bool, db: DatabaseOption) -> None:
-    """Update the database schema to this release. A copy of the old database is kept next to it.
+    """Update the database schema to this release. A copy of the old database remains next to it.
 
-    Opening a session does the same. Commands that only read never do. Unfinished copies that killed processes left next to the
-    database are removed.
+    Opening a session does the same. Commands that only read never update it. Unfinished copies that killed processes
+    left next to the database are removed.
 
-    With --to, everything is copied to another database, of either kind, and compared. The source is not changed. Repeat the
-    command after an interruption, or to copy what was added since: what was copied already is only compared. Stored files
-    are copied to where the other database keeps them, unless both keep them in the same place.
+    With --to, everything is copied to another database, of either kind, and compared. The source is not changed. Repeat
+    the command after an interruption, or to copy what was added since: data that was copied before is only compared.
+    Stored files are copied to where the other database keeps them, unless both keep them in the same place.
     """
     if target is None:
         if storage or to_storage:
@@ -82,9 +82,11 @@ def migrate(target: str | None, to_storage: str | None, storage: str | None, as_
     if files.copied or files.present:
         print_note(f"{pluralize(files.copied, 'stored file')} copied; {files.present} were there already")
     if files.unreadable_ids:
+        count = len(files.unreadable_ids)
+        verbs = ("is", "was") if count == 1 else ("are", "were")
         print_note(
-            f"{pluralize(len(files.unreadable_ids), 'stored file')} could not be copied, because the source lacks or has"
-            f" damaged them; run `mnesis doctor --deep` there: {', '.join(files.unreadable_ids[:5])}"
+            f"{pluralize(count, 'stored file')} {verbs[0]} missing or damaged in the source and {verbs[1]} not copied;"
+            f" run `mnesis doctor --deep` there: {', '.join(files.unreadable_ids[:5])}"
         )
 
 

@@ -90,13 +90,13 @@ async def _serve(
     engine = search_engine if allow_record else Engine(path, config=db.config(read_only=True))
     memory = Memory(engine, scope, grant, search_engine, allow_record)
     try:
-        await engine.open()  # a client cannot show why each of its calls fails
+        await engine.open()  # reported here, because a client cannot show why each of its calls fails
         if transport == "stdio":
             await serve_stdio(memory)
         else:
             if host is not None:
                 print_note(
-                    "note: who can reach this address and knows the token can read these sessions, over plain HTTP"
+                    "note: anyone who can reach this address and knows the token can read these sessions, over plain HTTP"
                 )
             await serve_http(memory, host or DEFAULT_HOST, port, _announce)
     finally:

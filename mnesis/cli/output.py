@@ -54,7 +54,7 @@ def make_console(stream: TextIO | None = None) -> Console:
 
         def print(self, *objects: Any, **options: Any) -> None:
             if not self.is_terminal and len(objects) == 1 and isinstance(objects[0], Text):
-                self.file.write(f"{objects[0].plain}\n")  # unchanged, and many times faster than a layout
+                self.file.write(f"{objects[0].plain}\n")  # looks the same as a layout, and is many times faster
             elif len(objects) == 1 and isinstance(objects[0], Text):
                 super().print(wrap_words(objects[0], self), **options)
             else:
@@ -73,7 +73,7 @@ def make_console(stream: TextIO | None = None) -> Console:
 
 
 def wrap_words(text: Text, console: Console) -> Text:
-    """Break the lines of a text between words. What continues a line is indented as the line is."""
+    """Break the lines of a text between words. Continuation lines have the indentation of the first one."""
     from rich.text import Text
 
     lines: list[Text] = []
@@ -95,7 +95,7 @@ class StreamWrapper:
         self._width, self._column, self._word = width, 0, ""
 
     def feed(self, text: str) -> str:
-        """Return what can be printed now. The word at the end is kept until it is complete."""
+        """Return the text that can be printed now. The word at the end is kept until it is complete."""
         *complete, self._word = re.split(r"(\s)", self._word + text)
         return "".join(self._place(piece) for piece in complete if piece)
 

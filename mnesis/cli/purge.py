@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _PurgePlan:
-    """What a purge erases, and what it leaves."""
+    """The records that a purge erases, and those that it keeps."""
 
     session: SessionRecord
     summaries: int
@@ -87,11 +87,11 @@ def command(
     """Erase a session and everything that belongs to it, or all sessions that a rule selects. Without --apply, only show what
     would be erased.
 
-    With ID, sessions of its sub-agents are kept and listed. Stored files are also kept, because other databases may use the
-    same storage. If none does, --files erases those that no other session in this database uses. A session with forks, which
-    share its messages, is erased only with --with-forks, and its forks with it.
+    With ID, sessions of its sub-agents are kept and listed. Stored files are also kept, because other databases may use
+    the same storage. --files erases those that no other session in this database uses; pass it if no other database
+    does. A session with forks, which share its messages, is erased only with --with-forks, and its forks with it.
 
-    With a rule, all given conditions must hold. A session stays if a session that is kept is one of its sub-agents or forks. Files are
+    With a rule, all given conditions must hold. A session is kept if one of its sub-agents or forks is kept. Files are
     erased if no session of any database that uses the storage refers to them.
     """
     has_rule = (older_than, keep_last, match) != (None, None, None)
@@ -116,7 +116,7 @@ def command(
     with_files = bool(with_files)
     if applied and with_files:
         for content_id in plan.unshared_file_ids:
-            with suppress(FileNotStoredError):  # an odd id in the log never named a stored file
+            with suppress(FileNotStoredError):  # an id of another form in the log never named a stored file
                 file_storage(storage, db).remove(content_id)
     if as_json:
         print_json(plan.to_dict(applied) | {"files_erased": applied and with_files})
@@ -198,7 +198,7 @@ async def _purge(db: DatabaseOption, session_id: str, with_forks: bool) -> _Purg
         plan = await _make_plan(engine.store, await find_session(engine.store, session_id))
         with _follow_purge(engine, 1 + (len(plan.fork_ids) if with_forks else 0)):
             await engine.purge(plan.session.id, with_forks=with_forks)
-        # Meanwhile another process may have begun to use one of them.
+        # In the meantime another process may have started to use one of them.
         return replace(plan, unshared_file_ids=await find_unused_files(engine.store, plan.unshared_file_ids))
 
 

@@ -30,10 +30,12 @@ from mnesis.display.progress_bar import progress
 @json_option
 @db_option
 def command(new_key_file: Path, storage: str | None, as_json: bool, db: DatabaseOption) -> None:
-    """Encrypt the database and its stored files with a new key. Nothing else may have the database open meanwhile.
+    """Encrypt the database and its stored files with a new key. No other process may have the database open at that
+    time.
 
-    The current key is that of MNESIS_ENCRYPTION_KEY or MNESIS_ENCRYPTION_KEY_FILE. If the command is interrupted, the database
-    has either key, with all of its files; repeat the command with the key it has. Backups keep the key they were made with.
+    The current key is that of MNESIS_ENCRYPTION_KEY or MNESIS_ENCRYPTION_KEY_FILE. If the command is interrupted, the
+    database and all of its files have either the old or the new key. Repeat the command with that key. Backups keep the
+    key they were made with.
     """
     from mnesis.config import StoreConfig, is_storage_url
     from mnesis.store.sqlite.rekey import rekey
@@ -44,7 +46,7 @@ def command(new_key_file: Path, storage: str | None, as_json: bool, db: Database
             "the data of a database server is encrypted by the server; pass an SQLite file with --db"
         )
     new_key = StoreConfig(encryption_key=read_key_file(new_key_file)).read_encryption_key()
-    if new_key is None:  # a key file always has one
+    if new_key is None:  # a key file always contains a key
         raise click.UsageError(f"the key file {new_key_file} has no key")
     if is_storage_url(storage or ""):
         raise click.UsageError(

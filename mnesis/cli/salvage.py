@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, database: str | None, target: Path, as_json: bool, db: DatabaseOption) -> None:
     """Read around the damage in DB (or --db), copy every message whose hash is right to the database NEW, and list the gaps.
 
-    DB is not changed and NEW must not exist. Messages keep their ids and times; each session notes its gaps in its metadata.
-    Summaries, covers, pins, usage, cost and map runs are copied as far as their hashes are right; all summaries come from one
-    compaction. The exit code is 1 if something could not be copied.
+    DB is not changed and NEW must not exist. Messages keep their ids and times; each session notes its gaps in its
+    metadata. Summaries, covers, pins, usage, cost and map runs are copied if their hashes are right. In the copy, all
+    summaries belong to one compaction. The exit code is 1 if something could not be copied.
     """
     from mnesis.store.sqlite.salvage import salvage
 
@@ -72,7 +72,7 @@ def command(ctx: click.Context, database: str | None, target: Path, as_json: boo
 
 
 def _losses(session: SalvagedSession) -> Iterator[str]:
-    """Yield what was not copied of a session."""
+    """Yield a line for each part of a session that was not copied."""
     for first, last in session.gaps:
         span = f"message {first} is" if first == last else f"messages {first} to {last} are"
         yield f"{span} missing or damaged"

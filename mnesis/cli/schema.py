@@ -1,4 +1,4 @@
-"""`mnesis schema`: the JSON Schema of what a command prints with `--json` or `--jsonl`."""
+"""`mnesis schema`: the JSON Schema of a command's output with `--json` or `--jsonl`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from mnesis.cli.output import print_json
 @click.argument("command_name", metavar="COMMAND", type=click.Choice(list(OUTPUTS)))
 @click.option("--line", "of_line", is_flag=True, help="The schema of one line of --jsonl instead of --json.")
 def command(command_name: str, of_line: bool) -> None:
-    """Print the JSON Schema (draft 2020-12) of what COMMAND prints with --json.
+    """Print the JSON Schema (draft 2020-12) of the output of COMMAND with --json.
 
-    Fields are only ever added within a minor version. Times are in milliseconds since 1970, costs in US dollars.
+    Within a minor version, fields are added but never removed. Times are in milliseconds since 1970, costs in US
+    dollars.
     """
     output = OUTPUTS[command_name]
     notation = output.line if of_line or output.document is None else output.document

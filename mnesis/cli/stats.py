@@ -64,7 +64,8 @@ class _Totals:
     file_ids: set[str] = field(default_factory=set)
 
     async def add(self, store: Store, session: SessionRecord, *, counts_shared: bool) -> None:
-        """Add one session to the totals. What a fork shares is counted with the session that stores it, unless it is alone."""
+        """Add one session to the totals. Messages that a fork shares are counted with the session that stores them,
+        unless the totals are those of the fork alone."""
         self.sessions += 1
         self.messages += session.last_seq - (0 if counts_shared else session.inherited_seq)
         shared_ids = (
@@ -180,7 +181,7 @@ def _run_totals(runs: Sequence[MapRun]) -> dict[str, Any]:
 
 
 def _no_usage() -> TokenUsage:
-    """Return zero usage. The models are imported only when there is something to count."""
+    """Return zero usage. The models are imported only if there are sessions to count."""
     from mnesis.models.usage import TokenUsage
 
     return TokenUsage()

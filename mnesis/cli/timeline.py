@@ -38,8 +38,8 @@ def command(
 ) -> None:
     """Show the size of the context after each turn, and where it was compacted.
 
-    A size is what the provider reported or what mnesis counted, whichever is larger. The thresholds are those of the
-    default configuration.
+    A size is the larger of the provider's report and mnesis's own count. The thresholds are those of the default
+    configuration.
     """
     timeline = asyncio.run(_read(db, session_id, context_limit))
     if as_csv:

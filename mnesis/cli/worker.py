@@ -64,7 +64,7 @@ class _CodeName(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
     help="The class of the answers, if its own code validates them.",
 )
 @click.option(
-    "--stop", type=_CodeName(), metavar="MODULE:NAME", help="The function that says when an agent is finished."
+    "--stop", type=_CodeName(), metavar="MODULE:NAME", help="The function that decides when an agent is finished."
 )
 @click.option(
     "--stall-seconds",

@@ -23,13 +23,14 @@ SHINGLE_WORDS = 4
 WINDOW_WORDS = 120
 MIN_LOOP_WORDS = 24
 MIN_DISTINCT_FRACTION = 0.4
-"""Of the four-word runs in a window of words, how many must differ. Prose and lists of steps stay above 0.8."""
+"""The fraction of the four-word runs in a window of words that must be distinct. Prose and lists of steps stay above
+0.8."""
 
 MIN_LOOP_LINES = 4
 MIN_LOOP_LINE_CHARS = 12
 MIN_COMPRESSED_CHARS = 400
 MIN_COMPRESSED_FRACTION = 0.1
-"""Size after deflate. Prose comes to about 0.4, a long list with a fixed form to 0.2, a loop to a few hundredths."""
+"""Size after deflate. Prose reaches about 0.4, a long list with a fixed form 0.2, a loop a few hundredths."""
 
 ECHO_WORDS = 40
 MIN_ECHO_WORDS = 12
@@ -41,7 +42,8 @@ MIN_SOURCE_FACTS = 4
 """Sources with fewer facts are judged by the words that their summary shares with them."""
 
 KEPT_FACTS_FACTOR = 0.33
-"""A summary of a source whose facts weigh n keeps at least this times √n of them: 1 of 4, 4 of 100. Names weigh half.
+"""If the facts of a source weigh n, its summary must keep at least this factor times √n of them: 1 of 4, 4 of 100.
+Names weigh half.
 
 Longer sources repeat themselves, and summaries keep a smaller part of them. Among two thirds of the recorded summaries of
 `tests/compaction/data`, the good ones keep 0.42 √n and more, the bad ones 0.25 √n and less; the factor is the geometric mean.
@@ -49,10 +51,12 @@ Longer sources repeat themselves, and summaries keep a smaller part of them. Amo
 
 MAX_REQUIRED_FACTS = 12
 TOKENS_PER_FACT = 16
-"""A summary that may take t tokens is not asked for more than t / 16 facts. Terse ones state a fact in eight."""
+"""A summary of at most t tokens need not keep more than t / 16 facts. Terse summaries state one fact in eight
+tokens."""
 
 MIN_SHARED_FRACTION = 0.2
-"""Of a short summary's terms: how many its source must have. Recorded good summaries share 0.58 and more, bad ones up to 0.04."""
+"""The fraction of a short summary's terms that its source must contain. Recorded good summaries share 0.58 and more,
+bad ones up to 0.04."""
 
 MAX_UNRELATED_TERMS = 40
 """A longer text without the source's terms may be a summary in another language."""
@@ -117,7 +121,7 @@ def size_rejection(summary_tokens: int, source_tokens: int, max_tokens: int) -> 
 
 
 def emptiness(summary: str) -> str | None:
-    """Return in which way a summary says nothing, or None if it says something."""
+    """Return why a summary is empty of content, or None if it has content."""
     if not summary.strip():
         return "it is empty"
     if all(_ROLE_ALONE.fullmatch(line) for line in summary.splitlines()):
@@ -141,7 +145,7 @@ def content_rejection(summary: str, source: str, max_tokens: int) -> str | None:
 
 
 def _missing_content(summary: str, source: str, max_tokens: int) -> str | None:
-    """Return a reason if a text does not report what its source says, or None."""
+    """Return a reason if a text does not report the content of its source, or None."""
     source_terms, terms = find_terms(source), find_terms(summary)
     shared_count = len(terms & source_terms)
     if _is_acknowledgement(summary) and (shared_count < MIN_SHARED_TERMS or 2 * shared_count < len(terms)):

@@ -1,4 +1,4 @@
-"""The conversation as its provider has it in the prompt cache, for summaries that are written from there.
+"""Summaries that the session's model writes from the conversation in its provider's prompt cache.
 
 A request that begins with exactly what the provider cached, and ends with an instruction, reads the conversation at a fraction
 of the price. Pure functions, no I/O, except that the instruction is read from the package.
@@ -22,15 +22,16 @@ QUOTE_CHARS = 300
 """Enough to find a message again."""
 
 INSTRUCTION_TOKENS = 500
-"""About: the instruction with its two quotations."""
+"""Estimated size of the instruction with its two quotations."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedPrefix:
     """A request whose `messages` begin with what the provider has cached, with the `tools` and `options` that belong to it.
 
-    `shown` has the messages of the log, by `seq`, that it shows unchanged. `cached_tokens` are in `cache`, `uncached_tokens`
-    are not. `price_ratio` is what a token of the compaction model costs, relative to one of the session's model.
+    `shown` has the messages of the log, by `seq`, that it shows unchanged. `cached_tokens` are in `cache`,
+    `uncached_tokens` are not. `price_ratio` is the price of a token of the compaction model, divided by that of the
+    session's model.
     """
 
     messages: Sequence[dict[str, Any]]
@@ -44,12 +45,12 @@ class CachedPrefix:
     max_output_tokens: int | None = None
 
     def shows(self, messages: Sequence[Message]) -> bool:
-        """Return whether the request shows all these messages as they are."""
+        """Return whether the request shows all these messages unchanged."""
         shown = self.shown
         return bool(messages) and all(m.seq in shown and shown[m.seq].parts == m.parts for m in messages)
 
     def is_cheaper(self, transcript_tokens: int, summary_tokens: int) -> bool:
-        """Return whether a summary of `summary_tokens` costs less from here than from a transcript."""
+        """Return whether a summary of `summary_tokens` costs less from the cache than from a transcript."""
         return prefix_is_cheaper(
             self.cache,
             cached_tokens=self.cached_tokens,

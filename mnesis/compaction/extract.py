@@ -31,18 +31,19 @@ from mnesis.tokens.estimator import TokenCounter
 
 MAX_SPEAKER_CHARS = 24
 PREFIX_TOKENS = 4
-"""For the speaker's name and the line break of a passage."""
+"""Tokens for the speaker's name and the line break of a passage."""
 
 UNIT_OVERHEAD_TOKENS = 6
-"""Added to a unit's cost when gains are compared, so that two-word fragments do not win by being cheap."""
+"""Added to a unit's cost when gains are compared; otherwise two-word fragments would win because they are cheap."""
 
 MAX_PARTS = 12
 MIN_PART_TOKENS = 60
 EVEN_FRACTION = 0.5
-"""Of the tokens: divided evenly over the parts of the conversation. The rest goes to the best units overall."""
+"""The fraction of the tokens that is divided evenly over the parts of the conversation. The rest goes to the best units
+overall."""
 
 MAX_IDENTIFIERS_FRACTION = 0.45
-"""Of the tokens: for identifiers that the extract lacks, if there are as many. Chats have few, logs of agents many."""
+"""The largest fraction of the tokens for identifiers that the extract lacks. Chats have few, logs of agents many."""
 
 LONG_PASSAGE_CHARS = 1_500
 """Longer passages are usually outputs or files, so their sentences count less, by the square root of the length."""
@@ -56,9 +57,10 @@ DECISION_FACTOR = 1.5
 CODE_FACTOR = 0.4
 PLEASANTRY_FACTOR = 0.2
 BABBLE_FACTOR = 0.35
-"""For the rest of an answer with a pleasantry that only language models write: it is mostly general knowledge."""
+"""The factor for the rest of an answer with a pleasantry that only language models write; such an answer is mostly
+general knowledge."""
 FOCUS_FACTOR = 10.0
-"""For units with a word of the focus, so that they come before sentences full of rare names and errors."""
+"""The factor for units with a word of the focus, so that they come before sentences full of rare names and errors."""
 
 _QUESTION_MARKS = ("?", "？", "؟")
 _FAULT = re.compile(
@@ -98,7 +100,7 @@ class Passage:
 class _Unit:
     """A sentence, line or clause: its position, shortened text, features and cost in tokens.
 
-    `share` is its part of the conversation's length. `question` is the unit that a short answer makes no sense without.
+    `share` is its part of the conversation's length. `question` is the unit that a short answer needs to make sense.
     """
 
     passage: int
@@ -138,7 +140,7 @@ def extract(passages: Sequence[Passage], *, max_tokens: int, count: TokenCounter
 
 
 def _prefer(units: list[_Unit], focus: str) -> list[_Unit]:
-    """Return the units, those with a word of the focus with a larger factor."""
+    """Return the units, with a larger factor for those with a word of the focus."""
     words = {index_stem(name) for name in features(focus) if name not in STOP_WORDS} if focus.strip() else set()
     if not words:
         return units
@@ -352,7 +354,7 @@ def _join_units(units: Sequence[_Unit]) -> str:
 
 
 def _cut_best_unit(passages: Sequence[Passage], units: Sequence[_Unit], max_tokens: int, count: TokenCounter) -> str:
-    """Return the beginning of the best unit, for when not even one unit fits."""
+    """Return the beginning of the best unit, if not even one unit fits."""
     if not units:
         return ""
     weights = _weights(units)

@@ -17,11 +17,12 @@ MAX_FACT_CHARS = 64
 """Longer tokens are encoded data, which no summary quotes."""
 
 MIN_NUMBER_DIGITS = 3
-"""Shorter plain numbers are mostly positions: of items, lines, pages and turns. With a unit, a letter or a point they count."""
+"""Shorter plain numbers are mostly positions: of items, lines, pages and turns. Numbers with a unit, a letter or a
+point count."""
 
 MIN_TERM_CHARS = 4
 STEM_CHARS = 4
-"""Of a word: enough to tell words apart, and the same for most inflected forms."""
+"""The first characters of a word: enough to distinguish words, and the same for most inflected forms."""
 
 _TOKEN = re.compile(r"[^\s\"'`’“”„«»<>(){}\[\],;|*=，。、；：！？「」『』（）《》]+")
 _DIGIT_GROUP = re.compile(r"(?<=\d)[,'’\u00a0\u202f](?=\d{3}(?!\d))")
@@ -93,7 +94,8 @@ def _continues_word(character: str) -> bool:
 
 
 def find_terms(text: str) -> frozenset[str]:
-    """Return what a text is about: its longer words, cut to their stems, and pairs of characters in scripts without spaces."""
+    """Return the terms of a text: its longer words, cut to their stems, and pairs of characters in scripts without
+    spaces."""
     text = _normalize(text).lower()
     words = (run for word in _WORD.finditer(text) for run in _SPACED_RUN.findall(word.group()))
     stems = {w[:STEM_CHARS] for w in words if len(w) >= MIN_TERM_CHARS and w not in STOP_WORDS}
@@ -122,7 +124,7 @@ def _tokens(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _exact_fact(token: str) -> str:
-    """Return the path, number or identifier that a token is, or ""."""
+    """Return the path, number or identifier in a token, or ""."""
     is_path = bool(_PATH.search(token))
     token = token.strip(_EDGES)
     if is_path:

@@ -1,8 +1,8 @@
 """Which messages a sweep folds. Pure functions, no I/O.
 
-The two newest user turns stay unchanged. Older turns are folded unless they fit below the low-water mark; the cut is made
-between turns. If the newest turns have tool steps and take more than their share, or do not fit the window, they are cut as
-well, between a call's results and the next call. The newest user message always stays.
+The two newest user turns stay unchanged. Older turns are folded unless they fit below the low-water mark; the cut is
+made between turns. If the newest turns have tool steps and take more than their share, or do not fit the window, they
+are cut as well, between a call's results and the next call. The newest user message is always kept.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from mnesis.models.message import Message, ReasoningPart
 from mnesis.models.summary import Summary
 
 FRESH_TURNS = 2
-"""Newest user turns that are not folded as long as they fit."""
+"""The number of newest user turns that are not folded as long as they fit."""
 
 FRESH_STEPS = 2
-"""Newest steps of the fresh turns that stay when `max_fresh_tokens` cuts them."""
+"""The number of newest steps that remain when `max_fresh_tokens` cuts the fresh turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ def plan_fold(
 ) -> FoldPlan:
     """Choose the messages to fold.
 
-    Turns older than the fresh ones stay while all that stays takes at most `keep_tokens`; with `fold_all` none of them
-    stay. With `may_cut_fresh_turns`, the fresh turns are cut if they alone do not fit. With `max_fresh_tokens`, fresh turns
-    with tool steps are also cut to that size if they take more than it and `keep_tokens`.
+    Turns older than the fresh ones are kept while everything kept takes at most `keep_tokens`; with `fold_all` none of
+    them is kept. With `may_cut_fresh_turns`, the fresh turns are cut if they alone do not fit. With `max_fresh_tokens`,
+    fresh turns with tool steps are also cut to that size if they take more than it and `keep_tokens`.
     """
     messages = [item for item in context.items if isinstance(item, Message)]
     tokens = [visible_tokens(message, context.prunes) for message in messages]
@@ -86,10 +86,9 @@ def plan_fold(
 
 
 def plan_fold_to_keep(context: ActiveContext, keep_tokens: int) -> FoldPlan:
-    """Choose the messages to fold so that those that stay take at most `keep_tokens`.
-
-    Whole turns stay, newest first. If the newest turn alone does not fit, it is cut between a call's results and the next
-    call. The newest user message, the newest step and pinned messages always stay.
+    """Choose the messages to fold so that the others take at most `keep_tokens`. Whole turns are kept, newest first. If
+    the newest turn alone does not fit, it is cut between a call's results and the next call. The newest user message,
+    the newest step and pinned messages are always kept.
     """
     messages = [item for item in context.items if isinstance(item, Message)]
     tokens = [visible_tokens(message, context.prunes) for message in messages]
@@ -118,7 +117,8 @@ def _pinned_indices(messages: Sequence[Message], pins: frozenset[int]) -> set[in
 def _find_cut_between_turns(starts: Sequence[int], tokens: Sequence[int], fresh_start: int, keep_tokens: int) -> int:
     """Return the index of the first message to keep.
 
-    It begins the earliest turn such that everything from it to the end fits into `keep_tokens`, and is at most `fresh_start`.
+    It is at most `fresh_start`, and the start of the earliest turn from which everything to the end fits into
+    `keep_tokens`.
     """
     kept_tokens = sum(tokens[fresh_start:])
     cut_index = fresh_start
@@ -135,8 +135,9 @@ def _foldable_inside_turns(
 ) -> set[int]:
     """Return the indices to fold when turns may be cut.
 
-    The newest user message stays, and as many of the newest steps as fit into `keep_tokens`, at least `min_steps`. A step
-    is a message and the tool results that follow it. The thinking that a tool loop at the end must begin with stays too.
+    The newest user message is kept, and as many of the newest steps as fit into `keep_tokens`, at least `min_steps`. A
+    step is a message and the tool results that follow it. The thinking that must open a tool loop at the end is kept
+    too.
     """
     latest_user_index = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
     step_starts = [i for i, message in enumerate(messages) if i == 0 or message.role != "tool"]
@@ -153,10 +154,10 @@ def _foldable_inside_turns(
 def _step_with_thinking(
     messages: Sequence[Message], step_starts: Sequence[int], latest_user_index: int, cut_index: int
 ) -> range:
-    """Return the indices of the step that must open what stays of the tool loop at the end. Empty if none must.
+    """Return the indices of the step that must open the rest of the tool loop at the end. Empty if none must.
 
-    Claude demands that a loop begins with the thinking that opened it (platform.claude.com, extended-thinking). If the first
-    step that stays has none, the newest folded step of the loop that has some stays too.
+    Claude demands that a loop begins with the thinking that opened it (platform.claude.com, extended-thinking). If the
+    first step that is kept has no thinking, the newest older step of the loop with thinking is kept too.
     """
     if not messages or messages[-1].role != "tool" or _has_signed_reasoning(messages[cut_index : cut_index + 1]):
         return range(0)

@@ -16,9 +16,10 @@ from mnesis.tokens.estimator import TokenCounter
 
 ALSO_MENTIONED = "Also mentioned"
 MAX_OCCURRENCES = 3
-"""Passages. An identifier in more of them is a subject of the conversation, which the summary itself covers."""
+"""Passages. An identifier in more messages is a subject of the conversation, which the summary itself covers."""
 MAX_NAME_FRACTION = 0.1
-"""Of the words: English text has about 4 per cent capitalized words inside sentences, German about 20."""
+"""A fraction of the words: in English text, about 4 per cent of the words inside sentences are capitalized, in German
+about 20."""
 MIN_CHARS, MAX_CHARS = 4, 100
 
 # Letters, digits and the punctuation that joins them, such as src/a.py:12, user_id, v1.2.3 or E-1042. No spaces, so that an
@@ -55,7 +56,8 @@ def find_names(texts: Sequence[str]) -> Iterator[str]:
 
 
 def is_identifier(word: str) -> bool:
-    """Return whether a word has digits, humps, underscores or slashes, or is written in capitals, as identifiers are. Encoded data is not one."""
+    """Return whether a word has digits, humps, underscores or slashes, or is written in capitals, as identifiers are.
+    Encoded data is not an identifier."""
     if _ENCODED_DATA.fullmatch(word) and not _HEXADECIMAL.fullmatch(word):
         return False
     has_joint = "_" in word.strip("_") or "/" in word.strip("/") or "\\" in word
@@ -94,7 +96,7 @@ def _select(words: Sequence[str], summary: str, max_tokens: int, count: TokenCou
             used_tokens[kind] += cost
             yield word
         elif is_missing:
-            # The rest of this kind is longer.
+            # All others of this kind are longer.
             queues[kind].clear()
         if not queues[kind]:
             del queues[kind]

@@ -23,18 +23,18 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float, clock: Clock = time.monotonic) -> Deadline:
-        """Return the deadline that many seconds from now."""
+        """Return the deadline `seconds` from now."""
         return cls(seconds, clock() + seconds, clock)
 
     @property
     def remaining_seconds(self) -> float:
-        """The time that is left, 0 at least."""
+        """The remaining time, at least 0."""
         return max(self.end_time - self.clock(), 0.0)
 
 
 @dataclass
 class SpendingLimit:
-    """What the summaries of a session may still cost. None means without limit.
+    """The remaining budget of a session's summaries. None means without limit.
 
     Costs are in US dollars. Calls in flight when a limit is reached are finished.
     """
@@ -45,7 +45,7 @@ class SpendingLimit:
 
     @classmethod
     def remaining(cls, config: CompactionConfig, results: Iterable[CompactionResult], now: int) -> SpendingLimit:
-        """Return what earlier compactions of the session leave. `now` is in milliseconds since 1970."""
+        """Return the budget that earlier compactions of the session have left. `now` is in milliseconds since 1970."""
         results = list(results)
         recent = [result for result in results if result.created_at > now - HOUR_MS]
         calls = sum(attempt.calls for result in recent for attempt in result.attempts)

@@ -1,4 +1,4 @@
-"""Summaries during a sweep: which came before a chunk, and which to merge. Pure functions, no I/O."""
+"""Summaries during a sweep: the one before a chunk, and the ones to merge. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PendingSummary:
 
 
 def previous_text(summaries: Iterable[Summary], first_seq: int) -> str:
-    """Return the text of the newest summary of what lies before a message, or "" if there is none."""
+    """Return the text of the newest summary before a message, or "" if there is none."""
     earlier = [summary for summary in summaries if summary.last_seq < first_seq]
     return max(earlier, key=lambda summary: summary.last_seq).text if earlier else ""
 

@@ -20,7 +20,7 @@ MIN_GAIN_FRACTION = 0.05
 
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """What a sweep is going to do: outputs to replace with markers, and message spans to fold."""
+    """The plan of a sweep: outputs to replace with markers, and message spans to fold."""
 
     prunes: tuple[Prune, ...] = ()
     fold: FoldPlan = FoldPlan()
@@ -44,9 +44,9 @@ def plan_sweep(
 ) -> SweepPlan:
     """Plan a sweep. The plan is empty if nothing is worth doing.
 
-    `trigger` is why the sweep runs: "manual" folds as much as possible, "hard" and "overflow" may also cut fresh turns,
-    "soft" and "expiry" skip sweeps that free little. With `keep_tokens`, the messages that stay unfolded take at most that
-    many tokens, regardless of the trigger.
+    `trigger` is the reason for the sweep: "manual" folds as much as possible, "hard" and "overflow" may also cut fresh
+    turns, "soft" and "expiry" skip sweeps that free little. With `keep_tokens`, the messages that stay unfolded take at
+    most that many tokens, regardless of the trigger.
     """
     config = _scale_prune_limits(config, budget, keep_tokens)
     if keep_tokens is not None:
@@ -54,7 +54,7 @@ def plan_sweep(
     session = context.session
     # Providers may report more tokens than mnesis counts. Messages are counted, so scale the thresholds to counted tokens.
     counted_fraction = session.stored_tokens / max(session.context_tokens, session.stored_tokens, 1)
-    # The system prompt of the mark is our own count already.
+    # The system prompt in the mark needs no scaling, because mnesis counted it.
     low_water_tokens = budget.system_tokens + int((budget.low_water_tokens - budget.system_tokens) * counted_fraction)
     prunes = plan_prune(context, config, count)
     pruned_tokens = sum(prune.tokens_saved for prune in prunes)

@@ -1,7 +1,7 @@
 """Drill-down pointers from a summary to its originals.
 
-They say what each segment under a summary is about, so that a model knows what to expand. The engine writes them, not
-the model, so ids and ranges are correct and text in the conversation cannot forge them. Pure functions, no I/O.
+They describe each segment under a summary, so that a model knows what to expand. The engine writes them, not the model,
+so ids and ranges are correct and text in the conversation cannot forge them. Pure functions, no I/O.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MIN_SOURCE_TOKENS = 400
 """Below this size, reading the originals costs little more than reading pointers to them."""
 
 MAX_FRACTION = 0.05
-"""Of the summarized tokens: the size of all pointers together."""
+"""The size of all pointers together, as a fraction of the summarized tokens."""
 
 
 def make_pointers(messages: Sequence[Message], children: Sequence[Summary], count: TokenCounter) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ Urgency = Literal["none", "soft", "hard"]
 def urgency(context_tokens: int, budget: Budget) -> Urgency:
     """Return how urgent a compaction is.
 
-    "none" below the soft threshold. "soft" from there on: compact in the background. "hard" from the usable tokens on:
-    compact before the next request.
+    "none" below the soft threshold. At and above the soft threshold: compact in the background. "hard" from the usable
+    tokens on: compact before the next request.
     """
     if context_tokens >= budget.usable_tokens:
         return "hard"
@@ -22,20 +22,21 @@ def urgency(context_tokens: int, budget: Budget) -> Urgency:
 
 
 SUMMARY_RATIO = 8
-"""Tokens that a sweep frees per token of summary, about; between those of recorded summaries of short and of long spans."""
+"""Estimated tokens that a sweep frees per token of summary: a value between those of recorded summaries of short and of
+long spans."""
 
 OUTPUT_PRICE_FACTOR = 5
 """The price of an output token in input tokens: 5 at Anthropic, 8 at OpenAI and Google, 1.5 to 4 at DeepSeek and Kimi."""
 
 CERTAIN_SECONDS = 300.0
-"""An automatic cache certainly lives this long after its last use: OpenAI and Google keep entries for at least five minutes of
-inactivity (prompt caching guides), DeepSeek for hours."""
+"""The time that an automatic cache certainly lives after its last use: OpenAI and Google keep entries for at least five
+minutes of inactivity (prompt caching guides), DeepSeek for hours."""
 
 MIN_LEFT_SECONDS = 10.0
 """A request that reads the cache must arrive before it expires."""
 
 EXPECTED_REQUESTS = 10
-"""Requests that a conversation makes after a pause, at the least, for a sweep to be worth its price."""
+"""The number of requests after a pause within which a sweep must earn back its price."""
 
 
 def pays_off_when_expired(
@@ -43,8 +44,8 @@ def pays_off_when_expired(
 ) -> bool:
     """Return whether a sweep pays off once the provider's cache has expired, and the context must be written again.
 
-    From `threshold_fraction` of the soft threshold on, if its price is earned back within `EXPECTED_REQUESTS`. `lifetime` is
-    the one that cache marks ask for.
+    It does if the context has at least `threshold_fraction` of the soft threshold, and the price is earned back within
+    `EXPECTED_REQUESTS`. `lifetime` is the one that cache marks ask for.
     """
     threshold_tokens = budget.system_tokens + (budget.soft_tokens - budget.system_tokens) * threshold_fraction
     if cache is None or context_tokens < max(threshold_tokens, budget.low_water_tokens):
@@ -81,10 +82,11 @@ def prefix_is_cheaper(
 
 
 def requests_until_paid_off(cache: PromptCache, lifetime: str) -> float:
-    """Return after how many requests a sweep of an expired context costs less than none, per token that it frees.
+    """Return the number of requests after which a sweep of an expired context has paid off, per token that it frees.
 
-    The summariser reads the token at full price and writes its share of the summary. The next request does not write the
-    token, and later ones do not read it. The price of a summariser of another model is not known, so it counts the same.
+    The summariser reads the token at full price and writes its share of the summary. The next request does not write
+    the token, and later ones do not read it. The price of another model as summariser is not known, so it counts the
+    same.
     """
     summary_price = 1 + OUTPUT_PRICE_FACTOR / SUMMARY_RATIO
     price_left = summary_price - cache.write_factor(lifetime)

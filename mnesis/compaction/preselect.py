@@ -1,6 +1,6 @@
 """The part of a very long text that level 3 scores sentence by sentence.
 
-Pure functions, no I/O. The time is that of one pass over the words, and the memory does not grow with the vocabulary.
+Pure functions, no I/O. It takes one pass over the words, and memory that does not grow with the vocabulary.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 MAX_WHOLE_CHARS = 1_000_000
 """Of all passages together. Shorter texts are scored whole."""
 SCORED_CHARS = 150_000
-"""Of longer texts. Scoring a text takes about as long as counting the tokens of forty times as much."""
+"""Of longer texts. Scoring a text takes about as long as counting the tokens of a text forty times as long."""
 BLOCK_CHARS = 1_000
 SPREAD_FRACTION = 0.25
-"""Of the selected characters: for blocks at even distances, among them the first and the last. The rest are the rarest ones."""
+"""The fraction of the selected characters for blocks at even distances, among them the first and the last. The rest are
+the blocks with the rarest words."""
 MAX_OCCURRENCES = 2
-"""Blocks. A word in more of them is not rare."""
+"""Blocks. A word in more blocks is not rare."""
 _BUCKETS = 2**20
 
 

@@ -19,8 +19,8 @@ from mnesis.tokens.estimator import result_tokens
 def plan_prune(context: ActiveContext, config: CompactionConfig, count: Callable[[str], int]) -> tuple[Prune, ...]:
     """Choose the old tool outputs to replace with markers.
 
-    Outputs in the newest `prune_protect_tokens` of the conversation and in the two newest user turns stay. Returns them
-    oldest first. Returns nothing if together they save less than `prune_minimum_tokens`, or if pruning is off.
+    Outputs in the newest `prune_protect_tokens` of the conversation and in the two newest user turns are kept. Returns
+    them oldest first. Returns nothing if together they save less than `prune_minimum_tokens`, or if pruning is off.
     """
     if not config.prune:
         return ()

@@ -27,10 +27,10 @@ _SYMBOLS = re.compile(r"[{}()\[\]<>=;|\\_]")
 NAME_WEIGHT = 1.4
 WORD_WEIGHT = 1.0
 CHAR_PAIR_WEIGHT = 0.5
-"""Half a word: each character of a script without spaces is in two pairs."""
+"""Half the weight of a word, because each character of a script without spaces is in two pairs."""
 
 NOISE_WEIGHT = 0.3
-"""For text without words, and for numbers in texts that are full of them."""
+"""The weight of text without words, and of numbers in texts that are full of them."""
 
 
 def split_units(text: str) -> list[str]:

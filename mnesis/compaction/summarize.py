@@ -34,7 +34,7 @@ Fault = Literal["content", "length", "call"]
 
 @dataclass(frozen=True, slots=True)
 class SummaryDraft:
-    """The text of a summary, its level, and the attempts up to it."""
+    """The text of a summary, its level, and all attempts that led to it."""
 
     text: str
     level: int
@@ -43,7 +43,7 @@ class SummaryDraft:
 
 
 class _Outcome(NamedTuple):
-    """The result of one level. `fault` is what was wrong: the content or length of the answer, or that there was no answer."""
+    """The result of one level. `fault` is the kind of problem: the content of the answer, its length, or no answer."""
 
     text: str
     attempt: CompactionAttempt
@@ -82,7 +82,7 @@ async def summarize(
 def _list_tries(
     request: SummaryRequest, summarizer: Summarizer | None, level2_enabled: bool
 ) -> list[tuple[Summarizer, int, int]]:
-    """Return who is asked, for which level and at most how many tokens, in order."""
+    """Return the models to ask in order, each with a level and a limit in tokens."""
     if summarizer is None:
         return []
     cheaper = summarizer.find_cheaper_writer(request)
@@ -94,7 +94,7 @@ def _list_tries(
 async def _attempt(
     request: SummaryRequest, summarizer: Summarizer, level: int, max_tokens: int, count: TokenCounter
 ) -> _Outcome:
-    """Return the text of one level, and the attempt with its spending and the reason to reject it, if any."""
+    """Return the text of one level, and the attempt with its spending and, if it was rejected, the reason."""
     started, spending = time.monotonic(), Spending()
     text, rejection = "", None
     fault: Fault | None = None

@@ -1,4 +1,4 @@
-"""A model that writes summaries: its calls, their limits and what they cost."""
+"""A model that writes summaries: its calls, their limits and their cost."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ from mnesis.tokens.estimator import TokenCounter
 T = TypeVar("T")
 
 MAX_PREVIOUS_FRACTION = 0.2
-"""Of the summarizer's window: the most that the summary of what came before takes."""
+"""The largest fraction of the summarizer's window for the summary of earlier messages."""
 
 CUT_FINISH_REASONS = frozenset({"length", "max_tokens", "max_output_tokens", "incomplete"})
-"""What clients call the end of an answer that reached its limit. litellm says "length" for all providers."""
+"""The finish reasons of an answer that reached its limit, in the words of clients. litellm says "length" for all
+providers."""
 
 FILTERED_FINISH_REASONS = frozenset({"content_filter", "refusal", "safety"})
 
@@ -44,9 +45,9 @@ class SummaryRequest:
     """A request for one summary of `passages`.
 
     `source_tokens` is the size of the summarized messages or summaries. The model is asked for `target_tokens`; up to
-    `max_tokens` are accepted. `condenses_summaries` says that the passages are summaries. `previous` is the summary of what
-    came before, for reference, or "". `focus` says what the summary must keep above all, or "". `messages` are the
-    summarized messages; empty for summaries.
+    `max_tokens` are accepted. `condenses_summaries` says that the passages are summaries. `previous` is the summary of
+    earlier messages, for reference, or "". `focus` names what the summary must keep above all, or is "". `messages` are
+    the summarized messages; empty for summaries.
     """
 
     passages: Sequence[Passage]
@@ -64,7 +65,7 @@ class RejectedSummaryError(Exception):
 
 
 class TooLongSummaryError(RejectedSummaryError):
-    """A model's answer has more tokens than a summary may have here. It would have needed a limit of `needed_tokens`."""
+    """A model's answer is longer than this summary may be. A limit of `needed_tokens` would have allowed it."""
 
     def __init__(self, reason: str, needed_tokens: int) -> None:
         super().__init__(reason)
@@ -81,7 +82,7 @@ class TooShortLimitError(Exception):
 
 @dataclass
 class Spending:
-    """The number, usage and cost (US dollars) of calls. Calls without a usage report count as none."""
+    """The number, usage and cost (US dollars) of calls. Calls without a usage report count as 0 tokens."""
 
     calls: int = 0
     usage: TokenUsage = TokenUsage()
@@ -98,12 +99,12 @@ class Spending:
 class Summarizer:
     """A model that writes summaries.
 
-    `input_tokens` is how much the model reads in one call, and `output_limit_tokens` the most it can be asked to write, with
-    its reasoning; None means unknown. `concurrency` is how many
-    calls it answers at the same time. `instructions` replaces the built-in prompt. `backoff` can end the waits before retries.
-    Calls end at the `deadline`, stop at the `spending_limit`, and are not made while the `breaker` is open; `on_breaker_change`
-    is called when its state changes, with the reason. `lengths` are those that its answers exceeded in this session; it is not
-    asked for summaries that are as short. `prefix_writer` is the session's model, which reads the conversation from
+    `input_tokens` is the largest input of one call, and `output_limit_tokens` the largest output, with reasoning; None
+    means unknown. `concurrency` is the number of calls that the model answers at the same time. `instructions` replaces
+    the built-in prompt. `backoff` can end the waits before retries. Calls end at the `deadline`, stop at the
+    `spending_limit`, and are not made while the `breaker` is open; `on_breaker_change` is called when its state
+    changes, with the reason. `lengths` are the limits that its answers exceeded in this session; the model is not
+    called for summaries as short as these. `prefix_writer` is the session's model, which reads the conversation from
     its provider's cache: its `prefix`.
     """
 
@@ -127,7 +128,7 @@ class Summarizer:
     prefix_writer: Summarizer | None = None
 
     def set_deadline(self, deadline: Deadline) -> None:
-        """End all calls at a time, unless another was set."""
+        """Set the time at which all calls end, unless one is set."""
         self.deadline = self.deadline or deadline
         if self.prefix_writer is not None:
             self.prefix_writer.set_deadline(deadline)
@@ -145,8 +146,8 @@ class Summarizer:
     ) -> str:
         """Return the model's summary. `spending` grows with every call, also if a later one fails.
 
-        A source that does not fit into one call is read in several, one after another, since each sees the answer before it;
-        the answers are joined. Each answer is checked against the text that it summarizes.
+        A source that does not fit into one call is read in several consecutive calls. Each call sees the previous
+        answer, and the answers are joined. Each answer is checked against the text that it summarizes.
 
         Raises `RejectedSummaryError` if an answer, or all of them together, must not be used, and `SuspendedError` or
         `TooShortLimitError` if the model must not be called.
@@ -220,7 +221,8 @@ class Summarizer:
         max_answer_tokens: int,
         count: TokenCounter,
     ) -> str:
-        """Return the text of an answer, and tell the breaker. Raises `RejectedSummaryError` if it is not a summary of `source`."""
+        """Return the text of an answer, and report the result to the breaker. Raises `RejectedSummaryError` if it is
+        not a summary of `source`."""
         answer = strip_thinking(reply.text)
         try:
             _check_finish(reply.finish_reason, count(answer))
@@ -229,14 +231,14 @@ class Summarizer:
                 raise RejectedSummaryError(rejection)
         except RejectedSummaryError as error:
             if self.breaker.status().state == "half_open":
-                # The call was to try whether the model works again.
+                # This call was the trial of whether the model works again.
                 self.note_rejections(str(error))
             raise
         self._watch_breaker(self.breaker.note_success, "the model writes summaries")
         return answer
 
     def note_rejections(self, reason: str) -> None:
-        """Report that all answers for one summary were rejected. For the breaker that is one failed call."""
+        """Report that all answers for one summary were rejected. The breaker counts that as one failed call."""
         self._note_failure(f"its summaries are rejected: {reason}")
 
     def _make_request(self, prompt: list[dict[str, str]], max_tokens: int) -> LLMRequest:
@@ -249,7 +251,8 @@ class Summarizer:
         )
 
     async def _call_model(self, request: LLMRequest, spending: Spending) -> LLMReply:
-        """Call the model once, with retries. Raises `LLMError`, `TimeoutError`, `SuspendedError` or what a client raises."""
+        """Call the model once, with retries. Raises `LLMError`, `TimeoutError`, `SuspendedError` or an error of the
+        client."""
         await prepare_client(self.llm)
         seconds = self._allowed_seconds()
         request = replace(request, timeout_seconds=seconds)
@@ -286,7 +289,7 @@ class Summarizer:
         if reason := self.suspension():
             raise SuspendedError(reason)
         if not self._watch_breaker(self.breaker.try_acquire, "trying again"):
-            raise SuspendedError(f"another call is trying whether {self.model} works again")
+            raise SuspendedError(f"another call is testing whether {self.model} works again")
         remaining_seconds = self.deadline.remaining_seconds if self.deadline else math.inf
         return min(self.timeout_seconds, remaining_seconds)
 
@@ -295,7 +298,7 @@ class Summarizer:
             self._watch_breaker(lambda: self.breaker.note_failure(is_final=is_final), reason)
 
     def _watch_breaker(self, change: Callable[[], T], reason: str) -> T:
-        """Change the breaker, and report the new state if it is another one."""
+        """Change the breaker, and report its state if it changed."""
         before = self.breaker.status().state
         outcome = change()
         status = self.breaker.status()
@@ -305,7 +308,7 @@ class Summarizer:
 
 
 def _is_missing_key(error: Exception) -> bool:
-    """Return whether no call can succeed before somebody changes the key.
+    """Return whether no call can succeed before the user changes the key.
 
     A 403 may concern this one text: OpenRouter answers so when its moderation flags an input (openrouter.ai/docs, errors).
     """

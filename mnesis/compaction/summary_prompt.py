@@ -1,4 +1,4 @@
-"""What a summarizing model is sent: the source in texts that fit, and the messages of one call.
+"""The input of a summarizing model: the source in texts that fit, and the messages of one call.
 
 Pure functions, except that prompts are read from the package.
 """
@@ -20,7 +20,7 @@ WORDS_PER_TOKEN = 0.6
 """Models are asked for words, since they cannot count tokens. English prose has about 0.75 words per token."""
 
 PASSAGE_OVERHEAD_TOKENS = 8
-"""For the speaker's name and the blank line between passages."""
+"""Tokens for the speaker's name and the blank line between passages."""
 
 
 def build_prompt(
@@ -32,7 +32,8 @@ def build_prompt(
     previous: str = "",
     focus: str = "",
 ) -> list[dict[str, str]]:
-    """Build the messages of one call. `previous` is the summary of what came before the record, or "". `focus` says what to keep above all.
+    """Build the messages of one call. `previous` is the summary of the messages before the record, or "". `focus` names
+    what to keep above all.
 
     The record's boundary is a hash of the record, so the record cannot contain it.
     """

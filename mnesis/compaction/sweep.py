@@ -52,22 +52,24 @@ CONDENSED_RATIO = 3
 MIN_SUMMARY_TOKENS = 48
 
 MAX_RATIO_WITH_POINTERS = 0.6
-"""Of the source's size. Drill-down pointers are left out if the summary would be longer than that with them."""
+"""Of the source's size. Drill-down pointers are omitted if they would make the summary longer than this fraction of its
+source."""
 
 KEEP_SUMMARY_FRACTION = 0.3
-"""Of the context beyond `keep_tokens`: the most that all summaries take after a sweep with that target."""
+"""The largest size of all summaries after a sweep with the target `keep_tokens`, as a fraction of the context beyond
+it."""
 
 MAX_IDENTIFIERS_FRACTION = 0.2
-"""Of the requested tokens: the line with rare identifiers that a model left out of its summary."""
+"""The size of the line with rare identifiers that a model's summary lacks, as a fraction of the requested tokens."""
 
 MAX_STALE_ATTEMPTS = 5
-"""Sweeps in a row that may find their spans changed by another writer before the error is raised."""
+"""The number of sweeps in a row whose spans another writer may change before the error is raised."""
 
 
 class SweepOutcome(NamedTuple):
     """The result of a sweep and the session's state after it.
 
-    `change` is what was read and committed, if anything was.
+    `change` has the context that was read and the commit, or is None if nothing changed.
     """
 
     result: CompactionResult
@@ -79,10 +81,10 @@ class SweepOutcome(NamedTuple):
 class Sweep:
     """One compaction of one session. Without a `summarizer`, all summaries are level 3.
 
-    `keep_tokens` is how much stays unfolded; None leaves it to the trigger. See `plan_sweep()`. `forms` are what a model was
-    shown instead of messages, by `seq`; summaries are made from them. Messages that are not in `seqs_with_known_forms`, unless
-    that is None, are folded only if the context does not fit otherwise. Calls of the summarizer end
-    `config.sweep_timeout_seconds` after the start, by the `clock`; level 3 does the rest.
+    `keep_tokens` is the size that remains unfolded; None leaves it to the trigger. See `plan_sweep()`. `forms` are the
+    changed messages that a model received, by `seq`; summaries are made from them. Messages that are not in
+    `seqs_with_known_forms`, unless that is None, are folded only if the context does not fit otherwise. Calls of the
+    summarizer end `config.sweep_timeout_seconds` after the start, by the `clock`; level 3 does the rest.
     """
 
     store: Store
@@ -96,7 +98,7 @@ class Sweep:
     forms: Mapping[int, Message] = field(default_factory=dict)
     seqs_with_known_forms: Collection[int] | None = None
     focus: str = ""
-    """What summaries keep above all, or ""."""
+    """The subject that summaries keep above all, or ""."""
     clock: Clock = time.monotonic
     attempts: list[CompactionAttempt] = field(default_factory=list)
     _summary_cap_tokens: int = field(default=0, init=False)
@@ -149,7 +151,7 @@ class Sweep:
         )
 
     async def _book_spending(self, context: ActiveContext, started: float) -> SweepOutcome:
-        """Return the result of a sweep that changed nothing. What its calls cost is added to the session's sums."""
+        """Return the result of a sweep that changed nothing. The cost of its calls is added to the session's sums."""
         result = self._empty_result(context)
         if self.attempts:
             times = {"elapsed_ms": (time.monotonic() - started) * 1000, "created_at": now_ms()}
@@ -212,7 +214,7 @@ class Sweep:
     async def _summarize_chunks(
         self, chunks: Sequence[MessageSpan], pending: Sequence[PendingSummary]
     ) -> list[Summary | None]:
-        """Summarize chunks of messages, oldest first. None if no summary would be smaller than the chunk.
+        """Summarize chunks of messages, oldest first. Returns None if no summary would be smaller than the chunk.
 
         The first chunk is summarized alone, the following ones `concurrency` at a time. The chunks of such a batch do not see
         each other's summaries, but all of them see the newest one before the batch.

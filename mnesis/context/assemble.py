@@ -4,8 +4,7 @@ Usually everything fits, because compaction keeps the context small. If it does 
 window, automatic compaction is off, or a summary is late), the window is reduced, and nothing is dropped silently:
 
 1. Messages that alone take more than half of the budget are truncated to head, tail and a pointer.
-2. The oldest messages are dropped, and a marker names each span of them. The newest user message stays.
-3. The remaining messages are truncated evenly until they fit.
+2. The oldest messages are dropped, and a marker names each span of them. The newest user message is kept. 3. The remaining messages are truncated evenly until they fit.
 
 Step 2 drops messages in strides, so that the beginning of the window stays the same for many requests.
 """
@@ -28,13 +27,13 @@ from mnesis.models.summary import Summary
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, message_tokens
 
 LARGE_FRACTION = 0.5
-"""Of the available tokens: messages that take more are truncated first."""
+"""Messages that take more than this fraction of the available tokens are truncated first."""
 
 EXCERPT_FRACTION = 0.25
-"""Of the available tokens: the size that these messages are truncated to."""
+"""The size to which these messages are truncated, as a fraction of the available tokens."""
 
 STRIDE_FRACTION = 0.25
-"""Of the available tokens: messages are dropped in multiples of this."""
+"""Messages are dropped in multiples of this fraction of the available tokens."""
 
 MARKER_TOKENS = 60
 """A message that is a marker, counted in the same way."""
@@ -57,9 +56,9 @@ def assemble(
 ) -> Window:
     """Assemble the window for one request in at most `budget_tokens`.
 
-    The budget includes the system prompt and `reserved_tokens`. `reserved_tokens` is the size of what the request
-    carries in addition to messages (tool definitions). `system_prompt` None uses the session's. `options` change the layout.
-    The same arguments give the same window.
+    The budget includes the system prompt and `reserved_tokens`. `reserved_tokens` is the size of the tool definitions
+    in the request. `system_prompt` None uses the session's. `options` change the layout. The same arguments give the
+    same window.
 
     Raises `ContextIrreducibleError` if the system prompt and the reserve leave too few tokens for a conversation.
     """
@@ -92,7 +91,8 @@ def assemble(
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What a window contains besides the system prompt, and how many messages of the context it leaves out."""
+    """The content of a window without the system prompt, and the number of messages of the context that it leaves
+    out."""
 
     messages: tuple[Message, ...]
     omitted: int = 0
@@ -105,7 +105,7 @@ class _Content:
 
 
 def _reduce(entries: list[Entry], available_tokens: int, count: TokenCounter, latest_user_seq: int) -> _Content | None:
-    """Return the entries as they are if they fit, or else what fits of them. None if too few tokens are available."""
+    """Return the entries, reduced if they do not fit. None if too few tokens are available."""
     omitted_count = 0
     if _total_tokens(entries) > available_tokens:
         if available_tokens < MIN_AVAILABLE_TOKENS:

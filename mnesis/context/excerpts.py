@@ -29,8 +29,8 @@ def truncate(message: Message, max_tokens: int, count: TokenCounter) -> Message:
 
     Texts, inputs and outputs become head, tail and pointer; media, pointers.
 
-    Call ids and names stay, so that calls and results stay paired. A message with many small calls can therefore stay
-    above `max_tokens`.
+    Call ids and names do not change, so that calls and results remain paired. A message with many small calls can
+    therefore exceed `max_tokens`.
     """
     if message.token_count <= max_tokens:
         return message

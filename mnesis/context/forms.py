@@ -1,4 +1,4 @@
-"""Other forms of messages: what a model is shown instead of what is stored. Pure functions, no I/O."""
+"""Other forms of messages, which a model receives instead of the stored ones. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mnesis.models.message import Message
 
 
 def with_forms(context: ActiveContext, forms: Mapping[int, Message]) -> ActiveContext:
-    """Return a context in which messages have other forms, by `seq`. Id, position and role stay those of the log."""
+    """Return a context in which messages have other forms, by `seq`. Id, position and role are those of the log."""
     if not forms:
         return context
     items = tuple(
@@ -29,7 +29,7 @@ def with_forms(context: ActiveContext, forms: Mapping[int, Message]) -> ActiveCo
 
 
 def pin_unknown_forms(context: ActiveContext, known_seqs: Collection[int] | None) -> ActiveContext:
-    """Return a context in which messages are pinned unless it is known in which form a model was shown them.
+    """Return a context in which messages are pinned unless the form that a model received is known.
 
     `known_seqs` are those; None means all.
     """

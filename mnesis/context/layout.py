@@ -1,9 +1,9 @@
-"""The layout of a window with `WindowOptions`, and how it is made to fit. Pure functions, no I/O.
+"""The layout of a window with `WindowOptions`, and its reduction to a size. Pure functions, no I/O.
 
 A layout has, in this order: system messages that are folded or come before the first turn, the preface (summaries, the
-messages before the first user message, a note on what is left out), and the turns. To make it fit, whole turns are left
-out, oldest first, so that the window still begins with a user message. A tool call always stays with its results. The
-newest message stays unchanged as long as it fits alone.
+messages before the first user message, a note on omissions), and the turns. To make it fit, whole turns are left out,
+oldest first, so that the window still begins with a user message. A tool call always stays with its results. The newest
+message stays unchanged as long as it fits alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, message_tokens
 
 NOTE_TOKENS = 64
-"""Tokens reserved for the note on what is left out, which is longest if summaries are left out too."""
+"""Tokens reserved for the note on omissions, which is longest if summaries are omitted too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Layout:
         return self.shows_note and bool(self.omitted or self.omits_summaries)
 
     def preface(self, count: TokenCounter) -> tuple[Message, ...]:
-        """Return what comes before the turns: summaries, the opening and the note, each as a user message."""
+        """Return the messages before the turns: summaries, the opening and the note, each as a user message."""
         preface = [*self.summaries, *([self.opening] if self.opening is not None else [])]
         if self._needs_note:
             lines = [markers.OMITTED_SUMMARIES] if self.omits_summaries else []
@@ -84,7 +84,7 @@ def lay_out(messages: Sequence[Message], options: WindowOptions, count: TokenCou
 
 
 def _split_turns(conversation: Sequence[Message]) -> list[list[Message]]:
-    """Return the messages before the first turn, and then each turn. System messages stay where they are."""
+    """Return the messages before the first turn, and then each turn. System messages keep their places."""
     spoken = [message for message in conversation if message.role != "system"]
     start_ids = {id(spoken[start]) for start in turn_starts(spoken)}
     turns: list[list[Message]] = [[]]
@@ -133,7 +133,7 @@ def _drop_oldest_turn(layout: Layout) -> Layout:
 
 
 def _shorten_turn(layout: Layout, available_tokens: int, count: TokenCounter) -> Layout:
-    """Shorten the only turn, oldest messages first. The newest message stays.
+    """Shorten the only turn, oldest messages first. The newest message is kept.
 
     Tool outputs become markers, then calls with their results are omitted, then user messages become excerpts.
     """
@@ -164,7 +164,7 @@ def _omit_older_messages(layout: Layout, available_tokens: int, count: TokenCoun
     """Omit the rest of the newest turn, oldest first, except its system messages. The newest message stays.
 
     The user message that begins the turn becomes an ellipsis if that is enough. Only content is counted here, without
-    what a provider adds to each message, so that a limit of a few tokens still holds as many messages as it names.
+    the overhead of each message, so that a limit of a few tokens still admits as many messages as their content allows.
     """
     layout = replace(layout, shows_note=False)
     *older_groups, _ = _call_groups(layout.turns[0])

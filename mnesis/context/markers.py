@@ -14,7 +14,7 @@ MAX_CHARS_PER_TOKEN = 32
 """No ordinary text has more characters per token."""
 
 SAMPLE_CHARS = 50_000
-"""How much of a very long text is counted to estimate the rest."""
+"""The length of the part of a very long text that is counted to estimate the rest."""
 
 MAX_FULL_FILE_IDS = 32
 """Summaries of more files name them by the first `SHORT_ID_CHARS` characters, at most `MAX_SHORT_FILE_IDS` of them."""
@@ -23,7 +23,7 @@ SHORT_ID_CHARS = 12
 MAX_SHORT_FILE_IDS = 128
 
 ELLIPSIS = "[…]"
-"""What is left of a message when even a pointer is too long."""
+"""The replacement of a message when even a pointer is too long."""
 
 OPENING_HEADER = "[Messages before the first user message]"
 OMITTED_SUMMARIES = "[Summaries of earlier messages are left out to save space; kept: lcm_grep, lcm_expand.]"
@@ -52,7 +52,7 @@ def summary_text(summary: Summary) -> str:
 def _file_list(summary: Summary) -> str:
     """List the ids of a summary's files.
 
-    The ids are shortened if there are many, and only the newest are listed if there are very many. The list must not
+    The ids are shortened if there are many, and only the newest are listed if there are very many. A longer list would
     use up the tokens that folding frees.
     """
     ids, older = summary.file_ids, ""
@@ -105,9 +105,8 @@ def excerpt(text: str, max_tokens: int, count: TokenCounter, message_id: str) ->
 
     The result has at most `max_tokens`, unless the pointer alone is longer. The head gets two thirds of what fits; if
     nothing fits, the pointer is returned alone. A text that fits, or that is not longer than the pointer, is returned
-    unchanged. The cut is found by bisection
-    on characters, because tokens per character vary. Of a text that is much too long, only about as much as is shown is
-    counted.
+    unchanged. The cut is found by bisection on characters, because tokens per character vary. In a text that is much
+    too long, only a part about as long as the excerpt is counted.
     """
     total_tokens, is_exact = _count_or_estimate(text, max_tokens, count)
     if is_exact and total_tokens <= max_tokens:

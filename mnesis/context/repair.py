@@ -23,7 +23,7 @@ from mnesis.models.summary import Summary
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TOOL_OVERHEAD_TOKENS, TokenCounter
 
 RESULT_OVERHEAD_TOKENS = MESSAGE_OVERHEAD_TOKENS + TOOL_OVERHEAD_TOKENS
-"""Tokens of a synthetic result or a result shown as text, in addition to its text."""
+"""The overhead of a synthetic result or a result shown as text, in tokens."""
 
 
 @dataclass(slots=True)  # not frozen, which takes twice as long: each request creates one for each message
@@ -110,7 +110,7 @@ def _repair(messages: Sequence[Message], count: TokenCounter) -> Iterable[tuple[
 def _normalize_calls(message: Message, count: TokenCounter) -> tuple[Message, list[tuple[str, ToolPart]]]:
     """Return the message with valid calls, and its calls without a result.
 
-    Each of these calls comes with its original id.
+    Each of these calls is paired with its original id.
     """
     used_ids: set[str] = set()
     parts: list[MessagePart] = []
@@ -184,7 +184,7 @@ def _orphans_as_text(message: Message, count: TokenCounter) -> Message:
 def _results_as_text(message: Message, parts: Sequence[MessagePart], count: TokenCounter) -> Message:
     """Return a message with its tool results as text.
 
-    This is for results that answer no call of the message before.
+    For results that answer no call of the previous message.
     """
     text_parts: list[MessagePart] = []
     for part in parts:

@@ -31,7 +31,7 @@ SYSTEM_PROMPT = (
     " what you do not know, and you write decisions down with their reason."
 )
 EARLY_FACT = "the release is code-named AMBER HERON, and the customs form for returned goods is number KX-4471-88"
-"""Stated by the person in turn 3. No later message mentions it until the answer in the last turn but one."""
+"""A fact that the person states in turn 3. No later message mentions it until the answer in the last turn but one."""
 EARLY_FACT_WORD = "KX-4471-88"
 EARLY_FACT_TURN = 3
 FINAL_QUESTION = "What is the release code-named, and which number has the customs form for returned goods?"

@@ -25,7 +25,7 @@ NO_MODEL_NOTE = "no model is called: the summaries are extracts of the messages 
 
 @dataclass(frozen=True, slots=True)
 class WindowSnapshot:
-    """The window at one moment, as the model would be sent it."""
+    """The window at one moment, as the model would receive it."""
 
     turn: int
     messages: int
@@ -56,7 +56,7 @@ class FoundMessage:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One guarantee, and whether it held."""
+    """One guarantee, and whether it was kept."""
 
     name: str
     held: bool
@@ -86,7 +86,7 @@ class DemoReport:
 
     @property
     def summariser(self) -> str:
-        """What wrote the summaries, derived from their levels."""
+        """The writers of the summaries, derived from their levels."""
         levels = {result.level_used for result in self.compactions} - {0, 3}
         return (
             f"summaries of levels {sorted(levels)} came from a mock of a model: MNESIS_MOCK_LLM is set"

@@ -142,7 +142,7 @@ def _table(table: Table) -> list[RenderableType]:
     lengths = [max((len(row[column]) for row in rows), default=0) for column in range(len(table.columns))]
     rich_table = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name, length in zip(table.columns, lengths, strict=True):
-        # rich shrinks columns that may wrap first. Only the longest column may; its cells are cut, not wrapped.
+        # rich shrinks columns that may wrap first. Therefore only the longest column may wrap; its cells are cut.
         rich_table.add_column(
             _line(name), justify="right" if name in table.right else "left", no_wrap=length < max(lengths)
         )

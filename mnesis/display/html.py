@@ -31,7 +31,7 @@ from mnesis.display.text import one_line, truncate
 MAX_BYTES = 95_000
 MAX_TABLE_BYTES = 40_000
 MAX_TREE_BYTES = 80_000
-NODE_OVERHEAD_BYTES = 90  # the HTML elements around one node
+NODE_OVERHEAD_BYTES = 90  # the size of the HTML elements around one node
 CHART_WIDTH, CHART_HEIGHT = 640, 140
 MAX_POINTS = 400
 _DIM = "opacity:.7"

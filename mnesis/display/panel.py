@@ -81,7 +81,7 @@ class Chart:
 
     @property
     def top(self) -> int:
-        """The height of the chart. Lines far above every value are left out of it, so that the values stay visible."""
+        """The height of the chart. Lines far above every value are omitted, so that the values remain visible."""
         highest = max((*self.values, 1))
         return max((highest, *(height for _, height in self.lines if height <= highest * 4)))
 

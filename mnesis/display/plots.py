@@ -1,8 +1,8 @@
 """Drawings of plain numbers with matplotlib (`pip install "mnesis-context[notebook]"`). The `plot()` methods of values call them.
 
-Each function draws on the given axes and returns them. Without axes it creates new ones: in a notebook through pyplot, which
-shows and closes them at the end of the cell, elsewhere on a figure of their own (`ax.figure.savefig(…)`). No function opens a
-window or selects a backend.
+Each function draws on the given axes and returns them. Without axes it creates new ones: in a notebook through pyplot,
+which shows and closes them at the end of the cell, elsewhere on a new figure (`ax.figure.savefig(…)`). No function
+opens a window or selects a backend.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mnesis.display.panel import COLOURS, Bar
 from mnesis.display.terminal import in_notebook
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes as Axes  # the models import it from here
+    from matplotlib.axes import Axes as Axes  # imported for the models, which import it from here
 
 LINE_COLOUR, MARK_COLOUR = COLOURS["summaries"][0], "#d0543c"
 SOFT_COLOUR, HARD_COLOUR = COLOURS["tool outputs"][0], MARK_COLOUR

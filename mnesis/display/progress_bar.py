@@ -68,7 +68,7 @@ def _rich_bar() -> RichProgress:
             return Text(_rate(task.finished_speed or task.speed))
 
     label_column = TextColumn("{task.description}", markup=False)
-    # With redirection, rich would print to the terminal what the program writes to a pipe.
+    # With redirection, rich would print the program's output to the terminal even if it goes to a pipe.
     return RichProgress(
         label_column,
         BarColumn(),

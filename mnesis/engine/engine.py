@@ -70,7 +70,7 @@ class Engine:
     `messages -> str` or an object with the two methods of `mnesis.llm.base.LLM`; by default each session calls its own model
     through litellm. Creating an engine does no I/O; the database is opened at the first use.
 
-    `clock` returns the seconds since 1970. It decides when a provider's cache has expired.
+    `clock` returns the seconds since 1970. `clock` decides when a provider's cache has expired.
 
     With `follow=True`, `events` also publishes what other processes commit to the database, from `open()` on, or after the
     position `since`, which `cursor()` returned earlier. Each event is published once, in the order of the commits.
@@ -151,7 +151,7 @@ class Engine:
         return embedding_store(store, self.config.recall.vectors, self.config.recall.vectors_name)
 
     def _identify(self) -> None:
-        # In a thread, which also ends if the caller is cancelled, so that users are counted once.
+        # In a thread, which completes even if the caller is cancelled, so that users are counted once.
         with self._identifying:
             if not self._shared.is_identified:
                 self._shared = identify_shared(self._shared)
@@ -244,13 +244,14 @@ class Engine:
     async def purge(self, session_id: str, *, with_forks: bool = False) -> None:
         """Delete a session and everything that belongs to it, for good.
 
-        Forks need the messages that they share. `with_forks` deletes them too, and their forks; without it,
-        `SessionForkedError` names them and nothing is deleted. Raises `SessionNotFoundError` if the session is unknown.
+        Forks need the messages that they share. `with_forks` also deletes all forks, and forks of forks. Without it,
+        `SessionForkedError` names the forks and nothing is deleted. Raises `SessionNotFoundError` if the session is
+        unknown.
         """
         await self.open()
         if with_forks:
             for fork_id in await self.store.forks(session_id):
-                with suppress(SessionNotFoundError):  # it was a fork of the one before
+                with suppress(SessionNotFoundError):  # already erased, as a fork of the previous one
                     await self.purge(fork_id, with_forks=True)
         await self.store.purge(session_id)
         self.events.for_session(session_id).publish(MnesisEvent.SESSION_DELETED, SessionDeletedPayload(session_id))
@@ -258,8 +259,8 @@ class Engine:
     async def plan_purge(self, rule: RetentionConfig | None = None) -> PurgePlan:
         """Return which sessions and files `apply_purge` would erase. Changes nothing.
 
-        `rule` defaults to the retention of the configuration. The plan contains nothing that anything kept refers to: neither
-        parents of kept sessions, nor sessions that a kept fork continues, nor files that a kept session refers to.
+        `rule` defaults to the retention of the configuration. The plan contains neither parents of kept sessions, nor
+        sessions that a kept fork continues, nor files that a kept session refers to.
         """
         from mnesis.engine.retention import plan_purge
 
@@ -270,10 +271,11 @@ class Engine:
         return await plan_purge(self.store, rule)
 
     async def apply_purge(self, plan: PurgePlan) -> PurgePlan:
-        """Erase what a plan contains, and return what was erased.
+        """Erase the sessions and files of a plan, and return those that were erased.
 
-        A session that was used, or got a sub-agent or a fork, after the plan was made stays. A file is erased only if no database that stores files in the same directory refers to it. The purge can be
-        interrupted and repeated: sub-agents go before their parents, and files last.
+        A session is kept if it was used, or got a sub-agent or a fork, after the plan was made. A file is erased only
+        if no database that stores files in the same directory refers to it. The purge can be interrupted and repeated:
+        sub-agents are erased before their parents, and files last.
         """
         from mnesis.engine.retention import has_same_state, purge_files
         from mnesis.models.retention import PurgePlan
@@ -291,11 +293,12 @@ class Engine:
         return PurgePlan(tuple(purged), plan.kept, tuple(erased_files))
 
     async def _apply_retention(self) -> None:
-        """Erase what the configuration says. A failure is logged; the next start tries again."""
+        """Erase the sessions that the configured retention rule selects. A failure is logged; the next start tries
+        again."""
         try:
             purged = await self.apply_purge(await self.plan_purge())
         except MnesisError as error:
-            logger.warning("the retention of %s was not applied: %s", self.path, error)
+            logger.warning("the retention rule of %s was not applied: %s", self.path, error)
             return
         if purged.sessions:
             logger.info("%s: %d sessions were erased by the retention rule", self.path, len(purged.sessions))
@@ -318,8 +321,8 @@ class Engine:
     ) -> SearchPage:
         """Search the messages of every session, or of one, best match first. See `MnesisSession.search`.
 
-        Messages that are not in the search index yet are added first. `on_progress(indexed, missing)` is called meanwhile, with
-        numbers of messages.
+        Messages that are not in the search index yet are added first. `on_progress(indexed, missing)` is called during
+        that time, with numbers of messages.
         """
         from mnesis.models.search import Search
         from mnesis.search.time_parameters import resolve_times
@@ -333,7 +336,7 @@ class Engine:
             return page
 
     async def verify(self, *, heads: Heads | None = None) -> Verification:
-        """Check every hash of the database, and return the head of each session's log with what does not agree.
+        """Check every hash of the database, and return the head of each session's log and the findings.
 
         `heads` are earlier heads by session. They prove that the messages they cover were not changed, removed or reordered
         since. With `StoreConfig.integrity_key`, the seals prove that nobody without the key changed anything.

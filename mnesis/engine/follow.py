@@ -1,4 +1,4 @@
-"""Following the changes of a database: a stream for one reader, and publication of what other processes did."""
+"""Following the changes of a database: a stream for one reader, and publication of the changes of other processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mnesis.store.change_log import ChangeLog
 logger = get_logger(__name__)
 
 POLL_SECONDS = 0.08
-"""How often a database is looked at. A look costs 0.2 to 0.4 ms, so that waiting takes half a percent of a core
+"""The interval at which a database is polled. A poll costs 0.2 to 0.4 ms, so waiting takes half a percent of a core
 (`benchmarks/follow.py`)."""
 MAX_BATCH_CHANGES = 500
 _CURSOR = re.compile(r"(\d{1,18})\.(\d{1,18})")
@@ -94,7 +94,7 @@ class ChangeStream:
         return found
 
     async def wait(self) -> None:
-        """Wait until there may be changes, at most for the interval between two looks."""
+        """Wait until there may be changes, at most for one polling interval."""
         await self._changes.wait_for_change(self._version, self._poll_seconds)
 
     def __aiter__(self) -> AsyncIterator[Change]:
@@ -113,7 +113,7 @@ class ChangeStream:
 
 
 class Publisher:
-    """Publishes on the bus of a database what other processes committed. Shared by all engines of the process.
+    """Publishes the commits of other processes on the bus of a database. Shared by all engines of the process.
 
     Every engine that follows runs `run()`. They share one position, so that each event is published once.
     """
@@ -152,7 +152,7 @@ class Publisher:
                 self._stream = None
 
     async def run(self) -> None:
-        """Publish until cancelled. A database that cannot be read is tried again."""
+        """Publish until cancelled. If the database cannot be read, it tries again."""
         had_error = False
         while True:
             try:
@@ -171,7 +171,7 @@ class Publisher:
         await (asyncio.sleep(POLL_SECONDS) if stream is None else stream.wait())
 
     async def publish_new(self) -> None:
-        """Publish what was committed since the last call."""
+        """Publish the commits since the last call."""
         async with self._lock:
             if self._stream is None:
                 return
@@ -191,7 +191,7 @@ async def stop_task(task: asyncio.Task[None] | None) -> None:
 
 
 def parse_cursor(text: str) -> tuple[int, int]:
-    """Parse a cursor: the position of the next change, and how many of its events were seen already."""
+    """Parse a cursor: the position of the next change, and the number of its events that were returned already."""
     match = _CURSOR.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise ConfigurationError(f"since must be a cursor such as engine.cursor() returns, not {text!r}")

@@ -1,4 +1,4 @@
-"""Forking a session of a database: where it continues, and the settings that it takes over."""
+"""Forking a session of a database: the message at which the fork begins, and its settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names for the engines of this process, so that a stored reference can find its database again."""
+"""Names of the engines of this process, with which a stored reference finds its database again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def find_engine(key: str, *, must_exist: bool, config: ConfigOrDict | None = Non
             " database file to restore a memory later"
         )
     default = absolute_path(MnesisConfig().store.resolve_path())
-    # An event loop must not look at the disk. There, the first use of a session that does not exist raises.
+    # An event loop must not look at the disk. In an event loop, the first use of a missing session raises the error.
     if must_exist and key != default and not is_loop_running() and not _exists(key):
         raise ConfigurationError(
             f"the database {key!r} does not exist, and a stored memory can only be restored from an existing database; pass"

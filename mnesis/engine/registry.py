@@ -45,7 +45,7 @@ class SharedDatabase:
 
 
 _CONNECTION_SETTINGS = ("wal_mode", "connection_timeout", "durability", "max_connections", "encryption_key")
-"""The fields of `StoreConfig` that one connection can have only once. Read-only engines have a connection of their own."""
+"""The fields of `StoreConfig` that all users of a connection share. Read-only engines have a separate connection."""
 
 _DatabaseKey = tuple[int, str, bool]
 _databases: dict[_DatabaseKey, SharedDatabase] = {}
@@ -57,7 +57,8 @@ _registry_lock = threading.Lock()
 
 
 def acquire_shared(path: str, config: StoreConfig) -> SharedDatabase:
-    """Return the shared database at `path` and count the caller as a user. A forked child gets its own. Does no I/O.
+    """Return the shared database at `path` and count the caller as a user. A forked child gets a separate database
+    object. Does no I/O.
 
     Raises `ConfigurationError` if the database is open in this process with other settings.
     """
@@ -100,7 +101,8 @@ def identify_shared(database: SharedDatabase) -> SharedDatabase:
 
 
 def absolute_path(path: str) -> str:
-    """Return an absolute, normalized path, and the URL of a server as it is. Unlike `os.path.abspath`, it may be called in an event loop under checkers.
+    """Return an absolute, normalized path, and the URL of a server unchanged. Unlike `os.path.abspath`, it may be
+    called in an event loop under checkers.
 
     `os.getcwdb` is the same system call as `os.getcwd`, which such checkers report although it reads no disk.
     """

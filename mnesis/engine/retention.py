@@ -1,4 +1,4 @@
-"""Purging by rule: plan what goes, prove that nothing kept refers to it, and erase it."""
+"""Purging by rule: plan what to erase, prove that nothing kept refers to it, and erase it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def find_unused_files(
 ) -> list[str]:
     """Return which of these files nothing in the database uses, outside `without_sessions`.
 
-    Both the list of references and the messages must say so: either may be damaged.
+    Both the list of references and the messages must agree, because either may be damaged.
     """
     unused = [
         each
@@ -55,7 +55,7 @@ async def find_unused_files(
 
 
 async def has_same_state(store: Store, session: SessionRecord) -> bool:
-    """Return whether a session still exists as it was planned, and no session has become its child or its fork."""
+    """Return whether a session is unchanged since the plan was made, and has no new child or fork."""
     try:
         current = await store.session(session.id)
     except MnesisError:
@@ -71,11 +71,12 @@ async def has_same_state(store: Store, session: SessionRecord) -> bool:
 
 
 async def purge_files(store: Store, storage: FileStorage, content_ids: Iterable[str], config: StoreConfig) -> list[str]:
-    """Delete stored files that nothing refers to any more, in this database or in another that uses the storage.
+    """Delete stored files that nothing refers to any more, in this database or in another database that uses the
+    storage.
 
     `config` has the key of encrypted databases.
 
-    Returns the ids of the deleted files. If another database cannot be read, the files stay.
+    Returns the ids of the deleted files. If another database cannot be read, the files are kept.
     """
     purged: list[str] = []
     for content_id in await find_unused_files(store, content_ids):
@@ -101,7 +102,7 @@ async def _all_sessions(store: Store) -> AsyncIterator[SessionRecord]:
 
 
 async def _is_used_elsewhere(store: Store, storage: FileStorage, content_id: str, config: StoreConfig) -> bool:
-    """Return whether another database refers to a file, or may do so: one that was moved or cannot be read."""
+    """Return whether another database refers to a file, or may do so because it was moved or cannot be read."""
     for location in await to_thread.run_sync(storage.databases):
         if location == store.location:
             continue

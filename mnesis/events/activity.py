@@ -1,4 +1,4 @@
-"""The log of what mnesis does: one record per event, with the numbers of its payload and no content.
+"""The activity log of mnesis: one record per event, with the numbers of its payload and no content.
 
 Handlers receive `record.event`, `record.session_id` and `record.fields`, a dict. The logger is `mnesis.activity`.
 """
@@ -23,10 +23,10 @@ DEBUG_EVENTS = frozenset(
         "session.updated",
     }
 )
-"""Events that come with every message or item. Every other event is logged as INFO, and what went wrong also as a
-WARNING, by the module that handles it."""
+"""Events that come with every message or item. Every other event is logged as INFO. The module that handles a failure
+also logs it as a WARNING."""
 CONTENT_FIELDS = frozenset({"error", "error_message"})
-"""Fields that may repeat what somebody wrote. Logged with `MNESIS_LOG_CONTENT=1` only."""
+"""Fields that may repeat text from a message or an error. Logged with `MNESIS_LOG_CONTENT=1` only."""
 
 
 def may_log_events() -> bool:

@@ -100,7 +100,7 @@ class EventBus:
             self._remove(key, handler)
 
     def has_handlers(self, event: MnesisEvent) -> bool:
-        """Return whether `event` has handlers here, or is logged. If not, the caller does not have to build its payload."""
+        """Return whether `event` has handlers here, or is logged. If not, the caller need not build the payload."""
         if is_logged(event):
             return True
         return self._hub.has_handlers and any(True for _ in self._hub.handlers_of(self._session_id, event))
@@ -148,7 +148,7 @@ class EventBus:
 
 
 class _Hub:
-    """The handlers by session and event, and the handlers that run. Shared by a bus and its views."""
+    """The handlers by session and event, and the running handlers. Shared by a bus and its views."""
 
     def __init__(self) -> None:
         self._handlers: dict[tuple[str | None, MnesisEvent | None], tuple[Handler, ...]] = {}
@@ -157,14 +157,14 @@ class _Hub:
         self._successor: _Hub | None = None
 
     def current(self) -> _Hub:
-        """Return the hub to which the handlers of this one moved last, or this one."""
+        """Return the hub to which the handlers of this hub have moved, or this hub."""
         hub = self
         while hub._successor is not None:
             hub = hub._successor
         return hub
 
     def move_to(self, other: _Hub) -> None:
-        """Move the handlers to another hub, behind its own."""
+        """Move the handlers to another hub, after the handlers it has."""
         if other is self:
             return
         with self._lock:
@@ -186,7 +186,7 @@ class _Hub:
 
     def add(self, session_id: str | None, key: MnesisEvent | None, handler: Handler) -> None:
         with self._lock:
-            if self._successor is not None:  # moved between the caller's look-up and now
+            if self._successor is not None:  # the handlers moved after the caller looked the hub up
                 self._successor.add(session_id, key, handler)
                 return
             self._handlers[session_id, key] = (*self._handlers.get((session_id, key), ()), handler)
@@ -228,7 +228,8 @@ class _Hub:
 
 
 def _parse_event(event: object) -> MnesisEvent:
-    """Return the event with this value. Raises `ConfigurationError`, which names the closest events, if there is none."""
+    """Return the event with this value. Raises `ConfigurationError`, which names the closest events, if the name is
+    unknown."""
     try:
         return MnesisEvent(str(event))
     except ValueError:

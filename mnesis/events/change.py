@@ -1,4 +1,4 @@
-"""A committed change, as the event it is published as, with the cursor that continues after it."""
+"""A committed change: the event that it is published as, and the cursor that continues after it."""
 
 from __future__ import annotations
 

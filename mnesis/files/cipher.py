@@ -1,10 +1,10 @@
-"""Encryption of stored files: AES-256-GCM in chunks, so that any part can be read and nothing can be changed unseen.
+"""Encryption of stored files: AES-256-GCM in chunks, so that any part can be read and every change is noticed.
 
     b"MNESISF1" · 32 random bytes · chunk 0 · chunk 1 · …
 
-Each file has its own key, derived from the key of the storage and the random bytes of the file. The nonce of a chunk is its number and
-whether it is the last one, so chunks cannot be swapped, removed or appended (the STREAM construction,
-https://eprint.iacr.org/2015/189, section 7). Blocking; call it off the event loop.
+Each file has its own key, derived from the key of the storage and the random bytes of the file. The nonce of a chunk
+contains its number and a mark for the last chunk, so chunks cannot be swapped, removed or appended (the STREAM
+construction, https://eprint.iacr.org/2015/189, section 7). Blocking; call it off the event loop.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TAG_BYTES = 16
 
 
 class InvalidContentError(Exception):
-    """The bytes were not encrypted with this key, or were changed since."""
+    """The bytes were not encrypted with this key, or were changed later."""
 
 
 class FileCipher:
@@ -40,7 +40,7 @@ class FileCipher:
         return "FileCipher()"
 
     def name(self, text: str) -> str:
-        """Return the name under which something is stored: 64 hexadecimal digits that reveal nothing without the key."""
+        """Return the name for stored data: 64 hexadecimal digits that reveal nothing without the key."""
         return hmac.digest(self._name_key, text.encode("utf-8", "surrogatepass"), "sha256").hex()
 
     def encrypt(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -53,7 +53,7 @@ class FileCipher:
             pending += chunk
             while (
                 len(pending) > CHUNK_BYTES
-            ):  # the last chunk is known only at the end, and is empty only if it is the only one
+            ):  # the last chunk is known only at the end; it is empty only if there is no other chunk
                 yield aead.encrypt(_nonce(number, is_last=False), bytes(pending[:CHUNK_BYTES]), None)
                 del pending[:CHUNK_BYTES]
                 number += 1
@@ -64,7 +64,7 @@ class FileCipher:
         return b"".join(self.encrypt([content]))
 
     def unseal(self, sealed: bytes) -> bytes:
-        """Decrypt what `seal` returned. Raises `InvalidContentError`."""
+        """Decrypt the result of `seal`. Raises `InvalidContentError`."""
         return self.open(io.BytesIO(sealed), len(sealed)).read()
 
     def open(self, file: BinaryIO, encrypted_bytes: int) -> io.BufferedReader:
@@ -83,7 +83,7 @@ class FileCipher:
 
 
 class _DecryptedFile(io.RawIOBase):
-    """The content of an encrypted file. It decrypts one chunk at a time and keeps only that one."""
+    """The content of an encrypted file. It keeps only one decrypted chunk at a time."""
 
     def __init__(self, cipher: FileCipher, file: BinaryIO, encrypted_bytes: int) -> None:
         super().__init__()
@@ -138,7 +138,8 @@ class _DecryptedFile(io.RawIOBase):
 
 
 def content_size(encrypted_bytes: int) -> int:
-    """Return how many bytes of content an encrypted file of this length has. Raises `InvalidContentError` if none has it."""
+    """Return the number of content bytes in an encrypted file of this length. Raises `InvalidContentError` if the
+    length is impossible."""
     return _content_size(encrypted_bytes)[0]
 
 

@@ -10,12 +10,13 @@ from mnesis.files.source_file import CHUNK_BYTES
 from mnesis.files.storage import FileStorage
 
 OnFile = Callable[[int, int], None]
-"""Called with the number of files that are done, and of all."""
+"""Called with the number of finished files and the total."""
 
 
 @dataclass
 class CopiedFiles:
-    """How many files were copied, how many the target had, and the ids of those that the source lacks or has damaged."""
+    """The number of copied files, the number that the target had, and the ids of those missing or damaged in the
+    source."""
 
     copied: int = 0
     present: int = 0
@@ -32,8 +33,8 @@ def copy_files(
 ) -> CopiedFiles:
     """Copy stored files. With `skip_present`, files that the target has already are not copied again.
 
-    Copies that object stores make on this machine meanwhile are deleted again. Raises `FileError` if the target cannot be
-    written.
+    Copies that object stores make on this machine during the copying are deleted again. Raises `FileError` if the
+    target cannot be written.
     """
     report = CopiedFiles()
     for number, content_id in enumerate(content_ids, 1):

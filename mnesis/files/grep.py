@@ -14,7 +14,8 @@ from mnesis.models.cursor import Cursor, parse_cursor, request_fingerprint
 BLOCK_BYTES = 1 << 20
 """Longer lines are searched in parts of this size."""
 BLOCK_SECONDS = 1.0
-"""Every block gets at least this time, far more than most patterns need, so that a block begun late is not skipped."""
+"""The minimum time for each block, far more than most patterns need, so that a block that starts late is not
+skipped."""
 MAX_SHOWN_CHARS = 300
 
 FindMatches = Callable[[str, float], Iterator[Any]]
@@ -75,7 +76,7 @@ class _PageScan:
                 if (next_cursor := self._scan_block(block)) is not None:
                     return next_cursor, False
             except (TimeoutError, MemoryError):
-                # Skip the block that takes too long; otherwise, the next page would get stuck in it again.
+                # Skip the block that takes too long; otherwise the next page would fail at it again.
                 self.offset, self.line, self.skip_matches = end, last_line, 0
                 return self._cursor(0), True
             self.offset, self.line, self.skip_matches = end, last_line, 0

@@ -104,7 +104,7 @@ class LargeFileHandler:
     ) -> FileHandleResult:
         """Read a file from disk, or take `content` under that name, and keep it inline or store it.
 
-        If it raises, nothing was stored. Raises:
+        If this method raises, nothing was stored. Raises:
         - `MissingFileError` if the file does not exist;
         - `UnsuitableFileError` if it is not a readable regular file, is too large, belongs to an open database, is outside
           `config.allowed_roots` once links are followed, or `content` is not text or bytes;
@@ -174,7 +174,8 @@ class LargeFileHandler:
     async def _add_model_summary(
         self, summarizer: FileSummarizer, stored: StoredFile, name: str, exploration: Exploration
     ) -> Exploration:
-        """Add a model's summary, which is created once per content. Without one, returns the exploration unchanged."""
+        """Add a model's summary, which is created once per content. Without a summary, returns the exploration
+        unchanged."""
         cached = await _run_in_thread(partial(load_exploration, self.storage, stored, name, summarizer.model))
         if cached is not None:
             return cached
@@ -186,5 +187,6 @@ class LargeFileHandler:
 
 
 async def _run_in_thread(work: Callable[[], T]) -> T:
-    """Run blocking work off the event loop. Cancelling does not wait: the work finishes in its thread and leaves no partial files."""
+    """Run blocking work off the event loop. Cancelling does not wait. The work finishes in its thread and leaves no
+    partial files."""
     return await to_thread.run_sync(work, abandon_on_cancel=True)

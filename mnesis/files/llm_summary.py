@@ -26,7 +26,7 @@ logger = get_logger(__name__)
 _warned_models: set[str] = set()
 TIMEOUT_SECONDS = 60.0
 SAMPLE_BYTES = 8_192
-"""For each of three samples: beginning, middle and end."""
+"""The length of each of three samples: beginning, middle and end."""
 MAX_ANSWER_TOKENS = 600
 MAX_SUMMARY_CHARS = 2_500
 MAX_STRUCTURE_CHARS = 1_500
@@ -79,7 +79,8 @@ class FileSummarizer:
 
 
 def _read_sample(stored: StoredFile, exploration: Exploration) -> str:
-    """Read samples of the beginning, middle and end. If the file is not text (a PDF), use what the explorer extracted."""
+    """Read samples of the beginning, middle and end. If the file is not text (a PDF), use the text that the explorer
+    extracted."""
     source = Source(stored, TIMEOUT_SECONDS)
     if source.encoding is None or exploration.file_type == "pdf":
         return replace_lone_surrogates(exploration.text)  # type: ignore[no-any-return]  # a string gives a string

@@ -1,7 +1,7 @@
 """Stored files in an object store, with verified copies in a local directory.
 
-The copies are what is read: explorers, pages and searches need a file. A copy is made when a file is stored here or first
-found here, and has been checked against the hash by then. It may be deleted at any time. Everything here blocks.
+Reads use the copies, because explorers, pages and searches need a file. A copy is made when a file is stored or first
+found on this machine, and is checked against the hash. The copy may be deleted at any time. Everything here blocks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def open_storage(
 ) -> FileStorage:
     """Return the storage of the settings: a directory, or an object store. Reads and writes nothing.
 
-    `objects` is an object store that is already known, such as a database; it goes before `storage_url`.
+    `objects` is an object store that exists already, such as a database; it takes precedence over `storage_url`.
     """
     options: dict[str, Any] = {
         "max_file_bytes": config.max_file_bytes,
@@ -54,7 +54,8 @@ class ObjectStorage(FileStorage):
     """
 
     def __init__(self, storage_dir: Path | str, objects: ObjectStore, **options: Any) -> None:
-        """The copies are in a subdirectory of `storage_dir`, since a directory of stored files has the only ones."""
+        """The copies are in a subdirectory of `storage_dir`, because a directory of stored files has no other
+        copies."""
         url = objects.url
         copies = Path(storage_dir).expanduser() / "copies" / hashlib.sha256(url.encode()).hexdigest()[:16]
         super().__init__(copies, **options)
@@ -66,7 +67,8 @@ class ObjectStorage(FileStorage):
         return self.url
 
     def find(self, content_id: str) -> StoredFile:
-        """Find a stored file, and copy it here if it is not. A copy of a file that was deleted is deleted, too."""
+        """Find a stored file, and copy it to this machine if it is missing here. A copy of a file that was deleted is
+        deleted, too."""
         path = self.path_of(content_id)
         size = self.objects.size_bytes(_object_name(path))
         if size is None:
@@ -140,7 +142,7 @@ class ObjectStorage(FileStorage):
             content = self.objects.read(f"databases/{name}")
             try:
                 plain = content if content is None or self.cipher is None else self.cipher.unseal(content)
-            except InvalidContentError:  # the note of a database with another key, which cannot name our files
+            except InvalidContentError:  # a note about a database with another key, which cannot refer to our files
                 continue
             if plain is not None and b"\0" not in plain:
                 locations.append(os.fsdecode(plain).removeprefix(f"{platform.node()}:"))
@@ -199,5 +201,6 @@ def _object_name(path: Path) -> str:
 
 
 def _with_machine(location: str) -> str:
-    """Put the name of this machine before an absolute path, since another machine may have another file of that path."""
+    """Put the name of this machine before an absolute path, because another machine may have a different file at that
+    path."""
     return f"{platform.node()}:{location}" if os.path.isabs(location) else location

@@ -29,7 +29,8 @@ _UPLOAD = re.compile(r"(?P<seconds>\d{1,12})\.(?P<process>[0-9a-f]{16}-\d+-\d+)\
 
 
 class ObjectStore(Protocol):
-    """What stored files need of an object store. Names have the form "directory/name"; all methods raise `FileError`."""
+    """The operations that stored files need from an object store. Names have the form "directory/name"; all methods
+    raise `FileError`."""
 
     @property
     def url(self) -> str:
@@ -54,7 +55,7 @@ class ObjectStore(Protocol):
         """Delete an object, and return the bytes freed: 0 if there was none."""
 
     def list_names(self, directory: str) -> list[str]:
-        """Return the names of the objects in a directory, without it."""
+        """Return the names of the objects in a directory, without the directory's name."""
 
 
 class FsspecStore:
@@ -136,7 +137,7 @@ class FsspecStore:
             if match is None:
                 continue
             if is_process_dead(match["process"]) or int(match["seconds"]) < time.time() - LEFTOVER_SECONDS:
-                with suppress(FileNotFoundError):  # another process deleted it meanwhile
+                with suppress(FileNotFoundError):  # another process deleted it in the meantime
                     fs.rm_file(f"{root}/incoming/{name}")
 
     def _open(self) -> tuple[Any, str]:
@@ -163,7 +164,7 @@ class FsspecStore:
 
     @contextmanager
     def _translate(self, action: str) -> Iterator[None]:
-        """Raise `FileError` for any error of the file system: each has its own classes."""
+        """Raise `FileError` for any error of the file system, because each file system has its own classes."""
         try:
             yield
         except Exception as error:
@@ -181,7 +182,7 @@ class FsspecStore:
 
 
 def _write(fs: Any, root: str, path: str, write: Callable[[], object]) -> None:
-    """Write a file, after making its directory where the file system has directories and this one is missing."""
+    """Write a file, after creating its directory if the file system has directories and this one is missing."""
     try:
         write()
     except FileNotFoundError:

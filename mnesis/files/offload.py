@@ -48,7 +48,7 @@ def _output_part_may_need_offload(part: OutputPart, threshold: int) -> bool:
 
 
 async def offload_large_parts(parts: Sequence[MessagePart], handler: LargeFileHandler) -> list[MessagePart]:
-    """Return the parts as they are stored: files read, large parts replaced with references.
+    """Return the parts to store, with files read and large parts replaced with references.
 
     Raises a `FileError` if a file cannot be read or stored, and `InvalidMessageError` for invalid base64 data.
     """
@@ -56,10 +56,8 @@ async def offload_large_parts(parts: Sequence[MessagePart], handler: LargeFileHa
 
 
 async def offload_results(results: Sequence[ToolResultPart], handler: LargeFileHandler) -> list[ToolResultPart]:
-    """Offload large tool results during a turn.
-
-    If that fails, a result stays in the message: finishing the turn matters more than a small context. A result with a file
-    that cannot be read becomes an error, which the model sees.
+    """Offload large tool results during a turn. If that fails, a result remains in the message: finishing the turn
+    matters more than a small context. A result with a file that cannot be read becomes an error, which the model sees.
     """
     return [await _offload_result(result, handler) for result in results]
 
@@ -70,7 +68,7 @@ async def _offload_result(result: ToolResultPart, handler: LargeFileHandler) -> 
     except (FileError, InvalidMessageError, ConfigurationError) as error:  # such as an object store without its library
         if any(isinstance(part, FilePart) and part.path is not None for part in result.output_parts):
             return result.model_copy(update={"output": str(error), "output_parts": (), "is_error": True})
-        logger.warning("a tool output could not be offloaded and stays in its message: %s", error)
+        logger.warning("a tool output could not be offloaded and remains in its message: %s", error)
         return result
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from mnesis.redaction import Redaction
 
 MAX_SECRET_BYTES = 1 << 17
-"""Longer secrets may be cut between two windows. The longest in the catalogue, private keys, have at most half of this."""
+"""Longer secrets may be cut between two windows. Private keys, the longest in the catalogue, have at most half of this
+length."""
 WINDOW_BYTES = 1 << 20
 MAX_CUTS = 8
 
@@ -16,7 +17,7 @@ MAX_CUTS = 8
 def redact_chunks(chunks: Iterable[bytes], redaction: Redaction) -> Iterator[bytes]:
     """Yield content with its secrets replaced. Bytes that are not part of a secret never change.
 
-    UTF-8 and UTF-16 (with a byte order mark) are decoded; other bytes pass as they are.
+    UTF-8 and UTF-16 (with a byte order mark) are decoded; other bytes pass unchanged.
     """
     pending, text_codec = b"", _Codec("utf-8")
     is_first = True
@@ -67,7 +68,7 @@ class _Codec:
             text = content.decode(self.name, errors)
             redacted = redaction.text(text)
             return content if redacted == text else redacted.encode(self.name, errors)
-        except UnicodeDecodeError:  # not UTF-16 in spite of its mark
+        except UnicodeDecodeError:  # not UTF-16, although it has the mark
             return _Codec("utf-8").redact(content, redaction)
 
     def line_start(self, content: bytes, end: int) -> int:

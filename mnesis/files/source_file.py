@@ -1,4 +1,5 @@
-"""Read a user's file in chunks: regular files only, detecting changes meanwhile. Blocking; call it off the event loop."""
+"""Read a user's file in chunks: regular files only, with detection of changes during the read. Blocking; call it off
+the event loop."""
 
 from __future__ import annotations
 

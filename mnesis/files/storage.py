@@ -89,7 +89,7 @@ class FileStorage:
 
     @property
     def address(self) -> str:
-        """Where the files are, as text for users."""
+        """The location of the files, as text for users."""
         return str(self.directory)
 
     @cached_property
@@ -141,7 +141,7 @@ class FileStorage:
         return self.directory / "databases" / (self.cipher.name(name) if self.cipher is not None else name)[:16]
 
     def note_address(self, location: str) -> str:
-        """Return where the note about a database is, as text for users."""
+        """Return the location of the note about a database, as text for users."""
         return str(self.database_note(location))
 
     def databases(self) -> list[str]:
@@ -167,7 +167,8 @@ class FileStorage:
         )
 
     def add_chunks(self, chunks: Iterable[bytes], name: str) -> StoredFile:
-        """Store content from an iterable. Raises like `add`, and what the iterable raises; nothing was stored then."""
+        """Store content from an iterable. Raises the errors of `add` and of the iterable; nothing is stored in that
+        case."""
         try:
             with self._incoming_file() as (file, temporary):
                 content = redact_chunks(chunks, self.redaction) if self.redaction else chunks
@@ -260,7 +261,8 @@ class FileStorage:
         return findings
 
     def discard_copy(self, content_id: str) -> None:
-        """Delete the copy on this machine of a file in an object store. Does nothing in a directory, which has the only one."""
+        """Delete the copy on this machine of a file in an object store. Does nothing in a directory storage, which has
+        no other copy."""
 
     def remove(self, content_id: str) -> int:
         """Delete a file and its cached explorations, and return the bytes freed. Does nothing if it is not stored.
@@ -286,14 +288,14 @@ class FileStorage:
         self.replace_file(path, content if self.cipher is None else self.cipher.seal(content))
 
     def replace_file(self, path: Path, content: bytes) -> None:
-        """Write a small file atomically, as it is, readable by its user only."""
+        """Write a small file atomically and unencrypted, readable by its user only."""
         with self._incoming_file() as (file, temporary):
             file.write(content)
             file.flush()
             os.replace(temporary, path)
 
     def read_private(self, path: Path) -> bytes:
-        """Read what `write_private` wrote. Raises `OSError`, and `InvalidContentError` if it was changed."""
+        """Read a file that `write_private` wrote. Raises `OSError`, and `InvalidContentError` if it was changed."""
         with open_file(path) as file:
             content = file.read()
         return content if self.cipher is None else self.cipher.unseal(content)

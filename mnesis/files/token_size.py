@@ -8,7 +8,8 @@ from mnesis.files.explorers.source import HEAD_BYTES, Readable, Source, detect_e
 from mnesis.tokens.estimator import BASE64_CHARS_PER_TOKEN, TokenCounter, split_text
 
 MAX_BYTES_PER_TOKEN = 128
-"""The longest tokens of the published encodings are runs of 128 spaces, so a larger file exceeds the limit in any case."""
+"""The longest tokens of the published encodings are runs of 128 spaces, so a file with more bytes than that per token
+exceeds the limit in any case."""
 MAX_TOKENS_PER_ASCII_CHAR = 2
 MAX_TOKENS_PER_CHAR = 6
 """Upper bound of all estimators here: UTF-8 has at most 4 bytes per character, a token at least one; 1.2 times for Claude."""

@@ -1,9 +1,9 @@
 """Where a request carries cache marks. Pure functions, no I/O.
 
-A mark writes what precedes it to the provider's cache, and finds what an earlier request wrote at or shortly before it. Four
-places are marked: the end of tools and system prompt, the last summary, the newest message, and the newest message of the
-request before. The last is exact, so that the provider's look-back of 20 blocks does not matter however many calls a step has
-(platform.claude.com, prompt caching).
+With a mark, the provider writes the text before it to the cache, and reads what an earlier request wrote at or shortly
+before that place. Four places are marked: the end of tools and system prompt, the last summary, the newest message, and
+the newest message of the request before. The last mark is exactly at the end of the previous request, so a step with
+any number of calls does not exceed the provider's look-back of 20 blocks (platform.claude.com, prompt caching).
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def mark_places(steps: Sequence[Step], settings: MarkSettings) -> set[int]:
 
 
 def _previous_end(steps: Sequence[Step], conversation: Sequence[int], awaits_user_message: bool) -> int | None:
-    """Return the index of the step with which the request before this one ended. None if there was none."""
+    """Return the index of the last step of the previous request. None if there was none."""
     if awaits_user_message:
-        # Without the user's newest message and what answers it.
+        # The previous request has neither the user's newest message nor the replies to it.
         start = next((i for i in reversed(conversation) if steps[i].role == "user" and not steps[i].is_summary), None)
     else:
         start = next((i for i in reversed(conversation) if steps[i].role == "assistant"), None)

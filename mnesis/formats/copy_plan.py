@@ -1,7 +1,7 @@
-"""Copies of values of frameworks, as fast as their kinds allow. Pure functions, no I/O.
+"""Fast copies of the values of frameworks. Pure functions, no I/O.
 
-A plan holds a value that nobody else has, and makes a new one at each call. Immutable parts are shared; dicts, lists, pydantic
-models and dataclasses are made again, field by field, without validation.
+A plan holds a private value, and makes a new copy at each call. Immutable parts are shared; dicts, lists, pydantic
+models and dataclasses are copied field by field, without validation.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def plan_copy(value: Any) -> Make | None:
 
 
 def _plan(value: Any) -> Make | None:
-    """Return what makes a copy; None if the value may be shared. Raises TypeError for values of other kinds."""
+    """Return the function that makes a copy; None if the value may be shared. Raises TypeError for values of other
+    kinds."""
     kind = type(value)
     # Asking pydantic's and enum's metaclasses takes several times as long as looking up the type.
     if kind in _IMMUTABLE_KINDS or isinstance(value, _IMMUTABLE):
@@ -63,7 +64,7 @@ def _plan(value: Any) -> Make | None:
 
 
 def _plan_items(value: dict[Any, Any]) -> list[tuple[Any, Make]]:
-    """Return the keys of a dict whose values must be made again, and what makes them."""
+    """Return the keys of a dict whose values must be copied, with the functions that copy them."""
     if any(_plan(key) is not None for key in value):
         raise TypeError("a key of a dict is mutable")
     return [(key, make) for key, item in value.items() if (make := _plan(item)) is not None]
@@ -109,7 +110,8 @@ def _plan_model(value: BaseModel) -> Make:
     create = object.__new__
 
     def copy() -> BaseModel:
-        # Most of the time of reading a window: inlined, since a call takes as long as copying a field.
+        # Reading a window spends most of its time here. The code is inlined, because a call takes as long as copying a
+        # field.
         result, state = create(kind), fields.copy()
         for name, make in changeable:
             state[name] = make()

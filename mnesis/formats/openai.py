@@ -87,7 +87,7 @@ def chat_message(message: Message, dialect: Dialect = PLAIN, model: str = "") ->
 
 
 def plain_chat_message(message: Message, reply_fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message that is one text as a dict. `reply_fields` are `plain_reply_fields()` of its request."""
+    """Return a text-only message as a dict. `reply_fields` are `plain_reply_fields()` of its request."""
     content = replace_lone_surrogates(part_text(message.parts[0]) or EMPTY_MESSAGE)
     if message.role == "assistant" and reply_fields:
         return {"role": "assistant", "content": content, **reply_fields}
@@ -95,7 +95,8 @@ def plain_chat_message(message: Message, reply_fields: Mapping[str, Any]) -> dic
 
 
 def plain_reply_fields(dialect: Dialect, model: str) -> dict[str, Any]:
-    """Return what a model demands in a reply that is one text, beside the text: the same for all of a request."""
+    """Return the fields other than the text that a model requires in a text-only reply. They are the same for all
+    replies of a request."""
     return {} if dialect.reasoning is None else _reasoning_field((), False, dialect, model.lower())
 
 
@@ -194,7 +195,8 @@ def _tool_result(part: ToolResultPart, dialect: Dialect) -> dict[str, Any]:
 
 
 def result_media(message: Message) -> list[dict[str, Any]]:
-    """Return the images and files of a message's tool results, for a user message: each result's come after its name."""
+    """Return the images and files of a message's tool results, for a user message: each result's media follow its
+    name."""
     blocks: list[dict[str, Any]] = []
     results = [part.result() if isinstance(part, ToolPart) else part for part in message.parts]
     for result in (part for part in results if isinstance(part, ToolResultPart)):
@@ -206,7 +208,7 @@ def result_media(message: Message) -> list[dict[str, Any]]:
 
 
 def is_media(part: MessagePart) -> bool:
-    """Return whether a part is sent as something other than text."""
+    """Return whether a part is sent in another form than text."""
     return isinstance(part, ImagePart) or (isinstance(part, FilePart) and part.data is not None)
 
 

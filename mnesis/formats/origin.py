@@ -1,8 +1,8 @@
 """Messages adapted to the model that receives them, before they are rendered. Pure functions, no I/O.
 
-Reasoning and signatures stay only where the receiving model produced them. Tool call ids and tool names get the form that
-the provider accepts, one-to-one. Every change depends only on the messages before it, so the beginning of a request stays the
-same from turn to turn.
+Reasoning and signatures are kept only if the receiving model produced them. Tool call ids and tool names get the form
+that the provider accepts, one-to-one. Every change depends only on the messages before it, so the beginning of a
+request stays the same from turn to turn.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from mnesis.models.message import (
 )
 
 SIGNATURE_SEPARATOR = "__thought__"
-"""litellm appends Gemini's signature to a call id after this."""
+"""The separator after which litellm appends Gemini's signature to a call id."""
 
 SYSTEM_PREFIX = "[System message]\n"
 _ALPHABET = string.digits + string.ascii_letters
 _DERIVED_CHARS = 24
-"""Characters of a derived id, where the provider does not ask for an exact number."""
+"""The number of characters of a derived id, if the provider does not require an exact number."""
 
 
 def adapt_messages(messages: Iterable[Message], dialect: Dialect, model: str) -> list[Message]:
@@ -69,7 +69,7 @@ def _system_as_user(message: Message) -> Message:
 def _move_summaries_before_turns(messages: Iterable[Message]) -> list[Message]:
     """Move each summary between the steps of a tool loop to the beginning of its turn.
 
-    Text between steps would begin another loop, without the thinking that must open it, or is not allowed at all.
+    Text between steps would begin another loop that lacks the thinking it must open with, or is not allowed at all.
     """
     moved: list[Message] = []
     for message in messages:

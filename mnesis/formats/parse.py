@@ -34,7 +34,7 @@ from mnesis.models.text_message import create_text_message, create_text_part
 _PLAIN_FIELDS = frozenset({"token_count", "tool_tokens", "model_id", "tokens", "cost", "finish_reason"})
 
 CountParts = Callable[[Sequence[MessagePart]], tuple[int, int]]
-"""Returns the tokens of a message of these parts, and how many of them are tool outputs. (0, 0) means count later."""
+"""Returns the tokens of a message of these parts, and the number of them in tool outputs. (0, 0) means count later."""
 
 Content = str | PurePath | MessagePart | Sequence[MessagePart | Mapping[str, Any] | PurePath | str]
 
@@ -102,7 +102,7 @@ def new_message(
 def _new_text_message(
     role: Role, parts: Sequence[MessagePart], id: str | None, fields: Mapping[str, Any]
 ) -> Message | None:
-    """Create a message that is one text, if that and its fields are all it has and they are valid. None for any other."""
+    """Create a message from one text and its fields. Return None if it has anything else or a field is not valid."""
     model_id, finish_reason = fields.get("model_id", ""), fields.get("finish_reason")
     token_count, tool_tokens = fields.get("token_count", 0), fields.get("tool_tokens", 0)
     if (

@@ -38,8 +38,8 @@ INTERRUPTED_LOOP = "[This turn was interrupted here.]"
 class Target:
     """The receiver of a request: the model string, its context limit in tokens, and its dialect.
 
-    `cache_lifetime` says for how long cache marks ask; "off" sends none. `awaits_user_message` says that the caller will
-    append the next user message. `is_own_client` says that a client of the user's own sends the request, in its own way.
+    `cache_lifetime` is the lifetime that cache marks ask for; "off" sends no marks. `awaits_user_message` says that the
+    caller will append the next user message. `is_own_client` says that the user's own client sends the request.
     """
 
     model: str
@@ -51,12 +51,12 @@ class Target:
 
     @property
     def known_cache(self) -> PromptCache | None:
-        """The provider's cache. None if nothing is known of it, because the user's own client sends the request."""
+        """The provider's cache. None if it is not known, because the user's own client sends the request."""
         return None if self.is_own_client else self.dialect.cache
 
     @property
     def cache_lifetime_seconds(self) -> float | None:
-        """How long the provider's cache certainly lives at most without use. None if it has none."""
+        """The longest certain lifetime of the provider's cache without use. None if the provider has no cache."""
         cache = self.dialect.cache
         if cache is None:
             return None
@@ -66,7 +66,8 @@ class Target:
 
     @classmethod
     def find(cls, model: str, *, dialect: str | None = None, **fields: Any) -> Target:
-        """Look up the dialect of a model. `dialect` names it instead. Raises `ValueError` if there is none of this name."""
+        """Look up a dialect by its name, or the dialect of a model if `dialect` is None. Raises `ValueError` if there
+        is none of this name."""
         return cls(model, find_dialect(model, dialect), **fields)
 
 
@@ -164,7 +165,7 @@ def _conversation_steps(messages: Iterable[Message], target: Target) -> Iterator
         if media and role != "tool":
             yield Step({"role": "user", "content": media})
             media = []
-        if role != "tool" and is_plain_text(message):  # as most messages, which every request renders again
+        if role != "tool" and is_plain_text(message):  # the case of most messages, which every request renders again
             rendered = plain_chat_message(message, reply_fields)
             rendered = _without_blank_text(rendered) if is_anthropic else rendered
             yield Step(rendered, message.token_count, message.is_summary)
@@ -185,7 +186,7 @@ def _steps(message: Message, target: Target) -> list[Step]:
 
 
 def _without_blank_text(message: dict[str, Any]) -> dict[str, Any]:
-    """Replace text of only white space, which Anthropic rejects (nick1udwig/kibitz#78)."""
+    """Replace text that is only white space, which Anthropic rejects (nick1udwig/kibitz#78)."""
     content = message["content"]
     if isinstance(content, str) and not content.strip():
         return {**message, "content": None if message.get("tool_calls") else EMPTY_MESSAGE}
@@ -261,7 +262,7 @@ def _ends_in_loop_with_thinking(steps: Sequence[Step]) -> bool:
     """Return whether a tool loop that is open at the end begins with thinking. True if there is no open loop.
 
     The caller's next message joins the results of the loop, and Claude refuses to think in a loop that began without
-    (platform.claude.com, extended-thinking).
+    thinking (platform.claude.com, extended-thinking).
     """
     if not steps or steps[-1].role != "tool":
         return True

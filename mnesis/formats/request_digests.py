@@ -37,7 +37,7 @@ class RequestDigests:
 def digest_request(rendered: Rendered, earlier: RequestDigests | None = None) -> RequestDigests:
     """Return the digests of a request. Cache marks do not change them.
 
-    What the request has in common with an `earlier` one is not computed again.
+    Digests of parts that equal those of an `earlier` request are not computed again.
     """
     system = [message for message in rendered.messages if message["role"] == "system"]
     conversation = tuple([message for message in rendered.messages if message["role"] != "system"])
@@ -66,7 +66,7 @@ def _digest_messages(messages: Sequence[Mapping[str, Any]], earlier: RequestDige
 def _digest_message(before: str, message: Mapping[str, Any]) -> str:
     """Return the digest of a message and the digest before it."""
     content = message.get("content")
-    if type(content) is str and list(message) == ["role", "content"]:  # as most messages: the same text, without copies
+    if type(content) is str and list(message) == ["role", "content"]:  # most messages: no copies
         block = f'{{"type": "text", "text": {encode_basestring_ascii(content)}}}'
         text = f'["{before}", {{"role": "{message["role"]}", "content": [{block}]}}]'
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARS]
@@ -74,7 +74,7 @@ def _digest_message(before: str, message: Mapping[str, Any]) -> str:
 
 
 def _count_same(earlier: Sequence[Mapping[str, Any]], messages: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many messages at the beginning are the same but for cache marks."""
+    """Return the number of messages at the beginning that differ only in cache marks."""
     count = 0
     for old, new in zip(earlier, messages, strict=False):
         if old != new and _without_marks(old) != _without_marks(new):

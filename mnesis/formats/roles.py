@@ -10,7 +10,7 @@ from mnesis.formats.step import OPENING_TEXT, Step, content_blocks
 from mnesis.models.dialects import Dialect
 
 MISSING_REPLY = "[No reply was recorded.]"
-"""The assistant's message after tool results that the user's next message follows, where providers demand one."""
+"""The assistant message between tool results and the user's next message, for providers that require one."""
 
 
 def arrange_roles(steps: Iterable[Step], dialect: Dialect) -> list[Step]:

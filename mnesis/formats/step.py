@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 OPENING_TEXT = "[The conversation begins with the assistant.]"
-"""Text of the user message that is added where the assistant speaks first and the provider rejects that."""
+"""The text of a user message that is added before an assistant message at the beginning, if the provider rejects
+that."""
 
 
 @dataclass(slots=True)  # not frozen, which takes twice as long: each request creates one for each message

@@ -1,7 +1,7 @@
 """Messages and their parts as plain text. Pure functions, no I/O.
 
-`part_text` and `parts_text` give what a provider receives where it takes only text. `message_text` gives everything a
-message says, for search, recall and display: tool calls with their results, and reasoning, included.
+`part_text` and `parts_text` return the text for providers that accept only text. `message_text` returns the whole
+content of a message as text, for search, recall and display: tool calls with their results, and reasoning, included.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from mnesis.models.message import (
 )
 
 MARK_CHARS = 16
-"""Hash characters in the mark that closes a file: too many for content to be crafted that contains its own hash."""
+"""The number of hash characters in the mark that closes a file: enough that nobody can craft content that contains its
+own hash."""
 
 
 def is_plain_text(message: Message) -> bool:
     """Return whether a message is one text without provider data, as most messages of a conversation are.
 
-    Rendering leaves out for them what cannot apply, because every request renders every message of the window.
+    Rendering takes a short path for them, because every request renders every message of the window.
     """
     parts = message.parts
     return len(parts) == 1 and type(parts[0]) is TextPart and parts[0].provider is None
 
 
 def message_text(message: Message) -> str:
-    """Return everything a message says: text, calls, outputs and files, without base64 data."""
+    """Return the whole content of a message as text: text, calls, outputs and files, without base64 data."""
     return "\n".join(text for part in message.parts if (text := _full_part_text(part)))
 
 
@@ -77,7 +78,7 @@ def compact_arguments(part: ToolPart) -> str:
 def parts_text(parts: Sequence[MessagePart]) -> str:
     """Join the parts to one text.
 
-    Neighboring text parts are joined as they are, others are set apart by blank lines.
+    Neighboring text parts are joined unchanged; others are separated by blank lines.
     """
     if len(parts) == 1:
         return part_text(parts[0])

@@ -29,7 +29,7 @@ from mnesis.session.session import MnesisSession
 from mnesis.store.file_storage import open_file_storage
 
 POLL_SECONDS = 0.2
-"""How often the database is looked at for a page that is open."""
+"""The interval at which the database is polled for an open page."""
 HEARTBEAT_SECONDS = 15.0
 """A comment this often keeps proxies from closing an idle event stream."""
 MAX_FORM_BYTES = 64 * 1024
@@ -39,7 +39,7 @@ Page = Callable[["InspectorApp", Request], Awaitable[Response]]
 
 @dataclass
 class InspectorApp:
-    """What the pages of one inspector share.
+    """The state that the pages of one inspector share.
 
     `engine` reads, and changes if `allow_changes` is set. `search_engine` may also write the search index; by default it is
     `engine`. `stop` ends the event streams, so that the server can shut down.
@@ -52,7 +52,7 @@ class InspectorApp:
 
     @property
     def config(self) -> MnesisConfig:
-        """The settings that budgets are made with."""
+        """The settings from which budgets are computed."""
         return self.engine.config
 
     async def page(self, request: Request, template: str, *, scope: str = "none", **values: Any) -> Response:
@@ -93,7 +93,8 @@ def create_app(
 ) -> Starlette:
     """Create the ASGI application of an inspector of `engine`, which must be open. `Inspector` runs it in a server.
 
-    Every request needs `token`, in the URL or as a cookie. `hosts` are accepted host names besides those of this machine.
+    Every request needs `token`, in the URL or as a cookie. `hosts` are accepted host names in addition to those of this
+    machine.
     """
     app = InspectorApp(engine, search_engine or engine, allow_changes)
     routes = [Route(path, _endpoint(app, page), name=page.__name__) for path, page in _PAGES.items()]
@@ -144,7 +145,7 @@ def _mnesis_problem(app: InspectorApp) -> Callable[[Request, Exception], Awaitab
 
 
 def _id(request: Request, name: str) -> str:
-    """Return an id of the path. Raises a 404 error if it is not one."""
+    """Return an id of the path. Raises a 404 error if it is not an id."""
     return _decode(request.path_params[name])
 
 
@@ -286,7 +287,7 @@ async def _run(app: InspectorApp, request: Request) -> Response:
 async def _search(app: InspectorApp, request: Request) -> Response:
     names = ("q", "session", "mode", "role", "tool", "period", "cursor")
     query = {name: request.query_params.get(name, "") for name in names}
-    if within := request.query_params.get("in"):  # from the search field on a session's page
+    if within := request.query_params.get("in"):  # the search field on a session's page sends it
         query["session"] = _decode(within)
     await app.search_engine.open()
     view = await search.run_search(app.search_engine.store, query)
@@ -323,7 +324,7 @@ async def _event_lines(app: InspectorApp, stream: Any) -> AsyncIterator[str]:
 def _to_dict(change: Change) -> dict[str, Any]:
     payload = change.payload
     fields = {name: payload[name] for name in ("run_id", "seq") if name in payload}
-    # Encoded like the attribute of the page that it is compared with.
+    # Encoded like the page's attribute with which the script compares it.
     session = {"session": paths.encode_id(payload["session_id"])} if "session_id" in payload else {}
     return {"event": str(change.event), **session, **fields}
 

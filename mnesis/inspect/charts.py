@@ -14,14 +14,14 @@ from mnesis.models.timeline import Timeline
 WIDTH, HEIGHT = 900, 220
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 14, 26
 MAX_POINTS = 1_000
-"""More points than this are thinned out: a screen has no more columns."""
+"""If there are more points than this, some are omitted, because a screen has no more columns."""
 ROW_HEIGHT = 34
 MAX_NODES = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of a bar: its name, its class, its amount, and where it is drawn."""
+    """A part of a bar: its name, its class, its amount, and its position."""
 
     name: str
     css_class: str
@@ -41,7 +41,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A compaction on a timeline: where it is drawn and what it did."""
+    """A compaction on a timeline: its position and its result."""
 
     x: float
     y_before: float

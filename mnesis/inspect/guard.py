@@ -22,7 +22,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        "img-src 'self' data:",  # images of messages; a data: image runs nothing
+        "img-src 'self' data:",  # images of messages; a data: image cannot run code
         "connect-src 'self'",
         "form-action 'self'",
         "base-uri 'none'",
@@ -75,7 +75,7 @@ class Guard:
         await app(scope, receive, _with_security_headers(send))
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Return the response to a request that does not get through, or None."""
+        """Return the response to a rejected request, or None."""
         headers = Headers(scope=scope)
         host = urlsplit(f"//{headers.get('host', '')}")
         if (host.hostname or "") not in self._hosts:

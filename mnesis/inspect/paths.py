@@ -11,9 +11,8 @@ _SEGMENT = re.compile(r"(?:[A-Za-z0-9_-]|~[0-9A-F]{2})+")
 
 
 def encode_id(id: str) -> str:
-    """Encode an id as one path segment. Letters, digits, "-" and "_" stay; every other byte becomes "~XX".
-
-    Percent-encoding does not do: servers decode "%2F" before they split the path, and browsers resolve "..".
+    """Encode an id as one path segment. Letters, digits, "-" and "_" are kept; every other byte becomes "~XX".
+    Percent-encoding does not work: servers decode "%2F" before they split the path, and browsers resolve "..".
     """
     return _UNSAFE_BYTE.sub(lambda match: b"~%02X" % match[0][0], id.encode("utf-8", "surrogatepass")).decode("ascii")
 

@@ -40,11 +40,12 @@ class _Server(uvicorn.Server):
 
 
 class Inspector:
-    """A web server that shows what is in the database of `engine`.
+    """A web server that shows the content of the database of `engine`.
 
-    `host` is the address to listen on; `allow_remote` must be set for one that other machines can reach. `port` 0 chooses a
-    free port. `allow_changes` adds pin, compact and purge. `search_engine` may write the search index, if `engine` is
-    read-only. `owns_engines`: closing the inspector closes both. The port is taken at once; `url` contains the token.
+    `host` is the address to listen on; `allow_remote` must be set for one that other machines can reach. `port` 0
+    chooses a free port. `allow_changes` adds pin, compact and purge. `search_engine` may write the search index, if
+    `engine` is read-only. `owns_engines`: closing the inspector closes both. The port is opened by the constructor;
+    `url` contains the token.
 
     Raises `ConfigurationError` for an address that other machines can reach, and `OSError` if it cannot be used.
     """
@@ -204,7 +205,8 @@ def inspect_session(engine: Engine, session_id: str, *, open_browser: bool = Tru
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. The port is known, and connections wait for the server instead of being refused."""
+    """Return a listening socket. The socket listens now, so the port is known, and connections wait for the server
+    instead of being refused."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:

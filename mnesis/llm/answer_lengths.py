@@ -1,4 +1,4 @@
-"""Lengths that models did not keep to, so that they are not asked for them again and again."""
+"""Length limits that models exceeded, so that they are not asked for such short answers again and again."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 MAX_DISTRUST_FACTOR = 2
-"""Of the length that a model exceeded. A far longer answer says little about requests that allow far more."""
+"""An answer is remembered as at most this many times the limit. A far longer one says little about requests that allow
+far more."""
 
 FIRST_PAUSE = 32
-"""Requests that are not made before the model is tried again; twice as many each time it fails. Other text may be shorter,
-and providers change models under the same name."""
+"""The number of requests that are skipped before the model is tried again; it doubles with each failure. Other text may
+be shorter, and providers change models under the same name."""
 
 
 @dataclass
@@ -29,7 +30,8 @@ class AnswerLengths:
         self._failures: dict[Hashable, _Failure] = {}
 
     def can_ask(self, writer: Hashable, limit_tokens: int) -> bool:
-        """Return whether to ask a writer for at most this many tokens. A refusal counts towards its next try."""
+        """Return whether to ask a writer for at most this many tokens. A skipped request counts towards the next
+        try."""
         failure = self._failures.get(writer)
         if failure is None or limit_tokens > failure.limit_tokens:
             return True
@@ -48,7 +50,7 @@ class AnswerLengths:
         failure.limit_tokens = max(failure.limit_tokens, exceeded_tokens)
 
     def note_met(self, writer: Hashable, limit_tokens: int) -> None:
-        """Report that a writer kept to a limit: it is trusted with this length again."""
+        """Report that a writer kept to a limit, so that it is asked for this length again."""
         failure = self._failures.get(writer)
         if failure is not None and limit_tokens <= failure.limit_tokens:
             del self._failures[writer]

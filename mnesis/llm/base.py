@@ -19,10 +19,10 @@ from mnesis.models.usage import TokenUsage
 class LLMRequest:
     """One call of a model.
 
-    `messages` are chat-completions dicts, with the system prompt first if there is one. `tools` are chat-completions tool
-    dicts. With `max_output_tokens` None, the provider decides. `options` are further arguments, passed on unchanged.
-    `purpose` is what the call is for: `turn`, `summary`, `map` and so on. `response_schema` is the JSON Schema of the
-    answer, for providers that can enforce it; the messages contain it as well.
+    `messages` are chat-completions dicts, with the system prompt first if there is one. `tools` are chat-completions
+    tool dicts. With `max_output_tokens` None, the provider decides. `options` are further arguments, passed on
+    unchanged. `purpose` is the purpose of the call: `turn`, `summary`, `map` and so on. `response_schema` is the JSON
+    Schema of the answer, for providers that can enforce it; the messages contain it as well.
     """
 
     model: str
@@ -84,7 +84,7 @@ class LLM(Protocol):
 async def prepare_client(llm: LLM) -> None:
     """Let a client do slow work that no time limit of a call should include, such as importing its library.
 
-    Calls the client's `prepare()` if it has one. Do it before the clock of a time limit starts."""
+    Calls the client's `prepare()` if it has one. Call it before a time limit starts."""
     prepare = getattr(llm, "prepare", None)
     if callable(prepare):
         await prepare()

@@ -1,7 +1,7 @@
 """Circuit breakers: a model that keeps failing is not called for a while.
 
-The states are those of the pattern (M. Nygard, "Release It!"): closed, calls go through; open, they do not; half open, one
-call tries whether the model works again.
+The states are those of the pattern (M. Nygard, "Release It!"): closed, calls go through; open, they do not; half open,
+one call tests whether the model works again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CircuitBreaker:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def status(self) -> BreakerStatus:
-        """Return whether calls go through now, and when the next one does if not."""
+        """Return whether calls go through now and, if not, when the next one does."""
         with self._lock:
             if self._retry_time is None:
                 return BreakerStatus("closed", self._failures)
@@ -59,7 +59,7 @@ class CircuitBreaker:
             return BreakerStatus("half_open" if self._is_probing else "open", self._failures, seconds)
 
     def try_acquire(self) -> bool:
-        """Return whether a call may be made now. The caller reports how it ended."""
+        """Return whether a call may be made now. The caller reports the outcome of its call."""
         with self._lock:
             if self._retry_time is None:
                 return True
@@ -85,7 +85,8 @@ class CircuitBreaker:
 
 
 class CircuitBreakers:
-    """The breakers of all models that a process calls through one database. Settings of a new breaker are its fields."""
+    """The breakers of all models that a process calls through one database. Its fields are the settings of new
+    breakers."""
 
     def __init__(self) -> None:
         self._breakers: dict[Hashable, tuple[CircuitBreaker, object]] = {}
@@ -101,7 +102,7 @@ class CircuitBreakers:
             client = client.function
         key = (model, endpoint, None if isinstance(client, LiteLLM) else id(client))
         with self._lock:
-            # Kept together with its client, so that no other object gets the same id.
+            # Kept together with its client, so that no other object can have the same id.
             known = self._breakers.pop(key, None)
             breaker = known[0] if known else CircuitBreaker(**settings)
             self._breakers[key] = (breaker, client)

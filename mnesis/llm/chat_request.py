@@ -10,7 +10,7 @@ from mnesis.llm.base import LLMRequest
 from mnesis.llm.refusals import SCHEMA_NAME
 
 CONNECTION_NAMES = frozenset({"api_base", "base_url", "api_key", "headers", "extra_headers", "timeout"})
-"""Options that say how the endpoint is reached. The body does not have them."""
+"""Options for reaching the endpoint. The body does not contain them."""
 _CLIENT_NAMES = frozenset(
     {"num_retries", "max_retries", "custom_llm_provider", "drop_params", "additional_drop_params", "ssl_verify"}
     | {"allowed_openai_params", "mock_response", "caching", "cache", "fallbacks", "metadata_tags", "extra_body"}
@@ -117,7 +117,7 @@ def _response_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _clean_message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message without the fields by which litellm carries what belongs to other interfaces."""
+    """Return a message without the fields in which litellm carries data of other interfaces."""
     cleaned = {name: value for name, value in message.items() if name in _MESSAGE_FIELDS}
     if calls := message.get("tool_calls"):
         cleaned["tool_calls"] = [{name: call[name] for name in call if name in _CALL_FIELDS} for call in calls]

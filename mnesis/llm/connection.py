@@ -1,4 +1,4 @@
-"""How a provider is reached, apart from what it is asked for. Pure functions, no I/O."""
+"""The arguments for reaching a provider, separate from those of a single call. Pure functions, no I/O."""
 
 from __future__ import annotations
 

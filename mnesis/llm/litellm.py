@@ -121,7 +121,7 @@ def _accepts_reasoning_items(arguments: dict[str, Any]) -> bool:
         return True
     try:
         from litellm.responses.bridge_check import chat_completion_ends_in_responses_api
-    except ImportError:  # releases that do not choose the API by what a request contains
+    except ImportError:  # releases that do not choose the API by the content of a request
         return False
     names = ("tools", "reasoning_effort", "api_base")
     return bool(
@@ -173,7 +173,7 @@ def _supports_schemas(litellm: Any, model: str) -> bool:
 def _check_finished(chunks: Any, reply: StreamedReply, model: str) -> None:
     """Raise an error if the stream ended before the answer did.
 
-    litellm invents a finish_reason for a stream that ends without one. Its stream object has what was received.
+    litellm invents a finish_reason for a stream that ends without one. Its stream object contains the received chunks.
     """
     received = getattr(chunks, "received_finish_reason", reply.finish_reason)
     if received or getattr(chunks, "intermittent_finish_reason", None):
@@ -208,7 +208,7 @@ class _WatchedChunks:
 
 
 def _watch_raw_chunks(chunks: Any, reply: StreamedReply) -> None:
-    """Read what litellm's stream would drop: a chunk of OpenRouter with nothing but `reasoning_details`.
+    """Read a chunk that litellm's stream would drop: one of OpenRouter that contains only `reasoning_details`.
 
     `CustomStreamWrapper.is_chunk_non_empty()` of litellm 1.83 to 1.110 does not know that field.
     """
@@ -220,17 +220,17 @@ def _watch_raw_chunks(chunks: Any, reply: StreamedReply) -> None:
 def _has_reported_usage(chunks: Any) -> bool:
     """Return whether the provider reported usage.
 
-    If not, litellm counts itself; only the received chunks show which.
+    If it did not, litellm counts the tokens itself; only the received chunks show the difference.
     """
     received = getattr(chunks, "chunks", None)
     return received is None or any(parse_usage(getattr(chunk, "usage", None)) for chunk in received)
 
 
 def _cost(litellm: Any, model: str, report: Any, response: Any = None) -> float:
-    """Return the cost of a call: what the provider reported, or what litellm computed, or computes now.
+    """Return the cost of a call: the provider's report, or else the cost that litellm has computed or computes now.
 
-    litellm has computed it for each whole response (docs.litellm.ai/docs/completion/token_usage, `response_cost`), which takes
-    as long as the rest of its work on a short reply. Its pieces of a stream have none.
+    litellm has computed it for each whole response (docs.litellm.ai/docs/completion/token_usage, `response_cost`),
+    which takes as long as the rest of its work on a short reply. The chunks of a stream have no computed cost.
     """
     reported = getattr(report, "cost", None)
     computed = (getattr(response, "_hidden_params", None) or {}).get("response_cost")

@@ -184,7 +184,7 @@ def _retry_after(chain: Sequence[BaseException], now: datetime) -> float | None:
 def retry_after_seconds(value: str, now: datetime) -> float | None:
     """Return the seconds of a Retry-After header.
 
-    The value is a number or an HTTP date (RFC 9110, section 10.2.3). None if it is neither.
+    The value is a number or an HTTP date (RFC 9110, section 10.2.3). Returns None for any other value.
     """
     try:
         seconds = float(value)

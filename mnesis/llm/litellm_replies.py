@@ -187,7 +187,7 @@ class StreamedReply:
         elif block.get("type") != "thinking":
             self._blocks.append(block)
         elif block.get("signature"):
-            # Some versions of litellm repeat the text in the signed block, others leave it out.
+            # Some versions of litellm repeat the text in the signed block, others omit it.
             self._blocks.append({**block, "thinking": block.get("thinking") or self._pending_thinking})
             self._pending_thinking = ""
         else:

@@ -88,7 +88,7 @@ def estimate_usage(messages: Sequence[Mapping[str, Any]], answer: str) -> TokenU
 
 
 def chat_message_text(message: Mapping[str, Any]) -> str:
-    """Return everything a chat-completions message says: its text, text blocks and calls."""
+    """Return the whole content of a chat-completions message as text: its text, text blocks and calls."""
     content = message.get("content") or ""
     blocks = [content] if isinstance(content, str) else [block.get("text") or "" for block in content]
     functions = [call.get("function", {}) for call in message.get("tool_calls") or ()]

@@ -31,7 +31,7 @@ from mnesis.models.usage import TokenUsage
 DONE = b"[DONE]"
 FIRST_ERROR_STATUS, END_OF_STATUSES = 400, 600
 MAX_SHOWN_CHARS = 1_000
-"""Of what an endpoint answered in an error."""
+"""The largest part of an endpoint's error response that is read."""
 
 
 class OpenAICompatibleLLM:
@@ -86,7 +86,7 @@ class OpenAICompatibleLLM:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections. A call after that opens new ones."""
+        """Close the connections. A later call opens new connections."""
         session = self._sessions.pop(asyncio.get_running_loop(), None)
         _forget_ended_loops(self._sessions)
         if session is not None:
@@ -181,7 +181,7 @@ class OpenAICompatibleLLM:
         return self._proxies[url]
 
     def _hide_key(self, text: str, options: Mapping[str, Any]) -> str:
-        """Return what an endpoint answered without the key, which may look like none of the patterns that are redacted."""
+        """Return an endpoint's answer without the key, which the patterns for redaction may not recognise."""
         key = str(options.get("api_key") or self._api_key or "")
         return text.replace(key, "[redacted: api-key]") if key else text
 
@@ -233,7 +233,8 @@ class _JSONObject(dict[str, Any]):
 
 
 def _parse_json(data: bytes) -> _JSONObject:
-    """Parse a response or an event. Raises the error that it reports, and ValueError if it is not an object."""
+    """Parse a response or an event. Raises the error that the response reports, and ValueError if it is not an
+    object."""
     value = json.loads(data, object_hook=_JSONObject)
     if not isinstance(value, _JSONObject):
         raise json.JSONDecodeError("not a JSON object", data.decode(errors="replace")[:MAX_SHOWN_CHARS], 0)
@@ -254,7 +255,7 @@ def _reported_error(error: Any) -> Exception:
 
 
 def _normalize(message: _JSONObject) -> None:
-    """Put reasoning where the parser looks for it.
+    """Move reasoning to the field that the parser reads.
 
     OpenRouter and newer releases of vLLM call it `reasoning` (openrouter.ai/docs, reasoning tokens; docs.vllm.ai, reasoning
     outputs). Magistral's content is a list with thinking and text (docs.mistral.ai/capabilities/reasoning)."""
@@ -323,7 +324,7 @@ def _unfinished_error(reply: StreamedReply, model: str) -> LLMError:
 
 
 def _cost(report: Any, usage: TokenUsage | None, model: str) -> float:
-    """Return what the endpoint reported, as OpenRouter does, or the cost by the list of prices."""
+    """Return the cost that the endpoint reported, as OpenRouter does, or the cost by the list of prices."""
     if usage is None:
         return 0.0
     reported = report.cost
@@ -346,7 +347,7 @@ def _forget_ended_loops(sessions: dict[asyncio.AbstractEventLoop, Any]) -> None:
     for loop in [loop for loop in sessions if loop.is_closed()]:
         closing_session = sessions.pop(loop).close()
         with suppress(StopIteration, RuntimeError):
-            closing_session.send(None)  # aiohttp waits for nothing if the loop was closed
+            closing_session.send(None)  # aiohttp has nothing to wait for if the loop was closed
         closing_session.close()
 
 
@@ -354,7 +355,7 @@ _aiohttp: Any = None
 
 
 async def _load_aiohttp() -> Any:
-    """Return the aiohttp module. Its first import, and the first look at the list of prices, happen in a thread."""
+    """Return the aiohttp module. The first import and the first use of the list of prices happen in a thread."""
     return _aiohttp or await anyio.to_thread.run_sync(_import_once, abandon_on_cancel=True)
 
 

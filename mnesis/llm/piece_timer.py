@@ -12,9 +12,10 @@ T = TypeVar("T")
 class PieceTimer:
     """Limits the wait for each piece of a stream to some seconds.
 
-    `asyncio.timeout` sets and cancels a timer each time, which takes longer than many a piece. This one only notes when a wait
-    began. Its timer looks at that note when it rings, and is set again for the rest of the time. Time that the reader of
-    the stream takes does not count. The waits may belong to different tasks, as in an async generator.
+    `asyncio.timeout` sets and cancels a timer for each piece, which often takes longer than the piece itself. This
+    class only stores the time at which a wait began. When its timer fires, it compares that time with the limit and is
+    set again for the remaining time. Time that the reader of the stream takes does not count. The waits may belong to
+    different tasks, as in an async generator.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -34,7 +35,7 @@ class PieceTimer:
         try:
             return await awaitable
         except asyncio.CancelledError as error:
-            # As in asyncio.timeout: a cancellation from elsewhere goes before ours.
+            # As in asyncio.timeout, a cancellation from elsewhere takes precedence over ours.
             if self._has_expired and task is not None and task.uncancel() <= cancel_requests:
                 raise TimeoutError(f"no answer within {self._seconds:g} s") from error
             raise

@@ -1,4 +1,4 @@
-"""What calls cost by litellm's list of prices, which is read as a file from its wheel. litellm is not imported."""
+"""The cost of calls by litellm's list of prices, which is read as a file from its wheel. litellm is not imported."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What an endpoint turned out to reject, and requests without it. Pure functions, except for `Refusals`.
+"""The parts of requests that endpoints reject, and requests without them. Pure functions, except for `Refusals`.
 
-Cache marks save money, and returned reasoning makes answers better, but a call must not fail because of them. Images and files that
-an endpoint cannot read would make every later call of the session fail, so that a text takes their place.
+Cache marks save money, and returned reasoning makes answers better, but a call must not fail because of them. Images
+and files that an endpoint cannot read would make every later call of the session fail, so a text replaces them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CACHE_MARKS, REASONING, IMAGES, FILES = "cache marks", "reasoning", "images", "f
 SCHEMA = "response schema"
 _MEDIA_TYPES = {IMAGES: "image_url", FILES: "file"}
 _REASONING_FIELDS = ("thinking_blocks", "reasoning_details", "reasoning_items")
-# An endpoint that does not know marks names the field, says that something extra is there, or wants a string as content.
+# An endpoint that does not know marks names the field, reports an extra field, or wants a string as content.
 _MARKS_REJECTED = re.compile(
     r"(?i)cache[_ -]?(control|point)|prompt.?cach|ephemeral|extra (inputs|fields|propert)|unknown (field|param|name|argument)"
     r"|unrecognized|unexpected (field|keyword|property)|additional propert|(content|input).{0,80}\b(string|str)\b"
@@ -47,14 +47,15 @@ _FILES_REJECTED = re.compile(
 _BAD_REQUEST, _NOT_FOUND = (400, 422), 404
 _SCHEMA_REJECTED = re.compile(r"(?i)response.?format|json.?schema|structured.?output|guided|grammar")
 SCHEMA_NAME = "answer"
-"""The name of schemas that mnesis sends. The messages have the same schema, so it can be left out; those of callers stay."""
+"""The name of schemas that mnesis sends. The messages contain the same schema, so it can be omitted. Schemas of callers
+are kept."""
 # Bedrock answers 400 (cline/cline#2064) or 403 (strands-agents/harness-sdk#1807) where a model has no prompt cache.
 _CACHING_FORBIDDEN, _FORBIDDEN = re.compile(r"(?i)did not allow prompt caching"), (401, 403)
 _ADDRESS_ARGUMENTS = ("api_base", "base_url", "aws_bedrock_runtime_endpoint", "aws_region_name", "vertex_location")
 
 
 def find_refusal(arguments: Mapping[str, Any], error: BaseException) -> str | None:
-    """Return which dispensable part of a request the provider's error is about. None if it is about none."""
+    """Return the dispensable part of a request that the provider's error is about, or None."""
     text, status = str(error), getattr(error, "status_code", None)
     if status in _FORBIDDEN and _has_marks(arguments) and _CACHING_FORBIDDEN.search(text):
         return CACHE_MARKS
@@ -173,12 +174,12 @@ def _strip_marks(value: Any) -> Any:
 
 @dataclass
 class Refusals:
-    """What each endpoint rejected, for the life of the process. An endpoint is a model and the address it is served at."""
+    """The parts that each endpoint rejected, for the life of the process. An endpoint is a model and its address."""
 
     _parts: dict[tuple[str, str], set[str]] = field(default_factory=dict)
 
     def apply(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments without what their endpoint rejected before."""
+        """Return the arguments without the parts that their endpoint rejected before."""
         reduced = dict(arguments)
         for part in sorted(self._parts.get(_endpoint(arguments), ())):
             reduced = without(part, reduced)

@@ -75,7 +75,8 @@ class SwitchedLLM:
 
     @property
     def model(self) -> str | None:
-        """The model that replaces the one a request names. None if the client calls what the request names."""
+        """The model that replaces the model named in a request. None if the client calls the model that the request
+        names."""
         client = self._active_client()
         return client.model if isinstance(client, LiteLLM | OpenAICompatibleLLM) else None
 
@@ -147,7 +148,7 @@ def is_mock_enabled() -> bool:
 def _has_methods(llm: object) -> bool:
     """Return whether an object has the methods of a client, also if it delegates them to another object.
 
-    `isinstance` with a protocol does not see delegated ones: https://docs.python.org/3/whatsnew/3.12.html#typing
+    `isinstance` with a protocol does not see delegated methods: https://docs.python.org/3/whatsnew/3.12.html#typing
     """
     return callable(getattr(llm, "complete", None)) and callable(getattr(llm, "stream", None))
 

@@ -56,7 +56,7 @@ class Backoff:
         with self._lock:
             self._is_ended = True
             for waiter in self._waiters:
-                with suppress(RuntimeError):  # its loop was closed, so nothing waits
+                with suppress(RuntimeError):  # the loop was closed, so no call waits
                     waiter.get_loop().call_soon_threadsafe(waiter.cancel)
 
 

@@ -1,4 +1,4 @@
-"""What an MCP client may do with a database: search, read and, if allowed, record, within a scope and a grant."""
+"""The operations of an MCP client on a database: search, read and, if allowed, record, within a scope and a grant."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULT_TOTAL_TOKENS = 200_000
 DEFAULT_RESULT_TOKENS = 4_000
 MAX_LIMIT = 50
 MAX_PAGES = 20
-"""Pages of hits that are read to find those within the scope."""
+"""The number of pages of hits that are read to find those within the scope."""
 TITLE_CHARS = 80
 
 
@@ -53,8 +53,8 @@ class Memory:
     """The sessions of a database, as an MCP client sees them.
 
     Every result is quoted as a record of what was said, and counts against `grant`. A session outside `scope` does not
-    exist for a client. `search_engine` keeps the search index up to date; it writes nothing else. Without
-    `allows_recording`, nothing else is written either.
+    exist for a client. `search_engine` keeps the search index up to date and writes nothing else. Only with
+    `allows_recording` are turns written too.
     """
 
     engine: Engine
@@ -108,7 +108,7 @@ class Memory:
         return await (await self._handlers(session_id)).grep(pattern, mode, summary_id, cursor)
 
     async def describe(self, session_id: str, id: str) -> str:
-        """Describe what an id names."""
+        """Describe the object with an id."""
         return await (await self._handlers(session_id)).describe(id)
 
     async def expand(self, session_id: str, id: str, cursor: str | None = None) -> str:
@@ -137,7 +137,7 @@ class Memory:
         return await self.engine.store.session(session_id)
 
     async def session_facts(self, session_id: str) -> str:
-        """Return what is known of a session, as JSON: numbers, and the ids of its summaries and newest messages."""
+        """Describe a session as JSON: numbers, and the ids of its summaries and newest messages."""
         record = await self.session(session_id)
         store = self.engine.store
         newest = await store.messages(session_id, after_seq=max(0, record.last_seq - MAX_LIMIT), limit=MAX_LIMIT)

@@ -175,7 +175,7 @@ async def serve_http(memory: Memory, host: str, port: int, on_start: Callable[[s
     token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(24)
     listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     app = create_server(memory).streamable_http_app(host=host)
-    # No access log: it would hold ids.
+    # No access log, because it would contain ids.
     config = uvicorn.Config(require_token(app, token), log_level="warning", access_log=False, lifespan="on")
     address = f"[{host}]" if ":" in host else host
     on_start(f"http://{address}:{listener.getsockname()[1]}/mcp", token)

@@ -13,12 +13,13 @@ from mnesis.models.usage import TokenUsage
 class _AgentResult(BaseModel, Generic[Output]):
     """The result of one agent.
 
-    `session_id` is the agent's session, which keeps everything it wrote and did ("" if none was opened). `success` is True
-    only for a finished answer. Otherwise `error` says why, and `error_kind` is `llm_error`, `timeout`, `validation` (no
-    answer satisfied the schema), `max_turns`, `doom_loop` (the same tool call again and again), `context` (the context does
-    not fit the model's window), `template` or `worker_died`. `output` is the validated value if a schema was given.
-    `turns` counts calls of `send()`. `attempts` is 1, plus one for each rejected answer and each repeated model call.
-    `intermediate_outputs` are the texts of the turns before the last. `cost` is in US dollars.
+    `session_id` is the agent's session, whose log has all its messages and tool calls ("" if none was opened).
+    `success` is True only for a finished answer. Otherwise `error` says why, and `error_kind` is `llm_error`,
+    `timeout`, `validation` (no answer satisfied the schema), `max_turns`, `doom_loop` (the same tool call again and
+    again), `context` (the context does not fit the model's window), `template` or `worker_died`. `output` is the
+    validated value if a schema was given. `turns` counts calls of `send()`. `attempts` is 1, plus one for each rejected
+    answer and each repeated model call. `intermediate_outputs` are the texts of the turns before the last. `cost` is in
+    US dollars.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)

@@ -26,11 +26,11 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """A span of the log that the active context does not show message by message.
+    """A span of the log that the active context does not show as messages.
 
-    The messages `first_seq` to `last_seq`, both inclusive, are shown as the summary `summary_id`. If it is None, the span
-    was hidden on purpose and is not shown; the log keeps it. Covers of a session never overlap. Messages between covers are
-    shown as they are.
+    The messages `first_seq` to `last_seq`, both inclusive, are shown as the summary `summary_id`. If it is None, the
+    span was hidden on purpose and is not shown; the log keeps it. Covers of a session never overlap. Messages between
+    covers are shown verbatim.
     """
 
     first_seq: int
@@ -74,8 +74,8 @@ MIN_SUMMARIES_FRACTION = 0.125
 MAX_KEEP_FRACTION = 0.8
 KEEP_SOFT_FRACTION = 0.95
 KEEP_SUMMARY_FRACTION = 0.3
-"""For a budget with `keep_tokens`: the most of the usable tokens that may be kept, the soft threshold, and what the
-summaries may take of the rest. Together they leave the low-water mark below the soft threshold."""
+"""For a budget with `keep_tokens`: the largest fraction of the usable tokens to keep, the soft threshold, and the
+fraction of the rest for summaries. Together they leave the low-water mark below the soft threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Budget:
     """The token limits of a window and the thresholds of compaction.
 
     A session computes its budget from the limits of its model, unless it is opened with one of `for_tokens()`.
-    `system_tokens` of all of them are the session's system prompt. `includes_system_prompt` False means that the system
+    `system_tokens` of these are the session's system prompt. `includes_system_prompt` False means that the system
     prompt is allowed in addition.
     """
 
@@ -146,10 +146,10 @@ class Budget:
         )
 
     def after_reserving(self, reserved_tokens: int) -> Budget:
-        """Return the budget that is left after `reserved_tokens` in each request, such as tool definitions.
+        """Return the budget that remains after `reserved_tokens` in each request, such as tool definitions.
 
-        No compaction can reduce them, nor the system prompt. So the thresholds keep their place within what is left for the
-        conversation, and a session with many tools does not compact more often than it helps.
+        No compaction can reduce them, nor the system prompt. Therefore the thresholds keep their proportion of the
+        rest, and a session with many tools does not compact too often.
         """
         if reserved_tokens <= 0 or self.usable_tokens <= self.system_tokens:
             return self
@@ -170,20 +170,21 @@ class Budget:
 
 
 def min_summary_tokens(usable_tokens: int, available_tokens: int) -> int:
-    """Return the least that all summaries together get, where a fraction of the low-water mark would be too little."""
+    """Return the minimum size of all summaries together, for budgets in which a fraction of the low-water mark would be
+    too small."""
     return min(MIN_SUMMARIES_TOKENS, int(usable_tokens * MIN_SUMMARIES_FRACTION), max(available_tokens, 0) // 4)
 
 
 @dataclass(frozen=True, slots=True)
 class WindowOptions:
-    """The layout of a window for receivers with rules of their own, such as frameworks that cut or template messages.
+    """The layout of a window for receivers with special rules, such as frameworks that cut or template messages.
 
-    With `starts_with_user`, the first message of the window is the user's: messages before the first user message become
-    one text of the preface, and what does not fit is left out in whole turns, oldest first. `summaries` "preface" puts the
-    preface (summaries, that text, and a note on what is left out) into `Window.preface` instead of in front of the messages.
-    `pinned_system_messages` are system messages of the log that the window contains although they are folded. With
-    `keeps_newest_message`, the newest message stays unchanged, and the window exceeds its budget if that message alone does.
-    `count_tokens` counts what the engine writes; None is the session's counter.
+    With `starts_with_user`, the first message of the window is the user's: messages before the first user message
+    become one text of the preface, and whole turns that do not fit are omitted, oldest first. `summaries` "preface"
+    puts the preface (summaries, that text, and a note on omissions) into `Window.preface` instead of in front of the
+    messages. `pinned_system_messages` are system messages of the log that the window contains although they are folded.
+    With `keeps_newest_message`, the newest message stays unchanged, and the window exceeds its budget if that message
+    alone does. `count_tokens` counts text that the engine writes; None means the session's counter.
 
     ```python
     window = await session.window(options=WindowOptions(starts_with_user=True, summaries="preface"))
@@ -205,13 +206,13 @@ class WindowOptions:
 class Window(Displayable):
     """The content of one request: messages in order, each with its token count.
 
-    `messages` contain summaries as messages with `is_summary`, markers for pruned outputs, and synthetic results for calls
-    without a result. `tokens` counts them and the system prompt. `omitted` is the number of messages that a marker replaces
-    to save space; it is 0 unless the context exceeds its budget. `hides_content` says whether the window leaves out any
-    message or output of the log, and `file_ids` which stored files its messages and summaries refer to. `reserved_tokens`
-    of `tokens` are what the request carries besides the context, such as tool definitions. `session` is the record that the
-    window was built from, and `budget` holds the session's limits, if known. `system_messages` and `preface` come before
-    `messages`; both are empty unless `WindowOptions` ask for them.
+    `messages` contain summaries as messages with `is_summary`, markers for pruned outputs, and synthetic results for
+    calls without a result. `tokens` counts them and the system prompt. `omitted` is the number of messages that a
+    marker replaces to save space; it is 0 unless the context exceeds its budget. `hides_content` says whether the
+    window leaves out any message or output of the log; `file_ids` are the stored files that its messages and summaries
+    refer to. `reserved_tokens` of `tokens` are the request's content outside the context, such as tool definitions.
+    `session` is the record that the window was built from, and `budget` holds the session's limits, if known.
+    `system_messages` and `preface` come before `messages`; both are empty unless `WindowOptions` ask for them.
     """
 
     messages: tuple[Message, ...]
@@ -230,7 +231,7 @@ class Window(Displayable):
 
     @property
     def shares(self) -> dict[str, int]:
-        """Tokens by purpose. "other" are those of the request that are neither prompt nor messages."""
+        """Tokens by purpose. "other" are the tokens of the request that are neither prompt nor messages."""
         messages = (*self.system_messages, *self.preface, *self.messages)
         log_messages = [message for message in messages if not message.is_summary]
         outputs = sum(message.tool_tokens for message in log_messages)

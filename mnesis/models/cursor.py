@@ -42,7 +42,7 @@ def parse_cursor(text: object, count: int, *, of: str, fingerprint: str = "") ->
 
 
 def request_fingerprint(request: object) -> str:
-    """Return a short hash of a request's `repr`, so that its cursors are not used for another request."""
+    """Return a short hash of a request's `repr`, with which cursors of another request are rejected."""
     return hashlib.sha256(repr(request).encode("utf-8", "surrogatepass")).hexdigest()[:FINGERPRINT_CHARS]
 
 

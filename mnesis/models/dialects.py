@@ -50,10 +50,10 @@ class CallIds:
 class PromptCache:
     """The prompt cache of a provider.
 
-    `max_marks` is the number of explicit marks that a request may carry; 0 means that the provider caches by itself.
-    `min_tokens` maps model patterns to the shortest prefix that is cached; the first match counts. `lifetimes_seconds` says
-    how long an unused entry certainly lives at most, for each lifetime that can be requested ("" if none can).
-    `write_factors` and `read_factor` are multiples of the price of an input token.
+    `max_marks` is the number of explicit marks that a request may carry; 0 means that the provider caches
+    automatically. `min_tokens` maps model patterns to the shortest prefix that is cached; the first match counts.
+    `lifetimes_seconds` is the longest certain lifetime of an unused entry, for each lifetime that can be requested (""
+    if none can). `write_factors` and `read_factor` are multiples of the price of an input token.
     """
 
     max_marks: int
@@ -67,11 +67,13 @@ class PromptCache:
         return next(tokens for pattern, tokens in self.min_tokens if re.search(pattern, model.lower()))
 
     def lifetime_seconds(self, requested: str) -> float | None:
-        """Return how long an unused entry certainly lives at most. None if nothing is cached without a mark, and none is sent."""
+        """Return the longest certain lifetime of an unused entry. None if nothing is cached without a mark, and none is
+        sent."""
         return self.lifetimes_seconds.get(requested if self.max_marks else "")
 
     def write_factor(self, requested: str) -> float:
-        """Return the price of writing a token, in multiples of an input token's. Without a mark, that of the shortest lifetime."""
+        """Return the price of writing a token, in multiples of an input token's. Without a mark, it is the price of the
+        shortest lifetime."""
         key = requested if self.max_marks else ""
         return self.write_factors[key] if key in self.write_factors else min(self.write_factors.values())
 
@@ -80,14 +82,15 @@ class PromptCache:
 class Dialect:
     """What one family of providers accepts.
 
-    `pattern` matches model strings in lower case. `tool_names` is the pattern of valid tool names. `media_in_results` says
-    how images and files of a tool result are sent: inside the result, in a user message after the results, or as text.
-    `sees_media` says whether messages may have any. `calls_without_text` is the content of an assistant message that has only calls. `is_alternating` means that neighbors of
-    one role must be merged. `reply_after_results` means that an assistant message must follow tool results; `user_first`
-    that the first message must be the user's; `system_anywhere` that system messages may occur between others;
-    `text_in_tool_loops` that user text may come between two steps of one tool loop. `content_blocks` means that texts are
-    always sent as lists of blocks, so that a cache mark does not change their form. `context_limit_argument` is the argument
-    that tells the server how much to read, `mends_thinking` the models that check what precedes a thinking block.
+    `pattern` matches model strings in lower case. `tool_names` is the pattern of valid tool names. `media_in_results`
+    says how images and files of a tool result are sent: inside the result, in a user message after the results, or as
+    text. `sees_media` says whether messages may contain images and files. `calls_without_text` is the content of an
+    assistant message that has only calls. `is_alternating` means that neighbors of one role must be merged.
+    `reply_after_results` means that an assistant message must follow tool results; `user_first` that the first message
+    must be the user's; `system_anywhere` that system messages may occur between others; `text_in_tool_loops` that user
+    text may come between two steps of one tool loop. `content_blocks` means that texts are always sent as lists of
+    blocks, so that a cache mark does not change their form. `context_limit_argument` is the argument that sets the
+    server's context length; `mends_thinking` are the models that check the messages before a thinking block.
     """
 
     name: str
@@ -118,7 +121,7 @@ NAMES = r"[a-zA-Z0-9_-]{1,64}"
 SELF_HOSTED = r"^(hosted_vllm|vllm|lm_studio|llamafile|llamacpp|llama_cpp|xinference|docker_model_runner)/"
 STRICT_TEMPLATES = r"^(openai|openai_like|custom_openai|text-completion-openai|huggingface)/.*(gemma|mi[sx]tral|ministral|magistral|devstral)"
 ADAPTIVE_CLAUDE = r"opus-4-[6-9]|sonnet-4-6|(opus|sonnet|haiku|fable|mythos)-[5-9]|mythos"
-"""Claude models that decide themselves how much to think (platform.claude.com, thinking-troubleshooting)."""
+"""Claude models that decide how much to think (platform.claude.com, thinking-troubleshooting)."""
 
 # platform.claude.com/docs/en/build-with-claude/prompt-caching: four marks; 5 minutes at 1.25 or 1 hour at 2.0 times the
 # input price; reads at 0.1. Minimum lengths as in anthropics/skills, claude-api/shared/prompt-caching.md.
@@ -223,7 +226,7 @@ DIALECTS: tuple[Dialect, ...] = (
     # langchain-ai/langchain#34140: every message needs content. docs.x.ai: any shared prefix is cached; reasoning is not taken.
     Dialect("xai", r"^xai/|^grok", cache=_automatic(0, ONE_HOUR, 0.25), calls_without_text=""),
     # api-docs.deepseek.com/guides/thinking_mode: reasoning_content must go back with tool calls; guides/kv_cache: hours to days.
-    # Images are refused (chatboxai/chatbox#1740); litellm's route drops them without a word.
+    # Images are refused (chatboxai/chatbox#1740); litellm's route drops them silently.
     Dialect(
         "deepseek",
         r"^deepseek/|^deepseek-(chat|reasoner|v)",

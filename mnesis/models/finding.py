@@ -21,7 +21,7 @@ class Finding:
 class LogHead:
     """The head of a session's log: a hash that covers its first `message_count` messages, in order.
 
-    Keep it somewhere else, and `verify(heads=…)` proves later that none of these messages was changed, removed or
+    Store it outside the database; `verify(heads=…)` then proves that none of these messages was changed, removed or
     reordered. `hash` is in hexadecimal.
     """
 
@@ -35,12 +35,12 @@ class LogHead:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The result of `verify`: the head of each session, and what does not agree with its hashes."""
+    """The result of `verify`: the head of each session, and the records that do not agree with their hashes."""
 
     heads: tuple[LogHead, ...]
     findings: tuple[Finding, ...]
 
     @property
     def is_intact(self) -> bool:
-        """Whether everything is what was stored."""
+        """Whether all records are unchanged."""
         return not any(finding.severity == "error" for finding in self.findings)

@@ -33,7 +33,7 @@ class TextPart(_Value):
 
 
 class ReasoningPart(_Value):
-    """A model's reasoning. It is sent back only to providers that require it."""
+    """A model's reasoning. It is sent only to providers that require it."""
 
     type: Literal["reasoning"] = "reasoning"
     text: str
@@ -80,7 +80,7 @@ class FilePart(_Value):
 
 
 class DataPart(_Value):
-    """A block of another library, stored unchanged. `text` replaces it where it cannot be sent as such."""
+    """A block of another library, stored unchanged. `text` replaces it if it cannot be sent unchanged."""
 
     type: Literal["data"] = "data"
     kind: str
@@ -202,7 +202,8 @@ class Message(_Value):
     extra: dict[str, Any] = Field(default_factory=dict)
     """Opaque data with which an adapter restores its own message exactly."""
     damage: str | None = None
-    """Why the stored message cannot be shown, in messages that `messages(on_damage="mark")` returns in its place."""
+    """The reason why a stored message cannot be shown, in the message that `messages(on_damage="mark")` returns in its
+    place."""
 
     def text_content(self) -> str:
         """Return the text parts of the message, joined without a separator."""

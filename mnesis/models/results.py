@@ -21,8 +21,8 @@ class _Result(BaseModel):
 class CompactionAttempt(_Result):
     """One attempt at a summary: its level, and why it was rejected, or None if it was accepted.
 
-    `usage`, `cost` (US dollars) and `seconds` are those of all `calls` of `model` for it. Level 3 calls no model. An attempt
-    without calls was rejected before: by a limit, the deadline or an open circuit breaker.
+    `usage`, `cost` (US dollars) and `seconds` are those of all `calls` of `model` for it. Level 3 calls no model. An
+    attempt without calls was prevented by a limit, the deadline or an open circuit breaker.
     """
 
     level: int
@@ -37,7 +37,7 @@ class CompactionAttempt(_Result):
 
     @model_serializer
     def _serialize(self) -> dict[str, Any]:
-        # Databases and exports hold `rejection` under its first name, with "" for None, and nothing for what is unknown.
+        # Databases and exports store `rejection` under its first name, with "" for None, and omit unknown values.
         spending = {
             "model": self.model,
             "calls": self.calls,
@@ -55,9 +55,10 @@ class CompactionAttempt(_Result):
 class CompactionResult(_Result, Displayable):
     """The result of a compaction.
 
-    `level_used` is the highest level that any of its summaries needed. It is 0 if nothing was folded, because nothing was
-    due or nothing would have helped. `summary_message_id` is the id of the newest summary, or "". `tokens_before` and
-    `tokens_after` measure the whole context. `usage` and `cost` (US dollars) are those of the summarizing model.
+    `level_used` is the highest level that any of its summaries needed. It is 0 if nothing was folded, because no
+    compaction was due or none would have helped. `summary_message_id` is the id of the newest summary, or "".
+    `tokens_before` and `tokens_after` measure the whole context. `usage` and `cost` (US dollars) are those of the
+    summarizing model.
     """
 
     session_id: str
@@ -117,7 +118,7 @@ class ContextBreakdown(_Result):
 class TurnSnapshot(_Result):
     """The context right after a turn.
 
-    `measured_tokens` is its size, including what the provider reported. `compact_result` is the compaction that this turn
+    `measured_tokens` is its size, including the provider's reports. `compact_result` is the compaction that this turn
     triggered, once it has finished.
     """
 
@@ -132,16 +133,17 @@ class TurnSnapshot(_Result):
 
 
 CacheMissCause = Literal["model", "expiry", "compaction", "tools", "system_prompt", "options", "history", "eviction"]
-"""Why a provider's cache missed: another model; its lifetime is over; a compaction or an edit of the context; other tools,
-system prompt or options; other messages, such as recalled ones; or nothing changed, and the provider no longer had it."""
+"""The reason why a provider's cache missed: another model; an expired lifetime; a compaction or an edit of the context;
+other tools, system prompt or options; other messages, such as recalled ones; or no change, but the provider no longer
+had the prefix."""
 
 
 class CacheReport(_Result):
-    """What the provider's cache did for one request, in tokens of the provider's count.
+    """The use of the provider's cache by one request, in tokens of the provider's count.
 
-    `read_tokens` were read from the cache, `written_tokens` written to it, and `uncached_tokens` neither. `expected_tokens`
-    is how much the previous request had left in the cache, as far as is known. `miss_cause` is why clearly less was
-    read, or None if it was not.
+    `read_tokens` were read from the cache, `written_tokens` written to it, and `uncached_tokens` neither.
+    `expected_tokens` is the known number of tokens that the previous request left in the cache. `miss_cause` is the
+    reason if clearly fewer were read, else None.
     """
 
     read_tokens: int = Field(default=0, ge=0)
@@ -249,7 +251,7 @@ StreamEvent = TextDelta | ReasoningDelta | ToolCallStart | ToolCallEnd | TurnCom
 
 
 class Expansion(_Result, Displayable):
-    """One page of what a summary covers: its original messages, verbatim and in order, or its child summaries.
+    """One page of the content behind a summary: its original messages, verbatim and in order, or its child summaries.
 
     `next_cursor` continues where this page ends. It is None on the last page.
     """

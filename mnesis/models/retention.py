@@ -1,4 +1,5 @@
-"""Which sessions a retention rule selects, with the reason for each one that has to stay. Pure functions, no I/O."""
+"""The sessions that a retention rule selects, with the reason for each one that must be kept. Pure functions, no
+I/O."""
 
 from __future__ import annotations
 
@@ -20,10 +21,11 @@ DAY_MS = 24 * 3600 * 1000
 
 @dataclass(frozen=True, slots=True)
 class PurgePlan:
-    """What a purge erases, and what it keeps although the rule selects it.
+    """The records that a purge erases, and the selected ones that it keeps.
 
-    `sessions` are ordered so that no session precedes its sub-agents' sessions or its forks. `kept` maps each selected session that stays
-    to the kept session that refers to it. `file_ids` are the stored files that only these sessions refer to.
+    `sessions` are ordered so that no session precedes its sub-agents' sessions or its forks. `kept` maps each selected
+    session that is kept to the kept session that refers to it. `file_ids` are the stored files that only these sessions
+    refer to.
     """
 
     sessions: tuple[SessionRecord, ...]
@@ -39,8 +41,8 @@ class PurgePlan:
 def select_sessions(sessions: Sequence[SessionRecord], rule: RetentionConfig, now_ms: int) -> PurgePlan:
     """Select the sessions that a rule erases. `sessions` are all sessions, the most recently used first.
 
-    All conditions of the rule must hold. `keep_last` counts among the sessions that match the pattern. A session that a kept
-    session refers to as its parent, or as the session that it continues, stays, and so do those that it refers to.
+    All conditions of the rule must hold. `keep_last` counts among the sessions that match the pattern. A session is
+    kept if a kept session is its sub-agent or its fork; so are all sessions that it refers to in turn.
     """
     matching = [session for session in sessions if _matches(session, rule.match)]
     chosen = {

@@ -15,9 +15,9 @@ ItemState = Literal["pending", "running", "done", "failed"]
 class RunSpec:
     """A run to begin or to continue.
 
-    `fingerprint` identifies everything that determines the results besides the inputs: template, schema, model and options.
-    The same run id with another fingerprint is an error. `plan` is what a worker needs to process items on another machine: a
-    JSON text, stored with a new run; "" is nothing.
+    `fingerprint` identifies everything except the inputs that determines the results: template, schema, model and
+    options. The same run id with another fingerprint is an error. `plan` contains what a worker on another machine
+    needs to process items: a JSON text, stored with a new run ("" for none).
     """
 
     id: str
@@ -61,8 +61,8 @@ class MapRun:
 class RunItem:
     """One item of a run. `input` and `outcome` are JSON texts.
 
-    `claims` counts how often a worker claimed the item. If the worker dies, the item stays `running` until `lease_until`
-    (milliseconds since 1970).
+    `claims` is the number of times that a worker claimed the item. If the worker dies, the item stays `running` until
+    `lease_until` (milliseconds since 1970).
     """
 
     index: int

@@ -26,7 +26,7 @@ class QueryVector:
 
 @dataclass(frozen=True, slots=True)
 class UnembeddedMessage:
-    """A message that has no vector of a model: the key under which the search index stores one, and its text."""
+    """A message without a vector of a model: the key under which the search index stores its vector, and its text."""
 
     key: int
     text: str
@@ -37,10 +37,10 @@ class Search:
     """A search query. `session_id` None searches every session of the store.
 
     `mode` "words" ranks by the words of `query`, weighted by rarity; "substring" finds `query` verbatim, newest first.
-    Filters are `role`, `tool` (a name), `after` and `before` (milliseconds since 1970, `before` exclusive) and `summary_id`
-    (messages that this summary covers). `cursor` continues after a page. `now`, with a time zone, is the time of the query:
-    "last week" in it is relative to that; None ignores such expressions. `vector` also ranks messages by how near their stored
-    vectors are.
+    Filters are `role`, `tool` (a name), `after` and `before` (milliseconds since 1970, `before` exclusive) and
+    `summary_id` (messages that this summary covers). `cursor` continues after a page. `now`, with a time zone, is the
+    time of the query, to which "last week" is relative; None ignores such expressions. `vector` also ranks messages by
+    the similarity of their stored vectors.
     """
 
     query: str

@@ -1,4 +1,4 @@
-"""What is remembered of a session's newest request, because the provider's cache depends on it."""
+"""The stored facts about a session's newest request, on which the provider's cache depends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class RequestParts:
-    """What the newest request contained besides the conversation: system prompt (None means the session's), tools, and arguments.
+    """The content of the newest request outside the conversation: system prompt (None means the session's), tools, and
+    arguments.
 
     Only the process that sent it knows them.
     """
@@ -22,11 +23,12 @@ class RequestParts:
 class SentRequest:
     """The newest request of a session.
 
-    `answered_at` is when its reply was complete, in milliseconds since 1970: its provider may have used its cache until
-    then. `lifetime_seconds` is how long the provider's cache certainly lives at most without use, or None if it has none.
-    `input_tokens` is the size that the provider reported, and `cached_tokens` what it read from its cache or wrote to it. The digests identify the parts of the request: they are "" if
-    the caller of mnesis sent it. `message_count` messages have the digest `messages_digest`, without the system prompt.
-    `fold_count` is that of the session when the request was built.
+    `answered_at` is the time at which its reply was complete, in milliseconds since 1970; its provider may have used
+    its cache until then. `lifetime_seconds` is the longest certain lifetime of the provider's cache without use, or
+    None if there is no cache. `input_tokens` is the size that the provider reported, and `cached_tokens` the part that
+    it read from its cache or wrote to it. The digests identify the parts of the request; they are "" if the caller of
+    mnesis sent it. `messages_digest` covers the first `message_count` messages without the system prompt. `fold_count`
+    is that of the session when the request was built.
     """
 
     model: str
@@ -42,5 +44,6 @@ class SentRequest:
     fold_count: int = 0
 
     def is_expired(self, now: int) -> bool:
-        """Return whether the provider's cache has certainly dropped it at `now`, in milliseconds since 1970."""
+        """Return whether the provider's cache has certainly dropped the request at `now`, in milliseconds since
+        1970."""
         return self.lifetime_seconds is not None and now - self.answered_at > self.lifetime_seconds * 1_000

@@ -13,7 +13,7 @@ NO_MODEL = "none"
 MOCK_MODEL = "mock"
 """The model of a session that talks to the mock of `mnesis chat --mock`."""
 UNFINISHED = "mnesis_unfinished"
-"""The key in a session's metadata that names the operation that is writing it, until that operation is complete."""
+"""The metadata key for the operation that is writing a session, until that operation is complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class UsageReport:
     """The token usage that comes with an append.
 
     `kind` is `request` for the provider's report of a request that we built, `inferred` for a report from a caller that
-    called the model itself, and `estimate` if there is no report and `usage` is counted from the text. `request_estimate`
-    is the size of the request by our own count, or 0 if unknown; `reserved_tokens` of it are tool definitions, which are
-    not part of the context. `discarded_output_tokens` of the output, its reasoning, are not sent back. `fold_count` is that of
-    the session when the request was built, or None if unknown; a report of an older context does not replace a newer size.
-    `request` is what to remember of the request. `cost` is in US dollars.
+    called the model itself, and `estimate` if there is no report and `usage` is counted from the text.
+    `request_estimate` is the size of the request by our own count, or 0 if unknown; `reserved_tokens` of it are tool
+    definitions, which are not part of the context. `discarded_output_tokens` of the output, its reasoning, are not sent
+    back. `fold_count` is that of the session when the request was built, or None if unknown; a report of an older
+    context does not replace a newer size. `request` has the facts to store about the request. `cost` is in US dollars.
     """
 
     usage: TokenUsage
@@ -40,7 +40,7 @@ class UsageReport:
 
 @dataclass(frozen=True, slots=True)
 class ForkPoint:
-    """Where a fork continues from: the message `message_id`, at `seq` of its log, which `session_id` stores."""
+    """The message from which a fork continues: `message_id`, at `seq` of the log of `session_id`."""
 
     session_id: str
     seq: int
@@ -51,14 +51,14 @@ class ForkPoint:
 class SessionRecord:
     """One stored session. Token counts are for the session's model; times are milliseconds since 1970.
 
-    `message_tokens` and `summary_tokens` are our own counts of the active context, without pruned outputs. `tool_tokens` is
-    the part of `message_tokens` that are tool outputs, and `system_tokens` the count of the system prompt. `context_tokens`
-    is the best known size of the context. `last_request_tokens` is the newest report since the last fold, or None.
-    `calibration` is the ratio of the provider's count to ours, at least 1. `usage` and `cost` (US dollars) are lifetime sums.
-    `damage` says what of it cannot be read, in lists of sessions; it is None if the session is intact.
-    `fold_count` counts the changes of the context other than appends: sweeps and edits. `last_request` is the newest request.
-    `forked_from` is where a fork continues from, or None; its messages up to there are those of another log, and
-    `turn_count`, `usage` and `cost` are its own.
+    `message_tokens` and `summary_tokens` are our own counts of the active context, without pruned outputs.
+    `tool_tokens` is the part of `message_tokens` in tool outputs, and `system_tokens` the count of the system prompt.
+    `context_tokens` is the best known size of the context. `last_request_tokens` is the newest report since the last
+    fold, or None. `calibration` is the ratio of the provider's count to ours, at least 1. `usage` and `cost` (US
+    dollars) are lifetime sums. In lists of sessions, `damage` names the unreadable part; it is None if the session is
+    intact. `fold_count` counts the changes of the context other than appends: sweeps and edits. `last_request` is the
+    newest request. `forked_from` is the message from which a fork continues, or None. Messages up to it belong to
+    another log; `turn_count`, `usage` and `cost` count only the fork.
     """
 
     id: str
@@ -109,7 +109,7 @@ class SessionRecord:
 
 
 MAX_CALIBRATION = 4.0
-"""A larger ratio is a mistake in the report, not a property of a tokenizer."""
+"""A larger ratio is an error in the report, not a property of a tokenizer."""
 MIN_CALIBRATION_REQUEST_TOKENS = 500
 """Smaller requests consist mostly of overhead and do not show the ratio."""
 
@@ -134,7 +134,8 @@ def after_append(
     the first report, if it is at least half of the estimated window. Otherwise it describes only this turn, and the context
     grows by it. The context is never smaller than our own counts.
     """
-    # One copy only, and not by replace(), which calls the constructor: this runs in the transaction of every append.
+    # A single copy without replace(), which calls the constructor, because this runs in the transaction of every
+    # append.
     fields = state.__dict__.copy()
     fields.update(others)
     fields["last_seq"] = state.last_seq + message_count
@@ -185,7 +186,7 @@ def recount(state: SessionRecord) -> SessionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """A model call that gave no reply. `partial_text` is what had arrived; it is never sent back to a model."""
+    """A model call that gave no reply. `partial_text` is the text that had arrived; it is never sent to a model."""
 
     after_seq: int
     kind: Literal["failed", "cancelled"]

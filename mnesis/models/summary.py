@@ -13,10 +13,11 @@ from mnesis.display.panel import Panel, Prose, format_span
 class Summary(BaseModel, Displayable):
     """A text that represents messages `first_seq` to `last_seq` of the log, written once and never changed.
 
-    A `leaf` summarises messages; a `condensed` summary summarises other summaries (`child_ids`, oldest first). `level` is 1
-    (structured, by a model), 2 (terse, by a model) or 3 (extracted without a model). The summary covers `message_count`
-    messages with `source_tokens` tokens. `file_ids` are the files that they mention. `pointers` say what the segments of
-    the covered messages are about, with a cursor to expand each. `created_at` is in milliseconds since 1970.
+    A `leaf` summarises messages; a `condensed` summary summarises other summaries (`child_ids`, oldest first). `level`
+    is 1 (structured, by a model), 2 (terse, by a model) or 3 (extracted without a model). The summary covers
+    `message_count` messages with `source_tokens` tokens. `file_ids` are the files that they mention. `pointers`
+    describe the segments of the covered messages, with a cursor to expand each. `created_at` is in milliseconds since
+    1970.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""Messages that are one text, as most messages are, from fields that are known to be valid."""
+"""Fast creation of text-only messages, the most common kind, from fields that are known to be valid."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MESSAGE_FIELDS = frozenset(
 
 
 def create_text_part(text: str) -> TextPart:
-    """Create a part that is a text, without validating it."""
+    """Create a text part without validating it."""
     return create_unvalidated(TextPart, {"type": "text", "text": text, "provider": None}, _TEXT_FIELDS)
 
 
@@ -40,7 +40,7 @@ def create_text_message(
     model_id: str = "",
     finish_reason: str | None = None,
 ) -> Message:
-    """Create a message that is one text, without validating its fields."""
+    """Create a text-only message without validating its fields."""
     return create_unvalidated(
         Message,
         {

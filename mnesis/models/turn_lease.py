@@ -1,4 +1,4 @@
-"""The lease on the turns of a session: which process may run one."""
+"""The lease on the turns of a session, which one process holds to run a turn."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TurnLease:
-    """The lease on the turns of a session, as it is stored.
+    """The stored lease on the turns of a session.
 
-    `holder` is None if the session is free. `fence` is larger for each new holder, and what a holder writes names its fence,
-    so that a holder that lost the lease without noticing cannot write. `lease_until` is in milliseconds since 1970.
-    `is_connected` says whether the store sees that the holder's process is connected; None if it cannot tell.
+    `holder` is None if the session is free. `fence` is larger for each new holder. Each write contains the fence of its
+    holder, so a holder that lost the lease without noticing cannot write. `lease_until` is in milliseconds since 1970.
+    `is_connected` says whether the holder's process is connected to the store; None if the store does not know.
     """
 
     holder: str | None

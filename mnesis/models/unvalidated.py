@@ -17,7 +17,8 @@ _set_attribute = object.__setattr__
 
 
 def create_unvalidated(kind: type[T], values: Mapping[str, Any], set_names: frozenset[str] | None = None) -> T:
-    """Create a value from all fields of its class, in their order. `set_names` are those that do not count as defaults."""
+    """Create a value from all fields of its class, in their order. `set_names` are the fields that do not count as
+    defaults."""
     value = kind.__new__(kind)
     # The attributes that pydantic documents for each instance (docs.pydantic.dev, BaseModel) and `model_construct()` sets.
     _set_attribute(value, "__dict__", values)

@@ -33,7 +33,8 @@ class AgentTask:
 
 @dataclass(frozen=True, slots=True)
 class AgentItemRunner:
-    """Processes the items of one run. `task` makes the task of an item from its input, and may raise `TemplateError`."""
+    """Processes the items of one run. `task` creates the task of an item from its input, and may raise
+    `TemplateError`."""
 
     child_sessions: ChildSessions
     task: Callable[[Any], AgentTask]
@@ -41,7 +42,7 @@ class AgentItemRunner:
     retry_failed: bool = False
 
     async def run_item(self, item: Item, slots: Slots) -> Outcome:
-        """Process one item. Raises an error that every other item would meet too."""
+        """Process one item. Raises errors that every other item would also raise."""
         try:
             task = self.task(item.input)
         except TemplateError as error:
@@ -60,7 +61,7 @@ class AgentItemRunner:
     async def _run_latest_session(self, index: int, task: AgentTask) -> AgentOutcome:
         """Continue the item's latest session.
 
-        With `retry_failed`, replace one that cannot get further by a new one.
+        With `retry_failed`, replace a session that cannot continue by a new one.
         """
         agent, number = task.agent, await self._latest_session_number(index)
         sessions = replace(self.child_sessions, model=task.model or self.child_sessions.model)
@@ -90,7 +91,7 @@ class AgentItemRunner:
 
 
 def agent_fingerprint(agent: Agent, model: str | None, template: str) -> str:
-    """Hash everything, besides the inputs, that decides the results.
+    """Hash everything except the inputs that determines the results.
 
     Limits (turns, retries, time) and connection options are not part of it: a run may continue with other values.
     """

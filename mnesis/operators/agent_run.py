@@ -43,15 +43,15 @@ from mnesis.validation import check_integer, check_seconds, check_string
 logger = get_logger(__name__)
 
 MAX_UNBOUNDED = 1_000_000
-"""The upper limit of turns and retries: more than anyone waits for."""
+"""The upper limit of turns and retries, far above practical values."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentOutcome:
     """The outcome of an agent's work and its cost.
 
-    `fatal_error` is an error that every other agent would meet too.
-    `attempts` is 1, plus 1 for each rejected answer and each repeated model call. `texts` are the texts of its turns.
+    `fatal_error` is an error that every other agent would also raise. `attempts` is 1, plus 1 for each rejected answer
+    and each repeated model call. `texts` are the texts of its turns.
     """
 
     end: AgentEnd
@@ -110,7 +110,7 @@ async def has_final_failure(session: MnesisSession, agent: Agent, prompt: str) -
 
 
 async def _run_to_end(session: MnesisSession, progress: AgentProgress, prompt: str) -> AgentEnd:
-    """Run turns until the work ends. Raises an `LLMError` that every other agent would meet too."""
+    """Run turns until the work ends. Raises an `LLMError` that every other agent would also raise."""
     agent = progress.agent
     await session.prepare()
     try:
@@ -136,7 +136,7 @@ async def _run_to_end(session: MnesisSession, progress: AgentProgress, prompt: s
 
 
 async def _replay_log(session: MnesisSession, progress: AgentProgress, prompt: str) -> NextMessage | AgentEnd:
-    """Decide again about the turns in the session's log, and return what follows them."""
+    """Evaluate the turns in the session's log again, and return the next step."""
     step: NextMessage | AgentEnd = NextMessage(prompt)
     messages = await session.messages()
     turn_ends = {snapshot.seq for snapshot in session.history()}
@@ -209,7 +209,7 @@ def allowed_tools(tools: Iterable[Any] | None, read_only: bool) -> tuple[Any, ..
     """Return the tools that an agent may use.
 
     With `read_only` these are the tools that are declared read-only (`ToolSpec.read_only`). Logs which tools are
-    withheld. Raises `ConfigurationError` if these are all of them, and `ToolDefinitionError` for tools without a
+    withheld. Raises `ConfigurationError` if no tool is read-only, and `ToolDefinitionError` for tools without a
     handler, such as provider dicts.
     """
     all_tools = tuple(tools or ())
@@ -242,7 +242,7 @@ def tool_names(tools: Iterable[Any]) -> list[str]:
 
 
 def check_stop(stop: StopCondition | None) -> StopTest:
-    """Return a stop condition with its texts as a tuple. Raises `ConfigurationError` if it is none."""
+    """Return a stop condition with its texts as a tuple. Raises `ConfigurationError` for any other value."""
     if stop is None or (callable(stop) and not isinstance(stop, str)):
         return stop
     texts = (stop,) if isinstance(stop, str) else tuple(stop)

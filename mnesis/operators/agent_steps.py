@@ -1,4 +1,4 @@
-"""The decisions of an agent's work: what follows each turn.
+"""The decisions of an agent's work: the step after each turn.
 
 No I/O: the same turns always lead to the same decisions.
 """
@@ -28,7 +28,7 @@ NOT_FINISHED = "The task is not finished yet. Go on."
 INTERRUPTED = "The work was interrupted here. Go on from where it stopped."
 
 FAILURE_REASONS = ("error", "content_filter")
-"""Finish reasons of a model that stopped without an answer. Its text up to then is not a result."""
+"""Finish reasons of a model that stopped without an answer. Its text is then not a result."""
 
 StopCondition = str | Iterable[str] | Callable[[TurnResult], bool | Awaitable[bool]]
 """When an agent is finished: this text or one of these texts is in its answer, or this function returns true."""
@@ -41,7 +41,7 @@ StopTest = tuple[str, ...] | Callable[[TurnResult], bool | Awaitable[bool]] | No
 class Agent:
     """How an agent works.
 
-    All values are checked; `tools` are those it may use, `name` is recorded with its session.
+    All values are checked. `tools` are the tools that it may use; `name` is recorded with its session.
     """
 
     name: str = AGENT_NAME
@@ -98,7 +98,7 @@ class AgentProgress:
     rejected_outputs: int = 0
 
     def next_step(self, result: TurnResult, stop_met: bool | None) -> NextMessage | AgentEnd:
-        """Record a turn and decide what follows. `stop_met` is None if there is no stop condition."""
+        """Record a turn and decide the next step. `stop_met` is None if there is no stop condition."""
         text = self.partial_text + result.text
         self.texts.append(result.text)
         continuation = _continuation(result, text, stop_met)
@@ -135,7 +135,7 @@ class AgentProgress:
 
 
 def _continuation(result: TurnResult, text: str, stop_met: bool | None) -> str | None:
-    """Return the message for an agent that is not finished, or None if it is."""
+    """Return the message for an unfinished agent, or None if the agent is finished."""
     if stop_met:
         return None
     if result.finish_reason in (FinishReason.LENGTH, FinishReason.MAX_TOKENS):

@@ -113,9 +113,9 @@ class AgenticMap(Generic[Output]):
         The run is stored there too: the same `run_id` again processes only what is missing.
 
         Raises, before any model is called, `ConfigurationError`, `ToolDefinitionError`, `FileError`, `TypeError`
-        (unknown option), `SessionNotFoundError` for an unknown parent, `DelegationDeniedError` beyond `max_depth`,
-        and `RunMismatchError` if `run_id` belongs to a different run. A rejected API key and an unknown model end the
-        run with that `LLMError`; its items stay pending.
+        (unknown option), `SessionNotFoundError` for an unknown parent, `DelegationDeniedError` beyond `max_depth`, and
+        `RunMismatchError` if `run_id` belongs to a different run. A rejected API key or an unknown model ends the run
+        with its `LLMError`; the items remain pending.
 
             async for result in AgenticMap(engine=engine, model=model).run(paths, "Review {{ item }}.", tools=[read_file]):
                 print(result.index, result.output)
@@ -128,8 +128,8 @@ class AgenticMap(Generic[Output]):
     ) -> MapRun:
         """Store a run for workers, without processing any item, and return it. Repeating it is safe.
 
-        Workers join it with `work()` or `mnesis worker`; `run()` with the same arguments and its `run_id` yields the results.
-        The arguments are those of `run()`. Raises what `run()` raises before any model is called.
+        Workers join it with `work()` or `mnesis worker`; `run()` with the same arguments and its `run_id` yields the
+        results. The arguments are those of `run()`. Raises the errors that `run()` raises before any model is called.
         """
         options = resolve_options("AgenticMap.enqueue", AgenticMapOptions, options)
         async with _open_runner(self._job(inputs, agent_prompt_template, options)) as runner:
@@ -138,11 +138,11 @@ class AgenticMap(Generic[Output]):
     async def work(self, run_id: str, **options: Unpack[AgentWorkOptions]) -> MapRun:
         """Join a stored run: process its items, together with other workers on any machine, until every item is finished.
 
-        Prompt, schema, model and options come from the database. Code and secrets do not: pass the `tools` of the agents, which
-        are found by name. The session of an item whose worker died is continued, without repeating its turns. See
-        `AgentWorkOptions` for the options; `progress` shows the whole run.
+        Prompt, schema, model and options come from the database. Code and secrets are not stored: pass the `tools` of
+        the agents, which are found by name. If a worker dies, another one continues the session of its item without
+        repeating turns. See `AgentWorkOptions` for the options; `progress` shows the whole run.
 
-        Returns the run with its counts and sums. Raises what `LLMMap.work()` raises.
+        Returns the run with its counts and sums. Raises the errors of `LLMMap.work()`.
         """
         options = resolve_options("AgenticMap.work", AgentWorkOptions, options)
         engine, run, text = await find_run(self._engine, run_id)
@@ -237,7 +237,7 @@ class AgenticMap(Generic[Output]):
     async def run_all(
         self, inputs: Inputs, agent_prompt_template: str | PromptTemplate, **options: Unpack[AgenticMapOptions]
     ) -> AgentMapBatch[Any]:
-        """Call `run` and return all results in one batch. Raises what `run` raises."""
+        """Call `run` and return all results in one batch. Raises the errors of `run`."""
         async with aclosing(self.run(inputs, agent_prompt_template, **options)) as results:
             return AgentMapBatch.of([result async for result in results], options.get("run_id") or "")
 
@@ -267,7 +267,7 @@ class _AgentMapJob:
 
 @asynccontextmanager
 async def _open_runner(job: _AgentMapJob) -> AsyncIterator[MapRunner]:
-    """Open the sessions' database and yield what runs the map."""
+    """Open the sessions' database and yield the runner of the map."""
     agent, template, settings = job.tasks.agent, job.tasks.template, job.settings
     async with open_child_sessions(job.request) as child_sessions:
         item_runner = AgentItemRunner(child_sessions, job.tasks.task, str(settings.run_id), settings.retry_failed)

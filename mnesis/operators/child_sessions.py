@@ -21,14 +21,14 @@ from mnesis.store.base import Store
 from mnesis.validation import check_integer
 
 MAX_DEPTH = 3
-"""How many levels of sub-agents may be nested. The sub-agent of a top-level session has depth 1."""
+"""The number of levels of sub-agents that may be nested. The sub-agent of a top-level session has depth 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningAgent:
     """The sub-agent whose turn is running the current code.
 
-    `task` holds the wordings of its task.
+    `task` contains the wordings of its task.
     """
 
     session: MnesisSession
@@ -78,7 +78,7 @@ class ChildSessions:
     async def open(self, agent: Agent, *task: str, session_id: str | None = None) -> AsyncIterator[MnesisSession]:
         """Open or create an agent's session and close it after the block.
 
-        Code in the block runs as that sub-agent. `task` holds the wordings of the agent's task.
+        Code in the block runs as that sub-agent. `task` contains the wordings of the agent's task.
         """
         async with MnesisSession.open(
             model=self.model,
@@ -96,9 +96,8 @@ class ChildSessions:
 
 @dataclass(frozen=True, slots=True)
 class ChildSessionRequest:
-    """Where a caller wants the sessions of sub-agents.
-
-    None means: as the parent session, else the default.
+    """The caller's choice for the sessions of sub-agents. None means the value of the parent session, or else the
+    default.
     """
 
     parent: MnesisSession | str | None = None
@@ -186,7 +185,7 @@ async def _resolve(request: ChildSessionRequest, engine: Engine, caller: Running
         )
     llm = request.llm
     if llm is None and parent is not None:
-        # The parent's client may belong to the session only, not to its engine.
+        # The parent's client may belong to the session and not to its engine.
         llm = parent._core.llm
     if model is None and llm is None and not engine.has_own_llm and not is_mock_enabled():
         raise ConfigurationError("no model: pass model=, a parent session, or a client with llm=")
@@ -195,7 +194,7 @@ async def _resolve(request: ChildSessionRequest, engine: Engine, caller: Running
 
 
 async def _count_ancestors(store: Store, session_id: str) -> int:
-    """Count the ancestors of a session. A chain that was cut by a purge ends there."""
+    """Count the ancestors of a session. The chain ends at a parent that was purged."""
     count, seen = 0, {session_id}
     parent_id = (await store.session(session_id)).parent_id
     while parent_id is not None and parent_id not in seen:

@@ -47,7 +47,7 @@ WHOLE_TASK_PHRASES = frozenset(
 class Task:
     """One of several independent tasks for `delegate_all`.
 
-    None means: the value passed for all tasks.
+    None means the value passed for all tasks.
     """
 
     prompt: str
@@ -102,13 +102,13 @@ async def delegate_all(
     """Run independent tasks in sub-agents, and return their results in the order of the tasks.
 
     At most `concurrency` tasks run at the same time. A task that fails does not stop the others. The guard does not
-    apply, the depth limit does. All tasks are checked before the first one starts. Cancellation stops all sub-agents
-    and closes their sessions. See `DelegateOptions` for the options.
+    apply, but the depth limit does. All tasks are checked before the first one starts. Cancellation stops all
+    sub-agents and closes their sessions. See `DelegateOptions` for the options.
 
     With `run_id` the tasks are a stored run in the database of the sub-agents: the same call again continues it, and workers
     on other machines share it (`mnesis worker`). Tools are then found by name.
 
-    Raises what `delegate` raises, and `RunMismatchError` if `run_id` belongs to other tasks.
+    Raises the errors of `delegate`, and `RunMismatchError` if `run_id` belongs to other tasks.
     """
     options = resolve_options("delegate_all", DelegateOptions, options)
     check_integer("concurrency", concurrency, minimum=1)
@@ -136,14 +136,15 @@ def check_scope(
 ) -> None:
     """Raise `DelegationDeniedError` unless a part is delegated and another part is kept.
 
-    `own_task` holds the wordings of the sub-agent's own task. Delegating that is denied, regardless of `kept_work`.
+    `own_task` contains the wordings of the sub-agent's own task. Delegating the own task is denied, regardless of
+    `kept_work`.
     """
     scope, kept = _normalize(delegated_scope), _normalize(kept_work)
     problem = None
     if not scope:
         problem = "delegated_scope is missing: say which part of your task you hand over"
     elif not kept or kept in NOTHING_KEPT_PHRASES:
-        problem = "kept_work is missing: say which part of your task you go on doing yourself"
+        problem = "kept_work is missing: say which part of your task you continue to do yourself"
     elif kept == scope:
         problem = "delegated_scope and kept_work are the same: what is handed over is not kept"
     elif scope in WHOLE_TASK_PHRASES or {scope, _normalize(prompt)} & set(map(_normalize, own_task)):
@@ -156,12 +157,12 @@ def check_scope(
 
 
 def prompt_with_scope(prompt: str, delegated_scope: str | None, kept_work: str | None) -> str:
-    """Return the prompt of a sub-agent, with the part that is its own and the part that is not."""
+    """Return the prompt of a sub-agent, with its own part and the part that the caller keeps."""
     lines = [prompt]
     if _normalize(delegated_scope):
         lines.append(f"Your part of the work: {delegated_scope}")
     if _normalize(kept_work):
-        lines.append(f"Not your part, the agent that asks you does it: {kept_work}")
+        lines.append(f"Not your part, because the agent that asks you does it: {kept_work}")
     return "\n\n".join(lines)
 
 
@@ -221,7 +222,7 @@ def _child_session_request(session: MnesisSession | None, options: DelegateOptio
 
 
 def _task_options(task: Task, options: DelegateOptions) -> DelegateOptions:
-    """Return the options with those of the task in their place."""
+    """Return the options, replaced by those of the task."""
     merged: DelegateOptions = {**options}
     if task.tools is not None:
         merged["tools"] = task.tools

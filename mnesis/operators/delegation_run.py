@@ -46,7 +46,7 @@ class DelegatedTask:
 
 @dataclass(slots=True)
 class _Tasks:
-    """Makes the task of an item from its stored form. `tools` and `schemas` are those that this process has."""
+    """Creates the task of an item from its stored form. `tools` and `schemas` are those of this process."""
 
     run_id: str
     base: Agent
@@ -72,7 +72,8 @@ class _Tasks:
 async def run_stored_tasks(
     child_sessions: ChildSessions, base: Agent, delegated: Sequence[DelegatedTask], run_id: str, concurrency: int
 ) -> list[DelegateResult]:
-    """Run tasks as a stored run and return their results in order. What an earlier call finished is not repeated.
+    """Run tasks as a stored run and return their results in order. Tasks that an earlier call finished are not
+    repeated.
 
     Raises `RunMismatchError` if the run has other tasks, and `ConfigurationError` if two tools share a name.
     """

@@ -36,13 +36,14 @@ from mnesis.store.run_store import RunStore
 from mnesis.system.worker_ids import is_dead, register_worker, unregister_worker
 
 READ_AHEAD_ITEMS = 2_048
-"""Inputs that are read before the items ahead of them are finished."""
+"""The number of inputs that are read before the items ahead of them are finished."""
 
 PAGE_ITEMS = 200
-"""Stored items that are read at once."""
+"""The number of stored items that are read at once."""
 
 MAX_REORDERED_ITEMS = 1_024
-"""Results that may wait in memory for an earlier one, when results are yielded in the order of the inputs."""
+"""The number of results that may wait in memory for an earlier one, if results are yielded in the order of the
+inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class ItemQueue(Protocol):
 
     @property
     def total(self) -> int | None:
-        """The number of items. None while it is not known."""
+        """The number of items. None while the number is not known."""
         ...
 
     async def enqueue_inputs(self, wake: Callable[[], None]) -> None:
@@ -92,7 +93,7 @@ class ItemQueue(Protocol):
         ...
 
     async def claim(self, limit: int) -> list[RunItem]:
-        """Claim up to `limit` items. Returns an empty list if none is available at present."""
+        """Claim up to `limit` items. Returns an empty list if no item is available at present."""
         ...
 
     async def complete(self, outcomes: Sequence[tuple[RunItem, Outcome]]) -> list[FinishedItem]:
@@ -187,7 +188,7 @@ class InMemoryItemQueue:
 class StoredItemQueue:
     """A queue in the database, shared by all workers of a run.
 
-    No item is claimed before all stored inputs were found equal to the inputs of this call. The results of an earlier
+    It claims no item before it has found all stored inputs equal to the inputs of this call. The results of an earlier
     run and of other workers are read back page by page.
     """
 

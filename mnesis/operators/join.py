@@ -1,4 +1,4 @@
-"""Joining a stored run of any kind, for a worker that is told only the name of the run."""
+"""Joining a stored run of any kind by its name alone."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class LLMMap(Generic[Output]):
         are repeated after a wait, during which other items are processed. `order="completion"` yields each result as
         soon as it is ready. See `LLMMapOptions` for the options.
 
-        Leaving the loop early, or a cancellation, stops the calls in progress; their items become pending again. All
+        Leaving the loop early, or a cancellation, stops the calls in progress. Their items become pending again. All
         arguments are checked before anything runs.
 
         Raises `ConfigurationError`, `FileError` and `TypeError` (unknown option) for wrong arguments. While running,
@@ -143,9 +143,9 @@ class LLMMap(Generic[Output]):
     ) -> MapRun:
         """Store a run for workers, without processing any item, and return it. Repeating it is safe.
 
-        Workers join it with `work()` or `mnesis worker`. `run()` with the same arguments and the `run_id` of the returned
-        run works too, and yields the results. The arguments are those of `run()`. Raises what `run()` raises before anything
-        runs, and `ConfigurationError` without an engine.
+        Workers join it with `work()` or `mnesis worker`. `run()` with the same arguments and the `run_id` of the
+        returned run works too, and yields the results. The arguments are those of `run()`. Raises the errors that
+        `run()` raises before anything runs, and `ConfigurationError` without an engine.
         """
         options = resolve_options("LLMMap.enqueue", LLMMapOptions, options)
         runner, _ = self._runner(inputs, prompt_template, output_schema, options)
@@ -158,9 +158,9 @@ class LLMMap(Generic[Output]):
         database; keys and headers do not. Items of a worker that dies are processed by the others. Results are stored once;
         read them with `run()`. See `WorkOptions` for the options; `progress` shows the whole run.
 
-        Returns the run with its counts and sums. Cancelling returns the items that are not finished. Raises
-        `RunNotFoundError`, `ConfigurationError` if the run cannot be joined, `RunMismatchError` if this worker would give
-        other results, and the `LLMError`s that end a run.
+        Returns the run with its counts and sums. Cancelling makes unfinished items pending again. Raises
+        `RunNotFoundError`, `ConfigurationError` if the run cannot be joined, `RunMismatchError` if this worker would
+        give other results, and the `LLMError`s that end a run.
 
             run = await LLMMap(engine=Engine("postgresql://app@db.example/chat")).work("reviews-2026")
         """
@@ -185,7 +185,7 @@ class LLMMap(Generic[Output]):
         output_schema: type[BaseModel] | Mapping[str, Any] | None,
         options: LLMMapOptions,
     ) -> tuple[MapRunner, OutputSchema]:
-        """Check all arguments of a run. Returns what runs it, and the schema of its results."""
+        """Check all arguments of a run. Returns its runner and the schema of its results."""
         model = options.get("model") or self.model
         if model is None and not self._has_llm and not is_mock_enabled():
             raise ConfigurationError("no model: pass model=, or a client with llm=")
@@ -327,7 +327,7 @@ class _ModelCall:
 
     @property
     def plan_facts(self) -> dict[str, Any]:
-        """What a worker needs to make the same calls."""
+        """The plan with which a worker makes the same calls."""
         options, omitted_options = storable_options(self.options)
         return {
             "template": encode_template(self.template),
@@ -403,7 +403,7 @@ class _ModelCall:
     def _correction(self, reply: LLMReply, error: InvalidOutputError) -> list[dict[str, Any]]:
         """Return the latest invalid answer and its errors.
 
-        Earlier ones would only make the request longer.
+        Earlier answers would only make the request longer.
         """
         return [
             {"role": "assistant", "content": reply.text or "(no answer)"},

@@ -28,10 +28,9 @@ from mnesis.telemetry.hooks import observe
 class MapRunner:
     """One run. With an engine its items are stored in that engine's database.
 
-    `kind` is "llm", "agentic" or "delegation". `fingerprint` identifies everything, besides the inputs, that decides the
-    results. `plan` is what workers on other machines need.
-    Events go to `bus`, or else to the engine's bus. Raises `ConfigurationError` and `FileError` when created, before
-    anything runs.
+    `kind` is "llm", "agentic" or "delegation". `fingerprint` identifies everything except the inputs that determines
+    the results. `plan` is the plan for workers on other machines. Events go to `bus`, or else to the engine's bus.
+    Raises `ConfigurationError` and `FileError` when created, before anything runs.
     """
 
     def __init__(

@@ -15,7 +15,8 @@ from mnesis.validation import check_integer, check_seconds
 MAX_CONCURRENCY = 128
 
 LEASE_SECONDS = 30.0
-"""Long enough for a stalled process to recover, since a worker renews its leases three times in this time."""
+"""The default lease: long enough for a stalled process to recover, because a worker renews its leases three times in
+this time."""
 
 MAX_CLAIMS = 3
 
@@ -24,7 +25,7 @@ MAX_CLAIMS = 3
 class MapSettings:
     """How a map runs. Raises `ConfigurationError` when created with a value that cannot work.
 
-    `prefetch_items` is how many items are claimed before a slot is free for them. None means `concurrency`.
+    `prefetch_items` is the number of items that are claimed before a slot is free for them. None means `concurrency`.
     """
 
     concurrency: int

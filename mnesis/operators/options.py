@@ -24,7 +24,7 @@ from mnesis.session.session import MnesisSession
 ResultOrder = Literal["completion", "input"]
 
 SYNONYMS = {"timeout_secs": "timeout_seconds", "lcm_config": "config", "parent_session_id": "parent"}
-"""Accepted names of options, and the names they replace."""
+"""Synonyms of options, and the names that they stand for."""
 
 
 class MapOptions(TypedDict, total=False):
@@ -45,7 +45,7 @@ class MapOptions(TypedDict, total=False):
     output_path: str | os.PathLike[str] | None
     """A JSONL file that receives one line per item. It appears when the run is complete. Default: no file."""
     lease_seconds: float
-    """How long a worker may be silent before other workers take over its items. Default: 30."""
+    """How long a worker may fail to renew its leases before other workers take over its items. Default: 30."""
     max_claims: int
     """How many workers may die while they process an item before the item fails. Default: 3."""
 
@@ -61,7 +61,8 @@ class WorkOptions(TypedDict, total=False):
     """The schema of the run. Necessary only if it is a pydantic class whose own code validates answers. Default: the stored
     one."""
     llm_options: Mapping[str, Any] | None
-    """Arguments passed on with each model call: keys and headers, which are never stored. Default: the stored ones."""
+    """Arguments passed on with each model call: keys and headers, which are never stored. Default: the stored
+    options."""
     stall_seconds: float
     """How long to wait for inputs if the process that started the run stopped before it added all. Default: 60."""
 
@@ -74,7 +75,7 @@ class AgentWorkOptions(WorkOptions, total=False):
     stop: StopCondition | None
     """When an agent is finished. Necessary only if it is a function. Default: the stored texts."""
     config: ConfigOrDict | None
-    """The settings of the agents' sessions. Default: those of the map or the engine."""
+    """The settings of the agents' sessions. Default: the options of the map or the engine."""
 
 
 class LLMMapOptions(MapOptions, total=False):
@@ -83,7 +84,8 @@ class LLMMapOptions(MapOptions, total=False):
     model: str | None
     """A litellm model string. Default: the model of the `LLMMap`."""
     max_retries: int | None
-    """Repetitions per item, after invalid answers and temporary failures together. Default: from `OperatorConfig`."""
+    """The maximum number of repetitions per item, after invalid answers and temporary failures together. Default: from
+    `OperatorConfig`."""
     system_prompt: str | None
     """Text that precedes the schema in the system message. Default: none."""
     temperature: float | None
@@ -93,7 +95,7 @@ class LLMMapOptions(MapOptions, total=False):
     timeout_secs: float
     """A synonym of `timeout_seconds`."""
     retry_guidance: str
-    """What the model is told after the errors of an invalid answer. Default: a built-in sentence."""
+    """The request to the model after the errors of an invalid answer. Default: a built-in sentence."""
     retry: RetryConfig | Mapping[str, Any] | None
     """The waits after temporary failures; its `max_retries` is not used. Default: `RetryConfig()`."""
     llm_options: Mapping[str, Any] | None
@@ -101,7 +103,7 @@ class LLMMapOptions(MapOptions, total=False):
 
 
 class AgentSettings(TypedDict, total=False):
-    """Options of every agent but the schema of its answer."""
+    """Options of every agent, without the schema of its answer."""
 
     model: str | None
     """A litellm model string. Default: the model of the map or of the delegating session."""
@@ -110,9 +112,9 @@ class AgentSettings(TypedDict, total=False):
     read_only: bool
     """Whether to offer only tools that are declared read-only. Default: True."""
     max_turns: int
-    """How many turns an agent may take. An agent that is not finished by then has failed. Default: 20."""
+    """The maximum number of turns of an agent. An agent that is not finished after them has failed. Default: 20."""
     continuation_message: str
-    """What an unfinished agent is sent as its next message. Default: a sentence that fits the reason."""
+    """The next message to an unfinished agent. Default: a sentence that fits the reason."""
     stop: StopCondition | None
     """When an agent is finished: a text, or one of several texts, occurs in its answer, or a function of the
     `TurnResult` returns true. Default: when its answer is complete."""
@@ -126,7 +128,7 @@ class AgentSettings(TypedDict, total=False):
     timeout_seconds: float | None
     """The time limit of one agent. Default: none."""
     config: ConfigOrDict | None
-    """The settings of the agents' sessions. Default: those of the map, the parent session or the engine."""
+    """The settings of the agents' sessions. Default: the settings of the map, the parent session or the engine."""
     db_path: str | os.PathLike[str] | None
     """The database of the agents' sessions, if there is neither a parent session nor an engine. Default: the default
     database."""
@@ -144,7 +146,7 @@ class AgentOptions(AgentSettings, total=False):
 
 
 class AgenticMapSettings(AgentSettings, MapOptions, total=False):
-    """Options of a map of agents but the schema of the answers."""
+    """Options of a map of agents, without the schema of the answers."""
 
     parent: MnesisSession | str | None
     """The session whose children the agents' sessions become, or its id. Default: the sub-agent that runs this code,

@@ -73,11 +73,11 @@ class OutputFile:
         os.replace(self._hidden_path, self._path)
 
     def discard(self) -> None:
-        """Remove the hidden file. Does nothing to a file that was committed."""
+        """Remove the hidden file. Does nothing if the file was committed."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        with suppress(OSError, ValueError):  # usually it does not exist or has its final name already
+        with suppress(OSError, ValueError):  # usually the file does not exist or already has its final name
             self._hidden_path.unlink()
         unregister_worker(self._worker)
 

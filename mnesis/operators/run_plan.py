@@ -21,11 +21,11 @@ from mnesis.redaction import redact
 VERSION = 1
 
 _ADDRESSES = frozenset({"api_base", "api_version", "api_type", "base_url", "custom_llm_provider", "region_name"})
-"""Connection options that say where the model is, and that are not secret by themselves."""
+"""Connection options that locate the model and are not secret."""
 
 
 def encode_plan(kind: str, facts: Mapping[str, Any], settings: MapSettings) -> str:
-    """Return the plan of a run as JSON. A plan that contains what looks like a secret says so instead."""
+    """Return the plan of a run as JSON. Instead of a plan that may contain a secret, the reason is stored."""
     limits = {
         "concurrency": settings.concurrency,
         "lease_seconds": settings.lease_seconds,
@@ -38,7 +38,8 @@ def encode_plan(kind: str, facts: Mapping[str, Any], settings: MapSettings) -> s
 
 
 def decode_plan(run_id: str, kind: str, text: str) -> dict[str, Any]:
-    """Return the facts of a plan. Raises `ConfigurationError` if workers cannot join the run, or it is of another kind."""
+    """Return the facts of a plan. Raises `ConfigurationError` if workers cannot join the run, or the run is of another
+    kind."""
     plan: dict[str, Any] = json.loads(text) if text else {"refusal": "no plan was stored with it"}
     if refusal := plan.get("refusal"):
         raise ConfigurationError(
@@ -54,9 +55,9 @@ def decode_plan(run_id: str, kind: str, text: str) -> dict[str, Any]:
 
 
 def storable_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the options of model calls that a plan can hold, and the names of those that a worker must pass itself.
+    """Return the options of model calls that a plan can store, and the names of those that a worker must pass.
 
-    Keys, headers and clients are neither stored nor named: each worker reaches the model in its own way.
+    Keys, headers and clients are neither stored nor named: each worker has its own.
     """
     connection = connection_options(options)
     stored: dict[str, Any] = {}
@@ -74,7 +75,7 @@ def storable_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
 def merge_options(run_id: str, plan: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a worker's model calls: those of the plan, and its own.
 
-    Raises `ConfigurationError` if an option is missing that the plan could not hold.
+    Raises `ConfigurationError` if an option is missing that the plan could not store.
     """
     missing = [name for name in plan["omitted_options"] if name not in own]
     if missing:
@@ -119,7 +120,7 @@ def decode_schema(run_id: str, facts: Mapping[str, Any] | None, own: Any) -> Out
 
 
 def select_tools(run_id: str, names: Iterable[str], tools: Mapping[str, Any]) -> list[Any]:
-    """Return the tools with these names, in order. Raises `ConfigurationError` if the worker does not have one."""
+    """Return the tools with these names, in order. Raises `ConfigurationError` if the worker lacks one."""
     names = list(names)
     if missing := [name for name in names if name not in tools]:
         raise ConfigurationError(
@@ -130,7 +131,7 @@ def select_tools(run_id: str, names: Iterable[str], tools: Mapping[str, Any]) ->
 
 
 def _is_json(value: Any) -> bool:
-    """Return whether a value is the same after it was stored as JSON: the fingerprint of a run depends on it."""
+    """Return whether storing a value as JSON does not change it. The fingerprint of a run depends on this."""
     try:
         return repr(json.loads(json.dumps(value, allow_nan=False))) == repr(value)
     except (TypeError, ValueError, RecursionError):

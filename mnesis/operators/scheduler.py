@@ -26,7 +26,7 @@ MAX_POLL_SECONDS = 1.0
 """The first and the longest wait before the scheduler checks what other workers have done."""
 
 MAX_SLEEPING_PER_SLOT = 3
-"""Items per slot that may sleep before a retry while further items are claimed in their place."""
+"""The number of items per slot that may wait for a retry while further items are claimed in their place."""
 
 
 @dataclass(frozen=True, slots=True)

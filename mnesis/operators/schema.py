@@ -19,11 +19,11 @@ from mnesis.recall.regex import MAX_EXPANDED_CHARS, expanded_chars
 MAX_ERRORS = 10
 MAX_ERROR_CHARS = 300
 MAX_REFERENCES = 200_000
-"""References that are followed while one answer is validated."""
+"""The maximum number of references that are followed while one answer is validated."""
 MAX_SECONDS = 2.0
 """Computing time for the validation of one answer, and for one pattern in it."""
 MAX_JSON_STARTS = 32
-"""Opening brackets in an answer at which the search for JSON starts."""
+"""The maximum number of opening brackets at which the search for JSON in an answer starts."""
 
 _FENCE = re.compile(r"```[\w+-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
 _ANNOTATIONS = frozenset(
@@ -36,7 +36,7 @@ _DATA = frozenset({"const", "default", "enum", "examples"})
 class InvalidOutputError(MnesisError, ValueError):
     """An answer that does not satisfy the schema.
 
-    Its text says where; the model receives it and answers again.
+    Its text names the place; the model receives the text and answers again.
     """
 
 
@@ -80,7 +80,7 @@ class OutputSchema:
         return self.extract(text)[1]
 
     def extract(self, text: str) -> tuple[Any, Any]:
-        """Find the JSON value in an answer. Returns it, which can be stored, and the parsed output.
+        """Find the JSON value in an answer. Returns the JSON value, which can be stored, and the parsed output.
 
         Prose around the JSON and code fences are ignored; the first value that satisfies the schema counts. Raises
         `InvalidOutputError` with the errors of the first value found.
@@ -183,7 +183,7 @@ def _build_validator(schema: dict[str, Any]) -> Any:
 
 
 def _limited_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Limit the keywords with which a short schema can take any time.
+    """Limit the keywords with which a short schema could take unlimited time.
 
     References are counted; patterns have a time limit.
     """

@@ -60,7 +60,7 @@ class Template:
             TypeError,
             ValueError,
         ) as error:
-            # Filters and operators raise these for data of another shape.
+            # The exceptions that filters and operators raise for data of another shape.
             raise TemplateError(f"{type(error).__name__}: {error!s:.500}") from error
 
 
@@ -86,7 +86,7 @@ class SubstitutionTemplate:
     def render(self, item: Any) -> str:
         """Render the prompt for an item.
 
-        Raises `TemplateError` if the item does not have a value that is named.
+        Raises `TemplateError` if the item lacks a value that the template names.
         """
         return _join(str(_look_up(item, piece)) if number % 2 else piece for number, piece in enumerate(self._pieces))
 
@@ -95,7 +95,7 @@ PromptTemplate = Template | SubstitutionTemplate
 
 
 def as_template(template: str | PromptTemplate) -> PromptTemplate:
-    """Return a template as it is, and a text as a developer's `Template`."""
+    """Return a template unchanged, and a text as a developer's `Template`."""
     if isinstance(template, Template | SubstitutionTemplate):
         return template
     return Template(template)
@@ -157,7 +157,7 @@ def _compile(source: str) -> jinja2.Template:
 
 
 def _forbidden_nodes(tree: jinja2.nodes.Template) -> Iterator[str]:
-    """Find early what the sandbox would refuse for every item."""
+    """Raise early for expressions that the sandbox would refuse for every item."""
     from jinja2 import nodes
 
     for loader in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):

@@ -11,7 +11,7 @@ from mnesis.models.run import RunItem
 from mnesis.tokens.estimator import TokenEstimator
 
 NOTE_TOKENS = 100
-"""Tokens reserved for the note about what was left out."""
+"""Tokens reserved for the note on omissions."""
 
 MAX_CHARS_PER_TOKEN = 16
 """More characters per token do not occur in practice. Bounds how many results are kept in memory."""
@@ -41,8 +41,9 @@ def format_results(
 ) -> str:
     """Format results as JSON of at most about `max_tokens` tokens.
 
-    Shows as many rows as fit, in order. If the first row does not fit, it is truncated. `continuation` returns how to
-    get the rest, given the last row shown. `total` is the number of all results, if there are more than `rows`.
+    Shows as many rows as fit, in order. If the first row does not fit, it is truncated. `continuation` returns the
+    instruction for getting the rest, given the last row shown. `total` is the number of all results, if there are more
+    than `rows`.
     """
     count_tokens = TokenEstimator().estimate
     available_tokens = max_tokens - count_tokens(_to_json(header)) - NOTE_TOKENS
@@ -62,10 +63,7 @@ def format_results(
 
 
 async def collect_map_results(run: AsyncGenerator[Any, None], output_file: str, max_tokens: int) -> str:
-    """Run a map to its end and format its results.
-
-    Counts all results, but keeps only as many as can be shown.
-    """
+    """Run a map to its end and format its results. It counts all results, but keeps only those that can be shown."""
     rows: list[dict[str, Any]] = []
     chars, counts, run_id = 0, [0, 0], ""
     async with aclosing(run) as results:
@@ -84,7 +82,7 @@ async def collect_map_results(run: AsyncGenerator[Any, None], output_file: str, 
 
 
 def continuation_hint(run_id: str, output_file: str) -> Callable[[Mapping[str, Any]], str]:
-    """Return a function that says, given the last row shown, where the remaining results are."""
+    """Return a function from the last row shown to a note that locates the remaining results."""
 
     def hint(last_row: Mapping[str, Any]) -> str:
         if output_file:

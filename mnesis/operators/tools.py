@@ -46,7 +46,7 @@ _DELEGATE_PARAMETERS = {
             "description": "The task, with everything that is needed to do it: nothing else is known.",
         },
         "delegated_scope": {**_STRING, "description": "Which part of your own task this is. Required of sub-agents."},
-        "kept_work": {**_STRING, "description": "Which part you go on doing yourself. Required of sub-agents."},
+        "kept_work": {**_STRING, "description": "Which part you continue to do yourself. Required of sub-agents."},
     },
     "required": ["prompt"],
 }
@@ -97,7 +97,7 @@ def delegate_tool(
             raise MnesisError(_failure_text(result))
         return truncate_to_tokens(result.text, result_tokens)
 
-    description = "Hand a part of the work to a sub-agent, which works on its own and gives back its result."
+    description = "Hand a part of the work to a sub-agent, which works independently and returns its result."
     return ToolSpec(name, description, _DELEGATE_PARAMETERS, handler, options.get("read_only", True))
 
 
@@ -130,7 +130,7 @@ def delegate_all_tool(
             {}, rows, result_tokens, lambda last_row: "delegate the remaining tasks again, fewer at a time"
         )
 
-    description = f"Have up to {max_tasks} independent tasks done by sub-agents side by side; gives back all results."
+    description = f"Have up to {max_tasks} independent tasks done by sub-agents concurrently; returns all results."
     return ToolSpec(name, description, _DELEGATE_ALL_PARAMETERS, handler, options.get("read_only", True))
 
 
@@ -171,7 +171,7 @@ def llm_map_tool(
         )
         return await collect_map_results(run, output_file, result_tokens)
 
-    description = "Ask a language model the same about many items, each on its own; gives back one JSON value per item."
+    description = "Ask a language model the same question about each of many items; returns one JSON value per item."
     parameters = _map_parameters(directory is not None, ["prompt_template", "output_schema"])
     return ToolSpec(name, description, parameters, handler, directory is None)
 

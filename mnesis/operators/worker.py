@@ -27,7 +27,7 @@ from mnesis.telemetry.hooks import observe
 from mnesis.validation import check_seconds
 
 STALL_SECONDS = 60.0
-"""How long a worker waits for inputs that the process that started the run has not added."""
+"""How long a worker waits for inputs that are missing because the process that started the run has stopped."""
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.05, 1.0
 PROGRESS_SECONDS = 0.5
 """How often a busy worker reads the progress of the whole run."""
@@ -58,7 +58,7 @@ class WorkerItemQueue(StoredItemQueue):
 
     @property
     def finished_count(self) -> int:
-        """The number of items that all workers have finished, as far as this one knows."""
+        """The number of items that all workers have finished, as far as this worker knows."""
         return self._finished_count
 
     @property
@@ -110,8 +110,8 @@ async def work_on_run(
 ) -> MapRun:
     """Process items of a run until every item is finished, and return the run.
 
-    Returns earlier, with an unfinished run, if its inputs stay incomplete for `stall_seconds`. Raises `RunMismatchError` if the
-    results would not be those of the run.
+    Returns earlier, with an unfinished run, if its inputs stay incomplete for `stall_seconds`. Raises
+    `RunMismatchError` if this worker would produce different results.
     """
     if fingerprint != run.fingerprint:
         raise RunMismatchError(

@@ -22,7 +22,7 @@ from mnesis.store.base import Store
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter
 
 MIN_ENTRY_TOKENS = 40
-"""A short message with its header takes about this many tokens, so no more candidates than fit are looked up."""
+"""The tokens of a short message with its header, from which the number of candidates follows."""
 MIN_SCORE_FRACTION = 0.2
 """Hits with a smaller fraction of the best score are left out: they would only use up tokens. Chosen by trial."""
 BEST_MESSAGES = 3
@@ -30,14 +30,15 @@ MAX_MESSAGE_FRACTION = 0.4
 BEST_MESSAGE_FRACTION = 0.2
 OTHER_MESSAGE_FRACTION = 0.045
 MIN_PASSAGE_TOKENS = 120
-"""Each of the best messages takes this fraction of the budget, or more if there are few candidates. Others take less, but at
-least a passage, so that many of them fit: which one has the answer is uncertain. Chosen on the questions for fitting."""
+"""Each of the best messages takes this fraction of the budget, or more if there are few candidates. Others take less,
+but at least a passage. Many of them then fit, because it is uncertain which one has the answer. Chosen on the questions
+for fitting."""
 FOCUS_FACTOR = 2.0
-"""What the score of a message with a word of the session's focus counts."""
+"""The factor for the score of a message with a word of the session's focus."""
 FOCUS_CANDIDATES = 100
-"""At least as many candidates are looked up if there is a focus."""
+"""The minimum number of candidates if there is a focus."""
 STRETCH_MESSAGES = 3
-"""Messages this near to each other are about the same thing."""
+"""Messages at most this far apart count as one topic."""
 BLOCK_TITLE = "Recalled from earlier in this conversation"
 
 
@@ -55,12 +56,13 @@ class _Candidate:
 
     @cached_property
     def matches(self) -> Sequence[TermMatch]:
-        """Where the terms are in the text. It takes a few milliseconds per megabyte, so it is not read without need."""
+        """The positions of the terms in the text. Finding them takes a few milliseconds per megabyte, so they are
+        computed only when needed."""
         return find_matches(self.text, self.terms)
 
 
 def pending_user_message(messages: Sequence[Message]) -> Message | None:
-    """Return the user message that the next request answers, or None if it has been answered."""
+    """Return the user message that awaits an answer, or None if there is none."""
     for message in reversed(messages):
         if message.role == "user" and not message.is_summary:
             return message if any(isinstance(part, TextPart) for part in message.parts) else None
@@ -119,7 +121,7 @@ async def build_recall_block(
 def _without_weak(candidates: Sequence[_Candidate], least_score: float) -> list[_Candidate]:
     """Leave out candidates below a score, except for the best one with a term that no better one has.
 
-    A part of a question may have one word, and the other part many.
+    One part of a question may have a single word, and the other part many.
     """
     kept: list[_Candidate] = []
     terms: set[int] = set()
@@ -148,7 +150,8 @@ def _order(candidates: Sequence[_Candidate], factor: Callable[[_Candidate], floa
 
 
 def spread(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """Order candidates, best first, so that each term gets evidence: only the best of a stretch until every term has some."""
+    """Order candidates, best first, so that each term gets evidence: until every term has a hit, only the best hit of
+    each stretch is taken."""
     missing = set(range(len(candidates[0].terms) if candidates else 0))
     first: list[_Candidate] = []
     deferred: list[_Candidate] = []

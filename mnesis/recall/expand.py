@@ -145,7 +145,7 @@ def _take_fitting(messages: list[Message], max_tokens: int | None) -> list[Messa
 
 
 async def expand_children(store: Store, session_id: str, summary_id: str) -> Expansion:
-    """Return the summaries that a condensed summary was created from; none for a leaf."""
+    """Return the summaries that a condensed summary was created from; an empty list for a leaf."""
     summary = await store.summary(session_id, summary_id)
     children = [await store.summary(session_id, child) for child in summary.child_ids]
     return Expansion(summary_id=summary_id, summaries=tuple(children))

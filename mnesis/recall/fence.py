@@ -27,7 +27,7 @@ def message_header(message: Message) -> str:
 
 
 def format_time(created_at: int) -> str:
-    """Format a time in milliseconds since 1970, in UTC. A time out of range is shown as the number."""
+    """Format a time in milliseconds since 1970, in UTC. A time out of range is shown as a number."""
     try:
         return datetime.fromtimestamp(created_at / 1000, UTC).strftime("%Y-%m-%d %H:%M")
     except (OverflowError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""Grants: which originals a model may retrieve, how many tokens of them, and for how long."""
+"""Grants, which limit the originals that a model may retrieve, their tokens, and the time."""
 
 from __future__ import annotations
 

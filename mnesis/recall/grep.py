@@ -73,7 +73,7 @@ class _PageScan:
                 if number >= skip:
                     self.matches.append(_build_match(message, text, start, end))
         except (TimeoutError, MemoryError):
-            # Skip the message that takes too long; otherwise, the next page would get stuck in it again.
+            # Skip the message that takes too long; otherwise the next page would fail at it again.
             self.stopped_at, self.timed_out = (message.seq + 1, 0), True
 
     def _match_spans(self, text: str) -> Iterator[tuple[int, int]]:

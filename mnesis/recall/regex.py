@@ -15,9 +15,9 @@ from typing import Any
 from mnesis.errors import ConfigurationError
 
 MAX_PATTERN_CHARS = 1_000
-"""Preparing a longer literal takes a second or more (cubic in its length) and blocks the event loop meanwhile."""
+"""Preparing a longer literal takes a second or more (cubic in its length) and blocks the event loop."""
 MAX_EXPANDED_CHARS = 1_000_000
-"""Compiling a pattern expands its counted repetitions; this many characters take some hundred megabytes."""
+"""Compiling a pattern expands its counted repetitions; this many characters take about a hundred megabytes."""
 
 _REPETITION = re.compile(r"\{\s*([0-9]+)")
 _GROUP_REPETITION = re.compile(r"\)\s*\{\s*([0-9]+)")
@@ -91,7 +91,7 @@ def _find_in_thread(compiled_pattern: Any, text: str, deadline: float) -> Iterat
                 if not _put(results, match, is_abandoned):
                     return
             _put(results, None, is_abandoned)
-        except BaseException as error:  # raised in the thread that waits
+        except BaseException as error:  # raised in the waiting thread
             _put(results, error, is_abandoned)
 
     threading.Thread(target=search, daemon=True, name="mnesis-grep").start()
@@ -111,7 +111,7 @@ def _find_in_thread(compiled_pattern: Any, text: str, deadline: float) -> Iterat
 
 
 def _put(results: Queue[Any], result: Any, is_abandoned: threading.Event) -> bool:
-    """Hand over a result. Returns False if nobody waits for it any more."""
+    """Hand over a result. Returns False if no caller waits for it any more."""
     while not is_abandoned.is_set():
         try:
             results.put(result, timeout=MOMENT_SECONDS)

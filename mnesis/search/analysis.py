@@ -23,16 +23,17 @@ ANALYSIS_VERSION = 6
 
 REPEATED_MARK = "\ue000"
 """A word that a message repeats is indexed again after this private-use character, which belongs to words for the index
-(https://sqlite.org/fts5.html#unicode61_tokenizer): ranking knows of repetitions, and the index needs no positions."""
+(https://sqlite.org/fts5.html#unicode61_tokenizer): so ranking knows the number of occurrences, and the index needs no
+positions."""
 REPETITIONS = (2, 4)
-"""From these numbers of occurrences on, the word is indexed with one mark, two marks and so on."""
+"""A word with at least these numbers of occurrences is indexed with one mark, two marks and so on."""
 
 MAX_QUERY_CHARS = 10_000
 MAX_QUERY_TERMS = 128
 """A question of some sentences in a script without spaces has this many pairs of characters."""
 
 LONG_QUERY_TERMS = 8
-"""A query with more terms is more than a question: what people say about anything counts less in it."""
+"""In a query with more terms, words that occur in any conversation count less."""
 HALF_STOP_PAIR_WEIGHT = 0.7
 """The weight of a pair of characters of which one is a stop word, and which is often not a word. Chosen on the questions for fitting."""
 
@@ -61,7 +62,7 @@ _STOP_WORD_LIST = """a about above after again all also am an and any are aren a
     upon us ve very was wasn we were weren what when where whether which while who whom whose why will with won would
     wouldn yet you your yours yourself yourselves"""
 STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
-"""English words that say nothing about what a query looks for.
+"""English words that carry no information about the subject of a query.
 
 The list of `stop-words` also has "bill", "computer" and "fire": with it, recall@5 on the questions for fitting falls by 2.8 points on
 chats between people and by 7.9 on logs of agents.
@@ -136,7 +137,7 @@ def count_words(text: str) -> int:
 
 
 def normalize(text: str) -> str:
-    """Remove what is not part of words: colour codes of terminals, and Arabic and Hebrew vowel signs.
+    """Remove characters that are not part of words: colour codes of terminals, and Arabic and Hebrew vowel signs.
 
     Full-width and half-width characters are replaced by ordinary ones, and the Russian ё by е, as it is often written.
     """
@@ -220,7 +221,8 @@ def query_terms(query: str) -> tuple[tuple[str, ...], ...]:
 def term_weight(word: str, query_term_count: int) -> float:
     """Return the weight of a term in a query of `query_term_count` terms, at most 1.
 
-    In a long query, words that occur in any conversation ("really", "probably") would outweigh those that it is about.
+    In a long query, words that occur in any conversation ("really", "probably") would outweigh those that name its
+    subject.
     """
     from mnesis.search.word_lists import CONVERSATION_WORDS, UNSPACED_STOP_WORDS  # reads files
 
@@ -249,7 +251,7 @@ def identifier_pieces(query: str) -> Mapping[str, tuple[str, ...]]:
 
 @lru_cache(maxsize=64)
 def joined_words(query: str) -> Mapping[str, tuple[str, ...]]:
-    """Return for each word of a query what it becomes when joined with the word before or after it."""
+    """Return for each word of a query the words that result from joining it with the word before or after it."""
     words = [word.lower() for word in _WORD.findall(_query_text(query))][: 4 * MAX_QUERY_TERMS]
     joined: dict[str, tuple[str, ...]] = {}
     for first, second in pairwise(words):
@@ -261,7 +263,7 @@ def joined_words(query: str) -> Mapping[str, tuple[str, ...]]:
 def _query_text(query: str) -> str:
     beginning = query[:MAX_QUERY_CHARS]
     if len(query) > MAX_QUERY_CHARS:
-        beginning = _LAST_WORD.sub("", beginning)  # a part of a word is another word
+        beginning = _LAST_WORD.sub("", beginning)  # a part of a word is a different word
     text = normalize(beginning.encode("utf-8", "replace").decode())
     text = _NUMBER_WITH_SEPARATORS.sub(lambda match: join_digits(match.group()), text)
     return _EMOJI.sub(lambda match: f" {emoji_word(match.group())} ", text)

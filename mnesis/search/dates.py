@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from mnesis.search.time_words import MONTH_NAMES, plain_text
 
 MAX_DAYS_AFTER_DAY = 14
-"""People mostly report an event within two weeks. This and the values below were chosen by trial."""
+"""People mostly report an event within two weeks. This value and those below were chosen by trial."""
 MAX_DAYS_AFTER_MONTH = 10
 SAME_MONTH_SCORE = 0.3
 NEXT_MONTH_SCORE = 0.4

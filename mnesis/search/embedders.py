@@ -18,7 +18,7 @@ from mnesis.search.wordllama_vectors import MODEL_NAME, WORDLLAMA, embed_texts, 
 Vectors = Sequence[Sequence[float]]
 EmbedTexts = Callable[[list[str]], "Vectors | Awaitable[Vectors]"]
 MAX_BATCH_TEXTS = 256
-"""Texts of one call of an embedding function. Providers allow about 2,000 texts or 300,000 tokens."""
+"""The number of texts in one call of an embedding function. Providers allow about 2,000 texts or 300,000 tokens."""
 INSTALL = "pip install 'mnesis-context[vectors]'"
 
 
@@ -77,7 +77,7 @@ async def _call(embed: EmbedTexts, texts: list[str]) -> Vectors:
 
 
 def resolve_embedder(value: object, name: str | None = None) -> Embedder | None:
-    """Return the embedder for a value of `RecallConfig.vectors`, which has been checked, or None for None.
+    """Return the embedder for a valid value of `RecallConfig.vectors`, or None for None.
 
     Raises `ImportError` if numpy or wordllama is missing.
     """

@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from mnesis.search.time_words import plain_text
 
 MAX_SCANNED_CHARS = 2_000
-"""Of a query: people ask short questions, and what is longer is data."""
+"""The maximum length of a query: people ask short questions, and longer texts are data."""
 MAX_EVENT_WORDS = 6
 
 _BEFORE = r"before|prior to|bevor|vor|avant|antes del?"
 _AFTER = r"after|since|nach|seit|apres|depuis|despues del?|desde"
-# An article or a possessive, so that "before lunch" and "after all" are not events of the log. "del" has one inside.
+# An article or a possessive, so that "before lunch" and "after all" are not events of the log. "del" contains an
+# article.
 _ARTICLE = (
     r"(?:the|our|my|your|his|her|their|this|that|de[rmns]|die|das|uns[e]r\w*|mein\w*|sein\w*|ihr\w*|le|la|les|notre|mon|ma|son"
     r"|sa|leur|el|los|las|mi|su|nuestr[oa])\s+|l'|(?<=del )"
 )
-# "Look after the cat", "suchen nach dem Buch": no time.
+# "Look after the cat" and "suchen nach dem Buch" do not name a time.
 _NO_TIME = re.compile(r"(?:look|ask|name|naming|tak|such|frag|sehn|riech|gesuch|gefrag)\w*\s+$")
-# What follows the event in the question.
+# The text after the event in the question.
 _END = r"(?=\s*(?:[?.!,;:]|$)|\s+(?:what|who|where|when|which|why|how|did|do|does|was|were|had|has|is|are|we|i|you|and|was|wer|wo)\b)"
 _LATIN = re.compile(
     rf"\b(?:(?P<before>{_BEFORE})|(?P<after>{_AFTER}))\s+(?:{_ARTICLE})"

@@ -62,7 +62,7 @@ def _substring_excerpts(texts: Sequence[str], query: str) -> Iterator[str]:
 
 
 def _word_excerpts(texts: Sequence[str], query: str) -> list[str]:
-    """Return the excerpts of texts. Where terms compete, those that few of the texts have decide."""
+    """Return the excerpts of texts. Terms that occur in few of the texts count more."""
     if all(len(text) <= MAX_EXCERPT_CHARS for text in texts):
         return [text.strip() for text in texts]
     terms = excerpt_terms(query)

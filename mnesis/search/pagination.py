@@ -12,7 +12,7 @@ from mnesis.validation import check_integer
 
 MAX_LIMIT = 1_000
 MAX_DATABASE_INTEGER = 2**63
-"""Databases store integers below this in absolute value."""
+"""Databases store integers whose absolute value is below this."""
 
 
 class SearchPosition(NamedTuple):

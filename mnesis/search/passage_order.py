@@ -1,7 +1,7 @@
 """The order of hits in logs of long messages: those with many words of a query in one passage first. Pure functions, no I/O.
 
-The index does not know where words are, and in a long message they may be far apart. So the texts of the best hits are read. In logs
-of short messages, a message is a passage, and its neighbours say more.
+The index does not store the positions of words, and in a long message they may be far apart. Therefore the texts of the
+best hits are read. In logs of short messages, a message is a passage, and its neighbours are more informative.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import NamedTuple
 from mnesis.search.snippets import TermMatch, find_matches, passage_weight, term_weights, weigh_matches
 
 ORDERED_HITS = 30
-"""Hits whose texts are examined. Like the weight, chosen on the questions for fitting."""
+"""The number of hits whose texts are examined. Like the weight, it was chosen on the questions for fitting."""
 PASSAGE_WEIGHT = 2.0
-"""What a passage with all words of a query adds to a score, as a multiple of it, if messages are very long."""
+"""The bonus of a passage with all words of a query, as a multiple of the score, if messages are very long."""
 MIN_PASSAGE_WEIGHT = 0.2
 """With less, the texts are not read: it is reached where a word is in a message of 45 words on average."""
 EQUAL_PASSAGE_FRACTION = 0.9
 """A passage with this fraction of the query's weight that another one has may say the same thing."""
 MAX_EXAMINED_CHARS = 2_000_000
-"""Of all texts together, which bounds the time."""
+"""The maximum length of all texts together, which bounds the time."""
 
 
 def passage_weight_of_log(length_share: float) -> float:
-    """Return what passages count in a log, for the share that context has there; 0 if the texts need not be read."""
+    """Return the weight of passages in a log, given the share of context there; 0 if the texts need not be read."""
     weight = PASSAGE_WEIGHT * (1 - length_share)
     return weight if weight >= MIN_PASSAGE_WEIGHT else 0.0
 

@@ -1,4 +1,4 @@
-"""What a query says about time: which messages it prefers, and what is left to look up. Pure functions, no I/O."""
+"""The times in a query: the messages that they prefer, and the rest of the query to look up. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from mnesis.search.time_words import CHINESE_QUESTION_WORDS, QUESTION_VERBS, pla
 from mnesis.search.times import TimeExpression, TimeSpan, find_time_expressions, without_expressions
 
 DATE_WEIGHT = 0.4
-"""Of the best score: the bonus of a message from a date that the query names. Chosen by trial."""
+"""The bonus of a message from a date that the query names, as a fraction of the best score. Chosen by trial."""
 EXPRESSION_WEIGHT = 1.0
 """The same for an expression such as "last week", which is certainly about the time of the messages."""
 MAX_TIME_MS = 2**53
 """After every message."""
 LATER_SCORE = 0.3
 MAX_LATER_MS = 14 * 86_400_000
-"""People also report what happened soon after: for as long again as the span, at most two weeks, with this score."""
+"""People also report events soon after they happened. Messages within the same time after the span, at most two weeks,
+get this score."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryTime:
     """The times that a query names.
 
-    `text` is the query without relative expressions. `is_only_time` says that nothing else is asked for. `event` is an event that
-    the query uses as a time; the store finds it and adds its time with `at_event`.
+    `text` is the query without relative expressions. `is_only_time` says that the query names nothing else. `event` is
+    an event that the query uses as a time; the store finds it and adds its time with `at_event`.
     """
 
     text: str

@@ -18,13 +18,16 @@ from typing import NamedTuple
 from mnesis.search.query_time import QueryTime
 
 NEIGHBOUR_WEIGHTS = ((1, 0.4), (2, 0.2), (-1, 0.2))
-"""(distance, weight): what an occurrence counts for the messages after and before it (Robertson's BM25F, weights by trial)."""
+"""(distance, weight): the weight of an occurrence for the messages after and before it (Robertson's BM25F, weights by
+trial)."""
 K1, B = 1.2, 0.75
 """The usual parameters of BM25: saturation of term frequency, and length normalisation."""
 REPEATED_FREQUENCIES = (2.5, 6.0)
-"""What a word counts in a message that has it at least as often as each of `REPETITIONS`; BM25 saturates, so this is near enough."""
+"""The count of a word in a message that has it at least as often as each of `REPETITIONS`; BM25 saturates, so an
+approximation is enough."""
 LENGTH_EXPONENT = 0.85
-"""Damps length normalisation, because a long message is not less relevant in proportion. Chosen on the questions for fitting."""
+"""Damps length normalisation, because relevance does not fall in proportion to length. Chosen on the questions for
+fitting."""
 SHORT_QUERY_TERMS = 8
 """As above, for queries: with many words, some occur near any message."""
 SHORT_MESSAGE_WORDS = 40
@@ -54,7 +57,7 @@ NAME_WEIGHT = 0.3
 
 
 class MessageStats(NamedTuple):
-    """What ranking needs to know about a message. Neighbours in a log have consecutive keys."""
+    """The data of a message that ranking needs. Neighbours in a log have consecutive keys."""
 
     key: int
     word_count: int
@@ -66,9 +69,9 @@ class MessageStats(NamedTuple):
 class QueryTerm:
     """A term of the query: its forms, the keys of matching messages, and the number of all messages that contain it.
 
-    `expression` is what the index was asked for: the forms, or a variant if they match nothing.
-    `weight` is less than 1 for a variant, which may be another word. `repeated_keys` are messages that have it at least
-    as often as each of `REPETITIONS`.
+    `expression` is the query to the index: the forms, or a variant if they match nothing. `weight` is less than 1 for a
+    variant, which may be another word. `repeated_keys` are messages that have it at least as often as each of
+    `REPETITIONS`.
     """
 
     forms: tuple[str, ...]
@@ -134,7 +137,7 @@ def rank(
 
 
 def length_share(messages: Sequence[MessageStats]) -> float:
-    """Return what the context of a message counts for the length of the messages, from 0 to 1: less if they are long.
+    """Return the weight of a message's context, from 0 to 1: less in logs of long messages.
 
     The length is that of the message in which a word of the log stands on average: tool outputs decide, not the short
     messages between them.
@@ -177,7 +180,7 @@ def _keep_best_of_plain_bm25(ranked: list[tuple[int, float]], plain: Sequence[in
     ordered: dict[int, None] = {}
     for place in range(len(ranked)):
         due = plain[place // 2] if place % 2 and place // 2 < len(plain) else None
-        # What is due may be among the hits already.
+        # The hits may already contain the messages to add.
         key = due if due is not None and due not in ordered else next(key for key in rest if key not in ordered)
         ordered[key] = None
     return [(key, score) for key, (_, score) in zip(ordered, ranked, strict=True)]
@@ -201,10 +204,10 @@ def put_newest_value_first(
 ) -> list[tuple[int, float]]:
     """Put the newest of the messages first that have all the words of the best one: a fact's newest value holds.
 
-    It applies if the best message has at least two words, and all words of the query that occur anywhere near. With fewer words,
-    it applies if they have half of the query's weight and at most `MAX_VALUES` messages have them: more are about a topic. A
-    reply that repeats the message right before it is not a newer value. Only messages of `comparable_keys` can be, if it is not
-    None. A query of fewer than `min_terms` known words is left as it is.
+    It applies if the best message has at least two words, and all words of the query that occur anywhere near. With
+    fewer words, it applies if they have half of the query's weight and at most `MAX_VALUES` messages have them: more
+    are about a topic. A reply that repeats the message right before it is not a newer value. Only messages of
+    `comparable_keys` can be, if it is not None. A query of fewer than `min_terms` known words is not changed.
     """
     best_key, best_score = ranked[0]
     matching = [term for term in terms if best_key in term.keys]
@@ -298,7 +301,7 @@ def _bm25(
 
 
 def _term_frequencies(messages: Sequence[MessageStats], slots: Mapping[int, int], width: int) -> list[float]:
-    """Return what one occurrence counts in the message of each slot: less in longer messages."""
+    """Return the weight of one occurrence in the message of each slot: less in longer messages."""
     counts = [word_count for _, word_count, _, _ in messages]
     length_of = {count: (count + 1) ** LENGTH_EXPONENT for count in set(counts)}
     scale = B * len(counts) / sum([length_of[count] for count in counts])

@@ -15,21 +15,22 @@ from mnesis.tokens.estimator import TokenCounter
 MAX_EXCERPT_CHARS = 300
 MAX_PASSAGE_CHARS = 400
 MAX_MATCHES_PER_TERM = 500
-"""Matches of one term that are examined: a term with more says little about where to look."""
+"""The number of matches of one term that are examined. A term with more matches does not help to find a passage."""
 MAX_SCANNED_CHARS = 4_000_000
-"""Of a longer text, only this much is searched for passages, which bounds the time."""
+"""The length of the part of a longer text that is searched for passages, which bounds the time."""
 MAX_LINE_CHARS = 240
 """A passage is extended to whole lines if they are at most this long."""
 STEM_MATCH_WEIGHT = 0.5
-"""What a word counts that shares only its beginning with a term."""
+"""The weight of a word that shares only its beginning with a term."""
 REPETITION_DAMPING = 0.1
-"""By this part of the weight, a term counts less for each doubling of its occurrences in a text: it decides between equal passages."""
+"""The fraction of the weight that a term loses for each doubling of its occurrences in a text. It decides between equal
+passages."""
 
 Span = tuple[int, int]
 
 
 class TermMatch(NamedTuple):
-    """An occurrence of a term in a text: its place, the number of the term, and what it counts."""
+    """An occurrence of a term in a text: its place, the number of the term, and its weight."""
 
     start: int
     term: int
@@ -73,7 +74,7 @@ def passages_excerpt(
 ) -> str | None:
     """Return the passages of a text that answer a query in at most `max_tokens`, with a pointer to the rest.
 
-    `matches` are those of the query's terms. Returns None if there are none, or if not even a short passage fits.
+    `matches` are those of the query's terms. Returns None if there are no matches, or if not even a short passage fits.
     """
     pointer = f'[… passages; all of it is kept: lcm_expand("{message_id}") …]'
     sample = text[:MAX_SCANNED_CHARS][-20_000:]
@@ -93,7 +94,7 @@ def passages_excerpt(
 def passages_around(text: str, matches: Iterable[Span], max_chars: int) -> str:
     """Return the passages of a text around matches, about `max_chars` for each, with whole lines if they are short.
 
-    "…" marks what is left out. Passages that touch are joined; a match that is longer than a passage is cut.
+    "…" marks omissions. Passages that touch are joined; a match that is longer than a passage is cut.
     """
     spans: list[Span] = []
     for start, end in matches:
@@ -131,7 +132,7 @@ def weigh_matches(matches: Iterable[TermMatch], weights: Sequence[float]) -> lis
 
 
 def _find_words(text: str, terms: Iterable[Sequence[str]]) -> list[tuple[int, int, bool]]:
-    """Return where the words of terms are, which term each is of, and whether it is the term as it stands, in order."""
+    """Return the matches of terms in order: the place, the term, and whether the word equals the term."""
     text = _lower(text[:MAX_SCANNED_CHARS])
     found: list[tuple[int, int, bool]] = []
     for number, forms in enumerate(terms):
@@ -144,7 +145,7 @@ def _find_words(text: str, terms: Iterable[Sequence[str]]) -> list[tuple[int, in
 
 
 def _lower(text: str) -> str:
-    """Return a text in lower case with every character at its place: "İ" has two characters in lower case."""
+    """Return a text in lower case without moving any character, although "İ" has two characters in lower case."""
     lower = text.lower()
     return lower if len(lower) == len(text) else "".join(map(_lower_character, text))
 
@@ -155,7 +156,8 @@ def _lower_character(character: str) -> str:
 
 
 def _occurrences(text: str, form: str) -> Iterator[tuple[int, bool]]:
-    """Yield where words begin like a form, and whether they are equal to it. `str.find` is much faster than a pattern."""
+    """Yield the places of words that begin like a form, and whether they are equal to it. `str.find` is much faster
+    than a pattern."""
     if form.isdigit():
         pattern = r"(?<![^\W_])" + r"[.,'’_ ]?".join(form)
         yield from ((match.start(), match.group() == form) for match in re.finditer(pattern, text))

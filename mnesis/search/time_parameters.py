@@ -40,9 +40,9 @@ def resolve_times(
 ) -> TimeLimits:
     """Resolve the time parameters of a search.
 
-    `after` is the beginning of the time it names, `before` the end of what comes before it, and `when` both. Expressions are
-    relative to `now`: a datetime, whose time zone defines where days begin, or milliseconds, in UTC. None is the time of the
-    first page, which `cursor` holds, or the current time.
+    `after` starts at the beginning of the time it names, `before` ends there, and `when` covers the whole time.
+    Expressions are relative to `now`: a datetime, whose time zone defines where days begin, or milliseconds, in UTC.
+    None is the time of the first page, which `cursor` holds, or the current time.
 
     Raises `ConfigurationError` for a time that cannot be read.
     """
@@ -78,18 +78,18 @@ def _resolve_now(now: datetime | int | None, cursor: str | None) -> datetime:
             raise ConfigurationError(
                 f"now must be a datetime or milliseconds since 1970, not {str(now)[:80]!r}"
             ) from None
-    # Cursors hold milliseconds, and the next page must be relative to the same time.
+    # Cursors contain milliseconds, and the next page must be relative to the same time.
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def time_of_cursor(cursor: str | None) -> datetime | None:
-    """Return the time of the query whose next page a cursor names, in UTC; None if it holds none."""
+    """Return the time of the query whose next page a cursor names, in UTC; None if it contains no time."""
     asked_at = _asked_at(cursor)
     return None if asked_at is None else datetime.fromtimestamp(asked_at / 1000, UTC)
 
 
 def _asked_at(cursor: str | None) -> int | None:
-    """Return the time that a cursor of a search holds. A malformed cursor is refused by the search itself."""
+    """Return the time in the cursor of a search. A malformed cursor is refused by the search itself."""
     fields = str(cursor).split(".") if cursor is not None else []
     return int(fields[2]) if len(fields) > 2 and fields[2].isdecimal() and 0 < int(fields[2]) < MAX_DATE_MS else None
 
@@ -178,7 +178,8 @@ def _begin(mention: DateMention, year: int, now: datetime) -> datetime:
 
 
 def _parse_other(text: str, now: datetime) -> TimeSpan | None:
-    """Read what this package does not know, in the languages of dateparser. Loading its data takes a second or two."""
+    """Read expressions that this package does not know, in the languages of dateparser. Loading its data takes a second
+    or two."""
     from dateparser.date import DateDataParser
 
     settings: Any = {

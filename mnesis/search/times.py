@@ -1,7 +1,7 @@
 """Time expressions of a query, such as "last week" or "am Dienstagabend", as spans of time. Pure functions, no I/O.
 
-Expressions are read in English, German, French, Spanish and Chinese, relative to the time of the query and in its time zone.
-Words of time become letters, and regular expressions over the letters are the grammar.
+Expressions are read in English, German, French, Spanish and Chinese, relative to the time of the query and in its time
+zone. Words of time are replaced by letters, and regular expressions over the letters form the grammar.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mnesis.search.time_words import A_FEW, DAY_PARTS, GERMAN_WORDS, GLUE, TIME_
 MAX_SCANNED_CHARS = 2_000
 """Of a query: people ask short questions, and what is longer is data."""
 FEW_DAYS = (2, 6)
-"""How many units ago "a few" may be."""
+"""The largest number of units that "a few" means."""
 
 _LETTERS = {
     "future": "x", "day": "d", "hier": "h", "day and part": "g", "last unit": "q", "this unit": "r", "weekend": "e",
@@ -44,8 +44,8 @@ class TimeSpan:
 class TimeExpression:
     """A time expression: its span, and its position in the query.
 
-    `is_relative` means that messages of that time do not have to contain its words: "last week", but not "Tuesday evening".
-    `is_certain` says that it is about the time of a message: a weekday alone may be a subject.
+    `is_relative` means that messages of that time do not have to contain its words: "last week", but not "Tuesday
+    evening". `is_certain` says that it means the time of a message, while a weekday alone may be a subject.
     """
 
     span: TimeSpan
@@ -64,7 +64,7 @@ class _Token:
 
 
 def find_time_expressions(query: str, now: datetime) -> list[TimeExpression]:
-    """Return the time expressions of a query, in order. Those about the future are left out.
+    """Return the time expressions of a query, in order. Expressions about the future are omitted.
 
     `now` has a time zone, which defines where days begin.
     """
@@ -265,7 +265,7 @@ def _read_last_month_name(words: _Words, now: datetime) -> TimeSpan:
 
 
 def _ignore(words: _Words, now: datetime) -> None:
-    """Read an expression about the future: nothing was said then."""
+    """Read an expression about the future, which matches no message."""
 
 
 _Reader = Callable[[_Words, datetime], TimeSpan | None]

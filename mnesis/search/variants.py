@@ -1,8 +1,8 @@
 """Other ways to look up a query word that matches nothing. Pure functions, no I/O.
 
-A variant is an expression of the full-text index. The rungs are tried in order, and the first variant that finds a message
-replaces the word: pieces of identifiers and compounds, words joined, beginnings, stems, then words of the index that contain
-the word or differ by one typo.
+A variant is an expression of the full-text index. The kinds of variants are tried in order, and the first variant that
+finds a message replaces the word: pieces of identifiers and compounds, words joined, beginnings, stems, then words of
+the index that contain the word or differ by one typo.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_CUT_CHARS = 3
 MIN_PIECE_CHARS = 4
 MIN_TYPO_CHARS = 5
 MAX_VARIANT_CHARS = 64
-"""Longer words are not looked for in other ways; they are data rather than language."""
+"""Longer words have no variants, because they are data rather than language."""
 
 _LATIN_STEMMERS = ("german", "spanish", "french", "italian", "portuguese", "dutch")
 _STEMMERS_BY_SCRIPT = {"CYRILLIC": ("russian",), "ARABIC": ("arabic",), "GREEK": ("greek",), "LATIN": _LATIN_STEMMERS}
@@ -72,7 +72,7 @@ def variants(word: str, pieces: Iterable[str], neighbours: Iterable[str]) -> Ite
 def beginning(text: str) -> str:
     """Return an expression that matches words which begin with a text.
 
-    The index stems what it is asked for, also a beginning ("analys" becomes "anali"): then a shorter one is taken.
+    The index also stems a beginning ("analys" becomes "anali"); in that case a shorter beginning is used.
     """
     for cut in range(MAX_CUT_CHARS):
         start = text[: len(text) - cut]
@@ -126,7 +126,7 @@ def _language_stems(word: str) -> set[str]:
 
 @cache
 def _stemmer(language: str) -> Any:
-    import snowballstemmer  # at the first search: it loads the stemmers of all its languages
+    import snowballstemmer  # imported at the first search, because it loads the stemmers of all its languages
 
     return snowballstemmer.stemmer(language)
 
@@ -138,7 +138,8 @@ def index_stem(word: str) -> str:
 
 
 def compound_tail(word: str) -> str:
-    """Return how a compound that ends with this word ends in the index: its measure is longer, so more is stemmed."""
+    """Return the ending in the index of a compound that ends with this word. Its measure is longer, so more is
+    stemmed."""
     head = "babab"
     return index_stem(head + word)[len(head) :]
 

@@ -15,22 +15,23 @@ from typing import Any
 from mnesis.errors import ConfigurationError
 
 PASSAGE_CHARS = 400
-"""Longest passage. 800 found less in logs with long messages, 250 no more. Chosen on the questions for fitting."""
+"""The length of the longest passage. With 800, fewer answers were found in logs with long messages; with 250, no more.
+Chosen on the questions for fitting."""
 MAX_PASSAGES = 64
-"""Passages of one message; of a longer one, as many are taken at equal distances."""
+"""The largest number of passages of one message. From a longer message, this number is taken at equal distances."""
 VECTOR_WEIGHT = 0.6
-"""What the nearest message counts if no word of the query matches, as a fraction of the best score by words."""
+"""The score of the nearest message if no word of the query matches, as a fraction of the best score by words."""
 COVERAGE_EXPONENT = 2
 """The weight is multiplied by (1 - coverage) to this power. Chosen, like the weight, on the questions for fitting."""
 MAX_VECTOR_HITS = 100
-"""Messages without a word of the query that vectors may add to a ranking."""
+"""The number of messages without a word of the query that vectors may add to a ranking."""
 _SENTENCE_END = re.compile(r"(?<=[.!?\n。！？])\s*")
 WRONG_VECTORS = (
     "the embedding function must return one list of finite numbers for each text, all of the same length; check"
     " RecallConfig.vectors"
 )
 _EMPTY = "(empty)"
-"""Embedded for a message without text, because providers refuse empty texts."""
+"""The text that is embedded for a message without text, because providers refuse empty texts."""
 _HEADER_BYTES = 2
 _CHUNK_ROWS = 8_192
 
@@ -84,10 +85,10 @@ def is_readable(stored: bytes, dimensions: int) -> bool:
 
 
 def nearness(query: Sequence[float], stored: Sequence[tuple[int, bytes]]) -> dict[int, float]:
-    """Return how near each message is to a query: 1 for the nearest, 0 for the median and everything beyond.
+    """Return the nearness of each message to a query: 1 for the nearest, 0 for the median and everything beyond.
 
-    `stored` has keys and readable vectors. The nearest passage of a message counts. The mean of all vectors is subtracted
-    first, because what all messages share says nothing about one of them.
+    `stored` has keys and readable vectors. The nearest passage of a message counts. The mean of all vectors is
+    subtracted first, because a component that all messages share does not distinguish them.
     """
     import numpy as np
 
@@ -113,14 +114,15 @@ def nearness(query: Sequence[float], stored: Sequence[tuple[int, bytes]]) -> dic
 
 
 def _unit(np: Any, matrix: Any) -> Any:
-    """Return the rows of a matrix with length 1; zeros stay."""
+    """Return the rows of a matrix scaled to length 1; rows of zeros do not change."""
     matrix = matrix.astype(np.float32)
     lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))[:, None]
     return matrix / np.where(lengths > 0, lengths, 1)
 
 
 def vector_weight(coverage: float) -> float:
-    """Return the weight of vectors for a query of whose weight the best message has the fraction `coverage` in words."""
+    """Return the weight of vectors for a query if the words of the best message have the fraction `coverage` of its
+    weight."""
     return float(VECTOR_WEIGHT * math.pow(1 - min(max(coverage, 0.0), 1.0), COVERAGE_EXPONENT))
 
 

@@ -1,7 +1,7 @@
 """Stop words of languages, from the library `stop-words`.
 
-It reads files when it is imported and for each language, so a coroutine must not be the first to import this module in an event
-loop: see `mnesis.concurrency.import_in_thread`.
+It reads files when it is imported and for each language. Import this module in a thread before a coroutine uses it: see
+`mnesis.concurrency.import_in_thread`.
 """
 
 from __future__ import annotations
@@ -14,4 +14,5 @@ LANGUAGE_STOP_WORDS = {language: frozenset(get_stop_words(language)) for languag
 UNSPACED_STOP_WORDS = frozenset(get_stop_words("chinese") + get_stop_words("japanese"))
 """Stop words of scripts without spaces. The Korean list has "child" and "time"."""
 CONVERSATION_WORDS = frozenset(get_stop_words("english"))
-"""English words that say little about what a text is about. Some of them matter in a short question: "computer", "fire", "bill"."""
+"""English words that say little about the subject of a text. Some of them matter in a short question: "computer",
+"fire", "bill"."""

@@ -1,7 +1,8 @@
 """Static embeddings from the files in the wheel of `wordllama`: a table of token vectors and a tokenizer. No download.
 
-Its own loader looks for the tokenizer outside the package and downloads it, and importing the package configures logging, so the
-two files are read directly. Where they are and what they contain is private to wordllama; tests/search/test_wordllama.py pins it.
+Its own loader looks for the tokenizer outside the package and downloads it, and importing the package configures
+logging, so the two files are read directly. Their places and their format are private to wordllama;
+tests/search/test_wordllama.py pins both.
 """
 
 from __future__ import annotations

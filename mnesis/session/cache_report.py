@@ -1,6 +1,6 @@
-"""What the provider's cache did for a request, and why it missed. Pure functions, no I/O.
+"""The use of the provider's cache by a request, and the reason for a miss. Pure functions, no I/O.
 
-The figures are the provider's. What it could have read is what the previous request left in its cache.
+The figures are the provider's. A request can read at most the tokens that the previous request left in the cache.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ MIN_MISS_TOKENS = 1_024
 """Providers cache in blocks (128 tokens at OpenAI, 64 at DeepSeek), and do not cache the end of a request at once."""
 
 MIN_MISS_FRACTION = 0.1
-"""Of what could have been read. Less is the part that no provider promises."""
+"""A fraction of the tokens that could have been read. No provider promises to read a smaller rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheAge:
-    """How long the cache of the newest request has been unused. `answered_at` identifies the request."""
+    """The time for which the cache of the newest request has been unused. `answered_at` identifies the request."""
 
     answered_at: int
     idle_seconds: float
@@ -44,7 +44,7 @@ def describe_request(
     fold_count: int,
     lifetime_seconds: float | None,
 ) -> SentRequest:
-    """Return what to remember of a request that was answered at `answered_at`, in milliseconds since 1970."""
+    """Return the facts to store about a request that was answered at `answered_at`, in milliseconds since 1970."""
     return SentRequest(
         model=model,
         answered_at=answered_at,
@@ -69,9 +69,8 @@ def report_cache(
     sent_at: int,
     cache: PromptCache | None,
 ) -> CacheReport:
-    """Return what the cache did for `request`, which was sent at `sent_at`, in milliseconds since 1970.
-
-    `before` is the session without it. `cache` None means that nothing is known of the provider's cache.
+    """Return the use of the cache by `request`, which was sent at `sent_at`, in milliseconds since 1970. `before` is
+    the session without the request. `cache` is None if the provider's cache is not known.
     """
     previous = before.last_request
     expected_tokens = min(_cached_before(previous, cache), usage.request_tokens)
@@ -80,7 +79,7 @@ def report_cache(
     if previous is not None and missed_tokens >= max(MIN_MISS_TOKENS, expected_tokens * MIN_MISS_FRACTION):
         cause = _find_cause(previous, request, digests, sent_at)
         if cause == "eviction" and not before.usage.cache_read and not previous.cached_tokens:
-            # Nothing shows that this endpoint has a cache, or that it reports what it reads.
+            # There is no sign that this endpoint has a cache or reports what it reads from it.
             cause, expected_tokens = None, 0
     return CacheReport(
         read_tokens=usage.cache_read,
@@ -92,17 +91,18 @@ def report_cache(
 
 
 def _cached_before(previous: SentRequest | None, cache: PromptCache | None) -> int:
-    """Return how much of the previous request its provider has cached, as far as is known."""
+    """Return the number of tokens of the previous request that its provider has cached, as far as is known."""
     if previous is None or not previous.tools_digest:
         return 0
     if cache is None or cache.max_marks:
-        # Only what a mark covers is cached, and the provider reports it.
+        # Only the part up to a mark is cached, and the provider reports its size.
         return previous.cached_tokens
     return previous.input_tokens if previous.input_tokens >= cache.min_tokens_for(previous.model) else 0
 
 
 def _find_cause(previous: SentRequest, request: SentRequest, digests: RequestDigests, sent_at: int) -> CacheMissCause:
-    """Return why the cache cannot have matched. A compaction also changes messages, and the tools that are offered."""
+    """Return why the cache cannot have matched. Checked first, because a compaction also changes messages and the
+    offered tools."""
     if request.model != previous.model:
         return "model"
     if previous.is_expired(sent_at):

@@ -1,4 +1,4 @@
-"""The conversation as the provider has it in its cache, found from what the newest request left there."""
+"""The conversation in the provider's cache, derived from the newest request."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from mnesis.session.core import SessionCore
 
 
 async def find_cached_prefix(core: SessionCore, price_ratio: float) -> CachedPrefix | None:
-    """Return the conversation as the provider has it in its cache.
-
-    None if it is not certain that the cache has it: it may have expired, the request that filled it was another process's and
-    had tools, or the conversation is rendered differently now. None also if the newest step is a tool call.
+    """Return the conversation as the provider has it in its cache. None if the content of the cache is not certain: the
+    cache may have expired, another process's request with tools filled it, or the conversation is now rendered
+    differently. None also if the newest step is a tool call.
     """
     target, age, newest = core.request_target(), core.cache_age(), core.record.last_request
     cache = target.known_cache
@@ -65,14 +64,15 @@ async def find_cached_prefix(core: SessionCore, price_ratio: float) -> CachedPre
 
 
 def _estimate_automatic_cache(request: SentRequest, cache: PromptCache) -> int:
-    """Return how much of a request a provider caches by itself. Nothing below its minimum length."""
+    """Return the number of tokens of a request that a provider caches automatically. Nothing below its minimum
+    length."""
     return request.input_tokens if request.input_tokens >= cache.min_tokens_for(request.model) else 0
 
 
 def _cut_after_reply(messages: Sequence[dict[str, Any]], message_count: int) -> list[dict[str, Any]] | None:
     """Return the messages up to the reply of the newest request, which had `message_count` without the system prompt.
 
-    None if that reply calls tools: an instruction must not come between a call and what follows it.
+    None if that reply calls tools, because an instruction must not come between a call and its result.
     """
     start = sum(message["role"] == "system" for message in messages) + message_count
     reply = messages[start] if start < len(messages) else None
@@ -84,8 +84,9 @@ def _cut_after_reply(messages: Sequence[dict[str, Any]], message_count: int) -> 
 def _find_kept_end(messages: Sequence[dict[str, Any]], message_count: int) -> int:
     """Return the index of the last message that the provider has cached, and will find unchanged after an instruction.
 
-    That is the end of the newest request. With thinking in the newest turn it is that turn's user message: many Claude models
-    drop the thinking of a turn as soon as the user says something else (platform.claude.com, extended-thinking, caching).
+    That is the end of the newest request. If the newest turn contains thinking, it is that turn's user message. Many
+    Claude models drop the thinking of a turn at the next user message (platform.claude.com, extended-thinking,
+    caching).
     """
     end = sum(message["role"] == "system" for message in messages) + message_count - 1
     start = max((i for i in range(end + 1) if messages[i]["role"] == "user"), default=end)
@@ -93,7 +94,8 @@ def _find_kept_end(messages: Sequence[dict[str, Any]], message_count: int) -> in
 
 
 def _with_mark(messages: Sequence[dict[str, Any]], end: int, lifetime: str) -> list[dict[str, Any]]:
-    """Mark a message where an earlier request had a mark: the provider finds the entry there and writes nothing."""
+    """Mark a message at which an earlier request had a mark. The provider finds the cache entry there and writes
+    nothing."""
     mark = {"type": "ephemeral"} if lifetime == "5m" else {"type": "ephemeral", "ttl": lifetime}
     return [mark_chat_step(message, mark) if i == end else message for i, message in enumerate(messages)]
 

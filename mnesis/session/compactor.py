@@ -1,4 +1,4 @@
-"""When a sweep of a session runs, and the events it publishes."""
+"""The schedule of a session's sweeps, and the events they publish."""
 
 from __future__ import annotations
 
@@ -51,10 +51,12 @@ MAX_INPUT_FRACTION = 0.75
 
 
 DEFAULT_CONCURRENCY = 4
-"""Few enough for the rate limits of small accounts, and a long history is read four times as fast."""
+"""The default number of concurrent summaries: few enough for the rate limits of small accounts, and four times as fast
+as one."""
 
 ONE_AT_A_TIME = re.compile(r"(ollama|ollama_chat|lm_studio|llamafile|llama_?cpp)/")
-"""Local servers that answer one request at a time unless configured otherwise: others would wait, and time out."""
+"""Local servers that answer one request at a time unless configured otherwise. Further requests would wait and time
+out."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ class Compactor:
     async def start_if_due(self, reserved_tokens: int = 0) -> bool:
         """Start a background sweep if one is due and worthwhile. Returns whether one was started. Called after each turn.
 
-        `reserved_tokens` is our count of what each request carries besides the context: tool definitions."""
+        `reserved_tokens` is mnesis's count of each request's content outside the context: tool definitions."""
         core = self.core
         budget = self._budget_beside(reserved_tokens)
         self._watch_expiry(reserved_tokens)
@@ -105,8 +107,8 @@ class Compactor:
     async def compact_after_expiry(self, reserved_tokens: int = 0) -> CompactionResult | None:
         """Compact if the provider's cache has certainly expired and a sweep pays off.
 
-        The prefix must be written again anyway, so a smaller one costs less. Returns the result of a sweep that changed the
-        context, or None."""
+        The prefix must be written again anyway, and a smaller one costs less. Returns the result of a sweep that
+        changed the context, or None."""
         age = self.core.cache_age()
         if age is None or age.left_seconds >= 0:
             return None
@@ -134,7 +136,8 @@ class Compactor:
         return result if result is not None and (result.level_used or result.pruned_tool_outputs) else None
 
     def _pays_off(self, age: CacheAge, reserved_tokens: int) -> bool:
-        """Return whether a sweep pays off once this cache has expired. One request is the reason of one sweep at most."""
+        """Return whether a sweep pays off once this cache has expired. One request is the reason for at most one
+        sweep."""
         core, config = self.core, self.core.config.compaction
         return (
             config.auto
@@ -162,7 +165,7 @@ class Compactor:
         )
 
     def stop_watching(self) -> None:
-        """Forget the timer that compacts before the cache expires."""
+        """Cancel the timer that compacts before the cache expires."""
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
             self._expiry_timer = None
@@ -192,7 +195,8 @@ class Compactor:
         return await self.core.run_to_completion(coroutine)
 
     def _budget_beside(self, reserved_tokens: int) -> Budget:
-        """Return the budget that is left after `reserved_tokens` of our own count, which the provider counts by the calibration."""
+        """Return the budget that remains after `reserved_tokens` of mnesis's count, converted to the provider's count
+        by the calibration."""
         return self.core.budget.after_reserving(int(reserved_tokens * self.core.record.calibration))
 
     async def _run_exclusively(
@@ -293,7 +297,7 @@ class Compactor:
         choice = config.compaction_model
         llm, model = core.llm, core.model
         if isinstance(choice, str):
-            # A client that always calls one model, or none, would ignore the choice.
+            # A client that always calls one model, or no model, would ignore the choice.
             llm = resolve() if isinstance(llm, SwitchedLLM) and (llm.model or isinstance(llm.inner, NoModel)) else llm
             model = ModelInfo.from_model_string(choice)
         elif choice is not None:
@@ -334,9 +338,9 @@ class Compactor:
         )
 
     async def _make_prefix_writer(self, summarizer: Summarizer) -> Summarizer | None:
-        """Return the session's model as a summarizer that reads the conversation from its provider's cache, if it is there.
-
-        A model whose price is not known is taken to be cheaper: somebody chose it.
+        """Return the session's model as a summarizer that reads the conversation from its provider's cache, or None if
+        the cache does not have it. A compaction model with an unknown price counts as cheaper, because the user chose
+        it.
         """
         await import_in_thread("mnesis.session.cached_prefix")
         from mnesis.session.cached_prefix import find_cached_prefix
@@ -370,14 +374,15 @@ class Compactor:
         payload = SummarizerBreakerChangedPayload(
             self.core.session_id, model, status.state, status.failures, status.retry_after_seconds, reason
         )
-        # A session without a model has nothing that could fail or recover.
+        # A session without a model has no calls that could fail or recover.
         if not isinstance(getattr(llm, "inner", llm), NoModel):
             self.core.bus.publish(MnesisEvent.SUMMARIZER_BREAKER_CHANGED, payload)
         if status.state == "open":
             _warn_once(model, reason)
 
     def _summary_options(self, model: ModelInfo) -> dict[str, Any]:
-        """Return the summariser's own options, or else how to reach the session's provider if it is the same."""
+        """Return the summariser's own options, or else the connection options of the session if the provider is the
+        same."""
         config = self.core.config
         if config.compaction.compaction_options is not None:
             return dict(config.compaction.compaction_options)

@@ -18,11 +18,12 @@ from mnesis.store.context_cache import copy_message
 T = TypeVar("T")
 
 MAX_CACHED_SESSIONS = 64
-"""Of a server's conversations, those that are active. Each keeps the messages of its newest window."""
+"""The number of conversations in the cache: the active ones of a server. Each keeps the messages of its newest
+window."""
 
 
 class _Conversion(NamedTuple):
-    """Records, and what makes the messages that they become. None: the messages cannot be copied."""
+    """Records, and the functions that copy the messages made from them. None: the messages cannot be copied."""
 
     records: Sequence[Message]
     make: Make | None
@@ -31,14 +32,14 @@ class _Conversion(NamedTuple):
 class ConversionCache(Generic[T]):
     """Converted messages of the newest window of each session. May be shared between threads.
 
-    A conversion counts only for records that are equal to those it was made from. Records may be shared with other readers; nothing
-    that is returned holds a dict or list of them. Copies and pickles of a cache are empty.
+    A conversion is used only for records equal to those that it was made from. Records may be shared with other
+    readers. The returned messages contain none of their dicts or lists. Copies and pickles of a cache are empty.
     """
 
     def __init__(self) -> None:
         self._windows: OrderedDict[str, dict[str, _Conversion]] = OrderedDict()
         self.conversions = 0
-        """How many groups of records were converted for the first time, or again because they had changed."""
+        """The number of groups of records that were converted for the first time, or again because they had changed."""
 
     def read(
         self, session_id: str, groups: Iterable[Sequence[Message]], convert: Callable[[Sequence[Message]], list[T]]
@@ -56,10 +57,10 @@ class ConversionCache(Generic[T]):
                     conversion = _Conversion(records, plan_copy(convert(records)))
                 # Equal records replace those that were compared: the next window will probably show the same objects.
                 conversion = _Conversion(records, conversion.make)
-            # What cannot be copied is converted each time, from records that nobody else has.
+            # Messages that cannot be copied are converted each time, from records that no other reader has.
             messages.append(convert(list(map(copy_message, records))) if conversion.make is None else conversion.make())
             window[key] = conversion
-        self._windows.pop(session_id, None)  # so that it becomes the newest
+        self._windows.pop(session_id, None)  # moved to the end, as the newest
         self._windows[session_id] = window
         while len(self._windows) > MAX_CACHED_SESSIONS:
             self._windows.popitem(last=False)
@@ -78,7 +79,7 @@ def _are_equal(known: Sequence[Message], records: Sequence[Message]) -> bool:
 
 
 def _is_equal(known: Message, record: Message) -> bool:
-    """Return whether a record converts to the same messages: everything that a reader is shown of it is equal."""
+    """Return whether a record converts to the same messages, because all its visible fields are equal."""
     # Comparing pydantic models takes several times as long as comparing their fields.
     return known is record or (
         len(known.parts) == len(record.parts)

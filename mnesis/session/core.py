@@ -57,7 +57,7 @@ logger = get_logger(__name__)
 
 T = TypeVar("T")
 MAX_OVERHEAD_FRACTION = 0.5
-"""Of the usable tokens. If system prompt and tools take more, the least of each request is conversation."""
+"""Of the usable tokens. If the system prompt and tools take a larger fraction, a warning is logged."""
 FOCUS_KEY = "mnesis_focus"
 """The key of the focus in the metadata of a session."""
 MAX_RECALL_BLOCKS = 16
@@ -139,7 +139,7 @@ class SessionCore:
         return int(self.engine.clock() * 1_000)
 
     def describe_request(self, digests: RequestDigests, report: UsageReport) -> SentRequest:
-        """Return what to remember of a request that was just answered."""
+        """Return the facts to store about a request that was just answered."""
         target = self.request_target()
         return describe_request(
             digests,
@@ -158,7 +158,7 @@ class SessionCore:
         return (match_dialect(newest.model) or PLAIN).cache
 
     def cache_age(self) -> CacheAge | None:
-        """Return how old the provider's cache of the newest request is. None if there is no request, or no cache is known."""
+        """Return the age of the provider's cache of the newest request; None without a request or a known cache."""
         request = self.record.last_request
         if request is None or request.lifetime_seconds is None:
             return None
@@ -167,7 +167,7 @@ class SessionCore:
 
     @cached_property
     def redaction(self) -> Redaction | None:
-        """How secrets are replaced before anything is stored, or None."""
+        """The function that replaces secrets before anything is stored, or None."""
         return self.config.redaction or self.engine.config.redaction
 
     @cached_property
@@ -239,7 +239,7 @@ class SessionCore:
         return await self.run_to_completion(self._publish_revision(write))
 
     def redact_messages(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Return the messages as they will be stored. The tokens of those that change are counted again."""
+        """Return the messages as they will be stored. The tokens of changed messages are counted again."""
         if self.redaction is None:
             return messages
         redacted = [redact_message(message, self.redaction) for message in messages]
@@ -322,15 +322,15 @@ class SessionCore:
 
         The budget is divided by the calibration: how much more the provider counts than the estimator. `message` is the
         next user message, if it is not stored yet; automatic recall searches for it. `forms` are shown instead of
-        messages of the log, by `seq`. `now` is the time of the next message; None is the clock's. `context` None is read; see
-        `Store.active_context` for `shared`."""
+        messages of the log, by `seq`. `now` is the time of the next message; None is the clock's. If `context` is None,
+        it is read; see `Store.active_context` for `shared`."""
         if context is None:
             context = await self.store.active_context(self.session_id, shared=shared)
         self.shared.advance(context.session)
         context = with_forms(context, forms or {})
         available_tokens = int((budget_tokens or self.budget.usable_tokens) / context.session.calibration)
         is_recalling = self.config.recall.enabled and message != ""
-        # A layout keeps whole turns, so it makes room for what is recalled.
+        # A layout keeps whole turns, so it reserves tokens for recalled originals.
         recall_tokens = 0
         if is_recalling and options is not None:
             recall_tokens = max(min(self.config.recall.max_tokens, (available_tokens - reserved_tokens) // 3), 0)
@@ -364,7 +364,7 @@ class SessionCore:
 
     @property
     def focus(self) -> str:
-        """What summaries keep above all and recall prefers, or ""."""
+        """The subject that summaries keep above all and recall prefers, or ""."""
         return str(self.record.metadata.get(FOCUS_KEY, ""))
 
     async def set_focus(self, text: str) -> None:
@@ -411,7 +411,7 @@ class SessionCore:
 
     async def inherits_files(self) -> bool:
         """Return whether a parent of the session refers to stored files, which the session may read too."""
-        # The log only grows, so a reference that was found stays. Sub-agents ask at every request.
+        # The log only grows, so a reference that was found remains valid. Sub-agents ask at every request.
         if not self._has_inherited_files:
             await import_in_thread("mnesis.recall.stored_files")
             from mnesis.recall.stored_files import inherits_files

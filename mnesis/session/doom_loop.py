@@ -30,6 +30,6 @@ def detect_doom_loop(core: SessionCore, calls: Sequence[ToolPart]) -> bool:
 
 
 def _call_signature(call: ToolPart) -> str:
-    """Return what identical calls have in common: the tool and its arguments."""
+    """Return the key of identical calls: the tool and its arguments."""
     arguments = call.raw_input if call.raw_input is not None else json.dumps(call.input, sort_keys=True, default=str)
     return f"{call.tool_name}({arguments})"

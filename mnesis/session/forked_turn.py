@@ -1,4 +1,4 @@
-"""A turn in a fork, and the user message that a fork answers again."""
+"""The first turn of a fork, and the lookup of the user message that it answers again."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class OpenRequest:
 
     @property
     def overrides(self) -> ModelOverrides | None:
-        """The overrides of the configuration that applies, if it is known before an engine is created."""
+        """The model overrides of the configuration, if that is known before an engine is created."""
         config = self.config or (self.engine.config if self.engine is not None else None)
         return config.model_overrides if config is not None else None
 
@@ -98,7 +98,7 @@ async def open_or_create(
     agent: str,
     parent_id: str | None,
 ) -> OpenedSession:
-    """Open a session, and create it if it does not exist. If it raises, nothing is stored or stays open."""
+    """Open a session, and create it if it does not exist. If it raises, nothing is stored, and nothing remains open."""
     _check_strings(session_id, model=model, system_prompt=system_prompt, agent=agent, parent_id=parent_id)
     if model is not None:
         await find_model_info(model, request.overrides)
@@ -198,7 +198,8 @@ def _new_record(
 
 @asynccontextmanager
 async def _open_engine(request: OpenRequest) -> AsyncIterator[tuple[Engine, bool]]:
-    """Open the engine of a request. Yields it and whether it was created here; then it is closed if the block raises."""
+    """Open the engine of a request. Yields it and whether it was created here; a new one is closed if the block
+    raises."""
     engine, db_path = request.engine, request.db_path
     if db_path is not None and not os.fspath(db_path):
         raise ConfigurationError("db_path is empty; pass the path of a file or ':memory:', or omit it")
@@ -229,7 +230,7 @@ async def _token_counter(info: ModelInfo) -> TokenCounter:
     """Return the function that counts tokens for a model. Loads its tables in a thread."""
     await preload_encoding(info.encoding)
     if info.encoding != "heuristic":
-        await preload_encoding("unknown")  # results of agents' tools are counted without a model
+        await preload_encoding("unknown")  # agents count the results of tools without a model
     reasoning = find_dialect(info.model_id, info.dialect).reasoning
     return ModelTokenCounter(TokenEstimator(encoding=info.encoding), info.model_id, reasoning)
 

@@ -1,4 +1,4 @@
-"""What `open()`, `create()` and `load()` return: a session that opens when it is awaited or entered."""
+"""The result of `open()`, `create()` and `load()`: a session that opens when it is awaited or entered."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class OpeningSession(Coroutine[Any, Any, S], Generic[S]):
         self._coroutine.close()
 
     def __getattr__(self, name: str) -> NoReturn:
-        # Not for private names, which libraries look up to see what an object is.
+        # Not for private names, which libraries look up to inspect an object.
         if name.startswith("_"):
             raise AttributeError(name)
         self._refuse(name)

@@ -1,4 +1,4 @@
-"""What to remember of requests that the caller of mnesis sent, with a client of their own."""
+"""The facts to store about requests that the caller sent with its own client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def report_own_request(
 ) -> UsageReport | None:
     """Return the report of messages that the caller's own client exchanged. None if no model answered.
 
-    Without `usage`, nothing is known of the request but that it was answered about now.
+    Without `usage`, only the time of the answer is known, which is about now.
     """
     if usage is not None:
         return UsageReport(usage, "inferred", request=note_own_request(core, usage, model))
@@ -29,7 +29,7 @@ def report_own_request(
 
 
 def note_own_request(core: SessionCore, usage: TokenUsage, model: str | None = None) -> SentRequest:
-    """Return what to remember of a request that the caller of mnesis sent, about now. Its content is not known.
+    """Return the facts to store about a request that the caller has just sent. Its content is not known.
 
     `model` is the model string of the caller's client. None means the session's model."""
     lifetime_seconds = (
@@ -46,8 +46,8 @@ def note_own_request(core: SessionCore, usage: TokenUsage, model: str | None = N
 
 @lru_cache(maxsize=1_000)
 def _cache_lifetime(model: str, dialect_name: str | None = "") -> float | None:
-    """Return how long the cache of a model lives at most, in seconds, for a client of the user's own. None if it has none.
+    """Return the longest lifetime of a model's cache, in seconds, for the user's own client. None if it has none.
 
-    `dialect_name` is that of the session's model; "" finds the one of the model string alone."""
+    `dialect_name` is the dialect of the session's model; "" finds the dialect of the model string alone."""
     dialect = (match_dialect(model) or PLAIN) if dialect_name == "" else find_dialect(model, dialect_name)
     return Target(model, dialect, is_own_client=True).cache_lifetime_seconds

@@ -28,10 +28,10 @@ from mnesis.session.session import MnesisSession
 
 T = TypeVar("T")
 SessionId = str | int | uuid.UUID
-"""What frameworks use as the id of a thread. mnesis stores its text."""
+"""The types that frameworks use as the id of a thread. mnesis stores its text."""
 MAX_OPEN_SESSIONS = 1_000
-"""How many sessions stay open; the least recently used one is dropped first. An open session holds a few small objects
-and no file."""
+"""The number of sessions that stay open; the least recently used one is dropped first. An open session holds a few
+small objects and no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class SessionSettings:
     default_model: str | None = None
 
     def is_same(self, other: SessionSettings) -> bool:
-        """Return whether sessions can stay open with the other settings. Clients are compared by identity."""
+        """Return whether open sessions remain valid under the other settings. Clients are compared by identity."""
         if self is other:
             return True
         names = [field.name for field in fields(self) if field.name != "llm"]
@@ -146,7 +146,8 @@ class SessionPool:
         return session
 
     async def run(self, session_id: str, operation: Callable[[MnesisSession], Awaitable[T]]) -> T | None:
-        """Call an operation with the session, again if somebody closed it meanwhile. None if it does not exist."""
+        """Call an operation with the session, and again if the session was closed in the meantime. Returns None if the
+        session does not exist."""
         for attempt in range(2):
             session = await self.get(session_id)
             if session is None:
@@ -162,7 +163,8 @@ class SessionPool:
     async def run_or_create(
         self, session_id: str, operation: Callable[[MnesisSession], Awaitable[T]], *, parent_id: str | None = None
     ) -> T:
-        """Call an operation with the session, which is created if necessary, again if it was erased or closed meanwhile."""
+        """Call an operation with the session, which is created if necessary, and again if it was erased or closed in
+        the meantime."""
         try:
             return await operation(await self.get_or_create(session_id, parent_id=parent_id))
         except (SessionNotFoundError, SessionClosedError):
@@ -216,7 +218,7 @@ class SessionPool:
         return self
 
     def __deepcopy__(self, memo: Any = None) -> SessionPool:
-        # Frameworks copy what holds a pool before they change it. All copies continue the same sessions.
+        # Frameworks copy objects that contain a pool before they change them. All copies continue the same sessions.
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -314,7 +316,7 @@ def _restore_pool(
 def validate_session_id(session_id: object) -> str:
     """Return a session id as a string. Integers and UUIDs become their usual text.
 
-    Raises `ConfigurationError` if it is neither of these nor a non-empty string.
+    Raises `ConfigurationError` for any other value and for an empty string.
     """
     if isinstance(session_id, int | uuid.UUID) and not isinstance(session_id, bool):
         return str(session_id)

@@ -97,7 +97,7 @@ class SessionReader:
 
     @property
     def forked_from(self) -> ForkPoint | None:
-        """Where the session continues another one, or None if it is not a fork."""
+        """The message at which the session continues another one, or None if it is not a fork."""
         return self._core.record.forked_from
 
     @property
@@ -132,7 +132,7 @@ class SessionReader:
 
     @property
     def compaction_in_progress(self) -> bool:
-        """Whether a compaction of the session runs or is about to, in this process."""
+        """Whether a compaction of the session is running or about to start in this process."""
         return self._core.shared.is_compacting
 
     @property
@@ -180,9 +180,10 @@ class SessionReader:
         return await self._core.store.message(self.id, message_id)
 
     async def verify(self, *, head: str | None = None) -> Verification:
-        """Check every hash of the session, and return the head of its log with what does not agree.
+        """Check every hash of the session, and return the head of its log and the findings.
 
-        `head` is an earlier head. It proves that the messages it covers were not changed, removed or reordered since.
+        `head` is an earlier head. The head later proves that the messages it covers were not changed, removed or
+        reordered.
         """
         self._check_open()
         heads = {self.id: head} if head is not None else None

@@ -84,7 +84,7 @@ async def record_turn(
 
 
 def _report_usage(core: SessionCore, messages: Sequence[Message]) -> UsageReport:
-    """Return what the provider reported with the reply, or our own count of the messages."""
+    """Return the provider's report for the reply, or mnesis's own count of the messages."""
     reply = messages[-1]
     if reply.tokens is not None and reply.tokens.effective_total() > 0:
         return UsageReport(reply.tokens, "inferred", reply.cost, request=note_own_request(core, reply.tokens))

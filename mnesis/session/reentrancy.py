@@ -1,4 +1,4 @@
-"""Protection against user code that calls the session whose turn waits for it."""
+"""Protection against user code that calls a session whose turn is waiting for that code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mnesis.errors import MnesisError
 
 @dataclass
 class _UserCodeRun:
-    """A period of a turn in which user code runs. Tasks that the code leaves behind see `is_running` become false."""
+    """A period of a turn in which user code runs. `is_running` becomes false for tasks that outlive the code."""
 
     session_id: str
     is_running: bool = True
@@ -34,7 +34,7 @@ def refuse_reentrant_call(session_id: str) -> None:
 
 @contextmanager
 def user_code(session_id: str) -> Iterator[None]:
-    """Mark the block as code of the user that a turn of the session waits for."""
+    """Mark the block as user code that a turn of the session is waiting for."""
     run = _UserCodeRun(session_id)
     token = _user_code_runs.set((*_user_code_runs.get(), run))
     try:

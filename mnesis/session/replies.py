@@ -1,4 +1,4 @@
-"""The parts and the finish reason of a reply, as they are stored. Pure functions, no I/O."""
+"""The stored form of a reply's parts and finish reason. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def reply_parts(reply: LLMReply) -> list[MessagePart]:
 
 
 def finish_reason(reason: str | None) -> FinishReason | str:
-    """Return a known finish reason as a `FinishReason`, any other as it is. None means that the model stopped by itself."""
+    """Return a known finish reason as a `FinishReason` and any other unchanged. None means that the model stopped
+    normally."""
     reason = reason or FinishReason.STOP
     return FinishReason(reason) if reason in FinishReason.__members__.values() else reason

@@ -23,7 +23,7 @@ class ResumePoint:
 
 
 def find_resume_point(context: ActiveContext) -> ResumePoint | None:
-    """Return where the newest turn continues. None if it is complete, or if there is no turn.
+    """Return where the newest turn continues. None if the turn is complete, or if there is no turn.
 
     A turn is complete if the context ends with a reply that calls no tools. System messages do not count.
     """

@@ -67,12 +67,14 @@ _FIRST_SESSION_MODULES = (
     "mnesis.session.open",
     "mnesis.session.record_turn",
 )
-"""What opening a session and recording a turn need. Importing this module loads none of it: a program that never opens a
-session does not wait for it, and an event loop is not blocked by it. Methods import what only they need."""
+"""The modules for opening a session and recording a turn. Importing this module does not load them, so a program that
+never opens a session does not wait for them, and an event loop is not blocked. Other methods import their modules
+themselves."""
 HANDLER_GRACE_SECONDS = 10.0
 """How long `close()` waits for event handlers before it cancels them."""
 TOOL_GRACE_SECONDS = 10.0
-"""How long `close()` waits for tools that run on in threads after their turn was cancelled, so that their results are stored."""
+"""How long `close()` waits for tools that are still running in threads after their turn was cancelled, so that their
+results are stored."""
 
 
 class MnesisSession(SessionView, Displayable):
@@ -147,9 +149,9 @@ class MnesisSession(SessionView, Displayable):
         `await` it and close the session yourself, or use it in `async with`, which closes the session.
 
         `model` is a litellm model string. `model` and `system_prompt` replace the stored values of an existing session;
-        None keeps them. Objects of the session that are open already keep those they were opened with. `agent` and
-        `parent_id` are those of a new session. A new session with `model=None` only records turns, and is compacted without
-        a model. The default system prompt of a new session is "You are a helpful assistant.".
+        None keeps them. Session objects that are already open keep their values. `agent` and `parent_id` are those of a
+        new session. A new session with `model=None` only records turns, and is compacted without a model. The default
+        system prompt of a new session is "You are a helpful assistant.".
 
         The database is `db_path`, or that of `engine`, or `config.store.db_path`, or `MNESIS_DB` in the environment, or
         `~/.mnesis/sessions.db`. `config` may be a dict of groups of settings. `llm` is a client to use instead of litellm: an
@@ -157,7 +159,7 @@ class MnesisSession(SessionView, Displayable):
         number of tokens or a `Budget.for_tokens()`. None means the budget of the model. It is not stored.
 
         Raises `ConfigurationError` if the settings do not fit the model, `SessionNotFoundError` if `parent_id` does not
-        exist, and the errors of the store. Nothing stays open if it raises.
+        exist, and the errors of the store. If it raises, nothing remains open.
         """
         return cls._opening(
             "create",
@@ -229,11 +231,12 @@ class MnesisSession(SessionView, Displayable):
         `FilePart(path=…)` is read from disk. Files and tool outputs larger than `FileConfig.inline_threshold` are stored
         outside the log, and the message refers to them.
 
-        `tools` may contain functions and `ToolSpec`s, which the session runs concurrently, for at most `max_tool_rounds`
-        rounds. It may also contain provider dicts: their calls are returned as `result.tool_calls`, and the next `send()`
-        answers them. The result of each tool is stored as soon as the tool finishes. `on_part` is called with each part of a
-        reply as it arrives. `system_prompt` and `llm_options` (temperature, …) apply to this turn only. `on_doom_loop` says
-        what happens if the model repeats a call again and again; None means `SessionConfig.on_doom_loop`.
+        `tools` may contain functions and `ToolSpec`s, which the session runs concurrently, for at most
+        `max_tool_rounds` rounds. It may also contain provider dicts: their calls are returned as `result.tool_calls`,
+        and the next `send()` answers them. The result of each tool is stored as soon as the tool finishes. `on_part` is
+        called with each part of a reply as it arrives. `system_prompt` and `llm_options` (temperature, …) apply to this
+        turn only. `on_doom_loop` says what happens if the model repeats an identical call; None means
+        `SessionConfig.on_doom_loop`.
 
         Raises `InvalidMessageError`, `ToolDefinitionError` or `FileError` before anything is stored. Raises an `LLMError` if
         the model does not reply. The message and all results of tools are kept: `retry()` continues the turn.
@@ -281,11 +284,11 @@ class MnesisSession(SessionView, Displayable):
     ) -> TurnResult:
         """Continue a turn that failed, was cancelled or was cut off by a crash, and return the reply.
 
-        Nothing is sent or paid for twice: the user's message and the results of tools that finished are in the log. Calls
-        without a result are run with `tools`, then the model is called. A call whose tool had started before a crash may run
-        a second time, because nobody knows whether it finished. Works in another process, after `load()`. A tool that still
-        runs in a thread after a cancellation is waited for. `tokens` and `cost` of the result cover this call only. The
-        arguments are those of `send()`.
+        Nothing is sent or paid for twice: the user's message and the results of tools that finished are in the log.
+        Calls without a result are run with `tools`, then the model is called. A call whose tool had started before a
+        crash may run a second time, because the log does not show whether it finished. Works in another process, after
+        `load()`. If a tool still runs in a thread after a cancellation, the retry waits for it. `tokens` and `cost` of
+        the result cover this call only. The arguments are those of `send()`.
 
         Raises `NothingToRetryError` if the newest turn is complete, or if it waits for results of calls that `tools` cannot
         run. Raises the same errors as `send()`; then the turn can be retried again.
@@ -315,9 +318,8 @@ class MnesisSession(SessionView, Displayable):
             yield event
 
     async def prepare(self) -> None:
-        """Import what model calls need, in a thread, so that the first `send()` does not take seconds longer than others.
-
-        Call it before you start the clock of a time limit of your own. Calls no model.
+        """Import the libraries of model calls in a thread, so that the first `send()` does not take seconds longer than
+        others. Call it before you start your own time limit. Calls no model.
         """
         from mnesis.llm.base import prepare_client
 
@@ -326,15 +328,16 @@ class MnesisSession(SessionView, Displayable):
 
     @asynccontextmanager
     async def exclusive(self, *, wait_seconds: float | None = None) -> AsyncIterator[Self]:
-        """Hold the session's turn for the calls in the block: nobody else runs a turn, in this process or in any other.
+        """Hold the session's turn for the calls in the block, so that no other caller runs a turn, in this process or
+        another.
 
         Other processes wait for their turn if they use `exclusive()` or `SessionConfig.exclusive_turns`. With the latter, each
         turn holds it anyway; use a block for several calls, such as `context_for_next_turn()` and `record()`. Blocks may be
         nested. A process that dies in a block does not keep others waiting.
 
-        `wait_seconds` is how long to wait; None means `SessionConfig.exclusive_wait_seconds`. Raises `SessionBusyError` if
-        that is not enough. Calls in the block raise `TurnLostError` if this process did not renew the lease in time and
-        another one has claimed it; nothing more is written then.
+        `wait_seconds` is how long to wait; None means `SessionConfig.exclusive_wait_seconds`. Raises `SessionBusyError`
+        after that time. Calls in the block raise `TurnLostError` if this process did not renew the lease in time and
+        another one has claimed it; from then on nothing is written.
 
         ```python
         async with session.exclusive():
@@ -406,12 +409,12 @@ class MnesisSession(SessionView, Displayable):
     ) -> ForkedTurn[MnesisSession]:
         """Replace a user message in a fork and send it: the fork has everything before it, the new message and its reply.
 
-        This session keeps the message as it was. Returns the fork, which you close, and the result of the turn.
-        `session_id` is the id of the fork, and the other arguments are those of `send()`. To stream the reply, use
+        This session does not change. Returns the fork, which you close, and the result of the turn. `session_id` is the
+        id of the fork, and the other arguments are those of `send()`. To stream the reply, use
         `fork(before=message_id)` and `stream()`.
 
-        Raises `InvalidMessageError` if `message_id` is not a user message, and the errors of `fork()` and `send()`. If the
-        model does not reply, the fork stays, and `retry()` in it continues the turn.
+        Raises `InvalidMessageError` if `message_id` is not a user message, and the errors of `fork()` and `send()`. If
+        the model does not reply, the fork remains, and `fork.retry()` continues the turn.
 
         ```python
         fork, result = await session.edit(message_id, "What is the weather in Bergen?")
@@ -450,9 +453,9 @@ class MnesisSession(SessionView, Displayable):
     ) -> ForkedTurn[MnesisSession]:
         """Answer a user message again in a fork, which has everything up to that message and the new reply.
 
-        `message_id` is the user message, or any message of the reply to it; None is the newest message. This session keeps
-        the reply that it has. Returns the fork, which you close, and the result of the turn. The other arguments are those
-        of `edit()`.
+        `message_id` is the user message, or any message of the reply to it; None is the newest message. This session
+        does not change. Returns the fork, which you close, and the result of the turn. The other arguments are those of
+        `edit()`.
 
         Raises `NothingToRetryError` if there is no user message at or before it, and the errors of `fork()` and `retry()`.
 
@@ -553,15 +556,15 @@ class MnesisSession(SessionView, Displayable):
         purge. Raises an ImportError with the install command without the extra `mnesis-context[inspect]`.
         """
         self._check_open()
-        # By name, because the inspector is a layer above the session and an optional extra.
+        # Imported by name, because the inspector is a layer above the session and an optional extra.
         start = import_module("mnesis.inspect").inspect_session
         return start(self.engine, self.id, open_browser=open_browser, allow_changes=allow_changes, port=port)
 
     async def close(self) -> None:
         """Wait for running turns and compactions, then release the database. Does nothing if already closed.
 
-        A model call that waits for its next attempt is not waited for: its turn raises the error of the last attempt, and can
-        be retried later.
+        A model call that waits for its next attempt ends at once: its turn raises the error of the last attempt, and
+        can be retried later.
 
         Cancelling `close()` does not stop it. Calling it again waits for the same shutdown. In an event handler it returns at
         once, and the session closes after the handler.
@@ -662,7 +665,7 @@ class MnesisSession(SessionView, Displayable):
         return TurnOptions(Toolset(tools), system_prompt, dict(llm_options or {}), on_part, on_event, on_doom_loop)
 
     async def _offload_files(self, messages: list[Message]) -> list[Message]:
-        """Read the files of the messages, and store what is too large for a message."""
+        """Read the files of the messages, and store parts that are too large for a message."""
         if not any(self._core.may_need_offload(message.parts) for message in messages):
             return messages
         offloaded = [
@@ -691,13 +694,14 @@ class MnesisSession(SessionView, Displayable):
             except (LLMAuthenticationError, NoModelError) as error:
                 if error.status_code is not None:
                     raise
-                # Nothing was sent. The message names the remedy, and a hundred lines of frames would bury it.
+                # Nothing was sent. Without the frames, because a hundred lines of them would hide the message, which
+                # names the remedy.
                 raise error.with_traceback(None) from None
 
     async def _stream_turn(
         self, turn: Coroutine[Any, Any, TurnResult], events: asyncio.Queue[StreamEvent | None]
     ) -> AsyncIterator[StreamEvent]:
-        """Run a turn in the background, and yield its events as they come, then its result. Raises its error."""
+        """Run a turn in the background, and yield its events as they occur, then its result. Raises its error."""
         from mnesis.models.results import TurnComplete
 
         task = self._core.engine.spawn(turn)

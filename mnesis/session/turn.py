@@ -51,12 +51,12 @@ OnPart = Callable[[MessagePart], Awaitable[None] | None]
 """A function that receives each part as it arrives: chunks of text and reasoning, then the tool calls."""
 
 OnDoomLoop = Literal["warn", "stop"]
-"""What happens in a doom loop: the turn continues, or it ends before the repeated call runs."""
+"""The reaction to a doom loop: the turn continues, or it ends before the repeated call runs."""
 
 DOOM_LOOP_REFUSAL = (
     "This call was not run: the same call was made several times in a row, so the turn was stopped. Try something else."
 )
-"""The result of the calls of a reply with which a doom loop stops the turn."""
+"""The result of each tool call in the reply at which a doom loop stops the turn."""
 
 OVERFLOW_RETRY_FRACTION = 0.7
 """The size of the next request, relative to one that the provider rejected as too long."""
@@ -75,7 +75,7 @@ class TurnOptions:
 
     @property
     def is_streamed(self) -> bool:
-        """Whether anybody receives the pieces of a reply as they arrive."""
+        """Whether a caller receives the pieces of a reply as they arrive."""
         return self.on_part is not None or self.on_event is not None
 
 
@@ -91,7 +91,7 @@ class _Answer:
 
 @dataclass
 class _Progress:
-    """What has happened in a turn so far."""
+    """The progress of a turn."""
 
     usage: TokenUsage = TokenUsage()
     cost: float = 0.0
@@ -237,7 +237,7 @@ class Turn:
                 return replace(window, tokens=window.tokens + added, reserved_tokens=reserved), reserved
 
     def _take_context(self) -> ActiveContext | None:
-        """Return the context that came with the user's message, once, if the session is still as it was then."""
+        """Return the context that was read with the user's message, once, if the session has not changed since."""
         context, self._context = self._context, None
         return context if context is not None and context.session is self.core.record else None
 
@@ -405,7 +405,7 @@ class Turn:
         triggered = await self.compactor.start_if_due(self._count_tool_tokens())
         shared, progress = self.core.shared, self._progress
         background, shared.unreported_compaction = shared.unreported_compaction, None
-        # A compaction that this turn's request had to wait for belongs to this turn.
+        # A compaction that this turn's request waited for counts as part of this turn.
         was_awaited = background is not None and background.trigger == "hard"
         pending = tuple(call for call in reply.tool_calls if not call.has_result and not self._toolset.can_run(call))
         return TurnResult(

@@ -1,8 +1,8 @@
-"""One turn at a time: between the tasks of a process, and between processes where the user asks for it.
+"""One turn at a time: between the tasks of a process, and on request between processes.
 
-Within a process, turns of a session wait for `SessionState.turn_lock`. With `SessionConfig.exclusive_turns`, and in a block of
-`MnesisSession.exclusive()`, the process also holds the lease on the session's turns in the store, and renews it. What it
-writes names the fence of the lease, so that a process that lost the lease without noticing cannot write.
+Within a process, turns of a session wait for `SessionState.turn_lock`. With `SessionConfig.exclusive_turns`, and in a
+block of `MnesisSession.exclusive()`, the process also holds the lease on the session's turns in the store, and renews
+it. Each write contains the fence of the lease, so a process that lost the lease without noticing cannot write.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ RENEWALS_PER_LEASE = 3
 
 
 class ExclusiveBlock:
-    """A period in which one caller may run turns of a session, and nobody else: in this process, and with a lease in any."""
+    """A period in which one caller alone may run turns of a session: within this process, or with a lease across
+    processes."""
 
     def __init__(self, core: SessionCore, lease: TurnLease) -> None:
         self._core = core
@@ -87,7 +88,8 @@ class ExclusiveBlock:
             except SessionNotFoundError:
                 pass  # the session was purged, and its lease with it
             except MnesisStoreError as error:
-                # Others on this machine see that the holder has stopped; others wait for the end of the lease.
+                # Processes on this machine see that the holder has stopped; processes on other machines wait for the
+                # end of the lease.
                 logger.warning("session %s: could not release the lease: %s", self._core.session_id, error)
 
     def covers(self, core: SessionCore) -> bool:
@@ -113,7 +115,8 @@ class ExclusiveBlock:
                 self._tasks.discard(task)
 
     async def _renew(self) -> None:
-        """Renew the lease until cancelled. If it is lost, cancel the operation that runs: it could store nothing more."""
+        """Renew the lease until cancelled. If it is lost, cancel the running operation, which could store nothing
+        more."""
         from mnesis.ids import now_ms
 
         core, lease_seconds = self._core, self._core.config.session.exclusive_lease_seconds

@@ -1,4 +1,5 @@
-"""What a model call costs, and what it says about the size of the context. Pure functions, no I/O."""
+"""The usage and cost of a model call, and the size of the context that follows from its report. Pure functions, no
+I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from mnesis.tokens.estimator import TokenCounter
 
 
 def report_usage(window: Window, reply: LLMReply, count: TokenCounter, dialect: Dialect) -> UsageReport:
-    """Return the report of one call: what the provider reported, or our own count if it reported nothing."""
+    """Return the report of one call: the provider's, or mnesis's own count if there is none."""
     usage = reply.usage
     is_reported = usage is not None and usage.effective_total() > 0
     if usage is None or not is_reported:
@@ -28,9 +29,8 @@ def report_usage(window: Window, reply: LLMReply, count: TokenCounter, dialect: 
 
 
 def _discarded_tokens(usage: TokenUsage, reply: LLMReply, count: TokenCounter, dialect: Dialect) -> int:
-    """Return how much of the output is reasoning that later requests do not carry.
-
-    The dialect says what goes back. Some providers return the reasoning without reporting its size; then it is counted.
+    """Return the tokens of reasoning in the output that later requests do not contain. The dialect defines which
+    reasoning goes back. Some providers return the reasoning without reporting its size; then it is counted.
     """
     if _goes_back(reply, dialect.reasoning):
         return 0

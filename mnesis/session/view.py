@@ -1,4 +1,4 @@
-"""What a session appends, and what its model sees of the log: the window, and the verbs that change it."""
+"""The verbs of a session that append to the log, and those that read and change the model's view of it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ else:
     )
 
 MAX_FOCUS_CHARS = 1_000
-"""Of a focus: it is part of every summary's prompt."""
+"""The maximum length of a focus, which is part of every summary's prompt."""
 MAX_PINNED_FRACTION = 0.25
-"""Of the soft threshold, so that messages that cannot be folded never keep the context above it."""
+"""The largest fraction of the soft threshold for pinned messages, which cannot be folded and would otherwise keep the
+context above it."""
 
 
 class SessionView(SessionReader):
@@ -54,9 +55,10 @@ class SessionView(SessionReader):
     ) -> list[Message]:
         """Store messages unchanged, in one transaction, and return them with their `seq`. For adapters and importers.
 
-        Idempotent: a message whose id is stored already is not stored again. `tokens` is the usage that a provider reported
-        with the messages. `ends_turn` says whether the last message completes a turn. `model` is the model string of the client that
-        answered, if it is not the session's model: the prompt cache of its provider decides when `window()` compacts.
+        Idempotent: a message whose id is stored already is not stored again. `tokens` is the usage that a provider
+        reported with the messages. `ends_turn` says whether the last message completes a turn. `model` is the model
+        string of the client that answered, if it is not the session's model. `window()` compacts when the prompt cache
+        of that model's provider expires.
 
         Raises `InvalidMessageError` for summaries and for files without their content, `DuplicateIDError` if an id is used
         for other content.
@@ -98,13 +100,14 @@ class SessionView(SessionReader):
         """Return the window that the model would receive now. Compacts first if the context is over the hard threshold, or if the
         provider's cache has expired and that pays off.
 
-        `reserved_tokens` is the size of what the request contains besides prompt and messages, such as tool definitions.
-        `budget_tokens` limits the whole request; None means the session's budget. `message` is the next user message, for
-        automatic recall; None means the newest message, if it has no reply yet. `now` is the time of that message, to which "last
-        week" in it is relative: a datetime or milliseconds since 1970; None is the current time. `forms` are shown instead of messages of the
-        log, by `seq`; see `set_shown_forms()`. `options` change the layout. `context` is the active context, for a caller that has just
-        read it from the store; then nothing is compacted. With `shared`, dicts and lists in the messages may be those that other
-        readers receive, and must not be changed: for adapters, which convert the messages.
+        `reserved_tokens` is the size of the request's content other than prompt and messages, such as tool definitions.
+        `budget_tokens` limits the whole request; None means the session's budget. `message` is the next user message,
+        for automatic recall; None means the newest message, if it has no reply yet. `now` is the time of that message,
+        to which "last week" in it is relative: a datetime or milliseconds since 1970; None is the current time. `forms`
+        are shown instead of messages of the log, by `seq`; see `set_shown_forms()`. `options` change the layout.
+        `context` is the active context, for a caller that has just read it from the store; if it is passed, nothing is
+        compacted. With `shared`, dicts and lists in the messages may be those that other readers receive, and must not
+        be changed: for adapters, which convert the messages.
         """
         self._check_open()
         if message is not None and not isinstance(message, str):
@@ -140,19 +143,20 @@ class SessionView(SessionReader):
     def redact(self, messages: Sequence[Message]) -> list[Message]:
         """Return the messages as this session would store them: with `MnesisConfig.redact`, without secrets.
 
-        For adapters that compare what their framework has with what is stored.
+        For adapters that compare the messages of their framework with the stored ones.
         """
         return list(self._core.redact_messages(messages))
 
     async def set_shown_forms(
         self, forms: Mapping[int, Message | None], *, known_seqs: Collection[int] | None = None
     ) -> None:
-        """Make summaries from what a model was shown instead of the messages of the log, by `seq`.
+        """Set the changed messages that a model received, by `seq`, from which summaries are made instead of the log's
+        messages.
 
-        For adapters whose framework changes requests, for example to redact them. Applies to every object of this session in
-        this process, and to summaries that are written from now on. None means the message of the log again. The log does
-        not change. `known_seqs` are further messages that a model was shown, in these forms or their own. Once any are passed, even
-        none, messages that are not known are summarised only if the context does not fit otherwise.
+        For adapters whose framework changes requests, for example to redact them. Applies to every object of this
+        session in this process, and to summaries that are written from now on. None means the message of the log again.
+        The log does not change. `known_seqs` are further messages that a model was shown, in these forms or their own.
+        After the first call, messages that are not known are summarised only if the context does not fit otherwise.
         """
         self._check_open()
         self._core.shared.shown_forms |= await self._count_forms(
@@ -196,7 +200,7 @@ class SessionView(SessionReader):
         return render_for_client(window, target)
 
     async def focus(self, text: str) -> None:
-        """Say what summaries must keep above all and what automatic recall prefers, until it is changed. "" ends it.
+        """Set the subject that summaries must keep above all and automatic recall prefers. "" ends it.
 
         The focus is stored with the session. Existing summaries stay as they are.
 
@@ -212,11 +216,11 @@ class SessionView(SessionReader):
     async def compact(self, *, keep_tokens: int | None = None, focus: str | None = None) -> CompactionResult:
         """Fold everything except the two newest user turns, or with `keep_tokens`, all but that many of the newest tokens.
 
-        Turns stay whole if the newest one fits into `keep_tokens`; otherwise it is cut between tool steps. The newest user
-        message, the newest step and pinned messages always stay, so more than `keep_tokens` can remain. `level_used` is 0
-        if there is nothing to fold.
+        Turns stay whole if the newest one fits into `keep_tokens`; otherwise it is cut between tool steps. The newest
+        user message, the newest step and pinned messages are never folded, so more than `keep_tokens` can remain.
+        `level_used` is 0 if there is nothing to fold.
 
-        `focus` is set first, as `focus()` does, and stays until it is changed.
+        `focus` is set first, as with `focus()`, and applies until it is changed.
 
         Raises `ConfigurationError` if `keep_tokens` is not an integer of at least 0, and like `focus()`.
         """
@@ -245,9 +249,9 @@ class SessionView(SessionReader):
     ) -> list[Message]:
         """Hide spans (first and last seq) and append messages, in one transaction. Returns the messages with their `seq`.
 
-        For adapters whose framework replaces its history; the log keeps what is replaced. `last_seq` is the end of the log
-        that the caller read. Raises `StaleContextError` if the log has grown since, or if `hide()` would; then nothing is
-        written."""
+        For adapters whose framework replaces its history; the log keeps what is replaced. `last_seq` is the end of the
+        log that the caller read. Raises `StaleContextError` if the log has grown since then, or in the cases of
+        `hide()`; nothing is written in either case."""
         from mnesis.session.own_requests import report_own_request
 
         self._check_open()
@@ -264,10 +268,10 @@ class SessionView(SessionReader):
     ) -> list[Message]:
         """Show the log under other covers and append messages, in one transaction. Returns the messages with their `seq`.
 
-        For adapters whose framework can return to an earlier state: summaries and hidden messages come back with the covers
-        of that state. `read_covers` and `last_seq` are the covers and the end of the log that the caller read. Raises
-        `StaleContextError` if they changed since, `SummaryNotFoundError`, and `MnesisStoreError` if covers overlap or do not
-        have the span of their summary; then nothing is written.
+        For adapters whose framework can return to an earlier state: summaries and hidden messages come back with the
+        covers of that state. `read_covers` and `last_seq` are the covers and the end of the log that the caller read.
+        Raises `StaleContextError` if they have changed, `SummaryNotFoundError`, and `MnesisStoreError` if covers
+        overlap or differ from the span of their summary; in all cases nothing is written.
         """
         from mnesis.session.own_requests import report_own_request
 
@@ -283,8 +287,9 @@ class SessionView(SessionReader):
     async def unfold(self, summary_id: str) -> None:
         """Show the originals of a summary in the active context again, in place of the summary.
 
-        Messages that were hidden before they were folded stay hidden. The summary stays in the log. Raises
-        `SummaryNotFoundError` if the context does not show the summary, and `StaleContextError` if it changed meanwhile.
+        Messages that were hidden before they were folded remain hidden. The summary remains in the log. Raises
+        `SummaryNotFoundError` if the context does not show the summary, and `StaleContextError` if it changed in the
+        meantime.
         """
         from mnesis.store.covers import unfold_cover
 
@@ -309,8 +314,8 @@ class SessionView(SessionReader):
         conversation, as a user message, and pinned instead; it contains the original verbatim. Pinning a message twice does
         nothing.
 
-        Raises `MessageNotFoundError`. Raises `ConfigurationError` if pinned messages would take more than a quarter of the soft
-        threshold; then nothing is stored.
+        Raises `MessageNotFoundError`. Raises `ConfigurationError` if pinned messages would take more than a quarter of
+        the soft threshold; nothing is stored in that case.
         """
         from mnesis.recall.fence import QUOTED_ID, quote_message
 
@@ -332,7 +337,7 @@ class SessionView(SessionReader):
     async def pin_fact(self, fact: str) -> Message:
         """Append a fact as a user message, pin it, and return the message.
 
-        Raises `ConfigurationError` like `pin()`; then nothing is stored."""
+        Raises `ConfigurationError` like `pin()`; nothing is stored in that case."""
         from mnesis.formats.parse import user_messages
 
         if not fact.strip():

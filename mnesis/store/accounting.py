@@ -36,7 +36,7 @@ def new_record(session: SessionRecord) -> SessionRecord:
 
 
 def with_settings(session: SessionRecord, changes: Mapping[str, object]) -> SessionRecord:
-    """Return a session with other settings. The context grows or shrinks with the system prompt."""
+    """Return a session with other settings. The size of the context changes with that of the system prompt."""
     unknown = sorted(set(changes) - set(CHANGEABLE_SETTINGS))
     if unknown:
         raise TypeError(
@@ -152,7 +152,8 @@ def _reply_tokens(messages: Sequence[Message]) -> int:
 
 
 def _next_update_time(session: SessionRecord) -> int:
-    """Return the time of a change. It increases with every change, so it also says which of two records is newer."""
+    """Return the time of a change. The value increases with every change, so it also shows which of two records is
+    newer."""
     return max(session.updated_at + 1, now_ms())
 
 
@@ -162,6 +163,6 @@ def file_ids(message: Message) -> list[str]:
         if type(part) is not TextPart:
             break
     else:
-        return []  # as in most messages; every append asks
+        return []  # the case of most messages, which every append checks
     ids = {part.content_id for part in message.file_refs}
     return sorted(name for name in ids if name and name.isascii() and name.isprintable())

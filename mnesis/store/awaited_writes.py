@@ -25,8 +25,8 @@ W = TypeVar("W", bound=AwaitedWrite)
 class WriteQueue(Generic[W]):
     """The writes that wait for the thread of a database. The caller holds a lock around every method.
 
-    The thread is woken once for all writes that are added before it takes them. Where writes came in batches, waking it waits
-    until the tasks that are ready in the event loop had their turn, so that their writes share the transaction.
+    The thread is woken once for all writes that are added before it takes them. If writes have come in batches, waking
+    it is delayed until the tasks that are ready in the event loop have run, so that their writes share the transaction.
     """
 
     def __init__(self) -> None:
@@ -57,11 +57,11 @@ class WriteQueue(Generic[W]):
 
     @property
     def has_unannounced(self) -> bool:
-        """Whether writes wait of which the thread does not know yet."""
+        """Whether writes are waiting that the thread does not know about yet."""
         return bool(self._writes) and not self._is_woken
 
     def take(self, limit: int | None = None) -> list[W]:
-        """Return the writes that wait, in order, at most `limit`, and forget them."""
+        """Remove and return the waiting writes, in order, at most `limit`."""
         writes, self._writes = self._writes[:limit], [] if limit is None else self._writes[limit:]
         self._is_woken, self._delaying_loop = False, None
         self._came_in_batch = len(writes) > 1
@@ -73,7 +73,7 @@ def report(writes: Sequence[AwaitedWrite]) -> None:
     loops = {each.loop: None for each in writes}
     for loop in loops:
         answers = [each for each in writes if each.loop is loop]
-        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop was closed, so no caller waits any more
             loop.call_soon_threadsafe(_answer, answers)
 
 

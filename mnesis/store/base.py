@@ -7,7 +7,7 @@
 - Appending is idempotent by message id. If all messages of an append are stored already with the same content, the append
   changes nothing and returns the stored messages. The same id with different content raises `DuplicateIDError`.
 - Every verb on an unknown or purged session raises `SessionNotFoundError`.
-- What is read equals what was written, byte for byte.
+- Reading returns exactly the bytes that were written.
 """
 
 from __future__ import annotations
@@ -31,16 +31,18 @@ from mnesis.store.turn_leases import TurnLeaseStore
 from mnesis.store.turn_snapshot import snapshot_turn
 
 OnIndexed = Callable[[int, int], None]
-"""Called while a search index is built, with the number of indexed messages and of all that were missing."""
+"""Called while a search index is built, with the number of indexed messages and the number of missing ones at the
+start."""
 
 OnChecked = Callable[[int, int], None]
-"""Called after each session that is checked, with the number of checked sessions and of all."""
+"""Called after each checked session, with the number of checked sessions and the total."""
 OnCopied = Callable[[int, int], None]
-"""Called while a database is copied, with the bytes that are written and those of the original, which the copy rarely exceeds."""
+"""Called while a database is copied, with the written bytes and those of the original, which the copy rarely
+exceeds."""
 
 
 OnDamage: TypeAlias = Literal["raise", "mark"]
-"""What reading does at a message that is missing or damaged: raise an error, or return a message that says so."""
+"""The reaction to a missing or damaged message: raise an error, or return a message that reports the damage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,9 @@ class Append:
 
     Each message has `id`, `role`, `parts`, `token_count`, `tool_tokens` and `created_at`; the store assigns `seq`.
     `report` updates the token accounts (`mnesis.models.session.after_append`). `ends_turn` counts a turn and stores its
-    snapshot, taken from the accounts after this append. With `fence`, the append needs the lease on the turns of the session
-    that has this fence, and raises `TurnLostError` if another holder has claimed it; None needs no lease. `include_context` asks
-    for the active context after the append, if the store has it at hand.
+    snapshot, taken from the accounts after this append. With `fence`, the append needs the lease on the turns of the
+    session that has this fence, and raises `TurnLostError` if another holder has claimed it; None needs no lease.
+    `include_context` asks for the active context after the append, if the store has it in memory.
     """
 
     messages: Sequence[Message]
@@ -69,8 +71,8 @@ def _no_snapshot() -> TurnSnapshot | None:
 class AppendResult:
     """The result of an append: the new session state, the messages with their `seq`, and the snapshot if a turn ended.
 
-    `is_new` is False if everything was stored already. `context` is what `Store.active_context` would return after the append,
-    or None: then it has to be read.
+    `is_new` is False if everything was stored already. `context` is the result of `Store.active_context` after the
+    append; None if the caller must read it.
     """
 
     session: SessionRecord
@@ -83,14 +85,14 @@ class AppendResult:
     def of_new(cls, session: SessionRecord, append: Append) -> AppendResult:
         """Return the result of an append to a log that ends with its messages now.
 
-        Messages and snapshot are built when they are read first: the callers of most appends need neither."""
+        Messages and snapshot are built at the first access, because most callers need neither."""
         result = object.__new__(cls)
         result.__dict__.update(session=session, is_new=True, _append=append)
         return result
 
     def with_context(self, context: ActiveContext) -> AppendResult:
         """Return the same result with the active context after the append."""
-        result = object.__new__(type(self))  # not replace(), which would build messages and snapshot
+        result = object.__new__(type(self))  # without replace(), which would build messages and snapshot
         result.__dict__.update(self.__dict__, context=context)
         return result
 
@@ -174,8 +176,8 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
         change. The fork has the pins, the pruned outputs and the covers before `last_seq`. A summary of later messages, or
         of the message at `last_seq`, does not apply to it: the summary's children, or its messages, take its place.
 
-        With `summary_ids`, the fork begins with its messages as they are, and has only these summaries: for imports, which
-        restore the context themselves.
+        With `summary_ids`, the fork begins with its messages unfolded and has only these summaries. Imports use this,
+        because they restore the context themselves.
 
         Returns the fork, and whether it was created: the same fork may exist. Raises `DuplicateIDError` for the id of another
         session, `MessageNotFoundError` if the log does not reach `last_seq`, and `CorruptStoreError` if the hashes of
@@ -251,7 +253,7 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
     ) -> AppendResult:
         """Hide spans and append messages in one transaction. Either may be empty.
 
-        Raises `StaleContextError` and writes nothing if the log does not end at `last_seq`, and whenever `hide` would.
+        Raises `StaleContextError` and writes nothing if the log does not end at `last_seq`, and in the cases of `hide`.
         """
         ...
 
@@ -289,7 +291,7 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
     def turns(self, session_id: str, *, after_turn: int = -1, limit: int | None = None) -> list[TurnSnapshot]:
         """Return the snapshots of the turns after `after_turn`, oldest first. Not async: it blocks until they are read.
 
-        A call from the first turn on compares all of them with their hashes; calls for further pages do not repeat that.
+        A call that starts at the first turn compares all turns with their hashes; calls for further pages do not.
         """
         ...
 
@@ -313,7 +315,8 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
         ...
 
     async def search(self, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
-        """Return the original messages that match a query, best first. `on_progress` follows the indexing before it.
+        """Return the original messages that match a query, best first. `on_progress` reports the indexing that precedes
+        the search.
 
         All pages show the log as of the first page. Neither folding nor other sessions change the order.
         Raises `ConfigurationError` for a limit below 1 or a cursor of another search, and `SummaryNotFoundError`.
@@ -360,7 +363,7 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
     async def mentioned_files(
         self, content_ids: Collection[str], *, without_sessions: Collection[str] = ()
     ) -> set[str]:
-        """Return which of these stored files any message names, outside `without_sessions`.
+        """Return the stored files among these that a message outside `without_sessions` names.
 
         Read from the messages, not from the list of references, so that damage to the list deletes no file that is in use. Its cost
         grows with the log.
@@ -381,7 +384,7 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
     async def verify(
         self, *, session_id: str | None = None, heads: Heads | None = None, on_progress: OnChecked | None = None
     ) -> Verification:
-        """Do what `check` does, and return the head of each log too (`mnesis.store.chain`).
+        """Check like `check`, and also return the head of each log (`mnesis.store.chain`).
 
         `heads` are earlier heads by session, in hexadecimal. A log that does not continue from one of them is a finding.
         A store that seals with a key checks its seals. Raises `ConfigurationError` if a head is not a hash.
@@ -391,7 +394,7 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
     async def seal(self, on_progress: OnChecked | None = None) -> int:
         """Seal every session and run with the key of the store, and return their number.
 
-        `on_progress` follows the check before it, which takes most of the time.
+        `on_progress` reports the check that precedes the sealing and takes most of the time.
 
         Raises `ConfigurationError` if the store has no key, and `CorruptStoreError` if `verify` finds an error.
         """

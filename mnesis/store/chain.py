@@ -1,4 +1,4 @@
-"""Hashes that make a stored history prove itself. Pure functions, no I/O.
+"""Hashes that prove a stored history unchanged. Pure functions, no I/O.
 
 Every store hashes the same bytes, so a head can be compared across stores and recomputed by anyone. All hashes are SHA-256.
 Integers are 64 bits, big-endian; texts are UTF-8:
@@ -10,7 +10,7 @@ Integers are 64 bits, big-endian; texts are UTF-8:
 - hash of a session: of the four hashes that cover its profile, log, turns and other records, and of its accounts
 - seal: HMAC-SHA256 of that hash with a key, in databases that are written with a key
 
-A message hash proves the message and its place by itself, so that damage elsewhere does not reach it. The head proves
+A message hash alone proves the message and its place, so damage elsewhere does not affect that proof. The head proves
 that no message was removed, added or reordered before it.
 """
 
@@ -25,7 +25,8 @@ from typing import Any, TypeAlias
 
 Value: TypeAlias = int | float | str | bytes | None
 
-# The form of each record, all big-endian. They are packed, and not written as text, because every append computes them.
+# The form of each record, all big-endian. They are packed instead of written as text, because every append computes
+# them.
 _MESSAGE = struct.Struct(">4q").pack
 _TURN = struct.Struct(">8q").pack
 _SESSION = struct.Struct(">3q").pack
@@ -33,7 +34,7 @@ _ACCOUNTS = struct.Struct(">19q2d").pack
 
 HASH_BYTES = 32
 EMPTY_HEAD = bytes(HASH_BYTES)
-"""The head of a chain, or the hash of a set, that has no records."""
+"""The head of a chain, or the hash of a set, without records."""
 
 
 def encode_record(label: str, *values: Value) -> bytes:
@@ -74,7 +75,7 @@ def message_hash(
 def encode_turn(row: Sequence[Any]) -> bytes:
     """Write the snapshot of a turn: turn index, seq, role, five token counts and the time.
 
-    Values that no turn has, which only a damaged row holds, get another encoding, which no hash agrees with.
+    Values that only a damaged row can contain get another encoding, which never agrees with a hash.
     """
     try:
         turn_index, seq, role, *numbers = row
@@ -84,7 +85,7 @@ def encode_turn(row: Sequence[Any]) -> bytes:
 
 
 def session_hash(session_id: str, parent_id: str | None, created_at: int, profile: bytes) -> bytes:
-    """Return the hash of what names and describes a session. `profile` is its stored JSON."""
+    """Return the hash of the names and the description of a session. `profile` is its stored JSON."""
     name, parent = session_id.encode(), None if parent_id is None else parent_id.encode()
     lengths = _SESSION(created_at, len(name), -1 if parent is None else len(parent))
     return sha256(lengths + name + (parent or b"") + profile).digest()

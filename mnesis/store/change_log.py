@@ -1,4 +1,4 @@
-"""The part of the store protocol that lists committed changes, and the events a change is published as.
+"""The part of the store protocol that lists committed changes, and the events of a change.
 
 A change is one transaction. Its position grows with every commit, so that positions order all changes of a database.
 """
@@ -46,10 +46,10 @@ class MessageHeader:
 
 
 class ChangeLog(Protocol):
-    """Committed changes in order. Changes of a session are deleted with it, except that it was deleted."""
+    """Committed changes in order. The changes of a session are deleted with it, except the deletion itself."""
 
     async def change_version(self) -> object:
-        """Return a value that differs whenever something was committed since the last call. Cheap."""
+        """Return a value that is different after each commit. Cheap."""
         ...
 
     async def wait_for_change(self, version: object, timeout_seconds: float) -> None:

@@ -1,8 +1,8 @@
 """Exact conversion of numpy arrays and scalars and of pandas frames and series to JSON and back.
 
-Nothing is imported unless a value of these libraries is written, or was stored. Arrays are stored in numpy's own file
-format, without pickles (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html). A frame is stored column
-by column. It is rebuilt and compared when it is written, so that a frame that would change is refused.
+A library is imported only when one of its values is written or read. Arrays are stored in numpy's own file format,
+without pickles (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html). A frame is stored column by
+column. It is rebuilt and compared when it is written, so that a frame that would change is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Load = Callable[[Any], Any]
 def library_kind(value: object) -> str | None:
     """Return the kind under which a value of numpy or pandas is stored; None for other values.
 
-    Subclasses of these classes, such as masked arrays, have data of their own and no kind.
+    Subclasses of these classes, such as masked arrays, have no kind, because they contain further data.
     """
     kind = type(value)
     library = kind.__module__.partition(".")[0]
@@ -48,7 +48,7 @@ def dump_library_value(kind: str, value: Any, dump: Dump, load: Load) -> Any:
     try:
         restored = load_library_value(kind, data, load)
         _compare(kind, value, restored)
-    except Exception as error:  # values of a frame and their comparison are code of other libraries
+    except Exception as error:  # the values of a frame and their comparison run code of other libraries
         raise ValueError(f"{type(value).__name__} does not come back equal: {error}") from error
     return data
 
@@ -98,7 +98,7 @@ def _dump_values(values: Any, dump: Dump) -> Any:
         categories = _dump_values(category.categories, dump)
         return {"categories": categories, "codes": category.codes.tolist(), "ordered": bool(category.ordered)}
     items = values.astype(object).tolist()
-    # Missing values have a form of their own in each dtype, which the dtype restores.
+    # Each dtype has its own form of missing values and restores it.
     return {
         "dtype": str(values.dtype),
         "items": [None if pandas.isna(item) else _dump_item(item, dump) for item in items],

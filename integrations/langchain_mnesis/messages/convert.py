@@ -2,7 +2,7 @@
 
 A logged message keeps the complete LangChain message in `extra`, except text content, which is already in its parts. A
 window message becomes the exact original, unless the engine shows it differently: an old tool output as a marker, an
-oversized message as an excerpt, an orphaned result as text. Then it becomes what the engine shows.
+oversized message as an excerpt, an orphaned result as text. In these cases the result is what the engine shows.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Exact conversion of Python values to JSON and back, without building classes that only stored data names.
+"""Exact conversion of Python values to JSON and back. A class is never built because stored data names it.
 
 JSON values are unchanged. Any other value becomes `{"$mn": kind, "v": …}`. A dict that has such a key itself is written
-as pairs, so user data cannot imitate a tag. Arrays of numpy and frames of pandas come back as they were. Objects of
-other classes (pydantic models, dataclasses, enums) are restored only if the reader lists their class; otherwise their plain
-values are returned. A value that cannot be written is kept as an `Unserialisable` with its class name and repr. What will
-not come back as it was is listed by `changed_types`.
+as pairs, so user data cannot imitate a tag. Arrays of numpy and frames of pandas come back unchanged. Objects of other
+classes (pydantic models, dataclasses, enums) are restored only if the reader lists their class; otherwise their plain
+values are returned. A value that cannot be written is kept as an `Unserialisable` with its class name and repr.
+`changed_types` lists the values that will not come back unchanged.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def dump_model(value: BaseModel, depth: int = 0) -> tuple[dict[str, Any], dict[s
 
 
 def build_model(kind: type[BaseModel], fields: dict[str, Any], extra: dict[str, Any]) -> Any:
-    """Build a model with exactly these values. Nothing is validated, so nothing is changed."""
+    """Build a model with exactly these values. The values are not validated, so none is changed."""
     missing = {name: default_factory() for name, default_factory in _default_factories(kind) if name not in fields}
     instance = kind.model_construct(_fields_set=set(fields), **missing, **fields)
     if extra:

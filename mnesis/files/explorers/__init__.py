@@ -22,7 +22,7 @@ VERSION = "3"
 def explore(
     content: Path | Readable, name: str, *, max_chars: int = 4_000, deadline_seconds: float = 30.0, sha256: str = ""
 ) -> Exploration:
-    """Summarize content, or that of a regular file. Blocking; call it off the event loop.
+    """Summarize content, or a regular file. Blocking; call it off the event loop.
 
     `name` is the user's name for the file: its suffix helps to detect the type, and it does not appear in the summary.
     `max_chars` limits the summary. After `deadline_seconds`, counting stops and the summary says how far it got; the call
@@ -35,8 +35,8 @@ def explore(
     kind = detect_kind(source, name)
     try:
         return _run_explorer(source, kind, max_chars)
-    # Parsers can fail in any way on hostile content, including out of memory and stack. If the file is gone, the plain
-    # reading below raises too.
+    # Parsers can fail in any way on hostile content, including out of memory and stack. If the file was deleted,
+    # reading it as plain text below also raises.
     except Exception as failure:
         reason = f"It could not be read as {kind.label}: {clean_line(f'{type(failure).__name__}: {failure}', 150)}"
         return _run_explorer(source, detect_kind(source, "", as_plain=True), max_chars, reason)

@@ -12,7 +12,7 @@ from mnesis.files.explorers.report import Report, clean_line, format_size, plura
 from mnesis.files.explorers.source import Source
 
 MAX_DIRECTORY_BYTES = 4 << 20
-"""Larger directories are not listed, because entries take some ten times their size in memory."""
+"""Larger directories are not listed, because entries take about ten times their size in memory."""
 MAX_TAR_ENTRIES = 20_000
 _SUSPICIOUS_RATIO = 200
 

@@ -130,8 +130,8 @@ def _min_and_max(values: list[_Ordered]) -> list[_Ordered]:
 def looks_like_header(first: list[str], rest: list[list[str]]) -> bool:
     """Return whether the first row names the columns.
 
-    Column names are not numbers or dates. Above columns of such values they may repeat. Above text, they must be distinct
-    and must not occur in their columns.
+    Column names are not numbers or dates. Names of number and date columns may repeat. Names of text columns must be
+    distinct and must not occur in their columns.
     """
     names = [cell.strip() for cell in first]
     if not any(names) or any(_is_value(name) for name in names if name):
@@ -144,5 +144,5 @@ def looks_like_header(first: list[str], rest: list[list[str]]) -> bool:
 
 
 def _is_value(cell: str) -> bool:
-    """Return whether a cell is a number, a date or a boolean, which column names are not."""
+    """Return whether a cell is a number, a date or a boolean, and so not the name of a column."""
     return bool(_NUMBER.fullmatch(cell) or _DATE.fullmatch(cell)) or cell.lower() in _BOOLEANS

@@ -15,7 +15,8 @@ EXACT_BYTES = 4 << 20
 """Up to this size every record is read."""
 _PIECE_BYTES = 1 << 16
 _MAX_CHECKED_CHARS = 1 << 18
-"""Validating a line builds its values, some twenty times its size, so only the beginning of longer lines is checked."""
+"""Validating a line builds its values, which take about twenty times its size, so only the beginning of longer lines is
+checked."""
 
 
 @dataclass(slots=True)

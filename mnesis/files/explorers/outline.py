@@ -8,7 +8,7 @@ from mnesis.files.explorers.report import Report, clean_line, format_size, plura
 from mnesis.files.explorers.source import Source
 
 MAX_DECLARATIONS = 5_000
-"""Collected from one file at most."""
+"""The largest number of declarations collected from one file."""
 
 
 @dataclass(frozen=True, slots=True)

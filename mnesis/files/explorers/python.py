@@ -14,7 +14,7 @@ from mnesis.files.explorers.report import Report, clean_line
 from mnesis.files.explorers.source import Source
 
 MAX_PARSED_BYTES = 400_000
-"""A syntax tree takes some 250 times the size of its source, and the parser holds the GIL while it runs."""
+"""A syntax tree takes about 250 times the size of its source, and the parser holds the GIL while it runs."""
 MAX_PATTERN_BYTES = 4 << 20
 
 _FILE_NAME = "<explored python file>"

@@ -11,7 +11,8 @@ from mnesis.files.explorers.report import Report, clean_line, format_size, plura
 from mnesis.files.explorers.source import Source
 
 MAX_COUNT_SECONDS = 5.0
-"""For the row counts of all tables together. Tables not counted by then are reported as having too many rows."""
+"""The time for the row counts of all tables together. Tables not counted by then are reported as having too many
+rows."""
 MAX_OBJECTS = 500
 MAX_COPY_BYTES = 64 << 20
 """Decrypted content is read in memory only."""

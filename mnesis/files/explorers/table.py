@@ -21,7 +21,7 @@ EXACT_BYTES = 16 << 20
 SHOWN_COLUMNS = 60
 """Further columns are counted, not read."""
 _LINE_CHARS = 1 << 16
-"""Limit of lines of tables with too many columns: a row of a million fields takes a hundred megabytes."""
+"""The limit of a line in tables with too many columns, because a row of a million fields takes a hundred megabytes."""
 _LONGEST_LINE_CHARS = 1 << 20
 _PIECE_BYTES = 1 << 17
 _NOT_NEWLINE_OR_QUOTE = bytes(set(range(256)) - set(b'\n"'))

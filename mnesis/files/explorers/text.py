@@ -14,7 +14,8 @@ from mnesis.files.explorers.source import CHUNK_BYTES, Source
 
 SAMPLED_CHUNKS = 16
 SAMPLED_BYTES_PER_CHUNK = 24 << 10
-"""Sampled evenly across the file: finding the shape of a line costs some thirty times as much as counting it."""
+"""Lines sampled evenly across the file, because finding the shape of a line takes about thirty times as long as
+counting it."""
 EXACT_BYTES = 32 << 20
 """In larger files only two level words are counted, because each costs about as much as counting lines."""
 

@@ -11,9 +11,9 @@ from mnesis.files.explorers.report import Report, clean_line, format_size, plura
 from mnesis.files.explorers.source import Source
 
 MAX_PARSED_BYTES = 256 << 10
-"""The parser is written in Python and takes some two hundred times the size of its input."""
+"""The parser is written in Python and takes about two hundred times the size of its input."""
 MAX_KEY_LINE_CHARS = 2_000
-"""The parser's time is quadratic in the parts of a dotted key."""
+"""The parser's time is quadratic in the number of parts of a dotted key."""
 MAX_PATTERN_BYTES = 4 << 20
 
 _HEADING = re.compile(r"^[ \t]*(\[\[?[^\]\n]{1,200}\]\]?)", re.MULTILINE)

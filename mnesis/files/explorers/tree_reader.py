@@ -23,7 +23,7 @@ _DECLARATIONS = frozenset(
     type_alias_declaration type_definition type_item type_spec union_item union_specifier
     """.split()  # noqa: SIM905 - thirty words, one to a line, hide what follows
 )
-# Types of nodes of which only some declare something: prototypes, functions in variables and fields.
+# Types of nodes that declare something only in some cases: prototypes, functions in variables and fields.
 _MEMBERS = frozenset({"field_definition", "public_field_definition", "variable_declarator"})
 _POSSIBLE_DECLARATIONS = frozenset({"declaration", "field_declaration"}) | _MEMBERS
 _TRANSPARENT = frozenset(

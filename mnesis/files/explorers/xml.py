@@ -74,7 +74,7 @@ def explore(source: Source, report: Report, kind: Kind) -> Kind:
 
 
 def _parse(source: Source, tags: _Tags) -> str:
-    """Parse the document. Returns why it stopped early, or "" if it did not."""
+    """Parse the document. Returns the reason for stopping early, or ""."""
     parser = expat.ParserCreate(_CODECS.get(source.codec))
     parser.StartElementHandler = tags.start
     parser.EndElementHandler = tags.end

@@ -40,8 +40,8 @@ def explore(source: Source, report: Report, kind: Kind) -> Kind:
     text = source.read_text(MAX_BYTES)
     outline, failure = _read_events(source, text)
     if failure is not None and (end := _nesting_error_offset(failure)):
-        # Newer versions of libyaml fail at 1,000 open brackets, before they report the first of them. Without the
-        # bracket that is too many, they report them all, and the limit of this explorer applies.
+        # Newer versions of libyaml fail at 1,000 open brackets, before they report the first of them. Without the last
+        # bracket, they report all others, and the limit of this explorer applies.
         outline, failure = _read_events(source, text[:end])
     if failure is not None:
         if source.size_bytes <= MAX_BYTES and not outline.lines:

@@ -1,1 +1,1 @@
-"""What each page shows: functions from a store to the values of a template."""
+"""The content of each page: functions from a store to the values of a template."""

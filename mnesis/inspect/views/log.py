@@ -1,4 +1,4 @@
-"""The conversation of a session: messages as they are stored, and what the context shows instead of them."""
+"""The conversation of a session: the stored messages, and the items of the context that replace them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mnesis.models.session import Interruption, SessionRecord
 from mnesis.store.base import Store
 
 CHUNK_MESSAGES = 60
-"""Messages of one chunk. The page holds six chunks at most, so its size does not grow with the log."""
+"""The number of messages in one chunk. The page holds six chunks at most, so its size does not grow with the log."""
 _IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """Types that a browser shows without running anything; SVG is not among them."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
@@ -20,7 +20,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 @dataclass(frozen=True, slots=True)
 class ContextState:
-    """What the active context makes of the messages of a log."""
+    """The active context, as the log page needs it."""
 
     covers: tuple[Cover, ...]
     prunes: frozenset[tuple[int, int]]
@@ -28,13 +28,14 @@ class ContextState:
 
     @classmethod
     def of(cls, context: ActiveContext) -> ContextState:
-        """Take from an active context what the log page needs."""
+        """Return the state of an active context that the log page needs."""
         return cls(context.covers, frozenset(context.prunes), context.pins)
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """A message of the log. `cover` is the span of the context it is hidden in, or None; `pruned` are its part indexes."""
+    """A message of the log. `cover` is the span of the context that hides it, or None; `pruned` are the indexes of its
+    pruned parts."""
 
     message: Message
     cover: Cover | None
@@ -81,7 +82,7 @@ async def read_chunk_around(store: Store, session_id: str, seq: int) -> LogChunk
 
 
 async def describe(store: Store, session: SessionRecord, messages: Sequence[Message]) -> tuple[LogEntry, ...]:
-    """Add to each message what the context makes of it, and the calls after it that gave no reply."""
+    """Add to each message its state in the context, and the calls after it that gave no reply."""
     if not messages:
         return ()
     context = await store.active_context(session.id)

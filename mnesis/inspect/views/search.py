@@ -25,7 +25,7 @@ ROLES = ("user", "assistant", "tool", "system")
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a message has its rank, in one phrase."""
+    """A reason for the rank of a message, in one phrase."""
 
     text: str
 
@@ -42,7 +42,7 @@ class RankedHit:
 
 @dataclass(frozen=True, slots=True)
 class SearchView:
-    """A search and its results. `problem` says why it could not be run."""
+    """A search and its results. `problem` says why the search could not be run."""
 
     query: Mapping[str, str]
     hits: tuple[RankedHit, ...]
@@ -146,7 +146,8 @@ def _occurrences(words: Mapping[str, int], group: Sequence[str]) -> int:
 
 
 def _matches(word: str, group: Sequence[str]) -> bool:
-    """Return whether a word is a form of a term. Compared by beginnings: the index stems words, and its stems are not known."""
+    """Return whether a word is a form of a term. Words are compared by their beginnings, because the index stems words
+    and does not reveal the stems."""
     lowered = word.lower()
     return any(
         lowered == form or (len(form) > 3 and lowered.startswith(form[: max(len(form) - 3, 4)])) for form in group

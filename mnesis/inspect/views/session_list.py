@@ -12,7 +12,8 @@ from mnesis.store.base import Store
 
 PAGE_SESSIONS = 50
 MAX_SCANNED_SESSIONS = 2_000
-"""Sessions that one page looks at for its filters, so that a rare match does not read the whole database."""
+"""The number of sessions that one page examines for its filters, so that a rare match does not read the whole
+database."""
 MAX_CHILDREN = 20
 MAX_DEPTH = 3
 TITLE_CHARS = 160

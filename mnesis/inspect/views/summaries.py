@@ -26,7 +26,7 @@ class DagView:
 
 @dataclass(frozen=True, slots=True)
 class SummaryView:
-    """One summary, the summaries it was made of, those made of it, and whether the context shows it now."""
+    """One summary, the summaries it was made from, those made from it, and whether the context shows it now."""
 
     session: SessionRecord
     summary: Summary
@@ -47,7 +47,7 @@ class Originals:
 
 async def read_dag(store: Store, session_id: str) -> DagView:
     """Read all summaries of a session."""
-    # Context first: a sweep in between adds summaries and never removes one.
+    # The context is read first, because a sweep in between adds summaries and never removes one.
     context = await store.active_context(session_id)
     summaries = await store.summaries(session_id)
     shown = frozenset(cover.summary_id for cover in context.covers)

@@ -13,12 +13,12 @@ SCAN_MESSAGES = 400
 MAX_SCANS = 5
 PAGE_CALLS = 60
 RESULT_LOOKAHEAD = 60
-"""Messages after the scanned ones in which results are looked for."""
+"""The number of messages after the scanned ones that are searched for results."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call and its result. `result` is None if it has none yet."""
+    """A call and its result. `result` is None if the call has no result yet."""
 
     message: Message
     call: ToolPart
@@ -34,7 +34,7 @@ class ToolCall:
 
     @property
     def elapsed_ms(self) -> int | None:
-        """How long the call took, or None if that was not recorded."""
+        """The duration of the call, or None if it was not recorded."""
         status = self.call.status
         if status.started_at is None or status.completed_at is None:
             return None

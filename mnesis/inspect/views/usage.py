@@ -1,4 +1,5 @@
-"""Tokens and cost over time: the size of the context, compactions, and what each model call read from the cache."""
+"""Tokens and cost over time: the size of the context, compactions, and the tokens that each model call read from the
+cache."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ from mnesis.models.usage import TokenUsage
 from mnesis.store.base import Store
 
 MAX_LOG_MESSAGES = 2_000
-"""Messages that are read for the chart of model calls, the newest ones; totals cover the whole session."""
+"""The number of newest messages that are read for the chart of model calls; totals cover the whole session."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """What a provider reported about the call that produced a message."""
+    """The provider's report about the call that produced a message."""
 
     message: Message
     usage: TokenUsage
@@ -48,7 +49,7 @@ class UsageView:
 
 
 async def read_usage(store: Store, session_id: str, config: MnesisConfig, turns: list[TurnSnapshot]) -> UsageView:
-    """Read what the usage page shows."""
+    """Read the data of the usage page."""
     session = await store.session(session_id)
     compactions = await store.compactions(session_id)
     first = max(0, session.last_seq - MAX_LOG_MESSAGES)

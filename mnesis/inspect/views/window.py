@@ -1,4 +1,4 @@
-"""What the model would receive now, with the originals behind each item."""
+"""The window that the model would receive now, with the originals behind each item."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHARE_CLASSES = {
 
 @dataclass(frozen=True, slots=True)
 class WindowItem:
-    """A message of the window. `summary` or `original` is what it shows; both are None if mnesis wrote it itself."""
+    """A message of the window. It shows `summary` or `original`; both are None if mnesis wrote it itself."""
 
     message: Message
     summary: Summary | None = None
@@ -39,7 +39,7 @@ class WindowItem:
 
     @property
     def is_changed(self) -> bool:
-        """Whether the model receives something else than what is stored."""
+        """Whether the model receives another text than the stored one."""
         return self.original is not None and self.original.parts != self.message.parts
 
 

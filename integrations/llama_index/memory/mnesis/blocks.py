@@ -98,7 +98,7 @@ def dump_block(block: Any) -> Json:
 
 def load_block(data: Json) -> Any:
     """Convert JSON of `dump_block` back to a new block. A deleted file is replaced by its copy. Never raises."""
-    # Copied, so that changing the returned block does not change the stored data.
+    # A copy, so that changing the returned block does not change the stored data.
     fields = copy.deepcopy(data)
     kind = str(fields.get("block_type"))
     block_class = BLOCKS.get(kind)

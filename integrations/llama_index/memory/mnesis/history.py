@@ -70,7 +70,7 @@ class History:
         self._converted: ConversionCache[ChatMessage] = ConversionCache()
 
     async def add(self, messages: Sequence[ChatMessage], model: str | None = None) -> list[Message]:
-        """Store messages in one transaction and return them as they are in the log. `model` answered, if known."""
+        """Store messages in one transaction and return their records in the log. `model` answered, if known."""
         records = await self._prepare(messages)
         if not records:
             return []
@@ -109,7 +109,7 @@ class History:
         is_over = context.session.context_tokens + reserved_tokens >= self.session.budget.usable_tokens
         if is_over or self.session.is_compaction_due(reserved_tokens=reserved_tokens):
             context = await self._compact(context, reserved_tokens)
-        # An unanswered question of the log is what the next request asks.
+        # The next request repeats an unanswered question of the log.
         message = None if _has_open_question(context) else question
         self._last_shown = await self._show(context, token_limit, reserved_tokens, message)
         return self._render(self._last_shown, placement)
@@ -199,7 +199,7 @@ class History:
     ) -> RevisionPlan:
         items = [await self._context_item(item) for item in context.items]
         last = self._last_shown
-        # A view is no longer valid if messages were hidden after it was returned.
+        # A view is invalid if messages were hidden after it was returned.
         is_valid = last is not None and _hidden_spans(last.context) == _hidden_spans(context)
         views = [
             SeenView((*self._view_digests(shown, placement), *_digests_since(shown.context, context, items)))
@@ -262,8 +262,8 @@ def _is_background_loop() -> bool:
 async def _run_on_background_loop(write: Coroutine[Any, Any, T]) -> T:
     """Run a write on the background loop of synchronous calls. Cancelling the caller does not cancel the write.
 
-    A write locks the session. In the caller's own loop, a synchronous call would block the loop and with it the write,
-    and then wait for the write forever.
+    A write locks the session. In the caller's own loop, a synchronous call would block the loop, the write could not
+    run, and the call would wait forever.
     """
     if _is_background_loop():
         return await write

@@ -1,4 +1,4 @@
-"""What takes the place of the keywords of LlamaIndex's other memories. Pure functions, no I/O."""
+"""Replacements for the keywords of LlamaIndex's other memories. Pure functions, no I/O."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def plan_revision(
 
     - If `target` starts with the whole history, or with a view of it, only the messages after it are appended. - If
     `target` is a prefix of the history, the messages after it are hidden. - Otherwise it is a new epoch: stored
-    messages stay as far as the beginning of `target` consists of them in order. All
+    messages remain as far as the beginning of `target` consists of them in order. All
       others are hidden, and the rest of `target` is appended.
     """
     if not target:
@@ -69,7 +69,8 @@ def plan_revision(
 
 
 def _find_divided_summary(items: Sequence[ContextItem], target: Sequence[bytes]) -> str | None:
-    """Return the summary in which the history and `target` part, or at whose end `target` ends; None if there is none."""
+    """Return the summary in which the history and `target` diverge, or at whose end `target` ends; None if there is
+    none."""
     matched = 0
     for item in items:
         end = matched + len(item.digests)

@@ -62,14 +62,14 @@ def render_view(
 
 
 def _convert(records: Sequence[Message]) -> list[ChatMessage]:
-    """Convert a message of a window, followed by the stored one if the window shows that differently."""
+    """Convert a message of a window; if the window changed it, its stored form follows."""
     return from_record(records[0]) if len(records) == 1 else from_window_record(*records)
 
 
 def _insert_preface(
     messages: Sequence[ChatMessage], preface: Iterable[Message], placement: SummaryPlacement
 ) -> list[ChatMessage]:
-    """Put the text of a preface before the first user message, in it or as a message of its own, which is returned."""
+    """Put the text of a preface at the beginning of the first user message, or return it as a separate message."""
     text = "\n\n".join(message.text_content() for message in preface)
     if not text:
         return []

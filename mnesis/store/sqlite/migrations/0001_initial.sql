@@ -1,4 +1,4 @@
--- The log, the summaries over it, and what stands for them in the active context.
+-- The log, its summaries, and the items that represent them in the active context.
 --
 -- Texts that users wrote are kept as JSON in TEXT columns. A table's last column is its long one, so that sums over token
 -- counts do not read it. Times are milliseconds since 1970 and order nothing; `seq` does.

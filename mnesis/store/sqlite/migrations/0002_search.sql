@@ -1,4 +1,4 @@
--- Finding messages, and messages that no fold may take.
+-- The search index, and messages that no fold may replace.
 --
 -- The index is made from the log when a search needs it and can be thrown away at any time: appending never touches it. Its
 -- rows are keyed by session and place: session_pk << 32 | seq, so that the rows of a session lie together. It holds which

@@ -1,4 +1,4 @@
--- What was committed, in order, so that other processes can publish it and a subscriber that was away can catch up.
+-- Commits in order, so that other processes can publish them and a subscriber that was offline can catch up.
 --
 -- One narrow row per transaction that changes a session or a run. It names rows of other tables instead of repeating them;
 -- a purge deletes the rows of its session. `origin` is the connection that wrote it. The row with the largest `pk` is never

@@ -1,4 +1,4 @@
--- Hashes that make the history prove itself
+-- Hashes that prove the history unchanged
 --
 -- mnesis/store/chain.py defines them. A hash that is NULL was not computed yet: the first connection that may write computes
 -- those of an older database, session by session.

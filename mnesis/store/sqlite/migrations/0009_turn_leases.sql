@@ -1,4 +1,4 @@
--- Which process may run the turns of a session, while it asks for that.
+-- The process that may run the turns of a session, if it uses `exclusive_turns`.
 --
 -- `fence` grows with each new holder. The row stays when the lease is released, so that no fence is given twice.
 CREATE TABLE turn_leases (

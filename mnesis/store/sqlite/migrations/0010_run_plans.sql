@@ -1,4 +1,4 @@
--- What a worker on another machine needs to process the items of a run: a JSON text without secrets.
+-- The plan of a run for workers on other machines: a JSON text without secrets.
 CREATE TABLE run_plans (
     run_pk INTEGER PRIMARY KEY REFERENCES runs (pk),
     plan TEXT NOT NULL
