@@ -1,8 +1,8 @@
 """`SyncSession`: `MnesisSession` without `await`, with one line per method.
 
-Calls work from plain threads, within a running event loop (a notebook), and from several threads at once. They run on the
-background loop of `mnesis.concurrency`; called from the thread of that loop they raise, because they would wait for
-themselves.
+Calls work from plain threads, within a running event loop (a notebook), and from several threads at once. They run on
+the background loop of `mnesis.concurrency`; called from the thread of that loop, they raise, because they would wait
+for themselves.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class SyncSession(Displayable):
 
     @contextmanager
     def exclusive(self, *, wait_seconds: float | None = None) -> Iterator[Self]:
-        """See `MnesisSession.exclusive`. The calls of this thread in the block belong to it."""
+        """See `MnesisSession.exclusive`. Calls of this thread within the block are part of it."""
         block = run(self._session._begin_exclusive(wait_seconds))
         if block is None:
             yield self

@@ -1,8 +1,8 @@
 """The exact conversion between values and the JSON that stores keep.
 
-Only values that differ from their defaults are written. The parts of a message with nothing but text are written as that
-text. JSON is UTF-8 without escapes, with two exceptions: a lone surrogate, which UTF-8 cannot hold, is escaped; a high
-surrogate followed by a low one, which JSON would join, keeps its three-byte form.
+Only values that differ from their defaults are written. The parts of a text-only message are written as that text. JSON
+is UTF-8 without escapes, with two exceptions: a lone surrogate, which UTF-8 cannot hold, is escaped; a high surrogate
+followed by a low one, which JSON would join, keeps its three-byte form.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _PLAIN_FIELDS: dict[str, Any] = {"model_id": "", "finish_reason": None}
 _SUMMARY_COLUMNS = {"id", "session_id", "first_seq", "last_seq", "token_count", "message_count", "child_ids"}
 
 
-# Stored under the name the field had first.
+# Stored under the first name of the field.
 _SUMMARY_KEYS = {"pointers": "digs"}
 _SUMMARY_FIELDS = {key: field for field, key in _SUMMARY_KEYS.items()}
 
@@ -70,10 +70,10 @@ class DamagedValueError(ValueError):
 
 
 class EncodedMessage(NamedTuple):
-    """A message as it is stored. `meta` holds the rarer fields, or None if all of them have their defaults.
+    """A message as it is stored. `meta` contains the rarer fields, or is None if all of them have their defaults.
 
-    `digest` is computed from id, role, parts and meta. `stored_hash` is what the store keeps with the message: its hash
-    (`mnesis.store.chain`), or only the digest if a release before schema version 7 wrote it.
+    `digest` is computed from id, role, parts and meta. `stored_hash` is the hash in the store (`mnesis.store.chain`),
+    or only the digest if a release before schema version 7 wrote it.
     """
 
     id: str
@@ -88,7 +88,7 @@ class EncodedMessage(NamedTuple):
 
 
 def encode_message(message: Message) -> EncodedMessage:
-    """Encode a message. Raises `InvalidMessageError` that names what cannot be stored exactly."""
+    """Encode a message. Raises an `InvalidMessageError` that names the value that cannot be stored exactly."""
     check_id(message.id)
     if not (message.token_count in _INTEGERS and message.tool_tokens in _INTEGERS and message.created_at in _INTEGERS):
         raise _not_an_integer_error(message)
@@ -106,7 +106,7 @@ def _not_an_integer_error(message: Message) -> InvalidMessageError:
 
 
 def decode_message(session_id: str, seq: int, stored: EncodedMessage, owner_id: str | None = None) -> Message:
-    """Decode a message. Raises `DamagedValueError` if its content is not what was stored.
+    """Decode a message. Raises `DamagedValueError` if its content has changed.
 
     `owner_id` is the session that stores the message, if a fork shares it.
     """
@@ -131,7 +131,7 @@ def decode_message(session_id: str, seq: int, stored: EncodedMessage, owner_id: 
 
 
 def _decode_text_message(session_id: str, seq: int, stored: EncodedMessage) -> Message | None:
-    """Decode a message that is one text, whose hash proves it unchanged since it was validated. None for any other."""
+    """Decode a text-only message whose hash proves it unchanged since it was validated. None for any other."""
     fields = _PLAIN_FIELDS if stored.meta is None else _plain_fields(stored.meta) if len(stored.meta) < 200 else None
     if fields is None or stored.parts[:1] != b'"' or stored.role not in _ROLES or min(stored[5:7]) < 0:
         return None
@@ -167,7 +167,7 @@ def _plain_fields(meta: bytes) -> dict[str, Any] | None:
 def stored_message(row: Sequence[Any]) -> EncodedMessage:
     """Convert a stored row: id, role, parts, meta, hash, token count, tool tokens and creation time.
 
-    A row with values of other types, as in a page of another table, gets an empty digest, which no message has.
+    A row with values of other types, as in a page of another table, gets an empty digest, which never matches.
     """
     message_id, role, parts, meta, stored_hash, token_count, tool_tokens, created_at = row
     try:
@@ -183,7 +183,7 @@ def hash_of(session_id: str, seq: int, message: EncodedMessage) -> bytes:
 
 
 def is_message_intact(session_id: str, seq: int, stored: EncodedMessage) -> bool:
-    """Return whether a message is what was stored at this place."""
+    """Return whether a message equals the one stored at this place."""
     try:
         return stored.digest != b"" and stored.stored_hash in (hash_of(session_id, seq, stored), stored.digest)
     except (struct.error, TypeError):
@@ -208,7 +208,7 @@ def summary_digest(summary_id: str, body: bytes) -> bytes:
 
 
 def decode_summary(body: bytes, digest: bytes, **columns: Any) -> Summary:
-    """Decode a summary. Raises `DamagedValueError` if its content is not what was stored."""
+    """Decode a summary. Raises `DamagedValueError` if its content has changed."""
     if summary_digest(columns["id"], body) != digest:
         raise DamagedValueError(f"summary {columns['id']!r} of session {columns['session_id']!r}")
     try:
@@ -298,7 +298,7 @@ def _encode_meta(message: Message) -> bytes | None:
 
 @lru_cache(maxsize=1_024)
 def _plain_meta(model_id: str, finish_reason: str | None) -> bytes | None:
-    """Encode the two fields that most replies have, and hardly ever differ."""
+    """Encode the two fields that most replies have and that rarely differ."""
     return _meta_json(Message(id="plain", role="assistant", model_id=model_id, finish_reason=finish_reason))
 
 

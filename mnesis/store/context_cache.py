@@ -1,4 +1,4 @@
-"""Active contexts that a connection has decoded, so that reading a window decodes only what is new.
+"""Active contexts that a connection has decoded, so that reading a window decodes only new items.
 
 An entry counts only if hashes prove that the database still holds it: the head of the records (covers, summaries, prunes, pins)
 is the same, and the head of the log is the cached one extended by the hashes of the messages after it (`mnesis.store.chain`).
@@ -19,13 +19,14 @@ from mnesis.models.summary import Summary
 from mnesis.store.chain import extend_chain
 
 MAX_CACHED_BYTES = 16_000_000
-"""Of the stored forms of all cached messages of a connection. The decoded values take up to four times as much memory."""
+"""The total size of the stored forms of a connection's cached messages. The decoded values take up to four times as
+much memory."""
 MAX_CACHED_CONTEXTS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class CachedContext:
-    """The decoded context of a session, with the hashes that it was read under."""
+    """The decoded context of a session, with the hashes it had when it was read."""
 
     log_head: bytes
     record_head: bytes
@@ -68,7 +69,7 @@ class ContextCache:
         self._size_bytes = 0
 
     def get(self, session: int | str) -> CachedContext | None:
-        """Return the context of a session as it was last decoded, without asking the database."""
+        """Return the context of a session as it was last decoded, without reading the database."""
         context = self._contexts.get(session)
         if context is not None:
             self._contexts.move_to_end(session)
@@ -80,7 +81,8 @@ class ContextCache:
         return context if context is not None and context.record_head == record_head else None
 
     def put(self, session: int | str, context: CachedContext) -> None:
-        """Keep a context, and drop the least recently used ones if it is too much. Larger contexts are not kept at all."""
+        """Keep a context, and drop the least recently used ones if the cache is full. Larger contexts are not kept at
+        all."""
         self.remove(session)
         if context.size_bytes > MAX_CACHED_BYTES:
             return
@@ -114,14 +116,14 @@ class SharedContextCache:
 
 
 def is_continuation(log_head: bytes, message_hashes: Iterable[bytes], new_log_head: bytes) -> bool:
-    """Return whether a log is an earlier one, extended by messages with these hashes."""
+    """Return whether a log is an earlier log extended by messages with these hashes."""
     for message_hash in message_hashes:
         log_head = extend_chain(log_head, message_hash)
     return log_head == new_log_head
 
 
 def seqs_with_containers(messages: Iterable[Message]) -> frozenset[int]:
-    """Return the seqs of the messages that hold dicts or lists, which frozen values cannot protect from changes."""
+    """Return the seqs of the messages with dicts or lists, which frozen values cannot protect from changes."""
     return frozenset(message.seq for message in messages if _holds_containers(message))
 
 

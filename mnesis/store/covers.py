@@ -42,7 +42,7 @@ def folded_spans(diff: CoverDiff) -> list[tuple[int, int, str | None]]:
 
 
 def add_seq(spans: list[Span], seq: int) -> None:
-    """Add a seq to a list of spans, which stays short if seqs are added in ascending order."""
+    """Add a seq to a list of spans. The list remains short if seqs are added in ascending order."""
     if spans and spans[-1][1] == seq - 1:
         spans[-1] = (spans[-1][0], seq)
     else:
@@ -50,7 +50,7 @@ def add_seq(spans: list[Span], seq: int) -> None:
 
 
 def merge_spans(spans: Iterable[Span]) -> list[Span]:
-    """Return the same seqs as disjoint spans in order, with something between any two."""
+    """Return the same seqs as disjoint, non-adjacent spans in order."""
     merged: list[Span] = []
     for first, last in sorted(spans):
         if merged and first <= merged[-1][1] + 1:
@@ -81,7 +81,7 @@ def cover_spans(covers: Iterable[Cover]) -> list[Span]:
 
 
 def visible_spans(covers: Iterable[Cover], last_seq: int) -> list[Span]:
-    """Return the spans that are shown message by message."""
+    """Return the spans whose messages are shown."""
     return subtract([(1, last_seq)], cover_spans(covers))
 
 
@@ -122,7 +122,7 @@ def hide_span(before: Sequence[Cover], span: Span, last_seq: int) -> CoverDiff:
 
 
 def hide_spans(before: Sequence[Cover], spans: Iterable[Span], last_seq: int, expected_last_seq: int) -> CoverDiff:
-    """Hide several spans. Raises `StaleContextError` as `hide_span` does, and if the log has another end."""
+    """Hide several spans. Raises `StaleContextError` like `hide_span`, and if the log has a different end."""
     if last_seq != expected_last_seq:
         raise StaleContextError(
             f"the log ends at {last_seq}, not at {expected_last_seq} as when it was read; read it again"
@@ -134,7 +134,8 @@ def hide_spans(before: Sequence[Cover], spans: Iterable[Span], last_seq: int, ex
 
 
 def unfold_cover(before: Sequence[Cover], summary_id: str, original_seqs: Collection[int]) -> tuple[Cover, ...]:
-    """Return the covers under which the originals of a summary are shown instead of it. What else it spans stays hidden."""
+    """Return the covers under which the originals of a summary are shown instead of it. Other messages in its span
+    remain hidden."""
     covers: list[Cover] = []
     for cover in before:
         if cover.summary_id != summary_id:
@@ -230,7 +231,7 @@ def validate_compaction(
 
 
 def refuse_pinned(pins: Iterable[int], hidden: Sequence[Span], session_id: str) -> None:
-    """Raise `StaleContextError` if a sweep would fold a message that was pinned meanwhile."""
+    """Raise `StaleContextError` if a sweep would fold a message that was pinned in the meantime."""
     pinned_seqs = [seq for seq in pins if contains(hidden, seq)]
     if pinned_seqs:
         raise StaleContextError(f"messages {pinned_seqs} of session {session_id!r} are pinned; read the context again")

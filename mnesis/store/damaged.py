@@ -1,4 +1,4 @@
-"""What a damaged row is shown as, where it must not hide the others."""
+"""Replacements for damaged rows, so that they do not hide the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Row = tuple[Any, ...]
 
 
 def damaged_message(session_id: str, seq: int, damage: str) -> Message:
-    """Return a message that says that the stored message at this place is damaged or missing."""
+    """Return a message that reports the stored message at this place as damaged or missing."""
     text = f"[message {seq} cannot be shown: {damage}]"
     return Message(
         id=f"damaged-{seq}", session_id=session_id, seq=seq, role="system", parts=(TextPart(text=text),), damage=damage
@@ -35,7 +35,8 @@ def damaged_session(row: Sequence[Any], damage: str) -> SessionRecord:
 def mark_damage(
     session_id: str, rows: Iterable[Row | None], first_seq: int, decode: Callable[[str, Row], Message]
 ) -> Iterator[Message]:
-    """Convert one row for each seq from `first_seq` on. A row that is None or damaged gives a message that says so."""
+    """Convert one row for each seq from `first_seq` on. A row that is None or damaged becomes a message that reports
+    the damage."""
     for seq, row in enumerate(rows, first_seq):
         try:
             yield (

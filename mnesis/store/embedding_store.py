@@ -20,7 +20,8 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 
 BATCH_MESSAGES = 256
-"""Messages whose vectors are computed and stored together, between which others can write."""
+"""The number of messages whose vectors are computed and stored together. Between these groups, other writers can
+write."""
 
 
 def embedding_store(store: Store, embedding: object, name: str | None) -> Store:
@@ -36,7 +37,7 @@ class _EmbeddingStore:
         self._inner = inner
         self._embedder = embedder
         self._complete_seqs: dict[str, int] = {}
-        """The last seq up to which each session is known to have vectors, so that only newer messages are looked at."""
+        """The seq up to which each session is known to have vectors, so that only newer messages are examined."""
         self._is_read_only = False
 
     def __getattr__(self, name: str) -> Any:
@@ -54,7 +55,7 @@ class _EmbeddingStore:
         search = replace(search, vector=QueryVector(self._embedder.name, values))
         page = await self._inner.search(search, on_progress)
         if page.missing_vectors and search.cursor is None:
-            # Vectors were damaged or erased meanwhile, or all sessions are searched.
+            # Vectors were damaged or erased in the meantime, or all sessions are searched.
             self._complete_seqs.pop(search.session_id or "", None)
             if await self._attempt(self._fill(search.session_id, on_progress)):
                 return await self._inner.search(search, on_progress)
@@ -66,7 +67,7 @@ class _EmbeddingStore:
             return await work
         except MnesisError:
             raise
-        except Exception as error:  # anything that the model or its provider raises
+        except Exception as error:  # any exception of the model or its provider
             logger.warning("the embedding function failed, so messages are searched by words only: %r", error)
             return None
 

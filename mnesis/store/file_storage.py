@@ -1,4 +1,4 @@
-"""Where the stored files of a database are: in a directory, in an object store, or in a PostgreSQL database itself."""
+"""The storage of a database's files: a directory, an object store, or a PostgreSQL database itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mnesis.files.storage import FileStorage
 def file_objects(file: FileConfig, store: StoreConfig, location: str | os.PathLike[str]) -> ObjectStore | None:
     """Return the stored files in the database at this URL, or None if they are elsewhere. Connects to nothing yet.
 
-    Raises `ConfigurationError` if they should be in a database that is an SQLite file.
+    Raises `ConfigurationError` if the settings place them in a database that is an SQLite file.
     """
     if not file.is_in_database(location):
         return None

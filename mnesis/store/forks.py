@@ -28,7 +28,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class SummaryParts:
-    """What a summary was made from: the covers of its children, or the spans of messages that a leaf covers."""
+    """The sources of a summary: the covers of its children, or the spans of messages that a leaf covers."""
 
     children: tuple[Cover, ...] = ()
     spans: tuple[Span, ...] = ()
@@ -47,9 +47,10 @@ def inherit_covers(
 ) -> tuple[Cover, ...]:
     """Return the covers of a fork at `last_seq` of a log that ends at `origin_last_seq`.
 
-    A summary of messages after the fork does not apply. Its children, and the messages of its leaves, take its place as far
-    as they lie before the fork. Nor does a summary that ends with the message at `last_seq`, so that the fork continues from
-    that message, and not from a summary of it. What was hidden stays hidden. At the end of the log, all covers stay.
+    A summary of messages after the fork does not apply: its children, and the messages of its leaves, replace it as far
+    as they lie before the fork. The same holds for a summary that ends with the message at `last_seq`, so that the fork
+    continues from the message and not from its summary. Hidden messages remain hidden. At the end of the log, all
+    covers are kept.
     """
     if last_seq == origin_last_seq:
         return tuple(covers)
@@ -137,7 +138,7 @@ def refuse_missing_fork_point(origin: SessionRecord, last_seq: int) -> None:
 
 
 def refuse_other_fork(existing: SessionRecord, point: ForkPoint | None) -> None:
-    """Raise `DuplicateIDError` unless an existing session is the fork that is asked for."""
+    """Raise `DuplicateIDError` unless an existing session is the requested fork."""
     if point is None or existing.forked_from != point:
         raise DuplicateIDError(
             existing.id, f"the id {existing.id!r} belongs to another session; choose another id for the fork"

@@ -1,4 +1,4 @@
-"""Heads of logs as callers pass them: hexadecimal, one or several per session. Pure functions, no I/O."""
+"""Parsing of the heads that callers pass: hexadecimal, one or several per session. Pure functions, no I/O."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ class MemoryStore(MemoryRunStore):
         ]
 
     async def update_session(self, session_id: str, **changes: object) -> SessionRecord:
-        """See `Store.update_session`. Raises TypeError for anything that cannot diff."""
+        """See `Store.update_session`. Raises TypeError for settings that cannot change."""
         with self._hold_session(session_id) as stored:
             record = save_record(stored, copy_record(with_settings(stored.record, changes)))
             self._note_update(record)

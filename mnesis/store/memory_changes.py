@@ -25,7 +25,7 @@ class InMemoryChanges:
         self.last = 0
 
     def add(self, *events: Event) -> None:
-        """Add the events of one verb. All of them are the store's own: no other process can have caused them."""
+        """Add the events of one verb. All of them are the store's own, because no other process can use it."""
         self.last += 1
         self._changes[self.last] = StoredChange(self.last, True, events)
 
@@ -49,11 +49,11 @@ class InMemoryChanges:
                 del self._changes[position]
 
     def add_run_started(self, run: MapRun) -> None:
-        """Add that a run was created."""
+        """Add the creation of a run."""
         self.add((MnesisEvent.MAP_STARTED, MapStartedPayload(run.total, run.model, run.kind, run.id)))
 
     def add_run_items(self, run: MapRun, successes: list[bool]) -> None:
-        """Add that items are finished. `run` is the run after that."""
+        """Add the end of items. `run` is the run after it."""
         first = run.done + run.failed - len(successes) + 1
         events: list[Event] = [
             (MnesisEvent.MAP_ITEM_COMPLETED, MapItemCompletedPayload(number, run.total, success, run.id))
@@ -64,13 +64,13 @@ class InMemoryChanges:
             self.add_run_completed(run)
 
     def add_run_completed(self, run: MapRun) -> None:
-        """Add that all items of a run are finished, if they are."""
+        """Add the end of a run if all of its items are finished."""
         if run.is_finished:
             self.add((MnesisEvent.MAP_COMPLETED, MapCompletedPayload(run.total, run.done + run.failed, run.id)))
 
 
 def headers(messages: Iterable[Message]) -> list[MessageHeader]:
-    """Return what events say about messages."""
+    """Return the data of events about messages."""
     return [
         MessageHeader(m.seq, m.id, m.role, m.token_count, tuple(str(part.type) for part in m.parts)) for m in messages
     ]

@@ -37,7 +37,8 @@ class InMemoryIndex:
         read_texts: ranked_search.ReadTexts,
         on_progress: OnIndexed | None = None,
     ) -> tuple[Iterable[tuple[int, float]], int]:
-        """Index what is missing and return the keys and scores of a search, and how many messages have no vector.
+        """Index missing messages, and return the keys and scores of a search and the number of messages without a
+        vector.
 
         The caller checks substrings itself.
         """

@@ -40,9 +40,9 @@ class MemorySession:
     file_references: list[FileReference] = field(default_factory=list)
     turn_lease: TurnLease | None = None
     segments: list[tuple[Segment, str]] = field(default_factory=list)
-    """What a fork shares, with the sessions that store it."""
+    """The shared messages of a fork, with the sessions that store them."""
     summary_owners: dict[str, str] = field(default_factory=dict)
-    """The sessions whose summaries a fork has too, by summary."""
+    """The sessions whose summaries a fork also has, by summary."""
 
     def owner_id(self, seq: int) -> str:
         """Return the session that stores a message: this one, or another whose messages a fork shares."""
@@ -102,7 +102,7 @@ def fork_memory_session(
 
 
 def fork_point(origin: MemorySession, last_seq: int) -> ForkPoint | None:
-    """Return where a fork at `last_seq` continues from; None if it shares nothing."""
+    """Return the point from which a fork at `last_seq` continues; None if it shares no messages."""
     return ForkPoint(origin.owner_id(last_seq), last_seq, origin.log[last_seq - 1].id) if last_seq else None
 
 

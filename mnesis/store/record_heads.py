@@ -1,4 +1,5 @@
-"""The hashes of a session's records that an append leaves alone: summaries, sweeps, interruptions, spans, covers and pins.
+"""The hashes of a session's records that an append does not change: summaries, sweeps, interruptions, spans, covers and
+pins.
 
 Pure functions, no I/O. A store passes a function that returns the rows of one of its statements.
 """
@@ -33,7 +34,7 @@ class RecordHeads:
 
     def combine(self) -> bytes:
         """Return the hash of all of them, which the hash of the session covers."""
-        # Not astuple(), which copies each value: every window that is read first asks.
+        # Not astuple(), which copies each value, because each first read of a window needs this.
         return hash_bytes(b"".join([getattr(self, kind) for kind in self.__slots__]))
 
     def add_summary(
@@ -45,12 +46,13 @@ class RecordHeads:
     def add_stored_summary(
         self, pk: int, summary: tuple[str, int, int, int, int, bytes], ends: Sequence[int], child_ids: Sequence[str]
     ) -> None:
-        """Do what `add_summary` does, for seqs that are compressed (`mnesis.store.chain.compress_seqs`)."""
+        """Add a summary like `add_summary`, with compressed seqs (`mnesis.store.chain.compress_seqs`)."""
         edges: tuple[str | int, ...] = (len(child_ids), *child_ids, *ends)
         self.summaries = extend_chain(self.summaries, encode_record("summary", pk, *summary, *edges))
 
     def add_inherited(self, pk: int, summary_id: str, digest: bytes) -> None:
-        """Extend the chain of summaries by one that a fork has of another session, which proves its edges."""
+        """Extend the chain of summaries by a summary of another session that a fork also has. That session proves its
+        edges."""
         self.summaries = extend_chain(self.summaries, encode_record("inherited", pk, summary_id, digest))
 
     def add_compaction(self, pk: int, result: bytes) -> None:
@@ -132,7 +134,7 @@ def _add_summaries(heads: RecordHeads, rows: Rows) -> None:
         add_seq(spans[summary_pk], seq)
     children: defaultdict[int, list[str]] = defaultdict(list)
     for summary_pk, position, child_id in rows("check_child_ids"):
-        # A position that was changed must not go unnoticed because the order is the same.
+        # A changed position must be noticed even if the order is the same.
         children[summary_pk].append(child_id if position == len(children[summary_pk]) else f"{position}:{child_id}")
     for pk, summary_id, digest in rows("check_inherited"):
         heads.add_inherited(pk, summary_id, digest)

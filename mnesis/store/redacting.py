@@ -131,7 +131,7 @@ def _redact_part(part: MessagePart, redaction: Redaction) -> MessagePart:
     if redacted == fields:
         return part
     if isinstance(part, ReasoningPart):
-        redacted["provider"] = None  # its signature no longer fits the text
+        redacted["provider"] = None  # because its signature no longer matches the text
     return type(part).model_validate(redacted)
 
 

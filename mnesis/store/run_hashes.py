@@ -16,7 +16,7 @@ def hash_run(row: Row) -> bytes:
 
 
 def plan_head(plan: str) -> bytes:
-    """Return the head of the chain of inputs before the first one. It covers the plan of the run; "" is no plan."""
+    """Return the head of the chain of inputs before the first one. It covers the plan of the run ("" for none)."""
     return extend_chain(EMPTY_HEAD, encode_record("plan", plan)) if plan else EMPTY_HEAD
 
 

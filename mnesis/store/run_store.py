@@ -24,8 +24,8 @@ class RunStore(Protocol):
     async def add_items(self, run_id: str, first_index: int, inputs: Sequence[str]) -> int:
         """Store inputs (JSON texts) from `first_index` on and return how many were new. Repeating it is safe.
 
-        Indexes are dense and start at 0.
-        Raises `RunMismatchError` and writes nothing if an index has another input already, or if there would be a gap.
+        Indexes are dense and start at 0. Raises `RunMismatchError` and writes nothing if an index already has a
+        different input, or if there would be a gap.
         """
         ...
 
@@ -56,7 +56,8 @@ class RunStore(Protocol):
         ...
 
     async def release_items(self, run_id: str, worker: str, indexes: Sequence[int]) -> None:
-        """Return items unfinished: they are pending again and the claim does not count. Ignores items of other workers."""
+        """Return items unfinished. They are pending again, and the claim does not count. Ignores items of other
+        workers."""
         ...
 
     async def finish_items(self, run_id: str, worker: str, outcomes: Sequence[ItemOutcome]) -> list[int]:
@@ -79,7 +80,7 @@ class RunStore(Protocol):
         ...
 
     async def run_plan(self, run_id: str) -> str:
-        """Return the plan that was stored with a run, "" if none was."""
+        """Return the plan that was stored with a run; "" if there is none."""
         ...
 
     async def runs(self, *, limit: int = 100) -> list[MapRun]:

@@ -24,7 +24,7 @@ class RunDelta:
 
 
 def completion_delta(outcomes: Sequence[ItemOutcome]) -> RunDelta:
-    """Return the change that accepted outcomes make."""
+    """Return the change of the run by accepted outcomes."""
     done = sum(1 for outcome in outcomes if outcome.state == "done")
     return RunDelta(
         running=-len(outcomes),

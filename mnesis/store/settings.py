@@ -24,12 +24,12 @@ def settings_json(session: SessionRecord) -> bytes:
 
 
 def decode_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as fields of a `SessionRecord`. Raises TypeError if they are not those of a session."""
+    """Return settings as fields of a `SessionRecord`. Raises TypeError if a value is not a setting of a session."""
     if "forked_from" not in settings:
         return dict(settings)
     return {**settings, "forked_from": parse_fork_point(settings["forked_from"])}
 
 
 def parse_fork_point(value: Any) -> ForkPoint | None:
-    """Return the fork point that JSON holds, or None. Raises TypeError if it is another value."""
+    """Return the fork point in a JSON text, or None. Raises TypeError for any other value."""
     return None if value is None else ForkPoint(**value)

@@ -11,14 +11,14 @@ from mnesis.models.turn_lease import TurnLease
 class TurnLeaseStore(Protocol):
     """Storage for leases on turns. Every verb on an unknown session raises `SessionNotFoundError`.
 
-    Times are milliseconds since 1970. The caller passes the current time, so that leases can be tested. A lease is no part
-    of the log: no verb here adds a change that followers see.
+    Times are milliseconds since 1970. The caller passes the current time, so that leases can be tested. A lease is not
+    part of the log, so no verb here adds a change that followers see.
     """
 
     async def claim_turn(
         self, session_id: str, holder: str, *, now_ms: int, lease_ms: int, dead_fence: int | None = None
     ) -> TurnLease:
-        """Claim the turns of a session if they are free or the lease has ended, and return the lease as it is then.
+        """Claim the turns of a session if they are free or the lease has ended, and return the current lease.
 
         The claim succeeded if the returned lease names `holder`. `dead_fence` is the fence of a holder that is known to be
         dead: its lease counts as ended. Repeating a claim that succeeded extends it.
@@ -44,8 +44,8 @@ def decide_claim(
     if stored.holder == holder:
         return TurnLease(holder, stored.fence, until)
     if stored.holder is None or stored.lease_until <= now_ms or stored.fence == dead_fence:
-        # At least the time, so that a session that was purged and created again, or restored from a backup, does not
-        # repeat the fence of an earlier holder.
+        # The fence is at least the current time, so that a session that was purged and created again, or restored from
+        # a backup, does not repeat the fence of an earlier holder.
         return TurnLease(holder, max(stored.fence + 1, now_ms), until)
     return None
 

@@ -1,1 +1,1 @@
-"""Processes and files of the operating system: which process is alive, which files are open, and which are not finished."""
+"""Processes and files of the operating system: live processes, open files, and unfinished files."""

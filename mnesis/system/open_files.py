@@ -1,4 +1,4 @@
-"""The files of databases that are open in this process, and how to open any other file without harming them.
+"""The files of databases that are open in this process, and a safe way to open any other file.
 
 On POSIX systems, closing *any* descriptor of a file drops all locks that the process holds on it
 (https://sqlite.org/howtocorrupt.html, section 2.2). SQLite's locks on an open database would vanish, and another process
@@ -27,14 +27,14 @@ _NAMES_BY_SUFFIX = {
     "-journal": "the rollback journal of the database {}",
 }
 
-# O_NONBLOCK: opening must not block if the file was replaced with a pipe or device after a check.
+# O_NONBLOCK, because opening must not block if the file was replaced with a pipe or device after a check.
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
-_lock = threading.RLock()  # a finalizer of a weak key may run while it is held
+_lock = threading.RLock()  # reentrant, because a finalizer of a weak key may run while the lock is held
 
 
 class _OpenDatabase:
-    """The real path of an open database, and the identities that its files were seen to have while it was open."""
+    """The real path of an open database, and the identities that its files have had while it was open."""
 
     def __init__(self, path: str, is_encrypted: bool) -> None:
         self.path = os.path.realpath(path)
@@ -42,19 +42,18 @@ class _OpenDatabase:
         self._suffixes: dict[FileIdentity, str] = {}
 
     def note_identities(self) -> None:
-        """Remember the files as they are now."""
+        """Store the current identities of the files."""
         for suffix in ("", "-wal", "-shm"):
             identity = find_identity(self.path + suffix)
             if identity is not None:
                 self._suffixes[identity] = suffix
 
     def suffix_of(self, identity: FileIdentity) -> str | None:
-        """Return which of its files this is, or None. A file that was renamed or unlinked while open is still one."""
+        """Describe one of the database's files; None for other files. A file that was renamed or unlinked while open
+        still counts."""
         self.note_identities()
         if identity == find_identity(f"{self.path}-journal"):
-            return (
-                "-journal"  # not remembered: it is deleted after each transaction, and another file may get its inode
-            )
+            return "-journal"  # not stored, because it is deleted after each transaction, and another file may get its inode
         return self._suffixes.get(identity)
 
 
@@ -105,7 +104,7 @@ def unregister_database(owner: object) -> None:
 def register_file_directory(owner: object, path: str | os.PathLike[str]) -> None:
     """Protect a directory of stored files while `owner` exists. The directory may not exist yet."""
     with _lock:
-        # An absolute path needs no look at the working directory, which would block an event loop.
+        # An absolute path does not read the working directory, which would block an event loop.
         _file_directories[owner] = os.path.normpath(path) if os.path.isabs(path) else os.path.abspath(path)
 
 
@@ -119,7 +118,7 @@ def find_identity(path: str | os.PathLike[str]) -> FileIdentity | None:
 
 
 def describe_open_file(identity: FileIdentity) -> str | None:
-    """Return which file of which open database this is, such as "the write-ahead log of the database x.db", or None."""
+    """Describe a file of an open database, such as "the write-ahead log of the database x.db"; None for other files."""
     with _lock:
         databases = list(_databases.values())
     for database in databases:
@@ -193,7 +192,7 @@ def open_descriptor(path: str | os.PathLike[str], *, follow_symlinks: bool = Tru
     descriptor = os.open(path, _READ_FLAGS | (0 if follow_symlinks else getattr(os, "O_NOFOLLOW", 0)))
     try:
         status = os.fstat(descriptor)
-        refuse_database_file(path, (status.st_dev, status.st_ino))  # a link may lead elsewhere since the first check
+        refuse_database_file(path, (status.st_dev, status.st_ino))  # a link may have changed since the first check
         yield descriptor
     finally:
         _close(descriptor)
@@ -207,7 +206,8 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
 
 
 def _close(descriptor: int) -> None:
-    """Close a descriptor, unless its file was opened as a database meanwhile: then it stays open with the process."""
+    """Close a descriptor, unless its file was opened as a database in the meantime; in that case it remains open until
+    the process ends."""
     status = os.fstat(descriptor)
     if describe_open_file((status.st_dev, status.st_ino)) is None:
         os.close(descriptor)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 
 def process_id() -> str:
-    """Return an id of this process: the host, its number there, and its start, so that no later process has the same id."""
+    """Return an id of this process: the host, its number there, and its start time, so that no later process has the
+    same id."""
     pid = os.getpid()
     return f"{_host_id()}-{pid}-{_start_ticks(pid) or 0}"
 
 
 def is_process_dead(identity: str) -> bool:
-    """Return whether a process is known to have ended. Other text than an id of `process_id` returns False."""
+    """Return whether a process is known to have ended. Returns False for text that `process_id` did not create."""
     try:
         host, pid_text, start_text = identity.split("-")
         pid, start_ticks = int(pid_text), int(start_text)
@@ -48,7 +49,7 @@ def _boot_id() -> str:
 
 def _is_alive(pid: int) -> bool:
     if os.name != "posix":
-        return True  # on Windows, a signal of 0 would end the process
+        return True  # on Windows, the signal 0 would end the process
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

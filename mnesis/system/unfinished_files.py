@@ -1,7 +1,7 @@
-"""Names of files that are not finished, so that those of killed processes are recognised and removed.
+"""Names of unfinished files, by which files of killed processes are recognised and removed.
 
-A file that must appear completely or not at all is written under such a name and then renamed. Its name says which process
-writes it. If that process has ended, the file is a leftover.
+A file that must appear completely or not at all is written under such a name and then renamed. Its name contains the id
+of the process that writes it. If that process has ended, the file is a leftover.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mnesis.system.process_ids import is_process_dead, process_id
 
 SUFFIX = ".mnesis-unfinished"
 MAX_NAME_CHARS = 60
-"""Characters of the final name that the unfinished name begins with; file systems allow names of 255 bytes."""
+"""The number of characters of the final name in the unfinished name; file systems allow names of 255 bytes."""
 LEFTOVER_SECONDS = 24 * 3600.0
 """Unfinished files of this age are leftovers, whichever machine wrote them."""
 _NAME = re.compile(
@@ -41,7 +41,7 @@ def find_leftovers(directory: Path) -> Iterator[Path]:
         match = _NAME.fullmatch(entry.name)
         if match is None:
             continue
-        with suppress(OSError):  # another process removed it meanwhile
+        with suppress(OSError):  # another process has removed it
             if is_process_dead(match["process"]) or entry.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
                 yield Path(entry.path)
 

@@ -16,7 +16,7 @@ _live_workers: set[str] = set()
 def register_worker() -> str:
     """Create an id for a worker of this process. Call `unregister_worker` when it stops.
 
-    The id holds the id of the process and a random part.
+    The id consists of the id of the process and a random part.
     """
     worker = f"{process_id()}-{secrets.token_hex(4)}"
     _live_workers.add(worker)

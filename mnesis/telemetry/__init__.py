@@ -1,4 +1,4 @@
-"""OpenTelemetry for mnesis: `instrument()` turns spans and metrics on. Until then nothing is measured.
+"""OpenTelemetry for mnesis: `instrument()` turns spans and metrics on. Before that call, nothing is measured.
 
 Needs the extra `mnesis-context[otel]`, which is the API only. The application chooses the SDK and its exporters.
 """
@@ -33,5 +33,5 @@ def instrument(*, content: bool = False, tracer_provider: Any = None, meter_prov
 
 
 def uninstrument() -> None:
-    """Record nothing from now on. Operations that have begun are completed."""
+    """Record nothing from now on. Operations that have begun are still recorded."""
     hooks.set_observer(None)

@@ -1,4 +1,5 @@
-"""Observations of operations: what the code of mnesis calls, and what costs nothing while nobody observes."""
+"""Observations of operations: the functions that the code of mnesis calls, which cost almost nothing without an
+observer."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ Operation = Literal["turn", "model call", "tool", "compaction", "search", "map i
 
 
 class Observation:
-    """One operation that is observed, as a context manager. This class observes nothing."""
+    """One observed operation, as a context manager. This class observes nothing."""
 
     __slots__ = ()
 

@@ -2,8 +2,8 @@
 
 Names follow the semantic conventions for generative AI: docs/gen-ai/gen-ai-spans.md, gen-ai-agent-spans.md and
 gen-ai-metrics.md of open-telemetry/semantic-conventions 1.41 (status: development), and the stable
-docs/database/database-metrics.md. What they do not name is called `mnesis.…`. A test compares the names with the constants of
-`opentelemetry.semconv`.
+docs/database/database-metrics.md. Names that they do not define begin with `mnesis.`. A test compares the names with
+the constants of `opentelemetry.semconv`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mnesis.telemetry.hooks import Observation, Operation
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 SESSION_ID_KEY = context.create_key("mnesis-session-id")
-"""Of the session that encloses an operation, so that calls of models and tools name the conversation too."""
+"""Attributes of the session around an operation, with which calls of models and tools also name the conversation."""
 MAX_CONTENT_CHARS = 100_000
 """Longer content is cut: exporters refuse large attributes."""
 
@@ -48,7 +48,7 @@ _OPERATION_NAMES: Mapping[Operation, str] = {
     "tool": "execute_tool",
     "search": "retrieval",
 }
-# The attribute of each fact. Facts that are not here are not attributes.
+# The attribute of each fact. Other facts are not attributes.
 ATTRIBUTES = {
     "session_id": "gen_ai.conversation.id",
     "agent": "gen_ai.agent.name",
@@ -101,7 +101,8 @@ class OtelObserver:
         self.store = meter.create_histogram("db.client.operation.duration", "s", "Duration of store operations.")
 
     def start(self, operation: Operation, facts: dict[str, Any]) -> Observation:
-        """Return the observation of an operation. The store is measured without spans, since it is called so often."""
+        """Return the observation of an operation. The store is measured without spans, because it is called so
+        often."""
         return _StoreTimer(self, facts) if operation == "store" else _Span(self, operation, facts)
 
 
@@ -178,7 +179,7 @@ class _Span(Observation):
         attributes = self._attributes()
         if error is not None:
             attributes["error.type"] = _error_type(error)
-            # The text of an error may repeat what somebody wrote.
+            # The text of an error may repeat content.
             description = redact(str(error)) if self._observer.content else None
             if not isinstance(error, asyncio.CancelledError):
                 self._span.set_status(Status(StatusCode.ERROR, description))
@@ -236,7 +237,7 @@ def _parent_context() -> Context | None:
         return None
     try:
         span = find_span()
-    except Exception:  # LangChain's context is what the application made of it, and tracing stops no call
+    except Exception:  # the application made LangChain's context, and tracing must not stop a call
         return None
     current = trace.get_current_span()
     if span is None or getattr(current, "start_time", 0) > getattr(span, "start_time", 0):
@@ -251,7 +252,7 @@ def split_model(model: str) -> tuple[str, str]:
 
 
 def _span_name(operation: Operation, facts: Mapping[str, Any]) -> str:
-    """Return the name of a span: the operation and what it is about, as the conventions recommend."""
+    """Return the name of a span: the operation and its target, as the conventions recommend."""
     name = _OPERATION_NAMES.get(operation, operation.replace(" ", "_"))
     subject = {
         "turn": facts.get("agent"),

@@ -21,7 +21,7 @@ from mnesis.testing.store_samples import (
 
 
 class AccountSuite:
-    """How reports of usage move the accounts of a session."""
+    """The effect of usage reports on the accounts of a session."""
 
     async def test_reports_move_the_accounts(self, store: Store) -> None:
         await store.create_session(SessionRecord(id="s", model="m", system_tokens=5))

@@ -34,7 +34,7 @@ LARGE_LIMIT_TOKENS = 200_000
 SMALL_LIMIT_TOKENS = 1_500
 TURN_WORDS = 60
 TURNS = 16
-"""Together more than the small limit, with the calls."""
+"""Texts that, together with the calls, exceed the small limit."""
 SESSION_ID = "s"
 PROCESSES = 1
 """Besides the process of the test."""
@@ -44,8 +44,8 @@ TURNS_PER_PROCESS = 5
 class AdapterDriver(ABC):
     """Calls one adapter through its framework's own methods. An item is a message of the framework.
 
-    `db_path` and `session_id` name the session, `token_limit` the size of what `read()` returns. The constructor creates
-    the adapter and does no I/O. `adapter` is the object that users hold; the suite replaces it by a copy.
+    `db_path` and `session_id` name the session; `token_limit` is the size of the result of `read()`. The constructor
+    creates the adapter and does no I/O. `adapter` is the object that users hold; the suite replaces it by a copy.
     """
 
     every_item: ClassVar[Sequence[Any]]
@@ -98,7 +98,7 @@ class AdapterDriver(ABC):
         """Raise AssertionError if a provider would reject a request with these items."""
 
     def expected(self, items: Sequence[Any]) -> list[Any]:
-        """Return what stored items must be equal to. The default is the items themselves."""
+        """Return the items that stored items must be equal to. The default is the items themselves."""
         return list(items)
 
 
@@ -321,7 +321,7 @@ class AdapterSuite:
 
 
 def make_text(number: int) -> str:
-    """Return the text of a question. No other question contains it."""
+    """Return the text of a question. A text that no other question contains."""
     return f"subject{number} " + " ".join(f"word{number}" for _ in range(TURN_WORDS))
 
 

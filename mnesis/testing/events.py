@@ -23,7 +23,8 @@ class EventRecorder:
         return [payload for kind, payload in self.events if kind == event]
 
     async def wait_for(self, event: MnesisEvent, count: int = 1, timeout_seconds: float = 10.0) -> list[Any]:
-        """Wait for `count` events of one kind and return their payloads. Raises TimeoutError that lists what came instead."""
+        """Wait for `count` events of one kind and return their payloads. Raises a TimeoutError that lists the received
+        events."""
         loop, new_event = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:

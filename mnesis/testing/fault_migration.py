@@ -1,4 +1,4 @@
-"""Databases as older releases wrote them, and their update as an operation for `mnesis.testing.faults`."""
+"""Databases of older releases, and their update as an operation for `mnesis.testing.faults`."""
 
 from __future__ import annotations
 

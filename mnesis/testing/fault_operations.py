@@ -33,7 +33,7 @@ MODEL = "openai/gpt-4o"
 WINDOW = {"context_limit": 8_192, "max_output_tokens": 512}
 FILLER = "word " * 150
 FORKED_MESSAGES = 15
-"""Of 24: the last one is inside the span of a summary."""
+"""The number of messages of the fork, out of 24; the last one is inside the span of a summary."""
 LARGE = "a line of a log\n" * 300
 
 
@@ -48,7 +48,8 @@ def config_for(scene: Scene) -> MnesisConfig:
 
 
 def _file_config(scene: Scene) -> FileConfig:
-    """Return the settings of stored files: in the database if that is a server, so that its faults meet them, too."""
+    """Return the settings of stored files, which are in the database if that is a server, so that its faults affect
+    them too."""
     url = DATABASE_STORAGE if is_database_url(scene.database) else None
     return FileConfig(storage_dir=scene.directory / "files", storage_url=url, inline_threshold=200)
 

@@ -27,7 +27,7 @@ DEFAULT_KILLS = 10_000
 
 @dataclass(frozen=True)
 class SweepCount:
-    """One finished sweep: what was interrupted, its steps, the kills, and the violations."""
+    """One finished sweep: the interrupted operation, its steps, the kills, and the violations."""
 
     store: str
     api: str
@@ -72,8 +72,9 @@ def run_kills(
 ) -> Iterator[SweepCount]:
     """Sweep over all operations on all stores, and yield each sweep, until this number of processes was killed.
 
-    Each round goes over everything, before statements and inside them in turn. `done` are sweeps of earlier runs: what they
-    finished of a round is not repeated in it. Several jobs may kill more than `kills`, since each finishes its sweep.
+    Each round covers every operation; rounds interrupt alternately before statements and inside them. `done` are sweeps
+    of earlier runs, which are not repeated in their round. Several jobs may kill more than `kills`, because each
+    finishes its sweep.
     """
     pairs = [
         (target.name, operation.api, operation.name)
@@ -101,7 +102,7 @@ def run_kills(
             yield count
         return
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    context.set_forkserver_preload([__name__, *LATE_MODULES])  # the jobs share what takes seconds to import
+    context.set_forkserver_preload([__name__, *LATE_MODULES])  # the jobs share the modules that take seconds to import
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         running: set[Future[SweepCount]] = set()
         while killed < kills or running:

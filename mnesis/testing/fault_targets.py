@@ -1,4 +1,4 @@
-"""The stores that `mnesis.testing.faults` interrupts, and where the steps of each are counted.
+"""The stores that `mnesis.testing.faults` interrupts, and the steps that are counted in each.
 
 A step of SQLite, plain or encrypted, is a statement; of PostgreSQL a statement that is sent; of the in-memory store a verb.
 """
@@ -32,7 +32,7 @@ DATABASE_FILE = "s.db"
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What a fault point may do at a step: raise this error, or have the statement interrupted."""
+    """The action of a fault point at a step: raise this error, or interrupt the statement."""
 
     make_error: Callable[[], Exception]
     interrupt: Callable[[Callable[[], int]], None]
@@ -42,8 +42,8 @@ class StepInfo:
 class Target:
     """A store to interrupt. `database` is a path in the directory of a scene, or a URL.
 
-    `held` is the store itself, if it is kept in memory, where nothing is left to check after a kill. `interrupt` counts steps
-    somewhere else than in the stores, such as in the network.
+    `held` is the store itself, if it is in memory, where a kill leaves nothing to check. `interrupt` counts steps
+    outside the stores, such as in the network.
     """
 
     name: str
@@ -101,7 +101,7 @@ def file_targets() -> list[Target]:
 
 @contextmanager
 def count_steps(target: Target, count: Count) -> Iterator[None]:
-    """Call `count` at each step of the stores of this process that the target is one of."""
+    """Call `count` at each step of the target's stores in this process."""
     with ExitStack() as patches:
         if target.interrupt is not None:
             patches.enter_context(target.interrupt(count))
@@ -131,7 +131,7 @@ def _count_statements(connection_class: type[ConnectionState], base: Any, count:
         try:
             return inherited(self, *arguments)
         finally:
-            if dies_after:  # the statement was too short to die in
+            if dies_after:  # the statement was too short to be interrupted
                 os.kill(os.getpid(), 9)
 
     patches.enter_context(mock.patch.object(connection_class, "execute", execute, create=True))
@@ -147,7 +147,7 @@ def _sqlite_error() -> Exception:
 
 
 def _count_sent_statements(count: Count, patches: ExitStack) -> None:
-    """Count statements sent to PostgreSQL. Their fault is a lost connection, which the store may survive by itself."""
+    """Count statements sent to PostgreSQL. Their fault is a lost connection, from which the store may recover."""
     from mnesis.store.postgres.transaction import Transaction
 
     send = Transaction.send
@@ -170,7 +170,7 @@ def _count_sent_statements(count: Count, patches: ExitStack) -> None:
 
 
 class LostConnection(Exception):  # not an error: it is never raised to callers
-    """Stands for the loss of a connection, which is not raised but carried out."""
+    """A marker for the loss of a connection, which is carried out instead of raised."""
 
 
 def _count_verbs(target: Target, count: Count, patches: ExitStack) -> None:

@@ -47,7 +47,7 @@ LATE_MODULES = (
     "jinja2",
     "anyio._backends._asyncio",
 )
-"""What operations import while they run, if it is installed."""
+"""The modules that operations import while they run, if they are installed."""
 ALL_STORES = frozenset({"sqlite", "encrypted", "memory", "postgres"})
 FILE_STORES = frozenset({"sqlite", "encrypted"})
 _FILE_EVENTS = frozenset({"os.rename", "os.link", "os.remove", "os.mkdir"})
@@ -55,7 +55,8 @@ _FILE_EVENTS = frozenset({"os.rename", "os.link", "os.remove", "os.mkdir"})
 
 @dataclass
 class Scene:
-    """Where an operation runs, and what it reports. `directory` is its own; the database is `path`.
+    """The directory in which an operation runs, and its reports. `directory` belongs to the operation alone; the
+    database is `path`.
 
     An operation opens what it needs, calls `arm()`, does its work, and reports messages with `attempt()` and `acknowledge()`.
     Steps before `arm()` do not count. `target` is the store it works on.
@@ -119,7 +120,8 @@ class Operation:
 
 @dataclass
 class SweepResult:
-    """What a sweep did: the steps of the operation, the faults, and the violations, which should be none."""
+    """The result of a sweep: the steps of the operation, the faults, and the violations, of which there should be
+    none."""
 
     operation: Operation
     steps: int = 0
@@ -189,10 +191,10 @@ _is_hook_installed = False
 
 @contextmanager
 def inject(point: FaultPoint, target: Target = SQLITE) -> Iterator[FaultPoint]:
-    """Send the steps of the stores of this process, and of its files, to a fault point."""
+    """Report the steps of this process's stores and files to a fault point."""
     global _active, _is_hook_installed
     if not _is_hook_installed:
-        sys.addaudithook(_on_event)  # it cannot be removed, so it looks at `_active`
+        sys.addaudithook(_on_event)  # the hook cannot be removed, so it checks `_active`
         _is_hook_installed = True
     _active = point
     try:
@@ -203,7 +205,7 @@ def inject(point: FaultPoint, target: Target = SQLITE) -> Iterator[FaultPoint]:
 
 
 def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
-    if _active is not None and event in _FILE_EVENTS:  # names of this module are None when the interpreter ends
+    if _active is not None and event in _FILE_EVENTS:  # the names of this module are None when the interpreter ends
         _active.enter_file_event(arguments)
 
 
@@ -254,7 +256,8 @@ class _PreparedScene:
     _copies: int = 0
 
     def copy(self) -> tuple[Path, History]:
-        """Return a directory and a history to go on with: a fresh copy, which replaces the last one, or always the same."""
+        """Return the directory and history for the next step: a fresh copy, which replaces the last one, or always the
+        same."""
         if not self.is_copied:
             return self.directory, self.history
         shutil.rmtree(self._copy_directory, ignore_errors=True)
@@ -279,9 +282,9 @@ def _prepare_scene(operation: Operation, directory: Path, target: Target) -> _Pr
 
 @cache
 def warm_up() -> None:
-    """Load what every child would load again: token tables, lazily imported modules, and what a first session loads.
-
-    What is loaded by then is exempt from garbage collection, which would otherwise take most of the time of a sweep.
+    """Load everything that each child would load again: token tables, lazily imported modules, and the modules of a
+    first session. All objects that exist after this are exempt from garbage collection, which would otherwise take most
+    of the time of a sweep.
     """
     from mnesis.session.session import MnesisSession
     from mnesis.testing.llm import ScriptedLLM
@@ -316,7 +319,8 @@ async def sweep_failures(
 
     The failure is an I/O error, and with PostgreSQL a lost connection.
 
-    The operation must succeed or raise a `MnesisError`. It runs in this process, so other tests must not run beside it.
+    The operation must succeed or raise a `MnesisError`. It runs in this process, so other tests must not run at the
+    same time.
     """
     warm_up()
     result, history = SweepResult(operation, store=target.name), History()

@@ -1,4 +1,5 @@
-"""What was attempted and acknowledged, and the check that a database agrees: nothing lost, doubled, reordered or torn."""
+"""Attempted and acknowledged messages, and the check that a database agrees: nothing lost, doubled, reordered or
+torn."""
 
 from __future__ import annotations
 
@@ -98,7 +99,7 @@ async def check_database(path: Path, history: History) -> list[str]:
 
 
 async def check_store(store: Store, history: History) -> list[str]:
-    """Do the same with a store of any kind, which is opened and closed."""
+    """Check a store of any kind in the same way; it is opened and closed."""
     try:
         await store.open()
         violations = find_violations(history, await read_logs(store, history))

@@ -45,7 +45,7 @@ class TurnLeaseSuite:
         assert (await claim(store, "b", dead_fence=dead.fence + 1)).holder == "a"
         taken = await claim(store, "b", dead_fence=dead.fence)
         assert taken.holder == "b"
-        assert (await claim(store, "c", dead_fence=dead.fence)).holder == "b"  # it was taken over since
+        assert (await claim(store, "c", dead_fence=dead.fence)).holder == "b"  # another holder has taken it over
 
     async def test_only_its_holder_renews_and_releases_a_lease(self, store: Store) -> None:
         await store.create_session(SessionRecord(id="s", model="m"))
@@ -76,7 +76,7 @@ class TurnLeaseSuite:
         await store.append("s", Append([make_message("user", "three")]))  # asked for no lease
         texts = [message.text_content() for message in await store.messages("s")]
         assert texts == ["one", "two", "three"]
-        # What was committed is confirmed all the same: the holder may have lost the answer.
+        # A committed append is confirmed all the same, because the holder may have lost the answer.
         again = await store.append("s", Append([stored.messages[0]], fence=first.fence))
         assert not again.is_new
         assert await store.check() == []

@@ -1,4 +1,4 @@
-"""tiktoken encodings: which one a model uses, and how to load it from disk.
+"""tiktoken encodings: finding the one of a model, and loading it from disk.
 
 Tables are never downloaded.
 """
@@ -86,7 +86,7 @@ def encoding_for_model(model: str) -> EncodingName:
 
 
 def package_directories(package: str) -> list[Path]:
-    """Return where a top-level package is installed; empty if it is not. Imports nothing."""
+    """Return the directories of a top-level package; an empty list if it is not installed. Imports nothing."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -102,7 +102,7 @@ def table_name(encoding: EncodingName) -> str:
 def load_encoding(name: str) -> tiktoken.Encoding | None:
     """Load an encoding.
 
-    Returns None if its table is not on this disk. Tried once per process, also if it fails.
+    Returns None if its table is not on this disk. The file is read once per process, even if reading fails.
     """
     table = TABLES[name]
     data = _table_bytes(table)

@@ -50,9 +50,10 @@ MAX_COUNTED_CHARS = 1_000_000
 SAMPLED_CHUNKS = 256
 SAMPLED_CHUNK_CHARS = 2_048
 SAMPLE_DEVIATIONS = 3.0
-"""Longer texts are counted from a sample of 524,288 characters. The estimate has three standard errors added, so that it is too small
-for about one text in a thousand. It is up to 3 % above the count for prose, source code and logs, and up to 20 % for texts that are a mixture of
-very different content. No window holds such a text: what is sent of it is counted exactly."""
+"""Longer texts are counted from a sample of 524,288 characters. The estimate has three standard errors added, so that
+it is too small for about one text in a thousand. It is up to 3 % above the count for prose, source code and logs, and
+up to 20 % for texts that are a mixture of very different content. No window can contain such a text, and the part that
+is sent is counted exactly."""
 
 TokenCounter = Callable[[str], int]
 """Returns the tokens of a text."""
@@ -60,7 +61,8 @@ TokenCounter = Callable[[str], int]
 
 @dataclass(frozen=True, slots=True)
 class ModelTokenCounter:
-    """The token counter of one model. It also knows what images count, and which reasoning goes back to the model."""
+    """The token counter of one model. It also knows the tokens of images, and which reasoning goes back to the
+    model."""
 
     estimator: TokenEstimator
     model: str
@@ -85,7 +87,7 @@ FILE_REF_OVERHEAD_TOKENS = 58
 BASE64_CHARS_PER_TOKEN = 6
 MIN_BASE64_FILE_TOKENS = 300
 """The provider reads a base64 file by its pages, not as text. Six characters are 4.5 bytes, about one token of a text
-document. For other files this is a guess."""
+document. For other files this is an estimate."""
 
 
 class TokenEstimator:
@@ -165,7 +167,8 @@ def _part_tokens(part: MessagePart, count: TokenCounter) -> int:
         case TextPart() | DataPart():
             return count(part.text)
         case ReasoningPart():
-            # What a provider signed or marked is sent back. For the text of others, see `_text_reasoning_tokens()`.
+            # Reasoning that a provider signed or marked is sent back. For other reasoning, see
+            # `_text_reasoning_tokens()`.
             return count(part.text) if part.provider else 0
         case ToolPart():
             return count(part.tool_name) + count(_arguments(part)) + TOOL_OVERHEAD_TOKENS
@@ -203,7 +206,7 @@ def _encoded_tokens(text: str, encoding: tiktoken.Encoding) -> int:
 
 
 def _estimate_from_sample(text: str, encoding: tiktoken.Encoding) -> int:
-    """Estimate the tokens of a very long text from chunks of it, one at a chosen place in each of as many equal stretches."""
+    """Estimate the tokens of a very long text from chunks, one from each of a number of equal stretches."""
     stretch_chars = len(text) / SAMPLED_CHUNKS
     places = random.Random(len(text))  # noqa: S311  # the same text always gives the same estimate
     counts = []

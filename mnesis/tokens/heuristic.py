@@ -53,7 +53,7 @@ _RUN_TOKENS: dict[str, Callable[[str], float]] = {
     "hex": lambda run: len(run) * 0.57,
     "blob": _blob_tokens,
     "word": lambda run: max(1.0, len(run) / 6.2),
-    # A space before a word is part of its token; before digits it is its own token.
+    # A space before a word is part of its token; before digits it is a separate token.
     "digits": lambda run: math.ceil(len(run.lstrip()) / 3) + (run[0] == " "),
     "mark": lambda run: 0.8 + (len(run) - 1) / 6,
     "break": lambda run: 1 + len(run) / 80,

@@ -17,10 +17,11 @@ from typing import NamedTuple
 from mnesis.models.message import ImagePart
 
 MAX_HEADER_CHARS = 65_536
-"""Base64 characters of an image that are searched for its size: 48 KiB. JPEG files have it after their metadata."""
+"""Base64 characters of an image that are searched for its size: 48 KiB. JPEG files contain the size after their
+metadata."""
 
 UNKNOWN_MODEL_IMAGE_TOKENS = 1_600
-"""Per image of a model whose formula is not known; the largest that Claude and most open models count."""
+"""The tokens of an image for a model whose formula is not known: the largest number of Claude and most open models."""
 
 
 class Size(NamedTuple):
@@ -34,12 +35,12 @@ class Size(NamedTuple):
         return Size(max(1, round(self.width * factor)), max(1, round(self.height * factor)))
 
     def tiles(self, edge: float) -> int:
-        """Return how many squares of this edge cover the image."""
+        """Return the number of squares of this edge that cover the image."""
         return math.ceil(self.width / edge) * math.ceil(self.height / edge)
 
 
 Formula = Callable[[Size, str], int]
-"""Returns the tokens of an image of a size, with the `detail` that was asked for."""
+"""Returns the tokens of an image of a size, with the requested `detail`."""
 
 
 def _claude(max_edge: int, max_tokens: int) -> Formula:
@@ -144,7 +145,8 @@ def _find_formula(model: str) -> Formula | None:
 
 
 def image_size(image: ImagePart) -> Size | None:
-    """Return the size of an image. None if it is at a URL, or its format is not PNG, GIF, JPEG or WebP."""
+    """Return the size of an image. Returns None if the image is at a URL, or if its format is not PNG, GIF, JPEG or
+    WebP."""
     encoded = image.data
     if encoded is None and image.url is not None and image.url.startswith("data:"):
         encoded = image.url.partition(",")[2]

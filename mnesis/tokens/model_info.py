@@ -27,10 +27,10 @@ logger = get_logger(__name__)
 
 UNKNOWN_CONTEXT_LIMIT = 32_768
 UNKNOWN_MAX_OUTPUT_TOKENS = 4_096
-"""In tokens, assumed for models that the cost map does not list."""
+"""The context limit, in tokens, that is assumed for models missing in the cost map."""
 
 MAX_RESERVED_OUTPUT_TOKENS = 32_000
-"""No answer needs more, and the reserve is not available for the conversation."""
+"""The largest reserve for an answer. No answer needs more, and the conversation cannot use the reserve."""
 
 _COST_MAP = "model_prices_and_context_window_backup.json"
 _TEXT_MODES = ("chat", "completion", "responses", None)
@@ -95,13 +95,14 @@ class ModelInfo(BaseModel):
 
 
 def output_limit_tokens(model: str) -> int:
-    """Return the most that is asked of a model in one answer. Unlike `ModelInfo`, it does not warn about unknown models."""
+    """Return the largest answer, in tokens, that is requested from a model. Unlike `ModelInfo`, it does not warn about
+    unknown models."""
     limits = _find_limits(model)
     return _output_reserve(limits, limits.context if limits else UNKNOWN_CONTEXT_LIMIT)
 
 
 def price_ratio(model: str, other: str) -> float | None:
-    """Return how many times as much an input token of `model` costs as one of `other`. None if a price is not known."""
+    """Return the price of an input token of `model`, divided by that of `other`. None if a price is not known."""
     if model == other:
         return 1.0
     prices = [limits.input_price if limits else None for limits in (_listed_limits(model), _listed_limits(other))]
@@ -109,7 +110,7 @@ def price_ratio(model: str, other: str) -> float | None:
 
 
 def context_limit_options(model: ModelInfo | str) -> dict[str, Any]:
-    """Return the argument that says how long requests are, for servers that would otherwise cut them. Often empty.
+    """Return the argument with the length of requests, for servers that would otherwise cut them. Often empty.
 
     Ollama drops the beginning of what exceeds its `num_ctx`, without an error (github.com/ollama/ollama/issues/10980).
     """

@@ -1,4 +1,4 @@
-"""How `lcm_grep` shows the matches of a pattern: the passages around them, with a pointer to the rest."""
+"""The matches of a pattern as `lcm_grep` shows them: the passages around them, with a pointer to the rest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mnesis.search.snippets import MAX_PASSAGE_CHARS, passages_around
 from mnesis.store.base import Store
 
 CHARS_PER_TOKEN = 3
-"""A cautious estimate for the length of passages. What does not fit after all is left to the next page."""
+"""A cautious estimate for the length of passages. Matches that do not fit are left to the next page."""
 MIN_PASSAGE_CHARS = 60
 
 

@@ -1,4 +1,5 @@
-"""`lcm_grep`, `lcm_describe` and `lcm_expand`: tools that let a model retrieve what its context leaves out."""
+"""`lcm_grep`, `lcm_describe` and `lcm_expand`: tools with which a model retrieves content that its context leaves
+out."""
 
 from __future__ import annotations
 
@@ -24,13 +25,13 @@ from mnesis.tokens.estimator import TokenCounter
 from mnesis.tools.match_lines import match_lines
 
 PAGE_SIZES = (30, 10, 3, 1)
-"""Numbers of matches to try per page; the first that fits is used."""
+"""The numbers of matches to try per page; the first that fits is used."""
 MAX_HITS = 30
-"""Messages that match a query, on one page, if as many fit."""
+"""The number of messages on one page of matches, if they fit."""
 FENCE_TOKENS = 60
-"""Reserved for the fence around a result."""
+"""Tokens reserved for the fence around a result."""
 MORE_TOKENS = 50
-"""Reserved for the line with the cursor."""
+"""Tokens reserved for the line with the cursor."""
 PAGE_MESSAGES = 50
 MAX_CURSOR_LINE_CHARS = 200
 """The longest line with a cursor that the tools write; a longer one is quoted content."""
@@ -90,7 +91,7 @@ def recall_tools(store: Store, session_id: str, count: TokenCounter, grant: Gran
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """What a page of `lcm_grep` looks for, and the tokens it may take."""
+    """The query of a page of `lcm_grep`, and the tokens that the page may take."""
 
     pattern: str
     summary_id: str | None
@@ -236,7 +237,8 @@ class RecallToolHandlers:
         raise self.grant.deny("lcm_expand", message_id, "the grant does not cover this message")
 
     def _resolve_scope(self, summary_id: str | None, tool: str) -> str | None:
-        """Return the summary that a search is limited to, or None for the whole session. Raises if it is not granted."""
+        """Return the summary that a search is limited to, or None for the whole session. Raises if the grant does not
+        cover it."""
         allowed = self.grant.summary_ids
         if allowed is None:
             return summary_id or None
@@ -288,7 +290,8 @@ class RecallToolHandlers:
     async def _original_lines(
         self, summary: Summary, after_seq: int, available_tokens: int, times: TimeLimits
     ) -> list[str]:
-        """Return as many whole messages as fit. If even the first is too long, return its beginning and how to read on."""
+        """Return as many whole messages as fit. If even the first is too long, return its beginning and the way to read
+        the rest."""
         page = await covered_messages(self.store, self.session_id, summary.id, after_seq, PAGE_MESSAGES + 1, times)
         remaining_tokens = available_tokens - FENCE_TOKENS - MORE_TOKENS
         lines: list[str] = []

@@ -67,7 +67,8 @@ def save_accounts(
 ) -> Parameters:
     """Write the accounts of a locked session, with their new hash and seal. None keeps a head as it is.
 
-    Returns the parameters of the statement. With `statement=None` the caller sends them. The time of the last use moves if the record changed.
+    Returns the parameters of the statement. With `statement=None` the caller sends them. The time of the last use
+    changes if the record changed.
     """
     if after is not stored.record:
         stored.last_used = max(stored.last_used + 1, time.time_ns())

@@ -1,4 +1,4 @@
-"""Reading the active context. What this store has decoded already is neither sent by the server nor decoded again."""
+"""Reading the active context. The server does not send items that this store has decoded already."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MESSAGE_COLUMNS = 9
 async def read_active_context(
     database: PostgresDatabase, cache: SharedContextCache, session_id: str, shared: bool
 ) -> ActiveContext:
-    """Load the items that currently represent the log. Decodes only what this store has not decoded yet."""
+    """Load the items that currently represent the log. Decodes only items that this store has not decoded yet."""
     cached = cache.get(session_id)
     if cached is not None:
         extended = await database.read_one_statement(_extend_context, session_id, cached)
@@ -54,7 +54,8 @@ def _extend_context(
 ) -> tuple[SessionRecord, CachedContext] | None:
     """Return a cached context with the messages appended since, in one round trip.
 
-    Returns None if its covers, summaries, prunes or pins changed, or if the log is not the one it was read from.
+    Returns None if its covers, summaries, prunes or pins changed, or if the log does not continue the one it was read
+    from.
     """
     row = transaction.row("session_since", session_parameters(session_id) | {"after_seq": cached.last_seq})
     if row is None:

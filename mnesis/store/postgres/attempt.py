@@ -1,4 +1,4 @@
-"""One attempt at a transaction, and how far it came."""
+"""One attempt at a transaction, and its progress."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Connection = psycopg.Connection[Row]
 WRITE = b"BEGIN"
 UNLISTED_WRITE = b"BEGIN READ WRITE"
 ONE_STATEMENT = b""
-"""No BEGIN: a statement by itself sees one consistent state."""
+"""No BEGIN, because a single statement sees one consistent state."""
 READ = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 class Attempt(Generic[T]):
-    """One attempt at a transaction, and how far it came."""
+    """One attempt at a transaction, and its progress."""
 
     def __init__(self, function: Callable[[Transaction], T]) -> None:
         self._function = function
@@ -50,7 +50,7 @@ class Attempt(Generic[T]):
 
     @property
     def saved_session(self) -> StoredSession | None:
-        """The session that the transaction wrote, as it is then."""
+        """The session after the transaction, if it wrote one."""
         return self._transaction.saved_session if self._transaction is not None else None
 
     def result(self) -> T:

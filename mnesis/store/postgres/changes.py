@@ -1,4 +1,4 @@
-"""Transactions on the list of changes: noting what a transaction does, and reading it as events."""
+"""Transactions on the list of changes: noting the changes of a transaction, and reading them as events."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ def snapshot(transaction: Transaction) -> str:
 def horizon(transaction: Transaction, running: str) -> int:
     """Return a position before which every transaction has ended.
 
-    A transaction without a change does not count, so that a long one of another application delays nothing. `running` must
-    be an earlier `snapshot`: what began after it has a larger number.
+    A transaction without a change does not count, so a long transaction of another application does not delay changes.
+    `running` must be an earlier `snapshot`: later transactions have larger numbers.
     """
     return int(transaction.value("change_horizon", {"snapshot": running}))
 
@@ -140,7 +140,7 @@ def session_names(transaction: Transaction) -> SessionNames:
 def load_page(transaction: Transaction, after: int, limit: int, before: int | None) -> list[Row]:
     """Load the changes of at most `limit` transactions after a position, with one statement, which needs no transaction.
 
-    `before` is a `horizon`. None is the oldest running transaction of the whole server, which costs nothing to find.
+    `before` is a `horizon`. None means the oldest running transaction of the whole server, which costs nothing to find.
     """
     return transaction.rows("changes_page", {"after": after, "limit": limit, "horizon": before})
 
@@ -153,9 +153,9 @@ def has_compactions(rows: Sequence[Row]) -> bool:
 def events_of_page(
     rows: Sequence[Row], names: SessionNames, details: Details, own_origin: int
 ) -> tuple[list[StoredChange], bool]:
-    """Convert rows of changes to events. What one transaction did is one element.
+    """Convert rows of changes to events. Each element has the changes of one transaction.
 
-    `details` are the answers of `load_compactions`. Returns also whether changes were committed that do not come before the
+    `details` are the answers of `load_compactions`. Returns also whether there are committed changes at or after the
     horizon.
     """
     safe = [row for row in rows if row[1]]
@@ -205,7 +205,7 @@ def _run_events(kind: str, run_id: str, body: list[Any]) -> list[Event]:
 
 
 def _headers(columns: Sequence[Any]) -> list[MessageHeader]:
-    """Return what events say about messages, which come as one list per column."""
+    """Return the data of events about messages, which are read as one list per column."""
     seqs, ids, roles, token_counts, parts = columns
     return [
         MessageHeader(seq, from_text(message_id), role, tokens, _part_types(encoded))
@@ -216,7 +216,7 @@ def _headers(columns: Sequence[Any]) -> list[MessageHeader]:
 
 
 def _part_types(parts: bytes) -> tuple[str, ...]:
-    """Return the types of the parts of a message, none if it is damaged."""
+    """Return the types of the parts of a message; an empty list if it is damaged."""
     try:
         decoded = from_json(parts)
         return ("text",) if isinstance(decoded, str) else tuple(str(part["type"]) for part in decoded)

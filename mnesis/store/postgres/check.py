@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mnesis.store.postgres.database import PostgresDatabase
 
 PAGE_MESSAGES = 1_000
-"""Messages whose hashes one read checks."""
+"""The number of messages whose hashes one read checks."""
 Check = Callable[[Transaction, int, str], list[Finding]]
 
 
@@ -86,7 +86,7 @@ def _check_schema(transaction: Transaction) -> list[Finding]:
 
 
 def _check_references(transaction: Transaction) -> list[Finding]:
-    """Find rows whose session or run is missing. Foreign keys keep such rows out, unless they were disabled."""
+    """Find rows whose session or run is missing. Foreign keys prevent such rows, unless they were disabled."""
     return [
         Finding("error", "references", f"{count} rows of {table} belong to a missing {kind}", RESTORE)
         for table, kind, count in transaction.rows("check_orphans")
@@ -145,7 +145,7 @@ def _check_summaries(transaction: Transaction, session_pk: int, name: str) -> li
 
 @dataclass
 class _LogState:
-    """What a pass over the messages of a session has seen so far."""
+    """The progress of a pass over the messages of a session."""
 
     owner_id: str
     """The session that stores the next messages: this one, or another whose messages a fork shares."""
@@ -182,7 +182,7 @@ async def _check_messages(
     state = _LogState(name, [first_log_head(parts[0][2])], earlier_heads)
     for source_pk, until_seq, owner_id in parts:
         state.owner_id = owner_id
-        state.references.clear()  # those of other sessions are checked with them
+        state.references.clear()  # the messages of other sessions are checked with those sessions
         while rows := await database.read(_message_page, source_pk, state.last_seq, until_seq):
             for row in rows:
                 state.add(row)

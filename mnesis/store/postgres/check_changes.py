@@ -15,9 +15,9 @@ def damaged_change_findings(transaction: Transaction) -> list[Finding]:
 
 
 def session_change_findings(transaction: Transaction, session_pk: int, name: str) -> list[Finding]:
-    """Find a session whose messages were not all announced, in order, or whose creation or a sweep was not.
+    """Find a session with messages, a creation or a sweep that were not announced, or not in order.
 
-    An update that announces nothing else, such as a new title, may be missing unnoticed.
+    Other updates, such as a new title, may be missing without being noticed.
     """
     row = transaction.row("check_changes_of_session", {"session_pk": session_pk})
     if row is None or all(row):

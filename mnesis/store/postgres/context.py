@@ -279,7 +279,7 @@ def _prune_parameters(prune: Prune) -> Parameters:
 
 
 def send_span_tokens(transaction: Transaction, stored: StoredSession, spans: Sequence[Span]) -> list[Answer]:
-    """Ask for the tokens of the messages in some spans. `read_span_tokens` reads the answers."""
+    """Send the query for the tokens of the messages in some spans. `read_span_tokens` reads the answers."""
     names = ["prunes_in_spans", "tokens_in_spans"]
     if stored.record.forked_from is not None:
         names.append("inherited_tokens_in_spans")
@@ -347,12 +347,12 @@ def _insert_summary(
 
 
 def send_record_heads(transaction: Transaction, session_id: str) -> Answer:
-    """Ask for the hashes of the records of a session, which `read_record_heads` reads."""
+    """Send the query for the hashes of a session's records, which `read_record_heads` reads."""
     return transaction.send("record_heads", session_parameters(session_id))
 
 
 def send_covers(transaction: Transaction, session_id: str) -> Answer:
-    """Ask for the covers of a session."""
+    """Send the query for the covers of a session."""
     return transaction.send("covers", session_parameters(session_id))
 
 
@@ -365,7 +365,7 @@ def covers_from_rows(rows: Iterable[Sequence[object]]) -> tuple[Cover, ...]:
 
 
 def send_summary_spans(transaction: Transaction, session_id: str, ids: Iterable[str]) -> Answer:
-    """Ask for the spans and tokens of those summaries that exist."""
+    """Send the query for the spans and tokens of those summaries that exist."""
     known_ids = [to_text(each) for each in sorted(ids) if is_storable_id(each)]
     return transaction.send("summary_spans", session_parameters(session_id) | {"ids": known_ids})
 

@@ -1,10 +1,10 @@
 """A PostgreSQL database: each verb is one plain function in one transaction, on a thread of this module.
 
-Threads and not coroutines, so that any thread and any event loop can use the store, `turns()` can block, and cancelling the
-awaiting task cannot split a transaction. A connection is taken from psycopg's pool for one transaction.
+It uses threads instead of coroutines, so that any thread and any event loop can use the store, `turns()` can block, and
+cancelling the awaiting task cannot split a transaction. A connection is taken from psycopg's pool for one transaction.
 
-A lost connection is replaced and the transaction runs again until the connection timeout has passed. If the connection was
-lost while the transaction committed, the server is asked whether it did, by the number of the transaction.
+A lost connection is replaced and the transaction runs again until the connection timeout has passed. If the connection
+was lost during the commit, the store asks the server by the number of the transaction whether it committed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from mnesis.store.postgres.translate_errors import (
 )
 from mnesis.telemetry.hooks import observe_store
 
-logging.getLogger("psycopg").addHandler(logging.NullHandler())  # the store reports what callers need to know
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # the store itself reports errors to its callers
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -96,13 +96,13 @@ class PostgresDatabase:
 
     @property
     def has_key(self) -> bool:
-        """Whether what is written is sealed with a key."""
+        """Whether writes are sealed with a key."""
         return self._key is not None
 
     async def open(self, on_progress: OnHashed | None = None) -> None:
         """Connect, and create or migrate the schema. Does nothing if already open. Raises one of the typed store errors.
 
-        `on_progress` follows the migration of an older schema.
+        `on_progress` reports the migration of an older schema.
         """
         self._refuse_fork()
         if self._jobs is None:
@@ -120,14 +120,14 @@ class PostgresDatabase:
     async def write(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in one transaction: completely or not at all. Raises typed errors.
 
-        It may run again if the connection is lost, so it must change nothing but the database.
+        It may run again if the connection is lost, so it must not change anything outside the database.
         """
         return await self._write(WRITE, function, args, kwargs)
 
     async def write_without_listing(
         self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Do the same as `write` for a verb that adds no change: followers do not wait for its transaction."""
+        """Run a verb like `write` that adds no change, so that followers do not wait for its transaction."""
         return await self._write(UNLISTED_WRITE, function, args, kwargs)
 
     async def write_together(self, pending: PendingAppend) -> AppendResult:
@@ -154,11 +154,11 @@ class PostgresDatabase:
     async def read_one_statement(
         self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Do the same as `read` for a function that sends one statement, in one round trip: it needs no transaction."""
+        """Run a function like `read` that sends a single statement, in one round trip without a transaction."""
         return await self._wait(partial(self._run, ONE_STATEMENT, partial(_call, function, args, kwargs)), _key(args))
 
     def read_blocking(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do the same as `read`, but block the calling thread."""
+        """Run a function like `read`, but block the calling thread."""
         self._refuse_fork()
         future: Future[T] = Future()
         job = partial(_settle_with, partial(self._run, READ, partial(_call, function, args, kwargs)), future)
@@ -205,7 +205,7 @@ class PostgresDatabase:
         return connection
 
     def _read_ahead(self, connection: Connection) -> None:
-        """Read the next page of changes for followers. They ask for it again if this fails."""
+        """Read the next page of changes for followers. They claim a number again if this fails."""
         transaction = Transaction(connection, self._statements, self.origin, self.location)
         try:
             self.next_changes.load(transaction)
@@ -262,7 +262,8 @@ class PostgresDatabase:
         return await future
 
     def _run(self, begin: bytes, function: Callable[[Transaction], T], *, may_be_committed: bool = False) -> T:
-        """Run a function in a transaction, again if the connection is lost. `may_be_committed` says that it was sent before."""
+        """Run a function in a transaction, again if the connection is lost. `may_be_committed` says that an earlier
+        attempt was sent."""
         deadline = time.monotonic() + self._config.connection_timeout
         pause = FIRST_PAUSE_SECONDS
         while True:
@@ -303,7 +304,7 @@ class PostgresDatabase:
             try:
                 self._attempt(attempt, UNLISTED_WRITE, time.monotonic() + self._config.connection_timeout)
                 is_committed = True
-            except BaseException as error:  # each append of the group runs into it again, alone, if it is to blame
+            except BaseException as error:  # each append runs again alone
                 is_committed = attempt.is_committed
                 may_be_committed = not is_committed and isinstance(error, Exception) and is_connection_lost(error)
         if is_committed:
@@ -321,7 +322,7 @@ class PostgresDatabase:
     def _append_alone(self, pending: PendingAppend, may_be_committed: bool) -> None:
         try:
             pending.result = self._run(WRITE, pending.append_alone, may_be_committed=may_be_committed)
-        except BaseException as error:  # belongs to the caller of this append; the thread serves the others
+        except BaseException as error:  # for the caller of this append
             pending.error = error
         report([pending])
 
@@ -339,7 +340,8 @@ class PostgresDatabase:
         return self._pool
 
     def _take_connection(self, deadline: float) -> Connection:
-        """Take a connection from the pool. Raises `psycopg.Error` with the server's reason if none can be made."""
+        """Take a connection from the pool. Raises `psycopg.Error` with the server's reason if no connection can be
+        made."""
         while True:
             pool = self._open_pool()
             try:
@@ -358,7 +360,8 @@ class PostgresDatabase:
                     pool.check()
 
     def _was_committed(self, attempt: Attempt[Any], deadline: float) -> bool:
-        """Ask whether a transaction was committed whose connection was lost. Raises `StoreUnavailableError` if unknown."""
+        """Ask the server whether a transaction with a lost connection was committed. Raises `StoreUnavailableError` if
+        unknown."""
         number, reason = attempt.number, "the connection was lost while it committed"
         while number is not None and time.monotonic() < deadline:
             try:
@@ -368,7 +371,7 @@ class PostgresDatabase:
                     )
                     status, has_change = cursor.fetchone() or (None, False)
             except psycopg.errors.InvalidParameterValue:
-                return False  # this server has not given the number yet: it took over without the transaction
+                return False  # it took over without the transaction and has not assigned the number
             except psycopg.Error as error:
                 reason = str(error)
                 time.sleep(FIRST_PAUSE_SECONDS)
@@ -376,7 +379,7 @@ class PostgresDatabase:
             if has_change:
                 return True
             if status in ("committed", "aborted"):
-                # After a failover, another transaction may have the number: only a change of this store proves more.
+                # After a failover, another transaction may have the number, so only a change of this store is proof.
                 return status == "committed" and not attempt.has_change
             if status is None:
                 break
@@ -406,12 +409,12 @@ def _run_and_settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], 
 def _settle_with(function: Callable[[], T], future: Future[T]) -> None:
     try:
         future.set_result(function())
-    except BaseException as error:  # belongs to the caller of this job; the thread serves the others
+    except BaseException as error:  # for the caller of this job
         future.set_exception(error)
 
 
 def _key(args: tuple[Any, ...]) -> str | None:
-    """Return the session or run that a verb is about: its first argument, if it is an id or has one."""
+    """Return the session or run of a verb: its first argument, if that is an id or has one."""
     first = args[0] if args else None
     return first if isinstance(first, str) else getattr(first, "id", None)
 

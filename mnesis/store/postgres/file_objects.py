@@ -1,8 +1,9 @@
 """Stored files inside the database, for machines that share nothing else.
 
-The port is that of object stores, `mnesis.files.object_store.ObjectStore`. Each call makes one connection and one transaction,
-outside the pool of the sessions, because a large file takes long. A call whose connection was lost runs again from its
-beginning until the connection timeout has passed: all of them have the same result when they are repeated. Blocking.
+The port is that of object stores, `mnesis.files.object_store.ObjectStore`. Each call makes one connection and one
+transaction, outside the pool of the sessions, because a large file takes a long time. A call whose connection was lost
+runs again from its beginning until the connection timeout has passed. All calls have the same result when they are
+repeated. Blocking.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CHUNK_BYTES = 1 << 20
 
 
 class PostgresFileObjects:
-    """The stored files in one schema of a PostgreSQL database. It connects at the first use, and keeps nothing open."""
+    """The stored files in one schema of a PostgreSQL database. It connects at each use and keeps no connection open."""
 
     def __init__(self, url: DatabaseURL, config: StoreConfig) -> None:
         self.url = url
@@ -124,7 +125,8 @@ class PostgresFileObjects:
         return None if row is None else row[0]
 
     def _run(self, action: str, function: Callable[[Connection], T], *, is_write: bool = False) -> T:
-        """Run a function in one transaction. One that only reads sees one state of the database. Raises `FileError`."""
+        """Run a function in one transaction. A function that only reads sees one state of the database. Raises
+        `FileError`."""
         deadline = time.monotonic() + self._config.connection_timeout
         pause = FIRST_PAUSE_SECONDS
         while True:

@@ -1,4 +1,4 @@
-"""What to do about findings of the integrity check of a PostgreSQL database."""
+"""Remedies for findings of the integrity check of a PostgreSQL database."""
 
 RESTORE = "restore the database from a backup; messages not listed here are intact"
 REBUILD = "export the session, purge it and import it again: the accounts are then recounted from the log"

@@ -77,7 +77,7 @@ def create_fork(
     shared: SharedLog,
     summary_ids: Collection[str] | None,
 ) -> tuple[SessionRecord, bool]:
-    """Insert a fork of a session at `last_seq`. `shared` was read before, because a log only grows.
+    """Insert a fork of a session at `last_seq`. `shared` may have been read earlier, because a log only grows.
 
     With `summary_ids` it has only these summaries, and nothing else of the context of the origin.
     """

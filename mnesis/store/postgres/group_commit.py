@@ -1,8 +1,9 @@
 """Group commit: appends of different sessions that wait at the same time share one transaction.
 
 A transaction costs more than most appends: BEGIN, COMMIT, the disk, a notification and two changes of threads. Such a
-transaction waits for no other. It appends only to sessions that are as this store left them and that nobody else holds; the
-other appends have a transaction of their own afterwards. If it fails, each of its appends has.
+transaction does not wait for any other. It appends only to sessions that are unchanged since this store wrote them and
+that no other transaction has locked. Each other append gets a separate transaction afterwards, and so does every append
+if the shared transaction fails.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from mnesis.store.postgres.stored_session import StoredSession
 from mnesis.store.postgres.transaction import Answer, Transaction
 
 MAX_GROUP_APPENDS = 32
-"""Appends in one transaction at most, so that the first one does not wait long for the last one."""
+"""The largest number of appends in one transaction, so that the first one does not wait long for the last one."""
 MAX_SHARED_BYTES = 65_536
-"""Larger appends have a transaction of their own, so that others do not wait until they are sent."""
+"""Larger appends get a separate transaction, so that others do not wait until they are sent."""
 
 
 class PendingAppend(AwaitedWrite):
-    """An append that may share a transaction with those of other sessions. It belongs to the event loop that makes it.
+    """An append that may share a transaction with those of other sessions. It belongs to the event loop that creates
+    it.
 
-    `append_alone` is its transaction. `send_append` sends its statement for a session as this store left it, and returns the
-    answer, which is empty if the session is another one, and the result.
+    `append_alone` is its transaction. `send_append` sends its statement for a session that this store has written. It
+    returns the answer, which is empty if the session has changed, and the result.
     """
 
     __slots__ = ("append_alone", "send_append", "session_id")
@@ -44,7 +46,7 @@ class PendingAppend(AwaitedWrite):
 
 
 def may_share(append: Append, encoded: Sequence[EncodedMessage]) -> bool:
-    """Return whether an append is small and needs nothing from the database but the accounts of its session."""
+    """Return whether an append is small and needs only the accounts of its session from the database."""
     return (
         append.fence is None
         and sum(len(message.parts) for message in encoded) <= MAX_SHARED_BYTES

@@ -1,4 +1,4 @@
-"""Jobs on a few threads. What one session is asked to do happens in the order of the calls, as with an SQLite file."""
+"""Jobs on a few threads. The operations of one session run in the order of the calls, as with an SQLite file."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class JobQueue:
         self._lock = threading.Lock()
         self._all_written = threading.Condition(self._lock)
         self._waiting: dict[str, deque[Job | PendingAppend]] = {}
-        """What waits behind the write that each key is busy with."""
+        """The jobs of each key that wait for its running write."""
         self._appends: WriteQueue[PendingAppend] = WriteQueue()
-        """The appends that wait for nothing but the thread that commits them."""
+        """The appends that wait only for the thread that commits them."""
         self._is_committing = False
 
     def submit(self, job: Job, key: str | None, *, is_write: bool = False) -> None:
@@ -71,7 +71,7 @@ class JobQueue:
 
     def _wait_for_key(self, key: str, job: Job | PendingAppend) -> None:
         self._waiting[key].append(job)
-        # The append before it may wait for a callback of a loop that runs no more.
+        # The append before it may be waiting for a callback of a loop that has stopped.
         self._wake()
 
     def _wake_after_delay(self) -> None:
@@ -79,7 +79,7 @@ class JobQueue:
             self._wake()
 
     def _wake(self) -> None:
-        """Let a thread commit the appends that wait, unless one does. The caller holds the lock."""
+        """Let a thread commit the waiting appends, unless a thread is doing so. The caller holds the lock."""
         if self._appends.has_unannounced and not self._is_committing:
             self._is_committing = True
             self._appends.note_woken()
@@ -95,7 +95,7 @@ class JobQueue:
                 job = jobs.get(key) or self._next_job(key)
                 if job is not None:
                     self._threads.submit(self._run_in_order, key, job)
-            # The next group waits for a thread behind other jobs, which have their turn where there is only one.
+            # The next group queues for a thread behind other jobs, so that these also run if there is only one thread.
             self._is_committing = False
             self._wake()
 
@@ -107,7 +107,8 @@ class JobQueue:
                 self._wake()
 
     def _next_job(self, key: str) -> Job | None:
-        """Return the next job of a key, if it is not an append, which waits for others. The caller holds the lock."""
+        """Return the next job of a key, unless it is an append, which waits for the group. The caller holds the
+        lock."""
         waiting = self._waiting[key]
         if not waiting:
             del self._waiting[key]

@@ -1,4 +1,4 @@
-"""Sessions as this store last wrote them, so that an append does not wait for the server to describe them."""
+"""Sessions as this store last wrote them, so that an append need not read them from the server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ MAX_KNOWN_SESSIONS = 1_024
 
 
 class KnownSessions:
-    """The sessions that this store wrote last, by id, for any thread. Others may have changed them since."""
+    """The sessions that this store wrote last, by id, for any thread. Other writers may have changed them since
+    then."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -29,7 +30,7 @@ class KnownSessions:
             return None if stored is None else stored.copy()
 
     def put(self, stored: StoredSession, number: int) -> None:
-        """Remember a session as transaction `number` left it, and forget the one that was written longest ago."""
+        """Store the state of a session after transaction `number`, and drop the one that was written longest ago."""
         stored.row_version = number % XID_COUNT
         # The caller of the append gets the record, and may change its metadata.
         stored.record = replace(stored.record, metadata=deepcopy(stored.record.metadata))

@@ -27,11 +27,11 @@ MAX_RECONNECT_SECONDS = 5.0
 
 
 class ChangeListener:
-    """Counts notifications on a channel and wakes who waits for one.
+    """Counts notifications on a channel and wakes waiting callers.
 
     `connect` returns a connection outside the pool. `origin` is the number of the store. The thread starts at the first
-    `version()`; a lost connection is replaced, and counts as a notification, because some may have been missed. `read_ahead`
-    is called on that connection after each notification, before anybody is woken.
+    `version()`; a lost connection is replaced, and counts as a notification, because some may have been missed.
+    `read_ahead` is called on that connection after each notification, before callers are woken.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class ChangeListener:
         self._thread: threading.Thread | None = None
         self._is_listening = threading.Event()
         self._sockets: tuple[socket.socket, socket.socket] | None = None
-        """Wake the thread when it is to end: closing the second makes the first readable."""
+        """Sockets that wake the thread at the end: closing the second makes the first readable."""
 
     def version(self) -> int:
-        """Return a number that grows whenever something may have been committed. Blocks until the thread listens."""
+        """Return a number that grows after each possible commit. Blocks until the thread listens."""
         with self._lock:
             if self._thread is None:
                 self._sockets = socket.socketpair()

@@ -45,7 +45,7 @@ END_OF_LOG = 2**63 - 1
 def append(
     transaction: Transaction, session_id: str, append: Append, encoded: Sequence[EncodedMessage]
 ) -> AppendResult:
-    """Insert messages and a turn snapshot and update the accounts. Does nothing if all of it is stored already."""
+    """Insert messages and a turn snapshot and update the accounts. Does nothing if all messages are stored already."""
     lock = transaction.lock_session(session_id)
     ids = [message.id for message in encoded]
     present = send_messages_by_id(transaction, session_id, ids)
@@ -65,7 +65,7 @@ def append_to(
 ) -> AppendResult:
     """Append to a session that is locked.
 
-    `present` are the rows of those messages that are stored already, and `fence` answers `send_fence()`.
+    `present` are the rows of the messages that are stored already; `fence` is the answer to `send_fence()`.
     """
     if present:
         return _repeat_append(transaction, stored, encoded, present)
@@ -109,11 +109,11 @@ def _prepare_append(
 def send_append_to_known(
     transaction: Transaction, known: StoredSession, append: Append, encoded: Sequence[EncodedMessage]
 ) -> tuple[Answer, AppendResult]:
-    """Append to a session, provided that its accounts are still the row that this store wrote, with its hash.
+    """Append to a session if its accounts are still the row that this store wrote, with the same hash.
 
-    The hash covers everything that an append depends on but the ids of messages, which a constraint keeps unique. The answer
-    is the number of the transaction, or nothing if the row is another one or somebody else holds the session. `known` becomes
-    the session after the append.
+    The hash covers everything that an append depends on except the ids of messages, which a constraint keeps unique.
+    The answer is the number of the transaction, or empty if the row has changed or another transaction has locked the
+    session. `known` becomes the session after the append.
     """
     known_row = {
         "id": to_text(known.record.id),
@@ -125,7 +125,7 @@ def send_append_to_known(
 
 
 def send_messages_by_id(transaction: Transaction, session_id: str, ids: Sequence[str]) -> Answer:
-    """Ask for those messages that are stored, in log order."""
+    """Send the query for those messages that are stored, in log order."""
     parameters = session_parameters(session_id) | {"message_ids": [to_text(message_id) for message_id in ids]}
     return transaction.send("messages_by_id", parameters)
 
@@ -173,7 +173,7 @@ def _repeat_append(
 
 
 def _send_location(transaction: Transaction, session_id: str) -> tuple[Answer, Answer]:
-    """Ask for what `_read_location` returns."""
+    """Send the query whose answer `_read_location` reads."""
     parameters = session_parameters(session_id)
     return transaction.send("session", parameters), transaction.send("locate_session", parameters)
 
@@ -181,8 +181,8 @@ def _send_location(transaction: Transaction, session_id: str) -> tuple[Answer, A
 def _read_location(session_id: str, answers: tuple[Answer, Answer]) -> tuple[int, int, int]:
     """Return the key of a session, the end of its log and of the messages that it shares.
 
-    Works also if its settings or accounts are damaged. The end is that of intact accounts, so that messages missing after
-    the last one are noticed; otherwise the last message.
+    This also works if its settings or accounts are damaged. The end is taken from the accounts if they are intact, so
+    that messages missing at the end are noticed; otherwise it is the last message.
     """
     row = answers[1].row()
     if row is None:

@@ -55,10 +55,11 @@ def prepare_schema(
     scripts: Sequence[Migration] | None = None,
     on_progress: OnHashed | None = None,
 ) -> None:
-    """Make the schema ready. Creates it if it is missing and migrates it if it is older, which `on_progress` follows.
+    """Make the schema ready. Creates it if it is missing and migrates it if it is older. `on_progress` reports the
+    migration.
 
     Raises `ConfigurationError` for a server that cannot be used, `CorruptStoreError` for a schema with other tables,
-    `SchemaTooNewError`, `ReadOnlyStoreError` and `StoreAccessDeniedError`. They leave the database as it was.
+    `SchemaTooNewError`, `ReadOnlyStoreError` and `StoreAccessDeniedError`. In these cases the database does not change.
     """
     scripts = migrations() if scripts is None else scripts
     _refuse_unusable_server(connection, url)
@@ -104,7 +105,8 @@ def _refuse_unusable_server(connection: psycopg.Connection[Any], url: DatabaseUR
 
 
 def _schema_version(connection: psycopg.Connection[Any], url: DatabaseURL) -> int:
-    """Return the version of the schema, 0 if it is missing or empty. Raises `CorruptStoreError` for another one."""
+    """Return the version of the schema, 0 if it is missing or empty. Raises `CorruptStoreError` for a schema of another
+    program."""
     row = connection.execute("SELECT to_regclass(%s), to_regnamespace(%s)", (f"{url.schema}.mnesis_schema", url.schema))
     table, schema = row.fetchone() or (None, None)
     if table is not None:
@@ -155,7 +157,8 @@ def _migrate(
 
 
 def _create_schema(connection: psycopg.Connection[Any], schema: str) -> None:
-    """Create the schema unless an administrator did: CREATE SCHEMA needs a right on the database even then."""
+    """Create the schema unless an administrator did: CREATE SCHEMA needs a right on the database even if the schema
+    exists."""
     row = connection.execute("SELECT to_regnamespace(%s)", (schema,)).fetchone()
     if row is None or row[0] is None:
         connection.execute(f"CREATE SCHEMA {schema}".encode())

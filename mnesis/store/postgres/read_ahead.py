@@ -9,7 +9,7 @@ from mnesis.store.postgres.rows import Row
 from mnesis.store.postgres.transaction import Transaction
 
 MAX_UNUSED_PAGES = 16
-"""Pages that are read for nobody, before reading ahead stops until somebody reads changes again."""
+"""The number of unused pages after which reading ahead stops until a follower reads changes again."""
 
 
 class ReadAhead:
@@ -22,7 +22,7 @@ class ReadAhead:
         self._unused_pages = 0
 
     def expect(self, after: int, limit: int) -> None:
-        """Say which page will be asked for next: at most `limit` transactions after a position."""
+        """Set the page that will be requested next: at most `limit` transactions after a position."""
         with self._lock:
             self._next, self._rows, self._unused_pages = (after, limit), None, 0
 

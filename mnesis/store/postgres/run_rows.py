@@ -86,7 +86,7 @@ def lock_run(
 
 
 def read_run(run_id: str, answer: Answer) -> StoredRun:
-    """Return the run in an answer. Raises `RunNotFoundError`, and `DamagedValueError` if it is not what was stored."""
+    """Return the run in an answer. Raises `RunNotFoundError`, and `DamagedValueError` if the run has changed."""
     row = answer.row()
     if row is None:
         raise RunNotFoundError(run_id)
@@ -94,7 +94,7 @@ def read_run(run_id: str, answer: Answer) -> StoredRun:
 
 
 def intact_run(row: Row) -> StoredRun:
-    """Convert a row of a statement that reads runs. Raises `DamagedValueError` if it is not what was stored."""
+    """Convert a row of a statement that reads runs. Raises `DamagedValueError` if the run has changed."""
     stored = run_from_row(row)
     if stored.hash != stored.computed_hash():
         raise DamagedValueError(f"run {stored.run.id!r}")
@@ -120,7 +120,7 @@ def save_run(
     input_head: bytes | None = None,
     total: int | None = None,
 ) -> StoredRun:
-    """Write the counts of a locked run, with its new hash and seal. Returns it as it is then. None keeps a value."""
+    """Write the counts of a locked run, with its new hash and seal. Returns the written run. None keeps a value."""
     delta, run = delta or RunDelta(), stored.run
     after = replace(
         run,
@@ -177,7 +177,7 @@ def _seals(transaction: Transaction, run_id: str, items: Sequence[StoredItem]) -
 
 
 def items_by_index(run_id: str, rows: Sequence[Row]) -> Mapping[int, StoredItem]:
-    """Convert rows of statements that read states of items. Raises `DamagedValueError` if one is not what was stored."""
+    """Convert rows of statements that read states of items. Raises `DamagedValueError` if an item has changed."""
     return {row[0]: _intact_item(run_id, row) for row in rows}
 
 

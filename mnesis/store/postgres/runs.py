@@ -228,7 +228,7 @@ def purge_run(transaction: Transaction, run_id: str) -> None:
 def _lock_held_items(
     transaction: Transaction, run_id: str, worker: str, indexes: Sequence[int]
 ) -> tuple[StoredRun, dict[int, StoredItem]]:
-    """Lock a run, and load those of some items that a worker holds."""
+    """Lock a run, and load the given items that a worker holds."""
     stored, (rows,) = lock_run(transaction, run_id, ("run_item_states", {"indexes": list(indexes)}))
     items = items_by_index(run_id, rows)
     held = {index: item for index, item in items.items() if item.state == "running" and item.worker == worker}

@@ -14,12 +14,12 @@ from mnesis.store.record_heads import compute_record_heads
 from mnesis.store.run_hashes import hash_input, plan_head
 
 PAGE_ITEMS = 1_000
-"""Items of a run that one statement reads."""
+"""The number of a run's items that one statement reads."""
 ALL_RUNS = 2**62
 
 
 OnHashed = Callable[[int, int], None]
-"""Called with the number of sessions and runs that have hashes, and the number of all."""
+"""Called with the number of sessions and runs that have hashes, and the total."""
 
 
 def add_missing_hashes(transaction: Transaction, on_progress: OnHashed | None = None) -> None:

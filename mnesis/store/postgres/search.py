@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 MAX_BATCH_MESSAGES = 256
-"""Messages that one transaction indexes."""
+"""The number of messages that one transaction indexes."""
 MAX_BATCH_CHARS = 500_000
 """A transaction stops after this many bytes of stored parts."""
 MAX_BATCH_SESSIONS = 256
-"""Sessions that one transaction looks at."""
+"""The number of sessions that one transaction examines."""
 SUBSTRING_PAGE = 64
-"""Candidates of a substring that are read and compared at once."""
+"""The number of candidates of a substring that are read and compared at once."""
 
 
 async def find_page(database: PostgresDatabase, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
-    """Return one page of a search, after indexing what is missing."""
+    """Return one page of a search, after indexing missing messages."""
     check_search(search)
     place = search_position(search)
     if search.query.strip():
@@ -58,7 +58,7 @@ async def find_page(database: PostgresDatabase, search: Search, on_progress: OnI
 
 
 async def _sessions_to_search(database: PostgresDatabase, session_id: str | None) -> list[str | None]:
-    """Return the sessions whose index a search needs: those that a fork shares messages of come first."""
+    """Return the sessions whose index a search needs. Sessions that share messages with a fork come before it."""
     return [None] if session_id is None else [*await database.read(_sessions_of_log, session_id)]
 
 
@@ -81,7 +81,7 @@ def _required_indexes(search: Search) -> list[bool]:
 async def catch_up(
     database: PostgresDatabase, session_id: str | None, substrings: bool, on_progress: OnIndexed | None = None
 ) -> None:
-    """Index what is missing, one batch at a time. A read-only database is searched as far as it is indexed.
+    """Index missing messages, one batch at a time. A read-only database is searched as far as it is indexed.
 
     `on_progress` is called after each batch.
     """
@@ -94,7 +94,7 @@ async def catch_up(
             if on_progress is not None:
                 on_progress(total - max(missing, 0), total)
             if not indexed or missing <= 0:
-                # Another search may have indexed the rest meanwhile, and another writer may have appended more.
+                # In the meantime another search may have indexed the rest, or another writer may have appended more.
                 missing = await database.read(_count_missing, session_id, substrings)
                 total = max(total, missing)
     except ReadOnlyStoreError:
@@ -109,7 +109,7 @@ async def reindex(database: PostgresDatabase, on_progress: OnIndexed | None = No
 
 
 def lock_index(transaction: Transaction) -> None:
-    """Wait until no other process indexes anything, and keep them from it until the end of the transaction."""
+    """Wait until no other process is indexing, and prevent others from indexing until the end of the transaction."""
     transaction.send("lock_index")
 
 
@@ -129,7 +129,7 @@ def _indexed_up_to(transaction: Transaction, session_pk: int) -> tuple[int, int]
 
 
 def _count_missing(transaction: Transaction, session_id: str | None, substrings: bool) -> int:
-    """Return how many messages are not indexed, of one session or of all."""
+    """Return the number of messages that are not indexed, of one session or of all."""
     if session_id is not None:
         stored = _load(transaction, session_id)
         return max(0, stored.record.last_seq - _indexed_up_to(transaction, stored.pk)[substrings])
@@ -187,7 +187,7 @@ def _index_session(transaction: Transaction, session_id: str, substrings: bool, 
         if size > MAX_BATCH_CHARS:
             break
     if last_seq == after_seq:
-        # No row is left, whatever the accounts say: the session counts as indexed, so that the loop ends.
+        # No row is left, regardless of the accounts, so the session counts as indexed and the loop ends.
         last_seq = stored.record.last_seq
     (_add_trigrams if substrings else _add_words)(transaction, session_pk, batch)
     progress = {"session_pk": session_pk, "rules": ANALYSIS_VERSION, "seq": last_seq}
@@ -288,7 +288,7 @@ def messages_without_vectors(
 
 
 def _readable_text(log: LogRange, row: Row) -> str:
-    """Return the text of a message, or "" if it is damaged: it then has a vector that resembles nothing."""
+    """Return the text of a message, or "" if it is damaged. The vector of "" resembles no query."""
     try:
         return message_text(message_from_row(log.session_id, (*row, to_text(log.owner_id or log.session_id))))
     except DamagedValueError:
@@ -296,7 +296,7 @@ def _readable_text(log: LogRange, row: Row) -> str:
 
 
 def save_vectors(transaction: Transaction, model: str, vectors: Mapping[int, bytes]) -> None:
-    """Store the vectors of messages that are still there."""
+    """Store the vectors of those messages that still exist."""
     name = to_text(model)
     transaction.send_many(
         "save_search_vectors",

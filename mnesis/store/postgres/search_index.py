@@ -16,8 +16,8 @@ from mnesis.store.sqlite.queries import statements
 class SearchIndex:
     """Answers the statements that ranking sends. Each is recognized by its text and sent by its name.
 
-    `groups` are expressions that are likely to be looked up together: the first of a group sends all of it, so that a group
-    costs one round trip.
+    `groups` are expressions that are likely to be looked up together. The first lookup of a group sends all of them, so
+    a group costs one round trip.
     """
 
     def __init__(self, transaction: Transaction, groups: Iterable[Sequence[str]] = ()) -> None:

@@ -1,7 +1,7 @@
 """The words and trigrams of texts, exactly as the SQLite store indexes them.
 
-Words are what SQLite's full-text tokenizer makes of a text, so that both stores find the same messages. An in-memory SQLite
-database splits the texts; PostgreSQL keeps the result in plain tables.
+The words of a text are those of SQLite's full-text tokenizer, so that both stores find the same messages. An in-memory
+SQLite database splits the texts; PostgreSQL keeps the result in plain tables.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _local = threading.local()
 
 @dataclass(frozen=True, slots=True)
 class WordQuery:
-    """What an expression of the full-text index asks for: words or beginnings of words, and how many of them."""
+    """A parsed expression of the full-text index: words or beginnings of words, and how many of them must match."""
 
     words: tuple[tuple[str, bool], ...]
     """Each word, and whether it is only a beginning."""
@@ -56,7 +56,7 @@ def words_by_key(texts: Mapping[int, str]) -> dict[int, list[str]]:
 
 @lru_cache(maxsize=4_096)
 def parse_expression(expression: str) -> WordQuery | None:
-    """Return what an expression asks for, or None if it can match nothing.
+    """Parse an expression, or return None if it can match nothing.
 
     Expressions are quoted words, each with a `*` if it is a beginning, all joined by OR or all joined by AND.
     """
@@ -93,7 +93,8 @@ def _shorten(term: str) -> str:
 
 
 class _ThreadConnection(sqlite3.Connection):
-    """A connection that is closed when its thread ends. From Python 3.13 on, a connection that nobody closed is a warning."""
+    """A connection that is closed when its thread ends. From Python 3.13 on, an unclosed connection causes a
+    warning."""
 
     def __del__(self) -> None:
         self.close()

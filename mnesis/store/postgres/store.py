@@ -35,7 +35,7 @@ from mnesis.store.postgres.run_store import PostgresRunStore
 from mnesis.store.postgres.seal import OnHashed, seal_all
 
 BEHIND_SECONDS = 0.02
-"""How soon changes are looked at again that wait for an older transaction."""
+"""The interval at which the store checks changes again that wait for an older transaction."""
 
 
 class PostgresStore(PostgresRunStore):
@@ -55,7 +55,7 @@ class PostgresStore(PostgresRunStore):
         self._contexts = SharedContextCache()
         self._session_names: change_list.SessionNames | None = None
         self._is_behind = False
-        """Whether changes were committed that an older transaction, which still runs, may yet precede."""
+        """Whether there are committed changes that a transaction still running may precede."""
 
     @property
     def location(self) -> str:
@@ -86,7 +86,7 @@ class PostgresStore(PostgresRunStore):
         return await self._database.read(sessions.forks, session_id)
 
     async def update_session(self, session_id: str, **changes: object) -> SessionRecord:
-        """See `Store.update_session`. Raises TypeError for anything that cannot change."""
+        """See `Store.update_session`. Raises TypeError for settings that cannot change."""
         return await self._database.write(sessions.update, session_id, changes)
 
     async def session(self, session_id: str) -> SessionRecord:
@@ -192,7 +192,7 @@ class PostgresStore(PostgresRunStore):
         return await self._database.read(sessions.interruptions, session_id)
 
     async def purge(self, session_id: str) -> None:
-        """See `Store.purge`. The space, and what a copy of the disk would show, is freed when the server vacuums."""
+        """See `Store.purge`. The server frees the space and overwrites the bytes when it vacuums."""
         row, _ = await self._database.write(sessions.purge, session_id)
         if self._session_names is not None:
             self._session_names[row] = session_id
@@ -252,7 +252,7 @@ class PostgresStore(PostgresRunStore):
         return await find_mentioned_files(self._database, content_ids, without_sessions)
 
     async def change_version(self) -> object:
-        """See `ChangeLog.change_version`. Asks the database only where nothing can listen, behind a pooler."""
+        """See `ChangeLog.change_version`. Queries the database only behind a pooler, where no connection can listen."""
         if self._database.url.uses_pgbouncer:
             return await self.last_change()
         count = self._database.listener.count
@@ -297,7 +297,8 @@ class PostgresStore(PostgresRunStore):
         return change_list.events_of_page(rows, names, details, database.origin)
 
     async def backup(self, path: str | Path, on_progress: OnCopied | None = None) -> None:
-        """Raise `ConfigurationError`: a server is copied by its own tools, or to an SQLite file by `mnesis migrate`."""
+        """Raise `ConfigurationError`, because a server has its own tools for copies. `mnesis migrate` copies it to an
+        SQLite file."""
         raise ConfigurationError(
             f"{self.location} is a server and has no file to copy; use pg_dump, or mnesis migrate --to {str(path)!r}"
         )
@@ -327,6 +328,6 @@ class PostgresStore(PostgresRunStore):
         return await self._database.write_without_listing(seal_all)
 
     async def _horizon(self) -> int:
-        # Two transactions, because the second must look at what runs after the first has looked.
+        # Two transactions, because the second must see the transactions that are running after the first one.
         running = await self._database.read(change_list.snapshot)
         return await self._database.read(change_list.horizon, running)

@@ -1,4 +1,4 @@
-"""Sessions as their rows hold them, checked against their hashes. Pure functions, no I/O."""
+"""Sessions with their stored rows, checked against their hashes. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ class StoredSession:
             raise DamagedValueError(f"the accounts of session {session_id!r}") from error
 
     def copy(self) -> StoredSession:
-        """Return a copy that can be written without changing this one."""
+        """Return a copy that can be changed without changing this one."""
         return copy(self)
 
     def is_intact(self) -> bool:
-        """Return whether its accounts are what was stored."""
+        """Return whether its accounts are unchanged since they were stored."""
         heads = self.profile_hash + self.log_head + (self.turn_head or b"") + (self.record_head or b"")
         return self.has_profile_hash and self.hash == hash_accounts(self.record, self.last_used, heads, self.request)
 

@@ -34,8 +34,8 @@ class Answer:
 class Transaction:
     """The statements of one transaction on one connection.
 
-    `number` is the number that the server gave the transaction, once a session or run is locked. It says later whether the
-    transaction was committed, if the connection is lost meanwhile. `key` seals what it writes.
+    `number` is the number that the server gave the transaction, once a session or run is locked. With it, the store
+    finds out whether the transaction was committed if the connection is lost. `key` seals its writes.
 
     `may_be_committed` says that an earlier attempt at this transaction may have been committed. `saved_session` is the session
     that it wrote last.
@@ -86,7 +86,8 @@ class Transaction:
         return row[0]
 
     def ask_number(self) -> None:
-        """Ask for the number of this transaction. Called after the lock, so that numbers follow the order of locks."""
+        """Send the query for the number of this transaction. Called after the lock, so that numbers follow the order of
+        locks."""
         self._number = self.send("transaction_number")
 
     def read_number(self) -> None:
@@ -120,7 +121,7 @@ class SessionLock:
         self._answer = answer
 
     def read(self) -> StoredSession:
-        """Return the session as it is under the lock.
+        """Return the session after it was locked.
 
         Raises `SessionNotFoundError`, `DamagedValueError`, and `IntegrityKeyError` if its seal was made with another key.
         """

@@ -21,7 +21,7 @@ def claim(
     dead_fence: int | None,
     has_presence: bool,
 ) -> TurnLease:
-    """Claim the turns of a session. Returns the lease as it is then.
+    """Claim the turns of a session. Returns the lease after the claim.
 
     `has_presence` says whether this store holds the advisory lock on its number.
     """
@@ -45,7 +45,7 @@ def claim(
 def change(
     transaction: Transaction, session_id: str, lease: TurnLease, new_holder: str | None, lease_until: int
 ) -> bool:
-    """Extend or release a lease. Returns False if somebody else holds it."""
+    """Extend or release a lease. Returns False if another holder has it."""
     lock = transaction.lock_session(session_id)
     values: Parameters = {
         "fence": lease.fence,
@@ -59,7 +59,7 @@ def change(
 
 
 def send_fence(transaction: Transaction, session_id: str, fence: int | None) -> Answer | None:
-    """Ask for the lease, if the writer needs one."""
+    """Send the query for the lease, if the writer needs one."""
     return None if fence is None else transaction.send("turn_fence", session_parameters(session_id))
 
 

@@ -25,7 +25,7 @@ Row = tuple[Any, ...]
 _USAGE_FIELDS = ("input", "output", "cache_read", "cache_write", "total", "reasoning")
 _REQUEST_DEFAULTS = tuple((field.name, field.default) for field in fields(SentRequest))
 MAX_KNOWN_ROWS = 1_024
-"""Rows that a connection remembers as its own, about half a kilobyte each."""
+"""The number of rows that a connection remembers as its own, about half a kilobyte each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class StoredSession:
 
 @dataclass(slots=True)
 class SessionChange:
-    """What one transaction changes in a session besides its record. None keeps the stored value."""
+    """The changes of one transaction to a session other than its record. None keeps the stored value."""
 
     change_pk: int = 0
     message_pks: int = 0
@@ -111,19 +111,19 @@ def load_session(connection: sqlite3.Connection, session_id: str) -> StoredSessi
 def load_session_for_update(connection: sqlite3.Connection, session_id: str) -> StoredSession:
     """Load a session by id in order to change it.
 
-    Raises what `load_session` raises, and `IntegrityKeyError` if its seal was made with another key than that of the
-    connection.
+    Raises the errors of `load_session`, and `IntegrityKeyError` if its seal was made with a different key than the
+    connection's.
     """
     if isinstance(connection, ConnectionState):
         known: StoredSession | None = connection.known_sessions.find(session_id, connection.total_changes)
-        if known is not None and not known.record.metadata:  # a dict that somebody may have filled since
+        if known is not None and not known.record.metadata:  # a dict that a caller may have filled since then
             return known
     stored = load_session(connection, session_id)
     if isinstance(connection, ConnectionState):
         if connection.known_rows.get(stored.pk) == stored.accounts:
             return stored
         refuse_unsealed(connection.integrity_key, stored.hash or b"", stored.seal, f"session {session_id!r}")
-    if stored.hash is None:  # every connection that may write computes missing hashes when it opens
+    if stored.hash is None:  # each connection with write access computes missing hashes when it opens
         raise DamagedValueError(f"the accounts of session {session_id!r}")
     return stored
 
@@ -148,7 +148,7 @@ def intact_session_from_row(row: Row) -> StoredSession:
 
 
 def _refuse_damaged_accounts(stored: StoredSession) -> None:
-    """Compare accounts with their hash, which those of an older release may lack."""
+    """Compare accounts with their hash, which accounts of an older release may lack."""
     if stored.hash is not None and stored.hash != stored.computed_hash():
         raise DamagedValueError(f"the accounts of session {stored.record.id!r}")
 
@@ -222,7 +222,7 @@ def save_session(
 ) -> StoredSession:
     """Write the accounts of a session that `load_session_for_update` returned, with their new hash and seal.
 
-    Returns the session as it is stored now.
+    Returns the session as it is now stored.
 
     `change.change_pk` is the row that notes this change (`mnesis.store.sqlite.changes`). Each call has its own. The time of
     the last use moves if the record changed.
@@ -245,7 +245,7 @@ def save_session(
 
 
 def remember_session(connection: sqlite3.Connection, stored: StoredSession) -> None:
-    """Let the next append to a session begin with what this one wrote. Call it last in the append."""
+    """Keep the session for the next append, which then need not read it. Call this last in the append."""
     if isinstance(connection, ConnectionState):
         connection.known_sessions.note(stored.record.id, stored, connection.total_changes)
 
@@ -294,7 +294,8 @@ def hash_accounts(profile_hash: bytes, row: Row) -> bytes:
 
 
 def _request_json(session: SessionRecord, request: SentRequest) -> bytes:
-    # Not asdict(), which copies every value: each append writes this. Most of a request that a caller sent is unknown.
+    # Not asdict(), which copies every value, because each append writes this. Most of a request that a caller sent is
+    # unknown.
     values = {name: value for name, default in _REQUEST_DEFAULTS if (value := getattr(request, name)) != default}
     return to_json(values, f"session {session.id!r}, last request")
 

@@ -21,14 +21,14 @@ from mnesis.system.open_files import refuse_output_path
 from mnesis.system.unfinished_files import remove_leftovers, unfinished_path
 
 REPORT_INSTRUCTIONS = 100_000
-"""Of SQLite's virtual machine between two reports of progress: some milliseconds."""
+"""The steps of SQLite's virtual machine between two reports of progress: some milliseconds."""
 
 
 def back_up(path: Path, config: StoreConfig, destination: str | Path, on_progress: OnCopied | None = None) -> None:
     """Copy the current state of the database at `path` to the new file `destination`, private to its user.
 
-    The copy reads through its own connection, so the store can write meanwhile. It is encrypted with the same key as the
-    database, or not at all. Raises what `_write_copy` raises.
+    The copy reads through its own connection, so the store can write meanwhile. The copy has the key of the database,
+    if there is one. Raises the errors of `_write_copy`.
     """
     _write_copy(destination, lambda unfinished, target: _copy(path, config, unfinished, target, on_progress))
 
@@ -36,8 +36,8 @@ def back_up(path: Path, config: StoreConfig, destination: str | Path, on_progres
 def convert(path: Path, config: StoreConfig, destination: str | Path, new_key: EncryptionKey | None) -> None:
     """Copy a database like `back_up`, encrypted with `new_key` or, if that is None, not encrypted.
 
-    While a database that is not encrypted is converted, a second copy of it exists in its directory. Raises what
-    `_write_copy` raises, and `ConfigurationError` if the library for encryption is not installed.
+    While a database that is not encrypted is converted, a second copy of it exists in its directory. Raises the errors
+    of `_write_copy`, and `ConfigurationError` if the library for encryption is not installed.
     """
     sqlite_version(new_key)
     _write_copy(destination, lambda unfinished, target: _convert(path, config, unfinished, target, new_key))
@@ -155,7 +155,7 @@ def _sync(path: Path) -> None:
 
 
 def _publish(unfinished: Path, target: Path) -> None:
-    """Give the finished copy its name, unless a file of that name appeared meanwhile."""
+    """Give the finished copy its name, unless a file of that name has appeared in the meantime."""
     try:
         os.link(unfinished, target)
     except FileExistsError as error:

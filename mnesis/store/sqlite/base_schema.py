@@ -1,6 +1,6 @@
 """The script that makes a new database at once, rendered from the migrations: `migrations/base.sql`.
 
-Running every migration on an empty file takes five times as long and waits for the disk once for each.
+Running every migration on an empty file takes five times as long, and waits for the disk after each migration.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def render_base_schema() -> str:
 
 
 def _definitions(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield what makes each object, in order of creation, without the tables of which virtual tables consist."""
+    """Yield the statement that creates each object, in order of creation, without the tables of which virtual tables
+    consist."""
     shadows = _tables(connection, "shadow")
     for name, definition in connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"):
         if name not in shadows:
@@ -38,7 +39,7 @@ def _definitions(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _insertions(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield what makes each row that the migrations wrote."""
+    """Yield the statement that inserts each row that the migrations wrote."""
     for name in sorted(_tables(connection, "table")):
         for row in connection.execute(f"SELECT * FROM {name}"):  # noqa: S608  # a name from the schema
             values = ", ".join(connection.execute("SELECT quote(?)", (value,)).fetchone()[0] for value in row)

@@ -54,7 +54,7 @@ def note_created(connection: sqlite3.Connection, session_pk: int, session: Sessi
 
 def note_append(connection: sqlite3.Connection, session_pk: int, first_seq: int, after: SessionRecord) -> int:
     """Note that messages were appended, from `first_seq` to the end of the log."""
-    # Every append writes this; the encoder takes several times as long.
+    # Written without the encoder, which takes several times as long, because every append writes this.
     body = f"[{first_seq},{after.last_seq},{after.context_tokens},{after.turn_count}]"
     return _insert(connection, "append", body, session_pk=session_pk)
 
@@ -113,7 +113,8 @@ def note_run_deleted(connection: sqlite3.Connection) -> None:
 def _insert(
     connection: sqlite3.Connection, kind: str, body: object, *, session_pk: int | None = None, run_pk: int | None = None
 ) -> int:
-    """Insert a change and return its row number. The caller of a change of a session adds that to the session's sum.
+    """Insert a change and return its row number. If it is a change of a session, the caller adds the number to the
+    session's sum.
 
     `body` is a value, or the JSON of one.
     """

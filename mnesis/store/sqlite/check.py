@@ -35,7 +35,7 @@ async def verify(
 ) -> Verification:
     """Check the file, its schema and each session, or only one session.
 
-    `earlier_heads` are heads of logs by session that were noted before.
+    `earlier_heads` are earlier heads of logs by session.
     """
     sessions = await read_leniently(database, _sessions)
     if session_id is not None:
@@ -85,7 +85,7 @@ async def _check_session(
         recorded = await read_leniently(database, _log_accounts, session_pk)
         findings += [*log_findings(log, *recorded), *head_findings(log)]
         head = LogHead(name, log.message_count, log.head.hex())
-    except Exception as error:  # damaged values can have any type and any size
+    except Exception as error:  # because damaged values can have any type and size
         findings.append(_unreadable(f"the log of session {name!r}", error))
         return None, findings
     findings += await _run_check(database, search_findings, session_pk, name, log)
@@ -95,7 +95,7 @@ async def _check_session(
 async def _run_check(database: Database, part: Check[P], *args: P.args, **kwargs: P.kwargs) -> list[Finding]:
     try:
         return await read_leniently(database, part, *args, **kwargs)
-    except Exception as error:  # damaged values can have any type and any size
+    except Exception as error:  # because damaged values can have any type and size
         return [_unreadable(f"the part {part.__name__.strip('_').replace('_', ' ')!r} of the check", error)]
 
 
@@ -149,7 +149,7 @@ def _check_schema(connection: sqlite3.Connection) -> list[Finding]:
 
 
 def _schema_fix(name: str, is_present: bool) -> str:
-    """Return what to do about an object. A definition that SQLite cannot read cannot be dropped either."""
+    """Return the remedy for an object. SQLite cannot drop an object whose definition it cannot read."""
     return REINDEX if name.startswith("search_") and not is_present else SALVAGE
 
 

@@ -18,9 +18,9 @@ from mnesis.store.sqlite.lenient import read_leniently
 from mnesis.store.sqlite.queries import sql
 
 PAGE_MESSAGES = 1_000
-"""Messages that one read checks."""
+"""The number of messages that one read checks."""
 MAX_LISTED_MESSAGES = 20
-"""Damaged messages of one session that are listed one by one."""
+"""The number of damaged messages of one session that are listed individually."""
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class LogState:
     missing: list[tuple[int, int]] = field(default_factory=list)
 
     def is_readable(self, seq: int) -> bool:
-        """Return whether a message is there and is what was stored."""
+        """Return whether a message exists and equals the stored one."""
         return not contains(self.missing, seq) and all(seq != damaged for damaged, _ in self.damaged)
 
 
@@ -81,7 +81,7 @@ def _check_message(state: LogState, pk: int, seq: int, row: list[Any]) -> None:
     try:
         message = stored_message(row)
         is_intact = is_message_intact(state.owner_id, seq, message)
-        # A message without a damaged hash of an older release is chained by the hash it would have today.
+        # An intact message of an older release is chained by the hash that this release computes.
         link = hash_of(state.owner_id, seq, message) if is_intact else message.stored_hash
     except (UnicodeEncodeError, TypeError, AttributeError):
         message, is_intact, link = None, False, b""
@@ -99,7 +99,7 @@ def _id_of(message: EncodedMessage | None, row: list[Any]) -> str:
 def log_findings(
     state: LogState, last_seq: int | None, log_head: bytes | None, message_pks: int | None
 ) -> list[Finding]:
-    """Compare a log with what the accounts of its session say: the last seq, the head and the sum of row numbers."""
+    """Compare a log with the accounts of its session: the last seq, the head and the sum of row numbers."""
     name = state.session_id
     end = last_seq if last_seq is not None else state.last_seq
     missing = [*state.missing, *([(state.last_seq + 1, end)] if end > state.last_seq else [])]

@@ -1,6 +1,6 @@
 """The check that every message can be reached from the active context. Pure functions, no I/O.
 
-Messages are held as spans, so that the memory of the check grows with the summaries and not with the log.
+Messages are represented as spans, so that the memory of the check grows with the summaries and not with the log.
 """
 
 from __future__ import annotations

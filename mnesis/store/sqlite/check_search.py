@@ -34,7 +34,7 @@ def search_findings(connection: sqlite3.Connection, session_pk: int, session_id:
     if state is not None and checksum((session_pk, *state[:3])) != state[3]:
         details.append("the last indexed message is not what was written")
     if not details and state is not None and state[0] != ANALYSIS_VERSION:
-        return []  # an earlier release built it by other rules, so the next search builds it again
+        return []  # an earlier release built it with other rules, so the next search builds it again
     words_seq = state[1] if state is not None and state[0] == ANALYSIS_VERSION else 0
     if not details and state is not None and max(words_seq, state[2]) > log.last_seq:
         details.append("the index ends after the log")

@@ -102,7 +102,7 @@ def connect_encrypted(name: str, key: EncryptionKey | None, **options: Any) -> s
 def export_database(connection: sqlite3.Connection, target: Path, key: EncryptionKey | None) -> None:
     """Copy a database, as it is now, to the empty file `target`, encrypted with a key or, with None, not encrypted.
 
-    See https://www.zetetic.net/sqlcipher/sqlcipher-api/#sqlcipher_export, which leaves out the settings in the header.
+    See https://www.zetetic.net/sqlcipher/sqlcipher-api/#sqlcipher_export, which omits the settings in the header.
     """
     connection.execute(
         f"ATTACH DATABASE ? AS target KEY {key.to_sql() if key is not None else _NO_KEY}", (str(target),)

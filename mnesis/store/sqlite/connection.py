@@ -1,4 +1,4 @@
-"""The connection of a store, with what the store knows about the database."""
+"""The connection of a store, with the store's cached knowledge of the database."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MAX_ORIGIN = 2**62
 
 
 class ConnectionState:
-    """What a connection knows: a random number that marks its changes, and the key that seals what it writes."""
+    """The state of a connection: a random number that marks its changes, and the key that seals its writes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.origin = random.randrange(1, MAX_ORIGIN)  # noqa: S311  # tells connections apart, protects nothing
         self.integrity_key: bytes | None = None
         self.known_rows: dict[int, tuple[Any, ...]] = {}
-        """Accounts that this connection wrote, by session. A row that is still the same was not damaged since."""
+        """Accounts that this connection wrote, by session. A row that is still the same is not damaged."""
         self.known_profiles: dict[int, tuple[tuple[Any, ...], bytes, dict[str, Any]]] = {}
         """Rows of sessions without metadata that were read, with their hash and settings, by session."""
 
@@ -29,7 +29,7 @@ class ConnectionState:
         self.contexts = ContextCache()
 
     def close(self) -> None:
-        """Close the connection. Its files are no longer protected from being opened otherwise."""
+        """Close the connection. After this, its files are no longer protected from being opened by other means."""
         super().close()  # type: ignore[misc]  # the method of the connection class that comes next
         unregister_database(self)
 

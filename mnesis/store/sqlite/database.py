@@ -52,7 +52,7 @@ Callback = Callable[[Any, BaseException | None], None]
 AIOSQLITE_RANGE = ">=0.22.1,<0.23"
 """The versions whose queue and thread `_Worker` can use; the same range as in pyproject.toml."""
 RELEASED_PAGES = 256
-"""Pages that one step returns to the file system: a megabyte, a few milliseconds."""
+"""The number of pages that one step returns to the file system: a megabyte, a few milliseconds."""
 
 
 class Database:
@@ -69,7 +69,7 @@ class Database:
         self.is_search_index_recreated = False
 
     async def open(self, on_progress: Callable[[int, int], None] | None = None) -> None:
-        """Connect. Does nothing if already open. `on_progress` follows the update of an older database.
+        """Connect. Does nothing if already open. `on_progress` reports the update of an older database.
 
         Raises one of the typed store errors, and `ConfigurationError` if the installed aiosqlite cannot be used.
         """
@@ -109,10 +109,9 @@ class Database:
     async def write_together(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Do the same as `write`, if possible in one transaction with other such functions that wait.
-
-        The function may be rolled back and run again before the call returns, so it must change nothing but the database.
-        It must be short, because all of them wait for the last.
+        """Run a function like `write`, if possible in one transaction with other waiting functions of this kind. The
+        function may be rolled back and run again before the call returns, so it must not change anything outside the
+        database. It must be short, because all functions of the transaction wait for the last one.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -128,14 +127,14 @@ class Database:
             return await self._run(partial(self._read, partial(_call_with_connection, function, args, kwargs)))
 
     async def query(self, function: Transaction[T]) -> T:
-        """Run one statement outside a transaction, where a transaction would cost more than the statement."""
+        """Run one statement outside a transaction, because a transaction would cost more than the statement."""
         with observe_store("sqlite", function):
             return await self._run(partial(self._query, function))
 
     def read_blocking(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Do the same as `read`, but block the calling thread, whether or not an event loop runs in it."""
+        """Run a function like `read`, but block the calling thread, whether or not an event loop runs in it."""
         future: Future[T] = Future()
         transaction = partial(_call_with_connection, function, args, kwargs)
         with observe_store("sqlite", function):
@@ -155,7 +154,7 @@ class Database:
         await self._run(self._checkpoint_wal)
 
     async def reconnect(self) -> None:
-        """Replace the connection: SQLCipher writes nothing more through one that met a page it cannot decrypt."""
+        """Replace the connection, because SQLCipher refuses further writes after a page that it cannot decrypt."""
         await self._run(self._reconnect)
 
     def __del__(self) -> None:
@@ -201,7 +200,7 @@ class Database:
             worker.writes.add(write)
 
     def _wake(self, worker: _Worker) -> None:
-        """Let the thread take all writes that wait. The caller holds the lock."""
+        """Let the thread take all waiting writes. The caller holds the lock."""
         worker.submit(_Job(partial(self._run_pending_writes, worker), partial(self._fail_pending_writes, worker)))
         worker.writes.note_woken()
 
@@ -293,10 +292,10 @@ class Database:
             connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms(self._config)}")
 
     def _translate_errors(self, function: Callable[[], T], connection: sqlite3.Connection | None = None) -> T:
-        """Call `function`. Errors of SQLite become typed errors, and errors about an id name this database.
+        """Call `function`. Convert errors of SQLite to typed errors, and add this database to errors about an id.
 
-        So do errors of values that have another type than their column, as in pages that changed places, if the check of
-        `connection` confirms them.
+        Values of another type than their column, as in pages that changed places, also raise a typed error if the check
+        of `connection` confirms the damage.
         """
         try:
             return function()
@@ -319,9 +318,9 @@ class Database:
 class _Worker:
     """A thread that runs jobs one after another: the thread and the queue of an `aiosqlite.Connection`.
 
-    Jobs go straight into its private queue as `(None, job)`. The public methods of aiosqlite would answer through the
-    calling event loop, and end the thread for every other caller if that loop was closed in the meantime.
-    If the thread ends, every job that waits fails with `StoreThreadError`.
+    Jobs are put into its private queue as `(None, job)`. The public methods of aiosqlite would answer through the
+    calling event loop, and end the thread for every other caller if that loop was closed in the meantime. If the thread
+    ends, every waiting job fails with `StoreThreadError`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -350,7 +349,7 @@ class _Worker:
             self._source._tx.put_nowait((None, partial(self._run_job, job)))
 
     def close_and_stop(self) -> None:
-        """Close the connection and end the thread. Runs on the thread, where aiosqlite finds no event loop to answer to."""
+        """Close the connection and end the thread. Runs on the thread, where aiosqlite finds no event loop."""
         self.close_connection()
         self._source.stop()
 
@@ -400,9 +399,8 @@ def _incompatible_aiosqlite(reason: str) -> ConfigurationError:
 
 
 class _Job:
-    """A function in the queue and the callback for its outcome, which is called exactly once.
-
-    It drops its references once it ran, because the waiting thread keeps the last job.
+    """A function in the queue and the callback for its outcome, which is called exactly once. It drops its references
+    after the run, because the waiting thread keeps the last job.
     """
 
     __slots__ = ("_callback", "_function")
@@ -460,7 +458,7 @@ def _do_nothing(worker: _Worker) -> None:
 
 
 def _ignore_result(result: Any, error: BaseException | None) -> None:
-    """The callback of a job that nobody waits for."""
+    """The callback of a job without a waiting caller."""
 
 
 def _settle(future: asyncio.Future[Any] | Future[Any], result: Any, error: BaseException | None) -> None:

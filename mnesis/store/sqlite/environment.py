@@ -1,4 +1,4 @@
-"""What a database needs of its surroundings: a file system with working locks, and a sound SQLite release.
+"""The requirements of a database: a file system with working locks, and a sound SQLite release.
 
 `open_connection` reports unsuitable surroundings once per process, and `mnesis doctor` reports the same findings.
 """

@@ -1,4 +1,4 @@
-"""What to do about findings, each a command that exists."""
+"""Remedies for findings, each an existing command."""
 
 from __future__ import annotations
 

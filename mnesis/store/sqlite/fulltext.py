@@ -1,4 +1,4 @@
-"""The full-text index: add messages, and say how far a session is indexed, on any connection that has its tables."""
+"""The full-text index: add messages, and read the last indexed one, on any connection that has its tables."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def clear_index(connection: sqlite3.Connection) -> None:
 
 
 def clear_terms(connection: sqlite3.Connection) -> None:
-    """Clear the index except for vectors, which take a model to compute again."""
+    """Clear the index except for vectors, which only a model can compute again."""
     for statement in (
         "empty_search_words",
         "empty_search_trigrams",
@@ -68,7 +68,7 @@ def add_trigrams(connection: sqlite3.Connection, session_pk: int, messages: Iter
 
 
 def save_state_checksum(connection: sqlite3.Connection, session_pk: int) -> None:
-    """Write the checksum of how far a session is indexed. Does nothing if nothing of it is indexed."""
+    """Write the checksum of a session's last indexed seq. Does nothing if no message is indexed."""
     row = connection.execute(sql("search_state_row"), {"session_pk": session_pk}).fetchone()
     if row is not None:
         connection.execute(sql("save_search_state"), (checksum((session_pk, *row[:3])), session_pk))

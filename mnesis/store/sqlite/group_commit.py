@@ -1,7 +1,8 @@
 """Group commit: appends that wait at the same time share one transaction, because a commit costs more than most appends.
 
-Other writes have a transaction of their own. Each write has its own outcome. If one of them fails, the transaction is rolled back and run again with a savepoint for each
-write, so that a failing one is undone alone. Outcomes are reported after the commit, to each event loop at once.
+Every other write has a separate transaction. Each write has its own outcome. If one of them fails, the transaction is
+rolled back and run again with a savepoint for each write, so that only a failing one is undone. Outcomes are reported
+after the commit, to each event loop at once.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from mnesis.errors import StoreBusyError
 from mnesis.store.awaited_writes import AwaitedWrite, report
 
 MAX_BATCH_WRITES = 64
-"""Writes in one shared transaction at most, so that other processes wait only a few milliseconds for it."""
+"""The maximum number of writes in one shared transaction, so that other processes wait only a few milliseconds for
+it."""
 
 Write = Callable[[Callable[[sqlite3.Connection], Any]], Any]
 """Runs a function in a transaction, and raises typed errors."""
 
 
 class PendingWrite(AwaitedWrite):
-    """A function that is to run in a transaction, and the future of its outcome.
+    """A function to run in a transaction, and the future of its outcome.
 
     With `may_share`, other such functions may run in the same transaction.
     """
@@ -85,7 +87,7 @@ def _run_together(batch: Sequence[PendingWrite], write: Write, run: Callable[[Ca
 def _run_with_savepoints(batch: Sequence[PendingWrite], write: Write, run: Callable[[Callable[[], Any]], Any]) -> bool:
     try:
         outcomes = write(lambda connection: [_run_in_savepoint(connection, each, run) for each in batch])
-    except BaseException:  # not the fault of one write: SQLite has ended the transaction, or could not commit it
+    except BaseException:  # no single write is at fault: SQLite has ended the transaction, or could not commit it
         return False
     for each, (result, error) in zip(batch, outcomes, strict=True):
         each.result, each.error = result, error
@@ -110,5 +112,5 @@ def _run_in_savepoint(
 def _run_alone(write: PendingWrite, run: Write) -> None:
     try:
         write.result = run(write)
-    except BaseException as error:  # belongs to the caller of this write; the thread serves the others
+    except BaseException as error:  # for the caller of this write
         write.error = error

@@ -1,4 +1,4 @@
-"""Database files with and without a key: how to connect to either, and which of them a file is."""
+"""Database files with and without a key: connecting to both, and telling them apart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _PLAIN_HEADER = b"SQLite format 3\0"
 """The beginning of every database that is not encrypted (https://sqlite.org/fileformat.html, section 1.3)."""
 _PAGE_BYTES = 4096
 MIN_RANDOM_VALUES = 200
-"""How many of the 256 values a byte can have occur in a page of an encrypted database: 255.9 on average, and in text about 80."""
+"""The number of distinct byte values at which a page counts as encrypted: on average 255.9 of 256 in an encrypted
+database, about 80 in text."""
 
 
 def is_installed() -> bool:
@@ -77,11 +78,11 @@ def refuse_wrong_key(path: Path, key: EncryptionKey | None) -> None:
 
 
 def _read_head(path: Path) -> bytes:
-    """Return the first page of a file. If it is open in this process, returns what an encrypted one may contain."""
+    """Return the first page of a file. If the file is open in this process, returns the answer for an encrypted one."""
     try:
         with open_file(path) as file:
             return file.read(_PAGE_BYTES)
-    except UnsuitableFileError:  # another connection reads it with its key
+    except UnsuitableFileError:  # another connection has the key and reads it
         return bytes(range(256))
     except OSError:
         return b""

@@ -1,7 +1,8 @@
-"""Sessions as a connection last wrote them, so that the next append does not read and check them again.
+"""Sessions as a connection last wrote them, so that the next append need not read and check them again.
 
-An entry counts only if nothing else can have changed the database since: SQLite's number of commits by other connections
-(https://sqlite.org/pragma.html#pragma_data_version) and its number of rows that this connection changed are the same.
+An entry is valid only if no other change of the database is possible since then: SQLite's number of commits by other
+connections (https://sqlite.org/pragma.html#pragma_data_version) and its number of rows that this connection changed are
+the same.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 MAX_KNOWN_SESSIONS = 1_024
-"""Sessions that a connection remembers, about two kilobytes each."""
+"""The number of sessions that a connection remembers, about two kilobytes each."""
 
 
 class KnownSessions(Generic[T]):
@@ -30,19 +31,19 @@ class KnownSessions(Generic[T]):
         self._data_version, self._is_in_transaction = data_version, True
 
     def end(self, *, is_committed: bool) -> None:
-        """End the transaction. What was noted in one that is rolled back is forgotten."""
+        """End the transaction. Entries from a transaction that is rolled back are dropped."""
         if not is_committed:
             self._sessions.clear()
         self._is_in_transaction = False
 
     def find(self, session_id: str, total_changes: int) -> T | None:
-        """Return a session if this connection changed nothing else since it was noted."""
+        """Return a session if this connection has not changed anything else since the entry was made."""
         if total_changes != self._total_changes:
             self._sessions.clear()
         return self._sessions.get(session_id) if self._is_in_transaction else None
 
     def note(self, session_id: str, session: T, total_changes: int) -> None:
-        """Remember a session that was just written, and that everything up to now was written by such appends.
+        """Store a session that was just written, and the fact that all changes up to now came from such appends.
 
         Call it after an append that called `find()`."""
         if len(self._sessions) >= MAX_KNOWN_SESSIONS:

@@ -1,4 +1,5 @@
-"""Reads that damage does not stop: invalid text is read as far as possible, and no error of a value ends a check."""
+"""Reads that continue after damage: invalid text is read as far as possible, and an error of a value does not end a
+check."""
 
 from __future__ import annotations
 

@@ -55,9 +55,7 @@ def append(
     change = SessionChange(log_head=stored.log_head)
     try:
         _insert_messages(connection, stored, first_seq, encoded, change)
-    except (
-        sqlite3.IntegrityError
-    ):  # ids are hardly ever stored already, so the database looks for them while it inserts
+    except sqlite3.IntegrityError:  # some ids are stored already
         present = [row for row in _present_rows(connection, stored, encoded) if row[0] < first_seq]
         if not present:
             raise
@@ -119,7 +117,7 @@ def _seq_of_row(row: Row) -> int:
 
 
 def load_rows(connection: sqlite3.Connection, stored: StoredSession, spans: Sequence[Span]) -> list[Row]:
-    """Load the messages of several spans, in order as far as `spans` are. Those that a fork shares name their session."""
+    """Load the messages of several spans, in the order of `spans`. Messages that a fork shares name their session."""
     parameters = {"session_pk": stored.pk, "spans": json.dumps(spans)}
     rows = connection.execute(sql("messages_in_spans"), parameters).fetchall()
     if stored.record.forked_from is None:
@@ -182,7 +180,7 @@ def locate_session(connection: sqlite3.Connection, session_id: str) -> tuple[int
     session_pk, end, is_fork = row
     try:
         last_seq = connection.execute(sql("last_message_seq"), {"session_pk": session_pk}).fetchone()[0] or 0
-    except sqlite3.DatabaseError:  # the index is unreadable: the accounts are all there is
+    except sqlite3.DatabaseError:  # the index is unreadable, so only the accounts remain
         return session_pk, end or 0, bool(is_fork)
     if end != last_seq:
         try:
@@ -218,7 +216,8 @@ def message(connection: sqlite3.Connection, session_id: str, message_id: str) ->
 def turns(
     connection: sqlite3.Connection, session_id: str, after_turn: int = -1, limit: int | None = None
 ) -> list[TurnSnapshot]:
-    """Load turn snapshots, each with the compaction it triggered. All are checked if it begins with the first."""
+    """Load turn snapshots, each with the compaction it triggered. All turns are checked if the page begins with the
+    first one."""
     stored = load_session(connection, session_id)
     if after_turn < 0:
         refuse_damaged_turns(connection, stored)

@@ -75,9 +75,8 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path, scripts: Sequence
 
 
 def _read_identity(connection: sqlite3.Connection) -> tuple[int, int, int]:
-    """Read version, application id and number of objects in one transaction: another process may be creating them.
-
-    The objects of a mnesis database are not counted."""
+    """Read version, application id and number of objects in one transaction, because another process may be creating
+    them. The objects of a mnesis database are not counted."""
     connection.execute("BEGIN")
     try:
         version = schema_version(connection)
@@ -86,14 +85,14 @@ def _read_identity(connection: sqlite3.Connection) -> tuple[int, int, int]:
         objects = 0 if is_own else connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         return version, application_id, objects
     finally:
-        if connection.in_transaction:  # SQLite itself ends it if the file is damaged
+        if connection.in_transaction:  # if the file is damaged, SQLite itself has ended the transaction
             connection.execute("ROLLBACK")
 
 
 def migrate(connection: sqlite3.Connection, path: Path, scripts: Sequence[Migration] | None = None) -> None:
     """Apply the missing scripts. Several processes may do this at once; each script runs in only one of them.
 
-    An empty database gets the base schema first. One of an older version is first copied to
+    An empty database gets the base schema first. A database of an older version is first copied to
     `<name>.v<version>.backup` in the same directory. `scripts` replaces the migrations and the base schema.
     """
     to_run = migrations() if scripts is None else scripts
@@ -109,13 +108,13 @@ def migrate(connection: sqlite3.Connection, path: Path, scripts: Sequence[Migrat
 
 
 def refuse_wrong_version(connection: sqlite3.Connection, path: Path, scripts: Sequence[Migration] | None = None) -> int:
-    """Return the schema version. Raises `CorruptStoreError` if the database has tables of a later one."""
+    """Return the schema version. Raises `CorruptStoreError` if the database has tables of a later version."""
     scripts = migrations() if scripts is None else scripts
     version = schema_version(connection)
     if version >= scripts[-1].version:
         return version
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    version = schema_version(connection)  # read last: another process may be updating the database
+    version = schema_version(connection)  # read last, because another process may be updating the database
     for migration in scripts:
         if migration.version > version and tables.intersection(_CREATED_TABLE.findall(migration.sql)):
             raise CorruptStoreError(
@@ -137,7 +136,7 @@ def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
 
 
 def _run_script(connection: sqlite3.Connection, script: str, is_needed: Callable[[int], bool]) -> None:
-    """Run a script in one transaction, if the schema version that the database then has needs it."""
+    """Run a script in one transaction, if the schema version of the database, read in that transaction, needs it."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         if is_needed(schema_version(connection)):

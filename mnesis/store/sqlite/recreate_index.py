@@ -1,4 +1,5 @@
-"""Replacement of a damaged search index by an empty one. The log stays as it is, and the next search indexes it again."""
+"""Replacement of a damaged search index by an empty one. The log does not change, and the next search indexes it
+again."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from mnesis.store.sqlite.search_blocks import FULL_TEXT_TABLES, save_checksums
 from mnesis.store.sqlite.translate_errors import has_code
 
 SHADOW_SUFFIXES = ("data", "idx", "config", "docsize", "content")
-"""What FTS5 adds to the name of a full-text table to name the tables in which it is stored (https://sqlite.org/fts5.html)."""
+"""The suffixes with which FTS5 names the tables that store a full-text table (https://sqlite.org/fts5.html)."""
 
 
 def is_index_damage(error: MnesisStoreError) -> bool:
-    """Return whether an error of a search may come from the index: a damaged or missing table, or a row that is there twice."""
+    """Return whether an error of a search may come from the index: a damaged or missing table, or a duplicate row."""
     cause = error.__cause__
     return isinstance(cause, sqlite3.Error) and has_code(
         cause, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_SCHEMA
@@ -41,19 +42,20 @@ def recreate_index(connection: sqlite3.Connection) -> None:
 
 
 def recreate_unreadable_index(connection: sqlite3.Connection) -> None:
-    """Do the same without reading a page of the old tables: SQLCipher ends a transaction that cannot decrypt one."""
+    """Recreate the index without reading pages of the old tables, because SQLCipher ends a transaction at a page that
+    it cannot decrypt."""
     _remove_from_schema(connection, _table_names())
     _create(connection)
 
 
 def _table_names() -> list[str]:
-    """Return every table that belongs to the index, those that SQLite creates last."""
+    """Return every table that belongs to the index, with the tables that SQLite creates at the end."""
     shadows = sorted(f"{table}_{suffix}" for table in FULL_TEXT_TABLES for suffix in SHADOW_SUFFIXES)
     return [*reversed(_definitions()), *shadows]
 
 
 def _definitions() -> dict[str, str]:
-    """Return the statements that create the index, by the name of what they create."""
+    """Return the statements that create the index, by the name of the object they create."""
     shadows = {f"{table}_{suffix}" for table in FULL_TEXT_TABLES for suffix in SHADOW_SUFFIXES}
     return {
         name: sql for (name, _), sql in expected_objects().items() if name.startswith("search_") and name not in shadows

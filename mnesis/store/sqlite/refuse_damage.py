@@ -1,4 +1,4 @@
-"""Comparison of records that are read with their hashes, so that a record that is missing or changed is never passed over."""
+"""Comparison of records that are read with their hashes, so that a missing or changed record is never skipped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def refuse_damaged_turns(connection: sqlite3.Connection, stored: StoredSession) 
 
 
 def load_intact_heads(connection: sqlite3.Connection, stored: StoredSession) -> RecordHeads | None:
-    """Return the hashes of the records of a session. None if an older release wrote it and they are not computed yet.
+    """Return the hashes of the records of a session. None if an older release wrote the session and its heads are not
+    computed yet.
 
     Reads nothing if the session has no records. Raises `DamagedValueError`.
     """

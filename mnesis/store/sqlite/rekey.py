@@ -5,8 +5,8 @@
     3  change the key of the database, in one transaction
     4  delete the files under the old key, and the list
 
-A process that is killed before 3 leaves a database with the old key, after it one with the new key, and in both cases all
-files of that key. The next call deletes the others first.
+A process that is killed before step 3 leaves a database with the old key; after it, one with the new key. In both cases
+all files of that key exist. The next call first deletes the other files.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def rekey(
 ) -> int:
     """Encrypt a database and its stored files with a new key, and return the number of files. Blocking.
 
-    `config` has the current key. If other databases keep files with that key in the same directory, the files under the old
-    key stay. Nothing may have the database open meanwhile. `on_file(done, all)` is called after each
-    file. Files that are missing or damaged are left out; `mnesis doctor --deep` lists them.
+    `config` has the current key. If other databases keep files with that key in the same directory, the files under the
+    old key are kept. No other process may have the database open during the call. `on_file(done, all)` is called after
+    each file. Files that are missing or damaged are skipped; `mnesis doctor --deep` lists them.
 
     Raises `ConfigurationError` if there is no current key, `EncryptionKeyError` if it is wrong, and `StoreBusyError` if the
     database is in use.
@@ -77,7 +77,7 @@ def _open_exclusively(path: Path, config: StoreConfig, key: EncryptionKey) -> sq
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         mode = connection.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
         connection.execute("BEGIN EXCLUSIVE")
-        connection.execute("COMMIT")  # the lock stays until the connection is closed
+        connection.execute("COMMIT")  # the lock is held until the connection is closed
         if mode != "delete":
             raise _in_use_error(path)
     except BaseException as error:

@@ -65,7 +65,8 @@ def load_run(connection: sqlite3.Connection, run_id: str) -> StoredRun:
 def load_run_for_update(connection: sqlite3.Connection, run_id: str) -> StoredRun:
     """Load a run by id in order to change it.
 
-    Raises what `load_run` raises, and `IntegrityKeyError` if its seal was made with another key than that of the connection.
+    Raises the errors of `load_run`, and `IntegrityKeyError` if its seal was made with a different key than the
+    connection's.
     """
     stored = load_run(connection, run_id)
     refuse_unsealed(key_of(connection), stored.hash or b"", stored.seal, f"run {run_id!r}")
@@ -105,7 +106,7 @@ def insert_items(connection: sqlite3.Connection, stored: StoredRun, items: Seque
 
 
 class ItemRow(NamedTuple):
-    """What may change in an item, in the order of its columns."""
+    """The fields of an item that may change, in the order of its columns."""
 
     item_index: int
     state: str

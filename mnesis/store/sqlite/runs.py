@@ -150,7 +150,7 @@ def finish_items(
 
 
 def _finish_item(connection: sqlite3.Connection, stored: StoredRun, worker: str, outcome: ItemOutcome) -> bool:
-    """Store the outcome of an item. Returns whether its worker still held it."""
+    """Store the outcome of an item. Returns whether the worker still held the item."""
     item = load_held_item(connection, stored, worker, outcome.index)
     if item is None:
         return False

@@ -25,16 +25,17 @@ from mnesis.store.sqlite.store import SqliteStore
 from mnesis.system.unfinished_files import remove_leftovers, unfinished_path
 
 BATCH_MESSAGES = 500
-"""Messages that one transaction stores, unless a turn is longer."""
+"""The number of messages that one transaction stores, unless a turn is longer."""
 Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class SalvagedSession:
-    """What was copied of a session. `gaps` are first and last seq, in the old log, of messages that were not.
+    """What was copied of a session. `gaps` are the first and last seqs, in the old log, of messages that were not
+    copied.
 
-    `lost_summaries` are the ids of summaries that are damaged or cover a message that was not copied. `damaged_records` are
-    the kinds of records that were left out: usage, covers, prunes, pins.
+    `lost_summaries` are the ids of summaries that are damaged or cover a message that was not copied. `damaged_records`
+    are the kinds of records that were omitted: usage, covers, prunes, pins.
     """
 
     session_id: str
@@ -62,7 +63,7 @@ class Salvage:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every message was copied, and everything else that is known about sessions and runs."""
+        """Whether every message and every other known record of sessions and runs was copied."""
         runs_are_complete = all(run.is_copied and not run.pending_items for run in self.runs)
         return not self.lost_messages and runs_are_complete and all(each.is_complete for each in self.sessions)
 
@@ -72,12 +73,13 @@ async def salvage(
 ) -> Salvage:
     """Copy every message whose hash is right to the new database `target`, in order, and list the gaps.
 
-    Messages keep their ids and times and are numbered without gaps; each session notes in its metadata, under `salvage`,
-    which of the old numbers are missing. Turns, interruptions, titles and settings are copied as far as they are readable.
-    Summaries, covers, prunes, pins, usage, cost and map runs are copied as far as their hashes are right; all summaries come
-    from one compaction in the copy. References to stored files come with the messages. The source is not changed. If the process is killed, no
-    `target` exists. `report` is called with the number of sessions done and of all. `config` says how long to wait for a
-    process that holds the source, and has the key of an encrypted source, which the target is encrypted with too.
+    Messages keep their ids and times and are numbered without gaps; each session notes in its metadata, under
+    `salvage`, which of the old numbers are missing. Turns, interruptions, titles and settings are copied as far as they
+    are readable. Summaries, covers, prunes, pins, usage, cost and map runs are copied if their hashes are right. In the
+    copy, all summaries belong to one compaction. References to stored files come with the messages. The source is not
+    changed. If the process is killed, no `target` exists. `report` is called with the number of finished sessions and
+    the total. `config` has the time to wait for a process that has locked the source, and the key of an encrypted
+    source, with which the target is also encrypted.
 
     Raises `ConfigurationError` if `target` exists, `EncryptionKeyError` if the key is missing or wrong, and
     `CorruptStoreError` if the source has no session that can be read.
@@ -144,7 +146,7 @@ class _CopiedLog:
     owners: tuple[tuple[int, str], ...] = ()
 
     def until(self, seq: int) -> _CopiedLog:
-        """Return what a fork at an old seq shares."""
+        """Return the messages that a fork at an old seq shares."""
         new_seqs = {old: new for old, new in self.new_seqs.items() if old <= seq}
         last_seq = len(new_seqs)
         summaries = {name: each for name, each in self.summaries.items() if each.last_seq <= last_seq}
@@ -168,7 +170,7 @@ async def _copy_session(
         messages = [message for _, message in batch]
         ends_turn = batch[-1][0] in session.turn_ends
         await store.append(session.id, Append(messages, report, ends_turn=ends_turn))
-        report = None  # the first append carries the usage of the whole session
+        report = None  # the first append has the usage of the whole session
         new_seqs.update({seq: len(new_seqs) + place for place, (seq, _) in enumerate(batch, 1)})
     context = await _copy_context(store, session.id, records, log)
     log.summaries.update(context.kept)
@@ -192,7 +194,7 @@ async def _copy_session(
 async def _copy_context(
     store: SqliteStore, session_id: str, records: SalvagedRecords, log: _CopiedLog
 ) -> RestoredContext:
-    """Restore summaries, covers, prunes and pins. Returns what was restored."""
+    """Restore summaries, covers, prunes and pins. Returns the restored records."""
     new_seqs = log.new_seqs
     context = restore_context(records, new_seqs, log.summaries)
     for first_seq, last_seq in context.hidden:
@@ -208,7 +210,7 @@ async def _copy_context(
         sweep = Compaction(read_covers, covers, context.summaries, prunes, result, counts_spending=False)
         try:
             await store.compact(session_id, sweep)
-        except MnesisStoreError:  # summaries that do not fit together
+        except MnesisStoreError:  # the summaries contradict each other
             lost = (*context.lost_summaries, *(summary.id for summary in context.summaries))
             kept = {name: each for name, each in context.kept.items() if name in records.inherited_ids}
             context = replace(context, summaries=(), kept=kept, roots=(), lost_summaries=lost)
@@ -222,7 +224,7 @@ async def _copy_context(
 
 
 async def _note_gaps(store: SqliteStore, session: ReadableSession, result: SalvagedSession) -> None:
-    """Write into the metadata of the copy what is missing."""
+    """Write the missing parts into the metadata of the copy."""
     metadata = session.settings.get("metadata")
     note = {
         "gaps": [list(gap) for gap in result.gaps],
@@ -237,7 +239,7 @@ async def _note_gaps(store: SqliteStore, session: ReadableSession, result: Salva
 async def _begin_log(
     session: ReadableSession, store: SqliteStore, copies: dict[str, _CopiedLog], inherited_ids: Collection[str]
 ) -> _CopiedLog:
-    """Create a session, or a fork if the session that it continues was copied. Returns what it shares."""
+    """Create a session, or a fork if the session that it continues was copied. Returns the messages that it shares."""
     point = session.forked_from
     if point is None or point.session_id not in copies:
         await store.create_session(_record(session))
@@ -253,10 +255,10 @@ async def _begin_log(
 def _find_origin(
     point: ForkPoint, copies: dict[str, _CopiedLog], inherited_ids: Collection[str]
 ) -> tuple[str, _CopiedLog]:
-    """Return the session that had the summaries which a fork inherits, and what it shares with the fork. Pure.
+    """Return the session whose summaries a fork inherits, and the messages that it shares with the fork. Pure.
 
-    `point` names the session that stores the message. It may have been forked at that message through a fork of it, which
-    has other summaries.
+    `point` names the session that stores the message. The fork may come from a fork of that session, which has other
+    summaries.
     """
     candidates = [
         point.session_id,
@@ -275,7 +277,7 @@ def _find_origin(
 def _batches(
     database: DamagedDatabase, session: ReadableSession, gaps: list[tuple[int, int]]
 ) -> Iterator[list[tuple[int, Message]]]:
-    """Yield intact messages with their old seqs, divided where turns end. Adds the gaps between them to `gaps`."""
+    """Yield intact messages with their old seqs, divided where turns end. Adds the gaps between these to `gaps`."""
     batch: list[tuple[int, Message]] = []
     for seq, message in messages_of(database, session):
         if message is not None:

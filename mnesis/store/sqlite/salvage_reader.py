@@ -23,18 +23,19 @@ from mnesis.system.open_files import refuse_second_name
 
 Row = tuple[Any, ...]
 MAX_TRAILING_GAP = 1_000_000
-"""Messages that may be missing at the end of a log. A larger number in damaged accounts is damage itself."""
+"""The largest number of messages that count as missing at the end of a log. A larger number in damaged accounts is
+itself a sign of damage."""
 
-# By the index, and forwards and backwards without it.
+# Read by the index, and without it forwards and backwards.
 _SESSION_ROWS = ("salvage_sessions", "salvage_sessions_forwards", "salvage_sessions_backwards")
 _MESSAGE_ROWS = ("salvage_messages", "salvage_messages_forwards", "salvage_messages_backwards")
 
 
 @dataclass(slots=True)
 class ReadableSession:
-    """A session of a damaged database and what is known about it.
+    """A session of a damaged database and its known properties.
 
-    `last_seq` is the end of its log as its accounts say, or 0. `turn_ends` are the seqs at which its turns end. The
+    `last_seq` is the end of its log by its accounts, or 0. `turn_ends` are the seqs at which its turns end. The
     messages up to `forked_from` are those of another session.
     """
 
@@ -50,7 +51,7 @@ class ReadableSession:
     turn_ends: set[int] = field(default_factory=set)
     interruptions: list[Interruption] = field(default_factory=list)
     message_pks: dict[int, int] = field(default_factory=dict)
-    """Row numbers by seq. Rows that cannot be read have none."""
+    """Row numbers by seq. Rows that cannot be read are omitted."""
 
 
 class DamagedDatabase:
@@ -77,7 +78,7 @@ class DamagedDatabase:
                 self._connection.close()
                 refuse_wrong_key(self._path, self._key)
                 raise translate_error(error, self._path) from error
-            # A damaged header is read around like everything else.
+            # A damaged header is skipped like any other damage.
 
     def _connect(self) -> sqlite3.Connection:
         connection = connect_file(
@@ -95,7 +96,7 @@ class DamagedDatabase:
             yield from self._connection.execute(sql(statement), parameters)
         except sqlite3.Error:
             if self._key is not None:
-                # SQLCipher fails intact pages too, once it met one that it cannot decrypt.
+                # After one page that it cannot decrypt, SQLCipher also fails on intact pages.
                 self._connection.close()
                 self._connection = self._connect()
 

@@ -1,4 +1,4 @@
-"""What a damaged database still knows about a session besides its messages, and how that fits the messages that were copied."""
+"""The intact records of a damaged session other than its messages, and their adaptation to the copied messages."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mnesis.store.sqlite.salvage_reader import DamagedDatabase, ReadableSession,
 
 @dataclass(slots=True)
 class SalvagedRecords:
-    """The records of a session that are what was stored, with the seqs of the old log.
+    """The intact records of a session, with the seqs of the old log.
 
-    `summaries` are in order of creation, each leaf with the seqs it covers. Those in `inherited_ids` belong to the session that
-    a fork continues. `covers` is None if the list is damaged.
-    `damaged` names the kinds of records that are not what was stored, and are left out.
+    `summaries` are in order of creation, each leaf with the seqs it covers. Those in `inherited_ids` belong to the
+    session that a fork continues. `covers` is None if the list is damaged. `damaged` names the kinds of damaged
+    records, which are omitted.
     """
 
     usage: TokenUsage | None = None
@@ -52,7 +52,7 @@ class RestoredContext:
 
 
 def read_records(database: DamagedDatabase, session: ReadableSession) -> SalvagedRecords:
-    """Read the records of a session and leave out what is not what was stored."""
+    """Read the records of a session without the damaged ones."""
     records, place = SalvagedRecords(), {"session_pk": session.pk}
     stored = _read_accounts(database, session, records)
     heads = _read_heads(database, session, stored)
@@ -100,7 +100,7 @@ def _read_heads(
 
 
 def _is_intact(kind: str, heads: RecordHeads | None, stored: StoredSession | None, values: Iterable[object]) -> bool:
-    """Compare all records of a kind with their hash. Those of an older release have none."""
+    """Compare all records of a kind with their hash. A database of an older release has none."""
     if heads is None:
         return not values or (stored is not None and stored.hash is None)
     computed = RecordHeads()

@@ -1,4 +1,4 @@
-"""Copying the map runs of a damaged database: inputs that are intact, and the outcomes of items that are."""
+"""Copying the map runs of a damaged database: intact inputs, and intact outcomes of items."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BATCH_ITEMS = 500
 
 @dataclass(frozen=True, slots=True)
 class SalvagedRun:
-    """What was copied of a map run. Without all of its inputs it is not copied.
+    """The result of copying a map run. A run is copied only with all of its inputs.
 
     `pending_items` are the indexes of items whose outcome is damaged, and that are pending in the copy.
     """
@@ -36,7 +36,7 @@ class SalvagedRun:
 
 
 async def copy_runs(database: DamagedDatabase, store: SqliteStore) -> tuple[SalvagedRun, ...]:
-    """Copy every run whose row and inputs are what was stored, oldest first."""
+    """Copy every run whose row and inputs are intact, oldest first."""
     return tuple([await _copy_run(database, row, store) for row in database.rows("check_runs")])
 
 
@@ -62,8 +62,8 @@ async def _copy_run(database: DamagedDatabase, row: Row, store: SqliteStore) -> 
 
 
 def _input(run_id: str, index: int, row: Row) -> str:
-    """Return an input that is what was stored at this place. Raises `DamagedValueError`."""
-    # Its item may be damaged, so the input is checked with an item that has no hash.
+    """Return an input if it is intact. Raises `DamagedValueError`."""
+    # The item may be damaged, so the input is checked with an item that has no hash.
     text = item_from_row(run_id, (*row[:8], None, None, row[10])).input
     if row[0] != index or not isinstance(text, str):
         raise DamagedValueError(f"input {index} of run {run_id!r}")
@@ -71,7 +71,7 @@ def _input(run_id: str, index: int, row: Row) -> str:
 
 
 def _intact_plan(database: DamagedDatabase, row: Row, input_hashes: Iterable[bytes]) -> str:
-    """Return the plan of a run, or "" if it has none or it is not what was stored."""
+    """Return the plan of a run, or "" if there is none or it is damaged."""
     plans = database.rows("run_plan", {"run_pk": row[0]})
     plan = plans[0][0] if plans and isinstance(plans[0][0], str) else ""
     return plan if row[19] is None or reduce(extend_chain, input_hashes, plan_head(plan)) == row[19] else ""

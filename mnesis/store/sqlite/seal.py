@@ -1,4 +1,5 @@
-"""Hashes for rows that have none yet, and seals with a key: session by session, so that it can stop at any moment."""
+"""Hashes for rows that have none yet, and seals with a key: session by session, so that the work can stop at any
+moment."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ from mnesis.store.sqlite.records import compute_record_heads, insert_record_head
 logger = get_logger(__name__)
 
 Progress = Callable[[int, int], None]
-"""Called with the number of sessions and runs that have hashes, and the number of all that had none."""
+"""Called with the number of sessions and runs that now have hashes, and the number that had none."""
 PAGE_MESSAGES = 5_000
-"""Messages that are read at a time, outside the transaction that writes the result."""
+"""The number of messages that are read at a time, outside the transaction that writes the result."""
 
 
 def add_missing_hashes(connection: sqlite3.Connection, report: Progress | None = None) -> None:
@@ -34,7 +35,7 @@ def add_missing_hashes(connection: sqlite3.Connection, report: Progress | None =
         kind, pk = row
         (_add_session_hashes if kind == "session" else _add_run_hashes)(connection, pk)
         before, remaining = remaining, connection.execute(sql("count_unhashed")).fetchone()[0]
-        if remaining >= before:  # damage: the row names neither a session nor a run
+        if remaining >= before:  # a damaged row, which names neither a session nor a run
             logger.warning("the hashes of %d sessions and runs cannot be computed; run mnesis doctor", remaining)
             return
         if report is not None:
@@ -44,7 +45,7 @@ def add_missing_hashes(connection: sqlite3.Connection, report: Progress | None =
 def _add_session_hashes(connection: sqlite3.Connection, session_pk: int) -> None:
     row = connection.execute(sql("check_session"), {"session_pk": session_pk}).fetchone()
     head, seq = first_log_head(row[1]) if row is not None else b"", 0
-    while row is not None:  # outside the write transaction: a log only grows
+    while row is not None:  # outside the write transaction, which is safe because a log only grows
         head, last_seq = _extend_head(connection, session_pk, row[1], head, seq)
         if last_seq == seq:
             break
@@ -53,7 +54,7 @@ def _add_session_hashes(connection: sqlite3.Connection, session_pk: int) -> None
         connection.execute(sql("delete_unhashed"), {"kind": "session", "pk": session_pk})
         row = connection.execute(sql("check_session"), {"session_pk": session_pk}).fetchone()
         if row is None or row[31] is not None:
-            return  # it was purged, or another process was faster
+            return  # the session was purged, or another process was faster
         head, _ = _extend_head(connection, session_pk, row[1], head, seq)
         stored = session_from_row(row)
         turn_head = EMPTY_HEAD

@@ -40,11 +40,12 @@ from mnesis.store.sqlite.unindex import merge_step, remove_newest
 logger = get_logger(__name__)
 
 MAX_BATCH_MESSAGES = 256
-"""Messages that one transaction indexes: about ten milliseconds, in which other writers wait."""
+"""The number of messages that one transaction indexes: about ten milliseconds, in which other writers wait."""
 MAX_BATCH_CHARS = 500_000
 """A transaction stops after this many characters of stored parts, for the same reason."""
 MAX_BATCH_SESSIONS = 256
-"""Sessions that one transaction looks at: short sessions share a transaction, so that many cost what one long session costs."""
+"""The number of sessions that one transaction examines. Short sessions share a transaction, so that many of them cost
+as much as one long session."""
 
 
 async def find_page(database: Database, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
@@ -106,7 +107,7 @@ async def _find_indexed_page(database: Database, search: Search, on_progress: On
 
 
 async def _check_index(database: Database) -> None:
-    """Replace the index if its blocks are not what was written: a search would silently miss messages."""
+    """Replace the index if its blocks are damaged, because a search would silently miss messages."""
     try:
         is_damaged = bool(await database.read(mismatched_blocks))
     except MnesisStoreError as error:
@@ -174,7 +175,7 @@ async def catch_up(
                 # Another search may have indexed the rest meanwhile, and another writer may have appended more.
                 before, missing = missing, await database.read(_count_missing, session_id, substrings)
                 total = max(total, missing)
-                if not indexed and missing >= before:  # damage: what is counted cannot be found
+                if not indexed and missing >= before:  # damage: the counted messages cannot be found
                     logger.warning("%d messages of %s cannot be indexed; run mnesis doctor", missing, database.path)
                     return
     except ReadOnlyStoreError:
@@ -203,7 +204,7 @@ def _clear(connection: sqlite3.Connection) -> None:
 async def unindex(database: Database, session_id: str) -> bool:
     """Remove a session from the index, one batch at a time. Returns whether it was indexed.
 
-    A search meanwhile finds less of the session, or indexes it again; the purge removes what is left.
+    A search at the same time finds fewer messages of the session, or indexes it again; the purge removes the rest.
     """
     if not await database.read(_is_indexed, session_id):
         return False
@@ -218,7 +219,7 @@ async def unindex(database: Database, session_id: str) -> bool:
 async def merge_index(database: Database) -> None:
     """Merge the index, so that no word of removed messages remains in it. Other writers wait for single steps only.
 
-    An index that cannot be merged is replaced by an empty one, in which no word remains either.
+    An index that cannot be merged is replaced by an empty one, which also contains no word.
     """
     try:
         has_more = await database.write(merge_step, True)
@@ -317,7 +318,7 @@ def _is_behind(connection: sqlite3.Connection, scope: SearchScope, session_id: s
 
 
 def _page(connection: sqlite3.Connection, search: Search, place: SearchPosition, damaged_keys: list[int]) -> SearchPage:
-    """Return a page of a search of what is indexed."""
+    """Return a page of a search of the indexed messages."""
     scope = _search_scope(connection, search.session_id, place)
     return _page_of_scope(connection, scope, search, place, damaged_keys)
 

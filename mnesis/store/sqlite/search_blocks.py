@@ -4,9 +4,10 @@ The index holds no text, so damage to it cannot be found by comparing it with th
 Instead, each transaction that changes the index writes the checksums of the blocks that it changed. A check reads every block
 once.
 
-Which blocks a transaction changed follows from how FTS5 stores an index (https://sqlite.org/fts5.html#fts5_data_structures and
-the comment "RECORDS" in ext/fts5/fts5_index.c): two records of their own, and segments whose pages are only appended, until the
-first pages are removed and the new first page is written again.
+Which blocks a transaction changed follows from how FTS5 stores an index
+(https://sqlite.org/fts5.html#fts5_data_structures and the comment "RECORDS" in ext/fts5/fts5_index.c): two separate
+records, and segments whose pages are only appended, until the first pages are removed and the new first page is written
+again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ STRUCTURE_ID = 10
 """The block that lists the segments of each level (`FTS5_STRUCTURE_ROWID`)."""
 STRUCTURE_COOKIE_BYTES = 4
 STRUCTURE_V2 = b"\xff\x00\x00\x01"
-"""What follows the cookie in the newer form of that block (`FTS5_STRUCTURE_V2`)."""
+"""The bytes after the cookie in the newer form of that block (`FTS5_STRUCTURE_V2`)."""
 SETTINGS_ID = -1
 """The id under which the checksum of the settings of a full-text table is kept."""
 
@@ -45,7 +46,7 @@ def save_checksums(connection: sqlite3.Connection) -> None:
 
 
 def mismatched_blocks(connection: sqlite3.Connection) -> list[str]:
-    """Return the names of full-text tables whose blocks are not what was written."""
+    """Return the names of full-text tables with damaged blocks."""
     return [
         table
         for table in FULL_TEXT_TABLES
@@ -63,7 +64,7 @@ def _levels_in(structure: bytes) -> int:
     """Return the first number of a structure record: a varint, https://sqlite.org/fileformat2.html#varint."""
     numbers = structure[STRUCTURE_COOKIE_BYTES:].removeprefix(STRUCTURE_V2)
     levels = 0
-    for byte in numbers[:3]:  # more than three bytes would be millions of levels
+    for byte in numbers[:3]:  # more than three bytes would mean millions of levels
         levels = levels << 7 | byte & 0x7F
         if byte < 0x80:
             return levels

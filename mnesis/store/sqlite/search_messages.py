@@ -27,7 +27,8 @@ def readable_messages(
 ) -> Iterator[tuple[int, Message, str | None]]:
     """Yield messages in the order of `keys`, each with the summary that covers it. Reads a page of them at a time.
 
-    A damaged one raises if one session is searched, and must not hide those of other sessions.
+    A damaged message raises if one session is searched. In a search of all sessions it is skipped, so that it does not
+    hide the others.
     """
     remaining = iter(keys)
     while batch := list(islice(remaining, page_limit(search.limit) + 1)):

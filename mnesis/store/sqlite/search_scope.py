@@ -1,4 +1,5 @@
-"""What a search covers: logs, and spans of keys of the index. A key is session_pk << 32 | seq. Pure functions, no I/O."""
+"""The scope of a search: logs, and spans of keys of the index. A key is session_pk << 32 | seq. Pure functions, no
+I/O."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Vectors of messages in the search index, on any connection that has its tables.
 
-They can be computed again at any time, so a missing or damaged one is never an error: the message is found by its words.
+They can be computed again at any time, so a missing or damaged vector is never an error. Its message can be found by
+words.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from mnesis.store.sqlite.rows import message_from_row
 from mnesis.store.sqlite.search_scope import SEQ_BITS, LogRange, SearchScope, key_of
 
 MAX_VECTOR_BYTES = 64 << 20
-"""Vectors that one search reads, the newest ones: about 200,000 messages of one passage with 256 dimensions."""
+"""The largest size of the vectors that one search reads, newest first: about 200,000 messages of one passage with 256
+dimensions."""
 
 
 class StoredVectors(NamedTuple):
@@ -61,13 +63,13 @@ def vector_checksum(key: int, model: str, stored: object) -> int:
 
 
 def save_vectors(connection: sqlite3.Connection, model: str, vectors: Mapping[int, bytes]) -> None:
-    """Store the vectors of messages by key, over those that they have of this model."""
+    """Store the vectors of messages by key, replacing earlier ones of this model."""
     rows = [(key, model, stored, vector_checksum(key, model, stored)) for key, stored in vectors.items()]
     connection.executemany(sql("save_search_vectors"), rows)
 
 
 def save_present_vectors(connection: sqlite3.Connection, model: str, vectors: Mapping[int, bytes]) -> None:
-    """Store the vectors of messages whose session was not purged meanwhile."""
+    """Store the vectors of messages whose session was not purged in the meantime."""
     present = {pk for pk in {key >> SEQ_BITS for key in vectors} if _is_session(connection, pk)}
     save_vectors(connection, model, {key: each for key, each in vectors.items() if key >> SEQ_BITS in present})
 

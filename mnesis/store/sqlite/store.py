@@ -45,7 +45,7 @@ class SqliteStore(SqliteRunStore):
 
     @property
     def database(self) -> Database:
-        """The connection to the file, for statements that no verb makes."""
+        """The connection to the file, for statements outside the verbs."""
         return self._database
 
     @property
@@ -107,7 +107,7 @@ class SqliteStore(SqliteRunStore):
         on_damage: OnDamage = "raise",
     ) -> list[Message]:
         """See `Store.messages`."""
-        if on_damage == "mark":  # outside a transaction, which SQLite ends at the first unreadable page
+        if on_damage == "mark":  # outside a transaction, because SQLite would end it at the first unreadable page
             return await self._database.query(
                 lambda connection: log.page(connection, session_id, after_seq, until_seq, limit, on_damage)
             )
@@ -280,7 +280,7 @@ class SqliteStore(SqliteRunStore):
         await asyncio.to_thread(back_up, self._database.path, self._config, path, on_progress)
 
     async def convert(self, path: str | Path, new_key: EncryptionKey | None) -> None:
-        """Do what `backup` does, and encrypt the copy with `new_key` or, if that is None, do not encrypt it."""
+        """Write a copy like `backup`, encrypted with `new_key` or, if that is None, not encrypted."""
         from mnesis.store.sqlite.backup import convert
 
         await self._database.read(_require_open)

@@ -54,7 +54,8 @@ def _io_error(path: Path) -> MnesisError:
 
 
 def _write_error(path: Path) -> MnesisError:
-    """Tell an exceeded quota or file size limit from an I/O error: SQLite reports only ENOSPC as a full disk."""
+    """Distinguish an exceeded quota or file size limit from an I/O error, because SQLite reports only ENOSPC as a full
+    disk."""
     return _full(path) if _is_out_of_space(path) else _io_error(path)
 
 
@@ -77,7 +78,7 @@ def _max_file_bytes() -> float:
     """Return the largest size that this process may give a file."""
     if sys.platform == "win32":
         return float("inf")
-    import resource  # it does not exist on Windows
+    import resource  # the module does not exist on Windows
 
     limit_bytes = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     return float("inf") if limit_bytes == resource.RLIM_INFINITY else limit_bytes
@@ -120,7 +121,7 @@ _BY_EXTENDED_CODE: dict[int, ErrorFactory] = {
     sqlite3.SQLITE_IOERR_TRUNCATE: _write_error,
     sqlite3.SQLITE_IOERR_SHMSIZE: _write_error,
     sqlite3.SQLITE_IOERR_SHORT_READ: _corrupt,
-    sqlite3.SQLITE_IOERR: _write_error,  # SQLCipher's module does not tell which operation failed
+    sqlite3.SQLITE_IOERR: _write_error,  # SQLCipher's module does not report which operation failed
 }
 _BY_CODE: dict[int, ErrorFactory] = {
     sqlite3.SQLITE_BUSY: _busy,
@@ -155,7 +156,7 @@ def has_code(error: sqlite3.Error, *codes: int) -> bool:
 
 
 def has_damaged_rows(connection: sqlite3.Connection) -> bool:
-    """Return whether rows are not what their table or index holds, such as a text in a column of integers."""
+    """Return whether rows do not match their table or index, such as a text in a column of integers."""
     try:
         return bool(connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok")
     except sqlite3.Error:

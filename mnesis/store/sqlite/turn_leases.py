@@ -31,7 +31,7 @@ def renew(connection: sqlite3.Connection, session_id: str, lease: TurnLease, now
 
 
 def release(connection: sqlite3.Connection, session_id: str, lease: TurnLease) -> None:
-    """Free the session. Does nothing if somebody else holds it."""
+    """Free the session. Does nothing if another holder has it."""
     _change(connection, session_id, lease, None, 0)
 
 

@@ -1,7 +1,8 @@
-"""Removal of one session from the full-text index. The other sessions stay indexed.
+"""Removal of one session from the full-text index. The other sessions remain indexed.
 
-The index holds no text (https://sqlite.org/fts5.html#contentless_tables), so each message is removed by repeating the text it
-was indexed with, which the log still has. What remains of its words in the index disappears when segments are merged.
+The index holds no text (https://sqlite.org/fts5.html#contentless_tables), so each message is removed by repeating the
+text it was indexed with, which the log still has. The rest of its words disappears from the index when segments are
+merged.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mnesis.store.sqlite.search_blocks import level_count, save_checksums
 from mnesis.store.sqlite.search_scope import key_of
 
 MERGED_PAGES = 256
-"""Pages of the index that one step writes: about a megabyte, a few milliseconds."""
+"""The number of pages of the index that one step writes: about a megabyte, a few milliseconds."""
 MAX_LEVELS = 1_000
 """An index with more levels is cleared instead of merged, and built again by the next searches.
 
@@ -39,7 +40,7 @@ stop at 64 (`fts5IndexOptimizeStruct` and `fts5StructureDecode` in ext/fts5/fts5
 def remove_newest(connection: sqlite3.Connection, session_pk: int, session_id: str, limit: int | None = None) -> bool:
     """Remove the newest indexed messages of a session, at most `limit`. Returns whether any are still indexed.
 
-    If a message is damaged, what was indexed for it is unknown, so the whole index is cleared.
+    If a message is damaged, its indexed text is unknown, so the whole index is cleared.
     """
     drop_outdated(connection)
     top = max(indexed_up_to(connection, session_pk))
@@ -76,7 +77,7 @@ def remove_messages(connection: sqlite3.Connection, session_pk: int, messages: I
 
 
 def merge_step(connection: sqlite3.Connection, is_first: bool) -> bool:
-    """Merge some pages of the index, which drops what was deleted. Returns whether there is more to do.
+    """Merge some pages of the index, which drops deleted words. Returns whether there is more to do.
 
     The first step clears an index with more than `MAX_LEVELS` levels, which has the same effect.
 
