@@ -18,7 +18,7 @@ from itertools import islice, pairwise
 from mnesis.formats.text import message_text
 from mnesis.models.message import Message, ToolPart, ToolResultPart
 
-ANALYSIS_VERSION = 6
+ANALYSIS_VERSION = 7
 """Increment it when the same message would be indexed differently: indexes of an older version are rebuilt."""
 
 REPEATED_MARK = "\ue000"
@@ -45,11 +45,12 @@ _CAMEL_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _CAMEL_WORD = re.compile(r"\b\w*[a-z0-9][A-Z]\w*")
 _NUMBER_WITH_SEPARATORS = re.compile(r"(?<![\w.,])\d{1,3}(?:[.,'’\u00a0\u202f_]\d{3})+(?![\w])")
 _COLOUR_CODE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|(?<!\w)\[\d{1,3}(?:;\d{1,3})*m|\[\d{1,3}(?:;\d{1,3})*m(?!\w)")
-_VOWEL_SIGNS = re.compile(
-    "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc]"
+_SIGNS_INSIDE_WORDS = re.compile(
+    "[\u00ad\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc]"
 )
 _EMOJI = re.compile("[\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff]")
-_WIDE_OR_NARROW = re.compile("[\uff01-\uffef]+")
+_COMPATIBILITY_CHARS = re.compile("[\ufb00-\ufb06\uff01-\uffef]+")
+"""Latin ligatures, as in texts from PDF files, and full-width and half-width characters."""
 _NUMBER_WITH_SPACES = re.compile(r"(?<![\w.,])\d{1,3}(?: \d{3})+(?!\w)")
 _SPEAKER = re.compile(r"\s*([^\W\d_][\w .'’-]{0,30}?):\s")
 
@@ -137,14 +138,14 @@ def count_words(text: str) -> int:
 
 
 def normalize(text: str) -> str:
-    """Remove characters that are not part of words: colour codes of terminals, and Arabic and Hebrew vowel signs.
+    """Remove characters that are not part of words: colour codes of terminals, soft hyphens, and Arabic and Hebrew vowel signs.
 
-    Full-width and half-width characters are replaced by ordinary ones, and the Russian ё by е, as it is often written.
+    Ligatures, full-width and half-width characters are replaced by ordinary ones, and the Russian ё by е, as it is often written.
     """
     if text.isascii():
         return _COLOUR_CODE.sub(" ", text)
-    text = _WIDE_OR_NARROW.sub(lambda match: unicodedata.normalize("NFKC", match.group()), text)
-    return _VOWEL_SIGNS.sub("", _COLOUR_CODE.sub(" ", text)).replace("ё", "е").replace("Ё", "Е")
+    text = _COMPATIBILITY_CHARS.sub(lambda match: unicodedata.normalize("NFKC", match.group()), text)
+    return _SIGNS_INSIDE_WORDS.sub("", _COLOUR_CODE.sub(" ", text)).replace("ё", "е").replace("Ё", "Е")
 
 
 def join_digits(number: str) -> str:

@@ -15,12 +15,13 @@ MAX_SCANNED_CHARS = 2_000
 MAX_EVENT_WORDS = 6
 
 _BEFORE = r"before|prior to|bevor|vor|avant|antes del?"
-_AFTER = r"after|since|nach|seit|apres|depuis|despues del?|desde"
-# An article or a possessive, so that "before lunch" and "after all" are not events of the log. "del" contains an
-# article.
+_AFTER = r"after|since|nachdem|nach|seit|apres|depuis|despues del?|desde"
+# An article, a possessive, a subject or a verb, so that "before lunch" and "after all" are not events of the log. "del" contains
+# an article.
 _ARTICLE = (
     r"(?:the|our|my|your|his|her|their|this|that|de[rmns]|die|das|uns[e]r\w*|mein\w*|sein\w*|ihr\w*|le|la|les|notre|mon|ma|son"
-    r"|sa|leur|el|los|las|mi|su|nuestr[oa])\s+|l'|(?<=del )"
+    r"|sa|leur|el|los|las|mi|su|nuestr[oa]|(?:i|we|you|he|she|they|ich|wir|sie|er)(?=(?:\s+[\w'-]+){2}))\s+|l'|(?<=del )"
+    r"|(?=(?!morning|evening|everything|anything|something|nothing|during)\w{3,}ing\s+(?:the|a|an|our|my|your|his|her|their|in|to|with)\s)"
 )
 # "Look after the cat" and "suchen nach dem Buch" do not name a time.
 _NO_TIME = re.compile(r"(?:look|ask|name|naming|tak|such|frag|sehn|riech|gesuch|gefrag)\w*\s+$")

@@ -10,7 +10,7 @@ from datetime import datetime
 from mnesis.search.analysis import query_terms, stop_words
 from mnesis.search.dates import DateMention, find_dates, match_score, utc_day, without_dates
 from mnesis.search.event_times import EventMention, find_event
-from mnesis.search.time_words import CHINESE_QUESTION_WORDS, QUESTION_VERBS, plain_text
+from mnesis.search.time_words import CHINESE_QUESTION_WORDS, GLUE_WORDS, QUESTION_VERBS, plain_text
 from mnesis.search.times import TimeExpression, TimeSpan, find_time_expressions, without_expressions
 
 DATE_WEIGHT = 0.4
@@ -80,7 +80,7 @@ def _expression_bonus(expression: TimeExpression, created_at: int) -> float:
 
 
 def _asks_for_more(query: str, expressions: Sequence[TimeExpression]) -> bool:
-    ignored = stop_words(query)
+    ignored = stop_words(query) | GLUE_WORDS
     for each in expressions:
         query = query[: each.start] + " " * (each.end - each.start) + query[each.end :]
     rest = re.sub(CHINESE_QUESTION_WORDS, " ", without_dates(query))

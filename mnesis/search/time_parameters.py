@@ -158,7 +158,7 @@ def _parse_expression(text: str, now: datetime) -> TimeSpan | None:
 
 
 def _parse_date(text: str, now: datetime) -> TimeSpan | None:
-    """Read a month or a day; without a year, the last one that has begun."""
+    """Read a month, a part of one or a day; without a year, the last one that has begun."""
     mentions = find_dates(text)
     if len(mentions) != 1 or re.fullmatch(rf"(?:{GLUE}|\.)*", without_dates(text).lower()) is None:
         return None
@@ -167,7 +167,7 @@ def _parse_date(text: str, now: datetime) -> TimeSpan | None:
         start = _begin(mention, mention.year or now.year, now)
         if mention.year is None and start > now:
             start = _begin(mention, now.year - 1, now)
-        end = start + timedelta(days=1) if mention.day is not None else (start + timedelta(days=31)).replace(day=1)
+        end = _end(mention, start)
         return TimeSpan(_milliseconds(start, now), _milliseconds(end, now))
     except (ValueError, OverflowError):
         return None
@@ -175,6 +175,13 @@ def _parse_date(text: str, now: datetime) -> TimeSpan | None:
 
 def _begin(mention: DateMention, year: int, now: datetime) -> datetime:
     return datetime(year, mention.month, mention.day or 1, tzinfo=now.tzinfo)
+
+
+def _end(mention: DateMention, start: datetime) -> datetime:
+    next_month = (start.replace(day=1) + timedelta(days=31)).replace(day=1)
+    if mention.last_day is not None:
+        return min(start.replace(day=1) + timedelta(days=mention.last_day), next_month)
+    return next_month if mention.day is None else start + timedelta(days=1)
 
 
 def _parse_other(text: str, now: datetime) -> TimeSpan | None:

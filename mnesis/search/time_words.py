@@ -105,10 +105,10 @@ TIME_WORDS: Final[tuple[tuple[str, Any, str], ...]] = (
     ("unit", "year", "years?|jahre?n?|jahrs|ans?|annees?|anos?|年"),
 )  # fmt: skip
 
-GLUE: Final = (
-    r"(?:[\s,'’-]|\b(?:the|of|on|in|at|during|am|im|an|der|die|das|den|dem|des|zum|la|les?|l|el|los|las|de|du|del|por|en|au|a)\b"
-    r"|[的在于个])*"
+GLUE_WORDS: Final = frozenset(
+    "the of on in at during am im an der die das den dem des zum la le les l el los las de du del por en au a".split()  # noqa: SIM905
 )
+GLUE: Final = rf"(?:[\s,'’-]|\b(?:{'|'.join(sorted(GLUE_WORDS))})\b|[的在于个])*"
 """What may separate the words of one expression."""
 
 GERMAN_WORDS: Final = r"\b(?:der|die|das|ist|sind|wo|wer|was|wir|ich|und|nicht|ein|eine|hat|haben|steht|liegt)\b"

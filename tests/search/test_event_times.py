@@ -22,6 +22,8 @@ DAY = 86_400_000
         ("Qu'avons-nous mangé avant le voyage ?", "voyage", True),
         ("¿Qué comimos después del viaje?", "viaje", False),
         ("旅行之前我们讨论了什么?", "旅行", True),
+        ("What did we buy after signing the lease?", "signing the lease", False),
+        ("Where did I live before I moved to Lisbon?", "moved to Lisbon", True),
     ],
 )
 def test_an_event_is_read_in_five_languages(query: str, event: str, is_before: bool) -> None:
@@ -31,7 +33,16 @@ def test_an_event_is_read_in_five_languages(query: str, event: str, is_before: b
 
 
 @pytest.mark.parametrize(
-    "query", ["Who looked after the cat?", "before lunch", "after all", "Wer sucht nach dem Buch?", ""]
+    "query",
+    [
+        "Who looked after the cat?",
+        "before lunch",
+        "after all",
+        "before you go",
+        "after everything in the house",
+        "Wer sucht nach dem Buch?",
+        "",
+    ],
 )
 def test_what_is_no_event_is_left_alone(query: str) -> None:
     assert find_event(query) is None

@@ -83,6 +83,18 @@ def test_dates_are_read_in_five_languages(text: str, month: int, day: int | None
     assert (found.month, found.day, found.year) == (month, day, year)
 
 
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [("early May", 1, 10), ("Anfang Mai", 1, 10), ("début mai", 1, 10), ("a principios de mayo", 1, 10), ("5月初", 1, 10),
+     ("mid-May", 11, 20), ("Mitte Mai", 11, 20), ("mi-mai", 11, 20), ("a mediados de mayo", 11, 20), ("五月中旬", 11, 20),
+     ("at the end of May", 21, 31), ("Ende Mai", 21, 31), ("fin mai", 21, 31), ("a finales de mayo", 21, 31), ("5月底", 21, 31)],
+)  # fmt: skip
+def test_parts_of_months_are_read_in_five_languages(text: str, first: int, last: int) -> None:
+    (found,) = find_dates(text)
+    assert (found.month, found.day, found.last_day) == (5, first, last)
+    assert read_query_time(text, NOW).is_only_time
+
+
 def test_words_that_only_look_like_months_are_not_dates() -> None:
     assert find_dates("may I see the pictures of Mars and version 1.2.3?") == []
 
@@ -91,7 +103,8 @@ def test_words_that_only_look_like_months_are_not_dates() -> None:
     "query",
     ["What happened last week?", "What did we talk about yesterday?", "Was haben wir letzte Woche besprochen?",
      "Was war am Dienstagabend?", "De quoi avons-nous parlé la semaine dernière ?", "¿De qué hablamos la semana pasada?",
-     "上周我们讨论了什么？", "What did we decide on 3 May?", "¿Qué hice ayer?", "Was geschah gestern?"],
+     "上周我们讨论了什么？", "What did we decide on 3 May?", "¿Qué hice ayer?", "Was geschah gestern?", "im März", "en février",
+     "en febrero"],
 )  # fmt: skip
 def test_a_question_about_nothing_but_a_time_is_seen_as_such(query: str) -> None:
     assert read_query_time(query, NOW).is_only_time
@@ -107,7 +120,7 @@ def test_a_question_that_asks_for_more_is_not_only_about_time(query: str) -> Non
 @pytest.mark.parametrize(
     ("value", "start"),
     [("last week", "2026-05-11"), ("la semana pasada", "2026-05-11"), ("2026-03-01", "2026-03-01"),
-     ("2026-03-01T14:30", "2026-03-01T14:30"), ("May 3rd", "2026-05-03"), ("in August", "2025-08-01"), ("2d", "2026-05-18T15"),
+     ("2026-03-01T14:30", "2026-03-01T14:30"), ("May 3rd", "2026-05-03"), ("in August", "2025-08-01"), ("mid August", "2025-08-11"), ("2d", "2026-05-18T15"),
      ("am Dienstagabend", "2026-05-19T17"), (datetime(2026, 3, 1), "2026-03-01"), (1_000, "1970-01-01T00:00:01")],
 )  # fmt: skip
 def test_parameters_accept_natural_times(value: TimeInput, start: str) -> None:
@@ -117,6 +130,8 @@ def test_parameters_accept_natural_times(value: TimeInput, start: str) -> None:
 def test_when_is_a_beginning_and_an_end() -> None:
     times = resolve_times(when="last week", now=NOW)
     assert (times.after, times.before) == (milliseconds("2026-05-11"), milliseconds("2026-05-18"))
+    times = resolve_times(when="the end of February", now=NOW)
+    assert (times.after, times.before) == (milliseconds("2026-02-21"), milliseconds("2026-03-01"))
     narrowed = resolve_times(after="2026-05-13", before="2026-05-15", when="last week", now=NOW)
     assert (narrowed.after, narrowed.before) == (milliseconds("2026-05-13"), milliseconds("2026-05-15"))
 

@@ -65,6 +65,8 @@ async def first_text(store: Store, text: str, query: str) -> str | None:
         pytest.param("בבית", "הבית שלנו", id="other Hebrew prefix"),
         pytest.param("بيت", "والبيت صغير", id="Arabic prefixes"),
         pytest.param("ｶﾒﾗ", "新しいカメラです", id="half-width katakana"),
+        pytest.param("final office", "The ﬁnal oﬃce plan is here.", id="ligatures"),
+        pytest.param("Versicherungspolice", "Die Ver\u00adsicherungs\u00adpolice ist da.", id="soft hyphens"),
         pytest.param("ＡＢＣ１２３", "The code is abc123.", id="full-width letters"),
         pytest.param("🇩🇪", "The flag 🇩🇪 is up.", id="flag"),
         pytest.param("QuotaExceeded", "\x1b[31mQuotaExceeded\x1b[0m on bravo", id="colour codes"),
