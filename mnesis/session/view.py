@@ -68,6 +68,7 @@ class SessionView(SessionReader):
 
         self._check_open()
         refuse_reentrant_call(self.id)
+        _check_messages(messages)
         if not messages:
             return []
         if any(message.is_summary for message in messages):
@@ -377,6 +378,21 @@ class SessionView(SessionReader):
         self._check_open()
         context = await self._core.store.active_context(self.id)
         return [m for m in context.items if isinstance(m, Message) and m.seq in context.pins]
+
+
+def _check_messages(messages: Sequence[Message]) -> None:
+    """Refuse what is not a sequence of messages. A single message looks like one, because it can be iterated over."""
+    from mnesis.models.message import Message
+
+    if isinstance(messages, Message | str | Mapping) or not isinstance(messages, Sequence):
+        raise InvalidMessageError(
+            f"append() needs a sequence of Message objects, not a {type(messages).__name__}; pass a list"
+        )
+    wrong = next((each for each in messages if not isinstance(each, Message)), None)
+    if wrong is not None:
+        raise InvalidMessageError(
+            f"append() needs Message objects, not a {type(wrong).__name__}; build them with mnesis.models.message.text_message()"
+        )
 
 
 def _reject_unread_files(message: Message) -> None:

@@ -323,7 +323,10 @@ async def _find_half_imports(scene: Scene) -> list[str]:
 
 async def _salvage(scene: Scene) -> None:
     scene.arm()
-    await salvage(scene.path, scene.directory / f"{scene.run}.backup", config=scene.target.store_config)
+    copy = scene.directory / f"{scene.run}.backup"
+    result = await salvage(scene.path, copy, config=scene.target.store_config)
+    if not result.is_complete:  # rows that cannot be read are left out, and the result says so
+        await asyncio.to_thread(copy.unlink)
 
 
 async def _map(scene: Scene) -> None:

@@ -38,6 +38,7 @@ from mnesis.errors import (
     NoModelError,
     SummaryNotFoundError,
 )
+from mnesis.models.message import text_message
 from mnesis.session.opening import NotOpenedError
 from mnesis.sync import SyncSession
 
@@ -122,6 +123,8 @@ MISTAKES = [
     Mistake("a list of chat messages", lambda d: d.session.send([{"role": "user", "content": "hi"}]), InvalidMessageError, r"a chat message is not message content.*pass what it says, its 'content'"),
     Mistake("chat messages to record()", lambda d: d.session.record({"role": "user", "content": "hi"}, "x"), InvalidMessageError, r"pass what it says, its 'content'"),  # type: ignore[arg-type]
     Mistake("a reply of None to record()", lambda d: d.session.record("hi", None), InvalidMessageError, r"None is not message content.*ToolPart"),  # type: ignore[arg-type]
+    Mistake("one message to append()", lambda d: d.session.append(text_message("user", "hi")), InvalidMessageError, r"a sequence of Message objects, not a Message; pass a list"),  # type: ignore[arg-type]
+    Mistake("chat messages to append()", lambda d: d.session.append([{"role": "user", "content": "hi"}]), InvalidMessageError, r"not a dict; build them with .*text_message\(\)"),  # type: ignore[list-item]
     Mistake("usage as a dict", lambda d: d.session.record("hi", "x", tokens={"input": 5}), InvalidMessageError, r"tokens must be a TokenUsage or None, not \{'input': 5\}"),  # type: ignore[arg-type]
     Mistake("bytes as a message", lambda d: d.session.send(b"hi"), InvalidMessageError, r"type bytes is not message content.*pass a string"),  # type: ignore[arg-type]
     Mistake("a file that does not exist", lambda d: d.session.send([Path("/nope.log")]), FileError, r"/nope\.log"),

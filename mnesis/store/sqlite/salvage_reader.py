@@ -84,9 +84,13 @@ class DamagedDatabase:
         connection = connect_file(
             self._path.absolute(), "mode=ro", self._key, isolation_level=None, timeout=self._timeout_seconds
         )
-        # A definition that cannot be parsed does not hide the other tables (sqlite.org/pragma.html#pragma_writable_schema).
-        connection.execute("PRAGMA writable_schema = ON")
-        connection.execute("PRAGMA cell_size_check = ON")
+        try:
+            # A definition that cannot be parsed does not hide the other tables (sqlite.org/pragma.html#pragma_writable_schema).
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.execute("PRAGMA cell_size_check = ON")
+        except BaseException:
+            connection.close()
+            raise
         connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
         return connection
 
