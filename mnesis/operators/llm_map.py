@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any, Generic, Unpack, get_args, overload
 
 from pydantic import BaseModel
@@ -15,36 +11,30 @@ from typing_extensions import TypeVar  # with defaults (PEP 696)
 
 from mnesis.config import ConfigOrDict, OperatorConfig, RetryConfig
 from mnesis.engine.engine import Engine
-from mnesis.errors import ConfigurationError, LLMError, LLMTimeoutError
+from mnesis.errors import ConfigurationError
 from mnesis.events.bus import EventBus
-from mnesis.llm.base import LLM, LLMReply, LLMRequest, prepare_client
+from mnesis.llm.base import LLM
 from mnesis.llm.resolve import is_mock_enabled, resolve
-from mnesis.llm.retry import retry_delay
 from mnesis.models.map import MapBatch, MapResult
 from mnesis.models.run import MapRun
-from mnesis.models.usage import TokenUsage
 from mnesis.operators.inputs import Inputs
-from mnesis.operators.item_queue import FinishedItem, Outcome
+from mnesis.operators.item_queue import FinishedItem
+from mnesis.operators.llm_items import ModelQuestion
 from mnesis.operators.map_runner import MapRunner
 from mnesis.operators.map_settings import MapSettings, operator_config
-from mnesis.operators.model_calls import check_llm_options, fails_every_item, without_connection
+from mnesis.operators.model_calls import check_llm_options
 from mnesis.operators.options import LLMMapOptions, WorkOptions, resolve_options
 from mnesis.operators.run_plan import (
     decode_plan,
     decode_schema,
     decode_template,
     encode_plan,
-    encode_schema,
-    encode_template,
     merge_options,
-    storable_options,
 )
-from mnesis.operators.scheduler import Item, Slots
-from mnesis.operators.schema import RETRY_GUIDANCE, InvalidOutputError, OutputSchema
-from mnesis.operators.template import PromptTemplate, TemplateError, as_template
+from mnesis.operators.schema import RETRY_GUIDANCE, OutputSchema
+from mnesis.operators.template import PromptTemplate, as_template
 from mnesis.operators.worker import STALL_SECONDS, find_run, work_on_run, worker_settings
-from mnesis.tokens.model_info import context_limit_options
-from mnesis.validation import check_integer, check_seconds, check_string
+from mnesis.validation import check_integer
 
 T = TypeVar("T")
 Output = TypeVar("Output", default=Any)
@@ -167,12 +157,12 @@ class LLMMap(Generic[Output]):
         options = resolve_options("LLMMap.work", WorkOptions, options)
         engine, run, text = await find_run(self._engine, run_id)
         plan = decode_plan(run_id, KIND, text)
-        call = self._planned_call(run_id, plan, options)
+        question = self._planned_question(run_id, plan, options)
         return await work_on_run(
             engine,
             run,
-            call.answer_item,
-            call.fingerprint,
+            question.answer_item,
+            question.fingerprint,
             worker_settings(plan, options),
             stall_seconds=options.get("stall_seconds", STALL_SECONDS),
             bus=self._bus,
@@ -189,7 +179,7 @@ class LLMMap(Generic[Output]):
         model = options.get("model") or self.model
         if model is None and not self._has_llm and not is_mock_enabled():
             raise ConfigurationError("no model: pass model=, or a client with llm=")
-        call = _ModelCall(
+        question = ModelQuestion(
             llm=self._llm,
             model=model or "",
             template=as_template(prompt_template),
@@ -203,21 +193,21 @@ class LLMMap(Generic[Output]):
         settings = MapSettings.from_options(options, default_concurrency=self.config.llm_map_concurrency)
         runner = MapRunner(
             inputs,
-            call.answer_item,
+            question.answer_item,
             settings,
             kind=KIND,
-            fingerprint=call.fingerprint,
-            model=call.model,
-            plan=encode_plan(KIND, call.plan_facts, settings) if self._engine is not None else "",
+            fingerprint=question.fingerprint,
+            model=question.model,
+            plan=encode_plan(KIND, question.plan_facts, settings) if self._engine is not None else "",
             engine=self._engine,
             bus=self._bus,
         )
-        return runner, call.schema
+        return runner, question.schema
 
-    def _planned_call(self, run_id: str, plan: dict[str, Any], options: WorkOptions) -> _ModelCall:
+    def _planned_question(self, run_id: str, plan: dict[str, Any], options: WorkOptions) -> ModelQuestion:
         schema = decode_schema(run_id, plan["schema"], options.get("output_schema"))
         assert schema is not None  # noqa: S101  # a map always has one
-        return _ModelCall(
+        return ModelQuestion(
             llm=self._llm,
             model=plan["model"],
             template=decode_template(plan["template"]),
@@ -303,136 +293,6 @@ def _map_result(item: FinishedItem, schema: OutputSchema, run_id: str) -> MapRes
         run_id=run_id,
         resumed=item.resumed,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _ModelCall:
-    """The question about each item, and how the model is called."""
-
-    llm: LLM
-    model: str
-    template: PromptTemplate
-    schema: OutputSchema
-    system_prompt: str
-    retry_guidance: str
-    timeout_seconds: float
-    retry: RetryConfig
-    options: dict[str, Any] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        check_seconds("timeout_seconds", self.timeout_seconds)
-        check_string("model", self.model)
-        check_string("system_prompt", self.system_prompt)
-        check_string("retry_guidance", self.retry_guidance)
-
-    @property
-    def plan_facts(self) -> dict[str, Any]:
-        """The plan with which a worker makes the same calls."""
-        options, omitted_options = storable_options(self.options)
-        return {
-            "template": encode_template(self.template),
-            "schema": encode_schema(self.schema),
-            "model": self.model,
-            "system_prompt": self.system_prompt,
-            "retry_guidance": self.retry_guidance,
-            "timeout_seconds": self.timeout_seconds,
-            "retry": self.retry.model_dump(mode="json"),
-            "llm_options": options,
-            "omitted_options": omitted_options,
-        }
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash that is equal for calls whose answers are interchangeable."""
-        options = {name: repr(value) for name, value in sorted(without_connection(self.options).items())}
-        facts = [
-            self.template.source, self.schema.text, self.model, self.system_prompt, self.retry_guidance, options,
-        ]  # fmt: skip
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-    async def answer_item(self, item: Item, slots: Slots) -> Outcome:
-        """Ask about one item until there is a valid answer or no attempt is left."""
-        totals = _Totals()
-        try:
-            messages = self._messages(self.template.render(item.input))
-            while True:
-                try:
-                    async with slots.acquire():
-                        reply = await self._call_model(messages, totals)
-                    json_output, output = self.schema.extract(reply.text)
-                    record = {"output": json_output}
-                    return Outcome(True, record, totals.attempts, totals.usage, totals.cost, output)
-                except InvalidOutputError as error:
-                    if totals.attempts > self.retry.max_retries:
-                        return totals.failure("validation", str(error))
-                    messages = [*messages[:2], *self._correction(reply, error)]
-                except LLMError as error:
-                    delay_seconds = retry_delay(self.retry, totals.attempts, error)
-                    if delay_seconds is None:
-                        return _final_failure(error, totals)
-                    await slots.sleep_without_slot(delay_seconds)
-        except TemplateError as error:
-            return totals.failure("template", str(error))
-
-    async def _call_model(self, messages: list[dict[str, Any]], totals: _Totals) -> LLMReply:
-        totals.attempts += 1
-        request = LLMRequest(
-            model=self.model,
-            messages=messages,
-            timeout_seconds=self.timeout_seconds,
-            options=context_limit_options(self.model) | self.options,
-            purpose="map",
-            response_schema=self.schema.json_schema,
-        )
-        await prepare_client(self.llm)
-        try:
-            async with asyncio.timeout(self.timeout_seconds) as time_limit:
-                reply = await self.llm.complete(request)
-        except TimeoutError as error:
-            if not time_limit.expired():
-                raise
-            raise LLMTimeoutError(f"no answer within {self.timeout_seconds:g} s", model=self.model) from error
-        totals.usage += reply.usage or TokenUsage()
-        totals.cost += reply.cost
-        return reply
-
-    def _messages(self, prompt: str) -> list[dict[str, Any]]:
-        system_text = f"{self.system_prompt}\n\n{self.schema.instructions}".strip()
-        return [{"role": "system", "content": system_text}, {"role": "user", "content": prompt}]
-
-    def _correction(self, reply: LLMReply, error: InvalidOutputError) -> list[dict[str, Any]]:
-        """Return the latest invalid answer and its errors.
-
-        Earlier answers would only make the request longer.
-        """
-        return [
-            {"role": "assistant", "content": reply.text or "(no answer)"},
-            {"role": "user", "content": self.schema.feedback(error, self.retry_guidance)},
-        ]
-
-
-@dataclass
-class _Totals:
-    """The attempts, usage and cost of all calls for one item so far."""
-
-    attempts: int = 0
-    usage: TokenUsage = field(default_factory=TokenUsage)
-    cost: float = 0.0
-
-    def failure(self, error_kind: str, error: str) -> Outcome:
-        """Return the outcome of an item that failed."""
-        return Outcome(False, {"error": error, "error_kind": error_kind}, self.attempts, self.usage, self.cost)
-
-
-def _final_failure(error: LLMError, totals: _Totals) -> Outcome:
-    """Return the outcome of a call that is not repeated.
-
-    Raises an error that every other item would meet too.
-    """
-    if fails_every_item(error):
-        raise error
-    error_kind = "timeout" if isinstance(error, LLMTimeoutError) else "llm_error"
-    return totals.failure(error_kind, f"{type(error).__name__}: {error}")
 
 
 def _retry_config(retry: RetryConfig | Mapping[str, Any] | None, max_retries: int) -> RetryConfig:
