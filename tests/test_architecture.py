@@ -16,7 +16,7 @@ import mnesis
 PACKAGE = Path(mnesis.__file__).parent
 SOLE_USERS = {
     "litellm": ("llm/litellm.py",),
-    "aiosqlite": ("store/sqlite/database.py",),
+    "aiosqlite": ("store/sqlite/database_worker.py",),
     # The command line names the library's version; it never opens a database with it. Explorers look into users' files.
     # Search in PostgreSQL splits texts into words with SQLite's tokenizer, and ranks with the same functions.
     "sqlite3": (

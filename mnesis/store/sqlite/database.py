@@ -1,8 +1,7 @@
 """One database, one connection, one thread: every transaction is one plain function that runs on that thread.
 
-Writes that wait at the same time share a transaction (`mnesis.store.sqlite.group_commit`).
-
-This is the only module that uses aiosqlite, and the only one that uses its private attributes.
+Writes that wait at the same time share a transaction (`mnesis.store.sqlite.group_commit`). The thread is that of
+`mnesis.store.sqlite.database_worker`.
 """
 
 from __future__ import annotations
@@ -18,16 +17,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import aiosqlite
 from pydantic import ValidationError
 
 from mnesis.config import StoreConfig
 from mnesis.errors import (
-    ConfigurationError,
     ForkedStoreError,
     MnesisError,
     MnesisStoreError,
@@ -35,10 +31,20 @@ from mnesis.errors import (
     StoreReplacedError,
     StoreThreadError,
 )
-from mnesis.store.awaited_writes import WriteQueue, report
+from mnesis.store.awaited_writes import report
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite.connect import busy_timeout_ms, open_connection
 from mnesis.store.sqlite.connection import ConnectionState, StoreConnection
+from mnesis.store.sqlite.database_worker import (
+    Callback,
+    DatabaseWorker,
+    Job,
+    ignore_result,
+    incompatible_aiosqlite,
+    settle,
+    settle_in_loop,
+    submit_and_wait,
+)
 from mnesis.store.sqlite.group_commit import PendingWrite, commit_writes
 from mnesis.store.sqlite.translate_errors import has_damaged_rows, translate_error
 from mnesis.system.open_files import FileIdentity, find_identity
@@ -47,10 +53,7 @@ from mnesis.telemetry.hooks import observe_store
 T = TypeVar("T")
 P = ParamSpec("P")
 Transaction = Callable[[sqlite3.Connection], T]
-Callback = Callable[[Any, BaseException | None], None]
 
-AIOSQLITE_RANGE = ">=0.22.1,<0.23"
-"""The versions whose queue and thread `_Worker` can use; the same range as in pyproject.toml."""
 RELEASED_PAGES = 256
 """The number of pages that one step returns to the file system: a megabyte, a few milliseconds."""
 
@@ -63,7 +66,7 @@ class Database:
         self._config = config
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._worker: _Worker | None = None
+        self._worker: DatabaseWorker | None = None
         self.is_search_index_checked = False
         """Whether the blocks of the search index were compared with their checksums since this object was created."""
         self.is_search_index_recreated = False
@@ -76,13 +79,13 @@ class Database:
         self._refuse_fork()
         with self._lock:
             if self._worker is None or self._worker.has_ended:
-                self._worker = _Worker(self.path)
+                self._worker = DatabaseWorker(self.path)
         try:
             # An incompatible aiosqlite ends its thread after the first job, so the first one does nothing.
-            self._enqueue(_do_nothing, _ignore_result)
+            self._enqueue(_do_nothing, ignore_result)
             await self._run(partial(self._connect, on_progress=on_progress))
         except StoreThreadError as error:
-            raise _incompatible_aiosqlite("its thread ended after the first job") from error
+            raise incompatible_aiosqlite("its thread ended after the first job") from error
 
     async def close(self) -> None:
         """Disconnect after all earlier calls are done. Does nothing if not open, or in a forked child."""
@@ -94,7 +97,7 @@ class Database:
                 with suppress(StoreThreadError):
                     self._wake(worker)
         if worker is not None and not worker.has_ended:
-            await _submit_and_wait(worker.submit, worker.close_and_stop)
+            await submit_and_wait(worker.submit, worker.close_and_stop)
 
     async def write(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -138,7 +141,7 @@ class Database:
         future: Future[T] = Future()
         transaction = partial(_call_with_connection, function, args, kwargs)
         with observe_store("sqlite", function):
-            self._enqueue(partial(self._read, transaction), partial(_settle, future))
+            self._enqueue(partial(self._read, transaction), partial(settle, future))
             return future.result()
 
     async def release_space(self) -> None:
@@ -163,23 +166,23 @@ class Database:
             return
         was_connected = self._worker.connection is not None
         with suppress(StoreThreadError):
-            self._worker.submit(_Job(self._worker.close_and_stop, _ignore_result))
+            self._worker.submit(Job(self._worker.close_and_stop, ignore_result))
         if was_connected:
             warnings.warn(f"{self.path} was never closed", ResourceWarning, stacklevel=1)
 
-    async def _run(self, function: Callable[[_Worker], T]) -> T:
+    async def _run(self, function: Callable[[DatabaseWorker], T]) -> T:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._enqueue(function, partial(_settle_in_loop, loop, future))
+        self._enqueue(function, partial(settle_in_loop, loop, future))
         return await future
 
-    def _enqueue(self, function: Callable[[_Worker], Any], callback: Callback) -> None:
+    def _enqueue(self, function: Callable[[DatabaseWorker], Any], callback: Callback) -> None:
         self._refuse_fork()
         with self._lock:
             worker = self._running_worker()
-            worker.submit(_Job(partial(function, worker), callback))
+            worker.submit(Job(partial(function, worker), callback))
 
-    def _running_worker(self) -> _Worker:
+    def _running_worker(self) -> DatabaseWorker:
         if self._worker is None:
             raise self._not_open_error()
         return self._worker
@@ -199,12 +202,12 @@ class Database:
                     self._wake(worker)
             worker.writes.add(write)
 
-    def _wake(self, worker: _Worker) -> None:
+    def _wake(self, worker: DatabaseWorker) -> None:
         """Let the thread take all waiting writes. The caller holds the lock."""
-        worker.submit(_Job(partial(self._run_pending_writes, worker), partial(self._fail_pending_writes, worker)))
+        worker.submit(Job(partial(self._run_pending_writes, worker), partial(self._fail_pending_writes, worker)))
         worker.writes.note_woken()
 
-    def _wake_after_delay(self, worker: _Worker) -> None:
+    def _wake_after_delay(self, worker: DatabaseWorker) -> None:
         with self._lock:
             if not worker.writes.has_unannounced:
                 return
@@ -216,12 +219,12 @@ class Database:
                 return
         self._fail_pending_writes(worker, None, failure)
 
-    def _run_pending_writes(self, worker: _Worker) -> None:
+    def _run_pending_writes(self, worker: DatabaseWorker) -> None:
         with self._lock:
             writes = worker.writes.take()
         commit_writes(writes, partial(self._write, worker), self._translate_errors)
 
-    def _fail_pending_writes(self, worker: _Worker, result: Any, error: BaseException | None) -> None:
+    def _fail_pending_writes(self, worker: DatabaseWorker, result: Any, error: BaseException | None) -> None:
         """Report `error`, if there is one, to every write that still waits."""
         if error is None:
             return
@@ -239,12 +242,12 @@ class Database:
                 db_path=self.path,
             )
 
-    def _connect(self, worker: _Worker, on_progress: Callable[[int, int], None] | None = None) -> None:
+    def _connect(self, worker: DatabaseWorker, on_progress: Callable[[int, int], None] | None = None) -> None:
         if worker.connection is None:
             worker.connection = self._translate_errors(partial(open_connection, self.path, self._config, on_progress))
             worker.file_identities = self._file_identities()
 
-    def _reconnect(self, worker: _Worker) -> None:
+    def _reconnect(self, worker: DatabaseWorker) -> None:
         worker.close_connection()
         self._connect(worker)
 
@@ -259,12 +262,12 @@ class Database:
         in_wal = all(sidecars.values())
         return {str(self.path): find_identity(self.path), **(sidecars if in_wal else {})}
 
-    def _connection_of(self, worker: _Worker) -> sqlite3.Connection:
+    def _connection_of(self, worker: DatabaseWorker) -> sqlite3.Connection:
         if worker.connection is None:
             raise self._not_open_error()
         return worker.connection
 
-    def _write(self, worker: _Worker, function: Transaction[T]) -> T:
+    def _write(self, worker: DatabaseWorker, function: Transaction[T]) -> T:
         connection = self._connection_of(worker)
         for path, identity in worker.file_identities.items():
             if find_identity(path) != identity:
@@ -275,15 +278,15 @@ class Database:
                 )
         return self._translate_errors(partial(_run_write, connection, function), connection)
 
-    def _read(self, function: Transaction[T], worker: _Worker) -> T:
+    def _read(self, function: Transaction[T], worker: DatabaseWorker) -> T:
         connection = self._connection_of(worker)
         return self._translate_errors(partial(_run_transaction, connection, "BEGIN", function), connection)
 
-    def _query(self, function: Transaction[T], worker: _Worker) -> T:
+    def _query(self, function: Transaction[T], worker: DatabaseWorker) -> T:
         connection = self._connection_of(worker)
         return self._translate_errors(partial(function, connection), connection)
 
-    def _checkpoint_wal(self, worker: _Worker) -> None:
+    def _checkpoint_wal(self, worker: DatabaseWorker) -> None:
         connection = self._connection_of(worker)
         connection.execute("PRAGMA busy_timeout = 0")
         try:
@@ -315,136 +318,6 @@ class Database:
             raise DamagedValueError(f"a stored value ({error})").at(str(self.path)) from error
 
 
-class _Worker:
-    """A thread that runs jobs one after another: the thread and the queue of an `aiosqlite.Connection`.
-
-    Jobs are put into its private queue as `(None, job)`. The public methods of aiosqlite would answer through the
-    calling event loop, and end the thread for every other caller if that loop was closed in the meantime. If the thread
-    ends, every waiting job fails with `StoreThreadError`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.connection: sqlite3.Connection | None = None
-        """Created, used and closed on the thread only, like `file_identities`."""
-        self.file_identities: dict[str, FileIdentity | None] = {}
-        self.writes: WriteQueue[PendingWrite] = WriteQueue()
-        self.has_ended = False
-        self._path = path
-        self._lock = threading.Lock()
-        self._jobs: dict[_Job, None] = {}
-        self._source = aiosqlite.connect(path)
-        _check_aiosqlite(self._source)
-        thread = self._source._thread
-        self._run_jobs = thread.run
-        thread.run = self._run_until_end  # type: ignore[method-assign]  # the one way to notice that the thread ends
-        thread.daemon = True
-        thread.start()
-
-    def submit(self, job: _Job) -> None:
-        """Add a job to the queue. Raises `StoreThreadError` if the thread has ended."""
-        with self._lock:
-            if self.has_ended:
-                raise self._ended_error()
-            self._jobs[job] = None
-            self._source._tx.put_nowait((None, partial(self._run_job, job)))
-
-    def close_and_stop(self) -> None:
-        """Close the connection and end the thread. Runs on the thread, where aiosqlite finds no event loop."""
-        self.close_connection()
-        self._source.stop()
-
-    def _run_job(self, job: _Job) -> None:
-        try:
-            job()
-        finally:
-            self._jobs.pop(job, None)
-
-    def _run_until_end(self) -> None:
-        try:
-            self._run_jobs()
-        finally:
-            with self._lock:
-                self.has_ended = True
-                jobs, self._jobs = self._jobs, {}
-            for job in jobs:
-                job.fail(self._ended_error())
-            self.close_connection()
-
-    def close_connection(self) -> None:
-        """Close the connection. Call it on the thread."""
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.close()
-
-    def _ended_error(self) -> StoreThreadError:
-        return StoreThreadError(
-            f"the thread of the database {self._path} ended unexpectedly; close the database and open it again",
-            db_path=self._path,
-        )
-
-
-def _check_aiosqlite(connection: aiosqlite.Connection) -> None:
-    """Raise `ConfigurationError` if the private attributes that `_Worker` uses are missing or different."""
-    if not isinstance(getattr(connection, "_thread", None), threading.Thread):
-        raise _incompatible_aiosqlite("Connection._thread is not a thread")
-    if not callable(getattr(getattr(connection, "_tx", None), "put_nowait", None)):
-        raise _incompatible_aiosqlite("Connection._tx is not a queue")
-
-
-def _incompatible_aiosqlite(reason: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"aiosqlite {version('aiosqlite')} cannot be used: {reason}. mnesis needs aiosqlite{AIOSQLITE_RANGE};"
-        f' run pip install "aiosqlite{AIOSQLITE_RANGE}"'
-    )
-
-
-class _Job:
-    """A function in the queue and the callback for its outcome, which is called exactly once. It drops its references
-    after the run, because the waiting thread keeps the last job.
-    """
-
-    __slots__ = ("_callback", "_function")
-
-    def __init__(self, function: Callable[[], Any], callback: Callback) -> None:
-        self._function: Callable[[], Any] | None = function
-        self._callback: Callback | None = callback
-
-    def __call__(self) -> None:
-        function, self._function = self._function, None
-        if function is None:
-            return
-        try:
-            result = function()
-        except BaseException as error:  # belongs to the caller of this job; the thread serves the others
-            self._report(None, error)
-        else:
-            self._report(result, None)
-
-    def fail(self, error: BaseException) -> None:
-        """Report `error`, unless an outcome was reported already."""
-        self._function = None
-        self._report(None, error)
-
-    def _report(self, result: Any, error: BaseException | None) -> None:
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback(result, error)
-
-
-async def _submit_and_wait(submit: Callable[[_Job], None], function: Callable[[], T]) -> T:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-    submit(_Job(function, partial(_settle_in_loop, loop, future)))
-    return await future
-
-
-def _settle_in_loop(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], result: Any, error: BaseException | None
-) -> None:
-    with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-        loop.call_soon_threadsafe(_settle, future, result, error)
-
-
 def _release_pages(connection: sqlite3.Connection) -> bool:
     """Free some pages at the end of the file. Returns whether there are more."""
     before: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
@@ -453,21 +326,8 @@ def _release_pages(connection: sqlite3.Connection) -> bool:
     return 0 < after < before
 
 
-def _do_nothing(worker: _Worker) -> None:
+def _do_nothing(worker: DatabaseWorker) -> None:
     """The first job of a thread, which shows that the thread works."""
-
-
-def _ignore_result(result: Any, error: BaseException | None) -> None:
-    """The callback of a job without a waiting caller."""
-
-
-def _settle(future: asyncio.Future[Any] | Future[Any], result: Any, error: BaseException | None) -> None:
-    if future.cancelled():
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
 
 
 def _run_transaction(connection: sqlite3.Connection, begin: str, function: Transaction[T]) -> T:
