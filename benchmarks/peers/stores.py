@@ -41,6 +41,9 @@ class Peer(Protocol):
     async def fill(self, turns: Sequence[Texts]) -> None:
         """Store many turns as fast as the interface allows. Not measured."""
 
+    async def prepare(self) -> None:
+        """Get ready for the next turn. Not measured."""
+
     async def append(self, turn: Texts) -> None:
         """Store one turn."""
 
@@ -66,7 +69,14 @@ def _insert(connection: sqlite3.Connection, turns: Sequence[Texts]) -> None:
     connection.execute("COMMIT")
 
 
-class PlainSqlite:
+class _NothingToPrepare:
+    """A store that reads the newest messages of all, however many there are."""
+
+    async def prepare(self) -> None:
+        return None
+
+
+class PlainSqlite(_NothingToPrepare):
     """sqlite3 in the calling thread: no library, no protection of the event loop."""
 
     name = "sqlite3 in the thread"
@@ -88,7 +98,7 @@ class PlainSqlite:
         self._connection.close()
 
 
-class OneHop:
+class OneHop(_NothingToPrepare):
     """aiosqlite with one hop to its thread per operation."""
 
     name = "aiosqlite, one hop"
@@ -115,14 +125,18 @@ class OneHop:
 
 
 class Mnesis:
-    """`MnesisSession`: counted, hashed and checked. All but the newest messages are hidden, as a compaction would."""
+    """`MnesisSession`: counted, hashed and checked. All but the newest messages are hidden, as a compaction would.
+
+    Before each turn, so that the window has as many messages as those of other stores. The window is then read once without being
+    measured, because a compaction comes once in many turns.
+    """
 
     name = "mnesis"
 
     async def open(self, path: Path) -> None:
         from mnesis import CompactionConfig, MnesisConfig, MnesisSession
 
-        self._last_seq, self._has_appended = 0, False
+        self._last_seq = 0
         config = MnesisConfig(compaction=CompactionConfig(auto=False))
         self._session = await MnesisSession.open(
             model="openai/gpt-4o", session_id="s", db_path=path / "mnesis.db", config=config
@@ -134,27 +148,27 @@ class Mnesis:
         messages = [text_message(role, text) for role, text in _rows(turns)]  # type: ignore[arg-type]  # both are roles
         stored = await self._session.append(messages)
         self._last_seq = stored[-1].seq
-        await self._hide_older()
+        await self._hide_older(WINDOW_MESSAGES)
 
-    async def _hide_older(self) -> None:
-        if self._last_seq > WINDOW_MESSAGES:
-            await self._session.hide(1, self._last_seq - WINDOW_MESSAGES)
+    async def _hide_older(self, kept_messages: int) -> None:
+        if self._last_seq > kept_messages:
+            await self._session.hide(1, self._last_seq - kept_messages)
+
+    async def prepare(self) -> None:
+        await self._hide_older(WINDOW_MESSAGES - 2)
 
     async def append(self, turn: Texts) -> None:
         self._last_seq += 2
-        self._has_appended = True
         await self._session.record(turn.user, turn.assistant)
 
     async def read(self) -> int:
         return len(await self._session.context_for_next_turn())
 
     async def close(self) -> None:
-        if self._has_appended:  # so that the next object reads as many messages as those of other stores
-            await self._hide_older()
         await self._session.close()
 
 
-class AgentsSdk:
+class AgentsSdk(_NothingToPrepare):
     """`SQLiteSession` of the OpenAI Agents SDK."""
 
     name = "OpenAI Agents SQLiteSession"
@@ -178,7 +192,7 @@ class AgentsSdk:
         self._session.close()
 
 
-class LangChainSql:
+class LangChainSql(_NothingToPrepare):
     """`SQLChatMessageHistory` of langchain-community. It reads the whole history."""
 
     name = "LangChain SQLChatMessageHistory"
@@ -204,7 +218,7 @@ class LangChainSql:
         self._history.engine.dispose()
 
 
-class LangGraphSaver:
+class LangGraphSaver(_NothingToPrepare):
     """A LangGraph thread in `AsyncSqliteSaver`: a turn is one run of a graph with one node. It keeps every state."""
 
     name = "LangGraph AsyncSqliteSaver"
@@ -244,7 +258,7 @@ class LangGraphSaver:
         await self._context.__aexit__(None, None, None)
 
 
-class LlamaIndexMemory:
+class LlamaIndexMemory(_NothingToPrepare):
     """`Memory` of LlamaIndex in a SQLite file, with room for everything it holds."""
 
     name = "LlamaIndex Memory"

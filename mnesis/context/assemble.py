@@ -4,16 +4,21 @@ Usually everything fits, because compaction keeps the context small. If it does 
 window, automatic compaction is off, or a summary is late), the window is reduced, and nothing is dropped silently:
 
 1. Messages that alone take more than half of the budget are truncated to head, tail and a pointer.
-2. The oldest messages are dropped, and a marker names each span of them. The newest user message is kept. 3. The remaining messages are truncated evenly until they fit.
+2. The oldest messages are dropped, and a marker names each span of them. The newest user message is kept.
+3. The remaining messages are truncated evenly until they fit.
 
 Step 2 drops messages in strides, so that the beginning of the window stays the same for many requests.
+
+Most windows are the one before and a few messages. `assemble_next` continues an earlier window then.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 from mnesis.context import markers
 from mnesis.context.excerpts import MIN_EXCERPT_TOKENS, truncate
@@ -21,7 +26,7 @@ from mnesis.context.layout import fit_layout, lay_out
 from mnesis.context.repair import Entry, window_entries
 from mnesis.errors import ContextIrreducibleError
 from mnesis.formats.text import is_plain_text
-from mnesis.models.context import ActiveContext, Window, WindowOptions
+from mnesis.models.context import ActiveContext, Budget, Window, WindowOptions
 from mnesis.models.message import Message, TextPart
 from mnesis.models.summary import Summary
 from mnesis.tokens.estimator import MESSAGE_OVERHEAD_TOKENS, TokenCounter, message_tokens
@@ -62,18 +67,49 @@ def assemble(
 
     Raises `ContextIrreducibleError` if the system prompt and the reserve leave too few tokens for a conversation.
     """
+    return assemble_next(
+        None,
+        context,
+        budget_tokens=budget_tokens,
+        count=count,
+        system_prompt=system_prompt,
+        reserved_tokens=reserved_tokens,
+        options=options,
+    ).window
+
+
+def assemble_next(
+    earlier: Assembly | None,
+    context: ActiveContext,
+    *,
+    budget_tokens: int,
+    count: TokenCounter,
+    system_prompt: str | None = None,
+    reserved_tokens: int = 0,
+    options: WindowOptions | None = None,
+    budget: Budget | None = None,
+) -> Assembly:
+    """Assemble the window that `assemble` returns, from an earlier one if its context only lacks the newest messages.
+
+    `budget` becomes that of the window. Raises what `assemble` raises."""
     session = context.session
     prompt = session.system_prompt if system_prompt is None else system_prompt
     system_tokens = session.system_tokens if prompt == session.system_prompt else _prompt_tokens(prompt, count)
-    entries = window_entries(context, count)
     available_tokens = budget_tokens - system_tokens - reserved_tokens
-    if options is None or options == WindowOptions():
-        content = _reduce(entries, available_tokens, count, _latest_user_seq(context))
+    has_default_layout = options is None or options == WindowOptions()
+    content = _extend(earlier, context, available_tokens) if earlier is not None and has_default_layout else None
+    if content is not None and earlier is not None:
+        file_ids, derived_extras = earlier.window.file_ids, earlier.derived_extras
     else:
-        content = _lay_out(entries, available_tokens, count, options)
-    if content is None:
-        raise _irreducible_error(system_tokens, reserved_tokens, budget_tokens)
-    return Window(
+        entries = window_entries(context, count)
+        if has_default_layout:
+            content = _reduce(entries, available_tokens, count, context)
+        elif options is not None:
+            content = _lay_out(entries, available_tokens, count, options)
+        if content is None:
+            raise _irreducible_error(system_tokens, reserved_tokens, budget_tokens)
+        file_ids, derived_extras = _file_ids(context), _derived_extras(content.messages, context)
+    window = Window(
         messages=content.messages,
         system_prompt=prompt,
         system_tokens=system_tokens,
@@ -81,37 +117,79 @@ def assemble(
         budget_tokens=budget_tokens,
         omitted=content.omitted,
         hides_content=bool(context.covers or context.prunes or content.omitted),
-        file_ids=_file_ids(context),
+        file_ids=file_ids,
         reserved_tokens=reserved_tokens,
         system_messages=content.system_messages,
         preface=content.preface,
         session=session,
+        budget=budget,
     )
+    return Assembly(context, window, content, derived_extras)
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """The content of a window without the system prompt, and the number of messages of the context that it leaves
-    out."""
+    """The content of a window without the system prompt, and the number of messages of the context that it leaves out.
+
+    `is_whole` says that it shows everything of the context, in the default layout.
+    """
 
     messages: tuple[Message, ...]
+    tokens: int
     omitted: int = 0
     system_messages: tuple[Message, ...] = ()
     preface: tuple[Message, ...] = ()
-
-    @property
-    def tokens(self) -> int:
-        return sum(message.token_count for message in (*self.system_messages, *self.preface, *self.messages))
+    is_whole: bool = False
 
 
-def _reduce(entries: list[Entry], available_tokens: int, count: TokenCounter, latest_user_seq: int) -> _Content | None:
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A window, and what the next one is continued from."""
+
+    context: ActiveContext
+    window: Window
+    content: _Content
+    derived_extras: tuple[dict[str, Any], ...]
+    """The empty dicts of messages that are not in the log, such as those of summaries. A reader may have filled one."""
+
+
+def _extend(earlier: Assembly, context: ActiveContext, available_tokens: int) -> _Content | None:
+    """Return earlier content with the messages that were appended since. None if it has to be assembled again."""
+    content, old_items, items = earlier.content, earlier.context.items, context.items
+    added = items[len(old_items) :]
+    if (
+        not content.is_whole
+        or len(old_items) > len(items)
+        or not (old_items is items or all(map(operator.is_, old_items, items)))
+        or context.prunes != earlier.context.prunes
+        or any(earlier.derived_extras)
+    ):
+        return None
+    # Calls and results depend on their neighbors, and a summary is not at the end.
+    new_messages = [item for item in added if isinstance(item, Message) and item.role != "tool" and is_plain_text(item)]
+    tokens = content.tokens + sum([message.token_count for message in new_messages])
+    if len(new_messages) < len(added) or tokens > available_tokens:
+        return None
+    return replace(content, messages=(*content.messages, *new_messages), tokens=tokens) if new_messages else content
+
+
+def _derived_extras(messages: Iterable[Message], context: ActiveContext) -> tuple[dict[str, Any], ...]:
+    stored = set(map(id, context.items))
+    return tuple([message.extra for message in messages if id(message) not in stored and not message.extra])
+
+
+def _reduce(
+    entries: list[Entry], available_tokens: int, count: TokenCounter, context: ActiveContext
+) -> _Content | None:
     """Return the entries, reduced if they do not fit. None if too few tokens are available."""
-    omitted_count = 0
-    if _total_tokens(entries) > available_tokens:
+    tokens, omitted_count = _total_tokens(entries), 0
+    is_whole = tokens <= available_tokens
+    if not is_whole:
         if available_tokens < MIN_AVAILABLE_TOKENS:
             return _show_newest(entries, available_tokens, count)
-        entries, omitted_count = _fit(entries, available_tokens, count, latest_user_seq)
-    return _Content(tuple(entry.message for entry in entries), omitted_count)
+        entries, omitted_count = _fit(entries, available_tokens, count, _latest_user_seq(context))
+        tokens = _total_tokens(entries)
+    return _Content(tuple([entry.message for entry in entries]), tokens, omitted_count, is_whole=is_whole)
 
 
 def _show_newest(entries: Sequence[Entry], available_tokens: int, count: TokenCounter) -> _Content | None:
@@ -132,6 +210,7 @@ def _lay_out(
     is_inline = options.summaries == "inline"
     content = _Content(
         messages=(*preface, *turns) if is_inline else turns,
+        tokens=sum(message.token_count for message in (*layout.system_messages, *preface, *turns)),
         omitted=len(layout.omitted),
         system_messages=tuple(layout.system_messages),
         preface=() if is_inline else preface,
@@ -159,7 +238,7 @@ def _file_ids(context: ActiveContext) -> tuple[str, ...]:
 
 
 def _total_tokens(entries: Iterable[Entry]) -> int:
-    return sum(entry.message.token_count for entry in entries)
+    return sum([entry.message.token_count for entry in entries])
 
 
 def _irreducible_error(system_tokens: int, reserved_tokens: int, budget_tokens: int) -> ContextIrreducibleError:

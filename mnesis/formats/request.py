@@ -5,6 +5,7 @@ Pure functions, no I/O. `mnesis.models.dialects` says what each provider accepts
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from mnesis.formats.openai import (
 )
 from mnesis.formats.origin import adapt_messages
 from mnesis.formats.roles import arrange_roles
-from mnesis.formats.step import Step, content_blocks
+from mnesis.formats.step import Step, content_blocks, copy_chat_message, is_flat_message
 from mnesis.formats.text import is_plain_text
 from mnesis.models.context import Window
 from mnesis.models.dialects import ADAPTIVE_CLAUDE, Dialect, PromptCache, find_dialect
@@ -64,6 +65,13 @@ class Target:
             return max(cache.lifetimes_seconds.values())
         return cache.lifetime_seconds(self.cache_lifetime)
 
+    def for_users_client(self) -> Target:
+        """Return the target without reasoning, if the user's client decides whether to send it."""
+        reasoning = self.dialect.reasoning
+        if reasoning is None or not reasoning.client_decides:
+            return self
+        return replace(self, dialect=replace(self.dialect, reasoning=None))
+
     @classmethod
     def find(cls, model: str, *, dialect: str | None = None, **fields: Any) -> Target:
         """Look up a dialect by its name, or the dialect of a model if `dialect` is None. Raises `ValueError` if there
@@ -72,12 +80,47 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class RenderedSteps:
+    """The messages of a request without cache marks, and what they were rendered from. Nobody may change them."""
+
+    steps: Sequence[Step]
+    messages: tuple[Message, ...]
+    system_prompt: str
+    target: Target
+    is_flat: bool
+    """Whether each message is a role and a text."""
+
+    @classmethod
+    def of(cls, steps: Sequence[Step], window: Window, target: Target) -> RenderedSteps:
+        """Return the steps of a window, which are in order."""
+        is_flat = all(is_flat_message(step.message) for step in steps)
+        return cls(steps, window.messages, window.system_prompt, target, is_flat)
+
+    def extend(self, steps: Iterable[Step], window: Window) -> RenderedSteps:
+        """Return the steps of a longer window, of which `steps` are the last."""
+        new_steps = list(steps)
+        is_flat = self.is_flat and all(is_flat_message(step.message) for step in new_steps)
+        arranged = arrange_roles(new_steps, self.target.dialect, self.steps)
+        return RenderedSteps(arranged, window.messages, self.system_prompt, self.target, is_flat)
+
+    def copy_messages(self) -> list[dict[str, Any]]:
+        """Return the rendered messages, new ones at each call."""
+        if self.is_flat:
+            return [step.message.copy() for step in self.steps]
+        return [copy_chat_message(step.message) for step in self.steps]
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
-    """The parts of a request: chat-completions messages, tools, and further arguments."""
+    """The parts of a request: chat-completions messages, tools, and further arguments.
+
+    The next request is rendered from `steps`. Clients may change the other parts.
+    """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict, repr=False)
+    steps: RenderedSteps | None = field(default=None, repr=False, compare=False)
 
 
 def render_request(
@@ -86,21 +129,48 @@ def render_request(
     *,
     tools: Sequence[dict[str, Any]] = (),
     options: Mapping[str, Any] | None = None,
+    earlier: RenderedSteps | None = None,
 ) -> Rendered:
-    """Render a window for one call. `tools` are chat-completions tools, `options` the caller's further arguments."""
-    dialect = target.dialect
-    messages = adapt_messages(window.messages, dialect, target.model)
-    prompt = replace_lone_surrogates(window.system_prompt)
-    steps = [Step({"role": "system", "content": prompt})] if prompt else []
-    steps = arrange_roles([*steps, *_conversation_steps(messages, target)], dialect)
-    if dialect.content_blocks:
-        steps = [_with_blocks(step) for step in steps]
+    """Render a window for one call. `tools` are chat-completions tools, `options` the caller's further arguments.
+
+    What the request has in common with an `earlier` one is not rendered again.
+    """
+    rendered = _render_steps(window, target, earlier)
+    sent = rendered.copy_messages()
+    if target.dialect.content_blocks:
+        sent = [_with_blocks(message) for message in sent]
     rendered_tools = list(tools)
     settings = _mark_settings(window, target)
     if settings is not None:
-        steps, rendered_tools = _mark(steps, rendered_tools, settings)
-    sent = [step.message for step in steps]
-    return Rendered(sent, rendered_tools, request_options(target, options or {}, sent))
+        sent, rendered_tools = _mark(sent, rendered.steps, rendered_tools, settings)
+    return Rendered(sent, rendered_tools, request_options(target, options or {}, sent), rendered)
+
+
+def _render_steps(window: Window, target: Target, earlier: RenderedSteps | None) -> RenderedSteps:
+    messages, prompt, dialect = window.messages, window.system_prompt, target.dialect
+    if earlier is not None and (earlier.system_prompt, earlier.target) == (prompt, target):
+        if earlier.messages is messages:
+            return earlier
+        added = _added_messages(earlier.messages, messages)
+        if added is not None:
+            return earlier.extend(_conversation_steps(adapt_messages(added, dialect, target.model), target), window)
+    text = replace_lone_surrogates(prompt)
+    steps = [Step({"role": "system", "content": text})] if text else []
+    steps += _conversation_steps(adapt_messages(messages, dialect, target.model), target)
+    return RenderedSteps.of(arrange_roles(steps, dialect), window, target)
+
+
+def _added_messages(earlier: Sequence[Message], messages: Sequence[Message]) -> Sequence[Message] | None:
+    """Return the messages after those of an earlier window, if each is rendered in the same way wherever it is.
+
+    None if the window does not begin with the earlier one, or has other messages after it."""
+    added = messages[len(earlier) :]
+    if len(earlier) > len(messages) or not all(map(operator.is_, earlier, messages)):
+        return None
+    is_plain = all(
+        message.role in ("user", "assistant") and not message.is_summary and is_plain_text(message) for message in added
+    )
+    return added if is_plain else None
 
 
 def request_options(
@@ -196,12 +266,12 @@ def _without_blank_text(message: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def _with_blocks(step: Step) -> Step:
+def _with_blocks(message: dict[str, Any]) -> dict[str, Any]:
     """Send texts as lists of blocks, so that a cache mark does not change their form."""
-    content = step.message["content"]
-    if step.role == "assistant" or not isinstance(content, str):
-        return step
-    return Step({**step.message, "content": content_blocks(content)}, step.tokens, step.is_summary)
+    content = message["content"]
+    if message["role"] == "assistant" or not isinstance(content, str):
+        return message
+    return {**message, "content": content_blocks(content)}
 
 
 def _mark_settings(window: Window, target: Target) -> MarkSettings | None:
@@ -220,8 +290,8 @@ def _mark_settings(window: Window, target: Target) -> MarkSettings | None:
 
 
 def _mark(
-    steps: Sequence[Step], tools: list[dict[str, Any]], settings: MarkSettings
-) -> tuple[list[Step], list[dict[str, Any]]]:
+    messages: Sequence[dict[str, Any]], steps: Sequence[Step], tools: list[dict[str, Any]], settings: MarkSettings
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     places = mark_places(steps, settings)
     if settings.marks_prefix:
         system = next((i for i, step in enumerate(steps) if step.role == "system"), None)
@@ -229,10 +299,7 @@ def _mark(
             places.add(system)
         elif tools:
             tools = [*tools[:-1], {**tools[-1], "cache_control": settings.mark}]
-    marked = [
-        Step(mark_chat_step(step.message, settings.mark), step.tokens, step.is_summary) if i in places else step
-        for i, step in enumerate(steps)
-    ]
+    marked = [mark_chat_step(message, settings.mark) if i in places else message for i, message in enumerate(messages)]
     return marked, tools
 
 
@@ -249,13 +316,15 @@ class RequestMessages(list[dict[str, Any]]):
         self.system = system
 
 
-def render_for_client(window: Window, target: Target) -> RequestMessages:
-    """Render a window as chat-completions messages without the system prompt, which is `system` of the result."""
-    reasoning = target.dialect.reasoning
-    if reasoning is not None and reasoning.client_decides:
-        target = replace(target, dialect=replace(target.dialect, reasoning=None))
-    sent = render_request(window, target).messages
-    return RequestMessages([message for message in sent if message["role"] != "system"], window.system_prompt)
+def render_for_client(
+    window: Window, target: Target, earlier: RenderedSteps | None = None
+) -> tuple[RequestMessages, RenderedSteps | None]:
+    """Render a window as chat-completions messages without the system prompt, which is `system` of the result.
+
+    `target` is one `for_users_client()`. Also returns what the next window can be rendered from, as `earlier`."""
+    rendered = render_request(window, target, earlier=earlier)
+    sent = [message for message in rendered.messages if message["role"] != "system"]
+    return RequestMessages(sent, window.system_prompt), rendered.steps
 
 
 def _ends_in_loop_with_thinking(steps: Sequence[Step]) -> bool:

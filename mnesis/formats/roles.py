@@ -13,9 +13,11 @@ MISSING_REPLY = "[No reply was recorded.]"
 """The assistant message between tool results and the user's next message, for providers that require one."""
 
 
-def arrange_roles(steps: Iterable[Step], dialect: Dialect) -> list[Step]:
-    """Merge neighbors, add missing replies and let the user begin, as far as the dialect demands it."""
-    arranged: list[Step] = []
+def arrange_roles(steps: Iterable[Step], dialect: Dialect, arranged_steps: Iterable[Step] = ()) -> list[Step]:
+    """Merge neighbors, add missing replies and let the user begin, as far as the dialect demands it.
+
+    `arranged_steps` come first and are in order already."""
+    arranged: list[Step] = list(arranged_steps)
     for step in steps:
         previous = arranged[-1] if arranged else None
         if dialect.user_first and step.role == "assistant" and (previous is None or previous.role == "system"):

@@ -16,7 +16,7 @@ from anyio import to_thread
 
 from mnesis.concurrency import import_in_thread
 from mnesis.config import MnesisConfig
-from mnesis.context.assemble import assemble
+from mnesis.context.assemble import Assembly, assemble_next
 from mnesis.context.forms import with_forms
 from mnesis.engine.engine import Engine
 from mnesis.engine.session_state import SessionState
@@ -31,7 +31,7 @@ from mnesis.events.payloads import (
 )
 from mnesis.files.handler import LargeFileHandler
 from mnesis.files.offload import may_need_offload, offload_large_parts
-from mnesis.formats.request import Target
+from mnesis.formats.request import RenderedSteps, Target
 from mnesis.formats.request_digests import RequestDigests
 from mnesis.llm.base import LLM
 from mnesis.llm.connection import connection_options
@@ -82,6 +82,12 @@ class SessionCore:
     bus: EventBus
     backoff: Backoff = field(default_factory=Backoff)
     """The waits of this object's model calls before retries. `close()` ends them."""
+    rendered_steps: RenderedSteps | None = field(default=None, init=False, repr=False)
+    """What the newest request was rendered from."""
+    client_steps: RenderedSteps | None = field(default=None, init=False, repr=False)
+    """What the newest window for the user's own client was rendered from."""
+    _client_targets: dict[str, Target] = field(default_factory=dict, init=False, repr=False)
+    _assembly: Assembly | None = field(default=None, init=False, repr=False)
     _has_inherited_files: bool = field(default=False, init=False)
 
     @cached_property
@@ -127,12 +133,15 @@ class SessionCore:
 
     def client_target(self, provider: str) -> Target:
         """Return the receiver of messages for the user's own client. "litellm" means the session's model."""
-        return Target.find(
-            self.model.model_id,
-            dialect=self.model.dialect if provider == "litellm" else provider,
-            cache_lifetime=self.config.session.prompt_cache,
-            awaits_user_message=True,
-        )
+        if provider not in self._client_targets:
+            target = Target.find(
+                self.model.model_id,
+                dialect=self.model.dialect if provider == "litellm" else provider,
+                cache_lifetime=self.config.session.prompt_cache,
+                awaits_user_message=True,
+            )
+            self._client_targets[provider] = target if provider == "anthropic" else target.for_users_client()
+        return self._client_targets[provider]
 
     def now_ms(self) -> int:
         """Return the time of the engine's clock, in milliseconds since 1970."""
@@ -334,15 +343,19 @@ class SessionCore:
         recall_tokens = 0
         if is_recalling and options is not None:
             recall_tokens = max(min(self.config.recall.max_tokens, (available_tokens - reserved_tokens) // 3), 0)
-        window = assemble(
+        assembly = assemble_next(
+            self._assembly,
             context,
             budget_tokens=available_tokens - recall_tokens,
             count=(options and options.count_tokens) or self.count_tokens,
             system_prompt=self.system_prompt if system_prompt is None else system_prompt,
             reserved_tokens=reserved_tokens,
             options=options,
+            budget=self.budget,
         )
-        window = replace(window, budget=self.budget, budget_tokens=available_tokens)
+        self._assembly, window = assembly, assembly.window
+        if recall_tokens:
+            window = replace(window, budget_tokens=available_tokens)
         if budget_tokens is None:
             self._warn_of_overhead(window)
         return await self._with_recall(context, window, message, now) if is_recalling else window

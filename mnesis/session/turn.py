@@ -227,7 +227,10 @@ class Turn:
             reserved = self._count_tool_tokens()
             await self._compact_until_fits(reserved)
             window = await self.core.window(
-                system_prompt=self.options.system_prompt, reserved_tokens=reserved, context=self._take_context()
+                system_prompt=self.options.system_prompt,
+                reserved_tokens=reserved,
+                context=self._take_context(),
+                shared=True,  # it is only rendered
             )
             if not offers_tools or not self._offer(await self._useful_tools(window)):
                 return window, reserved
@@ -300,7 +303,14 @@ class Turn:
         """Call the model with a window."""
         core, model = self.core, self.core.model
         options = {**core.config.session.llm_options, **self.options.llm_options}
-        rendered = render_request(window, core.request_target(), tools=self._toolset.definitions, options=options)
+        rendered = render_request(
+            window,
+            core.request_target(),
+            tools=self._toolset.definitions,
+            options=options,
+            earlier=core.rendered_steps,
+        )
+        core.rendered_steps = rendered.steps
         request = LLMRequest(
             model=model.model_id,
             messages=rendered.messages,

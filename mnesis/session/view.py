@@ -195,10 +195,12 @@ class SessionView(SessionReader):
         if provider not in ("openai", "anthropic", "litellm"):
             raise ConfigurationError(f"provider must be 'openai', 'anthropic' or 'litellm', not {provider!r}")
         target = self._core.client_target(provider)
-        window = await self.window(system_prompt=system_prompt, message=message, now=now)
+        # Rendered messages hold no dict or list of the log's, so these may be shared.
+        window = await self.window(system_prompt=system_prompt, message=message, now=now, shared=True)
         if provider == "anthropic":
             return render_for_anthropic(window, target)
-        return render_for_client(window, target)
+        messages, self._core.client_steps = render_for_client(window, target, self._core.client_steps)
+        return messages
 
     async def focus(self, text: str) -> None:
         """Set the subject that summaries must keep above all and automatic recall prefers. "" ends it.

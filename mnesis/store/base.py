@@ -53,7 +53,8 @@ class Append:
     `report` updates the token accounts (`mnesis.models.session.after_append`). `ends_turn` counts a turn and stores its
     snapshot, taken from the accounts after this append. With `fence`, the append needs the lease on the turns of the
     session that has this fence, and raises `TurnLostError` if another holder has claimed it; None needs no lease.
-    `include_context` asks for the active context after the append, if the store has it in memory.
+    `include_context` asks for the active context after the append, as for a reader that shares it, if the store has it in
+    memory.
     """
 
     messages: Sequence[Message]

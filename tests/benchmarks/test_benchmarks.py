@@ -162,4 +162,4 @@ def test_the_peers_benchmark_measures_each_store_it_is_asked_for() -> None:
     head, _, *rows = done.stdout.splitlines()
     assert head.split("  ")[0] == "ms, processor / wall"
     assert [row.split("  ")[0] for row in rows] == ["aiosqlite, one hop", "mnesis", "OpenAI Agents SQLiteSession"]
-    assert all(row.count(" / ") == 3 for row in rows)
+    assert all(row.count(" / ") == 4 for row in rows)

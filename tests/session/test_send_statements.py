@@ -1,4 +1,4 @@
-"""What `send()` asks of the database: two transactions, and no reading of what the connection has decoded already."""
+"""What `send()` and windows ask of the database: few transactions, and no reading of what the connection has already."""
 
 from __future__ import annotations
 
@@ -27,9 +27,31 @@ async def test_a_turn_is_two_transactions_that_decode_only_its_messages(tmp_path
         await engine.store.database.query(lambda c: c.set_trace_callback(None))
         assert "'two'" in result.text
         assert [each for each in executed if each.startswith(("BEGIN", "COMMIT"))] == ["BEGIN IMMEDIATE", "COMMIT"] * 2
-        reads = [each for each in executed if each.startswith("SELECT")]
-        assert len(reads) == 1  # the messages after those of the window before
-        assert "messages" in reads[0]
+        assert [each for each in executed if each.startswith("SELECT")] == []
+
+
+async def test_a_window_after_own_turns_asks_only_whether_others_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    other = SqliteStore(path)
+    await other.open()
+    async with (
+        Engine(path) as engine,
+        MnesisSession.open(model="openai/gpt-4o", session_id="s", engine=engine) as session,
+    ):
+        assert isinstance(engine.store, SqliteStore)
+        await session.record("one", "two")
+        await session.context_for_next_turn()
+        await session.record("three", "four")
+        executed: list[str] = []
+        await engine.store.database.query(lambda c: c.set_trace_callback(executed.append))
+        texts = [each["content"] for each in await session.context_for_next_turn()]
+        again = [each["content"] for each in await session.context_for_next_turn()]
+        assert texts == again == ["one", "two", "three", "four"]
+        assert executed == ["BEGIN", "PRAGMA data_version", "COMMIT"] * 2
+        await other.append("s", Append([make_message("user", "from another process")]))
+        assert (await session.context_for_next_turn())[-1]["content"] == "from another process"
+        await engine.store.database.query(lambda c: c.set_trace_callback(None))
+    await other.close()
 
 
 async def test_a_request_shows_what_another_process_wrote_before_the_turn(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
 from mnesis.models.session import SessionRecord
 from mnesis.store import context_cache
 from mnesis.store.base import Append, Store
-from mnesis.store.codec import DamagedValueError
+from mnesis.store.codec import DamagedValueError, encode_message
 from mnesis.store.context_cache import CachedContext, ContextCache
 from mnesis.store.memory import MemoryStore
-from mnesis.store.sqlite import SqliteStore, context
+from mnesis.store.sqlite import SqliteStore, context, log
 from mnesis.testing.store_samples import make_compaction, make_leaf, make_message, make_turn
 from tests.store.test_equivalence import SEQS, SESSIONS, Act, TwoStores, told
 from tests.support.samples import sampled
@@ -145,6 +145,49 @@ async def test_what_another_connection_appends_is_decoded_alone(store: SqliteSto
     items = (await store.active_context("s")).items
     assert decoded_seqs == [31, 32]
     assert [item.seq for item in items if isinstance(item, Message)] == list(range(1, 33))
+
+
+async def test_own_appends_are_decoded_from_the_rows_that_were_written(
+    store: SqliteStore, decoded_seqs: list[int]
+) -> None:
+    await store.active_context("s")
+    del decoded_seqs[:]
+    call = ToolPart(tool_name="f", tool_call_id="c", input={"n": [1]})
+    await store.append("s", Append([make_message("assistant").model_copy(update={"parts": (call,)})]))
+    await store.append("s", make_turn(15))
+    executed: list[str] = []
+    await store.database.query(lambda connection: connection.set_trace_callback(executed.append))
+    shown = await store.active_context("s")
+    await store.database.query(lambda connection: connection.set_trace_callback(None))
+    assert executed == ["BEGIN", "PRAGMA data_version", "COMMIT"]
+    assert decoded_seqs == [31, 32, 33]
+    other = SqliteStore(store.location)
+    await other.open()
+    assert told(await other.active_context("s")) == told(shown)
+    await other.close()
+
+
+async def test_an_append_that_is_rolled_back_is_not_shown(store: SqliteStore) -> None:
+    before = await store.active_context("s")
+
+    def append_and_fail(connection: Any) -> None:
+        messages = [make_message("user", "lost")]
+        log.append(connection, "s", Append(messages), [encode_message(each) for each in messages])
+        raise ValueError("undo")
+
+    with pytest.raises(ValueError, match="undo"):
+        await store.database.write(append_and_fail)
+    assert told(await store.active_context("s")) == told(before)
+    await store.append("s", make_turn(15))
+    assert len((await store.active_context("s")).items) == 32
+
+
+async def test_many_rows_are_read_again_instead_of_kept(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context_cache, "MAX_APPENDED_ROWS", 4)
+    await store.active_context("s")
+    for number in range(15, 18):
+        await store.append("s", make_turn(number))
+    assert len((await store.active_context("s")).items) == 36
 
 
 async def test_a_fold_is_read_from_the_database(store: SqliteStore, decoded_seqs: list[int]) -> None:

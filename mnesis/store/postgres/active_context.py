@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mnesis.errors import SessionNotFoundError
 from mnesis.models.context import ActiveContext, Prune
 from mnesis.models.session import SessionRecord
-from mnesis.store.context_cache import CachedContext, SharedContextCache, is_continuation, seqs_with_containers
+from mnesis.store.context_cache import (
+    CachedContext,
+    SharedContextCache,
+    find_empty_extras,
+    is_continuation,
+    seqs_with_containers,
+)
 from mnesis.store.covers import order_items, visible_spans
 from mnesis.store.damaged import refuse_gaps
 from mnesis.store.postgres.accounts import read_record_heads
@@ -69,15 +74,7 @@ def _extend_context(
     if not is_continuation(cached.log_head, (row[5] for row in rows), stored.log_head):
         return None
     messages = [message_from_row(session_id, row) for row in rows]
-    extended = replace(
-        cached,
-        log_head=stored.log_head,
-        last_seq=stored.record.last_seq,
-        items=(*cached.items, *messages),
-        size_bytes=cached.size_bytes + _stored_bytes(rows),
-        with_containers=cached.with_containers | seqs_with_containers(messages),
-    )
-    return stored.record, extended
+    return stored.record, cached.extend(stored.log_head, stored.record.last_seq, messages, _stored_bytes(rows))
 
 
 def _stored_bytes(rows: Iterable[Row]) -> int:
@@ -104,6 +101,7 @@ def _load_context(transaction: Transaction, session_id: str) -> tuple[SessionRec
     spans = visible_spans(covers, stored.record.last_seq)
     if len(messages) != sum(last - first + 1 for first, last in spans):
         refuse_gaps(session_id, messages, (seq for first, last in spans for seq in range(first, last + 1)))
+    with_containers = seqs_with_containers(messages)
     context = CachedContext(
         log_head=stored.log_head,
         record_head=stored.record_head,
@@ -113,6 +111,7 @@ def _load_context(transaction: Transaction, session_id: str) -> tuple[SessionRec
         prunes={(seq, index): Prune(seq, index, saved) for seq, index, saved in prune_rows},
         pins=pins,
         size_bytes=_stored_bytes(message_rows),
-        with_containers=seqs_with_containers(messages),
+        with_containers=with_containers,
+        empty_extras=find_empty_extras(messages, with_containers),
     )
     return stored.record, context

@@ -16,7 +16,7 @@ from mnesis.store.codec import DamagedValueError, from_json, to_json
 from mnesis.store.record_heads import RecordHeads
 from mnesis.store.seals import refuse_unsealed
 from mnesis.store.settings import decode_settings, settings_of
-from mnesis.store.sqlite.connection import ConnectionState
+from mnesis.store.sqlite.connection import ConnectionState, data_version
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import insert_record_heads
 
@@ -108,17 +108,40 @@ def load_session(connection: sqlite3.Connection, session_id: str) -> StoredSessi
     return stored
 
 
+def load_session_again(connection: sqlite3.Connection, session_id: str) -> StoredSession:
+    """Load a session by id, as `load_session` does, in a transaction that only reads.
+
+    Does not read it again if nothing was written since this connection loaded or wrote it."""
+    if not isinstance(connection, ConnectionState):
+        return load_session(connection, session_id)
+    connection.known_sessions.begin(data_version(connection))
+    try:
+        stored = _find_known(connection, session_id)
+        if stored is None:
+            stored = load_session(connection, session_id)
+            remember_session(connection, stored)
+    finally:
+        connection.known_sessions.end(is_committed=True)
+    return stored
+
+
+def _find_known(connection: sqlite3.Connection, session_id: str) -> StoredSession | None:
+    """Return a session if nothing was written since this connection loaded or wrote it."""
+    if not isinstance(connection, ConnectionState):
+        return None
+    known: StoredSession | None = connection.known_sessions.find(session_id, connection.total_changes)
+    if known is not None and known.record.metadata:  # a dict that a caller may have filled since then
+        return None
+    return known
+
+
 def load_session_for_update(connection: sqlite3.Connection, session_id: str) -> StoredSession:
     """Load a session by id in order to change it.
 
     Raises the errors of `load_session`, and `IntegrityKeyError` if its seal was made with a different key than the
     connection's.
     """
-    if isinstance(connection, ConnectionState):
-        known: StoredSession | None = connection.known_sessions.find(session_id, connection.total_changes)
-        if known is not None and not known.record.metadata:  # a dict that a caller may have filled since then
-            return known
-    stored = load_session(connection, session_id)
+    stored = _find_known(connection, session_id) or load_session(connection, session_id)
     if isinstance(connection, ConnectionState):
         if connection.known_rows.get(stored.pk) == stored.accounts:
             return stored
@@ -245,7 +268,7 @@ def save_session(
 
 
 def remember_session(connection: sqlite3.Connection, stored: StoredSession) -> None:
-    """Keep the session for the next append, which then need not read it. Call this last in the append."""
+    """Keep the session for the next transaction, which then need not read it. Call this last in an append."""
     if isinstance(connection, ConnectionState):
         connection.known_sessions.note(stored.record.id, stored, connection.total_changes)
 

@@ -34,5 +34,11 @@ class ConnectionState:
         unregister_database(self)
 
 
+def data_version(connection: sqlite3.Connection) -> int:
+    """Return SQLite's number for the state of the database, which changes with each commit of another connection."""
+    version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+    return version
+
+
 class StoreConnection(ConnectionState, sqlite3.Connection):
     """A connection to a database that is not encrypted."""

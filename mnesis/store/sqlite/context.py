@@ -15,7 +15,12 @@ from mnesis.models.summary import Summary
 from mnesis.store.accounting import accounts_after_fold, add_spending, finalize_result
 from mnesis.store.base import Append, AppendResult, Compaction
 from mnesis.store.codec import DamagedValueError, EncodedMessage, encode_summary, to_json
-from mnesis.store.context_cache import CachedContext, is_continuation, seqs_with_containers
+from mnesis.store.context_cache import (
+    CachedContext,
+    find_empty_extras,
+    is_continuation,
+    seqs_with_containers,
+)
 from mnesis.store.covers import (
     CoverDiff,
     Span,
@@ -39,11 +44,12 @@ from mnesis.store.sqlite.accounts import (
     SessionChange,
     StoredSession,
     load_session,
+    load_session_again,
     load_session_for_update,
     save_session,
 )
 from mnesis.store.sqlite.changes import note_compaction, note_update
-from mnesis.store.sqlite.connection import StoreConnection
+from mnesis.store.sqlite.connection import ConnectionState
 from mnesis.store.sqlite.log import NO_LIMIT
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.records import load_record_heads, save_record_heads
@@ -57,8 +63,8 @@ MAX_DECODED_MESSAGES = 16
 
 def active_context(connection: sqlite3.Connection, session_id: str, shared: bool) -> ActiveContext:
     """Load the items that currently represent the log. Decodes only what this connection has not decoded yet."""
-    stored = load_session(connection, session_id)
-    if not isinstance(connection, StoreConnection) or stored.hash is None:
+    stored = load_session_again(connection, session_id)
+    if not isinstance(connection, ConnectionState) or stored.hash is None:
         return _show(stored, _load_context(connection, stored), shared)
     cache = connection.contexts
     cached = cache.find(stored.pk, stored.record_head)
@@ -76,7 +82,7 @@ def append(
     Otherwise the caller reads it, in a transaction for which no writer waits.
     """
     result = log.append(connection, session_id, append, encoded)
-    if not isinstance(connection, StoreConnection):
+    if not isinstance(connection, ConnectionState):
         return result
     stored = load_session_for_update(connection, session_id)
     cached = connection.contexts.find(stored.pk, stored.record_head)
@@ -91,7 +97,7 @@ def append(
     if context is None:
         return result
     connection.contexts.put(stored.pk, context)
-    return result.with_context(_show(stored, context, shared=False))
+    return result.with_context(_show(stored, context, shared=True))
 
 
 def _show(stored: StoredSession, context: CachedContext, shared: bool) -> ActiveContext:
@@ -105,18 +111,15 @@ def _extend_context(
     """Return a cached context with the messages appended since. None if the log is not the one it was read from."""
     if stored.log_head == cached.log_head:
         return cached
-    rows = log.load_rows(connection, stored, [(cached.last_seq + 1, stored.record.last_seq)])
+    rows = None
+    if isinstance(connection, ConnectionState):
+        rows = connection.contexts.appended_rows(stored.pk, cached.log_head, stored.log_head)
+    if rows is None:
+        rows = log.load_rows(connection, stored, [(cached.last_seq + 1, stored.record.last_seq)])
     messages = [message_from_row(stored.record.id, row) for row in rows]
     if not is_continuation(cached.log_head, (row[5] for row in rows), stored.log_head):
         return None
-    return replace(
-        cached,
-        log_head=stored.log_head,
-        last_seq=stored.record.last_seq,
-        items=(*cached.items, *messages),
-        size_bytes=cached.size_bytes + _stored_bytes(rows),
-        with_containers=cached.with_containers | seqs_with_containers(messages),
-    )
+    return cached.extend(stored.log_head, stored.record.last_seq, messages, _stored_bytes(rows))
 
 
 def _load_context(connection: sqlite3.Connection, stored: StoredSession) -> CachedContext:
@@ -134,6 +137,7 @@ def _load_context(connection: sqlite3.Connection, stored: StoredSession) -> Cach
         refuse_damaged_context(heads, stored.record_head, covers, pins, stored.record.id)
     # Without a hash, an older release wrote the session, and the heads are not computed yet.
     log_head, record_head = (stored.log_head, stored.record_head) if stored.hash is not None else (b"", b"")
+    with_containers = seqs_with_containers(messages)
     return CachedContext(
         log_head=log_head,
         record_head=record_head,
@@ -143,7 +147,8 @@ def _load_context(connection: sqlite3.Connection, stored: StoredSession) -> Cach
         prunes={(prune.seq, prune.part_index): prune for prune in prunes},
         pins=pins,
         size_bytes=_stored_bytes(rows),
-        with_containers=seqs_with_containers(messages),
+        with_containers=with_containers,
+        empty_extras=find_empty_extras(messages, with_containers),
     )
 
 

@@ -34,7 +34,7 @@ from mnesis.errors import (
 from mnesis.store.awaited_writes import report
 from mnesis.store.codec import DamagedValueError
 from mnesis.store.sqlite.connect import busy_timeout_ms, open_connection
-from mnesis.store.sqlite.connection import ConnectionState, StoreConnection
+from mnesis.store.sqlite.connection import ConnectionState, StoreConnection, data_version
 from mnesis.store.sqlite.database_worker import (
     Callback,
     DatabaseWorker,
@@ -356,7 +356,7 @@ def _run_write(connection: sqlite3.Connection, function: Transaction[T]) -> T:
 
 
 def _begin_and_call(function: Transaction[T], connection: StoreConnection) -> T:
-    connection.known_sessions.begin(connection.execute("PRAGMA data_version").fetchone()[0])
+    connection.known_sessions.begin(data_version(connection))
     return function(connection)
 
 

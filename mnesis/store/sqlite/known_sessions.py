@@ -1,4 +1,4 @@
-"""Sessions as a connection last wrote them, so that the next append need not read and check them again.
+"""Sessions as a connection last read or wrote them, so that the next transaction need not read and check them again.
 
 An entry is valid only if no other change of the database is possible since then: SQLite's number of commits by other
 connections (https://sqlite.org/pragma.html#pragma_data_version) and its number of rows that this connection changed are
@@ -16,7 +16,7 @@ MAX_KNOWN_SESSIONS = 1_024
 
 
 class KnownSessions(Generic[T]):
-    """The sessions that a connection wrote, by id. For one thread, and only within transactions that `begin()` announced."""
+    """The sessions that a connection knows, by id. For one thread, and only within transactions that `begin()` announced."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, T] = {}
@@ -25,7 +25,7 @@ class KnownSessions(Generic[T]):
         self._is_in_transaction = False
 
     def begin(self, data_version: int) -> None:
-        """Begin a transaction that writes, in which SQLite reports this number."""
+        """Begin a transaction in which SQLite reports this number."""
         if data_version != self._data_version:
             self._sessions.clear()
         self._data_version, self._is_in_transaction = data_version, True
@@ -43,9 +43,9 @@ class KnownSessions(Generic[T]):
         return self._sessions.get(session_id) if self._is_in_transaction else None
 
     def note(self, session_id: str, session: T, total_changes: int) -> None:
-        """Store a session that was just written, and the fact that all changes up to now came from such appends.
+        """Store a session that was just read or written, and the fact that all changes up to now came from such appends.
 
-        Call it after an append that called `find()`."""
+        Call it after a read or an append that called `find()`."""
         if len(self._sessions) >= MAX_KNOWN_SESSIONS:
             self._sessions.clear()
         if self._is_in_transaction:

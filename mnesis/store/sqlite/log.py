@@ -24,6 +24,7 @@ from mnesis.store.sqlite.accounts import (
     save_session,
 )
 from mnesis.store.sqlite.changes import note_append
+from mnesis.store.sqlite.connection import ConnectionState
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.refuse_damage import refuse_damaged_records, refuse_damaged_turns
 from mnesis.store.sqlite.rows import (
@@ -54,7 +55,7 @@ def append(
     first_seq = stored.record.last_seq + 1
     change = SessionChange(log_head=stored.log_head)
     try:
-        _insert_messages(connection, stored, first_seq, encoded, change)
+        rows = _insert_messages(connection, stored, first_seq, encoded, change)
     except sqlite3.IntegrityError:  # some ids are stored already
         present = [row for row in _present_rows(connection, stored, encoded) if row[0] < first_seq]
         if not present:
@@ -68,11 +69,14 @@ def append(
     if references:
         connection.executemany(sql("insert_file_ref"), references)
     if append.ends_turn:
-        row = turn_row(stored.pk, after, role_at_end(append.messages))
-        connection.execute(sql("insert_turn"), row)
-        change.turn_head = extend_chain(stored.turn_head, encode_turn(row[1:]))
+        turn = turn_row(stored.pk, after, role_at_end(append.messages))
+        connection.execute(sql("insert_turn"), turn)
+        change.turn_head = extend_chain(stored.turn_head, encode_turn(turn[1:]))
     change.change_pk = note_append(connection, stored.pk, first_seq, after)
-    remember_session(connection, save_session(connection, stored, after, change))
+    saved = save_session(connection, stored, after, change)
+    if isinstance(connection, ConnectionState):
+        connection.contexts.note_append(stored.pk, stored.log_head, saved.log_head, rows)
+    remember_session(connection, saved)
     return AppendResult.of_new(after, append)
 
 
@@ -82,14 +86,18 @@ def _insert_messages(
     first_seq: int,
     encoded: Sequence[EncodedMessage],
     change: SessionChange,
-) -> None:
+) -> list[Row]:
+    """Insert messages, and return their rows as `load_rows()` would."""
     session_id, log_head = stored.record.id, change.log_head or b""
+    rows = []
     for seq, message in enumerate(encoded, first_seq):
         message_hash = hash_of(session_id, seq, message)
         log_head = extend_chain(log_head, message_hash)
         row = message_row(stored.pk, seq, message, message_hash)
         change.message_pks += connection.execute(sql("insert_message"), row).lastrowid or 0
+        rows.append(row[1:])
     change.log_head = log_head
+    return rows
 
 
 def _present_rows(

@@ -1,0 +1,157 @@
+"""A window that continues the one before is the window that would be assembled from nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mnesis.context import assemble as module
+from mnesis.context.assemble import MIN_AVAILABLE_TOKENS, Assembly, assemble, assemble_next
+from mnesis.formats import request
+from mnesis.formats.request import RenderedSteps, Target, render_request
+from mnesis.models.context import ActiveContext, WindowOptions
+from mnesis.models.dialects import dialect_names
+from mnesis.models.message import Message, ToolPart
+from tests.support.histories import (
+    context_of,
+    contexts,
+    count,
+    drafts,
+    histories,
+    numbered,
+    summary_of,
+    text_message,
+    turns,
+)
+from tests.support.samples import sampled
+
+random_histories = settings(
+    max_examples=sampled(100), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+plain_drafts = st.builds(text_message, st.sampled_from(["user", "assistant", "system"]), st.text(max_size=20))
+
+
+def grow(context: ActiveContext, drafts: list[Message]) -> ActiveContext:
+    """Return a context after further messages, whose other items are the same objects."""
+    last_seq = context.session.last_seq
+    new = [
+        message.model_copy(update={"id": f"n{seq}", "seq": seq})
+        for seq, message in enumerate(numbered(drafts), last_seq + 1)
+    ]
+    session = replace(context.session, last_seq=last_seq + len(new))
+    return replace(context, session=session, items=(*context.items, *new))
+
+
+def next_of(earlier: Assembly | None, context: ActiveContext, budget_tokens: int = 1_000_000, **more: Any) -> Assembly:
+    return assemble_next(earlier, context, budget_tokens=budget_tokens, count=count, **more)
+
+
+@given(
+    contexts(), st.lists(st.lists(st.one_of(plain_drafts, plain_drafts, drafts()), max_size=3), max_size=4), st.data()
+)
+@random_histories
+def test_a_continued_window_equals_an_assembled_one(
+    context: ActiveContext, additions: list[list[Message]], data: st.DataObject
+) -> None:
+    earlier = None
+    for addition in [[], *additions]:
+        context = grow(context, addition)
+        budget = context.session.system_tokens + data.draw(
+            st.one_of(st.just(100_000), st.integers(MIN_AVAILABLE_TOKENS, 3_000))
+        )
+        earlier = next_of(earlier, context, budget)
+        assert earlier.window == assemble(context, budget_tokens=budget, count=count)
+
+
+@given(histories(), st.lists(st.lists(st.one_of(plain_drafts, drafts()), max_size=3), max_size=4), st.data())
+@random_histories
+def test_a_continued_request_equals_a_rendered_one(
+    messages: list[Message], additions: list[list[Message]], data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(dialect_names()))
+    model = data.draw(st.sampled_from(["anthropic/claude-sonnet-4-5", "gemini/gemini-3-pro", "openai/gpt-4o"]))
+    target = Target.find(model, dialect=name, cache_lifetime="5m", awaits_user_message=data.draw(st.booleans()))
+    summaries = [summary_of(messages[:1], "summary")] if messages and data.draw(st.booleans()) else []
+    context = context_of(messages, system_prompt=data.draw(st.sampled_from(["", "Be brief."])), summaries=summaries)
+    assembly: Assembly | None = None
+    steps: RenderedSteps | None = None
+    for addition in [[], *additions]:
+        context = grow(context, addition)
+        assembly = next_of(assembly, context)
+        rendered, expected = (
+            render_request(assembly.window, target, earlier=steps),
+            render_request(assembly.window, target),
+        )
+        assert rendered == expected
+        steps = rendered.steps
+        for message in rendered.messages:  # as a client may
+            _empty(message)
+
+
+def _empty(value: Any) -> None:
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _empty(inner)
+        value.clear()
+
+
+@pytest.fixture
+def repaired(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many items each assembly from nothing began with."""
+    counts: list[int] = []
+    original = module.window_entries
+
+    def note(context: ActiveContext, *arguments: Any) -> Any:
+        counts.append(len(context.items))
+        return original(context, *arguments)
+
+    monkeypatch.setattr(module, "window_entries", note)
+    return counts
+
+
+def test_texts_are_added_without_looking_at_the_others(repaired: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[int] = []
+    original = request.plain_chat_message
+    monkeypatch.setattr(
+        request,
+        "plain_chat_message",
+        lambda message, fields: [rendered.append(message.seq), original(message, fields)][1],
+    )
+    target = Target.find("openai/gpt-4o")
+    context = context_of(turns(25))
+    assembly = next_of(None, context)
+    steps = render_request(assembly.window, target).steps
+    for number in range(3):
+        context = grow(context, [text_message("user", "q"), text_message("assistant", "a")][: number * 2])
+        assembly = next_of(assembly, context)
+        steps = render_request(assembly.window, target, earlier=steps).steps
+    assert repaired == [50]
+    assert rendered == [*range(1, 51), 51, 52, 53, 54]
+    assert len(assembly.window.messages) == 54
+
+
+def test_other_contexts_are_assembled_from_nothing(repaired: list[int]) -> None:
+    context = context_of(turns(3))
+    earlier = next_of(None, context)
+    call = Message(id="d", role="assistant", parts=(ToolPart(tool_name="f", tool_call_id="c"),))
+    changed = replace(context, items=(*context.items[:2], context.items[2].model_copy(), *context.items[3:]))
+    shorter = replace(context, items=context.items[:4])
+    others = [changed, shorter, grow(context, [call]), context_of(turns(3), summaries=[summary_of(turns(1), "s")])]
+    for other in others:
+        next_of(earlier, other)
+    next_of(earlier, context, options=WindowOptions(starts_with_user=True))
+    next_of(earlier, context, context.session.system_tokens + 200)
+    assert len(repaired) == 1 + len(others) + 2
+
+
+def test_a_reader_cannot_change_the_summary_of_the_next_window(repaired: list[int]) -> None:
+    log = turns(3)
+    context = context_of(log, summaries=[summary_of(log[:2], "summary")])
+    earlier = next_of(None, context)
+    assert next_of(earlier, context).window.messages[0] is earlier.window.messages[0]
+    earlier.window.messages[0].extra["note"] = "by a reader"
+    assert next_of(earlier, context).window.messages[0].extra == {}
