@@ -37,7 +37,7 @@ def test_with_a_model_the_compaction_brings_the_context_down(tmp_path: Path) -> 
     script = tmp_path / "real.py"
     script.write_text(next(block.text for block in BLOCKS if "session.send(" in block.text), "utf-8")
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MNESIS_MOCK_LLM": "1"}
-    ran = run_python([str(script)], cwd=tmp_path, env=environment)
+    ran = run_python([str(script)], cwd=tmp_path, env=environment, has_mnesis=True)
     shown = re.findall(r"(\d+) messages, (\d+) tokens", ran.stdout)
     assert len(shown) == 2, ran.stderr
     (messages, tokens), (messages_after, tokens_after) = shown

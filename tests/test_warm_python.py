@@ -87,3 +87,12 @@ def test_killing_a_warm_command_kills_its_program() -> None:
         process.stdout.readline()
         process.kill()
         assert process.stdout.read() == "", "the file is closed when the program has ended"
+
+
+def test_a_program_can_start_with_this_projects_modules_and_tables() -> None:
+    code = (
+        "import sys; has_mnesis = 'mnesis.session.session' in sys.modules; from mnesis.tokens.encodings import load_encoding;"
+        " print(has_mnesis, load_encoding.cache_info().currsize)"
+    )
+    assert run_python(["-c", code]).stdout == "False 0\n"
+    assert run_python(["-c", code], has_mnesis=True).stdout == "True 2\n"

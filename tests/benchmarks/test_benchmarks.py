@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str) -> object:
-    done = run_python(["-m", *arguments, "--quick", "--json"], cwd=ROOT)
+    done = run_python(["-m", *arguments, "--quick", "--json"], cwd=ROOT, has_mnesis=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -157,7 +157,7 @@ def test_the_soak_loses_nothing_and_measures_everything() -> None:
 
 def test_the_peers_benchmark_measures_each_store_it_is_asked_for() -> None:
     arguments = ["--sizes", "10", "--rounds", "2", "--only", "one hop,mnesis,Agents"]
-    done = run_python(["-m", "benchmarks.peers", *arguments], cwd=ROOT)
+    done = run_python(["-m", "benchmarks.peers", *arguments], cwd=ROOT, has_mnesis=True)
     assert done.returncode == 0, done.stderr
     head, _, *rows = done.stdout.splitlines()
     assert head.split("  ")[0] == "ms, processor / wall"

@@ -124,7 +124,7 @@ def test_an_interrupt_at_the_prompt_ends_it_cleanly(run: Run, tmp_path: Path, mo
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 def test_an_interrupt_breaks_off_an_answer_and_the_chat_goes_on(tmp_path: Path) -> None:
     with OpenAIServer(silent, Reply(("Back ", "again."))) as server:
-        command = warm_command("-m", "mnesis.cli", "chat", "talk", "--model", "openai/test-model")
+        command = warm_command("-m", "mnesis.cli", "chat", "talk", "--model", "openai/test-model", has_mnesis=True)
         command += ["--context-limit", "30000", "--db", str(tmp_path / "a.db")]
         environment = os.environ | served(server)
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)

@@ -161,7 +161,7 @@ def test_marks_that_an_output_cannot_encode_are_replaced_by_similar_ones(databas
 def test_output_that_cannot_be_written_is_told_in_one_line(database: Path, arguments: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            warm_command("-m", "mnesis.cli", *arguments, "--db", str(database)),
+            warm_command("-m", "mnesis.cli", *arguments, "--db", str(database), has_mnesis=True),
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -62,5 +62,5 @@ def test_the_readme_of_an_adapter_runs_and_has_absolute_links(distribution: Thin
     pytest.importorskip(NEEDS[distribution.name])
     (block,) = python_blocks(distribution.readme)
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    outcome = run_python(["-c", block.text], cwd=tmp_path, env=environment)
+    outcome = run_python(["-c", block.text], cwd=tmp_path, env=environment, has_mnesis=True)
     assert outcome.returncode == 0, outcome.stderr

@@ -47,7 +47,7 @@ NEEDS = (
 
 def run_page(page: Path, home: Path, *numbers: int, mock: str = "1") -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "MNESIS_MOCK_LLM": mock}
-    return run_python([str(RUNNER), str(page), *map(str, numbers)], cwd=home, env=environment)
+    return run_python([str(RUNNER), str(page), *map(str, numbers)], cwd=home, env=environment, has_mnesis=True)
 
 
 def skip_without_packages(text: str) -> None:

@@ -33,7 +33,7 @@ asyncio.run(main(Path(sys.argv[1])))
 
 
 def command(directory: Path, name: str, *options: str) -> list[str]:
-    return warm_command("-m", "mnesis.cli", name, "--db", str(directory / "s.db"), *options)
+    return warm_command("-m", "mnesis.cli", name, "--db", str(directory / "s.db"), *options, has_mnesis=True)
 
 
 def environment(directory: Path, key: str | None = KEY.hex()) -> dict[str, str]:
@@ -43,7 +43,7 @@ def environment(directory: Path, key: str | None = KEY.hex()) -> dict[str, str]:
 
 def write_elsewhere(directory: Path) -> None:
     root = Path(__file__).parents[2]
-    assert run_python(["-c", WRITER, str(directory)], cwd=root).returncode == 0
+    assert run_python(["-c", WRITER, str(directory)], cwd=root, has_mnesis=True).returncode == 0
 
 
 async def fill(directory: Path) -> None:

@@ -20,7 +20,7 @@ Published = list[tuple[str, dict[str, Any]]]
 
 
 def run_other_process(path: Path | str) -> Published:
-    done = run_python([str(OTHER), str(path)], cwd=OTHER.parents[2])
+    done = run_python([str(OTHER), str(path)], cwd=OTHER.parents[2], has_mnesis=True)
     assert done.returncode == 0, done.stderr
     return [(event, payload) for event, payload in json.loads(done.stdout)]
 

@@ -92,7 +92,10 @@ NATIVE = {
 
 def run(script: Path, home: Path, *arguments: str, **environment: str) -> str:
     ran = run_python(
-        [str(script), *arguments], cwd=home, env={"PATH": os.environ["PATH"], "HOME": str(home), **environment}
+        [str(script), *arguments],
+        cwd=home,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), **environment},
+        has_mnesis=True,
     )
     assert ran.returncode == 0, ran.stderr
     assert "Traceback" not in ran.stderr

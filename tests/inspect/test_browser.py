@@ -59,7 +59,7 @@ def open_page(browser: Any, url: str, *, live: bool = False) -> None:
 
 
 def write_elsewhere(path: Path, session_id: str) -> None:
-    assert run_python(["-c", WRITER, str(path), session_id]).returncode == 0
+    assert run_python(["-c", WRITER, str(path), session_id], has_mnesis=True).returncode == 0
 
 
 @pytest.fixture

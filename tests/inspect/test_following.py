@@ -39,7 +39,7 @@ KINDS = ("AgentsDriver", "LangChainDriver", "LlamaIndexDriver", "PydanticAIDrive
 
 def test_a_log_follows_each_adapter(tmp_path: Path, shared_browser: Any) -> None:
     browser, path = shared_browser, tmp_path / "live.db"
-    command = warm_command("-c", WRITER, str(path))
+    command = warm_command("-c", WRITER, str(path), has_mnesis=True)
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdin is not None

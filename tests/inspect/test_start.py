@@ -28,7 +28,7 @@ def get(url: str) -> httpx.Response:
 
 def test_the_command_prints_the_url_and_ends_on_interrupt(database: Path) -> None:
     process = subprocess.Popen(
-        warm_command(*ARGUMENTS, "main", "--db", str(database)), stdout=subprocess.PIPE, text=True
+        warm_command(*ARGUMENTS, "main", "--db", str(database), has_mnesis=True), stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
@@ -55,7 +55,7 @@ def test_the_printed_address_never_refuses_a_connection(database: Path) -> None:
 
 def test_the_command_names_a_missing_database_and_session(database: Path, tmp_path: Path) -> None:
     for arguments in (["--db", str(tmp_path / "none.db")], ["nobody", "--db", str(database)]):
-        done = run_python([*ARGUMENTS, *arguments])
+        done = run_python([*ARGUMENTS, *arguments], has_mnesis=True)
         assert done.returncode in (2, 3)
         assert "Traceback" not in done.stderr
 

@@ -11,6 +11,6 @@ pytest.importorskip("langgraph.checkpoint.sqlite.aio")
 
 
 def test_the_benchmark_runs() -> None:
-    done = run_python(["-m", "benchmarks.langchain", "--quick"], cwd=Path(__file__).parents[2])
+    done = run_python(["-m", "benchmarks.langchain", "--quick"], cwd=Path(__file__).parents[2], has_mnesis=True)
     for row in ("mnesis: read the window", "AsyncSqliteSaver: put a checkpoint", "loads langgraph: no"):
         assert row in done.stdout

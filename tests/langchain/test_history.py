@@ -375,7 +375,7 @@ def test_the_environment_names_the_default_database_at_each_call(
 def test_a_process_that_closes_nothing_exits_with_everything_stored(tmp_path: Path) -> None:
     code = "from langchain_mnesis import mnesis_history\nmnesis_history('s').add_user_message('kept')"
     environment = {"MNESIS_DB": str(tmp_path / "s.db"), "PYTHONPATH": "integrations", "HOME": str(tmp_path)}
-    assert run_python(["-c", code], env=environment).returncode == 0
+    assert run_python(["-c", code], env=environment, has_mnesis=True).returncode == 0
     engine = Engine(tmp_path / "s.db")
     assert texts_of(history(engine).messages) == ["kept"]
     concurrency.run(engine.close())

@@ -69,7 +69,7 @@ def test_messages_of_another_process_and_of_another_object_are_seen(db: Path, ma
         "assert [x.content for x in m.get()] == ['a']; m.put(ChatMessage(role='assistant', content='b'))"
     )
     # Nothing is closed there: the process must end by itself, with everything stored.
-    run_python(["-c", code, str(db)]).check_returncode()
+    run_python(["-c", code, str(db)], has_mnesis=True).check_returncode()
     assert make_memory(session_id="s").get() == [user("a"), assistant("b")]
 
 

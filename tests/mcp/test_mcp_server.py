@@ -43,7 +43,7 @@ def database(tmp_path: Path) -> Path:
 
 
 def command(database: Path, *options: str) -> list[str]:
-    return warm_command("-m", "mnesis.cli", "mcp", "--db", str(database), *options)
+    return warm_command("-m", "mnesis.cli", "mcp", "--db", str(database), *options, has_mnesis=True)
 
 
 @asynccontextmanager

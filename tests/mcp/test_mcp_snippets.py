@@ -45,7 +45,7 @@ async def test_each_configured_command_serves_the_official_client(tmp_path: Path
     assert {tuple(command) for command in commands} == {("mnesis", "mcp", "--db", SHOWN_DATABASE)}
     _, *arguments = commands[0]
     module = ["-m", "mnesis.cli", *(str(path) if each == SHOWN_DATABASE else each for each in arguments)]
-    executable, *rest = warm_command(*module)
+    executable, *rest = warm_command(*module, has_mnesis=True)
     async with Client(StdioServerParameters(command=executable, args=rest)) as client:
         result = await client.call_tool("search", {"query": "key"})
         assert "Under the pot" in result.content[0].text or "Where is the key" in result.content[0].text  # type: ignore[union-attr]

@@ -56,7 +56,7 @@ def install_kernel(folder: Path) -> str:
     kernel = folder / "kernels" / "warm" / "kernel.json"
     kernel.parent.mkdir(parents=True)
     # matplotlib reads where to draw when it is imported, which is before the kernel could tell it.
-    argv = warm_command("-m", "ipykernel_launcher", "-f", "{connection_file}", "--matplotlib=inline")
+    argv = warm_command("-m", "ipykernel_launcher", "-f", "{connection_file}", "--matplotlib=inline", has_mnesis=True)
     kernel.write_text(json.dumps({"argv": argv, "display_name": "warm", "language": "python"}))
     return kernel.parent.name
 

@@ -202,7 +202,7 @@ def test_a_command_takes_the_code_of_agents_from_modules(tmp_path: Path) -> None
     environment = {**os.environ, "MNESIS_MOCK_LLM": "1"}
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
-        return run_python([*command, *more], cwd=tmp_path, env=environment)
+        return run_python([*command, *more], cwd=tmp_path, env=environment, has_mnesis=True)
 
     missing = run()
     assert missing.returncode == 2

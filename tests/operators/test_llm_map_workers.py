@@ -301,7 +301,10 @@ async def test_several_processes_work_one_run_each_item_done_once(tmp_path: Path
     items, answer = 300, Numbers()
     (tmp_path / "in.jsonl").write_text("".join(f"{number}\n" for number in range(items)))
     with OpenAIServer(answer) as server:
-        workers = [await child(tmp_path, server.url, f"out{number}.jsonl", warm_command()) for number in range(3)]
+        workers = [
+            await child(tmp_path, server.url, f"out{number}.jsonl", warm_command(has_mnesis=True))
+            for number in range(3)
+        ]
         told = [await asyncio.wait_for(worker.communicate(), 50) for worker in workers]
     assert [output.decode().split() for output, _ in told] == [["300", "300"]] * 3, told
     assert answer.asked == Counter(range(items))

@@ -125,13 +125,13 @@ def test_a_command_joins_a_run_with_its_own_key(database: str) -> None:
         asyncio.run(enqueue())
         command = ["-m", "mnesis.cli", "worker", "r", "--db", database, "--json"]
         environment = {**os.environ, "OPENAI_API_KEY": "sk-worker-own-key-0123456789"}
-        done = run_python(command, env=environment)
+        done = run_python(command, env=environment, has_mnesis=True)
         assert done.returncode == 0, done.stderr
         run = json.loads(done.stdout)
         assert (run["done"], run["total"], run["attempts"]) == (5, 5, 5)
         assert {headers["authorization"] for headers in server.headers} == {"Bearer sk-worker-own-key-0123456789"}
         assert {request["seed"] for request in server.requests} == {7}
-        unknown = run_python([*command[:3], "other", *command[4:]])
+        unknown = run_python([*command[:3], "other", *command[4:]], has_mnesis=True)
         assert unknown.returncode == 2
         assert "Run not found: 'other'" in unknown.stderr
     finally:

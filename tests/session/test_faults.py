@@ -234,6 +234,6 @@ ENDS = """
 
 @pytest.mark.parametrize("how", ["load", "parent", "model", "prompt", "surrogate", "raise"])
 def test_a_program_that_handles_a_failed_opening_ends(how: str, db: Path) -> None:
-    ended = run_python(["-c", textwrap.dedent(ENDS), how, str(db)], cwd=Path(__file__).parents[2])
+    ended = run_python(["-c", textwrap.dedent(ENDS), how, str(db)], cwd=Path(__file__).parents[2], has_mnesis=True)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip()

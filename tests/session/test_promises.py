@@ -68,7 +68,7 @@ async def test_a_killed_process_leaves_whole_turns_or_an_open_question(db: Path)
         await session.send("unanswered")
     asyncio.run(main(sys.argv[1]))
     """
-    ended = run_python(["-c", textwrap.dedent(code), str(db)], cwd=Path(__file__).parents[2])
+    ended = run_python(["-c", textwrap.dedent(code), str(db)], cwd=Path(__file__).parents[2], has_mnesis=True)
     assert ended.returncode == 9
     model = ScriptedLLM("fine")
     async with await MnesisSession.load("x", db_path=db, llm=model) as session:

@@ -75,5 +75,5 @@ async def main():
         print((await session.send("hello")).text)
 asyncio.run(main())
 """
-    ran = run_python(["-c", code, str(db)])
+    ran = run_python(["-c", code, str(db)], has_mnesis=True)
     assert (ran.stdout, ran.stderr) == ("fine\n", "")

@@ -28,7 +28,9 @@ from tests.support.warm_python import run_python
 
 def run_child(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a program in a Python process of its own; `sys.argv[1:]` are the arguments."""
-    return run_python(["-c", textwrap.dedent(code), *map(str, arguments)], cwd=Path(__file__).parents[2])
+    return run_python(
+        ["-c", textwrap.dedent(code), *map(str, arguments)], cwd=Path(__file__).parents[2], has_mnesis=True
+    )
 
 
 def test_a_session_is_used_from_several_loops_one_after_another(db: Path) -> None:

@@ -1,7 +1,9 @@
 """Programs in processes of their own that start quickly, because the slow packages are imported already.
 
-Each test run has one interpreter (`tests.support.drivers.warm_interpreter`) that forks for every program. Programs
-whose subject is importing, the interpreter's options or memory need a new interpreter: `subprocess.run([sys.executable, …])`.
+Each test run has one interpreter (`tests.support.drivers.warm_interpreter`) that forks for every program. With `has_mnesis`, the
+program starts with this project's modules and its tables of tokens, which saves most of the time of a short program. Programs about
+the first use in a process do without it. Programs whose subject is importing, the interpreter's options or memory need a new
+interpreter: `subprocess.run([sys.executable, …])`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ def run_python(
     env: Mapping[str, str] | None = None,
     text: str = "",
     timeout: float = 600,
+    has_mnesis: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Do the same as `subprocess.run([sys.executable, *arguments], …)` with captured texts and `text` as the input.
 
@@ -46,7 +49,7 @@ def run_python(
     ):
         given.write(text.encode())
         given.seek(0)
-        connection.connect(_interpreter())
+        connection.connect(_interpreters()[has_mnesis])
         request = {
             "arguments": list(map(str, arguments)),
             "folder": os.fspath(cwd or os.getcwd()),
@@ -66,7 +69,7 @@ def run_python(
     return subprocess.CompletedProcess(list(arguments), int(answer), *texts)
 
 
-def warm_command(*arguments: str) -> list[str]:
+def warm_command(*arguments: str, has_mnesis: bool = False) -> list[str]:
     """Return a command that runs `python ARGUMENTS` in the warm interpreter, for code that starts processes itself.
 
     The process that it starts has the three files of the program, forwards signals to it, and ends as it does.
@@ -74,39 +77,46 @@ def warm_command(*arguments: str) -> list[str]:
     """
     if not hasattr(os, "fork") or sys.platform == "darwin":
         return [sys.executable, *arguments]
-    return [sys.executable, "-I", "-S", str(LAUNCHER), _interpreter(), *arguments]
+    return [sys.executable, "-I", "-S", str(LAUNCHER), _interpreters()[has_mnesis], *arguments]
 
 
 @cache
-def _interpreter() -> str:
-    """Return the socket of the run's interpreter. A connection that stays open says that this process needs it.
+def _interpreters() -> tuple[str, str]:
+    """Return the sockets of the run's interpreters, without and with this project's modules.
 
-    The first process that needs it starts it; a lock makes the others wait.
+    The first process that needs them starts them; a lock makes the others wait.
     """
     import fcntl
 
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
     folder = Path(tempfile.gettempdir(), f"warm-python-{run}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    path = str(folder / "socket")
+    paths = str(folder / "socket"), str(folder / "socket-mnesis")
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        needed = socket.socket(socket.AF_UNIX)
-        try:
-            needed.connect(path)
-        except OSError:
-            Path(path).unlink(missing_ok=True)
-            needed.close()
-            needed = socket.socket(socket.AF_UNIX)
-            _start_interpreter(path)
-            needed.connect(path)
+        if not all(map(_keep_running, paths)):
+            for path in paths:
+                Path(path).unlink(missing_ok=True)
+            _start_interpreters(paths)
+            assert all(map(_keep_running, paths)), "the interpreters have ended"
+    return paths
+
+
+def _keep_running(path: str) -> bool:
+    """Open a connection that says, until this process ends, that it needs the interpreter. Returns whether there is one."""
+    needed = socket.socket(socket.AF_UNIX)
+    try:
+        needed.connect(path)
         needed.sendall(b"needed")
+    except OSError:
+        needed.close()
+        return False
     atexit.register(needed.close)
-    return path
+    return True
 
 
-def _start_interpreter(path: str) -> None:
-    command = [sys.executable, "-m", "tests.support.drivers.warm_interpreter", path]
+def _start_interpreters(paths: tuple[str, str]) -> None:
+    command = [sys.executable, "-m", "tests.support.drivers.warm_interpreter", *paths]
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, **OFFLINE}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     )

@@ -1,7 +1,8 @@
 """An interpreter that has imported what is slow to import, and runs programs in forks of itself.
 
 `tests.support.warm_python` starts it and asks it over a socket. It imports third-party packages only, so that programs import
-this project's modules again. It ends when the processes of the test run have gone.
+this project's modules again. A child of it has imported those too and has loaded the tables of tokens, for programs about what
+follows. Both end when the processes of the test run have gone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import select
 import shutil
@@ -40,6 +42,7 @@ SLOW_PACKAGES = (
     "ipykernel.zmqshell",
     "matplotlib.pyplot",
 )
+PROJECT_PACKAGES = ("mnesis", "langchain_mnesis", "llama_index.memory.mnesis", "agents_mnesis", "pydantic_ai_mnesis")
 MAX_REQUEST_BYTES = 4_000_000
 Program = Callable[[], object]
 
@@ -69,12 +72,28 @@ def run(program: Program) -> None:
         raise
 
 
-def serve(path: str) -> Program:
-    """Fork for each request; return in the fork, with what it has to run. Ends the process when nobody is connected any more."""
+def serve(path: str, project_path: str) -> Program:
+    """Answer at one socket without the project's modules, and at the other one with them. Returns in forks only."""
+    _import_slow_packages()
+    plain, loaded = _listen(path), _listen(project_path)
+    print("ready", flush=True)
+    has_project = os.fork() == 0
+    if has_project:
+        _import_project()
+    kept, other = (loaded, plain) if has_project else (plain, loaded)
+    other.close()
+    return _fork_for_each(kept, os.path.dirname(path))
+
+
+def _listen(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
-    print("ready", flush=True)
+    return listener
+
+
+def _fork_for_each(listener: socket.socket, folder: str) -> Program:
+    """Fork for each request; return in the fork, with what it has to run. Ends the process when nobody is connected any more."""
     clients: list[socket.socket] = []
     while True:
         readable, _, _ = select.select([listener, *clients], [], [])
@@ -96,7 +115,7 @@ def serve(path: str) -> Program:
             for descriptor in descriptors:
                 os.close(descriptor)
         if not clients:
-            shutil.rmtree(os.path.dirname(path), ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             sys.exit(0)
 
 
@@ -178,12 +197,32 @@ def _import_slow_packages() -> None:
         if find_spec(name.partition(".")[0]) is not None:
             with suppress(ImportError):
                 importlib.import_module(name)
-    gc.freeze()
-    gc.enable()
-    assert threading.active_count() == 1, "a process with threads must not be forked"
+    _keep_what_exists()
     assert "mnesis" not in sys.modules, "programs import the project's own modules"
 
 
+def _import_project() -> None:
+    """Import every module of the project, and load the tables that count tokens: they take longer than a short program."""
+    gc.disable()
+    for package in PROJECT_PACKAGES:
+        with suppress(ImportError):
+            folders = importlib.import_module(package).__path__
+            for module in pkgutil.walk_packages(folders, package + "."):
+                if not module.name.endswith("__main__"):
+                    with suppress(ImportError):
+                        importlib.import_module(module.name)
+    encodings = importlib.import_module("mnesis.tokens.encodings")
+    for name in encodings.TABLES:
+        encodings.load_encoding(name)
+    _keep_what_exists()
+
+
+def _keep_what_exists() -> None:
+    """Collect garbage again, but leave alone what was made until now."""
+    gc.freeze()
+    gc.enable()
+    assert threading.active_count() == 1, "a process with threads must not be forked"
+
+
 if __name__ == "__main__":
-    _import_slow_packages()
-    run(serve(sys.argv[1]))
+    run(serve(*sys.argv[1:]))
