@@ -112,8 +112,9 @@ async def measure(rounds: int, folder: Path, port: int) -> list[dict[str, Any]]:
                     database = folder / f"{name}{number}.db"
                     opening = MnesisSession.open(model=MODEL, db_path=database, config=config, llm=client)
                     session = await stack.enter_async_context(opening)
-                    for turn in turns[1:]:
+                    for turn in turns[2:]:
                         await session.record(turn.user_text, turn.assistant_text)
+                    await session.send("Begin.")  # reads and renders the window, which the measured turns continue
                     works[f"call, {name}"] = _call(client, request)
                     works[f"send(), {name}"] = _send(session)
                     works[f"stream, {name}"] = _consume(partial(client.stream, request))

@@ -23,7 +23,7 @@ _encode = json.JSONEncoder(default=str).encode
 class RequestDigests:
     """Digests of the parts of a request. Those of `messages` cover all messages up to each one, without the system prompt.
 
-    `conversation` and `definitions` are the messages and tools that they were computed from.
+    `conversation`, `definitions` and `instructions` are the messages, tools and system prompt that they were computed from.
     """
 
     tools: str
@@ -32,6 +32,7 @@ class RequestDigests:
     messages: tuple[str, ...]
     conversation: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, compare=False)
     definitions: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, compare=False)
+    instructions: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, compare=False)
 
 
 def digest_request(rendered: Rendered, earlier: RequestDigests | None = None) -> RequestDigests:
@@ -39,18 +40,19 @@ def digest_request(rendered: Rendered, earlier: RequestDigests | None = None) ->
 
     Digests of parts that equal those of an `earlier` request are not computed again.
     """
-    system = [message for message in rendered.messages if message["role"] == "system"]
+    instructions = tuple([message for message in rendered.messages if message["role"] == "system"])
     conversation = tuple([message for message in rendered.messages if message["role"] != "system"])
     options = {name: rendered.options[name] for name in CACHED_OPTIONS if name in rendered.options}
     definitions = tuple(rendered.tools)
-    has_same_tools = earlier is not None and earlier.definitions == definitions
+    known = earlier or _NO_REQUEST
     return RequestDigests(
-        tools=earlier.tools if earlier is not None and has_same_tools else _digest(_without_marks_in(definitions)),
-        system=_digest(_without_marks_in(system)),
+        tools=known.tools if known.definitions == definitions else _digest(_without_marks_in(definitions)),
+        system=known.system if known.instructions == instructions else _digest(_without_marks_in(instructions)),
         options=_digest(options),
         messages=_digest_messages(conversation, earlier),
         conversation=conversation,
         definitions=definitions,
+        instructions=instructions,
     )
 
 
@@ -103,3 +105,6 @@ def _remove_marks(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(_encode(value).encode()).hexdigest()[:DIGEST_CHARS]
+
+
+_NO_REQUEST = RequestDigests(tools=_digest([]), system=_digest([]), options=_digest({}), messages=())

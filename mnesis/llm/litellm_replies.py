@@ -110,18 +110,28 @@ class _Call:
 class StreamedReply:
     """A reply that is built from the chunks of a stream."""
 
-    text: str = ""
-    reasoning: str = ""
     finish_reason: str = ""
     usage_report: Any = None
     """The last usage report, unchanged."""
 
+    _texts: list[str] = field(default_factory=list)
+    _reasoning_texts: list[str] = field(default_factory=list)
     _calls: list[_Call] = field(default_factory=list)
     _call_by_index: dict[int, _Call] = field(default_factory=dict)
     _blocks: list[dict[str, Any]] = field(default_factory=list)
     _text_provider: dict[str, Any] | None = None
     _pending_thinking: str = ""
     _has_raw_details: bool = False
+
+    @property
+    def text(self) -> str:
+        """The text that has arrived."""
+        return "".join(self._texts)
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning that has arrived."""
+        return "".join(self._reasoning_texts)
 
     def add_raw(self, chunk: Any) -> None:
         """Add the reasoning details of a chunk before litellm's stream reads it, which drops chunks that have nothing else."""
@@ -145,8 +155,8 @@ class StreamedReply:
                 self._add_block(_returnable_block(block))
         self._text_provider = _text_signatures(choice.delta) or self._text_provider
         text, reasoning = choice.delta.content or "", getattr(choice.delta, "reasoning_content", None) or ""
-        self.text += text
-        self.reasoning += reasoning
+        self._texts.append(text)
+        self._reasoning_texts.append(reasoning)
         return Delta(text=text, reasoning=reasoning) if text or reasoning else None
 
     def to_reply(self, usage: TokenUsage | None, cost: float, model: str) -> LLMReply:

@@ -232,10 +232,15 @@ class _JSONObject(dict[str, Any]):
         return self.get(name)
 
 
+_decode = json.JSONDecoder(
+    object_hook=_JSONObject
+).decode  # json.loads() would create a decoder for each piece of a stream
+
+
 def _parse_json(data: bytes) -> _JSONObject:
     """Parse a response or an event. Raises the error that the response reports, and ValueError if it is not an
     object."""
-    value = json.loads(data, object_hook=_JSONObject)
+    value = _decode(data.decode(json.detect_encoding(data), "surrogatepass"))
     if not isinstance(value, _JSONObject):
         raise json.JSONDecodeError("not a JSON object", data.decode(errors="replace")[:MAX_SHOWN_CHARS], 0)
     if value.error and not value.choices:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mnesis.config import RetryConfig
 from mnesis.errors import LLMError, LLMResponseError
@@ -19,6 +19,7 @@ from mnesis.llm.base import LLM, Delta, LLMReply, LLMRequest, closing_stream
 if TYPE_CHECKING:
     import tenacity
 
+T = TypeVar("T")
 OnRetry = Callable[[int, LLMError, float], None]
 """Called before each wait with the number of the failed attempt (from 1), its error, and the wait in seconds."""
 
@@ -68,10 +69,7 @@ async def complete_with_retry(
     backoff: Backoff | None = None,
 ) -> LLMReply:
     """Call `llm.complete(request)` with retries. Raises the error of the last attempt, also if `backoff` ends the wait."""
-    async for attempt in _attempts(retry, on_retry, backoff):
-        with attempt:
-            return await llm.complete(request)
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    return await _call(lambda: llm.complete(request), retry, on_retry, backoff)
 
 
 async def stream_with_retry(
@@ -87,18 +85,24 @@ async def stream_with_retry(
 
     Raises the error of the last attempt, or `LLMResponseError` if the stream ends without a reply.
     """
-    async for attempt in _attempts(retry, on_retry, backoff):
-        with attempt:
-            pieces = llm.stream(request)
-            item = await anext(pieces, None)
+
+    async def begin() -> tuple[AsyncIterator[Delta | LLMReply], Delta | LLMReply | None]:
+        pieces = llm.stream(request)
+        return pieces, await anext(pieces, None)
+
+    pieces, first = await _call(begin, retry, on_retry, backoff)
     text = ""
     async with closing_stream(pieces):
-        while item is not None:
-            yield item
-            if isinstance(item, LLMReply):
+        if first is not None:
+            yield first
+            if isinstance(first, LLMReply):
                 return
-            text += item.text
-            item = await anext(pieces, None)
+            text = first.text
+            async for item in pieces:
+                yield item
+                if isinstance(item, LLMReply):
+                    return
+                text += item.text
     raise LLMResponseError("the model's stream ended without a reply", model=request.model, partial_text=text)
 
 
@@ -119,6 +123,23 @@ def retry_delay(retry: RetryConfig, attempt: int, error: BaseException) -> float
     if retry.jitter:
         delay *= random.uniform(0.5, 1.0)  # noqa: S311 - spreads clients in time; nothing secret depends on it
     return max(delay, requested_seconds)
+
+
+async def _call(
+    call: Callable[[], Awaitable[T]], retry: RetryConfig, on_retry: OnRetry | None, backoff: Backoff | None
+) -> T:
+    """Return the result of the first call that succeeds. Raises the error of the last attempt."""
+    try:
+        return await call()
+    except LLMError as error:
+        first_error: LLMError | None = error
+    async for attempt in _attempts(retry, on_retry, backoff):
+        with attempt:
+            if first_error is not None:  # the call above was the first attempt; most calls need no other
+                failure, first_error = first_error, None
+                raise failure
+            return await call()
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _attempts(retry: RetryConfig, on_retry: OnRetry | None, backoff: Backoff | None) -> tenacity.AsyncRetrying:

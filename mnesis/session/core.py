@@ -86,6 +86,7 @@ class SessionCore:
     """What the newest request was rendered from."""
     client_steps: RenderedSteps | None = field(default=None, init=False, repr=False)
     """What the newest window for the user's own client was rendered from."""
+    _targets: dict[tuple[str, bool], Target] = field(default_factory=dict, init=False, repr=False)
     _client_targets: dict[str, Target] = field(default_factory=dict, init=False, repr=False)
     _assembly: Assembly | None = field(default=None, init=False, repr=False)
     _has_inherited_files: bool = field(default=False, init=False)
@@ -116,16 +117,18 @@ class SessionCore:
 
     def request_target(self) -> Target:
         """Return the receiver of this session's requests: model, dialect and cache lifetime."""
-        model = self.called_model()
-        dialect = find_dialect(model, self.model.dialect)
-        is_provider = bool(getattr(self.llm, "accepts_cache_marks", False))
-        return Target(
-            model,
-            dialect if is_provider else for_own_client(dialect),
-            context_limit=self.model.context_limit,
-            cache_lifetime=self.config.session.prompt_cache if is_provider else "off",
-            is_own_client=not is_provider,
-        )
+        # A switched client may call another model at any time.
+        model, is_provider = self.called_model(), bool(getattr(self.llm, "accepts_cache_marks", False))
+        if (model, is_provider) not in self._targets:
+            dialect = find_dialect(model, self.model.dialect)
+            self._targets[model, is_provider] = Target(
+                model,
+                dialect if is_provider else for_own_client(dialect),
+                context_limit=self.model.context_limit,
+                cache_lifetime=self.config.session.prompt_cache if is_provider else "off",
+                is_own_client=not is_provider,
+            )
+        return self._targets[model, is_provider]
 
     def called_model(self) -> str:
         """Return the model string that the session's client calls."""

@@ -709,7 +709,10 @@ class MnesisSession(SessionView, Displayable):
         task.add_done_callback(self._stream_tasks.discard)
         task.add_done_callback(lambda _: events.put_nowait(None))
         task.add_done_callback(_consume_exception)
-        while (event := await events.get()) is not None:
+        while True:
+            event = await events.get() if events.empty() else events.get_nowait()
+            if event is None:
+                break
             yield event
         yield TurnComplete(result=await asyncio.shield(task))
 

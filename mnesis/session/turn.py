@@ -98,8 +98,14 @@ class _Progress:
     is_looping: bool = False
     compaction: CompactionResult | None = None
     cache_reports: list[CacheReport] = field(default_factory=list)
-    partial_text: str = ""
+    pieces: list[str] = field(default_factory=list)
+    """The pieces of the reply's text that have arrived."""
     offered_tools: set[str] = field(default_factory=set)
+
+    @property
+    def partial_text(self) -> str:
+        """The text of the reply as far as it has arrived."""
+        return "".join(self.pieces)
 
 
 class Turn:
@@ -172,7 +178,7 @@ class Turn:
 
     async def _call_model(self) -> _Answer:
         """Call the model. If there is no reply, record an interruption and raise the error."""
-        self._progress.partial_text = ""
+        self._progress.pieces.clear()
         try:
             return await self._call_and_recover()
         except LLMError as error:
@@ -340,7 +346,9 @@ class Turn:
             if isinstance(delta, LLMReply):
                 reply = delta
                 continue
-            await self._emit_delta(delta)
+            self._emit_delta(delta)
+            if self.options.on_part is not None:
+                await self._emit_parts(delta)
         if reply is None:
             raise LLMResponseError(
                 "the stream ended without a reply", model=request.model, partial_text=self._progress.partial_text
@@ -349,13 +357,17 @@ class Turn:
             await self._emit_part(call)
         return reply
 
-    async def _emit_delta(self, delta: Delta) -> None:
+    def _emit_delta(self, delta: Delta) -> None:
+        self._progress.pieces.append(delta.text)
         if delta.reasoning:
             self._emit(ReasoningDelta(text=delta.reasoning))
+        if delta.text:
+            self._emit(TextDelta(text=delta.text))
+
+    async def _emit_parts(self, delta: Delta) -> None:
+        if delta.reasoning:
             await self._emit_part(ReasoningPart(text=delta.reasoning))
         if delta.text:
-            self._progress.partial_text += delta.text
-            self._emit(TextDelta(text=delta.text))
             await self._emit_part(TextPart(text=delta.text))
 
     def _emit(self, event: StreamEvent) -> None:

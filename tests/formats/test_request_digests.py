@@ -73,3 +73,12 @@ def test_a_changed_message_changes_all_digests_after_it() -> None:
 
     same, changed = digest("a", "b", "c"), digest("a", "x", "c")
     assert [one == other for one, other in zip(same, changed, strict=True)] == [True, False, False]
+
+
+def test_an_unchanged_system_prompt_is_not_digested_again() -> None:
+    value = CountedText()
+    system = {"role": "system", "content": [{"type": "text", "text": value}]}
+    first = digest_request(Rendered([system]))
+    second = digest_request(Rendered([system, {"role": "user", "content": "hello"}]), first)
+    assert second.system == first.system
+    assert value.count == 1

@@ -21,6 +21,7 @@ from mnesis.errors import (
     LLMServerError,
     LLMTimeoutError,
 )
+from mnesis.llm import retry
 from mnesis.llm.base import Delta, LLMReply, LLMRequest
 from mnesis.llm.retry import OnRetry, complete_with_retry, retry_delay, stream_with_retry
 from mnesis.testing import FailAfter, ScriptedLLM
@@ -33,10 +34,10 @@ LASTING = [LLMError, LLMAuthenticationError, LLMBadRequestError, ContextOverflow
 both_ways = pytest.mark.parametrize("how", ["complete", "stream"])
 
 
-async def call(llm: ScriptedLLM, how: str, retry: RetryConfig = AT_ONCE, on_retry: OnRetry | None = None) -> LLMReply:
+async def call(llm: ScriptedLLM, how: str, config: RetryConfig = AT_ONCE, on_retry: OnRetry | None = None) -> LLMReply:
     if how == "complete":
-        return await complete_with_retry(llm, REQUEST, retry, on_retry)
-    pieces = [piece async for piece in stream_with_retry(llm, REQUEST, retry, on_retry)]
+        return await complete_with_retry(llm, REQUEST, config, on_retry)
+    pieces = [piece async for piece in stream_with_retry(llm, REQUEST, config, on_retry)]
     assert isinstance(pieces[-1], LLMReply)
     return pieces[-1]
 
@@ -220,3 +221,9 @@ def test_every_wait_keeps_within_its_bounds(
 def test_waits_double_up_to_the_longest() -> None:
     retry = RetryConfig(max_retries=6, base_delay=1, max_delay=10, jitter=False)
     assert [retry_delay(retry, attempt, LLMServerError("x")) for attempt in range(1, 8)] == [1, 2, 4, 8, 10, 10, None]
+
+
+@both_ways
+async def test_a_call_that_succeeds_prepares_no_retries(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "_attempts", None)
+    assert (await call(ScriptedLLM(["done"]), how)).text == "done"
