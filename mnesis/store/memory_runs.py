@@ -188,7 +188,7 @@ class MemoryRunStore:
             return lost
 
     async def retry_failures(self, run_id: str) -> int:
-        """See `RunStore.retry_failed`."""
+        """See `RunStore.retry_failures`."""
         with self._hold_lock():
             run = self._run(run_id)
             failed = [item for item in run.items if item.state == "failed"]

@@ -59,7 +59,7 @@ class SqliteRunStore:
         return await self._database.write(runs.give_up_items, run_id, now_ms, max_claims, outcome)
 
     async def retry_failures(self, run_id: str) -> int:
-        """See `RunStore.retry_failed`."""
+        """See `RunStore.retry_failures`."""
         return await self._database.write(runs.retry_failures, run_id)
 
     async def run(self, run_id: str) -> MapRun:

@@ -176,7 +176,7 @@ class SqliteStore(SqliteRunStore):
         return await self._database.read(log.compactions, session_id)
 
     async def record_interruption(self, session_id: str, interruption: Interruption) -> None:
-        """See `Store.interrupted`."""
+        """See `Store.record_interruption`."""
         await self._database.write(sessions.record_interruption, session_id, interruption)
 
     async def interruptions(self, session_id: str) -> list[Interruption]:
