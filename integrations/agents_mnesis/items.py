@@ -68,7 +68,7 @@ def stored_items(record: Message) -> list[Item] | None:
 def to_items(record: Message) -> list[Item]:
     """Convert a message of the log or of a window to items.
 
-    An item comes back as it was stored, unless the window shows its parts in another form, such as a shortened output.
+    An item comes back unchanged, unless the window shows its parts in another form, such as a shortened output.
     """
     items = stored_items(record)
     if items is None:

@@ -89,7 +89,7 @@ class ChatModelClient:
 
 
 def client_for(llm: object | None) -> object | None:
-    """Return what a session accepts as `llm`.
+    """Convert a value to the types that a session accepts as `llm`.
 
     Runnables are wrapped and LangChain's model strings are converted to litellm's. Other values are returned unchanged.
     """

@@ -68,7 +68,7 @@ class KnownMessages:
         self._comparisons: dict[int, _Comparison] = {}
 
     def key(self, message: BaseMessage) -> StateKey:
-        """Return the id and the fingerprint of a message as it is now."""
+        """Return the id and the current fingerprint of a message."""
         content = _content(message)
         if content is not None:
             self._used.add(content)

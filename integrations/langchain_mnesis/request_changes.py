@@ -12,9 +12,9 @@ from langchain_core.messages import BaseMessage
 class RequestChanges:
     """The messages of a request, compared with those of the state.
 
-    `shown` are the state's messages in the order of the request, and `forms` what the request contains instead of them,
-    by index in `shown`. `withheld` are the state's messages that the request does not contain. `additions` are the messages
-    that the state does not contain, each with the number of shown messages before it.
+    `shown` are the state's messages in the order of the request, and `forms` are the changed messages that the request
+    contains instead, by index in `shown`. `withheld` are the state's messages that the request does not contain.
+    `additions` are the messages that the state does not contain, each with the number of shown messages before it.
     """
 
     shown: tuple[BaseMessage, ...]

@@ -99,7 +99,7 @@ def _structured_message(value: Any) -> AIMessage:
 
 
 def _raw_messages(raw: BaseMessage, parsed: Any, error: BaseException | None) -> list[BaseMessage]:
-    """Return the messages of an output with `include_raw=True`: what the model wrote, and results for its calls."""
+    """Return the messages of an output with `include_raw=True`: the model's own message, and results for its calls."""
     results = [
         ToolMessage(
             content=str(error) if error is not None else _json_text(parsed),

@@ -173,7 +173,7 @@ class Sessions:
         return stored
 
     def _warn_of_changes(self, stored: Iterable[Message]) -> None:
-        """Warn once of each class whose objects do not come back as they were stored."""
+        """Warn once about each class whose objects come back changed."""
         names = {name for record in stored for name in changed_types(payload_of(record), self.types)}
         for name in sorted(names - self._warned_types):
             self._warned_types.add(name)

@@ -61,7 +61,7 @@ class SummaryOriginals:
 
 
 def canonical_json(message: BaseMessage) -> str:
-    """Return a message's content as JSON, without its id and without what a checkpoint changes."""
+    """Return a message's content as JSON, without its id and without the parts that a checkpoint changes."""
     return _canonical_json(dump_message(message))
 
 

@@ -71,8 +71,8 @@ class ThreadLog:
 
         Returns the messages. `withheld` are messages that are logged but not shown. `trimmed_ids` are summaries that
         replaced messages in the state itself; their originals belong to the view. Messages that other APIs stored
-        remain in the view unchanged. `forms` are what the request contains instead of messages, by index; summaries are
-        made from them.
+        remain in the view unchanged. `forms` are the changed messages in the request, by index; summaries are made from
+        them.
         """
         state, withheld = redact_messages(session, state), redact_messages(session, withheld)
         for attempt in range(MAX_ATTEMPTS):

@@ -106,7 +106,7 @@ def to_records(message: ModelMessage) -> list[Message]:
 
 
 def all_messages(records: Iterable[Message]) -> list[ModelMessage]:
-    """Convert a log to messages, each as it was stored."""
+    """Convert a log to messages in their stored form."""
     return [
         message
         for record in records
@@ -139,7 +139,7 @@ def window_messages(
     """Convert a group of records of a window to messages.
 
     `stored` are the messages of the log by the id of their first record. `originals` are the message objects of the
-    current run, by key: what the window shows unchanged is the same object.
+    current run, by key: a message that the window shows unchanged is the same object.
     """
     first_id = _extra(records[0]).get("of")
     known = stored.get(first_id) if first_id is not None else None

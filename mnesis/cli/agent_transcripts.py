@@ -1,7 +1,7 @@
 """Transcripts of coding agents as messages. Pure functions, no I/O.
 
-The formats are not documented by their makers for other programs, so every field is optional here, and a line that is not a
-message is skipped. Message ids are derived from the transcript: importing one that has grown adds what is new.
+The formats are not documented by their makers for other programs, so every field is optional here, and a line that is
+not a message is skipped. Message ids are derived from the transcript: importing a longer version adds the new messages.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ async def find_session(store: Store, text: str) -> SessionRecord:
     if len(matches) > 1:
         raise _ambiguous_id_error(text, [session.id for session in matches])
     if matches[0].damage is not None:
-        return await store.session(matches[0].id)  # raises the error that says what is damaged
+        return await store.session(matches[0].id)  # raises an error that describes the damage
     return matches[0]
 
 

@@ -45,7 +45,8 @@ def command(file: str, form: str, new_id: str | None, storage: str | None, as_js
     """Restore an exported session, or import the transcript of a coding agent, so that it can be searched.
 
     The transcripts are those of Claude Code (~/.claude/projects), Codex CLI (~/.codex/sessions) and Gemini CLI
-    (~/.gemini/tmp). The session is named after the agent and its own id. Importing a transcript again adds what is new.
+    (~/.gemini/tmp). The session is named after the agent and its own id. Importing a transcript again adds the new
+    messages.
 
     Restored exactly from an export: every message (id, position, parts, token counts, reported usage, extra fields),
     the session's settings, summaries with their originals and children, the current context, lifetime usage and cost,

@@ -65,7 +65,7 @@ class _LogSlice:
                 yield message
 
     def replacement_of(self, seq: int) -> str | None:
-        """Return what the context shows in place of a message: a summary id, or "" for nothing.
+        """Return the replacement of a message in the context: a summary id, or "" for nothing.
 
         None if the context shows the message itself.
         """
@@ -92,8 +92,8 @@ def command(
 ) -> None:
     """Show the newest messages of a session, or those from --from on.
 
-    A message that is not in the context says what replaces it: a summary, a marker for a long output, or nothing. Turns
-    without an answer are marked where they happened.
+    A message that is not in the context is marked with its replacement: a summary, a marker for a long output, or
+    nothing. Turns without an answer are marked where they happened.
     """
     print_slice = _print_jsonl if as_jsonl else _print_json if as_json else partial(_print, raw=raw)
     asyncio.run(_show(db, session_id, count, first, print_slice))
@@ -196,7 +196,7 @@ def message_lines(
 ) -> Iterator[Text]:
     """Yield a message for people, as lines of text.
 
-    `replacement` is what the context shows in its place ("" for nothing). `pruned` are the indexes of its parts that the
+    `replacement` is its replacement in the context ("" for nothing). `pruned` are the indexes of its parts that the
     context shows as markers.
     """
     from rich.text import Text

@@ -1,6 +1,6 @@
 """Summaries that the session's model writes from the conversation in its provider's prompt cache.
 
-A request that begins with exactly what the provider cached, and ends with an instruction, reads the conversation at a fraction
+A request that begins with exactly the cached messages and ends with an instruction reads the conversation at a fraction
 of the price. Pure functions, no I/O, except that the instruction is read from the package.
 """
 
@@ -27,7 +27,8 @@ INSTRUCTION_TOKENS = 500
 
 @dataclass(frozen=True, slots=True)
 class CachedPrefix:
-    """A request whose `messages` begin with what the provider has cached, with the `tools` and `options` that belong to it.
+    """A request whose `messages` begin with those that the provider has cached, with the `tools` and `options` that
+    belong to it.
 
     `shown` has the messages of the log, by `seq`, that it shows unchanged. `cached_tokens` are in `cache`,
     `uncached_tokens` are not. `price_ratio` is the price of a token of the compaction model, divided by that of the

@@ -144,7 +144,7 @@ class _Content:
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A window, and what the next one is continued from."""
+    """A window, and the state from which the next one continues."""
 
     context: ActiveContext
     window: Window

@@ -51,7 +51,7 @@ def find_engine(key: str, *, must_exist: bool, config: ConfigOrDict | None = Non
             " database file to restore a memory later"
         )
     default = absolute_path(MnesisConfig().store.resolve_path())
-    # An event loop must not look at the disk. In an event loop, the first use of a missing session raises the error.
+    # An event loop must not access the disk. In an event loop, the first use of a missing session raises the error.
     if must_exist and key != default and not is_loop_running() and not _exists(key):
         raise ConfigurationError(
             f"the database {key!r} does not exist, and a stored memory can only be restored from an existing database; pass"

@@ -49,7 +49,7 @@ _CONNECTION_SETTINGS = ("wal_mode", "connection_timeout", "durability", "max_con
 
 _DatabaseKey = tuple[int, str, bool]
 _databases: dict[_DatabaseKey, SharedDatabase] = {}
-"""The databases by process, path as it is written, and whether they are read-only."""
+"""The databases by process, by path as given, and by whether they are read-only."""
 _databases_by_file: dict[_DatabaseKey, SharedDatabase] = {}
 """The databases that were opened, by the file that their path leads to."""
 

@@ -25,7 +25,7 @@ PAGE_SESSIONS = 500
 
 
 async def plan_purge(store: Store, rule: RetentionConfig) -> PurgePlan:
-    """Return what the rule would erase now. Changes nothing."""
+    """Return the plan of what the rule would now erase. Changes nothing."""
     sessions = [session async for session in _all_sessions(store)]
     plan = select_sessions(sessions, rule, now_ms())
     if not rule.purge_files:

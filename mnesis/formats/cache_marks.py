@@ -1,4 +1,4 @@
-"""Where a request carries cache marks. Pure functions, no I/O.
+"""The places of cache marks in a request. Pure functions, no I/O.
 
 With a mark, the provider writes the text before it to the cache, and reads what an earlier request wrote at or shortly
 before that place. Four places are marked: the end of tools and system prompt, the last summary, the newest message, and

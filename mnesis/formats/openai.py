@@ -165,7 +165,7 @@ def is_returnable(block: dict[str, Any] | None, kinds: frozenset[str]) -> bool:
 
 
 def _sign_calls(rendered: Sequence[dict[str, Any]], calls: Sequence[ToolPart], model: str) -> None:
-    """Add the signatures of Gemini's own calls. Only the first call of a step needs one."""
+    """Add the signatures of Gemini's own calls. Only the first call of a step needs a signature."""
     for item, call in zip(rendered, calls, strict=True):
         if call.provider is not None:
             item["provider_specific_fields"] = call.provider

@@ -81,7 +81,8 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class RenderedSteps:
-    """The messages of a request without cache marks, and what they were rendered from. Nobody may change them."""
+    """The messages of a request without cache marks, and the window from which they were rendered. Nobody may change
+    them."""
 
     steps: Sequence[Step]
     messages: tuple[Message, ...]
@@ -133,7 +134,7 @@ def render_request(
 ) -> Rendered:
     """Render a window for one call. `tools` are chat-completions tools, `options` the caller's further arguments.
 
-    What the request has in common with an `earlier` one is not rendered again.
+    Messages that the request shares with an `earlier` one are not rendered again.
     """
     rendered = _render_steps(window, target, earlier)
     sent = rendered.copy_messages()
@@ -176,7 +177,7 @@ def _added_messages(earlier: Sequence[Message], messages: Sequence[Message]) -> 
 def request_options(
     target: Target, options: Mapping[str, Any], messages: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Return the further arguments of a call. What the caller set takes precedence."""
+    """Return the further arguments of a call. The caller's options take precedence."""
     arguments = dict(options)
     dialect = target.dialect
     if dialect.context_limit_argument and target.context_limit:
@@ -275,7 +276,7 @@ def _with_blocks(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mark_settings(window: Window, target: Target) -> MarkSettings | None:
-    """Return how to mark a request. None if the dialect has no marks, or marks are off."""
+    """Return the settings for marking a request. None if the dialect has no marks, or marks are off."""
     cache = target.dialect.cache
     if cache is None or not cache.max_marks or target.cache_lifetime == "off":
         return None
@@ -321,7 +322,8 @@ def render_for_client(
 ) -> tuple[RequestMessages, RenderedSteps | None]:
     """Render a window as chat-completions messages without the system prompt, which is `system` of the result.
 
-    `target` is one `for_users_client()`. Also returns what the next window can be rendered from, as `earlier`."""
+    `target` is one `for_users_client()`. Also returns the state for rendering the next window, which is passed as
+    `earlier`."""
     rendered = render_request(window, target, earlier=earlier)
     sent = [message for message in rendered.messages if message["role"] != "system"]
     return RequestMessages(sent, window.system_prompt), rendered.steps

@@ -135,7 +135,7 @@ class OpenAICompatibleLLM:
 
     @asynccontextmanager
     async def _response(self, model: str, request: LLMRequest, *, is_streamed: bool) -> AsyncIterator[Any]:
-        """Send a request, again without what the endpoint rejects, and yield the response to it.
+        """Send a request, and again without the parts that the endpoint rejects, and yield the response.
 
         A response that was not read to its end is closed with its connection, so that the endpoint stops."""
         options = request.options

@@ -84,7 +84,7 @@ def _add_tools(server: MCPServer[Any], memory: Memory) -> None:
     @server.tool(annotations=_READS)
     @_report_errors(ToolError)
     async def lcm_describe(session_id: str, id: str) -> str:
-        """Say what an id of a session names: a summary, a message or a file."""
+        """Describe the object with an id: a summary, a message or a file."""
         return await memory.describe(session_id, id)
 
     @server.tool(annotations=_READS)

@@ -69,7 +69,7 @@ class ActiveContext:
 
 MIN_SUMMARIES_TOKENS = 1_024
 MIN_SUMMARIES_FRACTION = 0.125
-"""Of the usable tokens. All summaries together get at least the smaller of the two."""
+"""A fraction of the usable tokens. All summaries together get at least the smaller of the two."""
 
 MAX_KEEP_FRACTION = 0.8
 KEEP_SOFT_FRACTION = 0.95

@@ -1,4 +1,4 @@
-"""What each provider accepts in a request, as one table. Plain data and look-ups, no I/O.
+"""The forms of requests that providers accept, as one table. Plain data and look-ups, no I/O.
 
 To add a provider, add a row to `DIALECTS` and a test to `tests/wire`. The first row whose pattern matches the model string is
 used. `mnesis.formats.request` renders requests from the rows.
@@ -80,7 +80,7 @@ class PromptCache:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What one family of providers accepts.
+    """The requests that one family of providers accepts.
 
     `pattern` matches model strings in lower case. `tool_names` is the pattern of valid tool names. `media_in_results`
     says how images and files of a tool result are sent: inside the result, in a user message after the results, or as

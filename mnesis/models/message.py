@@ -116,7 +116,8 @@ class ToolPart(_Value):
     output_parts: tuple[OutputPart, ...] = ()
     """The exact output if it is more than text: see `ToolResultPart.output_parts`."""
     output_file: FileRefPart | None = None
-    """Where the complete output is stored if it was too large for the message. `output` then describes it."""
+    """The stored file with the complete output, if the output was too large for the message. `output` then describes
+    it."""
     error_message: str | None = None
     status: ToolStatus = ToolStatus()
     provider: dict[str, Any] | None = None
@@ -155,7 +156,8 @@ class ToolResultPart(_Value):
     is_error: bool = False
     output_parts: tuple[OutputPart, ...] = ()
     output_file: FileRefPart | None = None
-    """Where the complete output is stored if it was too large for the message. `output` then describes it."""
+    """The stored file with the complete output, if the output was too large for the message. `output` then describes
+    it."""
 
 
 MessagePart = Annotated[

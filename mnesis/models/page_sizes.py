@@ -2,7 +2,7 @@
 import."""
 
 LOG_PAGE_MESSAGES = 500
-"""How many messages of a log are read at once."""
+"""The number of messages of a log that are read at once."""
 MAX_PAGE_CHARS = 20_000
 MAX_PAGE_LINES = 2_000
 """The default size of a page of a stored file."""

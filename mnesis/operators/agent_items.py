@@ -110,7 +110,7 @@ def agent_fingerprint(agent: Agent, model: str | None, template: str) -> str:
 
 
 def agent_plan_facts(agent: Agent, child_sessions: ChildSessions) -> dict[str, Any]:
-    """Return what a worker needs to run the same agent: everything but code and secrets."""
+    """Return the plan with which a worker runs the same agent, without code and secrets."""
     options, omitted_options = storable_options(agent.llm_options)
     return {
         "model": child_sessions.model,

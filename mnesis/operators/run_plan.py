@@ -1,4 +1,4 @@
-"""The plan of a run: what a worker on another machine needs to process its items, as JSON without secrets.
+"""The plan with which a worker on another machine processes the items of a run, as JSON without secrets.
 
 Pure functions, no I/O.
 """

@@ -185,7 +185,7 @@ def _fill_block(candidates: Sequence[_Candidate], available_tokens: int, count: 
         return None
     remaining_tokens = available_tokens - MESSAGE_OVERHEAD_TOKENS - count(quote(BLOCK_TITLE, [""]))
     entries: dict[int, str] = {}
-    # Of a long message, passages with terms that few candidates have are shown first.
+    # In a long message, passages with terms that few candidates have come first.
     weights = term_weights([candidate.matches for candidate in candidates], len(candidates[0].terms))
     for rank, candidate in enumerate(candidates):
         if remaining_tokens < MIN_ENTRY_TOKENS:

@@ -11,7 +11,7 @@ from mnesis.ids import new_id, now_ms
 from mnesis.models.message import FilePart, ImagePart, Message, TextPart
 
 QUOTED_ID = "mnesis_quoted_id"
-"""The key, in `Message.extra`, of the id of the message that a pinned quotation quotes."""
+"""The key in `Message.extra` under which a pinned quotation has the id of its original."""
 
 
 def quote(title: str, lines: Iterable[str]) -> str:

@@ -164,7 +164,7 @@ def _space_out_bigrams(run: re.Match[str]) -> str:
 
 
 def bigrams(run: str) -> list[str]:
-    """Split a run of characters into overlapping pairs; a single character is returned as it is."""
+    """Split a run of characters into overlapping pairs; a single character is returned unchanged."""
     return [run[i : i + 2] for i in range(len(run) - 1)] or [run]
 
 

@@ -113,7 +113,7 @@ def _chinese_number(text: str) -> str:
 
 
 def match_score(day: date, mentions: Sequence[DateMention]) -> float:
-    """Return how well a day matches any of the mentioned dates, from 0 to 1."""
+    """Return the quality of the best match between a day and the mentioned dates, from 0 to 1."""
     return max((_score_mention(day, mention) for mention in mentions), default=0.0)
 
 

@@ -16,7 +16,8 @@ MAX_DATABASE_INTEGER = 2**63
 
 
 class SearchPosition(NamedTuple):
-    """Where a page begins: the number of hits before it, and the end of the log when page one was read (0: not yet read).
+    """The beginning of a page: the number of hits before it, and the end of the log when page one was read (0: not yet
+    read).
 
     `asked_at` is the time of the query in milliseconds since 1970 (0: none).
     """

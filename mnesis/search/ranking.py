@@ -29,7 +29,7 @@ LENGTH_EXPONENT = 0.85
 """Damps length normalisation, because relevance does not fall in proportion to length. Chosen on the questions for
 fitting."""
 SHORT_QUERY_TERMS = 8
-"""As above, for queries: with many words, some occur near any message."""
+"""Damps the length of queries, because some words of a long query occur near any message."""
 SHORT_MESSAGE_WORDS = 40
 """Neighbours and proximity count in full up to this length, and proportionally less above it: a long message does not need its neighbours."""
 PROXIMITY_WINDOW = 8
@@ -139,8 +139,8 @@ def rank(
 def length_share(messages: Sequence[MessageStats]) -> float:
     """Return the weight of a message's context, from 0 to 1: less in logs of long messages.
 
-    The length is that of the message in which a word of the log stands on average: tool outputs decide, not the short
-    messages between them.
+    The length is that of the message which contains an average word of the log, so tool outputs decide, and not the
+    short messages between them.
     """
     counts = [word_count for _, word_count, _, _ in messages]
     typical_words = sum([count * count for count in counts]) / max(sum(counts), 1)

@@ -16,7 +16,7 @@ from typing import Any
 from mnesis.search.time_words import A_FEW, DAY_PARTS, GERMAN_WORDS, GLUE, TIME_WORDS, plain_text
 
 MAX_SCANNED_CHARS = 2_000
-"""Of a query: people ask short questions, and what is longer is data."""
+"""The maximum length of a query: people ask short questions, and longer texts are data."""
 FEW_DAYS = (2, 6)
 """The largest number of units that "a few" means."""
 

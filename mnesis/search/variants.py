@@ -112,7 +112,7 @@ def _with_other_prefixes(word: str) -> Iterator[str]:
 def _stems(word: str) -> list[str]:
     """Return stems of a word in the languages of its script, the longest first, then the word without its last letters."""
     stems = _language_stems(word)
-    # Where one language uses a script, its stems are precise, so they may be shorter.
+    # In scripts of a single language, stems are precise, so they may be shorter.
     min_chars = MIN_STEM_CHARS if _script(word) == "LATIN" else MIN_PREFIX_CHARS
     cuts = {
         word[:-cut] for cut in range(1, MAX_CUT_CHARS + 1) if len(word) - cut >= max(MIN_STEM_CHARS, len(word) * 3 // 5)

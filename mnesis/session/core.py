@@ -57,7 +57,7 @@ logger = get_logger(__name__)
 
 T = TypeVar("T")
 MAX_OVERHEAD_FRACTION = 0.5
-"""Of the usable tokens. If the system prompt and tools take a larger fraction, a warning is logged."""
+"""A fraction of the usable tokens. If the system prompt and tools take a larger fraction, a warning is logged."""
 FOCUS_KEY = "mnesis_focus"
 """The key of the focus in the metadata of a session."""
 MAX_RECALL_BLOCKS = 16
@@ -83,9 +83,9 @@ class SessionCore:
     backoff: Backoff = field(default_factory=Backoff)
     """The waits of this object's model calls before retries. `close()` ends them."""
     rendered_steps: RenderedSteps | None = field(default=None, init=False, repr=False)
-    """What the newest request was rendered from."""
+    """The state from which the newest request was rendered."""
     client_steps: RenderedSteps | None = field(default=None, init=False, repr=False)
-    """What the newest window for the user's own client was rendered from."""
+    """The state from which the newest window for the user's own client was rendered."""
     _targets: dict[tuple[str, bool], Target] = field(default_factory=dict, init=False, repr=False)
     _client_targets: dict[str, Target] = field(default_factory=dict, init=False, repr=False)
     _assembly: Assembly | None = field(default=None, init=False, repr=False)
@@ -184,7 +184,7 @@ class SessionCore:
 
     @cached_property
     def store(self) -> Store:
-        """The store, which redacts what is written and searches with vectors, if the session or the engine is configured so."""
+        """The store, which redacts writes and searches with vectors if the session or the engine is configured so."""
         store = redacting_store(self.engine.store, self.config.redaction)
         if self.config.recall.vectors is None or self.config.recall == self.engine.config.recall:
             return store

@@ -36,7 +36,7 @@ DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
 
 @dataclass(frozen=True, slots=True)
 class OpenRequest:
-    """Where a session is stored and how it is used. None means the default."""
+    """The place and the settings of a session to open. None means the default."""
 
     config: MnesisConfig | None = None
     db_path: str | os.PathLike[str] | None = None

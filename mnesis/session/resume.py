@@ -1,4 +1,4 @@
-"""Where an unfinished turn continues. Pure functions, no I/O."""
+"""The step from which an unfinished turn continues. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ResumePoint:
 
 
 def find_resume_point(context: ActiveContext) -> ResumePoint | None:
-    """Return where the newest turn continues. None if the turn is complete, or if there is no turn.
+    """Return the step from which the newest turn continues. None if the turn is complete, or if there is no turn.
 
     A turn is complete if the context ends with a reply that calls no tools. System messages do not count.
     """

@@ -64,7 +64,8 @@ OVERFLOW_RETRY_FRACTION = 0.7
 
 @dataclass(frozen=True, slots=True)
 class TurnOptions:
-    """What a turn runs with. `on_event` receives what `stream()` yields, as it happens, except the end of the turn."""
+    """The arguments of a turn. `on_event` receives the events of `stream()` as they happen, except the end of the
+    turn."""
 
     toolset: Toolset
     system_prompt: str | None = None

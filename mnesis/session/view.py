@@ -205,7 +205,7 @@ class SessionView(SessionReader):
     async def focus(self, text: str) -> None:
         """Set the subject that summaries must keep above all and automatic recall prefers. "" ends it.
 
-        The focus is stored with the session. Existing summaries stay as they are.
+        The focus is stored with the session. Existing summaries do not change.
 
         Raises `ConfigurationError` if it is not a string of at most 1,000 characters.
         """
@@ -383,7 +383,8 @@ class SessionView(SessionReader):
 
 
 def _check_messages(messages: Sequence[Message]) -> None:
-    """Refuse what is not a sequence of messages. A single message looks like one, because it can be iterated over."""
+    """Refuse values that are not a sequence of messages. A single message looks like one, because it can be iterated
+    over."""
     from mnesis.models.message import Message
 
     if isinstance(messages, Message | str | Mapping) or not isinstance(messages, Sequence):

@@ -1,1 +1,1 @@
-"""Where conversations are kept: one protocol, an SQLite and an in-memory implementation."""
+"""The stores of conversations: one protocol, with implementations for SQLite, PostgreSQL and memory."""

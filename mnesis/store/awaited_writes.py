@@ -36,7 +36,7 @@ class WriteQueue(Generic[W]):
         self._came_in_batch = False
 
     def must_wake(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Return whether a write from this loop has to wake the thread. Otherwise somebody else does, soon."""
+        """Return whether a write from this loop has to wake the thread. Otherwise another call will soon wake it."""
         return not self._is_woken and self._delaying_loop is not loop
 
     def may_delay(self) -> bool:

@@ -372,7 +372,8 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
         ...
 
     async def backup(self, path: str | Path, on_progress: OnCopied | None = None) -> None:
-        """Write a complete, consistent copy to a new file, private to its user. Other writers can continue meanwhile.
+        """Write a complete, consistent copy to a new file, private to its user. Other writers can continue during that
+        time.
 
         Raises `ConfigurationError` if the file exists or this store has no file to copy, and `StoreFullError`.
         """

@@ -36,7 +36,7 @@ class StoredChange:
 
 @dataclass(frozen=True, slots=True)
 class MessageHeader:
-    """What events say about a message."""
+    """The data of events about a message."""
 
     seq: int
     id: str

@@ -70,7 +70,7 @@ class DamagedValueError(ValueError):
 
 
 class EncodedMessage(NamedTuple):
-    """A message as it is stored. `meta` contains the rarer fields, or is None if all of them have their defaults.
+    """The stored form of a message. `meta` contains the rarer fields, or is None if all of them have their defaults.
 
     `digest` is computed from id, role, parts and meta. `stored_hash` is the hash in the store (`mnesis.store.chain`),
     or only the digest if a release before schema version 7 wrote it.

@@ -62,7 +62,7 @@ class CachedContext:
         return self.items
 
     def extend(self, log_head: bytes, last_seq: int, messages: Sequence[Message], size_bytes: int) -> CachedContext:
-        """Return the context after the next messages of the log, which take `size_bytes` as they are stored."""
+        """Return the context after the next messages of the log, whose stored form takes `size_bytes`."""
         with_containers = seqs_with_containers(messages)
         return replace(
             self,

@@ -23,7 +23,7 @@ _KEPT_FIELDS = frozenset(
 
 
 def redacting_store(store: Store, redaction: Redaction | None) -> Store:
-    """Return a store that redacts what is written, or `store` itself if nothing is to be redacted."""
+    """Return a store that redacts writes, or `store` itself without a redaction."""
     return store if redaction is None else cast(Store, _RedactingStore(store, redaction))
 
 

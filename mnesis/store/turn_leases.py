@@ -26,11 +26,12 @@ class TurnLeaseStore(Protocol):
         ...
 
     async def renew_turn(self, session_id: str, lease: TurnLease, *, now_ms: int, lease_ms: int) -> bool:
-        """Extend a lease, also one that has ended if nobody has claimed it since. Returns False if somebody has."""
+        """Extend a lease, also one that has ended if nobody has claimed it since. Returns False if another holder has
+        claimed it."""
         ...
 
     async def release_turn(self, session_id: str, lease: TurnLease) -> None:
-        """Free the session for the next holder. Does nothing if somebody else holds it."""
+        """Free the session for the next holder. Does nothing if another holder has it."""
         ...
 
 

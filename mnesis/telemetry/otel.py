@@ -278,7 +278,7 @@ def _error_type(error: BaseException) -> str:
 
 
 def _content(value: object) -> str:
-    """Return content as redacted text: a string as it is, anything else as JSON."""
+    """Return content as redacted text: a string unchanged, anything else as JSON."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = [_conventional(message) if isinstance(message, Mapping) else message for message in value]
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -190,7 +190,7 @@ class AdapterSuite:
         async with self.open(tmp_path, SMALL_LIMIT_TOKENS) as driver:
             for turn in self.make_turns(driver):
                 await driver.add(turn)
-        # Closing has waited for compactions in the background, which may change what is read.
+        # Closing has waited for compactions in the background, which may change the result of a read.
         async with self.open(tmp_path, SMALL_LIMIT_TOKENS) as driver:
             shown, log = await driver.read(), await driver.read_log()
             async with self.open(tmp_path, SMALL_LIMIT_TOKENS) as other:

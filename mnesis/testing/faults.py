@@ -360,7 +360,7 @@ async def _check(operation: Operation, scene: Scene, history: History) -> list[s
 
 
 def _run_child(operation: Operation, scene: Scene, history: History, point: FaultPoint) -> int:
-    """Run an operation in a child, record what it reports, and return its exit code (negative for a signal)."""
+    """Run an operation in a child, record its reports, and return its exit code (negative for a signal)."""
     lines, ours = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # other threads of this process do not matter to the child

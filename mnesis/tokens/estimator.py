@@ -113,7 +113,7 @@ class TokenEstimator:
         return max(1, math.ceil(tokens * CLAUDE_MARGIN) if encoding == "claude_heuristic" else tokens)
 
     def estimate_message(self, message: Message, model: str | None = None) -> int:
-        """Return the tokens of `message` as it is sent; see `message_tokens`."""
+        """Return the tokens of `message` in a request; see `message_tokens`."""
         return message_tokens(message, ModelTokenCounter(self, model or ""))[0]
 
     def is_exact(self, model: str | None = None) -> bool:
@@ -126,14 +126,14 @@ class TokenEstimator:
 
 
 def message_tokens(message: Message, count: TokenCounter) -> tuple[int, int]:
-    """Return the tokens of `message` as it is sent, and how many of them are tool outputs."""
+    """Return the tokens of `message` in a request, and the number of them in tool outputs."""
     return parts_tokens(message.parts, count)
 
 
 def parts_tokens(parts: Iterable[MessagePart], count: TokenCounter) -> tuple[int, int]:
-    """Return the tokens of a message with these parts, and how many are tool outputs.
+    """Return the tokens of a message with these parts, and the number of them in tool outputs.
 
-    The message is counted as it is sent to a provider.
+    The message is counted in the form that a provider receives.
     """
     parts = tuple(parts)
     if len(parts) == 1 and type(parts[0]) is TextPart:  # as most messages

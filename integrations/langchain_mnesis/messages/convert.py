@@ -103,7 +103,7 @@ def is_same_message(stored: Message, message: BaseMessage, *, from_checkpoint: b
 
 
 def checkpoint_stable_form(data: dict[str, Any]) -> Any:
-    """Return the data of a stored message without what a checkpoint changes.
+    """Return the data of a stored message without the parts that a checkpoint changes.
 
     Checkpoints return tuples as lists, and some artifacts as other objects.
     """

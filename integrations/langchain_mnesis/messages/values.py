@@ -97,7 +97,7 @@ def load_value(data: Any, types: Types) -> Any:
 
 
 def changed_types(data: Any, types: Types) -> set[str]:
-    """Return the names of the classes in JSON of `dump_value` whose objects do not come back as they were."""
+    """Return the names of the classes in JSON of `dump_value` whose objects come back changed."""
     if isinstance(data, list):
         return {name for item in data for name in changed_types(item, types)}
     if not isinstance(data, dict):

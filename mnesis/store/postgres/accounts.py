@@ -65,7 +65,7 @@ def save_accounts(
     profile_hash: bytes | None = None,
     statement: str | None = "update_accounts",
 ) -> Parameters:
-    """Write the accounts of a locked session, with their new hash and seal. None keeps a head as it is.
+    """Write the accounts of a locked session, with their new hash and seal. None keeps a head unchanged.
 
     Returns the parameters of the statement. With `statement=None` the caller sends them. The time of the last use
     changes if the record changed.

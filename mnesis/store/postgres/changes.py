@@ -119,7 +119,7 @@ def _encode_body(body: object) -> str:
 
 
 def snapshot(transaction: Transaction) -> str:
-    """Return which transactions are running, for `horizon`."""
+    """Return the running transactions, for `horizon`."""
     return str(transaction.value("snapshot"))
 
 

@@ -402,7 +402,7 @@ def _run_and_settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], 
         return
     outcome: Future[T] = Future()
     _settle_with(function, outcome)
-    with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+    with suppress(RuntimeError):  # the loop was closed, so no caller waits any more
         loop.call_soon_threadsafe(_settle, future, outcome)
 
 

@@ -86,7 +86,7 @@ def create_fork(
     refuse_missing_fork_point(origin.record, last_seq)
     last_rows = load_rows(transaction, origin.pk, [(last_seq, last_seq)]) if last_seq else []
     if last_rows != ([] if shared.last_message is None else [shared.last_message]):
-        raise SessionNotFoundError(session_id)  # another session has its id meanwhile
+        raise SessionNotFoundError(session_id)  # another session now has its id
     row = shared.last_message
     point = None if row is None else ForkPoint(from_text(row[9]), row[0], from_text(row[1]))
     covers = inherit_covers(

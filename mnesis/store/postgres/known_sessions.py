@@ -24,7 +24,7 @@ class KnownSessions:
         self._sessions: OrderedDict[str, StoredSession] = OrderedDict()
 
     def get(self, session_id: str) -> StoredSession | None:
-        """Return a copy of a session as it was last written, or None."""
+        """Return a copy of a session's last written state, or None."""
         with self._lock:
             stored = self._sessions.get(session_id)
             return None if stored is None else stored.copy()

@@ -146,7 +146,7 @@ class ChangeListener:
             self._count += 1
             waiters, self._waiters = self._waiters, set()
         for loop, future in waiters:
-            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop was closed, so no caller waits any more
                 loop.call_soon_threadsafe(_finish, future)
 
 

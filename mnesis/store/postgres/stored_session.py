@@ -16,7 +16,7 @@ _USAGE = ("input", "output", "cache_read", "cache_write", "total", "reasoning")
 
 
 class StoredSession:
-    """A session, the key of its rows, and its heads and hashes as they were read. Writing its accounts updates it."""
+    """A session, the key of its rows, and its heads and hashes when it was read. Writing its accounts updates it."""
 
     __slots__ = (
         "has_profile_hash",

@@ -324,5 +324,5 @@ def _request_json(session: SessionRecord, request: SentRequest) -> bytes:
 
 
 def key_of(connection: sqlite3.Connection) -> bytes | None:
-    """Return the key that seals what a connection writes."""
+    """Return the key that seals a connection's writes."""
     return connection.integrity_key if isinstance(connection, ConnectionState) else None

@@ -27,8 +27,8 @@ REPORT_INSTRUCTIONS = 100_000
 def back_up(path: Path, config: StoreConfig, destination: str | Path, on_progress: OnCopied | None = None) -> None:
     """Copy the current state of the database at `path` to the new file `destination`, private to its user.
 
-    The copy reads through its own connection, so the store can write meanwhile. The copy has the key of the database,
-    if there is one. Raises the errors of `_write_copy`.
+    The copy reads through its own connection, so the store can write at the same time. The copy has the key of the
+    database, if there is one. Raises the errors of `_write_copy`.
     """
     _write_copy(destination, lambda unfinished, target: _copy(path, config, unfinished, target, on_progress))
 

@@ -1,4 +1,4 @@
-"""Transactions on the list of changes: noting what a transaction does, and reading it as events."""
+"""Transactions on the list of changes: noting the changes of a transaction, and reading them as events."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ MAX_LISTED_MESSAGES = 20
 
 @dataclass(slots=True)
 class LogState:
-    """What a pass over the messages of a session has seen so far.
+    """The progress of a pass over the messages of a session.
 
     `owner_id` is the session that stores the next messages: this one, or another whose messages a fork shares, up to
     `shared_seq`.

@@ -100,7 +100,8 @@ def connect_encrypted(name: str, key: EncryptionKey | None, **options: Any) -> s
 
 
 def export_database(connection: sqlite3.Connection, target: Path, key: EncryptionKey | None) -> None:
-    """Copy a database, as it is now, to the empty file `target`, encrypted with a key or, with None, not encrypted.
+    """Copy the current state of a database to the empty file `target`, encrypted with a key or, with None, not
+    encrypted.
 
     See https://www.zetetic.net/sqlcipher/sqlcipher-api/#sqlcipher_export, which omits the settings in the header.
     """

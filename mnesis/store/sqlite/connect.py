@@ -101,7 +101,7 @@ def refuse_unreadable(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def busy_timeout_ms(config: StoreConfig) -> int:
-    """Return how long SQLite waits for another writer, in milliseconds."""
+    """Return the time that SQLite waits for another writer, in milliseconds."""
     return int(min(config.connection_timeout * 1000, MAX_TIMEOUT_MS))
 
 

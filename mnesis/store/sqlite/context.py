@@ -58,11 +58,12 @@ from mnesis.store.sqlite.rows import Row, load_covers, load_prunes, message_from
 from mnesis.store.sqlite.turn_leases import refuse_lost_turn
 
 MAX_DECODED_MESSAGES = 16
-"""Messages that an append decodes to show the context, at most: other writers wait meanwhile. A turn without tools has two."""
+"""The maximum number of messages that an append decodes to return the context, because other writers wait for it. A
+turn without tools has two."""
 
 
 def active_context(connection: sqlite3.Connection, session_id: str, shared: bool) -> ActiveContext:
-    """Load the items that currently represent the log. Decodes only what this connection has not decoded yet."""
+    """Load the items that currently represent the log. Decodes only items that this connection has not decoded yet."""
     stored = load_session_again(connection, session_id)
     if not isinstance(connection, ConnectionState) or stored.hash is None:
         return _show(stored, _load_context(connection, stored), shared)

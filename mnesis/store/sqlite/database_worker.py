@@ -143,7 +143,7 @@ def settle_in_loop(
     loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], result: Any, error: BaseException | None
 ) -> None:
     """Report the outcome of a job to a future of an event loop, from another thread."""
-    with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+    with suppress(RuntimeError):  # the loop was closed, so no caller waits any more
         loop.call_soon_threadsafe(settle, future, result, error)
 
 

@@ -117,7 +117,7 @@ def create_fork(
         return existing, False
     last_rows = log.load_rows(connection, origin, [(last_seq, last_seq)]) if last_seq else []
     if last_rows != ([] if shared.last_message is None else [shared.last_message]):
-        raise SessionNotFoundError(session_id)  # another session has its id meanwhile
+        raise SessionNotFoundError(session_id)  # another session now has its id
     covers = inherit_covers(
         load_covers(connection, origin.pk),
         last_seq,
@@ -143,7 +143,8 @@ def create_fork(
 
 
 def _fork_point(session_id: str, row: Row | None) -> ForkPoint | None:
-    """Return where a fork after a message continues from. The row of a shared message names the session that stores it."""
+    """Return the point from which a fork after a message continues. The row of a shared message names the session that
+    stores it."""
     return None if row is None else ForkPoint(row[9] if len(row) > 9 else session_id, row[0], row[1])
 
 

@@ -52,7 +52,7 @@ class StoredRun:
 
 
 def load_run(connection: sqlite3.Connection, run_id: str) -> StoredRun:
-    """Load a run by id. Raises `RunNotFoundError`, and `DamagedValueError` if it is not what was stored."""
+    """Load a run by id. Raises `RunNotFoundError`, and `DamagedValueError` if the run has changed."""
     try:
         row = connection.execute(sql("run"), {"id": run_id}).fetchone()
     except UnicodeEncodeError:

@@ -31,7 +31,7 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class SalvagedSession:
-    """What was copied of a session. `gaps` are the first and last seqs, in the old log, of messages that were not
+    """The result of copying a session. `gaps` are the first and last seqs, in the old log, of messages that were not
     copied.
 
     `lost_summaries` are the ids of summaries that are damaged or cover a message that was not copied. `damaged_records`
@@ -74,8 +74,8 @@ async def salvage(
     """Copy every message whose hash is right to the new database `target`, in order, and list the gaps.
 
     Messages keep their ids and times and are numbered without gaps; each session notes in its metadata, under
-    `salvage`, which of the old numbers are missing. Turns, interruptions, titles and settings are copied as far as they
-    are readable. Summaries, covers, prunes, pins, usage, cost and map runs are copied if their hashes are right. In the
+    `salvage`, which of the old numbers are missing. Turns, interruptions, titles and settings are copied if they are
+    readable. Summaries, covers, prunes, pins, usage, cost and map runs are copied if their hashes are right. In the
     copy, all summaries belong to one compaction. References to stored files come with the messages. The source is not
     changed. If the process is killed, no `target` exists. `report` is called with the number of finished sessions and
     the total. `config` has the time to wait for a process that has locked the source, and the key of an encrypted

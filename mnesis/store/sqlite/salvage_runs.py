@@ -95,7 +95,7 @@ async def _copy_outcomes(store: SqliteStore, run: MapRun, items: dict[int, RunIt
             if item is None or item.outcome is None or item.state not in ("done", "failed"):
                 unfinished.append(each.index)
                 continue
-            # Usage is kept per run only, so the first outcome carries it.
+            # The target stores usage per run only, so the first outcome contains it.
             usage, cost = sums or (TokenUsage(), 0.0)
             sums = None
             outcomes.append(ItemOutcome(each.index, item.state, item.outcome, item.attempts, usage, cost))

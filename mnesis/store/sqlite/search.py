@@ -49,7 +49,7 @@ as much as one long session."""
 
 
 async def find_page(database: Database, search: Search, on_progress: OnIndexed | None = None) -> SearchPage:
-    """Return one page of a search, after indexing what is missing. A damaged index is built again first."""
+    """Return one page of a search, after indexing missing messages. A damaged index is built again first."""
     check_search(search)
     if not search.query.strip():
         return await database.read(_page, search, search_position(search), [])
@@ -160,7 +160,7 @@ def _required_indexes(search: Search) -> list[bool]:
 async def catch_up(
     database: Database, session_id: str | None, substrings: bool, on_progress: OnIndexed | None = None
 ) -> None:
-    """Index what is missing, one batch at a time. A read-only database is searched as far as it is indexed.
+    """Index missing messages, one batch at a time. A read-only database is searched as far as it is indexed.
 
     `on_progress` is called after each batch.
     """
@@ -172,7 +172,7 @@ async def catch_up(
             if on_progress is not None:
                 on_progress(total - max(missing, 0), total)
             if not indexed or missing <= 0:
-                # Another search may have indexed the rest meanwhile, and another writer may have appended more.
+                # In the meantime another search may have indexed the rest, or another writer may have appended more.
                 before, missing = missing, await database.read(_count_missing, session_id, substrings)
                 total = max(total, missing)
                 if not indexed and missing >= before:  # damage: the counted messages cannot be found
@@ -246,7 +246,7 @@ def _unindex_batch(connection: sqlite3.Connection, session_id: str) -> bool:
 
 
 def _count_missing(connection: sqlite3.Connection, session_id: str | None, substrings: bool) -> int:
-    """Return how many messages are not indexed, of one session or of all."""
+    """Return the number of messages that are not indexed, of one session or of all."""
     if session_id is not None:
         stored = load_session(connection, session_id)
         return max(0, stored.record.last_seq - fulltext.indexed_up_to(connection, stored.pk)[substrings])
@@ -294,7 +294,7 @@ def _index_session(
         if size > MAX_BATCH_CHARS:
             break
     if last_seq == after_seq:
-        # No row is left, whatever the accounts say: the session counts as indexed, so that the loop ends.
+        # No row is left, regardless of the accounts, so the session counts as indexed and the loop ends.
         last_seq = connection.execute(sql("check_last_seq"), {"session_pk": session_pk}).fetchone()[0]
     (fulltext.add_trigrams if substrings else fulltext.add_words)(connection, session_pk, batch, last_seq)
     return last_seq - after_seq, size

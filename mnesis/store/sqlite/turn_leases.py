@@ -13,7 +13,7 @@ from mnesis.store.turn_leases import decide_claim, refuse_stale_fence
 def claim(
     connection: sqlite3.Connection, session_id: str, holder: str, now_ms: int, lease_ms: int, dead_fence: int | None
 ) -> TurnLease:
-    """Claim the turns of a session. Returns the lease as it is then."""
+    """Claim the turns of a session. Returns the lease after the claim."""
     session_pk = load_session(connection, session_id).pk
     stored = _load(connection, session_pk)
     claimed = decide_claim(stored, holder, now_ms=now_ms, lease_ms=lease_ms, dead_fence=dead_fence)
@@ -26,7 +26,7 @@ def claim(
 
 
 def renew(connection: sqlite3.Connection, session_id: str, lease: TurnLease, now_ms: int, lease_ms: int) -> bool:
-    """Extend a lease. Returns False if somebody else holds it."""
+    """Extend a lease. Returns False if another holder has it."""
     return _change(connection, session_id, lease, lease.holder, now_ms + lease_ms)
 
 

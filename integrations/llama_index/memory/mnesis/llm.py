@@ -52,7 +52,8 @@ class ChatModelClient:
 
 
 def client_for(llm: object | None) -> object | None:
-    """Return what a session accepts as `llm`. LlamaIndex's models are wrapped; other values are returned unchanged."""
+    """Convert a value to the types that a session accepts as `llm`. LlamaIndex's models are wrapped; other values are
+    returned unchanged."""
     return ChatModelClient(llm) if isinstance(llm, LLM) else llm
 
 

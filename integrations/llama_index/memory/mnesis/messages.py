@@ -108,7 +108,7 @@ def from_window_record(record: Message, stored: Message | None) -> list[ChatMess
     """Convert a window message to LlamaIndex. `stored` is the message with the same id in the active context.
 
     If the engine shows the message differently (an old output as a marker, a result without its call as text), the
-    result is what the engine shows.
+    result has the engine's form.
     """
     if record is stored:
         return from_record(record)
