@@ -135,6 +135,7 @@ def test_tools_never_shrink_the_system_prompt(reserved_tokens: int, system_token
 
 
 def test_the_default_window_of_unknown_models_leaves_most_of_it() -> None:
-    small, default = (make_budget(model(limit, limit // 4), CompactionConfig(), 0) for limit in (28_000, 32_768))
+    with pytest.warns(SmallModelWarning):
+        small, default = (make_budget(model(limit, limit // 4), CompactionConfig(), 0) for limit in (28_000, 32_768))
     assert small.usable_tokens < default.usable_tokens
     assert default.usable_tokens == 32_768 - 12_288

@@ -136,7 +136,7 @@ def test_what_cannot_be_serialised_raises_nothing_inside_the_callback(
     factory = history_factory(engine=engine)
     answer = AIMessage("answer", additional_kwargs={"raw": object()})
     chain = with_dicts(scripted_model(answer), factory)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING), pytest.warns(UserWarning, match=r"builtins\.object"):
         chain.invoke({"question": "a"}, session_config("s"))
     assert "Error in" not in caplog.text
     assert texts_of(factory("s").messages) == ["a", "answer"]

@@ -6,6 +6,7 @@ random names and drop them.
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
@@ -23,8 +24,6 @@ import pytest
 SERVER_VARIABLE = "MNESIS_TEST_POSTGRES"
 WATCHER = Path(__file__).parent / "drivers" / "stop_unused_server.py"
 _given_url = os.environ.get(SERVER_VARIABLE)
-_locks: list[Any] = []
-"""The open files whose locks say that this process uses a server."""
 
 
 @cache
@@ -60,9 +59,9 @@ def stop_server_after_use(folder: Path) -> None:
         return
     import fcntl
 
-    users = open(f"{folder}.users", "a")  # noqa: SIM115  # open until this process ends
+    users = open(f"{folder}.users", "a")  # noqa: SIM115  # its lock says until the end that this process uses the server
     fcntl.flock(users, fcntl.LOCK_SH)
-    _locks.append(users)
+    atexit.register(users.close)
     subprocess.run(
         [sys.executable, "-I", "-S", str(WATCHER), str(folder)],
         stdin=subprocess.DEVNULL,

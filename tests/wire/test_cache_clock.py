@@ -19,6 +19,7 @@ from tests.session.support import until
 from tests.support.providers.strict_anthropic import StrictAnthropic
 from tests.support.strict_session import strict_server, talking_to
 
+pytestmark = pytest.mark.filterwarnings("ignore::mnesis.context.budget.SmallModelWarning")
 LIFETIMES = {"anthropic": 300, "openai": 3_600}
 LIMIT = 20_000
 """Of which 12,500 are usable, and the soft threshold is 7,500."""

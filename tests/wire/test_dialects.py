@@ -171,6 +171,7 @@ async def test_strict_roles_can_be_requested_for_an_unknown_endpoint(tmp_path: P
         assert server.rejections == []
 
 
+@pytest.mark.filterwarnings("ignore::mnesis.context.budget.SmallModelWarning")
 async def test_ollama_is_told_how_much_to_read(tmp_path: Path) -> None:
     with strict_server("ollama") as server:
         async with talking_to(server, tmp_path / "db", context_limit=16_000) as session:
