@@ -58,12 +58,13 @@ def set_viewport(browser: Any, width: int, height: int, theme: str = "light") ->
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
-def accessibility_violations(browser: Any) -> list[str]:
-    """Run axe on the page and return its violations, one line for each element."""
+def accessibility_violations(browser: Any, **options: Any) -> list[str]:
+    """Run axe on the page, with options of `axe.run`, and return the violations, one line for each element."""
     source = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
     # Through the debugger, because the page's content security policy forbids injected scripts.
-    browser.execute_cdp_cmd("Runtime.evaluate", {"expression": source})
-    expression = "axe.run(document, {resultTypes: ['violations']}).then(r => JSON.stringify(r.violations))"
+    browser.execute_cdp_cmd("Runtime.evaluate", {"expression": f"if (!globalThis.axe) {{{source}}}"})
+    options["resultTypes"] = ["violations"]
+    expression = f"axe.run(document, {json.dumps(options)}).then(r => JSON.stringify(r.violations))"
     result = browser.execute_cdp_cmd(
         "Runtime.evaluate", {"expression": expression, "awaitPromise": True, "returnByValue": True}
     )
