@@ -19,7 +19,7 @@ from mnesis.tokens.estimator import TokenCounter
 
 MAX_SEGMENTS = 4
 MAX_WORDS = 6
-"""Per pointer."""
+"""The number of words in one pointer."""
 
 MIN_SOURCE_TOKENS = 400
 """Below this size, reading the originals costs little more than reading pointers to them."""

@@ -51,9 +51,8 @@ class FileCipher:
         pending, number = bytearray(), 0
         for chunk in chunks:
             pending += chunk
-            while (
-                len(pending) > CHUNK_BYTES
-            ):  # the last chunk is known only at the end; it is empty only if there is no other chunk
+            # The last chunk is known only at the end. It is empty only if there is no other chunk.
+            while len(pending) > CHUNK_BYTES:
                 yield aead.encrypt(_nonce(number, is_last=False), bytes(pending[:CHUNK_BYTES]), None)
                 del pending[:CHUNK_BYTES]
                 number += 1
@@ -148,6 +147,7 @@ def _content_size(encrypted_bytes: int) -> tuple[int, int]:
     body_bytes = encrypted_bytes - HEADER_BYTES
     chunk_count = -(-body_bytes // (CHUNK_BYTES + TAG_BYTES))
     size_bytes = body_bytes - chunk_count * TAG_BYTES
+    # Only a file with a single chunk may have an empty one.
     if body_bytes < TAG_BYTES or size_bytes <= (chunk_count - 1) * CHUNK_BYTES - (chunk_count == 1):
         raise InvalidContentError("its end is missing")
     return size_bytes, chunk_count

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from mnesis.errors import (
@@ -18,13 +16,10 @@ from mnesis.errors import (
     MnesisStoreError,
     NotFoundError,
     SessionForkedError,
-    SessionNotFoundError,
-    SummaryNotFoundError,
 )
 from mnesis.events.bus import MnesisEvent
 from mnesis.events.payloads import SessionCreatedPayload
-from mnesis.formats.text import message_text
-from mnesis.models.context import ActiveContext, Cover, Prune, find_cover
+from mnesis.models.context import ActiveContext, Cover
 from mnesis.models.finding import Finding, Verification
 from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
@@ -32,33 +27,25 @@ from mnesis.models.search import Search, SearchPage, UnembeddedMessage
 from mnesis.models.session import Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.models.turn_lease import TurnLease
-from mnesis.search.hits import MatchingMessage, build_page, contains_text
-from mnesis.search.pagination import SearchPosition, check_search, search_position
+from mnesis.search.pagination import check_search
 from mnesis.store.accounting import (
     accounts_after_append,
-    accounts_after_fold,
     add_spending,
     attach_compactions,
     file_ids,
     finalize_result,
     new_record,
-    refuse_other_content,
     refuse_repeated_ids,
     with_settings,
 )
 from mnesis.store.base import Append, AppendResult, Compaction, OnChecked, OnCopied, OnDamage, OnIndexed, SessionPage
-from mnesis.store.chain import extend_chain, first_log_head
+from mnesis.store.chain import first_log_head
 from mnesis.store.change_log import StoredChange, append_events, compaction_events, updated_event
 from mnesis.store.codec import (
     DamagedValueError,
-    EncodedMessage,
-    decode_message,
     encode_message,
-    hash_of,
 )
 from mnesis.store.covers import (
-    CoverDiff,
-    Span,
     change_covers,
     contains,
     folded_spans,
@@ -74,21 +61,24 @@ from mnesis.store.covers import (
 from mnesis.store.forks import refuse_missing_fork_point, refuse_other_fork
 from mnesis.store.heads import Heads, parse_heads
 from mnesis.store.memory_changes import headers
-from mnesis.store.memory_index import InMemoryIndex
 from mnesis.store.memory_runs import MemoryRunStore
+from mnesis.store.memory_search import MemorySearch
 from mnesis.store.memory_session import (
     MemorySession,
+    apply_diff,
     copy_record,
     covered_by,
+    extend_log,
+    find_memory_session,
     find_summary,
     fork_memory_session,
     fork_point,
+    read_messages,
+    repeat_append,
     save_record,
-    span_tokens,
 )
 from mnesis.store.memory_verify import MemoryLog, verify_logs
 from mnesis.store.session_cursor import format_cursor, parse_cursor
-from mnesis.store.sqlite.search_scope import SEQ_BITS, LogRange, SearchScope, fork_scope, key_of, seq_of
 from mnesis.store.turn_leases import decide_claim, refuse_stale_fence
 
 
@@ -100,7 +90,7 @@ class MemoryStore(MemoryRunStore):
         self._sessions: dict[str, MemorySession] = {}
         self._lock = threading.RLock()
         self._last_key = 0
-        self._index = InMemoryIndex()
+        self._search = MemorySearch(self._sessions)
         self._is_open = False
 
     @property
@@ -194,11 +184,11 @@ class MemoryStore(MemoryRunStore):
         encoded = [encode_message(message) for message in append.messages]
         with self._hold_session(session_id) as stored:
             if any(message.id in stored.seqs_by_id for message in encoded):
-                return self._repeat_append(stored, encoded)
+                return repeat_append(stored, encoded)
             _refuse_stale_fence(stored, append)
             after, snapshot = accounts_after_append(stored.record, append)
             first_seq = stored.record.last_seq + 1
-            self._extend_log(stored, encoded)
+            extend_log(stored, encoded)
             stored.seqs_by_id.update((message.id, seq) for seq, message in enumerate(encoded, first_seq))
             for seq, message in enumerate(append.messages, first_seq):
                 stored.file_references.extend(
@@ -206,7 +196,7 @@ class MemoryStore(MemoryRunStore):
                 )
             if snapshot is not None:
                 stored.turns.append(snapshot)
-            messages = self._messages(stored, [(first_seq, after.last_seq)])
+            messages = read_messages(stored, [(first_seq, after.last_seq)])
             events = append_events(session_id, headers(messages), after.context_tokens, after.turn_count)
             self._changes.add(*events)
             return AppendResult(save_record(stored, after), tuple(messages), snapshot)
@@ -225,7 +215,7 @@ class MemoryStore(MemoryRunStore):
             last_seq = stored.record.last_seq
             first = max(after_seq, 0) + 1
             last = last_seq if until_seq is None else min(until_seq, last_seq)
-            return self._messages(stored, [(first, last if limit is None else min(last, first + limit - 1))])
+            return read_messages(stored, [(first, last if limit is None else min(last, first + limit - 1))])
 
     async def message(self, session_id: str, message_id: str) -> Message:
         """See `Store.message`."""
@@ -233,7 +223,7 @@ class MemoryStore(MemoryRunStore):
             if message_id not in stored.seqs_by_id:
                 raise MessageNotFoundError(message_id, location=f"session {session_id!r}")
             seq = stored.seqs_by_id[message_id]
-            return self._messages(stored, [(seq, seq)])[0]
+            return read_messages(stored, [(seq, seq)])[0]
 
     async def active_context(self, session_id: str, *, shared: bool = False) -> ActiveContext:
         """See `Store.active_context`. The items are always new."""
@@ -242,7 +232,7 @@ class MemoryStore(MemoryRunStore):
             return ActiveContext(
                 session=copy_record(stored.record),
                 covers=stored.covers,
-                items=order_items(stored.covers, stored.summaries, self._messages(stored, spans)),
+                items=order_items(stored.covers, stored.summaries, read_messages(stored, spans)),
                 prunes={key: prune for key, prune in sorted(stored.prunes.items()) if contains(spans, prune.seq)},
                 pins=frozenset(stored.pins),
             )
@@ -258,7 +248,7 @@ class MemoryStore(MemoryRunStore):
                 if summary.kind == "leaf":
                     stored.leaves[summary.id] = leaf_spans(summary, compaction.read_covers)
             stored.record = add_spending(stored.record, compaction)
-            after = self._apply_diff(stored, diff, compaction.prunes)
+            after = apply_diff(stored, diff, compaction.prunes)
             result = finalize_result(compaction.result, after)
             stored.compactions.append(result)
             prunes = [(prune.seq, prune.part_index, prune.tokens_saved) for prune in compaction.prunes]
@@ -273,7 +263,7 @@ class MemoryStore(MemoryRunStore):
             diff = hide_span(stored.covers, (first_seq, last_seq), stored.record.last_seq)
             if diff.covers == stored.covers:
                 return copy_record(stored.record)
-            after = self._apply_diff(stored, diff, ())
+            after = apply_diff(stored, diff, ())
             self._note_update(after)
             return after
 
@@ -290,7 +280,7 @@ class MemoryStore(MemoryRunStore):
             for message in append.messages:
                 encode_message(message)
             if diff.covers != stored.covers:
-                self._note_update(self._apply_diff(stored, diff, ()))
+                self._note_update(apply_diff(stored, diff, ()))
             return (
                 await self.append(session_id, append)
                 if append.messages
@@ -324,7 +314,7 @@ class MemoryStore(MemoryRunStore):
             for message in append.messages:
                 encode_message(message)
             if diff.covers != stored.covers:
-                self._note_update(self._apply_diff(stored, diff, ()))
+                self._note_update(apply_diff(stored, diff, ()))
             return (
                 await self.append(session_id, append)
                 if append.messages
@@ -347,7 +337,7 @@ class MemoryStore(MemoryRunStore):
         """See `Store.covered_messages`."""
         with self._hold_session(session_id) as stored:
             seqs = sorted({seq for seq in covered_by(stored, find_summary(stored, summary_id)) if seq > after_seq})
-            return self._messages(stored, [(seq, seq) for seq in seqs[:limit]])
+            return read_messages(stored, [(seq, seq) for seq in seqs[:limit]])
 
     def turns(self, session_id: str, *, after_turn: int = -1, limit: int | None = None) -> list[TurnSnapshot]:
         """See `Store.turns`."""
@@ -377,8 +367,7 @@ class MemoryStore(MemoryRunStore):
         with self._hold_session(session_id) as stored:
             if fork_ids := self._forks(session_id):
                 raise SessionForkedError(session_id, fork_ids)
-            log = LogRange(stored.key, session_id, stored.record.last_seq)
-            self._index.remove(stored.key, self._messages_after(log, 0))
+            self._search.remove(stored)
             del self._sessions[session_id]
             self._changes.replace_session(session_id)
 
@@ -391,58 +380,36 @@ class MemoryStore(MemoryRunStore):
             if on_progress is not None:
                 loop.call_soon_threadsafe(on_progress, indexed, total)
 
-        return await asyncio.to_thread(self._find_page, search, publish_progress)
+        def find_page() -> SearchPage:
+            with self._hold_lock():
+                return self._search.find_page(search, publish_progress)
 
-    def _find_page(self, search: Search, on_progress: OnIndexed) -> SearchPage:
-        place = search_position(search)
-        with self._hold_lock():
-            scope = self._search_scope(search.session_id, place)
-            covered_seqs = self._covered_seqs(search)
-            if not search.query.strip() or not scope.logs:
-                return SearchPage()
-            read_texts = partial(self._read_texts, scope)
-            matches, missing_vectors = self._index.find(
-                scope, search, covered_seqs, self._messages_after, read_texts, on_progress
-            )
-            found = (self._matching_message(scope, key, score, search) for key, score in matches)
-            matching = (each for each in found if each is not None)
-            last_seq = scope.logs[-1].last_seq if search.session_id is not None else 0
-            page = build_page(islice(matching, place.offset, None), search, place, last_seq)
-            return replace(page, missing_vectors=missing_vectors)
+        return await asyncio.to_thread(find_page)
 
     async def messages_without_vectors(
         self, session_id: str | None, model: str, *, after_seq: int = 0, limit: int = 256
     ) -> list[UnembeddedMessage]:
         """See `Store.messages_without_vectors`."""
-        return await asyncio.to_thread(self._find_unembedded, session_id, model, after_seq, limit)
 
-    def _find_unembedded(
-        self, session_id: str | None, model: str, after_seq: int, limit: int
-    ) -> list[UnembeddedMessage]:
-        with self._hold_lock():
-            scope = self._search_scope(session_id, SearchPosition())
-            known_keys = self._index.keys_with_vectors(scope, model)
-            missing = (
-                UnembeddedMessage(key_of(log.pk, message.seq), message_text(message))
-                for log in scope.logs
-                for message in self._messages_after(log, max(after_seq, log.first_seq - 1))
-                if message.seq <= log.last_seq and key_of(log.pk, message.seq) not in known_keys
-            )
-            return list(islice(missing, limit))
+        def find() -> list[UnembeddedMessage]:
+            with self._hold_lock():
+                return self._search.find_unembedded(session_id, model, after_seq, limit)
+
+        return await asyncio.to_thread(find)
 
     async def save_vectors(self, model: str, vectors: Mapping[int, bytes]) -> None:
         """See `Store.save_vectors`."""
-        await asyncio.to_thread(self._save_vectors, model, vectors)
 
-    def _save_vectors(self, model: str, vectors: Mapping[int, bytes]) -> None:
-        with self._hold_lock():
-            present = {stored.key for stored in self._sessions.values()}
-            self._index.save_vectors(model, {key: each for key, each in vectors.items() if key >> SEQ_BITS in present})
+        def save() -> None:
+            with self._hold_lock():
+                self._search.save_vectors(model, vectors)
+
+        await asyncio.to_thread(save)
 
     async def reindex(self, on_progress: OnIndexed | None = None) -> None:
         """See `Store.reindex`. The next search builds the index."""
         with self._hold_lock():
-            self._index.clear()
+            self._search.clear()
 
     async def pin(self, session_id: str, seq: int, pinned: bool = True) -> None:
         """See `Store.pin`."""
@@ -480,7 +447,9 @@ class MemoryStore(MemoryRunStore):
     ) -> list[FileReference]:
         """See `Store.file_references`."""
         with self._hold_lock():
-            sessions = self._sessions.values() if session_id is None else [self._session(session_id)]
+            sessions = (
+                self._sessions.values() if session_id is None else [find_memory_session(self._sessions, session_id)]
+            )
             references = (
                 reference
                 for session in sessions
@@ -526,7 +495,9 @@ class MemoryStore(MemoryRunStore):
         """See `Store.verify`."""
         earlier_heads = parse_heads(heads or {})
         with self._hold_lock():
-            sessions = [*self._sessions.values()] if session_id is None else [self._session(session_id)]
+            sessions = (
+                [*self._sessions.values()] if session_id is None else [find_memory_session(self._sessions, session_id)]
+            )
             verification = verify_logs(
                 {each.record.id: MemoryLog(each.log, each.log_head, each.owner_id) for each in sessions}, earlier_heads
             )
@@ -537,48 +508,6 @@ class MemoryStore(MemoryRunStore):
     async def seal(self, on_progress: OnChecked | None = None) -> int:
         """Raise `ConfigurationError`: an in-memory store has no key."""
         raise ConfigurationError("an in-memory store has no key; pass a db_path and StoreConfig(integrity_key=…)")
-
-    def _search_scope(self, session_id: str | None, place: SearchPosition) -> SearchScope:
-        if session_id is None:
-            sessions = sorted(self._sessions.values(), key=lambda each: each.key)
-            logs = [LogRange(s.key, s.record.id, s.record.last_seq, s.record.inherited_seq + 1) for s in sessions]
-            return SearchScope(tuple(log for log in logs if log.count))
-        stored = self._session(session_id)
-        last_seq = min(place.last_seq or stored.record.last_seq, stored.record.last_seq)
-        if stored.segments:
-            return fork_scope(stored.key, session_id, stored.segments, last_seq)
-        return SearchScope((LogRange(stored.key, session_id, last_seq),) if last_seq else ())
-
-    def _covered_seqs(self, search: Search) -> frozenset[int] | None:
-        if search.summary_id is None:
-            return None
-        if search.session_id is None:
-            raise SummaryNotFoundError(search.summary_id, location="a search of every session")
-        stored = self._session(search.session_id)
-        return frozenset(covered_by(stored, find_summary(stored, search.summary_id)))
-
-    def _messages_after(self, log: LogRange, seq: int) -> list[Message]:
-        stored = self._sessions[log.owner_id or log.session_id]
-        return self._messages(stored, [(max(seq, stored.record.inherited_seq) + 1, stored.record.last_seq)])
-
-    def _matching_message(self, scope: SearchScope, key: int, score: float, search: Search) -> MatchingMessage | None:
-        """Return the message of a key, or None if it does not contain the substring."""
-        message = self._message_of_key(scope, key)
-        if search.mode == "substring" and not contains_text(message, search.query):
-            return None
-        cover = find_cover(self._sessions[scope.log(key).session_id].covers, seq_of(key))
-        return MatchingMessage(message, score, cover.summary_id if cover else None)
-
-    def _message_of_key(self, scope: SearchScope, key: int) -> Message:
-        return self._messages(self._sessions[scope.log(key).session_id], [(seq_of(key), seq_of(key))])[0]
-
-    def _read_texts(self, scope: SearchScope, keys: Sequence[int]) -> dict[int, str]:
-        """Return the texts of messages by key, without those of damaged messages."""
-        texts: dict[int, str] = {}
-        for key in keys:
-            with suppress(DamagedValueError):
-                texts[key] = message_text(self._message_of_key(scope, key))
-        return texts
 
     @contextmanager
     def _hold_lock(self) -> Iterator[None]:
@@ -608,52 +537,7 @@ class MemoryStore(MemoryRunStore):
     @contextmanager
     def _hold_session(self, session_id: str) -> Iterator[MemorySession]:
         with self._hold_lock():
-            yield self._session(session_id)
-
-    def _session(self, session_id: str) -> MemorySession:
-        if session_id not in self._sessions:
-            raise SessionNotFoundError(session_id)
-        return self._sessions[session_id]
-
-    def _messages(self, stored: MemorySession, spans: Iterable[Span]) -> list[Message]:
-        return [
-            decode_message(stored.record.id, seq, stored.log[seq - 1], stored.owner_id(seq))
-            for first, last in spans
-            for seq in range(first, last + 1)
-        ]
-
-    def _extend_log(self, stored: MemorySession, encoded: Iterable[EncodedMessage]) -> None:
-        for seq, message in enumerate(encoded, len(stored.log) + 1):
-            stored_hash = hash_of(stored.record.id, seq, message)
-            stored.log.append(message._replace(stored_hash=stored_hash))
-            stored.log_head = extend_chain(stored.log_head, stored_hash)
-
-    def _repeat_append(self, stored: MemorySession, encoded: Sequence[EncodedMessage]) -> AppendResult:
-        seqs = sorted(stored.seqs_by_id[message.id] for message in encoded if message.id in stored.seqs_by_id)
-        refuse_other_content(encoded, [stored.log[seq - 1] for seq in seqs])
-        snapshots = [turn for turn in stored.turns if turn.seq == seqs[-1]]
-        messages = self._messages(stored, [(seq, seq) for seq in seqs])
-        return AppendResult(
-            copy_record(stored.record), tuple(messages), snapshots[-1] if snapshots else None, is_new=False
-        )
-
-    def _apply_diff(self, stored: MemorySession, diff: CoverDiff, prunes: Iterable[Prune]) -> SessionRecord:
-        hidden_tokens, hidden_tool_tokens = span_tokens(stored, diff.hidden)
-        shown_tokens, shown_tool_tokens = span_tokens(stored, diff.shown)
-        new = {(prune.seq, prune.part_index): prune for prune in reversed(list(prunes))}
-        new = {key: prune for key, prune in new.items() if key not in stored.prunes}
-        spans = visible_spans(diff.covers, stored.record.last_seq)
-        saved_tokens = sum(prune.tokens_saved for prune in new.values() if contains(spans, prune.seq))
-        stored.prunes.update(new)
-        stored.covers = diff.covers
-        ids = [cover.summary_id for cover in diff.covers if cover.summary_id is not None]
-        after = accounts_after_fold(
-            stored.record,
-            message_tokens=shown_tokens - hidden_tokens - saved_tokens,
-            tool_tokens=shown_tool_tokens - hidden_tool_tokens - saved_tokens,
-            summary_tokens=sum(stored.summaries[key].token_count for key in ids),
-        )
-        return save_record(stored, after)
+            yield find_memory_session(self._sessions, session_id)
 
 
 def _is_held(stored: MemorySession, lease: TurnLease) -> bool:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mnesis.errors import SummaryNotFoundError
+from mnesis.errors import SessionNotFoundError, SummaryNotFoundError
 from mnesis.models.context import Cover, Prune
-from mnesis.models.message import FileReference
+from mnesis.models.message import FileReference, Message
 from mnesis.models.results import CompactionResult, TurnSnapshot
 from mnesis.models.session import ForkPoint, Interruption, SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.models.turn_lease import TurnLease
+from mnesis.store.accounting import accounts_after_fold, refuse_other_content
+from mnesis.store.base import AppendResult
 from mnesis.store.chain import extend_chain, first_log_head
-from mnesis.store.codec import EncodedMessage, from_json, to_json
-from mnesis.store.covers import Span, contains, visible_spans
+from mnesis.store.codec import EncodedMessage, decode_message, from_json, hash_of, to_json
+from mnesis.store.covers import CoverDiff, Span, contains, visible_spans
 from mnesis.store.forks import Segment, SummaryParts, fork_record, inherit_covers, inherit_segments
 
 
@@ -150,3 +152,56 @@ def span_tokens(stored: MemorySession, spans: Sequence[Span]) -> tuple[int, int]
         sum(message.token_count for message in messages) - saved,
         sum(message.tool_tokens for message in messages) - saved,
     )
+
+
+def find_memory_session(sessions: Mapping[str, MemorySession], session_id: str) -> MemorySession:
+    """Return a session. Raises `SessionNotFoundError`."""
+    if session_id not in sessions:
+        raise SessionNotFoundError(session_id)
+    return sessions[session_id]
+
+
+def read_messages(stored: MemorySession, spans: Iterable[Span]) -> list[Message]:
+    """Decode the messages of spans, in order."""
+    return [
+        decode_message(stored.record.id, seq, stored.log[seq - 1], stored.owner_id(seq))
+        for first, last in spans
+        for seq in range(first, last + 1)
+    ]
+
+
+def extend_log(stored: MemorySession, encoded: Iterable[EncodedMessage]) -> None:
+    """Append encoded messages to the log of a session, with their hashes."""
+    for seq, message in enumerate(encoded, len(stored.log) + 1):
+        stored_hash = hash_of(stored.record.id, seq, message)
+        stored.log.append(message._replace(stored_hash=stored_hash))
+        stored.log_head = extend_chain(stored.log_head, stored_hash)
+
+
+def repeat_append(stored: MemorySession, encoded: Sequence[EncodedMessage]) -> AppendResult:
+    """Return the result of an append whose messages are stored already. Raises `DuplicateIDError` for other content."""
+    seqs = sorted(stored.seqs_by_id[message.id] for message in encoded if message.id in stored.seqs_by_id)
+    refuse_other_content(encoded, [stored.log[seq - 1] for seq in seqs])
+    snapshots = [turn for turn in stored.turns if turn.seq == seqs[-1]]
+    messages = read_messages(stored, [(seq, seq) for seq in seqs])
+    return AppendResult(copy_record(stored.record), tuple(messages), snapshots[-1] if snapshots else None, is_new=False)
+
+
+def apply_diff(stored: MemorySession, diff: CoverDiff, prunes: Iterable[Prune]) -> SessionRecord:
+    """Change the covers and prunes of a session, and return its record with the new accounts."""
+    hidden_tokens, hidden_tool_tokens = span_tokens(stored, diff.hidden)
+    shown_tokens, shown_tool_tokens = span_tokens(stored, diff.shown)
+    new = {(prune.seq, prune.part_index): prune for prune in reversed(list(prunes))}
+    new = {key: prune for key, prune in new.items() if key not in stored.prunes}
+    spans = visible_spans(diff.covers, stored.record.last_seq)
+    saved_tokens = sum(prune.tokens_saved for prune in new.values() if contains(spans, prune.seq))
+    stored.prunes.update(new)
+    stored.covers = diff.covers
+    ids = [cover.summary_id for cover in diff.covers if cover.summary_id is not None]
+    after = accounts_after_fold(
+        stored.record,
+        message_tokens=shown_tokens - hidden_tokens - saved_tokens,
+        tool_tokens=shown_tool_tokens - hidden_tool_tokens - saved_tokens,
+        summary_tokens=sum(stored.summaries[key].token_count for key in ids),
+    )
+    return save_record(stored, after)
