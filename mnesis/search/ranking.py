@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from operator import itemgetter
+from itertools import accumulate, islice, pairwise
+from operator import itemgetter, sub
 from typing import NamedTuple
 
 from mnesis.search.query_time import QueryTime
@@ -34,10 +34,13 @@ SHORT_MESSAGE_WORDS = 40
 """Neighbours and proximity count in full up to this length, and proportionally less above it: a long message does not need its neighbours."""
 PROXIMITY_WINDOW = 8
 """Messages. Like the weights below, chosen by trial."""
+PROXIMITY_PRECISION = 1 << 20
+"""Proximities are computed in whole numbers of this fraction."""
 MAX_PAUSE_MS = 30 * 60_000
 """Messages further apart than this belong to different conversations, so neither is the other's neighbour."""
 MAX_COMMON_FRACTION = 0.2
-"""A term that occurs in a larger fraction of the messages is near all of them, so its proximity is ignored."""
+"""A term that occurs in a larger fraction of all searched messages is near all of them, so its proximity is ignored. In the part of a
+large log that is ranked, any term of the query is frequent: that part was chosen for them."""
 PROXIMITY_WEIGHT = 0.9
 MAX_INDEPENDENT_FRACTION = 0.5
 """A log is one of independent notes if at most this fraction of its messages follows another one without a long pause: in
@@ -101,17 +104,18 @@ def rank(
     slots = _slots(messages)
     postings = [sorted([slots[key] for key in term.keys & slots.keys()]) for term in terms]
     width = slots[messages[-1][0]] + PROXIMITY_WINDOW + 1
-    max_postings = max(int(len(messages) * MAX_COMMON_FRACTION), PROXIMITY_WINDOW)
+    most = max(int(total_messages * MAX_COMMON_FRACTION), PROXIMITY_WINDOW)
+    is_common = [term.document_frequency > most for term in terms]
     neighbours_fraction = _neighbours_fraction(slots)
     context_share = length_share(messages) * neighbours_fraction * min(1.0, SHORT_QUERY_TERMS / len(terms))
     frequencies = _term_frequencies(messages, slots, width)
     repeats = [[[slots[key] for key in keys & slots.keys()] for keys in term.repeated_keys] for term in terms]
-    scores = _bm25(postings, repeats, weights, frequencies, context_share, max_postings)
+    scores = _bm25(postings, repeats, weights, frequencies, context_share, is_common)
     if not scores:
         return []
     if time.expressions:
         _add_messages_of_the_time(scores, messages, slots, time)
-    best, proximity = max(scores.values()), _proximity(postings, weights, width, max_postings)
+    best, proximity = max(scores.values()), proximities(postings, weights, width, is_common)
     prior = PROXIMITY_WEIGHT * context_share * best / (max(proximity) or 1.0)
     asked_speaker = next(iter(mentioned_speakers.values())) if len(set(mentioned_speakers.values())) == 1 else None
     ranked: list[tuple[int, float]] = []
@@ -148,10 +152,13 @@ def length_share(messages: Sequence[MessageStats]) -> float:
 
 
 def _neighbours_fraction(slots: Mapping[int, int]) -> float:
-    """Return the fraction of the messages that follow another one without a long pause: 0 for independent notes."""
-    places = list(slots.values())
-    links = [place - previous for previous, place in pairwise(places)].count(1)
-    return links / max(len(places) - 1, 1)
+    """Return the fraction of the messages that follow the one before without a long pause: 0 for independent notes.
+
+    Messages whose predecessor is not ranked do not count.
+    """
+    keys, places = list(slots), list(slots.values())
+    successors = [*map(sub, keys[1:], keys)].count(1)
+    return [*map(sub, places[1:], places)].count(1) / max(successors, 1)
 
 
 def _plain_bm25(messages: Sequence[MessageStats], terms: Sequence[QueryTerm], total_messages: int) -> list[int]:
@@ -277,20 +284,20 @@ def _bm25(
     weights: Sequence[float],
     frequencies: Sequence[float],
     context_share: float,
-    max_postings: int,
+    is_common: Sequence[bool],
 ) -> dict[int, float]:
-    """Return BM25F scores by slot. Terms in more than `max_postings` messages do not count for neighbours.
+    """Return BM25F scores by slot. Common terms do not count for neighbours.
 
     `frequencies` are normalised by the length of the message that contains the term, also where a neighbour inherits it.
     """
     scores: dict[int, float] = {}
     steps = [(step, weight * context_share) for step, weight in NEIGHBOUR_WEIGHTS]
-    for term_slots, levels, weight in zip(postings, repeats, weights, strict=True):
+    for term_slots, levels, weight, is_everywhere in zip(postings, repeats, weights, is_common, strict=True):
         term_frequencies = {slot: frequencies[slot] for slot in term_slots}
         for count, repeated in zip(REPEATED_FREQUENCIES, levels, strict=False):
             term_frequencies.update((slot, count * frequencies[slot]) for slot in repeated)
         frequency_at = term_frequencies.get
-        for step, neighbour_weight in steps if len(term_slots) <= max_postings else ():
+        for step, neighbour_weight in () if is_everywhere else steps:
             for slot in term_slots:
                 neighbour = slot + step
                 term_frequencies[neighbour] = frequency_at(neighbour, 0.0) + neighbour_weight * frequencies[slot]
@@ -312,26 +319,33 @@ def _term_frequencies(messages: Sequence[MessageStats], slots: Mapping[int, int]
     return frequencies
 
 
-def _proximity(
-    postings: Sequence[Sequence[int]], weights: Sequence[float], width: int, max_postings: int
+def proximities(
+    postings: Sequence[Sequence[int]], weights: Sequence[float], width: int, is_common: Sequence[bool]
 ) -> list[float]:
-    """Return the proximity of the terms at each slot: their full weight where they occur, 0 beyond the window."""
-    proximity = [0.0] * (width + PROXIMITY_WINDOW)
-    for term_slots, weight in zip(postings, weights, strict=True):
-        if len(term_slots) > max_postings:
+    """Return the proximity of the terms at each slot: their full weight where they occur, 0 beyond the window.
+
+    A term falls by equal steps on both sides of a slot, until it meets what rises to the next one. So it is the sum of the sums of
+    three changes per slot, which the interpreter computes fast; whole numbers keep equal proximities equal.
+    """
+    beyond = PROXIMITY_WINDOW + 1
+    changes = [0] * (
+        width + 3 * beyond
+    )  # shifted by `PROXIMITY_WINDOW`, so that the rise to the first slot has a place
+    for term_slots, weight, is_everywhere in zip(postings, weights, is_common, strict=True):
+        if not term_slots or is_everywhere:
             continue
-        ramp = [
-            weight * (PROXIMITY_WINDOW + 1 - abs(step)) / (PROXIMITY_WINDOW + 1)
-            for step in range(-PROXIMITY_WINDOW, PROXIMITY_WINDOW + 1)
-        ]
-        first = 0
-        for number, center in enumerate(term_slots):
-            next_center = term_slots[number + 1] if number + 1 < len(term_slots) else width + PROXIMITY_WINDOW
-            end = min(center + PROXIMITY_WINDOW, (center + next_center) // 2)
-            start = max(first, center - PROXIMITY_WINDOW)
-            for slot, gain in enumerate(
-                ramp[start - center + PROXIMITY_WINDOW : end - center + PROXIMITY_WINDOW + 1], start
-            ):
-                proximity[slot] += gain
-            first = end + 1
-    return proximity
+        step = round(weight * PROXIMITY_PRECISION / beyond)
+        changes[term_slots[0]] += step
+        for center, following in pairwise(term_slots):
+            changes[center + beyond] -= 2 * step
+            if following - center < 2 * beyond:
+                middle = center + following
+                changes[(middle >> 1) + beyond] += step
+                changes[(middle + 1 >> 1) + beyond] += step
+            else:
+                changes[center + 2 * beyond] += step
+                changes[following] += step
+        changes[term_slots[-1] + beyond] -= 2 * step
+        changes[term_slots[-1] + 2 * beyond] += step
+    sums = accumulate(accumulate(changes))
+    return [value / PROXIMITY_PRECISION for value in islice(sums, PROXIMITY_WINDOW, PROXIMITY_WINDOW + width)]

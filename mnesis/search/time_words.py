@@ -129,4 +129,6 @@ CHINESE_QUESTION_WORDS: Final = (
 
 def plain_text(text: str) -> str:
     """Return the text in lower case and without accents, with each character at its place."""
+    if text.isascii():
+        return text.lower()
     return "".join(unicodedata.normalize("NFD", char)[0].lower()[0] for char in text)

@@ -26,6 +26,9 @@ _LETTERS = {
     "after": "f", "next": "n", "last": "l", "this": "t", "number": "N", "unit": "u",
 }  # fmt: skip
 _GAP = "|"
+_WORD_START = r"(?:\b|(?<=tag)|(?<=mittwoch))"
+_WORD_END = r"(?:\b|(?<=tag)|(?<=tags)|(?<=mittwoch))"
+"""Latin words match whole. Parts of the day may follow a German weekday."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +111,11 @@ def covers_all(text: str, expressions: Sequence[TimeExpression]) -> bool:
 
 
 def _tokenize(text: str) -> list[_Token]:
-    is_german = re.search(GERMAN_WORDS, text) is not None
     tokens: list[_Token] = []
     end = 0
-    for match in _word_pattern().finditer(text):
+    for match in (latin_pattern() if text.isascii() else word_pattern()).finditer(text):
         kind, value, _ = TIME_WORDS[(match.lastindex or 1) - 1]
-        if kind == "hier" and is_german and "avant" not in text:
+        if kind == "hier" and "avant" not in text and re.search(GERMAN_WORDS, text) is not None:
             continue
         if tokens and _glue_pattern().fullmatch(text, end, match.start()) is None:
             tokens.append(_Token(_GAP, None, end, end))
@@ -128,17 +130,29 @@ def _glue_pattern() -> re.Pattern[str]:
 
 
 @cache
-def _word_pattern() -> re.Pattern[str]:
+def word_pattern() -> re.Pattern[str]:
     return re.compile("|".join(f"({_match_whole_words(words)})" for _, _, words in TIME_WORDS))
 
 
+@cache
+def latin_pattern() -> re.Pattern[str]:
+    """Return a pattern for texts without Chinese: where a word begins is examined once, not for each row of the table."""
+    rows = [_split_scripts(words)[0] for _, _, words in TIME_WORDS]
+    return re.compile(f"{_WORD_START}(?:{'|'.join(f'({row})' if row else '((?!))' for row in rows)}){_WORD_END}")
+
+
 def _match_whole_words(words: str) -> str:
-    """Return a pattern whose Latin alternatives match whole words only. Parts of the day may follow a German weekday."""
+    """Return a pattern whose Latin alternatives match whole words only."""
+    latin, chinese = _split_scripts(words)
+    return "|".join(filter(None, (f"{_WORD_START}(?:{latin}){_WORD_END}" if latin else "", chinese)))
+
+
+def _split_scripts(words: str) -> tuple[str, str]:
+    """Return the Latin alternatives of a row, and the Chinese ones."""
     parts = [[], []]  # type: list[list[str]]
     for word in _alternatives(words):
         parts[any("\u3400" <= char <= "\u9fff" for char in word)].append(word)
-    latin = rf"(?:\b|(?<=tag)|(?<=mittwoch))(?:{'|'.join(parts[0])})(?:\b|(?<=tag)|(?<=tags)|(?<=mittwoch))"
-    return "|".join([*([latin] if parts[0] else []), *parts[1]])
+    return "|".join(parts[0]), "|".join(parts[1])
 
 
 def _alternatives(words: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from mnesis.errors import ConfigurationError, ReadOnlyStoreError
 from mnesis.models.message import text_message
 from mnesis.models.search import Search
 from mnesis.store.base import Append, Store
-from mnesis.store.sqlite import SqliteStore, fulltext, ranked_search
+from mnesis.store.sqlite import SqliteStore, candidates, fulltext, ranked_search
 from mnesis.store.sqlite.search import merge_index
 from mnesis.store.sqlite.search_blocks import level_count
 from mnesis.store.sqlite.search_scope import key_of
+from mnesis.testing.store_samples import make_message
 from tests.support.searching import fill, ids, talk
 
 
@@ -145,8 +147,9 @@ async def test_large_logs_are_ranked_in_part_and_still_find_what_is_rare(
     texts[333] = "the lighthouse keeper spoke of small talk"
     await fill(store, "s", texts)
     monkeypatch.setattr(ranked_search, "MAX_MESSAGES_RANKED_WHOLE", 10)
-    monkeypatch.setattr(ranked_search, "MAX_BLOCKS", 2)
+    monkeypatch.setattr(candidates, "MAX_BLOCKS", 2)
     monkeypatch.setattr(ranked_search, "MAX_KEYS_PER_WORD", 50)
+    monkeypatch.setattr(candidates, "MAX_KEYS_PER_WORD", 50)
     page = await store.search(Search("what did the lighthouse keeper say in the small talk", "s", limit=100))
     assert page[0].message_id == "s-334"
     assert len({hit.seq >> 5 for hit in page}) <= 2
@@ -268,4 +271,22 @@ async def test_any_number_of_merges_leaves_a_working_index(
     assert max(levels) > 20 or sqlite3.sqlite_version_info > (3, 40, 1)  # newer ones may add fewer
     assert await store.database.read(lambda c: c.execute("SELECT count(*) FROM search_vectors").fetchone()[0]) == 1
     assert not caplog.records  # nothing was damaged
+    await store.close()
+
+
+async def test_the_index_of_many_new_messages_is_merged(tmp_path: Path) -> None:
+    def segments() -> int:
+        with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
+            (count,) = connection.execute("SELECT count(DISTINCT segid) FROM search_words_idx").fetchone()
+        return int(count)
+
+    store = SqliteStore(tmp_path / "s.db")
+    await store.open()
+    await fill(store, "s", talk(1_500))
+    assert len(await store.search(Search("harbour", "s"))) > 1
+    assert segments() == 1
+    await store.append("s", Append([make_message("user", f"number {n}") for n in range(300)]))
+    await store.search(Search("harbour", "s"))
+    assert segments() == 3
+    assert await store.check() == []
     await store.close()

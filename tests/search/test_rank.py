@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import date
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mnesis.search import ranking
 from mnesis.search.dates import find_dates, match_score
 from mnesis.search.query_time import QueryTime, read_query_time
 from mnesis.search.ranking import MessageStats, QueryTerm, rank
@@ -54,6 +56,39 @@ def test_a_neighbour_of_a_long_message_stays_below_it() -> None:
     given_rows[29] = MessageStats(30, 1_500, 29 * MINUTE)
     found = order(rank(given_rows, [word("gateway", 30), word("certificate", 30)], 60, (), NO_TIME))
     assert found[0] == 30
+
+
+def test_messages_ranked_without_their_neighbours_are_not_notes() -> None:
+    # Of a large log, some stretches are ranked, and single messages from elsewhere.
+    stretch = rows(16)
+    apart = [MessageStats(100 * n, 10, 100 * n * MINUTE) for n in range(1, 65)]
+    alone = dict(rank(stretch, [word("x", 5)], 10_000, (), NO_TIME))
+    among_others = dict(rank([*stretch, *apart], [word("x", 5)], 10_000, (), NO_TIME))
+    assert among_others[6] / among_others[5] == alone[6] / alone[5]
+
+
+def test_a_rare_word_counts_for_neighbours_in_messages_chosen_for_it() -> None:
+    chosen = rows(40)
+    spread = word("rare", *range(1, 40, 3))
+    assert {2, 3} <= set(order(rank(chosen, [spread], 10_000, (), NO_TIME)))
+    assert not {2, 3} & set(order(rank(chosen, [spread], 40, (), NO_TIME)))
+
+
+@given(st.lists(st.sets(st.integers(0, 80), max_size=12), max_size=4))
+def test_proximity_falls_by_equal_steps_to_the_nearest_match(sets: list[set[int]]) -> None:
+    weights = [1.0 + number for number in range(len(sets))]
+    reach = ranking.PROXIMITY_WINDOW + 1
+    expected = [
+        sum(
+            weight * max(0, reach - min(abs(slot - each) for each in slots)) / reach
+            for weight, slots in zip(weights, sets, strict=True)
+            if slots
+        )
+        for slot in range(90)
+    ]
+    assert ranking.proximities([sorted(slots) for slots in sets], weights, 90, [False] * len(sets)) == pytest.approx(
+        expected, abs=1e-3
+    )
 
 
 def test_neighbours_count_less_where_messages_are_long() -> None:

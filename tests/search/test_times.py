@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -9,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnesis.errors import ConfigurationError
+from mnesis.search import times
 from mnesis.search.dates import find_dates
 from mnesis.search.query_time import read_query_time
 from mnesis.search.time_parameters import TimeInput, resolve_times
+from mnesis.search.time_words import TIME_WORDS
 from mnesis.search.times import find_time_expressions
 
 NOW = datetime(2026, 5, 20, 15, tzinfo=UTC)
@@ -155,3 +158,18 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
         assert 0 <= found.start < found.end <= len(text)
         assert found.span.start < found.span.end
     read_query_time(text, NOW)
+
+
+@given(
+    st.lists(
+        st.sampled_from([*re.findall("[a-z]+", " ".join(words for *_, words in TIME_WORDS)), "tag", "3", ","]),
+        max_size=8,
+    )
+)
+def test_texts_without_chinese_are_read_by_a_faster_pattern_alike(words: list[str]) -> None:
+    for text in (" ".join(words), "".join(words)):
+        found = [
+            [(match.lastindex, match.span()) for match in pattern.finditer(text)]
+            for pattern in (times.word_pattern(), times.latin_pattern())
+        ]
+        assert found[0] == found[1]

@@ -30,7 +30,7 @@ class SearchIndex:
         """Return the rows of a statement of the SQLite store."""
         name = _names_by_text()[statement]
         if name == "search_words":
-            return iter(self._words(parameters))
+            return self._words(json.loads(parameters["matches"]), json.loads(parameters["spans"]), parameters["limit"])
         if name == "search_trigrams":
             return iter(self._trigrams(dict(parameters)))
         if name == "search_rows":
@@ -43,19 +43,25 @@ class SearchIndex:
             return ((session_pk, from_text(speaker), messages) for session_pk, speaker, messages in rows)
         return iter(rows)
 
-    def _words(self, parameters: Mapping[str, Any]) -> list[Row]:
-        place = tuple(parameters[name] for name in ("first_key", "last_key", "limit"))
-        wanted = (parameters["match"], *place)
-        if wanted not in self._rows:
-            for expression in self._groups.get(parameters["match"], [parameters["match"]]):
-                if (expression, *place) not in self._answers:
-                    self._answers[expression, *place] = self._send_words({**parameters, "match": expression})
-            answer = self._answers[wanted]
-            self._rows[wanted] = answer.rows() if answer is not None else []
-        return self._rows[wanted]
+    def _words(self, expressions: Sequence[str], spans: Sequence[tuple[int, int]], limit: int) -> Iterator[Row]:
+        """Yield the number of each expression with the keys of its messages in each span. Sends all before it reads any."""
+        places = [(first, last, limit) for first, last in spans]
+        for expression in expressions:
+            for each in self._groups.get(expression, [expression]):
+                for place in places:
+                    if (each, *place) not in self._answers:
+                        self._answers[each, *place] = self._send_words(each, place)
+        for number, expression in enumerate(expressions):
+            for place in places:
+                wanted = (expression, *place)
+                if wanted not in self._rows:
+                    answer = self._answers[wanted]
+                    self._rows[wanted] = answer.rows() if answer is not None else []
+                yield number, json.dumps([key for (key,) in self._rows[wanted]])
 
-    def _send_words(self, parameters: Parameters) -> Answer | None:
-        query = parse_expression(parameters.pop("match"))
+    def _send_words(self, expression: str, place: tuple[int, int, int]) -> Answer | None:
+        parameters: Parameters = dict(zip(("first_key", "last_key", "limit"), place, strict=True))
+        query = parse_expression(expression)
         if query is None:
             return None
         words = query.exact_words

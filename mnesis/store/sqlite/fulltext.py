@@ -19,6 +19,12 @@ def indexed_up_to(connection: sqlite3.Connection, session_pk: int) -> tuple[int,
     return (row[0], row[1]) if row else (0, 0)
 
 
+def count_indexed(connection: sqlite3.Connection) -> int:
+    """Return how many messages of all sessions are in the index of words."""
+    count: int = connection.execute(sql("count_indexed")).fetchone()[0]
+    return count
+
+
 def drop_outdated(connection: sqlite3.Connection) -> None:
     """Clear the index if it was built with another version of the text analysis."""
     if connection.execute(sql("search_outdated"), {"rules": ANALYSIS_VERSION}).fetchone():

@@ -482,6 +482,9 @@ SELECT coalesce(sum(max(0, a.last_seq - coalesce(i.trigrams_seq, 0))), 0)
 FROM accounts AS a JOIN sessions AS s ON s.pk = a.session_pk
 LEFT JOIN search_state AS i ON i.session_pk = a.session_pk AND i.rules = :rules;
 
+-- count_indexed: messages whose words are indexed
+SELECT coalesce(sum(words_seq), 0) FROM search_state;
+
 -- search_logs: every session, the last message that it stores, and the end of what it shares
 SELECT
     s.pk, s.id, (SELECT max(m.seq) FROM messages AS m WHERE m.session_pk = s.pk) AS last_seq,
@@ -516,11 +519,17 @@ ON CONFLICT (session_pk) DO UPDATE SET words_seq = excluded.words_seq;
 INSERT INTO search_state (session_pk, rules, words_seq, trigrams_seq) VALUES (:session_pk, :rules, 0, :seq)
 ON CONFLICT (session_pk) DO UPDATE SET trigrams_seq = excluded.trigrams_seq;
 
--- search_words: messages with a word, newest first
-SELECT rowid FROM search_words
-WHERE search_words MATCH :match AND rowid BETWEEN :first_key AND :last_key
-ORDER BY rowid DESC
-LIMIT :limit;
+-- search_words: for each expression and span of keys, the number of the expression and the keys of its messages as JSON, newest first
+SELECT expression.key, (
+    SELECT json_group_array(rowid) FROM (
+        SELECT rowid FROM search_words
+        WHERE search_words MATCH expression.value
+            AND rowid BETWEEN json_extract(span.value, '$[0]') AND json_extract(span.value, '$[1]')
+        ORDER BY rowid DESC
+        LIMIT :limit
+    )
+)
+FROM json_each(:matches) AS expression CROSS JOIN json_each(:spans) AS span;
 
 -- search_vocabulary: indexed words with at least this many letters
 SELECT term FROM search_vocabulary WHERE length(term) >= :least LIMIT :limit;

@@ -34,22 +34,13 @@ from mnesis.search.ranking import (
 )
 from mnesis.search.variants import MAX_VARIANT_CHARS, beginning, index_stem, similar_words, variants
 from mnesis.search.vectors import fuse, nearness
+from mnesis.store.sqlite.candidates import MAX_KEYS_PER_WORD, choose_spans
 from mnesis.store.sqlite.queries import sql
 from mnesis.store.sqlite.search_scope import SearchScope, Span, key_of, seq_of
 from mnesis.store.sqlite.search_vectors import read_vectors
 
-BLOCK_BITS = 4
-"""Large logs are divided into blocks of 2**4 = 16 messages."""
 MAX_MESSAGES_RANKED_WHOLE = 4_096
 """Logs with at most this many messages are ranked whole."""
-MAX_BLOCKS = 32
-"""Blocks that are ranked in a large log if a word is too frequent to know all of its messages."""
-MAX_COMPLETE_BLOCKS = 16
-MAX_SINGLE_MESSAGES = 64
-"""Otherwise these blocks are ranked, and these single messages with one on each side. On the questions for fitting, asked of a log of
-all conversations, blocks alone find as much as ranking all messages if these are short, but a quarter less if they are long."""
-MAX_KEYS_PER_WORD = 3_000
-"""Messages with one word that are examined in a large log; a more frequent word says little."""
 MAX_TRIGRAMS = 64
 """Trigrams of one query; further ones narrow the candidates little."""
 MIN_SPEAKER_FRACTION = 0.1
@@ -185,8 +176,8 @@ def _rank_by_words(
         ]
     spans = list(scope.spans)
     if scope.total > MAX_MESSAGES_RANKED_WHOLE:
-        spans = _spans_to_rank(words, scope, allowed, of_the_time)
-        words = [_with_all_keys(connection, scope, word, spans) for word in words]
+        spans = choose_spans(words, scope.total, allowed, of_the_time)
+        words = _with_all_keys(connection, scope, words, spans)
     rows = list(_ranking_rows(connection, scope, spans))
     ranked = rank(rows, words, scope.total, _speakers(connection, scope), time)
     return ranked, words, passage_weight_of_log(length_share(rows)) if rows else 0.0
@@ -205,18 +196,24 @@ def expressions_of_query(search: Search) -> list[list[str]]:
 
 def _look_up_words(connection: sqlite3.Connection, scope: SearchScope, query: str) -> list[QueryTerm]:
     """Return the terms of a query that match messages. A word that matches nothing is looked up in other ways."""
-    pieces, joined = identifier_pieces(query), joined_words(query)
-    terms: list[QueryTerm] = []
-    fallbacks = 0
     groups = query_terms(query)
-    for forms in groups:
-        term = _look_up(connection, scope, forms, " OR ".join(f'"{form}"' for form in forms))
+    terms: dict[str, QueryTerm] = {}
+    fallbacks = 0
+    for term in _look_up(connection, scope, [(forms, _any_of(forms)) for forms in groups]):
+        word = term.forms[0]
         if not term.keys and fallbacks < MAX_FALLBACK_WORDS:
             fallbacks += 1
-            term = _look_up_variants(connection, scope, forms, pieces.get(forms[0], ()), joined.get(forms[0], ()))
-        if term.keys and term.expression not in {each.expression for each in terms}:
-            terms.append(replace(term, weight=term.weight * term_weight(forms[0], len(groups))))
-    return terms
+            pieces, joined = identifier_pieces(query).get(word, ()), joined_words(query).get(word, ())
+            term = _look_up_variants(connection, scope, term.forms, pieces, joined)
+        if term.keys and term.expression not in terms:
+            weight = term_weight(word, len(groups))
+            terms[term.expression] = term if weight == 1.0 else replace(term, weight=term.weight * weight)
+    return _with_repeated_keys(connection, scope, list(terms.values()), [scope.span], _key_limit(scope))
+
+
+def _any_of(forms: Iterable[str]) -> str:
+    """Return the expression of the index for any of some words."""
+    return " OR ".join([f'"{form}"' for form in forms])
 
 
 def _look_up_variants(
@@ -228,11 +225,13 @@ def _look_up_variants(
 ) -> QueryTerm:
     """Look up a word that matches nothing in other ways. Stops at the first that finds a message."""
     for expression in variants(forms[0], pieces, joined):
-        if (term := _look_up(connection, scope, forms, expression)).keys:
+        (term,) = _look_up(connection, scope, [(forms, expression)])
+        if term.keys:
             return replace(term, weight=VARIANT_WEIGHT if forms[0].isalpha() and not pieces else 1.0)
     similar = _similar_words(connection, scope, forms[0])
-    expression = " OR ".join(map(beginning, similar)) or f'"{forms[0]}"'
-    return replace(_look_up(connection, scope, forms, expression), weight=VARIANT_WEIGHT)
+    expression = " OR ".join(map(beginning, similar)) or _any_of(forms[:1])
+    (term,) = _look_up(connection, scope, [(forms, expression)])
+    return replace(term, weight=VARIANT_WEIGHT)
 
 
 def _similar_words(connection: sqlite3.Connection, scope: SearchScope, word: str) -> list[str]:
@@ -246,106 +245,90 @@ def _similar_words(connection: sqlite3.Connection, scope: SearchScope, word: str
     return sorted(similar, key=lambda term: (len(term), term))[:MAX_SIMILAR_WORDS]
 
 
-def _look_up(connection: sqlite3.Connection, scope: SearchScope, forms: tuple[str, ...], expression: str) -> QueryTerm:
-    limit = MAX_MESSAGES_RANKED_WHOLE if scope.total <= MAX_MESSAGES_RANKED_WHOLE else MAX_KEYS_PER_WORD
-    keys = [key for span in reversed(scope.spans) for key in _matching_keys(connection, expression, span, limit)][
-        :limit
+def _look_up(
+    connection: sqlite3.Connection, scope: SearchScope, wanted: Sequence[tuple[tuple[str, ...], str]]
+) -> list[QueryTerm]:
+    """Return a term for each pair of word forms and expression, in one statement. Terms without matches have no keys."""
+    limit = _key_limit(scope)
+    newest_first = scope.spans[::-1]
+    matches = _matching_keys(connection, [expression for _, expression in wanted], newest_first, limit)
+    return [
+        QueryTerm(
+            forms,
+            _keys_in_scope(scope, keys[:limit]),
+            len(keys) if len(keys) < limit else max(limit, scope.total // 4),
+            expression,
+        )
+        for (forms, expression), keys in zip(wanted, matches, strict=True)
     ]
-    frequency = len(keys) if len(keys) < limit else max(limit, scope.total // 4)
-    term = QueryTerm(forms, _keys_in_scope(scope, keys), frequency, expression)
-    return replace(term, repeated_keys=_repeated_keys(connection, scope, term, [scope.span], limit)) if keys else term
+
+
+def _key_limit(scope: SearchScope) -> int:
+    """Return how many messages with one word are examined."""
+    return MAX_MESSAGES_RANKED_WHOLE if scope.total <= MAX_MESSAGES_RANKED_WHOLE else MAX_KEYS_PER_WORD
 
 
 def _keys_in_scope(scope: SearchScope, keys: Iterable[int]) -> frozenset[int]:
     return frozenset(filter(scope.contains, keys)) if len(scope.logs) > 1 else frozenset(keys)
 
 
-def _repeated_keys(
-    connection: sqlite3.Connection, scope: SearchScope, term: QueryTerm, spans: Sequence[Span], limit: int
-) -> tuple[frozenset[int], ...]:
-    """Return for each of `REPETITIONS` the keys of messages that have a term as often.
+def _with_repeated_keys(
+    connection: sqlite3.Connection, scope: SearchScope, terms: Sequence[QueryTerm], spans: Sequence[Span], limit: int
+) -> list[QueryTerm]:
+    """Add to each term for each of `REPETITIONS` the keys of messages that have it as often, in a statement for all terms.
 
     A term of several words, all of which must match, counts once.
     """
-    levels: list[frozenset[int]] = []
-    for level in range(1, len(REPETITIONS) + 1 if " AND " not in term.expression else 1):
-        quoted = term.expression.split('"')  # every other part is a word
-        quoted[1::2] = [REPEATED_MARK * level + word for word in quoted[1::2]]
-        repeated = '"'.join(quoted)
-        keys = (key for span in spans for key in _matching_keys(connection, repeated, span, limit))
-        levels.append(_keys_in_scope(scope, keys))
-        if not levels[-1]:
+    levels: dict[str, list[frozenset[int]]] = {term.expression: [] for term in terms}
+    expressions = [expression for expression in levels if " AND " not in expression]
+    for level in range(1, len(REPETITIONS) + 1):
+        if not expressions:
             break
-    return tuple(levels)
+        marked = [_mark(expression, REPEATED_MARK * level) for expression in expressions]
+        for expression, keys in zip(expressions, _matching_keys(connection, marked, spans, limit), strict=True):
+            levels[expression].append(_keys_in_scope(scope, keys))
+        expressions = [expression for expression in expressions if levels[expression][-1]]
+    return [
+        replace(term, repeated_keys=tuple(repeated)) if any(repeated := levels[term.expression]) else term
+        for term in terms
+    ]
 
 
-def _matching_keys(connection: sqlite3.Connection, expression: str, span: Span, limit: int) -> list[int]:
-    parameters = {"match": expression, "first_key": span[0], "last_key": span[1], "limit": limit}
-    return [key for (key,) in connection.execute(sql("search_words"), parameters)]
+def _mark(expression: str, mark: str) -> str:
+    """Put a mark before each word of an expression."""
+    quoted = expression.split('"')  # every other part is a word
+    quoted[1::2] = [mark + word for word in quoted[1::2]]
+    return '"'.join(quoted)
+
+
+def _matching_keys(
+    connection: sqlite3.Connection, expressions: Sequence[str], spans: Sequence[Span], limit: int
+) -> list[list[int]]:
+    """Return the keys that match each expression, at most `limit` in each span, newest first. Sends one statement."""
+    if not expressions:
+        return []
+    parameters = {"matches": json.dumps(expressions), "spans": json.dumps(spans), "limit": limit}
+    matches: list[list[int]] = [[] for _ in expressions]
+    for number, keys in connection.execute(sql("search_words"), parameters):
+        matches[number] += json.loads(keys)
+    return matches
 
 
 def _with_all_keys(
-    connection: sqlite3.Connection, scope: SearchScope, word: QueryTerm, spans: Sequence[Span]
-) -> QueryTerm:
-    """Complete the keys of a frequent term within `spans`; the lookup stopped at `MAX_KEYS_PER_WORD`."""
-    if word.document_frequency < MAX_KEYS_PER_WORD:
-        return word
-    keys = (key for span in spans for key in _matching_keys(connection, word.expression, span, MAX_KEYS_PER_WORD))
-    repeated = _repeated_keys(connection, scope, word, spans, MAX_KEYS_PER_WORD)
-    return replace(word, keys=_keys_in_scope(scope, keys), repeated_keys=repeated)
-
-
-def _spans_to_rank(
-    words: Sequence[QueryTerm], scope: SearchScope, allowed: frozenset[int] | None, preferred: frozenset[int]
-) -> list[Span]:
-    """Choose the blocks and messages in which the terms have the most weight, those with preferred keys first, in log order."""
-    rare = [word for word in words if word.document_frequency < MAX_KEYS_PER_WORD] or words
-    blocks: dict[int, float] = {}
-    messages: dict[int, float] = {}
-    for word in rare:
-        weight = inverse_document_frequency(word.document_frequency, scope.total)
-        for block in {key >> BLOCK_BITS for key in word.keys}:
-            blocks[block] = blocks.get(block, 0.0) + weight
-        for key in word.keys:
-            messages[key] = messages.get(key, 0.0) + weight
-    if allowed is not None:
-        allowed_blocks = {key >> BLOCK_BITS for key in allowed}
-        blocks = {block: weight for block, weight in blocks.items() if block in allowed_blocks}
-        messages = {key: weight for key, weight in messages.items() if key in allowed}
-    total_weight = sum(blocks.values())
-    for block in {key >> BLOCK_BITS for key in preferred}:
-        blocks[block] = blocks.get(block, 0.0) + total_weight
-    if any(word.document_frequency >= MAX_KEYS_PER_WORD for word in words):
-        return _merge_spans(sorted(map(_block_span, _heaviest(blocks, MAX_BLOCKS))))
-    spans = [_block_span(block) for block in _heaviest(blocks, MAX_COMPLETE_BLOCKS)]
-    spans += [(key - 1, key + 1) for key in _heaviest(messages, MAX_SINGLE_MESSAGES)]
-    return _merge_spans(sorted(spans))
-
-
-def _block_span(block: int) -> Span:
-    return block << BLOCK_BITS, (block + 1 << BLOCK_BITS) - 1
-
-
-def _heaviest(weights: Mapping[int, float], count: int) -> list[int]:
-    """Return the keys with the largest weights; of equal ones the largest keys."""
-    if len(weights) <= count:
-        return list(weights)
-    least = sorted(weights.values(), reverse=True)[count - 1]  # sorting numbers is much faster than sorting pairs
-    heavier = [key for key, weight in weights.items() if weight > least]
-    equal = sorted((key for key, weight in weights.items() if weight == least), reverse=True)
-    return [*heavier, *equal[: count - len(heavier)]]
-
-
-def _merge_spans(spans: Sequence[Span]) -> list[Span]:
-    """Merge spans in order that touch or overlap."""
-    merged: list[Span] = []
-    for first, last in spans:
-        if merged and first <= merged[-1][1] + 1:
-            if last > merged[-1][1]:
-                merged[-1] = (merged[-1][0], last)
-        else:
-            merged.append((first, last))
-    return merged
+    connection: sqlite3.Connection, scope: SearchScope, words: Sequence[QueryTerm], spans: Sequence[Span]
+) -> list[QueryTerm]:
+    """Complete the keys of frequent terms within `spans`; the lookup stopped at `MAX_KEYS_PER_WORD`."""
+    frequent = [word for word in words if word.document_frequency >= MAX_KEYS_PER_WORD]
+    if not frequent:
+        return list(words)
+    matches = _matching_keys(connection, [word.expression for word in frequent], spans, MAX_KEYS_PER_WORD)
+    completed = [
+        replace(word, keys=_keys_in_scope(scope, keys), repeated_keys=())
+        for word, keys in zip(frequent, matches, strict=True)
+    ]
+    completed = _with_repeated_keys(connection, scope, completed, spans, MAX_KEYS_PER_WORD)
+    by_expression = {word.expression: word for word in completed}
+    return [by_expression.get(word.expression, word) for word in words]
 
 
 def _ranking_rows(connection: sqlite3.Connection, scope: SearchScope, spans: Sequence[Span]) -> Iterable[MessageStats]:

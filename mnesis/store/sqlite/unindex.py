@@ -87,10 +87,25 @@ def merge_step(connection: sqlite3.Connection, is_first: bool) -> bool:
         clear_terms(connection)
         save_checksums(connection)
         return False
-    has_more = False
-    for statement in ("merge_search_words", "merge_search_trigrams"):
-        before = connection.total_changes
-        connection.execute(sql(statement), (-MERGED_PAGES if is_first else MERGED_PAGES,))
-        has_more = has_more or connection.total_changes - before >= 2
+    has_more_words = _merge_pages(connection, "merge_search_words", is_first)
+    has_more_trigrams = _merge_pages(connection, "merge_search_trigrams", is_first)
+    save_checksums(connection)
+    return has_more_words or has_more_trigrams
+
+
+def merge_words_step(connection: sqlite3.Connection, is_first: bool) -> bool:
+    """Merge some pages of the index of words, so that fewer segments are read for each word. Returns whether there is more to do.
+
+    Does nothing to an index with more than `MAX_LEVELS` levels.
+    """
+    if is_first and level_count(connection) > MAX_LEVELS:
+        return False
+    has_more = _merge_pages(connection, "merge_search_words", is_first)
     save_checksums(connection)
     return has_more
+
+
+def _merge_pages(connection: sqlite3.Connection, statement: str, is_first: bool) -> bool:
+    before = connection.total_changes
+    connection.execute(sql(statement), (-MERGED_PAGES if is_first else MERGED_PAGES,))
+    return connection.total_changes - before >= 2
