@@ -472,7 +472,7 @@ class SessionConfig(_Config):
         description="What send() does in a doom loop: 'warn' continues and sets doom_loop_detected; 'stop' ends the turn"
         " before the repeated call runs, with finish_reason 'doom_loop'",
     )
-    retry: RetryConfig = Field(default=RetryConfig(), strict=False, description="Retries of failed model calls")
+    retry: RetryConfig = Field(default_factory=RetryConfig, strict=False, description="Retries of failed model calls")
     max_tool_rounds: int = Field(default=25, ge=1, le=1_000, description="Maximum number of model calls in one send()")
     tool_concurrency: int = Field(
         default=8, ge=1, le=64, description="Maximum number of tool calls of one reply that run at the same time"
@@ -610,13 +610,13 @@ class ModelOverrides(_Config):
 class MnesisConfig(_Config):
     """All settings, in groups. Every field has a default. A group may be given as a dict of its fields."""
 
-    compaction: CompactionConfig = Field(default=CompactionConfig(), strict=False)
+    compaction: CompactionConfig = Field(default_factory=CompactionConfig, strict=False)
     file: FileConfig = Field(default_factory=FileConfig, strict=False)
     store: StoreConfig = Field(default_factory=StoreConfig, strict=False)
-    operators: OperatorConfig = Field(default=OperatorConfig(), strict=False)
-    session: SessionConfig = Field(default=SessionConfig(), strict=False)
-    recall: RecallConfig = Field(default=RecallConfig(), strict=False)
-    retention: RetentionConfig = Field(default=RetentionConfig(), strict=False)
+    operators: OperatorConfig = Field(default_factory=OperatorConfig, strict=False)
+    session: SessionConfig = Field(default_factory=SessionConfig, strict=False)
+    recall: RecallConfig = Field(default_factory=RecallConfig, strict=False)
+    retention: RetentionConfig = Field(default_factory=RetentionConfig, strict=False)
     model_overrides: ModelOverrides | None = Field(default=None, strict=False)
     redact: Any = Field(
         default=None,

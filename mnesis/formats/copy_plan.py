@@ -16,6 +16,8 @@ from uuid import UUID
 
 from pydantic import AnyUrl, BaseModel
 
+from mnesis.models.unvalidated import set_extra, set_field_names, set_fields, set_private
+
 Make = Callable[[], Any]
 
 _IMMUTABLE = (
@@ -23,12 +25,6 @@ _IMMUTABLE = (
     *(date, time, timedelta, Decimal, UUID, AnyUrl, enum.Enum),
 )
 _IMMUTABLE_KINDS = frozenset(_IMMUTABLE)
-
-# The slots of every pydantic model. Setting them by name takes a third longer, and a window has hundreds of models.
-_set_fields = BaseModel.__dict__["__dict__"].__set__
-_set_field_names = BaseModel.__dict__["__pydantic_fields_set__"].__set__
-_set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
-_set_private = BaseModel.__dict__["__pydantic_private__"].__set__
 
 
 def plan_copy(value: Any) -> Make | None:
@@ -115,10 +111,10 @@ def _plan_model(value: BaseModel) -> Make:
         result, state = create(kind), fields.copy()
         for name, make in changeable:
             state[name] = make()
-        _set_fields(result, state)
-        _set_field_names(result, names.copy())
-        _set_extra(result, None if extra is None else extra())
-        _set_private(result, None)
+        set_fields(result, state)
+        set_field_names(result, names.copy())
+        set_extra(result, None if extra is None else extra())
+        set_private(result, None)
         return result
 
     return copy

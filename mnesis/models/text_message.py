@@ -29,12 +29,11 @@ def create_text_part(text: str) -> TextPart:
 
 def create_text_message(
     part: TextPart,
-    *,
     id: str,
     role: Role,
     session_id: str = "",
     seq: int = 0,
-    created_at: int,
+    created_at: int = 0,
     token_count: int = 0,
     tool_tokens: int = 0,
     model_id: str = "",

@@ -13,7 +13,6 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
-from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed lists only the decoder
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]  # typeshed lists only the encoder
 from typing import Any, NamedTuple, NoReturn
 
@@ -22,7 +21,6 @@ from pydantic import BaseModel, ValidationError
 from mnesis.errors import CorruptStoreError, InvalidMessageError
 from mnesis.models.message import DataPart, Message, MessagePart, ReasoningPart, TextPart, ToolPart, ToolResultPart
 from mnesis.models.summary import Summary
-from mnesis.models.text_message import create_text_message, create_text_part
 from mnesis.store.chain import message_hash
 
 MAX_DEPTH = 200
@@ -47,8 +45,6 @@ _encode = _make_encoder()
 _LONE_SURROGATE = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
 _INTEGERS = range(-(2**63), 2**63)
 _MESSAGE_COLUMNS = {"id", "session_id", "seq", "role", "parts", "created_at", "token_count", "tool_tokens", "damage"}
-_ROLES = frozenset({"system", "user", "assistant", "tool"})
-_PLAIN_FIELDS: dict[str, Any] = {"model_id": "", "finish_reason": None}
 _SUMMARY_COLUMNS = {"id", "session_id", "first_seq", "last_seq", "token_count", "message_count", "child_ids"}
 
 
@@ -93,7 +89,7 @@ def encode_message(message: Message) -> EncodedMessage:
     if not (message.token_count in _INTEGERS and message.tool_tokens in _INTEGERS and message.created_at in _INTEGERS):
         raise _not_an_integer_error(message)
     parts, meta = _encode_parts(message), _encode_meta(message)
-    digest = _digest(message.id, message.role, parts, meta)
+    digest = message_digest(message.id, message.role, parts, meta)
     return EncodedMessage(
         message.id, message.role, parts, meta, digest, message.token_count, message.tool_tokens, message.created_at
     )
@@ -113,8 +109,6 @@ def decode_message(session_id: str, seq: int, stored: EncodedMessage, owner_id: 
     if not is_message_intact(owner_id or session_id, seq, stored):
         raise DamagedValueError(f"message {stored.id!r} (seq {seq}) of session {session_id!r}")
     try:
-        if (message := _decode_text_message(session_id, seq, stored)) is not None:
-            return message
         return Message(
             id=stored.id,
             session_id=session_id,
@@ -130,40 +124,6 @@ def decode_message(session_id: str, seq: int, stored: EncodedMessage, owner_id: 
         raise DamagedValueError(f"message {stored.id!r} (seq {seq}) of session {session_id!r}") from error
 
 
-def _decode_text_message(session_id: str, seq: int, stored: EncodedMessage) -> Message | None:
-    """Decode a text-only message whose hash proves it unchanged since it was validated. None for any other."""
-    fields = _PLAIN_FIELDS if stored.meta is None else _plain_fields(stored.meta) if len(stored.meta) < 200 else None
-    if fields is None or stored.parts[:1] != b'"' or stored.role not in _ROLES or min(stored[5:7]) < 0:
-        return None
-    text = stored.parts.decode("utf-8", "surrogatepass")
-    value, end = scanstring(text, 1)
-    if end != len(text):
-        return None
-    return create_text_message(
-        create_text_part(value),
-        id=stored.id,
-        role=stored.role,  # type: ignore[arg-type]  # checked above
-        session_id=session_id,
-        seq=seq,
-        created_at=stored.created_at,
-        token_count=stored.token_count,
-        tool_tokens=stored.tool_tokens,
-        **fields,
-    )
-
-
-@lru_cache(maxsize=1_024)
-def _plain_fields(meta: bytes) -> dict[str, Any] | None:
-    """Decode the two fields that most replies have. None if there are others."""
-    fields = from_json(meta)
-    is_plain = (
-        isinstance(fields, dict)
-        and fields.keys() <= _PLAIN_FIELDS.keys()
-        and all(isinstance(value, str) for value in fields.values())
-    )
-    return {**_PLAIN_FIELDS, **fields} if is_plain else None
-
-
 def stored_message(row: Sequence[Any]) -> EncodedMessage:
     """Convert a stored row: id, role, parts, meta, hash, token count, tool tokens and creation time.
 
@@ -171,7 +131,7 @@ def stored_message(row: Sequence[Any]) -> EncodedMessage:
     """
     message_id, role, parts, meta, stored_hash, token_count, tool_tokens, created_at = row
     try:
-        digest = _digest(message_id, role, parts, meta)
+        digest = message_digest(message_id, role, parts, meta)
     except (TypeError, AttributeError):
         digest = b""
     return EncodedMessage(message_id, role, parts, meta, digest, token_count, tool_tokens, created_at, stored_hash)
@@ -325,7 +285,8 @@ def _defaults(model: type[BaseModel]) -> dict[str, Any]:
     return {name: field.get_default(call_default_factory=True) for name, field in model.model_fields.items()}
 
 
-def _digest(id: str, role: str, parts: bytes, meta: bytes | None) -> bytes:
+def message_digest(id: str, role: str, parts: bytes, meta: bytes | None) -> bytes:
+    """Return the digest of what a message says, without its place and its time."""
     return hashlib.sha256(b"%b\0%b\0%b\0%b" % (id.encode(), role.encode(), parts, meta or b"")).digest()
 
 

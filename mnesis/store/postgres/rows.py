@@ -10,6 +10,7 @@ from mnesis.models.message import Message
 from mnesis.models.results import ContextBreakdown, TurnSnapshot
 from mnesis.models.summary import Summary
 from mnesis.store.codec import EncodedMessage, decode_message, decode_summary, stored_message
+from mnesis.store.text_rows import decode_text_row
 
 Row = tuple[Any, ...]
 Parameters = dict[str, Any]
@@ -73,7 +74,11 @@ def message_from_row(session_id: str, row: Row) -> Message:
 
     The row of a message that a fork shares ends with the session that stores it.
     """
-    return decode_message(session_id, row[0], encoded_from_row(row), from_text(row[9]) if len(row) > 9 else None)
+    owner_id = from_text(row[9]) if len(row) > 9 else session_id
+    message = decode_text_row(session_id, (row[0], from_text(row[1]), *row[2:9]), owner_id)
+    if message is None:
+        message = decode_message(session_id, row[0], encoded_from_row(row), owner_id)
+    return message
 
 
 def summary_from_row(session_id: str, row: Row) -> Summary:

@@ -20,6 +20,7 @@ from mnesis.store.codec import (
     stored_message,
 )
 from mnesis.store.sqlite.queries import sql
+from mnesis.store.text_rows import decode_text_row
 
 Row = tuple[Any, ...]
 
@@ -45,7 +46,11 @@ def message_from_row(session_id: str, row: Row) -> Message:
 
     The row of a message that a fork shares ends with the session that stores it.
     """
-    return decode_message(session_id, row[0], encoded_from_row(row), row[9] if len(row) > 9 else None)
+    owner_id = row[9] if len(row) > 9 else session_id
+    message = decode_text_row(session_id, row[:9], owner_id)
+    if message is None:
+        message = decode_message(session_id, row[0], encoded_from_row(row), owner_id)
+    return message
 
 
 def encoded_from_row(row: Row) -> EncodedMessage:
