@@ -226,7 +226,7 @@ def _image_part(url: str) -> ImagePart:
 
 
 def _split_data_url(url: str) -> tuple[str, str]:
-    """Return the media type and the base64 data of a data URL; ("", url) if it is not one."""
+    """Return the media type and the base64 data of a data URL; ("", url) for any other URL."""
     head, separator, data = url.partition(";base64,")
     return (head.removeprefix("data:"), data) if separator and head.startswith("data:") else ("", url)
 

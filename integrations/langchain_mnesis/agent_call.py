@@ -171,7 +171,7 @@ class AgentCall:
             await self.thread.add_reply(session, self.seqs, messages)
 
     async def _record_shown_forms(self, session: MnesisSession) -> None:
-        """Note in which forms the model received messages, after any middleware inside this one changed them."""
+        """Record the forms of the messages that the model received, after all other middleware has changed them."""
         received = {m.id: m for messages in self.requests.requests for m in messages if m.id is not None}
         self.thread.received_seqs.update(seq for key, (seq, _) in self.sent.items() if key in received)
         forms = {

@@ -77,7 +77,7 @@ class MnesisHistory(AbstractCapability[Any]):
 
     A run continues the session named by `conversation_id`, or by `session_id`: an id, or a function of the run's context.
     The log is the history, so pass no `message_history`. Messages that are passed and not in the log yet are stored first.
-    Each step is stored before the model is called, and the rest when the run ends, also if it fails or is cancelled.
+    Each step is stored before the model is called, and the rest when the run ends, even if it fails or is cancelled.
     Messages that the window shows unchanged are equal to those that were stored. What other capabilities change in a
     request is respected; the log keeps the original.
 
@@ -161,7 +161,7 @@ class MnesisHistory(AbstractCapability[Any]):
         # Pydantic AI's alias `WrapRunHandler` is a string, whose names only its own module knows.
         handler: Callable[[], Awaitable[AgentRunResult[Any]]],
     ) -> AgentRunResult[Any]:
-        """Run the agent, and store the messages it added, also if it fails or is cancelled."""
+        """Run the agent, and store the messages it added, even if it fails or is cancelled."""
         outer = _current_run.get()
         run = _Run(self._session_id_of(ctx), outer.session_id if outer is not None else None, ctx.messages)
         token = _current_run.set(run)

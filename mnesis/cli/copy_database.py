@@ -83,7 +83,7 @@ async def _head(store: Store, session_id: str) -> str:
 
 
 def _parents_first(sessions: Iterable[SessionRecord]) -> list[SessionRecord]:
-    """Order sessions from the least recently used on, and each after its parent and after the one that it continues."""
+    """Order sessions by last use, oldest first, with each session after its parent and after its original."""
     waiting = {session.id: session for session in reversed(list(sessions))}
     ordered: list[SessionRecord] = []
     while waiting:

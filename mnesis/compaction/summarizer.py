@@ -144,7 +144,7 @@ class Summarizer:
     async def summarize(
         self, request: SummaryRequest, level: int, max_tokens: int, count: TokenCounter, spending: Spending
     ) -> str:
-        """Return the model's summary. `spending` grows with every call, also if a later one fails.
+        """Return the model's summary. `spending` grows with every call, even if a later one fails.
 
         A source that does not fit into one call is read in several consecutive calls. Each call sees the previous
         answer, and the answers are joined. Each answer is checked against the text that it summarizes.

@@ -239,7 +239,7 @@ def _opening(messages: Sequence[Message], count: TokenCounter) -> Message:
 
 
 def _user_message(origin: Message | None, kind: str, text: str, count: TokenCounter) -> Message:
-    """Return a message that the engine writes, in the place of `origin`, or at the beginning if that is None."""
+    """Return a message of the engine at the position of `origin`, or at the beginning if `origin` is None."""
     return Message(
         id=f"{origin.id}_{kind}" if origin is not None else kind,
         session_id=origin.session_id if origin is not None else "",

@@ -155,8 +155,8 @@ class PruneCompletedPayload(Payload):
 class CacheMissPayload(Payload):
     """A request read clearly less from the provider's cache than the previous one had left there.
 
-    `cause` is model, expiry, compaction, tools, system_prompt, options, history or eviction; see `CacheMissCause`. Of
-    `expected_tokens`, `read_tokens` were read."""
+    `cause` is model, expiry, compaction, tools, system_prompt, options, history or eviction; see `CacheMissCause`.
+    `read_tokens` of the `expected_tokens` were read."""
 
     session_id: str
     cause: CacheMissCause

@@ -146,7 +146,7 @@ def is_mock_enabled() -> bool:
 
 
 def _has_methods(llm: object) -> bool:
-    """Return whether an object has the methods of a client, also if it delegates them to another object.
+    """Return whether an object has the methods of a client, even if it delegates them to another object.
 
     `isinstance` with a protocol does not see delegated methods: https://docs.python.org/3/whatsnew/3.12.html#typing
     """

@@ -68,7 +68,7 @@ async def complete_with_retry(
     on_retry: OnRetry | None = None,
     backoff: Backoff | None = None,
 ) -> LLMReply:
-    """Call `llm.complete(request)` with retries. Raises the error of the last attempt, also if `backoff` ends the wait."""
+    """Call `llm.complete(request)` with retries. Raises the error of the last attempt, even if `backoff` ends the wait."""
     return await _call(lambda: llm.complete(request), retry, on_retry, backoff)
 
 

@@ -102,7 +102,7 @@ def _mention(year: str, month: str, day: str, part: int | None = None) -> DateMe
 
 
 def _chinese_number(text: str) -> str:
-    """Return a number up to 31 in digits, or "" if it is not one."""
+    """Return a number up to 31 in digits, or "" for other text."""
     if not text or text.isdecimal():
         return text
     tens, has_ten, ones = text.rpartition("十")

@@ -107,8 +107,8 @@ class SessionView(SessionReader):
         to which "last week" in it is relative: a datetime or milliseconds since 1970; None is the current time. `forms`
         are shown instead of messages of the log, by `seq`; see `set_shown_forms()`. `options` change the layout.
         `context` is the active context, for a caller that has just read it from the store; if it is passed, nothing is
-        compacted. With `shared`, dicts and lists in the messages may be those that other readers receive, and must not
-        be changed: for adapters, which convert the messages.
+        compacted. With `shared`, the messages may share dicts and lists with those of other readers, which must not be
+        changed. This is for adapters, which convert the messages.
         """
         self._check_open()
         if message is not None and not isinstance(message, str):

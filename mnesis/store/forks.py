@@ -89,7 +89,7 @@ def _first_seq(cover: Cover) -> int:
 
 
 def clip_spans(spans: Iterable[Span], last_seq: int) -> list[Span]:
-    """Return the spans as far as they lie before a fork."""
+    """Return the parts of the spans before a fork."""
     return [(first, min(last, last_seq)) for first, last in spans if first <= last_seq]
 
 

@@ -26,8 +26,8 @@ class TurnLeaseStore(Protocol):
         ...
 
     async def renew_turn(self, session_id: str, lease: TurnLease, *, now_ms: int, lease_ms: int) -> bool:
-        """Extend a lease, also one that has ended if nobody has claimed it since. Returns False if another holder has
-        claimed it."""
+        """Extend a lease. A lease that has ended can be extended if no other holder has claimed it. Returns False if
+        another holder has claimed it."""
         ...
 
     async def release_turn(self, session_id: str, lease: TurnLease) -> None:

@@ -28,7 +28,7 @@ def _read(connection: sqlite3.Connection, function: Callable[[], T]) -> T:
 
 @contextmanager
 def lenient_text(connection: sqlite3.Connection) -> Iterator[None]:
-    """Read texts that are not UTF-8 with lone surrogates in the place of the wrong bytes."""
+    """Read texts that are not UTF-8 with lone surrogates instead of the invalid bytes."""
     previous = connection.text_factory
     connection.text_factory = _decode_leniently
     try:

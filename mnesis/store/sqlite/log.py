@@ -176,8 +176,8 @@ def page(
 def locate_session(connection: sqlite3.Connection, session_id: str) -> tuple[int, int, bool]:
     """Return the key of a session, the end of its log, and whether it is a fork.
 
-    Works also if its settings or accounts are damaged. The end is that of intact accounts, so that messages missing after
-    the last one are noticed; otherwise the last message.
+    This also works if its settings or accounts are damaged. The end is taken from intact accounts, so that messages
+    missing at the end are noticed; otherwise it is the last message.
     """
     try:
         row = connection.execute(sql("locate_session"), {"id": session_id}).fetchone()

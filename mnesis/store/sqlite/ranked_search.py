@@ -1,7 +1,7 @@
 """Queries of the full-text index: rank messages by words, and find those that may contain a substring.
 
-Small logs are ranked whole. In large logs, the blocks and messages with the most important matches are ranked only, so the cost of a search
-does not grow with the log.
+Small logs are ranked whole. In large logs, only the blocks and messages with the most important matches are ranked, so
+the cost of a search does not grow with the log.
 """
 
 from __future__ import annotations

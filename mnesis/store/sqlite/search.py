@@ -296,7 +296,7 @@ def _sessions_to_index(connection: sqlite3.Connection, session_id: str | None, s
 def _index_session(
     connection: sqlite3.Connection, session_id: str, substrings: bool, max_messages: int
 ) -> tuple[int, int]:
-    """Index the next messages of a session, also if its accounts are damaged. Returns their number and stored characters."""
+    """Index the next messages of a session, even if its accounts are damaged. Returns their number and stored characters."""
     session_pk, _, _ = locate_session(connection, session_id)
     after_seq = fulltext.indexed_up_to(connection, session_pk)[substrings]
     parameters = {"session_pk": session_pk, "after_seq": after_seq, "limit": max_messages}
