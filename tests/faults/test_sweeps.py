@@ -22,7 +22,7 @@ from mnesis.testing.fault_report import format_report, main, read_counts, run_ki
 from mnesis.testing.fault_targets import SQLITE, Target, encrypted_target, memory_target, postgres_target
 from mnesis.testing.faults import Operation, Scene, sweep_failures, sweep_kills
 from mnesis.testing.history import History, check_database
-from tests.support.postgres import temporary_schema
+from tests.support.postgres import reused_schema
 from tests.support.samples import sampled
 
 SAMPLE = sampled(4, at_least=2)
@@ -41,7 +41,7 @@ ON_OTHER_STORES = [
 @contextmanager
 def target_of(store: str) -> Iterator[Target]:
     if store == "postgres":
-        with temporary_schema() as url:
+        with reused_schema() as url:
             yield postgres_target(url)
     else:
         yield memory_target() if store == "memory" else encrypted_target()

@@ -30,7 +30,7 @@ from mnesis.database_url import DatabaseURL
 from mnesis.testing.fault_operations import all_operations
 from mnesis.testing.fault_targets import Count, LostConnection, StepInfo, Target
 from mnesis.testing.faults import SweepResult, sweep_failures
-from tests.support.postgres import connect, server_url, temporary_schema
+from tests.support.postgres import connect, reused_schema, server_url
 
 Loss = Literal["request", "answer", "backend"]
 LOSSES: tuple[Loss, ...] = ("request", "answer", "backend")
@@ -155,8 +155,8 @@ def _read(source: object, length: int) -> bytes:
 
 @contextmanager
 def lossy_target(loss: Loss) -> Iterator[Target]:
-    """Yield a new schema, reached through a proxy. Its steps are the messages to or from the server."""
-    with temporary_schema() as url:
+    """Yield an empty schema, reached through a proxy. Its steps are the messages to or from the server."""
+    with reused_schema() as url:
         proxy = FaultyProxy(url, loss)
         try:
             yield Target(f"postgres, {loss}", proxy.url, interrupt=proxy.interrupt)

@@ -23,7 +23,24 @@ import pytest
 
 SERVER_VARIABLE = "MNESIS_TEST_POSTGRES"
 WATCHER = Path(__file__).parent / "drivers" / "stop_unused_server.py"
+EMPTY_SCHEMA = """
+DO $$
+DECLARE each record;
+BEGIN
+    FOR each IN
+        SELECT oid::regclass AS name, relkind AS kind FROM pg_class
+        WHERE relnamespace = to_regnamespace('{schema}') AND relkind IN ('r', 'S') AND relname <> 'mnesis_schema'
+    LOOP
+        IF each.kind = 'r' THEN
+            EXECUTE format('DELETE FROM %s', each.name);
+        ELSE
+            PERFORM setval(each.name, 1, false);
+        END IF;
+    END LOOP;
+END $$
+"""
 _given_url = os.environ.get(SERVER_VARIABLE)
+_unused_schemas: list[str] = []
 
 
 @cache
@@ -102,10 +119,45 @@ def url_of(url: str, user: str, dbname: str | None = None, schema: str | None = 
 @contextmanager
 def temporary_schema() -> Iterator[str]:
     """Yield the URL of a schema that does not exist yet. It is dropped at the end."""
-    schema = f"t_{uuid.uuid4().hex[:16]}"
-    url = with_schema(server_url(), schema)
+    url = _new_schema()
     try:
         yield url
     finally:
-        with connect(url) as connection:
-            connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+        _drop_schema(url)
+
+
+def _new_schema() -> str:
+    return with_schema(server_url(), f"t_{uuid.uuid4().hex[:16]}")
+
+
+def _drop_schema(url: str) -> None:
+    from mnesis.database_url import DatabaseURL
+
+    with connect(url) as connection:
+        connection.execute(f"DROP SCHEMA IF EXISTS {DatabaseURL(url).schema} CASCADE")
+
+
+@contextmanager
+def reused_schema() -> Iterator[str]:
+    """Yield the URL of a schema in which everything is empty: a new one, or one of an earlier test of this process.
+
+    Creating and dropping the tables takes longer than most tests. Tests that change anything but rows use `temporary_schema`.
+    """
+    if _unused_schemas:
+        url = _unused_schemas.pop()
+    else:
+        url = _new_schema()
+        if _given_url:  # another server is stopped and deleted
+            atexit.register(_drop_schema, url)
+    yield url
+    _empty_schema(url)
+    _unused_schemas.append(url)
+
+
+def _empty_schema(url: str) -> None:
+    """Delete all rows but the version of the schema, and let every sequence start again."""
+    from mnesis.database_url import DatabaseURL
+
+    with connect(url) as connection:
+        connection.execute("SET session_replication_role = replica")  # no trigger refuses
+        connection.execute(EMPTY_SCHEMA.format(schema=DatabaseURL(url).schema))
