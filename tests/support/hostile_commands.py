@@ -25,7 +25,7 @@ Run = Callable[..., Result]
 HOSTILE = "[/red]\x1b[2J\x1b]0;owned\x07 [bold]\u202egnirts\u2066\x9b31m\x7f\r\x08 <script>alert(1)</script>"
 
 
-LONG_LINE = "x" * 5_000_000
+LONG_LINE = "x" * 1_000_000
 
 
 SESSION = f"hostile {HOSTILE}"
@@ -75,7 +75,7 @@ ON_A_DATABASE = [name for name, use in USES.items() if not use.makes_database]
 
 
 async def hostile_session(path: Path) -> None:
-    """A session that is hostile wherever it can be, folded, with an interruption, a file and a line of 5 MB."""
+    """A session that is hostile wherever it can be, folded, with an interruption, a file and a line of 1 MB."""
     config = MnesisConfig(
         model_overrides=ModelOverrides(context_limit=4_000, max_output_tokens=500),
         compaction=CompactionConfig(auto=False, compaction_output_budget=1_000),
