@@ -116,7 +116,9 @@ async def _expand(
     if expansion.next_seq is not None:
         print_note(f"there is more; continue with --from {expansion.next_seq}")
     if expansion.max_depth and not rows:
-        print_note("it was made from messages, not from other summaries; omit --children and --depth to see them")
+        print_note(
+            "the summary was made from messages, not from other summaries; omit --children and --depth to see them"
+        )
 
 
 async def _print_json(expansion: _Expansion) -> int:

@@ -245,7 +245,7 @@ def test_expand_goes_down_as_many_levels_as_it_is_told(run: Run, tmp_path: Path)
     expected = {c for child in deepest.child_ids for c in (child, *summaries[child].child_ids)}
     assert {child["id"] for child in both} == expected
     assert (
-        "has messages"
+        "was made from messages"
         in run("expand", next(s.id for s in summaries.values() if s.kind == "leaf"), "--children", "--db", path).stderr
     )
 
