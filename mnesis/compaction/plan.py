@@ -27,6 +27,7 @@ class SweepPlan:
 
     @property
     def pruned_tokens(self) -> int:
+        """The tokens that the prunes save."""
         return sum(prune.tokens_saved for prune in self.prunes)
 
     def __bool__(self) -> bool:

@@ -64,6 +64,7 @@ class ObjectStorage(FileStorage):
 
     @property
     def address(self) -> str:
+        """The URL of the object store."""
         return self.url
 
     def find(self, content_id: str) -> StoredFile:
@@ -121,6 +122,7 @@ class ObjectStorage(FileStorage):
         return freed_bytes
 
     def discard_copy(self, content_id: str) -> None:
+        """Delete the copy on this machine."""
         super().remove(content_id)
 
     def note_database(self, location: str) -> None:
@@ -130,9 +132,11 @@ class ObjectStorage(FileStorage):
         self.objects.create(f"databases/{path.name}", content if self.cipher is None else self.cipher.seal(content))
 
     def database_note(self, location: str) -> Path:
+        """Return the path of the note about a database of this machine."""
         return super().database_note(_with_machine(location))
 
     def note_address(self, location: str) -> str:
+        """Return the URL of the note about a database, as text for users."""
         return f"{self.url}/databases/{self.database_note(location).name}"
 
     def databases(self) -> list[str]:

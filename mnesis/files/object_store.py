@@ -67,6 +67,7 @@ class FsspecStore:
         self._opened: tuple[Any, str] | None = None
 
     def put(self, name: str, source: Path) -> None:
+        """See `ObjectStore.put`."""
         fs, root = self._open()
         with self._translate(f"store {name!r}"):
             self._delete_leftovers(fs, root)
@@ -81,6 +82,7 @@ class FsspecStore:
                 raise
 
     def create(self, name: str, content: bytes) -> None:
+        """See `ObjectStore.create`."""
         fs, root = self._open()
         with self._translate(f"store {name!r}"), suppress(FileExistsError):
             # S3 and Google Cloud Storage check mode="create" on the server; others check before they write
@@ -89,6 +91,7 @@ class FsspecStore:
             _write(fs, root, path, partial(fs.pipe_file, path, content, mode="create"))
 
     def size_bytes(self, name: str) -> int | None:
+        """See `ObjectStore.size_bytes`."""
         fs, root = self._open()
         with self._translate(f"look up {name!r}"):
             fs.invalidate_cache()  # file systems cache listings, and other machines change them
@@ -98,6 +101,7 @@ class FsspecStore:
                 return None
 
     def fetch(self, name: str, target: Path) -> bool:
+        """See `ObjectStore.fetch`."""
         fs, root = self._open()
         with self._translate(f"read {name!r}"):
             try:
@@ -107,6 +111,7 @@ class FsspecStore:
             return True
 
     def read(self, name: str) -> bytes | None:
+        """See `ObjectStore.read`."""
         fs, root = self._open()
         with self._translate(f"read {name!r}"):
             fs.invalidate_cache()
@@ -116,6 +121,7 @@ class FsspecStore:
                 return None
 
     def delete(self, name: str) -> int:
+        """See `ObjectStore.delete`."""
         freed_bytes = self.size_bytes(name)
         if freed_bytes is None:
             return 0
@@ -125,6 +131,7 @@ class FsspecStore:
         return freed_bytes
 
     def list_names(self, directory: str) -> list[str]:
+        """See `ObjectStore.list_names`."""
         fs, root = self._open()
         with self._translate(f"list {directory!r}"):
             return _list_names(fs, f"{root}/{directory}")

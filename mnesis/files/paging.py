@@ -63,6 +63,7 @@ class FileContent:
         return offset - (offset - self.start) % self.unit_bytes
 
     def read_bytes(self, offset: int, length: int) -> bytes:
+        """Read bytes at an offset."""
         return self._source.read(offset, length)
 
     def read_text(self, offset: int, max_bytes: int) -> str:

@@ -20,6 +20,7 @@ class Step:
 
     @property
     def role(self) -> str:
+        """The role of the message."""
         return str(self.message["role"])
 
 

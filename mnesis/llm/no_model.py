@@ -15,6 +15,7 @@ class NoModel:
     """
 
     async def complete(self, request: LLMRequest) -> LLMReply:
+        """Raise `NoModelError`."""
         raise NoModelError(
             "the session has no model: open it with model='openai/gpt-4o' or another model, or with a client as llm=, then"
             " continue this turn with retry(); to store turns of your own client, use record()",
@@ -22,4 +23,5 @@ class NoModel:
         )
 
     async def stream(self, request: LLMRequest) -> AsyncIterator[Delta | LLMReply]:
+        """Raise `NoModelError`."""
         yield await self.complete(request)

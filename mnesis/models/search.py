@@ -58,6 +58,7 @@ class Search:
 
     @property
     def is_filtered(self) -> bool:
+        """Whether any filter is set."""
         return (self.role, self.tool, self.after, self.before, self.summary_id) != (None,) * 5
 
 

@@ -137,13 +137,16 @@ class InMemoryItemQueue:
 
     @property
     def total(self) -> int | None:
+        """See `ItemQueue.total`."""
         return self._read_count if self._all_read else self._source.total
 
     @property
     def is_finished(self) -> bool:
+        """See `ItemQueue.is_finished`."""
         return self._all_read and self._returned_count == self._read_count
 
     async def enqueue_inputs(self, wake: Callable[[], None]) -> None:
+        """See `ItemQueue.enqueue_inputs`."""
         async with aclosing(self._source.batches()) as batches:
             async for batch in batches:
                 self._pending.extend(RunItem(self._read_count + offset, text) for offset, text in enumerate(batch))
@@ -156,6 +159,7 @@ class InMemoryItemQueue:
         wake()
 
     async def claim(self, limit: int) -> list[RunItem]:
+        """See `ItemQueue.claim`."""
         if len(self._early_results) > MAX_REORDERED_ITEMS:
             return []
         items = [self._pending.popleft() for _ in range(min(limit, len(self._pending)))]
@@ -163,6 +167,7 @@ class InMemoryItemQueue:
         return items
 
     async def complete(self, outcomes: Sequence[tuple[RunItem, Outcome]]) -> list[FinishedItem]:
+        """See `ItemQueue.complete`."""
         results = [FinishedItem(item.index, json.loads(item.input), outcome) for item, outcome in outcomes]
         if self._ordered:
             self._early_results |= {result.index: result for result in results}
@@ -173,16 +178,21 @@ class InMemoryItemQueue:
         return results
 
     async def collect_results(self) -> list[FinishedItem]:
+        """See `ItemQueue.collect_results`."""
         return []
 
-    async def reclaim_expired_items(self) -> None: ...
+    async def reclaim_expired_items(self) -> None:
+        """See `ItemQueue.reclaim_expired_items`."""
 
     async def renew(self, indexes: Sequence[int]) -> list[int]:
+        """See `ItemQueue.renew`."""
         return list(indexes)
 
-    async def release(self, indexes: Sequence[int]) -> None: ...
+    async def release(self, indexes: Sequence[int]) -> None:
+        """See `ItemQueue.release`."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """See `ItemQueue.close`."""
 
 
 class StoredItemQueue:
@@ -219,13 +229,16 @@ class StoredItemQueue:
 
     @property
     def total(self) -> int | None:
+        """See `ItemQueue.total`."""
         return self._source.total if self._total is None else self._total
 
     @property
     def is_finished(self) -> bool:
+        """See `ItemQueue.is_finished`."""
         return self._all_read and self._returned_count == self._total
 
     async def enqueue_inputs(self, wake: Callable[[], None]) -> None:
+        """See `ItemQueue.enqueue_inputs`."""
         async with aclosing(self._source.batches()) as batches:
             async for batch in batches:
                 await self._store.add_items(self._run_id, self._added_count, batch)
@@ -248,6 +261,7 @@ class StoredItemQueue:
         await self._store.seal_run(self._run_id, self._added_count)
 
     async def claim(self, limit: int) -> list[RunItem]:
+        """See `ItemQueue.claim`."""
         if not self._inputs_verified:
             return []
         return await self._store.claim_items(
@@ -260,6 +274,7 @@ class StoredItemQueue:
         )
 
     async def complete(self, outcomes: Sequence[tuple[RunItem, Outcome]]) -> list[FinishedItem]:
+        """See `ItemQueue.complete`."""
         records = [_to_record(item, outcome) for item, outcome in outcomes]
         accepted_indexes = set(await self._store.finish_items(self._run_id, self._worker, records))
         self._finished_count += len(accepted_indexes)
@@ -274,6 +289,7 @@ class StoredItemQueue:
         return [FinishedItem(item.index, json.loads(item.input), outcome) for item, outcome in accepted]
 
     async def collect_results(self) -> list[FinishedItem]:
+        """See `ItemQueue.collect_results`."""
         while self._may_have_results and self._inputs_verified:
             page = await self._store.run_items(self._run_id, after_index=self._next_index - 1, limit=PAGE_ITEMS)
             if self._ordered:
@@ -294,6 +310,7 @@ class StoredItemQueue:
         return []
 
     async def reclaim_expired_items(self) -> None:
+        """See `ItemQueue.reclaim_expired_items`."""
         if not self._inputs_verified:
             return
         now = now_ms()
@@ -310,14 +327,17 @@ class StoredItemQueue:
         self._has_capacity.set()
 
     async def renew(self, indexes: Sequence[int]) -> list[int]:
+        """See `ItemQueue.renew`."""
         return await self._store.renew_items(
             self._run_id, self._worker, indexes, now_ms=now_ms(), lease_ms=self._lease_ms
         )
 
     async def release(self, indexes: Sequence[int]) -> None:
+        """See `ItemQueue.release`."""
         await self._store.release_items(self._run_id, self._worker, indexes)
 
     def close(self) -> None:
+        """See `ItemQueue.close`."""
         unregister_worker(self._worker)
 
 

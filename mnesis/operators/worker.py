@@ -54,6 +54,7 @@ class WorkerItemQueue(StoredItemQueue):
 
     @property
     def total(self) -> int | None:
+        """See `ItemQueue.total`."""
         return self._run.total if self._run is not None else None
 
     @property
@@ -63,6 +64,7 @@ class WorkerItemQueue(StoredItemQueue):
 
     @property
     def is_finished(self) -> bool:
+        """See `ItemQueue.is_finished`."""
         return self._run is not None and (self._run.is_finished or self._is_stalled)
 
     async def enqueue_inputs(self, wake: Callable[[], None]) -> None:
@@ -80,15 +82,18 @@ class WorkerItemQueue(StoredItemQueue):
         wake()
 
     async def complete(self, outcomes: Sequence[tuple[RunItem, Outcome]]) -> list[FinishedItem]:
+        """See `ItemQueue.complete`."""
         results = await super().complete(outcomes)
         if time.monotonic() - self._read_at >= PROGRESS_SECONDS:
             await self._read_run()
         return results
 
     async def collect_results(self) -> list[FinishedItem]:
+        """Return nothing, because a worker does not read results."""
         return []
 
     async def reclaim_expired_items(self) -> None:
+        """See `ItemQueue.reclaim_expired_items`."""
         await super().reclaim_expired_items()
         await self._read_run()
 

@@ -40,6 +40,7 @@ class TimeSpan:
 
     @property
     def length(self) -> int:
+        """The duration in milliseconds."""
         return self.end - self.start
 
 
@@ -131,6 +132,7 @@ def _glue_pattern() -> re.Pattern[str]:
 
 @cache
 def word_pattern() -> re.Pattern[str]:
+    """Return a pattern with a group for each kind of word about time."""
     return re.compile("|".join(f"({_match_whole_words(words)})" for _, _, words in TIME_WORDS))
 
 

@@ -95,6 +95,7 @@ def package_directories(package: str) -> list[Path]:
 
 
 def table_name(encoding: EncodingName) -> str:
+    """Return the name of the table that counts for an encoding."""
     return encoding if encoding in TABLES else "o200k_base"
 
 

@@ -34,6 +34,7 @@ class _Entry:
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     (_explore_zip if kind.file_type == "zip" else _explore_tar)(source, report)
     return kind
 

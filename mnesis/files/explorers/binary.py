@@ -46,6 +46,7 @@ _RIFF = {b"WAVE": "WAV audio", b"WEBP": "WebP image", b"AVI ": "AVI video"}
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     if not source.size_bytes:
         report.add_line("The file is empty: 0 bytes")
         return kind

@@ -28,6 +28,7 @@ _GRAMMARS = {
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     write_outline(source, report, kind.label, build_outline(source, kind.file_type))
     return kind
 

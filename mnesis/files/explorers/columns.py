@@ -35,6 +35,7 @@ class Column:
         self._has_many_distinct = False
 
     def feed(self, values: Sequence[str]) -> None:
+        """Add values, in order."""
         filled = [value for value in values if value]
         self.empty_count += len(values) - len(filled)
         if not filled:

@@ -54,6 +54,7 @@ class _Page:
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     page = _scan_page(source.read_text(MAX_BYTES))
     if not page.tags:
         raise ValueError("there is no tag in it")

@@ -13,6 +13,7 @@ MAX_BYTES = 4 << 20
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     collector = json_shape.ShapeCollector()
     is_cut = source.size_bytes > MAX_BYTES
     collector.feed(source.read_text(MAX_BYTES), is_cut=is_cut)
@@ -35,6 +36,7 @@ def explore(source: Source, report: Report, kind: Kind) -> Kind:
 
 
 def add_shape(report: Report, collector: json_shape.ShapeCollector, name: str) -> None:
+    """Write the collected shape to the report, as far as it fits."""
     if collector.max_depth > json_shape.MAX_DEPTH:
         report.add_line(f"Shape of the first {json_shape.MAX_DEPTH} levels:")
     for indent, line in json_shape.describe(collector.root, name, collector.root.kinds.total()):

@@ -27,6 +27,7 @@ class _RecordReader:
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     reading = _RecordReader(json_shape.ShapeCollector())
     exact = source.size_bytes <= EXACT_BYTES
     if exact:

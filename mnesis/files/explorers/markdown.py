@@ -20,6 +20,7 @@ _TABLE_RULE = re.compile(r"\|?[ \t]*:?-{3,}:?[ \t]*\|[-:| \t]*")
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     text = source.read_text(MAX_BYTES)
     headings: list[tuple[int, str]] = []
     fences: Counter[str] = Counter()

@@ -32,6 +32,7 @@ class Outline:
 
 
 def write_outline(source: Source, report: Report, label: str, outline: Outline) -> None:
+    """Write an outline to the report, as far as it fits."""
     lines = "" if source.is_wide else f", {plural(_count_lines(source), 'line')}"
     report.add_line(f"{label}, {format_size(source.size_bytes)}{lines}")
     for note in outline.notes:

@@ -19,6 +19,7 @@ _TITLE = re.compile(rb"/Title\s{0,10}\(((?:[^()\\\r\n]|\\.){1,300})\)")
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     version = source.head[source.head.find(b"%PDF-") + 5 :][:3].decode("latin-1")
     title = f"PDF {version}, {format_size(source.size_bytes)}"
     try:

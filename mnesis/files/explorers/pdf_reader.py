@@ -9,6 +9,7 @@ MAX_PAGES = 10
 
 
 def answer(file: BinaryIO, max_chars: str) -> dict[str, object]:
+    """Return the number of pages, the title and the beginning of the text."""
     import pypdf
 
     logging.disable(logging.CRITICAL)

@@ -23,6 +23,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     write_outline(source, report, kind.label, _build_outline(source))
     return kind
 

@@ -63,6 +63,7 @@ class Report:
             self.add_line(item, 1)
 
     def text(self, max_chars: int) -> str:
+        """Return the report, with at most `max_chars`."""
         return "\n".join(self._lines)[: max(max_chars, 0)]
 
 

@@ -13,6 +13,7 @@ import sys
 
 
 def main(paths: str, max_memory_bytes: str, reader: str, *arguments: str) -> None:
+    """Set the limits, call the reader, and print its answer or its error."""
     sys.path[:] = json.loads(paths)
     _limit_memory(int(max_memory_bytes))
     # Hostile content can make a parser raise anything; the error is the answer.

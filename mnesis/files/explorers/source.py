@@ -72,19 +72,23 @@ class Source:
 
     @property
     def is_expired(self) -> bool:
+        """Whether the deadline has passed."""
         return time.monotonic() > self._deadline
 
     @property
     def remaining_seconds(self) -> float:
+        """The time until the deadline, at least 0."""
         return max(self._deadline - time.monotonic(), 0.0)
 
     @property
     def encoding_note(self) -> str:
+        """The encoding, for the report."""
         if self.encoding == "latin-1":
             return "not valid UTF-8, read as Latin-1"
         return f"{(self.encoding or '').upper()}{' with a byte order mark' if self.byte_order_mark else ''}"
 
     def read(self, offset: int, length: int) -> bytes:
+        """Read a part of the file."""
         with self.open() as file:
             file.seek(offset)
             return file.read(length)
@@ -116,10 +120,12 @@ class Source:
 
     @property
     def codec(self) -> str:
+        """The codec that decodes the file; Latin-1 decodes any bytes."""
         return self.encoding or "latin-1"
 
     @property
     def is_wide(self) -> bool:
+        """Whether a character takes two or four bytes."""
         return self.codec.startswith(("utf-16", "utf-32"))
 
     def decode(self, chunk: bytes) -> str:

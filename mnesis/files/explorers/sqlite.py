@@ -34,6 +34,7 @@ _PRAGMAS = frozenset(
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     with closing(_connect(source)) as connection:
         _restrict(connection)
         objects = _schema_objects(connection)

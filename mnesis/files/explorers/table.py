@@ -50,10 +50,12 @@ class Table:
 
     @property
     def is_wide(self) -> bool:
+        """Whether the table has more columns than are described."""
         return self.width > len(self.columns)
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     beginning = source.read_text(_PIECE_BYTES)
     table = Table(delimiter_of(beginning, "\t" if kind.file_type == "tsv" else ","))
     _read_header(source, table, beginning)

@@ -46,12 +46,14 @@ class LineStats:
 
     @property
     def lines(self) -> int:
+        """The number of lines."""
         # Lines of files from old systems end with a carriage return only.
         ends = self.newlines or self.carriage_returns
         return ends + (1 if self.last_byte not in (b"", b"\n", b"\r") else 0)
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     stats = _scan_lines(source)
     is_log = _looks_like_log(stats.sample)
     refined_kind = KINDS["log" if is_log else "text"]

@@ -21,6 +21,7 @@ _KEY = re.compile(r"^[ \t]*[\w\"'.-]{1,200}[ \t]*=", re.MULTILINE)
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     text = source.read_text(MAX_PATTERN_BYTES)
     report.add_line(f"{kind.label}, {format_size(source.size_bytes)}, {plural(text.count(chr(10)) + 1, 'line')}")
     reason = _reason_not_to_parse(source, text)

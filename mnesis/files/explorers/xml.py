@@ -55,6 +55,7 @@ class _Tags:
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     tags = _Tags()
     stopped = _parse(source, tags)
     if not tags.elements and "entities" not in stopped:

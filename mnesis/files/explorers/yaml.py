@@ -37,6 +37,7 @@ class _Outline:
 
 
 def explore(source: Source, report: Report, kind: Kind) -> Kind:
+    """Describe the file in the report, and return its type."""
     text = source.read_text(MAX_BYTES)
     outline, failure = _read_events(source, text)
     if failure is not None and (end := _nesting_error_offset(failure)):

@@ -40,6 +40,7 @@ class LogRange:
 
     @property
     def span(self) -> Span:
+        """The keys of the first and the last message."""
         return key_of(self.pk, self.first_seq), key_of(self.pk, self.last_seq)
 
     @property
@@ -63,6 +64,7 @@ class SearchScope:
 
     @cached_property
     def total(self) -> int:
+        """The number of messages in all logs."""
         return sum(log.count for log in self.logs)
 
     @cached_property
@@ -89,6 +91,7 @@ class SearchScope:
         return {log.pk: log for log in self.logs}
 
     def contains(self, key: int) -> bool:
+        """Return whether a key belongs to a message of the scope."""
         log = self._by_pk.get(key >> SEQ_BITS)
         return log is not None and log.first_seq <= seq_of(key) <= log.last_seq
 
