@@ -21,7 +21,7 @@ USABLE_TOKENS = {"agent": 132_000, "chat": 36_000, "chat with pauses": 120_000}
 """With the default soft threshold, windows whose requests stay about within the peers' limit: a sweep starts four fifths into it."""
 SWEEP_LOW = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40)
 SWEEP_EXPIRY = (0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
-QUICK_TURNS = {"agent": 24, "chat": 120, "chat with pauses": 320}
+QUICK_TURNS = {"agent": 16, "chat": 60, "chat with pauses": 180}
 AIMS = {
     "agent": "aim: hits ≥ 96 %, cost ≤ 7.0 M",
     "chat": "aim: hits ≥ 97 %, cost ≤ 1.25 M",

@@ -22,7 +22,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return asyncio.run(build_database(tmp_path_factory.mktemp("inspected")))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def inspector(database: Path) -> Iterator[Inspector]:
     """A read-only inspector, as `mnesis inspect` starts it."""
     config = config_of(database.parent)
