@@ -1,7 +1,7 @@
 """mnesis for LangChain: chat histories, a memory runnable, a trimming runnable and agent middleware on one engine.
 
-Requires `pip install "mnesis-context[langchain]"`. `MnesisMiddleware` requires `pip install "mnesis-context[langchain-agents]"`; it is
-loaded on first use, together with langchain and langgraph.
+Requires `pip install "mnesis-context[langchain]"`. `MnesisMiddleware` requires `pip install
+"mnesis-context[langchain-agents]"`; it is loaded on first use, together with langchain and langgraph.
 """
 
 from __future__ import annotations

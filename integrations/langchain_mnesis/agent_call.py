@@ -33,7 +33,8 @@ SESSION_FIELD = "mnesis_session"
 TRIMMED_FIELD = "mnesis_trimmed"
 """The private field of an agent's state that holds the ids of the summaries that replaced messages in it."""
 MIN_GAIN_FRACTION = 0.1
-"""Of the messages' tokens. A compaction that frees less is not worth invalidating the provider's cache."""
+"""A compaction that frees less than this fraction of the messages' tokens is not worth invalidating the provider's
+cache."""
 MAX_SWEEPS_PER_CALL = 2
 """If two compactions do not satisfy the trigger, a further one rarely does, and each may cost model calls."""
 OVERFLOW_BUDGET_FRACTION = 0.5

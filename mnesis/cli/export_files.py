@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mnesis.files.storage import FileStorage
 
 CHUNK_BYTES = 3 << 18
-"""Bytes of a file per line: one megabyte in base64."""
+"""The number of a file's bytes in one line: one megabyte in base64."""
 
 
 def file_lines(storage: FileStorage, content_ids: Iterable[str]) -> Iterator[dict[str, Any]]:

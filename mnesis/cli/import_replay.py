@@ -67,7 +67,8 @@ def parse_export(lines: dict[str, list[dict[str, Any]]], new_id: str | None) -> 
 class Replay:
     """One import in progress: the number of messages appended so far, and the current covers.
 
-    A fork shares the messages up to `shared_seq` with a session of the store, and has the summaries `_shared_ids`. `on_append` is called with the number of messages after each append.
+    A fork shares the messages up to `shared_seq` with a session of the store, and has the summaries `_shared_ids`.
+    `on_append` is called with the number of messages after each append.
     """
 
     store: Store

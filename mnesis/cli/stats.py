@@ -132,8 +132,9 @@ class _Totals:
 def command(session_id: str | None, as_json: bool, db: DatabaseOption) -> None:
     """Show the totals of a database or of one session.
 
-    Usage and cost are lifetime sums of what providers reported, for turns and for summaries. A level's ratio is the tokens its summaries replace,
-    divided by the tokens they take. The cache share is the fraction of all sent tokens that were read from the cache.
+    Usage and cost are lifetime sums of what providers reported, for turns and for summaries. A level's ratio is the
+    tokens its summaries replace, divided by the tokens they take. The cache share is the fraction of all sent tokens
+    that were read from the cache.
     """
     facts = asyncio.run(_collect(db, session_id))
     if as_json:

@@ -88,9 +88,9 @@ def command(
 ) -> None:
     """Process items of a map or delegation until every item is finished. Start it on as many machines as you like.
 
-    Prompt, schema, model and options come from the database. Keys come from the environment, as for every model call; code
-    such as tools is imported from the modules that you name. Each result is stored once, even if a worker dies. The exit code is 1 if
-    items failed, or if inputs are missing because the process that started the run stopped.
+    Prompt, schema, model and options come from the database. Keys come from the environment, as for every model call;
+    code such as tools is imported from the modules that you name. Each result is stored once, even if a worker dies.
+    The exit code is 1 if items failed, or if inputs are missing because the process that started the run stopped.
     """
     named = [tool for each in tools for tool in (each if isinstance(each, list | tuple) else [each])]
     options = {"concurrency": concurrency, "tools": named, "output_schema": schema, "stop": stop}

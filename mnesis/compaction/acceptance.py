@@ -17,7 +17,8 @@ from itertools import islice
 from mnesis.compaction.facts import find_facts, find_terms, is_unspaced
 
 MAX_LENGTH_RATIO = 1.1
-"""Of the requested tokens. Models are asked for words and cannot count tokens."""
+"""The largest accepted length, as a multiple of the requested tokens. Models are asked for words and cannot count
+tokens."""
 
 SHINGLE_WORDS = 4
 WINDOW_WORDS = 120
@@ -63,7 +64,8 @@ MAX_UNRELATED_TERMS = 40
 
 MAX_ACKNOWLEDGEMENT_WORDS = 30
 MIN_SHARED_TERMS = 4
-"""A text that opens like an acknowledgement counts as one unless it shares this many terms with the source, and half of its terms."""
+"""A text that opens like an acknowledgement counts as one unless it shares this many terms with the source, and half of
+its terms."""
 
 _WORD = re.compile(r"\w+")
 _ROLE = r"(?:system|user|assistant|tool|human|ai|model|bot)"

@@ -15,7 +15,8 @@ from mnesis.tokens.estimator import TokenCounter
 Trigger = Literal["soft", "hard", "manual", "overflow", "expiry"]
 
 MIN_GAIN_FRACTION = 0.05
-"""Of the usable tokens. A background sweep that frees less is not worth invalidating the provider's cache."""
+"""A background sweep that frees less than this fraction of the usable tokens is not worth invalidating the provider's
+cache."""
 
 
 @dataclass(frozen=True, slots=True)

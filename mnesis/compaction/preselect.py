@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_WHOLE_CHARS = 1_000_000
-"""Of all passages together. Shorter texts are scored whole."""
+"""The total length of the passages up to which they are scored completely."""
 SCORED_CHARS = 150_000
 """Of longer texts. Scoring a text takes about as long as counting the tokens of a text forty times as long."""
 BLOCK_CHARS = 1_000

@@ -52,8 +52,7 @@ CONDENSED_RATIO = 3
 MIN_SUMMARY_TOKENS = 48
 
 MAX_RATIO_WITH_POINTERS = 0.6
-"""Of the source's size. Drill-down pointers are omitted if they would make the summary longer than this fraction of its
-source."""
+"""Drill-down pointers are omitted if they would make the summary longer than this fraction of its source."""
 
 KEEP_SUMMARY_FRACTION = 0.3
 """The largest size of all summaries after a sweep with the target `keep_tokens`, as a fraction of the context beyond

@@ -11,11 +11,13 @@ from mnesis.models.context import Budget, min_summary_tokens
 from mnesis.tokens.model_info import ModelInfo
 
 MAX_RESERVED_FRACTION = 0.375
-"""Of the context limit. If the configured reserves are larger, they are scaled down to it. A fixed reserve in a small
-window would leave less for the conversation than a smaller window with scaled reserves."""
+"""The largest fraction of the context limit for both reserves. If the configured reserves are larger, they are scaled
+down to it. A fixed reserve in a small window would leave less for the conversation than a smaller window with scaled
+reserves."""
 
 MIN_USABLE_FRACTION = 0.25
-"""Of the context limit. If the configured reserves would leave less for the conversation, a warning says so."""
+"""The fraction of the context limit below which a warning is issued, because the configured reserves would leave less
+for the conversation."""
 
 
 class SmallModelWarning(UserWarning):

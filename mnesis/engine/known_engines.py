@@ -38,8 +38,9 @@ def find_engine(key: str, *, must_exist: bool, config: ConfigOrDict | None = Non
     """Return the engine for a database key, and whether the engine is new.
 
     An open engine of this process is reused; otherwise a new one is created for the database file, with `config`. With
-    `must_exist`, only the default database may be a file that does not exist yet, unless the caller runs in an event loop. Raises `ConfigurationError` for any other missing
-    file, and for a database in memory whose engine no longer exists.
+    `must_exist`, only the default database may be a file that does not exist yet, unless the caller runs in an event
+    loop. Raises `ConfigurationError` for any other missing file, and for a database in memory whose engine no longer
+    exists.
     """
     with _lock:
         known_engine = _engines_by_key.get(key)

@@ -60,8 +60,9 @@ class HasFiles(Protocol):
 class LargeFileHandler:
     """A handler that keeps text of at most `config.inline_threshold` tokens inline and stores everything else.
 
-    Stored content is a copy in `config.storage_dir`, at `config.storage_url` or in `objects`, under the hash of its bytes, with
-    a summary. Binary content, and text that is not valid UTF-8 (or UTF-16 with a byte order mark), is always stored, because inline text could not reproduce it.
+    Stored content is a copy in `config.storage_dir`, at `config.storage_url` or in `objects`, under the hash of its
+    bytes, with a summary. Binary content, and text that is not valid UTF-8 (or UTF-16 with a byte order mark), is
+    always stored, because inline text could not reproduce it.
 
     `estimator` is a `TokenEstimator` or a function from text to tokens; it counts for `model` if one is given. `llm` is the
     client for `config.exploration_summary_model` (as in `Engine`), and `llm_options` are further arguments of its calls.

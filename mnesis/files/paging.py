@@ -54,7 +54,7 @@ class FileContent:
 
     @cached_property
     def unit_bytes(self) -> int:
-        """Bytes of a code unit."""
+        """The number of bytes of a code unit."""
         return {"utf-16": 2, "utf-32": 4}.get(self._codec[:6], 1)
 
     def align(self, offset: int) -> int:

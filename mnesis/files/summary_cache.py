@@ -14,7 +14,7 @@ from mnesis.redaction import get_logger
 logger = get_logger(__name__)
 
 MAX_EXPLORATION_CHARS = 4_000
-"""About a thousand tokens."""
+"""The size of a cached exploration: about a thousand tokens."""
 
 
 def explore_cached(storage: FileStorage, stored: StoredFile, name: str) -> Exploration:

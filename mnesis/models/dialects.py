@@ -20,11 +20,11 @@ logger = get_logger(__name__)
 class Reasoning:
     """How reasoning goes back to the model that produced it.
 
-    `field` is the field of assistant messages, and `kinds` are the block types that it carries; without kinds it carries
-    text. With `calls_only`, only messages with tool calls carry it. `scope` says whose reasoning is valid: that of the
-    same model string, of any model of this dialect, or of any Claude. `placeholder` replaces reasoning that is missing in a
-    message with calls, for models that match `required_by`. With `client_decides`, only some requests may carry it, and the client
-    knows which.
+    `field` is the field of assistant messages, and `kinds` are the block types that it carries; without kinds it
+    carries text. With `calls_only`, only messages with tool calls carry it. `scope` says whose reasoning is valid: that
+    of the same model string, of any model of this dialect, or of any Claude. `placeholder` replaces reasoning that is
+    missing in a message with calls, for models that match `required_by`. With `client_decides`, only some requests may
+    carry it, and the client knows which.
     """
 
     field: str

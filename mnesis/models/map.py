@@ -20,10 +20,11 @@ class MapResult(BaseModel, Generic[Output]):
     """The result of one input.
 
     `input` is the input as a JSON value. `output` is an instance of the pydantic class or a JSON value. Check `success`
-    first: a failure has the output None, which the type leaves out. `error_kind` is then `timeout`, `validation` (no answer satisfied the schema), `llm_error`, `template` (the
-    prompt could not be rendered for this input) or `worker_died` (it ended every process that worked on it). `attempts`
-    counts the model calls; `usage` and `cost` (US dollars, 0.0 if unknown) cover all of them. `resumed` is True if the
-    result was stored earlier, or if another process did the work.
+    first: a failure has the output None, which the type leaves out. `error_kind` is then `timeout`, `validation` (no
+    answer satisfied the schema), `llm_error`, `template` (the prompt could not be rendered for this input) or
+    `worker_died` (it ended every process that worked on it). `attempts` counts the model calls; `usage` and `cost` (US
+    dollars, 0.0 if unknown) cover all of them. `resumed` is True if the result was stored earlier, or if another
+    process did the work.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -172,10 +172,11 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
     ) -> tuple[SessionRecord, bool]:
         """Create a session whose log begins with the first `last_seq` messages of `session_id`, which it shares.
 
-        `fork` holds the id and the settings of the new session. Its `forked_from` names the session that stores the message
-        at `last_seq`; with `last_seq` 0 it shares nothing and is a session like any other. No message is copied, and the original session does not
-        change. The fork has the pins, the pruned outputs and the covers before `last_seq`. A summary of later messages, or
-        of the message at `last_seq`, does not apply to it: the summary's children, or its messages, take its place.
+        `fork` holds the id and the settings of the new session. Its `forked_from` names the session that stores the
+        message at `last_seq`; with `last_seq` 0 it shares nothing and is a session like any other. No message is
+        copied, and the original session does not change. The fork has the pins, the pruned outputs and the covers
+        before `last_seq`. A summary of later messages, or of the message at `last_seq`, does not apply to it: the
+        summary's children, or its messages, take its place.
 
         With `summary_ids`, the fork begins with its messages unfolded and has only these summaries. Imports use this,
         because they restore the context themselves.
@@ -366,8 +367,8 @@ class Store(RunStore, ChangeLog, TurnLeaseStore, Protocol):
     ) -> set[str]:
         """Return the stored files among these that a message outside `without_sessions` names.
 
-        Read from the messages, not from the list of references, so that damage to the list deletes no file that is in use. Its cost
-        grows with the log.
+        Read from the messages, not from the list of references, so that damage to the list deletes no file that is in
+        use. Its cost grows with the log.
         """
         ...
 

@@ -1,4 +1,5 @@
-"""A store that also searches by meaning: it computes missing vectors, and the vector of each query, with an embedding function."""
+"""A store that also searches by meaning: it computes missing vectors, and the vector of each query, with an embedding
+function."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class TurnLeaseStore(Protocol):
 def decide_claim(
     stored: TurnLease | None, holder: str, *, now_ms: int, lease_ms: int, dead_fence: int | None
 ) -> TurnLease | None:
-    """Return the lease to store for a claim, or None if `stored` still excludes the claimant. Pure."""
+    """Return the lease to store for a claim, or None if `stored` still excludes the claimant. Does no I/O."""
     until = now_ms + lease_ms
     if stored is None:
         return TurnLease(holder, now_ms, until)
@@ -52,6 +52,6 @@ def decide_claim(
 
 
 def refuse_stale_fence(session_id: str, fence: int | None, stored_fence: int | None) -> None:
-    """Raise `TurnLostError` if a writer with this fence no longer holds the turn. None writes without a lease. Pure."""
+    """Raise `TurnLostError` if a writer with this fence no longer holds the turn. None writes without a lease. Does no I/O."""
     if fence is not None and fence != stored_fence:
         raise TurnLostError(session_id)

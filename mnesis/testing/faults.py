@@ -1,8 +1,8 @@
 """Faults for tests: kill or fail an operation at its k-th step, for every k, and check what is stored afterwards.
 
-A step is an SQL statement (of the in-memory store: a verb), or a change of a file's name. `python -m mnesis.testing.fault_report` kills every operation of every API
-at every step. `sweep_kills` and `sweep_failures` do it for one `Operation`, which may be your own, on one of the stores of
-`mnesis.testing.fault_targets`.
+A step is an SQL statement (of the in-memory store: a verb), or a change of a file's name. `python -m
+mnesis.testing.fault_report` kills every operation of every API at every step. `sweep_kills` and `sweep_failures` do it
+for one `Operation`, which may be your own, on one of the stores of `mnesis.testing.fault_targets`.
 
 Kills need `os.fork`: the process that is killed is a child, and its parent checks the database.
 """

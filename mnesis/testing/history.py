@@ -51,7 +51,7 @@ class History:
 
 
 def find_violations(history: History, logs: dict[str, list[str]]) -> list[str]:
-    """Compare a history with the texts of the logs. Pure. A session without a log counts as an empty one.
+    """Compare a history with the texts of the logs. Does no I/O. A session without a log counts as an empty one.
 
     - An acknowledged text is there, once. - No text is there twice. - The texts of one attempt follow each other in order.
     - Attempts of one writer keep their order. - An attempt that was not acknowledged is there completely or not at all, or,

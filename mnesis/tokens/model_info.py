@@ -71,7 +71,8 @@ class ModelInfo(BaseModel):
     def from_model_string(cls, model: str, overrides: ModelOverrides | None = None) -> ModelInfo:
         """Look up the limits of `model`, a model string of litellm. `overrides` take precedence.
 
-        Raises `ConfigurationError` if the model string is blank, if there is no such dialect, or if the overrides leave no tokens for a request.
+        Raises `ConfigurationError` if the model string is blank, if there is no such dialect, or if the overrides leave
+        no tokens for a request.
         """
         model = model.strip()
         if not model:

@@ -1,4 +1,5 @@
-"""The search index as ranking reads it: the statements of `mnesis.store.sqlite.ranked_search`, answered from PostgreSQL's tables."""
+"""The search index as ranking reads it: the statements of `mnesis.store.sqlite.ranked_search`, answered from
+PostgreSQL's tables."""
 
 from __future__ import annotations
 

@@ -139,11 +139,11 @@ def _intact_summary(session_id: str, row: Row | None) -> Summary | None:
 def restore_context(
     records: SalvagedRecords, new_seqs: Mapping[int, int], shared: Mapping[str, Summary]
 ) -> RestoredContext:
-    """Place the summaries in the new log, whose seqs are `new_seqs` by old seq. Pure.
+    """Place the summaries in the new log. `new_seqs` are its seqs by those of the old log. Does no I/O.
 
-    `shared` are the summaries that a fork inherits in the new database. A leaf fits if each of its messages was copied; the messages between them were hidden. A condensed summary fits if each of
-    its children does. The context shows a summary if no other one covers it and the old context showed it, or showed a lost
-    summary in its place.
+    `shared` are the summaries that a fork inherits in the new database. A leaf fits if each of its messages was copied;
+    the messages between them were hidden. A condensed summary fits if each of its children does. The context shows a
+    summary if no other one covers it and the old context showed it, or showed a lost summary in its place.
     """
     kept: dict[str, Summary] = {}
     hidden: set[int] = set()

@@ -101,9 +101,9 @@ class History:
     ) -> View:
         """Return the view for a request that contains `reserved_tokens` of other content.
 
-        The session is compacted first if the context exceeds its budget, or the provider's cache has expired. With automatic recall, part of the limit is
-        reserved for the originals that match the newest user message, or `question` if that message is not stored yet.
-        They are placed directly before the user message.
+        The session is compacted first if the context exceeds its budget, or the provider's cache has expired. With
+        automatic recall, part of the limit is reserved for the originals that match the newest user message, or
+        `question` if that message is not stored yet. They are placed directly before the user message.
         """
         context = await self._read_context()
         is_over = context.session.context_tokens + reserved_tokens >= self.session.budget.usable_tokens
