@@ -73,7 +73,7 @@ class FileContent:
         return decoder.decode(chunk, final=offset + len(chunk) >= self.size)
 
     def byte_length(self, text: str) -> int:
-        """Return the number of bytes that a text from this file has in the file."""
+        """Return the number of bytes in the file that a text from it takes."""
         return len(text.encode(self._codec, self._errors))
 
     def replace_undecodable(self, text: str) -> str:

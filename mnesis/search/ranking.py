@@ -43,8 +43,8 @@ MAX_COMMON_FRACTION = 0.2
 large log that is ranked, any term of the query is frequent: that part was chosen for them."""
 PROXIMITY_WEIGHT = 0.9
 MAX_INDEPENDENT_FRACTION = 0.5
-"""A log is one of independent notes if at most this fraction of its messages follows another one without a long pause: in
-notes of days 0.09 and 0.15, in chats and logs of agents 0.95 and more."""
+"""A log is one of independent notes if at most this fraction of its messages follows another one without a long pause.
+The measured fractions are 0.09 and 0.15 for notes of days, and 0.95 and more for chats and logs of agents."""
 MIN_PLAIN_WEIGHT = 1e-6
 """The weight of a word that is in more than half of the messages, as FTS5 has it (`fts5Bm25GetData` in ext/fts5/fts5_aux.c)."""
 MAX_RIVALS = 20

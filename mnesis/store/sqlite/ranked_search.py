@@ -51,7 +51,8 @@ MAX_FALLBACK_WORDS = 8
 VARIANT_WEIGHT = 0.4
 """The weight of a word that was found only as a variant; it may be another word. Identifiers and numbers keep their weight."""
 EVENT_WORD_WEIGHT = 0.5
-"""What the words of an event count whose time is known: the answer may be near it, but the message about the event is not the answer."""
+"""The weight of the words of an event whose time is known. The answer may be near the event, but the message about the
+event is not the answer."""
 MIN_QUESTION_WORDS = 3
 """A query of at least three words asks for a fact, even if the log has only one of them ("Who is my dentist?"). A shorter one asks
 for everything about its words."""
