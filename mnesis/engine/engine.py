@@ -22,6 +22,7 @@ from mnesis.concurrency import RunOnce
 from mnesis.config import ConfigOrDict, MnesisConfig, RetentionConfig, parse_config
 from mnesis.engine.follow import POLL_SECONDS, ChangeStream, parse_cursor, stop_task
 from mnesis.engine.fork_session import fork_session
+from mnesis.engine.kept_windows import KeptWindows
 from mnesis.engine.registry import IN_MEMORY, acquire_shared, identify_shared, release_shared
 from mnesis.engine.session_state import SessionState
 from mnesis.errors import ConfigurationError, MnesisError, MnesisStoreError, SessionNotFoundError
@@ -105,6 +106,7 @@ class Engine:
         self.config.file.is_in_database(self.path)  # raises before anything is stored
         self._shared = acquire_shared(self.path, self.config.store)
         self._store = self._make_store()
+        self.kept_windows = KeptWindows()
         self._identifying = threading.Lock()
         self._follows = follow
         self._since = since

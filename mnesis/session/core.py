@@ -16,9 +16,10 @@ from anyio import to_thread
 
 from mnesis.concurrency import import_in_thread
 from mnesis.config import MnesisConfig
-from mnesis.context.assemble import Assembly, assemble_next
+from mnesis.context.assemble import assemble_next
 from mnesis.context.forms import with_forms
 from mnesis.engine.engine import Engine
+from mnesis.engine.kept_windows import KeptWindow
 from mnesis.engine.session_state import SessionState
 from mnesis.errors import LLMError
 from mnesis.events.bus import EventBus, MnesisEvent
@@ -31,7 +32,7 @@ from mnesis.events.payloads import (
 )
 from mnesis.files.handler import LargeFileHandler
 from mnesis.files.offload import may_need_offload, offload_large_parts
-from mnesis.formats.request import RenderedSteps, Target
+from mnesis.formats.request import Target
 from mnesis.formats.request_digests import RequestDigests
 from mnesis.llm.base import LLM
 from mnesis.llm.connection import connection_options
@@ -82,13 +83,8 @@ class SessionCore:
     bus: EventBus
     backoff: Backoff = field(default_factory=Backoff)
     """The waits of this object's model calls before retries. `close()` ends them."""
-    rendered_steps: RenderedSteps | None = field(default=None, init=False, repr=False)
-    """The state from which the newest request was rendered."""
-    client_steps: RenderedSteps | None = field(default=None, init=False, repr=False)
-    """The state from which the newest window for the user's own client was rendered."""
     _targets: dict[tuple[str, bool], Target] = field(default_factory=dict, init=False, repr=False)
     _client_targets: dict[str, Target] = field(default_factory=dict, init=False, repr=False)
-    _assembly: Assembly | None = field(default=None, init=False, repr=False)
     _has_inherited_files: bool = field(default=False, init=False)
 
     @cached_property
@@ -189,6 +185,11 @@ class SessionCore:
         if self.config.recall.vectors is None or self.config.recall == self.engine.config.recall:
             return store
         return embedding_store(store, self.config.recall.vectors, self.config.recall.vectors_name)
+
+    @property
+    def kept_window(self) -> KeptWindow:
+        """The newest window of this object, which the next one continues."""
+        return self.engine.kept_windows.find(id(self))
 
     @property
     def record(self) -> SessionRecord:
@@ -346,8 +347,9 @@ class SessionCore:
         recall_tokens = 0
         if is_recalling and options is not None:
             recall_tokens = max(min(self.config.recall.max_tokens, (available_tokens - reserved_tokens) // 3), 0)
-        assembly = assemble_next(
-            self._assembly,
+        kept = self.kept_window
+        kept.assembly = assemble_next(
+            kept.assembly,
             context,
             budget_tokens=available_tokens - recall_tokens,
             count=(options and options.count_tokens) or self.count_tokens,
@@ -356,7 +358,7 @@ class SessionCore:
             options=options,
             budget=self.budget,
         )
-        self._assembly, window = assembly, assembly.window
+        window = kept.assembly.window
         if recall_tokens:
             window = replace(window, budget_tokens=available_tokens)
         if budget_tokens is None:

@@ -595,6 +595,7 @@ class MnesisSession(SessionView, Displayable):
         self._core.bus.publish(MnesisEvent.SESSION_CLOSED, SessionClosedPayload(self.id))
         await self._core.bus.drain(HANDLER_GRACE_SECONDS)
         self._core.bus.clear()
+        self._core.engine.kept_windows.drop(id(self._core))
         if self._owns_engine:
             await self._core.engine.close()
 

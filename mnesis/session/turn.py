@@ -310,14 +310,15 @@ class Turn:
         """Call the model with a window."""
         core, model = self.core, self.core.model
         options = {**core.config.session.llm_options, **self.options.llm_options}
+        kept = core.kept_window
         rendered = render_request(
             window,
             core.request_target(),
             tools=self._toolset.definitions,
             options=options,
-            earlier=core.rendered_steps,
+            earlier=kept.rendered_steps,
         )
-        core.rendered_steps = rendered.steps
+        kept.rendered_steps = rendered.steps
         request = LLMRequest(
             model=model.model_id,
             messages=rendered.messages,

@@ -199,7 +199,8 @@ class SessionView(SessionReader):
         window = await self.window(system_prompt=system_prompt, message=message, now=now, shared=True)
         if provider == "anthropic":
             return render_for_anthropic(window, target)
-        messages, self._core.client_steps = render_for_client(window, target, self._core.client_steps)
+        kept = self._core.kept_window
+        messages, kept.client_steps = render_for_client(window, target, kept.client_steps)
         return messages
 
     async def focus(self, text: str) -> None:
