@@ -5,7 +5,7 @@ Tables are never downloaded.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import functools
 import hashlib
 import importlib.util
@@ -114,9 +114,9 @@ def load_encoding(name: str) -> tiktoken.Encoding | None:
         import tiktoken
     except ImportError:
         return None
-    ranks = {
-        base64.b64decode(token): int(rank) for token, _, rank in (line.partition(b" ") for line in data.splitlines())
-    }
+    # A line is a token in base64 and its rank. Without a loop in Python, as there are 200,000.
+    fields = data.split()
+    ranks = dict(zip(map(binascii.a2b_base64, fields[::2]), map(int, fields[1::2]), strict=True))
     # No special tokens, on purpose: `<|endoftext|>` in a text is text.
     return tiktoken.Encoding(name, pat_str=table.pattern, mergeable_ranks=ranks, special_tokens={})
 
