@@ -188,6 +188,8 @@ def stop_words(text: str) -> frozenset[str]:
 
 def _is_unspaced_stop_word(word: str) -> bool:
     """Return whether a word of a script without spaces, or each of its characters, is a stop word."""
+    if word.isascii():
+        return False
     from mnesis.search.word_lists import UNSPACED_STOP_WORDS  # reads files
 
     return word in UNSPACED_STOP_WORDS or (len(word) > 1 and all(char in UNSPACED_STOP_WORDS for char in word))

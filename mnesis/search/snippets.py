@@ -16,6 +16,8 @@ MAX_EXCERPT_CHARS = 300
 MAX_PASSAGE_CHARS = 400
 MAX_MATCHES_PER_TERM = 500
 """The number of matches of one term that are examined. A term with more matches does not help to find a passage."""
+MAX_CANDIDATE_PLACES = 200_000
+"""Places of a text, for all terms together, where a term may begin: in base64, short terms are inside words everywhere."""
 MAX_SCANNED_CHARS = 4_000_000
 """The length of the part of a longer text that is searched for passages, which bounds the time."""
 MAX_LINE_CHARS = 240
@@ -135,10 +137,12 @@ def _find_words(text: str, terms: Iterable[Sequence[str]]) -> list[tuple[int, in
     """Return the matches of terms in order: the place, the term, and whether the word equals the term."""
     text = _lower(text[:MAX_SCANNED_CHARS])
     found: list[tuple[int, int, bool]] = []
+    terms = list(terms)
+    max_places = MAX_CANDIDATE_PLACES // max(sum(map(len, terms)), 1)
     for number, forms in enumerate(terms):
         places: dict[int, bool] = {}
         for form in filter(None, forms):
-            for start, is_exact in islice(_occurrences(text, form), MAX_MATCHES_PER_TERM):
+            for start, is_exact in islice(_occurrences(text, form, max_places), MAX_MATCHES_PER_TERM):
                 places[start] = is_exact or places.get(start, False)
         found += [(start, number, places[start]) for start in sorted(places)[:MAX_MATCHES_PER_TERM]]
     return sorted(found)
@@ -155,9 +159,11 @@ def _lower_character(character: str) -> str:
     return lower if len(lower) == 1 else character
 
 
-def _occurrences(text: str, form: str) -> Iterator[tuple[int, bool]]:
-    """Yield the places of words that begin like a form, and whether they are equal to it. `str.find` is much faster
-    than a pattern."""
+def _occurrences(text: str, form: str, max_places: int) -> Iterator[tuple[int, bool]]:
+    """Yield the places of words that begin like a form, and whether they are equal to it, among the first places of the form.
+
+    `str.find` is much faster than a pattern.
+    """
     if form.isdigit():
         pattern = r"(?<![^\W_])" + r"[.,'’_ ]?".join(form)
         yield from ((match.start(), match.group() == form) for match in re.finditer(pattern, text))
@@ -166,7 +172,9 @@ def _occurrences(text: str, form: str) -> Iterator[tuple[int, bool]]:
     is_pair = not form.isascii() and len(form) <= 2
     beginning = form if is_pair else form[: max(len(form) - 3, 4)]
     start = text.find(beginning)
-    while start >= 0:
+    for _ in range(max_places):
+        if start < 0:
+            return
         if is_pair:
             yield start, True
         elif not text[start - 1 : start].isalnum():

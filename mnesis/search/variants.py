@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
-from mnesis.search.analysis import REPEATED_MARK
-
 MIN_PREFIX_CHARS = 3
 MIN_STEM_CHARS = 4
 MAX_CUT_CHARS = 3
@@ -156,21 +154,22 @@ def _without_marks(word: str) -> str:
 def similar_words(word: str, vocabulary: Iterable[str]) -> list[str]:
     """Return the words of the vocabulary that contain the word, or else those with one typo, or else with two."""
     stem, plain, tail = index_stem(word), _without_marks(word), compound_tail(word)
+    terms = [term for term in vocabulary if len(term) >= len(stem) - 1]
+    # Simple tests first, because there may be 100,000 terms.
     inner = {stem, plain, *(each for each in _language_stems(word) if len(each) >= MIN_INNER_STEM_CHARS)}
-    containing: list[str] = []
-    one_typo: list[str] = []
-    two_typos: list[str] = []
-    for term in vocabulary:
-        if term[0] == REPEATED_MARK:
-            continue
-        if any(each in term for each in inner) or (len(term) > len(tail) + 2 and term.endswith(tail)):
-            containing.append(term)
-        elif len(word) >= MIN_SWAPPED_CHARS and is_one_typo_away(stem, term):
-            if len(word) >= MIN_TYPO_CHARS or sorted(stem) == sorted(term):
-                one_typo.append(term)
-        elif len(stem) >= MIN_TWO_TYPOS_CHARS and term[0] == stem[0] and are_two_typos_apart(stem, term):
-            two_typos.append(term)
-    return containing or one_typo or two_typos
+    containing = {term for each in inner for term in terms if each in term}
+    containing.update([term for term in terms if term.endswith(tail) and len(term) > len(tail) + 2])
+    if containing:
+        return sorted(containing)
+    near = [term for term in terms if len(term) <= len(stem) + 2]
+    if len(word) >= MIN_SWAPPED_CHARS:
+        may_differ, letters = len(word) >= MIN_TYPO_CHARS, sorted(stem)
+        one_typo = [term for term in near if is_one_typo_away(stem, term) and (may_differ or sorted(term) == letters)]
+        if one_typo:
+            return one_typo
+    if len(stem) < MIN_TWO_TYPOS_CHARS:
+        return []
+    return [term for term in near if term[0] == stem[0] and are_two_typos_apart(stem, term)]
 
 
 def is_one_typo_away(word: str, other: str) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import random
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from mnesis import MnesisSession
 from mnesis.models.search import Search
-from mnesis.search import snippets
+from mnesis.search import hits, passage_order, snippets
 from mnesis.search.analysis import MAX_QUERY_CHARS, MAX_QUERY_TERMS, REPETITIONS, query_terms
 from mnesis.store.base import Store
 from mnesis.store.memory_index import InMemoryIndex
@@ -34,8 +34,10 @@ QUESTIONS = {
     "controls": "\x00\x1b[31m \ud800 \u202e \ufeff word7",
     "base64": base64.b64encode(bytes(range(256)) * 200).decode(),
 }
-MAX_STATEMENTS = 2_500
-"""Eight words that match nothing are looked up in about 200 other ways each, and each of 128 words in four."""
+MAX_STATEMENTS = 320
+"""Eight words that match nothing are looked up in up to 40 other ways each; all words of a question are looked up together."""
+MAX_INDEX_BYTES = 8_000_000
+"""Of memory, for the keys and rows of one search: 128 words with 3,000 messages each would be the most."""
 
 
 def big_index(count: int) -> InMemoryIndex:
@@ -124,6 +126,23 @@ async def test_no_question_raises_or_floods(store: Store, question: str, mode: s
     assert len(page) <= 4 * max(len(asked & set(WORDS[:40])), 2)
 
 
+def test_the_vocabulary_is_read_once_for_all_words_that_match_nothing(indexes: dict[int, InMemoryIndex]) -> None:
+    connection = indexes[5_000]._open_connection()
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    scope = SearchScope((LogRange(1, "s", 5_000),))
+    ranked_search.rank_messages(connection, scope, Search(QUESTIONS["absent"]), None, lambda keys: {})
+    connection.set_trace_callback(None)
+    assert sum(" FROM search_vocabulary " in statement for statement in statements) == 1
+
+
+def test_places_inside_words_are_bounded() -> None:
+    text = "xword7" * 500_000 + " word7"
+    few_terms, many_terms = [("word7",)], [("word7",), *((f"other{number}",) for number in range(127))]
+    assert [match.start for match in snippets.find_matches(text[-300_000:], few_terms)] == [299_995]
+    assert snippets.find_matches(text, many_terms) == []
+
+
 def test_only_the_beginning_of_a_long_question_is_read() -> None:
     terms = query_terms("word7 " + "x" * 10 * MAX_QUERY_CHARS)
     assert terms[0] == ("word7",)
@@ -141,24 +160,50 @@ async def test_base64_is_not_found_by_ordinary_words(store: Store) -> None:
     assert (await ids(store, Search(blobs[3][:60], "s", mode="substring"))) == ["s-8"]
 
 
-async def test_one_huge_message_is_searched_in_bounded_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+def test_ranking_a_large_log_takes_bounded_memory(indexes: dict[int, InMemoryIndex], question: str) -> None:
+    scope = SearchScope((LogRange(1, "s", 10_000),))
+    connection = indexes[10_000]._open_connection()
+    query_terms.cache_clear()
+    tracemalloc.start()
+    ranked_search.rank_messages(connection, scope, Search(question), None, lambda keys: {})
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < MAX_INDEX_BYTES
+
+
+async def test_one_huge_message_is_searched_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [f"line {number} is ordinary {'=' * 150}" for number in range(60_000)]
     lines[50_000] = "line 50000 reports a cracked flange"
     text = "\n".join(lines)
     assert len(text) > 10_000_000
+    examined = [0]
+    find_matches = passage_order.find_matches
+
+    def count_characters(text: str, terms: Sequence[Sequence[str]]) -> list[snippets.TermMatch]:
+        examined[0] += min(len(text), snippets.MAX_SCANNED_CHARS)
+        return find_matches(text, terms)
+
+    monkeypatch.setattr(passage_order, "find_matches", count_characters)
+    monkeypatch.setattr(hits, "find_matches", count_characters)
     async with MnesisSession.open(model=None, db_path=tmp_path / "s.db", system_prompt="") as session:
         await session.record("Read the log.", "Here it is.")
         await session.append([make_message("user", text)])
         await session.record("Thanks.", "Welcome.")
         await session.search("flange")  # indexes
-        tracemalloc.start()
+        for question in ("Which line reports the cracked flange?", "line " * 20_000):
+            examined[0] = 0
+            tracemalloc.start()
+            page = await session.search(question)
+            _, peak_bytes = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert all(len(hit.excerpt) <= snippets.MAX_EXCERPT_CHARS + 2 for hit in page)
+            assert peak_bytes < 6 * len(text)
+            # Once for the order of the hits, and once for the excerpt.
+            assert 0 < examined[0] <= passage_order.MAX_EXAMINED_CHARS + snippets.MAX_SCANNED_CHARS + 1_000
         page = await session.search("Which line reports the cracked flange?")
-        _, peak_bytes = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
         assert page[0].seq == 3
         assert "flange" in page[0].excerpt or len(text) > snippets.MAX_SCANNED_CHARS
-        assert all(len(hit.excerpt) <= snippets.MAX_EXCERPT_CHARS + 2 for hit in page)
-        assert peak_bytes < 12 * len(text)
 
 
 def test_excerpts_examine_a_bounded_part_of_a_text(monkeypatch: pytest.MonkeyPatch) -> None:

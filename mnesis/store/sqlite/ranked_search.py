@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from typing import NamedTuple, cast
 
 from mnesis.models.search import Search
@@ -32,7 +33,7 @@ from mnesis.search.ranking import (
     put_newest_value_first,
     rank,
 )
-from mnesis.search.variants import MAX_VARIANT_CHARS, beginning, index_stem, similar_words, variants
+from mnesis.search.variants import MAX_VARIANT_CHARS, beginning, similar_words, variants
 from mnesis.search.vectors import fuse, nearness
 from mnesis.store.sqlite.candidates import MAX_KEYS_PER_WORD, choose_spans
 from mnesis.store.sqlite.queries import sql
@@ -58,7 +59,7 @@ MIN_QUESTION_WORDS = 3
 for everything about its words."""
 MIN_SIMILAR_CHARS = 4
 MAX_VOCABULARY_WORDS = 100_000
-"""Indexed words that are compared with a word that matches nothing. It bounds the time, about 50 milliseconds."""
+"""Indexed words that are compared with a word that matches nothing. It bounds the time, about 50 milliseconds a word."""
 MAX_SIMILAR_WORDS = 32
 
 
@@ -166,7 +167,9 @@ def _rank_by_words(
     of_the_time: frozenset[int],
 ) -> tuple[list[tuple[int, float]], list[QueryTerm], float]:
     """Return the ranked messages, the terms of the query that match any, and what passages count in the log."""
-    words = _look_up_words(connection, scope, time.text) or _look_up_words(connection, scope, query)
+    words = _look_up_words(connection, scope, time.text)
+    if not words and time.text != query:
+        words = _look_up_words(connection, scope, query)
     if not words:
         return [], [], 0.0
     if time.event is not None and time.expressions:  # the event was found: its words say when, not what
@@ -198,6 +201,7 @@ def expressions_of_query(search: Search) -> list[list[str]]:
 def _look_up_words(connection: sqlite3.Connection, scope: SearchScope, query: str) -> list[QueryTerm]:
     """Return the terms of a query that match messages. A word that matches nothing is looked up in other ways."""
     groups = query_terms(query)
+    vocabulary = cache(partial(_read_vocabulary, connection))
     terms: dict[str, QueryTerm] = {}
     fallbacks = 0
     for term in _look_up(connection, scope, [(forms, _any_of(forms)) for forms in groups]):
@@ -205,7 +209,7 @@ def _look_up_words(connection: sqlite3.Connection, scope: SearchScope, query: st
         if not term.keys and fallbacks < MAX_FALLBACK_WORDS:
             fallbacks += 1
             pieces, joined = identifier_pieces(query).get(word, ()), joined_words(query).get(word, ())
-            term = _look_up_variants(connection, scope, term.forms, pieces, joined)
+            term = _look_up_variants(connection, scope, term.forms, pieces, joined, vocabulary)
         if term.keys and term.expression not in terms:
             weight = term_weight(word, len(groups))
             terms[term.expression] = term if weight == 1.0 else replace(term, weight=term.weight * weight)
@@ -223,26 +227,30 @@ def _look_up_variants(
     forms: tuple[str, ...],
     pieces: Sequence[str],
     joined: Sequence[str],
+    read_vocabulary: Callable[[], Sequence[str]],
 ) -> QueryTerm:
     """Look up a word that matches nothing in other ways. Stops at the first that finds a message."""
     for expression in variants(forms[0], pieces, joined):
         (term,) = _look_up(connection, scope, [(forms, expression)])
         if term.keys:
             return replace(term, weight=VARIANT_WEIGHT if forms[0].isalpha() and not pieces else 1.0)
-    similar = _similar_words(connection, scope, forms[0])
+    similar = _similar_words(forms[0], read_vocabulary)
     expression = " OR ".join(map(beginning, similar)) or _any_of(forms[:1])
     (term,) = _look_up(connection, scope, [(forms, expression)])
     return replace(term, weight=VARIANT_WEIGHT)
 
 
-def _similar_words(connection: sqlite3.Connection, scope: SearchScope, word: str) -> list[str]:
+def _read_vocabulary(connection: sqlite3.Connection) -> list[str]:
+    """Return the indexed words, without those marked as repeated."""
+    rows = connection.execute(sql("search_vocabulary"), {"least": MIN_SIMILAR_CHARS - 2, "limit": MAX_VOCABULARY_WORDS})
+    return [term for (term,) in rows if term[0] != REPEATED_MARK]
+
+
+def _similar_words(word: str, read_vocabulary: Callable[[], Sequence[str]]) -> list[str]:
     """Return indexed words that contain a word or differ by a typo, the most similar in length first."""
     if not MIN_SIMILAR_CHARS <= len(word) <= MAX_VARIANT_CHARS or not word.isalpha():
         return []
-    rows = connection.execute(
-        sql("search_vocabulary"), {"least": len(index_stem(word)) - 1, "limit": MAX_VOCABULARY_WORDS}
-    )
-    similar = similar_words(word, (term for (term,) in rows))
+    similar = similar_words(word, read_vocabulary())
     return sorted(similar, key=lambda term: (len(term), term))[:MAX_SIMILAR_WORDS]
 
 
