@@ -275,18 +275,20 @@ async def test_any_number_of_merges_leaves_a_working_index(
 
 
 async def test_the_index_of_many_new_messages_is_merged(tmp_path: Path) -> None:
-    def segments() -> int:
+    def read_number(statement: str) -> int:
         with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
-            (count,) = connection.execute("SELECT count(DISTINCT segid) FROM search_words_idx").fetchone()
-        return int(count)
+            return int(connection.execute(statement).fetchone()[0])
+
+    segments = "SELECT count(DISTINCT segid) FROM search_words_idx"
 
     store = SqliteStore(tmp_path / "s.db")
     await store.open()
     await fill(store, "s", talk(1_500))
     assert len(await store.search(Search("harbour", "s"))) > 1
-    assert segments() == 1
+    assert read_number(segments) == 1
+    assert read_number("PRAGMA freelist_count") == 0, "pages that the merge left are returned to the file system"
     await store.append("s", Append([make_message("user", f"number {n}") for n in range(300)]))
     await store.search(Search("harbour", "s"))
-    assert segments() == 3
+    assert read_number(segments) == 3
     assert await store.check() == []
     await store.close()

@@ -197,6 +197,7 @@ async def _merge_words(database: Database, new_messages: int) -> None:
     has_more = await database.write(merge_words_step, True)
     while has_more:
         has_more = await database.write(merge_words_step, False)
+    await database.release_space()
 
 
 async def reindex(database: Database, on_progress: OnIndexed | None = None) -> None:
