@@ -120,8 +120,11 @@ def test_everything_a_session_gives_is_in_the_reference() -> None:
     assert [name for name in sorted(given - internal) if not re.search(rf"^::: \S*\.{name}$", text, re.M)] == []
 
 
+PAGES_OF_PROMISES = [DOCS / f"{name}.md" for name in ("reliability", "fault-injection", "redaction", "retention")]
+
+
 def test_tests_that_the_pages_name_exist() -> None:
-    for page in (DOCS / "reliability.md", DOCS / "architecture.md"):
+    for page in (*PAGES_OF_PROMISES, DOCS / "architecture.md"):
         path = None
         for name in re.findall(r"`(tests/[\w/.]+|test_\w+)`", page.read_text("utf-8")):
             if name.startswith("tests/"):
@@ -133,7 +136,8 @@ def test_tests_that_the_pages_name_exist() -> None:
 
 
 def test_every_promise_of_the_page_on_reliability_names_a_test() -> None:
-    rows = re.findall(r"^\| (?!---)(.*) \|$", (DOCS / "reliability.md").read_text("utf-8"), re.M)
+    text = "".join(page.read_text("utf-8") for page in PAGES_OF_PROMISES)
+    rows = re.findall(r"^\| (?!---)(.*) \|$", text, re.M)
     promises = [row for row in rows if not row.startswith("promise |")]
     assert len(promises) > 30
     pages = "| What the documentation shows | `tests/spec`, `tests/docs`"
