@@ -22,7 +22,8 @@ SHORT_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 def short_id(prefix: str) -> str:
     """Return a short random id such as `sum_7f3k9q2m4x`, for ids that a model reads: every character costs tokens.
 
-    Its 50 random bits cannot be guessed, so text that was written earlier cannot contain it."""
+    Its 50 random bits cannot be guessed, so text that was written earlier cannot contain it.
+    """
     return f"{prefix}_{''.join(secrets.choice(SHORT_ALPHABET) for _ in range(10))}"
 
 

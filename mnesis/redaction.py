@@ -241,7 +241,8 @@ def _compile(expression: object) -> re.Pattern[str]:
 
 def _require_text(function: Callable[[str], object]) -> Callable[[str], str]:
     """Return the function, which raises if the user's function returns anything but a text. In that case nothing is
-    stored."""
+    stored.
+    """
 
     def redact_checked(text: str) -> str:
         redacted = function(text)
@@ -276,7 +277,8 @@ def logs_content() -> bool:
 
 def describe_error(error: BaseException) -> str:
     """Return the description of an error in a log record: with its text only if the text cannot contain content, or if
-    content is allowed."""
+    content is allowed.
+    """
     name = type(error).__name__
     if logs_content() or not _PLAIN_ERRORS.isdisjoint(each.__name__ for each in type(error).__mro__):
         return f"{name}: {error}"

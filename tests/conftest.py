@@ -88,7 +88,8 @@ def _own_surroundings(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """A home of its own for each test and no settings of the user's; an attempt to reach the network or to block
-    an event loop fails the test, also where the code under test swallowed the error."""
+    an event loop fails the test, also where the code under test swallowed the error.
+    """
     global _allowed
     _allowed = request.node.get_closest_marker("live") is not None
     if not _allowed:

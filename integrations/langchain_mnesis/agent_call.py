@@ -196,7 +196,8 @@ class AgentCall:
 
     async def _record_rewriting(self, session: MnesisSession) -> None:
         """Record that other middleware changes requests after they were prepared. Messages that no model has received
-        yet, which a redactor has not seen either, are then left out of summaries, also in other processes."""
+        yet, which a redactor has not seen either, are then left out of summaries, also in other processes.
+        """
         self.thread.is_rewritten = True
         store = session.engine.store
         record = await store.session(session.id)

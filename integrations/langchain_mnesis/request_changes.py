@@ -25,7 +25,8 @@ class RequestChanges:
 
 def compare_request(state: Sequence[BaseMessage], request: Sequence[BaseMessage]) -> RequestChanges:
     """Compare the messages of a request with those of the state. A message is recognised by its id or by its identity
-    as an object."""
+    as an object.
+    """
     if len(state) == len(request) and all(a is b for a, b in zip(state, request, strict=True)):
         return RequestChanges(tuple(state), {}, (), ())
     by_object = {id(message): message for message in state}

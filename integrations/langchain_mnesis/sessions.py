@@ -154,7 +154,8 @@ class Sessions:
 
     def window_to_langchain(self, session_id: str, records: Iterable[Message]) -> list[BaseMessage]:
         """Convert messages of a session's window to LangChain messages. Messages of an earlier window are copied
-        instead of converted again."""
+        instead of converted again.
+        """
         return [message for messages in self.convert_window(session_id, records) for message in messages]
 
     def convert_window(self, session_id: str, records: Iterable[Message]) -> list[list[BaseMessage]]:

@@ -90,7 +90,8 @@ class ThreadLog:
 
     def is_shown_in(self, window: Window) -> bool:
         """Return whether a window shows the state that was shown last. Another branch may have changed the view since
-        then."""
+        then.
+        """
         if not self.follows_state or not self.seqs:
             return True
         shown = [message for message in window.messages if not message.is_summary]

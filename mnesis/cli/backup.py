@@ -130,7 +130,8 @@ def _copy_files(
     db: DatabaseOption, storage: str | None, target: Path, new_key: EncryptionSetting, directory: Path
 ) -> int:
     """Copy the stored files that the copy of the database refers to, and note the reference in their directory. Returns
-    their number."""
+    their number.
+    """
     from mnesis.files.copy_files import copy_files
     from mnesis.files.storage import FileStorage
 

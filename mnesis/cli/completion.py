@@ -18,7 +18,8 @@ class _SessionId(click.ParamType):  # type: ignore[type-arg]  # generic in newer
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the ids of the newest sessions that begin with the typed text. Never fails: a shell shows no
-        errors."""
+        errors.
+        """
         from mnesis.cli.database_option import DatabaseOption
         from mnesis.cli.output import one_line
 

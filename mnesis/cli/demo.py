@@ -157,7 +157,8 @@ def _view_lines(view: WindowSnapshot) -> list[str]:
 
 def chart_lines(report: DemoReport) -> list[str]:
     """Return a chart of the context's size over time: the maximum of each column, with compactions above and thresholds
-    at the side."""
+    at the side.
+    """
     columns = _columns(report.samples)
     top = report.budget.usable_tokens
     rows = chart_rows([max(s.context_tokens for s in column) for column in columns], top, _CHART_HEIGHT_ROWS)

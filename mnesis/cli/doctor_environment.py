@@ -22,7 +22,8 @@ LARGE_WAL_BYTES = 64 * 1024 * 1024
 
 def environment_findings(sqlite_release: tuple[int, ...] | None = sqlite3.sqlite_version_info) -> Iterator[Finding]:
     """Yield the findings that need no database. `sqlite_release` is the release of SQLite that opens the database, or
-    None for a server."""
+    None for a server.
+    """
     yield python_finding(sys.version_info[:3])
     if sqlite_release is not None:
         yield sqlite_finding(sqlite_release)

@@ -169,7 +169,8 @@ class Replay:
 
     def _last_seq_seen(self, result: CompactionResult, summaries: Sequence[Summary]) -> int:
         """Return the last seq of the log when a compaction ran: the end of its turn, or of the messages it
-        summarised."""
+        summarised.
+        """
         ends = self.export.turn_ends
         turn_end = ends[result.turn_index] if result.turn_index < len(ends) else 0
         return max([turn_end, *(summary.last_seq for summary in summaries)])

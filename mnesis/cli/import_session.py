@@ -79,7 +79,8 @@ def _print_outcome(session_id: str, messages: int, as_json: bool) -> None:
 
 async def _import_transcript(lines: list[str], form: str, new_id: str | None, db: DatabaseOption) -> tuple[str, int]:
     """Append the messages of a transcript that are not stored yet. Returns the session and the number of appended
-    messages."""
+    messages.
+    """
     from mnesis.cli.agent_transcripts import FORMATS
     from mnesis.config import CompactionConfig
     from mnesis.session.session import MnesisSession

@@ -65,7 +65,8 @@ class _Totals:
 
     async def add(self, store: Store, session: SessionRecord, *, counts_shared: bool) -> None:
         """Add one session to the totals. Messages that a fork shares are counted with the session that stores them,
-        unless the totals are those of the fork alone."""
+        unless the totals are those of the fork alone.
+        """
         self.sessions += 1
         self.messages += session.last_seq - (0 if counts_shared else session.inherited_seq)
         shared_ids = (

@@ -95,7 +95,8 @@ def _continues_word(character: str) -> bool:
 
 def find_terms(text: str) -> frozenset[str]:
     """Return the terms of a text: its longer words, cut to their stems, and pairs of characters in scripts without
-    spaces."""
+    spaces.
+    """
     text = _normalize(text).lower()
     words = (run for word in _WORD.finditer(text) for run in _SPACED_RUN.findall(word.group()))
     stems = {w[:STEM_CHARS] for w in words if len(w) >= MIN_TERM_CHARS and w not in STOP_WORDS}

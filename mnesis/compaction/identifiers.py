@@ -57,7 +57,8 @@ def find_names(texts: Sequence[str]) -> Iterator[str]:
 
 def is_identifier(word: str) -> bool:
     """Return whether a word has digits, humps, underscores or slashes, or is written in capitals, as identifiers are.
-    Encoded data is not an identifier."""
+    Encoded data is not an identifier.
+    """
     if _ENCODED_DATA.fullmatch(word) and not _HEXADECIMAL.fullmatch(word):
         return False
     has_joint = "_" in word.strip("_") or "/" in word.strip("/") or "\\" in word

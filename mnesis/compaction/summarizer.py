@@ -222,7 +222,8 @@ class Summarizer:
         count: TokenCounter,
     ) -> str:
         """Return the text of an answer, and report the result to the breaker. Raises `RejectedSummaryError` if it is
-        not a summary of `source`."""
+        not a summary of `source`.
+        """
         answer = strip_thinking(reply.text)
         try:
             _check_finish(reply.finish_reason, count(answer))
@@ -252,7 +253,8 @@ class Summarizer:
 
     async def _call_model(self, request: LLMRequest, spending: Spending) -> LLMReply:
         """Call the model once, with retries. Raises `LLMError`, `TimeoutError`, `SuspendedError` or an error of the
-        client."""
+        client.
+        """
         await prepare_client(self.llm)
         seconds = self._allowed_seconds()
         request = replace(request, timeout_seconds=seconds)

@@ -91,7 +91,8 @@ def assemble_next(
 ) -> Assembly:
     """Assemble the window that `assemble` returns, from an earlier one if its context only lacks the newest messages.
 
-    `budget` becomes that of the window. Raises what `assemble` raises."""
+    `budget` becomes that of the window. Raises what `assemble` raises.
+    """
     session = context.session
     prompt = session.system_prompt if system_prompt is None else system_prompt
     system_tokens = session.system_tokens if prompt == session.system_prompt else _prompt_tokens(prompt, count)

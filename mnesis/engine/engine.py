@@ -296,7 +296,8 @@ class Engine:
 
     async def _apply_retention(self) -> None:
         """Erase the sessions that the configured retention rule selects. A failure is logged; the next start tries
-        again."""
+        again.
+        """
         try:
             purged = await self.apply_purge(await self.plan_purge())
         except MnesisError as error:

@@ -22,7 +22,8 @@ IN_MEMORY = ":memory:"
 
 class SharedDatabase:
     """The store, event bus, publisher, circuit breakers and session states of a database, shared by all engines of the
-    process that use it."""
+    process that use it.
+    """
 
     def __init__(self, store: Store, config: StoreConfig, path: str = IN_MEMORY) -> None:
         self.path = path

@@ -229,7 +229,8 @@ class _Hub:
 
 def _parse_event(event: object) -> MnesisEvent:
     """Return the event with this value. Raises `ConfigurationError`, which names the closest events, if the name is
-    unknown."""
+    unknown.
+    """
     try:
         return MnesisEvent(str(event))
     except ValueError:

@@ -78,7 +78,8 @@ class MessageCreatedPayload(Payload):
 class MessageUpdatedPayload(Payload):
     """A message is now represented by a summary or by markers. The message itself never changes.
 
-    `summary_id` is the summary that replaces it in the context, or None if some of its parts are shown as markers."""
+    `summary_id` is the summary that replaces it in the context, or None if some of its parts are shown as markers.
+    """
 
     session_id: str
     message_id: str
@@ -156,7 +157,8 @@ class CacheMissPayload(Payload):
     """A request read clearly less from the provider's cache than the previous one had left there.
 
     `cause` is model, expiry, compaction, tools, system_prompt, options, history or eviction; see `CacheMissCause`.
-    `read_tokens` of the `expected_tokens` were read."""
+    `read_tokens` of the `expected_tokens` were read.
+    """
 
     session_id: str
     cause: CacheMissCause
@@ -183,7 +185,8 @@ class SummarizerBreakerChangedPayload(Payload):
     """The circuit breaker of a summarising model changed: `state` is open, half_open or closed.
 
     While it is open, the model is not called for `retry_after_seconds`, and summaries are made without one. `failures` is the
-    number of failed calls in a row, `reason` the error of the last one."""
+    number of failed calls in a row, `reason` the error of the last one.
+    """
 
     session_id: str
     model: str

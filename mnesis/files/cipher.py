@@ -138,7 +138,8 @@ class _DecryptedFile(io.RawIOBase):
 
 def content_size(encrypted_bytes: int) -> int:
     """Return the number of content bytes in an encrypted file of this length. Raises `InvalidContentError` if the
-    length is impossible."""
+    length is impossible.
+    """
     return _content_size(encrypted_bytes)[0]
 
 

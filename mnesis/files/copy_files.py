@@ -16,7 +16,8 @@ OnFile = Callable[[int, int], None]
 @dataclass
 class CopiedFiles:
     """The number of copied files, the number that the target had, and the ids of those missing or damaged in the
-    source."""
+    source.
+    """
 
     copied: int = 0
     present: int = 0

@@ -176,7 +176,8 @@ class LargeFileHandler:
         self, summarizer: FileSummarizer, stored: StoredFile, name: str, exploration: Exploration
     ) -> Exploration:
         """Add a model's summary, which is created once per content. Without a summary, returns the exploration
-        unchanged."""
+        unchanged.
+        """
         cached = await _run_in_thread(partial(load_exploration, self.storage, stored, name, summarizer.model))
         if cached is not None:
             return cached
@@ -189,5 +190,6 @@ class LargeFileHandler:
 
 async def _run_in_thread(work: Callable[[], T]) -> T:
     """Run blocking work off the event loop. Cancelling does not wait. The work finishes in its thread and leaves no
-    partial files."""
+    partial files.
+    """
     return await to_thread.run_sync(work, abandon_on_cancel=True)

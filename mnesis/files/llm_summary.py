@@ -80,7 +80,8 @@ class FileSummarizer:
 
 def _read_sample(stored: StoredFile, exploration: Exploration) -> str:
     """Read samples of the beginning, middle and end. If the file is not text (a PDF), use the text that the explorer
-    extracted."""
+    extracted.
+    """
     source = Source(stored, TIMEOUT_SECONDS)
     if source.encoding is None or exploration.file_type == "pdf":
         return replace_lone_surrogates(exploration.text)  # type: ignore[no-any-return]  # a string gives a string

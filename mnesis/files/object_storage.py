@@ -55,7 +55,8 @@ class ObjectStorage(FileStorage):
 
     def __init__(self, storage_dir: Path | str, objects: ObjectStore, **options: Any) -> None:
         """The copies are in a subdirectory of `storage_dir`, because a directory of stored files has no other
-        copies."""
+        copies.
+        """
         url = objects.url
         copies = Path(storage_dir).expanduser() / "copies" / hashlib.sha256(url.encode()).hexdigest()[:16]
         super().__init__(copies, **options)
@@ -69,7 +70,8 @@ class ObjectStorage(FileStorage):
 
     def find(self, content_id: str) -> StoredFile:
         """Find a stored file, and copy it to this machine if it is missing here. A copy of a file that was deleted is
-        deleted, too."""
+        deleted, too.
+        """
         path = self.path_of(content_id)
         size = self.objects.size_bytes(_object_name(path))
         if size is None:
@@ -206,5 +208,6 @@ def _object_name(path: Path) -> str:
 
 def _with_machine(location: str) -> str:
     """Put the name of this machine before an absolute path, because another machine may have a different file at that
-    path."""
+    path.
+    """
     return f"{platform.node()}:{location}" if os.path.isabs(location) else location

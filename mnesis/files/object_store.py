@@ -30,7 +30,8 @@ _UPLOAD = re.compile(r"(?P<seconds>\d{1,12})\.(?P<process>[0-9a-f]{16}-\d+-\d+)\
 
 class ObjectStore(Protocol):
     """The operations that stored files need from an object store. Names have the form "directory/name"; all methods
-    raise `FileError`."""
+    raise `FileError`.
+    """
 
     @property
     def url(self) -> str:

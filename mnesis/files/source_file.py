@@ -1,5 +1,6 @@
 """Read a user's file in chunks: regular files only, with detection of changes during the read. Blocking; call it off
-the event loop."""
+the event loop.
+"""
 
 from __future__ import annotations
 

@@ -168,7 +168,8 @@ class FileStorage:
 
     def add_chunks(self, chunks: Iterable[bytes], name: str) -> StoredFile:
         """Store content from an iterable. Raises the errors of `add` and of the iterable; nothing is stored in that
-        case."""
+        case.
+        """
         try:
             with self._incoming_file() as (file, temporary):
                 content = redact_chunks(chunks, self.redaction) if self.redaction else chunks
@@ -262,7 +263,8 @@ class FileStorage:
 
     def discard_copy(self, content_id: str) -> None:
         """Delete the copy on this machine of a file in an object store. Does nothing in a directory storage, which has
-        no other copy."""
+        no other copy.
+        """
 
     def remove(self, content_id: str) -> int:
         """Delete a file and its cached explorations, and return the bytes freed. Does nothing if it is not stored.

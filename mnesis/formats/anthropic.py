@@ -122,7 +122,8 @@ def _tool_result(part: ToolResultPart) -> Block:
 
 def _result_content(part: ToolResultPart) -> str | list[Block]:
     """Return the content of a result. Anthropic accepts text, images and documents in it
-    (https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/implement-tool-use)."""
+    (https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/implement-tool-use).
+    """
     blocks = [block for output in part.output_parts if (block := _content_block(output)) is not None]
     if blocks:
         return blocks

@@ -38,7 +38,8 @@ def plan_copy(value: Any) -> Make | None:
 
 def _plan(value: Any) -> Make | None:
     """Return the function that makes a copy; None if the value may be shared. Raises TypeError for values of other
-    kinds."""
+    kinds.
+    """
     kind = type(value)
     # Asking pydantic's and enum's metaclasses takes several times as long as looking up the type.
     if kind in _IMMUTABLE_KINDS or isinstance(value, _IMMUTABLE):

@@ -96,7 +96,8 @@ def plain_chat_message(message: Message, reply_fields: Mapping[str, Any]) -> dic
 
 def plain_reply_fields(dialect: Dialect, model: str) -> dict[str, Any]:
     """Return the fields other than the text that a model requires in a text-only reply. They are the same for all
-    replies of a request."""
+    replies of a request.
+    """
     return {} if dialect.reasoning is None else _reasoning_field((), False, dialect, model.lower())
 
 
@@ -196,7 +197,8 @@ def _tool_result(part: ToolResultPart, dialect: Dialect) -> dict[str, Any]:
 
 def result_media(message: Message) -> list[dict[str, Any]]:
     """Return the images and files of a message's tool results, for a user message: each result's media follow its
-    name."""
+    name.
+    """
     blocks: list[dict[str, Any]] = []
     results = [part.result() if isinstance(part, ToolPart) else part for part in message.parts]
     for result in (part for part in results if isinstance(part, ToolResultPart)):

@@ -75,14 +75,16 @@ class Target:
     @classmethod
     def find(cls, model: str, *, dialect: str | None = None, **fields: Any) -> Target:
         """Look up a dialect by its name, or the dialect of a model if `dialect` is None. Raises `ValueError` if there
-        is none of this name."""
+        is none of this name.
+        """
         return cls(model, find_dialect(model, dialect), **fields)
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedSteps:
     """The messages of a request without cache marks, and the window from which they were rendered. Nobody may change
-    them."""
+    them.
+    """
 
     steps: Sequence[Step]
     messages: tuple[Message, ...]
@@ -164,7 +166,8 @@ def _render_steps(window: Window, target: Target, earlier: RenderedSteps | None)
 def _added_messages(earlier: Sequence[Message], messages: Sequence[Message]) -> Sequence[Message] | None:
     """Return the messages after those of an earlier window, if each is rendered in the same way wherever it is.
 
-    None if the window does not begin with the earlier one, or has other messages after it."""
+    None if the window does not begin with the earlier one, or has other messages after it.
+    """
     added = messages[len(earlier) :]
     if len(earlier) > len(messages) or not all(map(operator.is_, earlier, messages)):
         return None
@@ -323,7 +326,8 @@ def render_for_client(
     """Render a window as chat-completions messages without the system prompt, which is `system` of the result.
 
     `target` is one `for_users_client()`. Also returns the state for rendering the next window, which is passed as
-    `earlier`."""
+    `earlier`.
+    """
     rendered = render_request(window, target, earlier=earlier)
     sent = [message for message in rendered.messages if message["role"] != "system"]
     return RequestMessages(sent, window.system_prompt), rendered.steps

@@ -16,7 +16,8 @@ MISSING_REPLY = "[No reply was recorded.]"
 def arrange_roles(steps: Iterable[Step], dialect: Dialect, arranged_steps: Iterable[Step] = ()) -> list[Step]:
     """Merge neighbors, add missing replies and let the user begin, if the dialect requires it.
 
-    `arranged_steps` come first and are in order already."""
+    `arranged_steps` come first and are in order already.
+    """
     arranged: list[Step] = list(arranged_steps)
     for step in steps:
         previous = arranged[-1] if arranged else None

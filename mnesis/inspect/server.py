@@ -206,7 +206,8 @@ def inspect_session(engine: Engine, session_id: str, *, open_browser: bool = Tru
 
 def _listen(host: str, port: int) -> socket.socket:
     """Return a listening socket. The socket listens now, so the port is known, and connections wait for the server
-    instead of being refused."""
+    instead of being refused.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -31,7 +31,8 @@ class AnswerLengths:
 
     def can_ask(self, writer: Hashable, limit_tokens: int) -> bool:
         """Return whether to ask a writer for at most this many tokens. A skipped request counts towards the next
-        try."""
+        try.
+        """
         failure = self._failures.get(writer)
         if failure is None or limit_tokens > failure.limit_tokens:
             return True

@@ -84,7 +84,8 @@ class LLM(Protocol):
 async def prepare_client(llm: LLM) -> None:
     """Let a client do slow work that no time limit of a call should include, such as importing its library.
 
-    Calls the client's `prepare()` if it has one. Call it before a time limit starts."""
+    Calls the client's `prepare()` if it has one. Call it before a time limit starts.
+    """
     prepare = getattr(llm, "prepare", None)
     if callable(prepare):
         await prepare()

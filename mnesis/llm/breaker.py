@@ -86,7 +86,8 @@ class CircuitBreaker:
 
 class CircuitBreakers:
     """The breakers of all models that a process calls through one database. Its fields are the settings of new
-    breakers."""
+    breakers.
+    """
 
     def __init__(self) -> None:
         self._breakers: dict[Hashable, tuple[CircuitBreaker, object]] = {}

@@ -137,7 +137,8 @@ class OpenAICompatibleLLM:
     async def _response(self, model: str, request: LLMRequest, *, is_streamed: bool) -> AsyncIterator[Any]:
         """Send a request, and again without the parts that the endpoint rejects, and yield the response.
 
-        A response that was not read to its end is closed with its connection, so that the endpoint stops."""
+        A response that was not read to its end is closed with its connection, so that the endpoint stops.
+        """
         options = request.options
         base_url = str(options.get("api_base") or options.get("base_url") or self.base_url)
         body = self._refusals.apply({"api_base": base_url, **build_body(model, request, is_streamed=is_streamed)})
@@ -239,7 +240,8 @@ _decode = json.JSONDecoder(
 
 def _parse_json(data: bytes) -> _JSONObject:
     """Parse a response or an event. Raises the error that the response reports, and ValueError if it is not an
-    object."""
+    object.
+    """
     value = _decode(data.decode(json.detect_encoding(data), "surrogatepass"))
     if not isinstance(value, _JSONObject):
         raise json.JSONDecodeError("not a JSON object", data.decode(errors="replace")[:MAX_SHOWN_CHARS], 0)
@@ -263,7 +265,8 @@ def _normalize(message: _JSONObject) -> None:
     """Move reasoning to the field that the parser reads.
 
     OpenRouter and newer releases of vLLM call it `reasoning` (openrouter.ai/docs, reasoning tokens; docs.vllm.ai, reasoning
-    outputs). Magistral's content is a list with thinking and text (docs.mistral.ai/capabilities/reasoning)."""
+    outputs). Magistral's content is a list with thinking and text (docs.mistral.ai/capabilities/reasoning).
+    """
     if isinstance(message.reasoning, str) and not message.reasoning_content:
         message["reasoning_content"] = message.reasoning
     if isinstance(message.content, list):

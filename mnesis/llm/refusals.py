@@ -107,7 +107,8 @@ def without(part: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _name_media(message: Mapping[str, Any], part: str) -> dict[str, Any]:
     """Return a message with a text instead of each image, or instead of each file. Nothing but text becomes a
-    string."""
+    string.
+    """
     blocks = _blocks(message)
     if not any(block.get("type") == _MEDIA_TYPES[part] for block in blocks):
         return dict(message)

@@ -76,7 +76,8 @@ class SwitchedLLM:
     @property
     def model(self) -> str | None:
         """The model that replaces the model named in a request. None if the client calls the model that the request
-        names."""
+        names.
+        """
         client = self._active_client()
         return client.model if isinstance(client, LiteLLM | OpenAICompatibleLLM) else None
 

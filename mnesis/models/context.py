@@ -171,7 +171,8 @@ class Budget:
 
 def min_summary_tokens(usable_tokens: int, available_tokens: int) -> int:
     """Return the minimum size of all summaries together, for budgets in which a fraction of the low-water mark would be
-    too small."""
+    too small.
+    """
     return min(MIN_SUMMARIES_TOKENS, int(usable_tokens * MIN_SUMMARIES_FRACTION), max(available_tokens, 0) // 4)
 
 

@@ -68,12 +68,14 @@ class PromptCache:
 
     def lifetime_seconds(self, requested: str) -> float | None:
         """Return the longest certain lifetime of an unused entry. None if nothing is cached without a mark, and none is
-        sent."""
+        sent.
+        """
         return self.lifetimes_seconds.get(requested if self.max_marks else "")
 
     def write_factor(self, requested: str) -> float:
         """Return the price of writing a token, in multiples of an input token's. Without a mark, it is the price of the
-        shortest lifetime."""
+        shortest lifetime.
+        """
         key = requested if self.max_marks else ""
         return self.write_factors[key] if key in self.write_factors else min(self.write_factors.values())
 

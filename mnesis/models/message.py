@@ -147,7 +147,8 @@ class ToolResultPart(_Value):
     """The result of a tool call in an earlier message.
 
     `output` is the result as text. A result with images or files also has `output_parts`: all of its content, in order.
-    `output` is then the text form of these parts, for models that accept only text there."""
+    `output` is then the text form of these parts, for models that accept only text there.
+    """
 
     type: Literal["tool_result"] = "tool_result"
     tool_call_id: str

@@ -1,5 +1,6 @@
 """Default sizes of pages and time limits of searches. They have their own module, because signatures need them at
-import."""
+import.
+"""
 
 LOG_PAGE_MESSAGES = 500
 """The number of messages of a log that are read at once."""

@@ -1,5 +1,6 @@
 """The sessions that a retention rule selects, with the reason for each one that must be kept. Pure functions, no
-I/O."""
+I/O.
+"""
 
 from __future__ import annotations
 

@@ -45,5 +45,6 @@ class SentRequest:
 
     def is_expired(self, now: int) -> bool:
         """Return whether the provider's cache has certainly dropped the request at `now`, in milliseconds since
-        1970."""
+        1970.
+        """
         return self.lifetime_seconds is not None and now - self.answered_at > self.lifetime_seconds * 1_000

@@ -23,7 +23,8 @@ set_private = BaseModel.__dict__["__pydantic_private__"].__set__
 
 def create_unvalidated(kind: type[T], values: Mapping[str, Any], set_names: frozenset[str] | None = None) -> T:
     """Create a value from all fields of its class, in their order. `set_names` are the fields that do not count as
-    defaults."""
+    defaults.
+    """
     value = object.__new__(kind)
     set_fields(value, values)
     set_field_names(value, set(values if set_names is None else set_names))

@@ -34,7 +34,8 @@ class AgentTask:
 @dataclass(frozen=True, slots=True)
 class AgentItemRunner:
     """Processes the items of one run. `task` creates the task of an item from its input, and may raise
-    `TemplateError`."""
+    `TemplateError`.
+    """
 
     child_sessions: ChildSessions
     task: Callable[[Any], AgentTask]

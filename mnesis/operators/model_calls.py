@@ -24,7 +24,8 @@ def check_llm_options(llm_options: object) -> dict[str, Any]:
 
 def without_connection(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that affect the answers of the model, without those for reaching it. A run may continue with
-    other values of the latter."""
+    other values of the latter.
+    """
     connection = connection_options(options)
     return {name: value for name, value in options.items() if name not in connection}
 

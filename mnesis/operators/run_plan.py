@@ -39,7 +39,8 @@ def encode_plan(kind: str, facts: Mapping[str, Any], settings: MapSettings) -> s
 
 def decode_plan(run_id: str, kind: str, text: str) -> dict[str, Any]:
     """Return the facts of a plan. Raises `ConfigurationError` if workers cannot join the run, or the run is of another
-    kind."""
+    kind.
+    """
     plan: dict[str, Any] = json.loads(text) if text else {"refusal": "no plan was stored with it"}
     if refusal := plan.get("refusal"):
         raise ConfigurationError(

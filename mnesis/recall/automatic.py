@@ -57,7 +57,8 @@ class _Candidate:
     @cached_property
     def matches(self) -> Sequence[TermMatch]:
         """The positions of the terms in the text. Finding them takes a few milliseconds per megabyte, so they are
-        computed only when needed."""
+        computed only when needed.
+        """
         return find_matches(self.text, self.terms)
 
 
@@ -151,7 +152,8 @@ def _order(candidates: Sequence[_Candidate], factor: Callable[[_Candidate], floa
 
 def spread(candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """Order candidates, best first, so that each term gets evidence: until every term has a hit, only the best hit of
-    each stretch is taken."""
+    each stretch is taken.
+    """
     missing = set(range(len(candidates[0].terms) if candidates else 0))
     first: list[_Candidate] = []
     deferred: list[_Candidate] = []

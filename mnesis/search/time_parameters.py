@@ -186,7 +186,8 @@ def _end(mention: DateMention, start: datetime) -> datetime:
 
 def _parse_other(text: str, now: datetime) -> TimeSpan | None:
     """Read expressions that this package does not know, in the languages of dateparser. Loading its data takes a second
-    or two."""
+    or two.
+    """
     from dateparser.date import DateDataParser
 
     settings: Any = {

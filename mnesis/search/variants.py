@@ -137,7 +137,8 @@ def index_stem(word: str) -> str:
 
 def compound_tail(word: str) -> str:
     """Return the ending in the index of a compound that ends with this word. Its measure is longer, so more is
-    stemmed."""
+    stemmed.
+    """
     head = "babab"
     return index_stem(head + word)[len(head) :]
 

@@ -122,7 +122,8 @@ def _unit(np: Any, matrix: Any) -> Any:
 
 def vector_weight(coverage: float) -> float:
     """Return the weight of vectors for a query if the words of the best message have the fraction `coverage` of its
-    weight."""
+    weight.
+    """
     return float(VECTOR_WEIGHT * math.pow(1 - min(max(coverage, 0.0), 1.0), COVERAGE_EXPONENT))
 
 

@@ -102,7 +102,8 @@ def _cached_before(previous: SentRequest | None, cache: PromptCache | None) -> i
 
 def _find_cause(previous: SentRequest, request: SentRequest, digests: RequestDigests, sent_at: int) -> CacheMissCause:
     """Return why the cache cannot have matched. Checked first, because a compaction also changes messages and the
-    offered tools."""
+    offered tools.
+    """
     if request.model != previous.model:
         return "model"
     if previous.is_expired(sent_at):

@@ -65,7 +65,8 @@ async def find_cached_prefix(core: SessionCore, price_ratio: float) -> CachedPre
 
 def _estimate_automatic_cache(request: SentRequest, cache: PromptCache) -> int:
     """Return the number of tokens of a request that a provider caches automatically. Nothing below its minimum
-    length."""
+    length.
+    """
     return request.input_tokens if request.input_tokens >= cache.min_tokens_for(request.model) else 0
 
 
@@ -95,7 +96,8 @@ def _find_kept_end(messages: Sequence[dict[str, Any]], message_count: int) -> in
 
 def _with_mark(messages: Sequence[dict[str, Any]], end: int, lifetime: str) -> list[dict[str, Any]]:
     """Mark a message at which an earlier request had a mark. The provider finds the cache entry there and writes
-    nothing."""
+    nothing.
+    """
     mark = {"type": "ephemeral"} if lifetime == "5m" else {"type": "ephemeral", "ttl": lifetime}
     return [mark_chat_step(message, mark) if i == end else message for i, message in enumerate(messages)]
 

@@ -69,7 +69,8 @@ class Compactor:
     async def start_if_due(self, reserved_tokens: int = 0) -> bool:
         """Start a background sweep if one is due and worthwhile. Returns whether one was started. Called after each turn.
 
-        `reserved_tokens` is mnesis's count of each request's content outside the context: tool definitions."""
+        `reserved_tokens` is mnesis's count of each request's content outside the context: tool definitions.
+        """
         core = self.core
         budget = self._budget_beside(reserved_tokens)
         self._watch_expiry(reserved_tokens)
@@ -89,7 +90,8 @@ class Compactor:
     async def compact_until_fits(self, reserved_tokens: int = 0) -> CompactionResult | None:
         """Compact until the context is below the hard threshold, or until compaction stops helping.
 
-        Called before each request. Returns the result of the last sweep that changed the context, or None."""
+        Called before each request. Returns the result of the last sweep that changed the context, or None.
+        """
         core, last = self.core, None
         if not core.config.compaction.auto:
             return None
@@ -108,7 +110,8 @@ class Compactor:
         """Compact if the provider's cache has certainly expired and a sweep pays off.
 
         The prefix must be written again anyway, and a smaller one costs less. Returns the result of a sweep that
-        changed the context, or None."""
+        changed the context, or None.
+        """
         age = self.core.cache_age()
         if age is None or age.left_seconds >= 0:
             return None
@@ -117,7 +120,8 @@ class Compactor:
     async def compact_before_request(self, reserved_tokens: int = 0) -> CompactionResult | None:
         """Compact if the provider's cache has expired, or the next request would be over the hard threshold.
 
-        Returns the result of the last sweep that changed the context, or None."""
+        Returns the result of the last sweep that changed the context, or None.
+        """
         expired = await self.compact_after_expiry(reserved_tokens)
         return await self.compact_until_fits(reserved_tokens) or expired
 
@@ -137,7 +141,8 @@ class Compactor:
 
     def _pays_off(self, age: CacheAge, reserved_tokens: int) -> bool:
         """Return whether a sweep pays off once this cache has expired. One request is the reason for at most one
-        sweep."""
+        sweep.
+        """
         core, config = self.core, self.core.config.compaction
         return (
             config.auto
@@ -196,7 +201,8 @@ class Compactor:
 
     def _budget_beside(self, reserved_tokens: int) -> Budget:
         """Return the budget that remains after `reserved_tokens` of mnesis's count, converted to the provider's count
-        by the calibration."""
+        by the calibration.
+        """
         return self.core.budget.after_reserving(int(reserved_tokens * self.core.record.calibration))
 
     async def _run_exclusively(
@@ -382,7 +388,8 @@ class Compactor:
 
     def _summary_options(self, model: ModelInfo) -> dict[str, Any]:
         """Return the summariser's own options, or else the connection options of the session if the provider is the
-        same."""
+        same.
+        """
         config = self.core.config
         if config.compaction.compaction_options is not None:
             return dict(config.compaction.compaction_options)

@@ -210,7 +210,8 @@ class SessionCore:
         """Count tokens, store the messages in one transaction, and publish the events.
 
         `fence` is the lease to write under; None means the one that this process holds now, if any. See `Append` for `include_context`.
-        Cancelling the caller does not cancel a write that has started; its events are still published."""
+        Cancelling the caller does not cancel a write that has started; its events are still published.
+        """
         counted_messages = await self.count_messages(self.redact_messages(messages))
         append = Append(counted_messages, report, ends_turn, fence or self.shared.turn_fence, include_context)
         try:
@@ -336,7 +337,8 @@ class SessionCore:
         The budget is divided by the calibration: how much more the provider counts than the estimator. `message` is the
         next user message, if it is not stored yet; automatic recall searches for it. `forms` are shown instead of
         messages of the log, by `seq`. `now` is the time of the next message; None is the clock's. If `context` is None,
-        it is read; see `Store.active_context` for `shared`."""
+        it is read; see `Store.active_context` for `shared`.
+        """
         if context is None:
             context = await self.store.active_context(self.session_id, shared=shared)
         self.shared.advance(context.session)

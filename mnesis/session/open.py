@@ -199,7 +199,8 @@ def _new_record(
 @asynccontextmanager
 async def _open_engine(request: OpenRequest) -> AsyncIterator[tuple[Engine, bool]]:
     """Open the engine of a request. Yields it and whether it was created here; a new one is closed if the block
-    raises."""
+    raises.
+    """
     engine, db_path = request.engine, request.db_path
     if db_path is not None and not os.fspath(db_path):
         raise ConfigurationError("db_path is empty; pass the path of a file or ':memory:', or omit it")

@@ -31,7 +31,8 @@ def report_own_request(
 def note_own_request(core: SessionCore, usage: TokenUsage, model: str | None = None) -> SentRequest:
     """Return the facts to store about a request that the caller has just sent. Its content is not known.
 
-    `model` is the model string of the caller's client. None means the session's model."""
+    `model` is the model string of the caller's client. None means the session's model.
+    """
     lifetime_seconds = (
         _cache_lifetime(core.called_model(), core.model.dialect) if model is None else _cache_lifetime(model)
     )
@@ -48,6 +49,7 @@ def note_own_request(core: SessionCore, usage: TokenUsage, model: str | None = N
 def _cache_lifetime(model: str, dialect_name: str | None = "") -> float | None:
     """Return the longest lifetime of a model's cache, in seconds, for the user's own client. None if it has none.
 
-    `dialect_name` is the dialect of the session's model; "" finds the dialect of the model string alone."""
+    `dialect_name` is the dialect of the session's model; "" finds the dialect of the model string alone.
+    """
     dialect = (match_dialect(model) or PLAIN) if dialect_name == "" else find_dialect(model, dialect_name)
     return Target(model, dialect, is_own_client=True).cache_lifetime_seconds

@@ -147,7 +147,8 @@ class SessionPool:
 
     async def run(self, session_id: str, operation: Callable[[MnesisSession], Awaitable[T]]) -> T | None:
         """Call an operation with the session, and again if the session was closed in the meantime. Returns None if the
-        session does not exist."""
+        session does not exist.
+        """
         for attempt in range(2):
             session = await self.get(session_id)
             if session is None:
@@ -164,7 +165,8 @@ class SessionPool:
         self, session_id: str, operation: Callable[[MnesisSession], Awaitable[T]], *, parent_id: str | None = None
     ) -> T:
         """Call an operation with the session, which is created if necessary, and again if it was erased or closed in
-        the meantime."""
+        the meantime.
+        """
         try:
             return await operation(await self.get_or_create(session_id, parent_id=parent_id))
         except (SessionNotFoundError, SessionClosedError):

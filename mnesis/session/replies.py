@@ -20,6 +20,7 @@ def reply_parts(reply: LLMReply) -> list[MessagePart]:
 
 def finish_reason(reason: str | None) -> FinishReason | str:
     """Return a known finish reason as a `FinishReason` and any other unchanged. None means that the model stopped
-    normally."""
+    normally.
+    """
     reason = reason or FinishReason.STOP
     return FinishReason(reason) if reason in FinishReason.__members__.values() else reason

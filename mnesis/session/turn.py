@@ -65,7 +65,8 @@ OVERFLOW_RETRY_FRACTION = 0.7
 @dataclass(frozen=True, slots=True)
 class TurnOptions:
     """The arguments of a turn. `on_event` receives the events of `stream()` as they happen, except the end of the
-    turn."""
+    turn.
+    """
 
     toolset: Toolset
     system_prompt: str | None = None
@@ -125,7 +126,8 @@ class Turn:
     async def run(self, user_messages: Sequence[Message]) -> TurnResult:
         """Store the user messages, then call the model and run tools until no tool call is left. Stores every step.
 
-        `user_messages` are validated and not yet stored."""
+        `user_messages` are validated and not yet stored.
+        """
         stored = await self.core.append(user_messages, include_context=True)
         self._context = stored.context
         return await self._continue(user_messages[-1].id)
@@ -208,7 +210,8 @@ class Turn:
         """Repeat a rejected request without recall tools: the model may not support tools.
 
         Only if that succeeds were the tools the cause, and the session no longer offers them. If the request is rejected
-        again, raises the first rejection, which names the cause."""
+        again, raises the first rejection, which names the cause.
+        """
         core = self.core
         logger.info(
             "session %s: the provider rejected a request with recall tools; retrying without them", core.session_id
@@ -228,7 +231,8 @@ class Turn:
     async def _build_window(self, *, offers_tools: bool = True) -> tuple[Window, int]:
         """Return the window of the next request and the tokens of its tools.
 
-        Only the window shows whether recall tools are useful. If they do not fit next to it, it is assembled again."""
+        Only the window shows whether recall tools are useful. If they do not fit next to it, it is assembled again.
+        """
         offers_tools = offers_tools and self.core.config.recall.tools and not self.core.shared.recall_tools_rejected
         while True:
             reserved = self._count_tool_tokens()
@@ -254,7 +258,8 @@ class Turn:
     async def _compact_until_fits(self, reserved: int) -> bool:
         """Compact if the provider's cache has expired, or the next request would be over the hard threshold.
 
-        Returns whether the context changed."""
+        Returns whether the context changed.
+        """
         compaction = await self.compactor.compact_before_request(reserved)
         self._progress.compaction = compaction or self._progress.compaction
         return compaction is not None

@@ -35,7 +35,8 @@ RENEWALS_PER_LEASE = 3
 
 class ExclusiveBlock:
     """A period in which one caller alone may run turns of a session: within this process, or with a lease across
-    processes."""
+    processes.
+    """
 
     def __init__(self, core: SessionCore, lease: TurnLease) -> None:
         self._core = core
@@ -116,7 +117,8 @@ class ExclusiveBlock:
 
     async def _renew(self) -> None:
         """Renew the lease until cancelled. If it is lost, cancel the running operation, which could store nothing
-        more."""
+        more.
+        """
         from mnesis.ids import now_ms
 
         core, lease_seconds = self._core, self._core.config.session.exclusive_lease_seconds

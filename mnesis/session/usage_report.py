@@ -1,5 +1,6 @@
 """The usage and cost of a model call, and the size of the context that follows from its report. Pure functions, no
-I/O."""
+I/O.
+"""
 
 from __future__ import annotations
 

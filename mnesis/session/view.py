@@ -241,7 +241,8 @@ class SessionView(SessionReader):
         """Remove the messages from `first_seq` to `last_seq` from the active context. The log keeps them.
 
         Summaries inside the span are removed from the context. A summary that extends beyond it raises
-        `StaleContextError`."""
+        `StaleContextError`.
+        """
         self._check_open()
         refuse_reentrant_call(self.id)
         async with hold_turn(self._core):
@@ -255,7 +256,8 @@ class SessionView(SessionReader):
 
         For adapters whose framework replaces its history; the log keeps what is replaced. `last_seq` is the end of the
         log that the caller read. Raises `StaleContextError` if the log has grown since then, or in the cases of
-        `hide()`; nothing is written in either case."""
+        `hide()`; nothing is written in either case.
+        """
         from mnesis.session.own_requests import report_own_request
 
         self._check_open()
@@ -341,7 +343,8 @@ class SessionView(SessionReader):
     async def pin_fact(self, fact: str) -> Message:
         """Append a fact as a user message, pin it, and return the message.
 
-        Raises `ConfigurationError` like `pin()`; nothing is stored in that case."""
+        Raises `ConfigurationError` like `pin()`; nothing is stored in that case.
+        """
         from mnesis.formats.parse import user_messages
 
         if not fact.strip():
@@ -385,7 +388,8 @@ class SessionView(SessionReader):
 
 def _check_messages(messages: Sequence[Message]) -> None:
     """Refuse values that are not a sequence of messages. A single message looks like one, because it can be iterated
-    over."""
+    over.
+    """
     from mnesis.models.message import Message
 
     if isinstance(messages, Message | str | Mapping) or not isinstance(messages, Sequence):

@@ -153,7 +153,8 @@ def _reply_tokens(messages: Sequence[Message]) -> int:
 
 def _next_update_time(session: SessionRecord) -> int:
     """Return the time of a change. The value increases with every change, so it also shows which of two records is
-    newer."""
+    newer.
+    """
     return max(session.updated_at + 1, now_ms())
 
 

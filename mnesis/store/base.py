@@ -86,7 +86,8 @@ class AppendResult:
     def of_new(cls, session: SessionRecord, append: Append) -> AppendResult:
         """Return the result of an append to a log that ends with its messages now.
 
-        Messages and snapshot are built at the first access, because most callers need neither."""
+        Messages and snapshot are built at the first access, because most callers need neither.
+        """
         result = object.__new__(cls)
         result.__dict__.update(session=session, is_new=True, _append=append)
         return result

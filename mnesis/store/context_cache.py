@@ -50,7 +50,8 @@ class CachedContext:
     def copy_items(self) -> tuple[Summary | Message, ...]:
         """Return the items, with copies of all containers, so that no reader can change what another one receives.
 
-        Without containers, these are the same items at each call, in the same tuple."""
+        Without containers, these are the same items at each call, in the same tuple.
+        """
         if not self.with_containers and not any(self.empty_extras):
             return self.items
         return tuple([self._copy_item(item) for item in self.items])
@@ -118,7 +119,8 @@ class ContextCache:
     def note_append(self, session: int | str, old_head: bytes, new_head: bytes, rows: Sequence[Row]) -> None:
         """Keep rows that were appended to a log with the head `old_head`, if the context of the session is cached.
 
-        The heads also show a reader whether the transaction that appended them was rolled back."""
+        The heads also show a reader whether the transaction that appended them was rolled back.
+        """
         if session not in self._contexts:
             return
         appended = self._appended.get(session)
@@ -136,7 +138,8 @@ class ContextCache:
 
     def put(self, session: int | str, context: CachedContext) -> None:
         """Keep a context, and drop the least recently used ones if the cache is full. Larger contexts are not kept at
-        all."""
+        all.
+        """
         self.remove(session)
         if context.size_bytes > MAX_CACHED_BYTES:
             return

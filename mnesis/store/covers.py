@@ -135,7 +135,8 @@ def hide_spans(before: Sequence[Cover], spans: Iterable[Span], last_seq: int, ex
 
 def unfold_cover(before: Sequence[Cover], summary_id: str, original_seqs: Collection[int]) -> tuple[Cover, ...]:
     """Return the covers under which the originals of a summary are shown instead of it. Other messages in its span
-    remain hidden."""
+    remain hidden.
+    """
     covers: list[Cover] = []
     for cover in before:
         if cover.summary_id != summary_id:

@@ -36,7 +36,8 @@ def mark_damage(
     session_id: str, rows: Iterable[Row | None], first_seq: int, decode: Callable[[str, Row], Message]
 ) -> Iterator[Message]:
     """Convert one row for each seq from `first_seq` on. A row that is None or damaged becomes a message that reports
-    the damage."""
+    the damage.
+    """
     for seq, row in enumerate(rows, first_seq):
         try:
             yield (

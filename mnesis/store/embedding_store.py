@@ -1,5 +1,6 @@
 """A store that also searches by meaning: it computes missing vectors, and the vector of each query, with an embedding
-function."""
+function.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from mnesis.store.codec import EncodedMessage, is_message_intact
 
 class MemoryLog(NamedTuple):
     """The messages of a session, the head that was computed as they were appended, and the session that stores each
-    message."""
+    message.
+    """
 
     messages: Sequence[EncodedMessage]
     head: bytes

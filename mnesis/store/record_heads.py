@@ -52,7 +52,8 @@ class RecordHeads:
 
     def add_inherited(self, pk: int, summary_id: str, digest: bytes) -> None:
         """Extend the chain of summaries by a summary of another session that a fork also has. That session proves its
-        edges."""
+        edges.
+        """
         self.summaries = extend_chain(self.summaries, encode_record("inherited", pk, summary_id, digest))
 
     def add_compaction(self, pk: int, result: bytes) -> None:

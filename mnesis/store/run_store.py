@@ -57,7 +57,8 @@ class RunStore(Protocol):
 
     async def release_items(self, run_id: str, worker: str, indexes: Sequence[int]) -> None:
         """Return items unfinished. They are pending again, and the claim does not count. Ignores items of other
-        workers."""
+        workers.
+        """
         ...
 
     async def finish_items(self, run_id: str, worker: str, outcomes: Sequence[ItemOutcome]) -> list[int]:

@@ -27,7 +27,8 @@ class TurnLeaseStore(Protocol):
 
     async def renew_turn(self, session_id: str, lease: TurnLease, *, now_ms: int, lease_ms: int) -> bool:
         """Extend a lease. A lease that has ended can be extended if no other holder has claimed it. Returns False if
-        another holder has claimed it."""
+        another holder has claimed it.
+        """
         ...
 
     async def release_turn(self, session_id: str, lease: TurnLease) -> None:

@@ -50,7 +50,8 @@ class _OpenDatabase:
 
     def suffix_of(self, identity: FileIdentity) -> str | None:
         """Describe one of the database's files; None for other files. A file that was renamed or unlinked while open
-        still counts."""
+        still counts.
+        """
         self.note_identities()
         if identity == find_identity(f"{self.path}-journal"):
             return "-journal"  # not stored, because it is deleted after each transaction, and another file may get its inode
@@ -207,7 +208,8 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
 
 def _close(descriptor: int) -> None:
     """Close a descriptor, unless its file was opened as a database in the meantime; in that case it remains open until
-    the process ends."""
+    the process ends.
+    """
     status = os.fstat(descriptor)
     if describe_open_file((status.st_dev, status.st_ino)) is None:
         os.close(descriptor)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 def process_id() -> str:
     """Return an id of this process: the host, its number there, and its start time, so that no later process has the
-    same id."""
+    same id.
+    """
     pid = os.getpid()
     return f"{_host_id()}-{pid}-{_start_ticks(pid) or 0}"
 

@@ -1,5 +1,6 @@
 """Observations of operations: the functions that the code of mnesis calls, which cost almost nothing without an
-observer."""
+observer.
+"""
 
 from __future__ import annotations
 

@@ -102,7 +102,8 @@ class OtelObserver:
 
     def start(self, operation: Operation, facts: dict[str, Any]) -> Observation:
         """Return the observation of an operation. The store is measured without spans, because it is called so
-        often."""
+        often.
+        """
         return _StoreTimer(self, facts) if operation == "store" else _Span(self, operation, facts)
 
 

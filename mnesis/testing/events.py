@@ -24,7 +24,8 @@ class EventRecorder:
 
     async def wait_for(self, event: MnesisEvent, count: int = 1, timeout_seconds: float = 10.0) -> list[Any]:
         """Wait for `count` events of one kind and return their payloads. Raises a TimeoutError that lists the received
-        events."""
+        events.
+        """
         loop, new_event = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:

@@ -49,7 +49,8 @@ def config_for(scene: Scene) -> MnesisConfig:
 
 def _file_config(scene: Scene) -> FileConfig:
     """Return the settings of stored files, which are in the database if that is a server, so that its faults affect
-    them too."""
+    them too.
+    """
     url = DATABASE_STORAGE if is_database_url(scene.database) else None
     return FileConfig(storage_dir=scene.directory / "files", storage_url=url, inline_threshold=200)
 

@@ -121,7 +121,8 @@ class Operation:
 @dataclass
 class SweepResult:
     """The result of a sweep: the steps of the operation, the faults, and the violations, of which there should be
-    none."""
+    none.
+    """
 
     operation: Operation
     steps: int = 0
@@ -257,7 +258,8 @@ class _PreparedScene:
 
     def copy(self) -> tuple[Path, History]:
         """Return the directory and history for the next step: a fresh copy, which replaces the last one, or always the
-        same."""
+        same.
+        """
         if not self.is_copied:
             return self.directory, self.history
         shutil.rmtree(self._copy_directory, ignore_errors=True)

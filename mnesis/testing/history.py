@@ -1,5 +1,6 @@
 """Attempted and acknowledged messages, and the check that a database agrees: nothing lost, doubled, reordered or
-torn."""
+torn.
+"""
 
 from __future__ import annotations
 

@@ -62,7 +62,8 @@ TokenCounter = Callable[[str], int]
 @dataclass(frozen=True, slots=True)
 class ModelTokenCounter:
     """The token counter of one model. It also knows the tokens of images, and which reasoning goes back to the
-    model."""
+    model.
+    """
 
     estimator: TokenEstimator
     model: str

@@ -146,7 +146,8 @@ def _find_formula(model: str) -> Formula | None:
 
 def image_size(image: ImagePart) -> Size | None:
     """Return the size of an image. Returns None if the image is at a URL, or if its format is not PNG, GIF, JPEG or
-    WebP."""
+    WebP.
+    """
     encoded = image.data
     if encoded is None and image.url is not None and image.url.startswith("data:"):
         encoded = image.url.partition(",")[2]

@@ -97,7 +97,8 @@ class ModelInfo(BaseModel):
 
 def output_limit_tokens(model: str) -> int:
     """Return the largest answer, in tokens, that is requested from a model. Unlike `ModelInfo`, it does not warn about
-    unknown models."""
+    unknown models.
+    """
     limits = _find_limits(model)
     return _output_reserve(limits, limits.context if limits else UNKNOWN_CONTEXT_LIMIT)
 

@@ -1,5 +1,6 @@
 """`lcm_grep`, `lcm_describe` and `lcm_expand`: tools with which a model retrieves content that its context leaves
-out."""
+out.
+"""
 
 from __future__ import annotations
 
@@ -238,7 +239,8 @@ class RecallToolHandlers:
 
     def _resolve_scope(self, summary_id: str | None, tool: str) -> str | None:
         """Return the summary that a search is limited to, or None for the whole session. Raises if the grant does not
-        cover it."""
+        cover it.
+        """
         allowed = self.grant.summary_ids
         if allowed is None:
             return summary_id or None
@@ -291,7 +293,8 @@ class RecallToolHandlers:
         self, summary: Summary, after_seq: int, available_tokens: int, times: TimeLimits
     ) -> list[str]:
         """Return as many whole messages as fit. If even the first is too long, return its beginning and the way to read
-        the rest."""
+        the rest.
+        """
         page = await covered_messages(self.store, self.session_id, summary.id, after_seq, PAGE_MESSAGES + 1, times)
         remaining_tokens = available_tokens - FENCE_TOKENS - MORE_TOKENS
         lines: list[str] = []

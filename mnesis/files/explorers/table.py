@@ -112,7 +112,8 @@ def _read_header(source: Source, table: Table, beginning: str) -> None:
 
 def _width(source: Source, delimiter: str, parsed: int) -> int:
     """Return the number of columns: as parsed, or counted by delimiters if the first line is longer than the parsed
-    part."""
+    part.
+    """
     count = 0
     for number, chunk in enumerate(source.text_chunks()):
         ends = [at for at in (chunk.find(b"\n"), chunk.find(b"\r")) if at >= 0]

@@ -35,7 +35,8 @@ class ContextState:
 @dataclass(frozen=True, slots=True)
 class LogEntry:
     """A message of the log. `cover` is the span of the context that hides it, or None; `pruned` are the indexes of its
-    pruned parts."""
+    pruned parts.
+    """
 
     message: Message
     cover: Cover | None

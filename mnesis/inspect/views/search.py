@@ -147,7 +147,8 @@ def _occurrences(words: Mapping[str, int], group: Sequence[str]) -> int:
 
 def _matches(word: str, group: Sequence[str]) -> bool:
     """Return whether a word is a form of a term. Words are compared by their beginnings, because the index stems words
-    and does not reveal the stems."""
+    and does not reveal the stems.
+    """
     lowered = word.lower()
     return any(
         lowered == form or (len(form) > 3 and lowered.startswith(form[: max(len(form) - 3, 4)])) for form in group

@@ -1,5 +1,6 @@
 """Tokens and cost over time: the size of the context, compactions, and the tokens that each model call read from the
-cache."""
+cache.
+"""
 
 from __future__ import annotations
 

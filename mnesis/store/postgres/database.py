@@ -263,7 +263,8 @@ class PostgresDatabase:
 
     def _run(self, begin: bytes, function: Callable[[Transaction], T], *, may_be_committed: bool = False) -> T:
         """Run a function in a transaction, again if the connection is lost. `may_be_committed` says that an earlier
-        attempt was sent."""
+        attempt was sent.
+        """
         deadline = time.monotonic() + self._config.connection_timeout
         pause = FIRST_PAUSE_SECONDS
         while True:
@@ -341,7 +342,8 @@ class PostgresDatabase:
 
     def _take_connection(self, deadline: float) -> Connection:
         """Take a connection from the pool. Raises `psycopg.Error` with the server's reason if no connection can be
-        made."""
+        made.
+        """
         while True:
             pool = self._open_pool()
             try:
@@ -361,7 +363,8 @@ class PostgresDatabase:
 
     def _was_committed(self, attempt: Attempt[Any], deadline: float) -> bool:
         """Ask the server whether a transaction with a lost connection was committed. Raises `StoreUnavailableError` if
-        unknown."""
+        unknown.
+        """
         number, reason = attempt.number, "the connection was lost while it committed"
         while number is not None and time.monotonic() < deadline:
             try:

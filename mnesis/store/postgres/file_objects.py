@@ -126,7 +126,8 @@ class PostgresFileObjects:
 
     def _run(self, action: str, function: Callable[[Connection], T], *, is_write: bool = False) -> T:
         """Run a function in one transaction. A function that only reads sees one state of the database. Raises
-        `FileError`."""
+        `FileError`.
+        """
         deadline = time.monotonic() + self._config.connection_timeout
         pause = FIRST_PAUSE_SECONDS
         while True:

@@ -108,7 +108,8 @@ class JobQueue:
 
     def _next_job(self, key: str) -> Job | None:
         """Return the next job of a key, unless it is an append, which waits for the group. The caller holds the
-        lock."""
+        lock.
+        """
         waiting = self._waiting[key]
         if not waiting:
             del self._waiting[key]

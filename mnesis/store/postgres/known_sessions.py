@@ -17,7 +17,8 @@ MAX_KNOWN_SESSIONS = 1_024
 
 class KnownSessions:
     """The sessions that this store wrote last, by id, for any thread. Other writers may have changed them since
-    then."""
+    then.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -106,7 +106,8 @@ def _refuse_unusable_server(connection: psycopg.Connection[Any], url: DatabaseUR
 
 def _schema_version(connection: psycopg.Connection[Any], url: DatabaseURL) -> int:
     """Return the version of the schema, 0 if it is missing or empty. Raises `CorruptStoreError` for a schema of another
-    program."""
+    program.
+    """
     row = connection.execute("SELECT to_regclass(%s), to_regnamespace(%s)", (f"{url.schema}.mnesis_schema", url.schema))
     table, schema = row.fetchone() or (None, None)
     if table is not None:
@@ -158,7 +159,8 @@ def _migrate(
 
 def _create_schema(connection: psycopg.Connection[Any], schema: str) -> None:
     """Create the schema unless an administrator did: CREATE SCHEMA needs a right on the database even if the schema
-    exists."""
+    exists.
+    """
     row = connection.execute("SELECT to_regnamespace(%s)", (schema,)).fetchone()
     if row is None or row[0] is None:
         connection.execute(f"CREATE SCHEMA {schema}".encode())

@@ -1,5 +1,6 @@
 """The search index as ranking reads it: the statements of `mnesis.store.sqlite.ranked_search`, answered from
-PostgreSQL's tables."""
+PostgreSQL's tables.
+"""
 
 from __future__ import annotations
 

@@ -94,7 +94,8 @@ def _shorten(term: str) -> str:
 
 class _ThreadConnection(sqlite3.Connection):
     """A connection that is closed when its thread ends. From Python 3.13 on, an unclosed connection causes a
-    warning."""
+    warning.
+    """
 
     def __del__(self) -> None:
         self.close()

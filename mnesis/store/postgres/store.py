@@ -298,7 +298,8 @@ class PostgresStore(PostgresRunStore):
 
     async def backup(self, path: str | Path, on_progress: OnCopied | None = None) -> None:
         """Raise `ConfigurationError`, because a server has its own tools for copies. `mnesis migrate` copies it to an
-        SQLite file."""
+        SQLite file.
+        """
         raise ConfigurationError(
             f"{self.location} is a server and has no file to copy; use pg_dump, or mnesis migrate --to {str(path)!r}"
         )

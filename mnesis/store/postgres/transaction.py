@@ -87,7 +87,8 @@ class Transaction:
 
     def ask_number(self) -> None:
         """Send the query for the number of this transaction. Called after the lock, so that numbers follow the order of
-        locks."""
+        locks.
+        """
         self._number = self.send("transaction_number")
 
     def read_number(self) -> None:

@@ -111,7 +111,8 @@ def load_session(connection: sqlite3.Connection, session_id: str) -> StoredSessi
 def load_session_again(connection: sqlite3.Connection, session_id: str) -> StoredSession:
     """Load a session by id, as `load_session` does, in a transaction that only reads.
 
-    Does not read it again if nothing was written since this connection loaded or wrote it."""
+    Does not read it again if nothing was written since this connection loaded or wrote it.
+    """
     if not isinstance(connection, ConnectionState):
         return load_session(connection, session_id)
     connection.known_sessions.begin(data_version(connection))

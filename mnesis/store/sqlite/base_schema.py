@@ -31,7 +31,8 @@ def render_base_schema() -> str:
 
 def _definitions(connection: sqlite3.Connection) -> Iterator[str]:
     """Yield the statement that creates each object, in order of creation, without the tables of which virtual tables
-    consist."""
+    consist.
+    """
     shadows = _tables(connection, "shadow")
     for name, definition in connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"):
         if name not in shadows:

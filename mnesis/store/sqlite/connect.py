@@ -176,7 +176,8 @@ def _set_pragmas(connection: sqlite3.Connection, synchronous: str) -> None:
 
 def _enter_wal(connection: sqlite3.Connection, path: Path, config: StoreConfig) -> bool:
     """Switch to a write-ahead log and return whether it is in use. The switch ignores SQLite's busy timeout, so it is
-    retried here."""
+    retried here.
+    """
     deadline = time.monotonic() + config.connection_timeout
     while _journal_mode(connection) != "wal":
         try:

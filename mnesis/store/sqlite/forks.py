@@ -144,7 +144,8 @@ def create_fork(
 
 def _fork_point(session_id: str, row: Row | None) -> ForkPoint | None:
     """Return the point from which a fork after a message continues. The row of a shared message names the session that
-    stores it."""
+    stores it.
+    """
     return None if row is None else ForkPoint(row[9] if len(row) > 9 else session_id, row[0], row[1])
 
 

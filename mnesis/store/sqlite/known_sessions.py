@@ -45,7 +45,8 @@ class KnownSessions(Generic[T]):
     def note(self, session_id: str, session: T, total_changes: int) -> None:
         """Store a session that was just read or written, and the fact that all changes up to now came from such appends.
 
-        Call it after a read or an append that called `find()`."""
+        Call it after a read or an append that called `find()`.
+        """
         if len(self._sessions) >= MAX_KNOWN_SESSIONS:
             self._sessions.clear()
         if self._is_in_transaction:

@@ -1,5 +1,6 @@
 """Reads that continue after damage: invalid text is read as far as possible, and an error of a value does not end a
-check."""
+check.
+"""
 
 from __future__ import annotations
 

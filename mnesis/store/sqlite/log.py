@@ -225,7 +225,8 @@ def turns(
     connection: sqlite3.Connection, session_id: str, after_turn: int = -1, limit: int | None = None
 ) -> list[TurnSnapshot]:
     """Load turn snapshots, each with the compaction it triggered. All turns are checked if the page begins with the
-    first one."""
+    first one.
+    """
     stored = load_session(connection, session_id)
     if after_turn < 0:
         refuse_damaged_turns(connection, stored)

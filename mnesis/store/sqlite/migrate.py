@@ -76,7 +76,8 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path, scripts: Sequence
 
 def _read_identity(connection: sqlite3.Connection) -> tuple[int, int, int]:
     """Read version, application id and number of objects in one transaction, because another process may be creating
-    them. The objects of a mnesis database are not counted."""
+    them. The objects of a mnesis database are not counted.
+    """
     connection.execute("BEGIN")
     try:
         version = schema_version(connection)

@@ -1,5 +1,6 @@
 """Replacement of a damaged search index by an empty one. The log does not change, and the next search indexes it
-again."""
+again.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def recreate_index(connection: sqlite3.Connection) -> None:
 
 def recreate_unreadable_index(connection: sqlite3.Connection) -> None:
     """Recreate the index without reading pages of the old tables, because SQLCipher ends a transaction at a page that
-    it cannot decrypt."""
+    it cannot decrypt.
+    """
     _remove_from_schema(connection, _table_names())
     _create(connection)
 

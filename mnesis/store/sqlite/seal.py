@@ -1,5 +1,6 @@
 """Hashes for rows that have none yet, and seals with a key: session by session, so that the work can stop at any
-moment."""
+moment.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """The scope of a search: logs, and spans of keys of the index. A key is session_pk << 32 | seq. Pure functions, no
-I/O."""
+I/O.
+"""
 
 from __future__ import annotations
 

@@ -55,7 +55,8 @@ def _io_error(path: Path) -> MnesisError:
 
 def _write_error(path: Path) -> MnesisError:
     """Distinguish an exceeded quota or file size limit from an I/O error, because SQLite reports only ENOSPC as a full
-    disk."""
+    disk.
+    """
     return _full(path) if _is_out_of_space(path) else _io_error(path)
 
 

@@ -53,7 +53,8 @@ class ChatModelClient:
 
 def client_for(llm: object | None) -> object | None:
     """Convert a value to the types that a session accepts as `llm`. LlamaIndex's models are wrapped; other values are
-    returned unchanged."""
+    returned unchanged.
+    """
     return ChatModelClient(llm) if isinstance(llm, LLM) else llm
 
 

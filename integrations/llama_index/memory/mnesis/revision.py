@@ -70,7 +70,8 @@ def plan_revision(
 
 def _find_divided_summary(items: Sequence[ContextItem], target: Sequence[bytes]) -> str | None:
     """Return the summary in which the history and `target` diverge, or at whose end `target` ends; None if there is
-    none."""
+    none.
+    """
     matched = 0
     for item in items:
         end = matched + len(item.digests)
