@@ -1,4 +1,4 @@
-"""What the page about files shows works as it stands."""
+"""The code on the pages about files works as it stands."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import Any
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "files.md"
+PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("files.md", "file-storage.md")]
 
 
-def test_the_blocks_of_the_page_run_as_they_stand(
+def test_the_blocks_of_the_pages_run_as_they_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MNESIS_MOCK_LLM", "1")
     namespace: dict[str, Any] = {}
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    blocks = [
+        (page, code) for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    ]
     assert len(blocks) == 4
-    for code in blocks:
-        exec(compile(code, str(PAGE), "exec"), namespace)
+    for page, code in blocks:
+        exec(compile(code, str(page), "exec"), namespace)
     asyncio.run(namespace["main"]())
     printed = capsys.readouterr().out
     assert "(91, 'request 90 took 90 ms')" in printed
