@@ -151,21 +151,23 @@ def _order(candidates: Sequence[_Candidate], factor: Callable[[_Candidate], floa
 
 
 def spread(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """Order candidates, best first, so that each term gets evidence: until every term has a hit, only the best hit of
-    each stretch is taken.
+    """Order candidates, best first, so that each term gets evidence.
+
+    Until every term that any candidate has is found, a further hit of the same stretch waits, unless it has a term that is
+    still missing.
     """
-    missing = set(range(len(candidates[0].terms) if candidates else 0))
+    missing = {match.term for candidate in candidates for match in candidate.matches}
     first: list[_Candidate] = []
     deferred: list[_Candidate] = []
     for number, candidate in enumerate(candidates):
         if not missing:
             return [*first, *sorted([*deferred, *candidates[number:]], key=attrgetter("score"), reverse=True)]
-        seq = candidate.message.seq
-        if any(abs(seq - other.message.seq) <= STRETCH_MESSAGES for other in first):
+        seq, terms = candidate.message.seq, {match.term for match in candidate.matches}
+        if not terms & missing and any(abs(seq - other.message.seq) <= STRETCH_MESSAGES for other in first):
             deferred.append(candidate)
             continue
         first.append(candidate)
-        missing -= {match.term for match in candidate.matches}
+        missing -= terms
     return [*first, *deferred]
 
 

@@ -233,3 +233,21 @@ async def test_extracts_say_it_with_their_own_words(tmp_path: Path) -> None:
         await session.compact()
         (summary,) = await session.summaries()
         assert (summary.level, summary.pointers) == (3, ())
+
+
+@pytest.mark.parametrize("word", ["", "zeppelin "])
+async def test_a_word_that_nobody_said_displaces_no_good_hit(tmp_path: Path, word: str) -> None:
+    config = settings(max_tokens=480)
+    async with MnesisSession.open(model=MODEL, db_path=tmp_path / "s.db", config=config, llm=numbering) as session:
+        await session.record(
+            "The boiler valve is behind the shelf in the cellar.", "The boiler valve turns to the left."
+        )
+        for number in range(8):
+            await session.record(f"Jar {number} is on the shelf in the cellar. " * 8, "Noted.")
+            await session.record(f"Entry {number} of the diary.", "Copied.")
+            await session.record(f"Page {number} of the novel.", "Read.")
+        await session.compact()
+        question = f"How does the {word}boiler valve behind the shelf in the cellar turn?"
+        recalled = message_text((await session.window(message=question)).messages[-1])
+    assert "The boiler valve turns to the left." in recalled
+    assert "The boiler valve is behind the shelf in the cellar." in recalled
