@@ -204,17 +204,22 @@ def _import_slow_packages() -> None:
 def _import_project() -> None:
     """Import every module of the project, and load the tables that count tokens: they take longer than a short program."""
     gc.disable()
+    missing_extra: type[Exception] = importlib.import_module("mnesis.errors").ConfigurationError
     for package in PROJECT_PACKAGES:
         with suppress(ImportError):
             folders = importlib.import_module(package).__path__
-            for module in pkgutil.walk_packages(folders, package + "."):
+            for module in pkgutil.walk_packages(folders, package + ".", onerror=_ignore_package):
                 if not module.name.endswith("__main__"):
-                    with suppress(ImportError):
+                    with suppress(ImportError, missing_extra):
                         importlib.import_module(module.name)
     encodings = importlib.import_module("mnesis.tokens.encodings")
     for name in encodings.TABLES:
         encodings.load_encoding(name)
     _keep_what_exists()
+
+
+def _ignore_package(name: str) -> None:
+    """Leave out the modules of a package that cannot be imported, such as one whose extra is not installed."""
 
 
 def _keep_what_exists() -> None:
