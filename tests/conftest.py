@@ -31,6 +31,12 @@ class NetworkForbiddenError(ConnectionError):
     """A test tried to leave this machine."""
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Start one worker more than there are processors, because some tests wait for other processes."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1) + 1
+
+
 def _is_loopback(host: object) -> bool:
     if host in ("localhost", "", None, b"localhost"):
         return True
