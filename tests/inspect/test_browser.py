@@ -167,11 +167,14 @@ def test_thousands_of_messages_scroll_with_a_bounded_page(tmp_path: Path, shared
         browser.get(inspector.url)
         open_page(browser, f"{inspector.address}/s/long/log")
         assert browser.find_elements(By.ID, f"m-{LONG_LOG}")
-        oldest = "return Number(document.querySelector('.chunk').dataset.first)"
+        scroll_up = (
+            "document.getElementById('older').scrollIntoView();"
+            "return Number(document.querySelector('.chunk').dataset.first)"
+        )
         seen = LONG_LOG
         for _ in range(8):
-            browser.execute_script("document.getElementById('older').scrollIntoView()")
-            seen = wait(browser, lambda b, seen=seen: (first := b.execute_script(oldest)) < seen and first)
+            # Scrolled again until it has an effect: the page may still be moving to its end.
+            seen = wait(browser, lambda b, seen=seen: (first := b.execute_script(scroll_up)) < seen and first)
             assert browser.execute_script("return document.querySelectorAll('#log article').length") <= 6 * 60
         open_page(browser, f"{inspector.address}/s/long/log?at=1500")
         box = browser.execute_script("return document.getElementById('m-1500').getBoundingClientRect().top")
