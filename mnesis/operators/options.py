@@ -24,7 +24,7 @@ from mnesis.session.session import MnesisSession
 ResultOrder = Literal["completion", "input"]
 
 SYNONYMS = {"timeout_secs": "timeout_seconds", "lcm_config": "config", "parent_session_id": "parent"}
-"""Synonyms of options, and the names that they stand for."""
+"""Synonyms of options, and the names that they replace."""
 
 
 class MapOptions(TypedDict, total=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mnesis.compaction.fold import visible_tokens
@@ -13,11 +13,13 @@ from mnesis.context.assemble import assemble
 from mnesis.context.turns import turn_starts
 from mnesis.models.context import ActiveContext, Prune
 from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
-from tests.support.histories import context_of, contexts, count, numbered, text_message
-from tests.support.samples import sampled
-
-random_histories = settings(
-    max_examples=sampled(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+from tests.support.histories import (
+    context_of,
+    contexts,
+    count,
+    numbered,
+    random_histories,
+    text_message,
 )
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mnesis.compaction.fold import FoldPlan, MessageSpan, plan_fold, split_span, visible_tokens
 from mnesis.context.turns import turn_starts
 from mnesis.models.context import ActiveContext, Budget, Prune
 from mnesis.models.message import Message, ToolPart, ToolResultPart
-from tests.support.histories import context_of, contexts, histories, numbered, summary_of, text_message, turns
-from tests.support.samples import sampled
-
-random_histories = settings(
-    max_examples=sampled(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+from tests.support.histories import (
+    context_of,
+    contexts,
+    histories,
+    numbered,
+    random_histories,
+    summary_of,
+    text_message,
+    turns,
 )
 
 

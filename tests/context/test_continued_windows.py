@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mnesis.context import assemble as module
@@ -23,15 +23,12 @@ from tests.support.histories import (
     drafts,
     histories,
     numbered,
+    random_histories,
     summary_of,
     text_message,
     turns,
 )
-from tests.support.samples import sampled
 
-random_histories = settings(
-    max_examples=sampled(100), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
 plain_drafts = st.builds(text_message, st.sampled_from(["user", "assistant", "system"]), st.text(max_size=20))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mnesis.context.assemble import MARKER_TOKENS, MIN_AVAILABLE_TOKENS, assemble
@@ -38,14 +38,11 @@ from tests.support.histories import (
     contexts,
     count,
     numbered,
+    random_histories,
     text_message,
     turns,
 )
-from tests.support.samples import sampled
 
-random_histories = settings(
-    max_examples=sampled(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
 OMITTED = re.compile(r"\[Messages? (\d+)(?: to (\d+) \([\d,]+\))? (?:are|is) left out to save space")
 
 

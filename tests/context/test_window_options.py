@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mnesis import ConfigurationError, MnesisConfig, MnesisSession, WindowOptions
@@ -24,13 +24,10 @@ from tests.support.histories import (
     contexts,
     count,
     numbered,
+    random_histories,
     text_message,
 )
-from tests.support.samples import sampled
 
-random_histories = settings(
-    max_examples=sampled(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
 OMITTED = re.compile(r"\[Messages? (\d+)(?: to (\d+) \([\d,]+\))? (?:are|is) left out to save space")
 APART = WindowOptions(starts_with_user=True, summaries="preface")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mnesis.context.assemble import assemble
@@ -24,15 +24,12 @@ from tests.support.histories import (
     drafts,
     histories,
     numbered,
+    random_histories,
     saved_by_pruning,
     text_message,
     turns,
 )
-from tests.support.samples import sampled
 
-random_histories = settings(
-    max_examples=sampled(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
 ROOM = 10_000_000
 
 

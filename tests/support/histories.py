@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from mnesis.context.markers import summary_text
@@ -28,6 +29,12 @@ from mnesis.models.session import SessionRecord
 from mnesis.models.summary import Summary
 from mnesis.tokens import MESSAGE_OVERHEAD_TOKENS, TOOL_OVERHEAD_TOKENS, TokenEstimator, message_tokens
 from mnesis.tokens.images import UNKNOWN_MODEL_IMAGE_TOKENS
+from tests.support.samples import sampled
+
+random_histories = settings(
+    max_examples=sampled(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+"""The settings of tests with random histories."""
 
 _estimator = TokenEstimator(encoding="o200k_base")
 _estimator.estimate("Load the table now: event loops must not read files.")
