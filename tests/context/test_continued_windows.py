@@ -13,9 +13,9 @@ from mnesis.context import assemble as module
 from mnesis.context.assemble import MIN_AVAILABLE_TOKENS, Assembly, assemble, assemble_next
 from mnesis.formats import request
 from mnesis.formats.request import RenderedSteps, Target, render_request
-from mnesis.models.context import ActiveContext, WindowOptions
+from mnesis.models.context import ActiveContext, Prune, WindowOptions
 from mnesis.models.dialects import dialect_names
-from mnesis.models.message import Message, ToolPart
+from mnesis.models.message import Message, ToolPart, ToolResultPart
 from tests.support.histories import (
     context_of,
     contexts,
@@ -143,6 +143,23 @@ def test_other_contexts_are_assembled_from_nothing(repaired: list[int]) -> None:
     next_of(earlier, context, options=WindowOptions(starts_with_user=True))
     next_of(earlier, context, context.session.system_tokens + 200)
     assert len(repaired) == 1 + len(others) + 2
+
+
+def test_an_output_that_was_pruned_since_is_shown_as_a_marker() -> None:
+    call = ToolPart(tool_name="f", tool_call_id="c")
+    result = ToolResultPart(tool_call_id="c", tool_name="f", output="line of output " * 200)
+    log = [
+        text_message("user", "q"),
+        Message(id="call", role="assistant", parts=(call,)),
+        Message(id="result", role="tool", parts=(result,)),
+        text_message("assistant", "a"),
+    ]
+    context = context_of(numbered(log))
+    earlier = next_of(None, context)
+    pruned = replace(context, prunes={(3, 0): Prune(3, 0, 500)})
+    window = next_of(earlier, pruned).window
+    assert window == assemble(pruned, budget_tokens=1_000_000, count=count)
+    assert window.messages != earlier.window.messages
 
 
 def test_a_reader_cannot_change_the_summary_of_the_next_window(repaired: list[int]) -> None:

@@ -230,6 +230,25 @@ async def test_readers_cannot_change_what_others_receive(store: SqliteStore) -> 
     assert told(await store.active_context("s", shared=True)) == kept
 
 
+async def test_readers_of_plain_messages_cannot_change_them_either(store: SqliteStore) -> None:
+    first = (await store.active_context("s")).items[0]
+    assert isinstance(first, Message)
+    first.extra["added"] = 1
+    for shared in (False, True):
+        item = (await store.active_context("s", shared=shared)).items[0]
+        assert isinstance(item, Message)
+        assert item.extra == {}
+
+
+async def test_readers_cannot_change_the_metadata_of_a_session(store: SqliteStore) -> None:
+    await store.create_session(SessionRecord(id="tagged", model="m", metadata={"team": "a"}))
+    await store.append("tagged", make_turn(0))
+    (await store.active_context("tagged")).session.metadata["team"] = "b"
+    assert (await store.active_context("tagged")).session.metadata == {"team": "a"}
+    await store.append("tagged", make_turn(1))
+    assert (await store.active_context("tagged")).session.metadata == {"team": "a"}
+
+
 def test_the_cache_is_bounded_in_bytes_and_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context_cache, "MAX_CACHED_BYTES", 100)
     monkeypatch.setattr(context_cache, "MAX_CACHED_CONTEXTS", 3)
