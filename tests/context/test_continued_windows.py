@@ -15,7 +15,7 @@ from mnesis.formats import request
 from mnesis.formats.request import RenderedSteps, Target, render_request
 from mnesis.models.context import ActiveContext, Prune, WindowOptions
 from mnesis.models.dialects import dialect_names
-from mnesis.models.message import Message, ToolPart, ToolResultPart
+from mnesis.models.message import Message, TextPart, ToolPart, ToolResultPart
 from tests.support.histories import (
     context_of,
     contexts,
@@ -137,7 +137,9 @@ def test_other_contexts_are_assembled_from_nothing(repaired: list[int]) -> None:
     call = Message(id="d", role="assistant", parts=(ToolPart(tool_name="f", tool_call_id="c"),))
     changed = replace(context, items=(*context.items[:2], context.items[2].model_copy(), *context.items[3:]))
     shorter = replace(context, items=context.items[:4])
-    others = [changed, shorter, grow(context, [call]), context_of(turns(3), summaries=[summary_of(turns(1), "s")])]
+    orphan = Message(id="o", role="tool", parts=(TextPart(text="a result without a call"),))
+    grown = [grow(context, [call]), grow(context, [orphan])]
+    others = [changed, shorter, *grown, context_of(turns(3), summaries=[summary_of(turns(1), "s")])]
     for other in others:
         next_of(earlier, other)
     next_of(earlier, context, options=WindowOptions(starts_with_user=True))
