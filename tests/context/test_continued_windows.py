@@ -89,6 +89,24 @@ def test_a_continued_request_equals_a_rendered_one(
             _empty(message)
 
 
+@pytest.mark.parametrize("changed", ["system prompt", "model", "messages"])
+def test_another_request_is_rendered_from_nothing(changed: str) -> None:
+    log = numbered(
+        [text_message("assistant", "hello"), text_message("user", "question")]
+    )  # for Claude, a user must begin
+    context, target = context_of(log, system_prompt="Be brief."), Target.find("openai/gpt-4o")
+    window = next_of(None, context).window
+    steps = render_request(window, target).steps
+    if changed == "system prompt":
+        window = replace(window, system_prompt="Be thorough.")
+    elif changed == "model":
+        target = Target.find("anthropic/claude-sonnet-4-5", cache_lifetime="5m")
+    else:
+        other = window.messages[0].model_copy(update={"parts": (TextPart(text="another question"),)})
+        window = replace(window, messages=(other, *window.messages[1:]))
+    assert render_request(window, target, earlier=steps) == render_request(window, target)
+
+
 def _empty(value: Any) -> None:
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
